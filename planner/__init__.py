@@ -1,0 +1,1 @@
+"""The ground floor: arithmetic on frozen dataclasses. Standard library and PyYAML only."""

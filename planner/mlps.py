@@ -1,0 +1,62 @@
+"""The feed-forward half of a layer: one MLP, or a router over many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.weights import Weight, linear, vector
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """up [width, hidden], down [hidden, width], and gate [width, hidden] when gated (SwiGLU, GeGLU)."""
+
+    hidden: int
+    width: int
+    gated: bool = True
+    bias: bool = False
+    part: str = "mlp"
+    count: int = 1
+    active: int = -1
+
+    def weights(self) -> tuple[Weight, ...]:
+        ups = 2 if self.gated else 1
+        up = linear(self.part, self.width, self.hidden, bias=self.bias, split="rows", count=self.count,
+                    active=self.active)  # fmt: skip
+        down = linear(self.part, self.hidden, self.width, bias=self.bias, split="cols", count=self.count,
+                      active=self.active)  # fmt: skip
+        return up * ups + down
+
+
+@dataclass(frozen=True)
+class Moe:
+    """`experts` MLPs of `expert_width`, `active` of them a token, plus shared ones that always run.
+
+    router [experts, hidden] (and a correction bias when `router_bias`), shared: one MLP of `shared_width`
+    (several shared experts are one wide one), with a gate [1, hidden] when `shared_gate`.
+    """
+
+    hidden: int
+    experts: int
+    active: int
+    expert_width: int
+    shared_width: int = 0
+    gated: bool = True
+    bias: bool = False
+    router_bias: bool = False
+    shared_gate: bool = False
+    extra: tuple[Weight, ...] = ()
+
+    def weights(self) -> tuple[Weight, ...]:
+        experts = Mlp(
+            self.hidden, self.expert_width, self.gated, self.bias, "experts", self.experts, self.active
+        ).weights()
+        router = (Weight("router", self.experts, self.hidden, linear=False),)
+        if self.router_bias:
+            router += (vector("router", self.experts),)
+        shared: tuple[Weight, ...] = ()
+        if self.shared_width:
+            shared = Mlp(self.hidden, self.shared_width, self.gated, self.bias, "shared_experts").weights()
+        if self.shared_gate:
+            shared += (Weight("router", 1, self.hidden, linear=False),)
+        return experts + router + shared + self.extra

@@ -1,0 +1,18 @@
+"""Files and names -> ModelSpec."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from planner.readers.huggingface import read_config, read_file
+from planner.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from planner.catalogue import ModelEntry
+
+__all__ = ["read_config", "read_entry", "read_file"]
+
+
+def read_entry(entry: ModelEntry) -> ModelSpec:
+    """The spec of a catalogue entry."""
+    return read_config(entry.config, name=entry.name, where=entry.name)

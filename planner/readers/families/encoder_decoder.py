@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from planner.readers.types import Type
+
+TYPES: dict[str, Type] = {}

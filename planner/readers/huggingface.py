@@ -1,0 +1,173 @@
+"""A Hugging Face config.json -> ModelSpec, or a refusal that names what is not understood."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from planner.dtypes import float_dtype
+from planner.errors import BadConfig, UnsupportedModel, one_line
+from planner.readers.decoder import decoder
+from planner.readers.fields import Fields
+from planner.readers.registry import find_type, known_types
+from planner.readers.types import Type
+from planner.spec import ModelSpec
+
+MAX_CONFIG_BYTES = 16 << 20  # the largest published config.json is under 1 MiB
+BY_HAND = "describe it by hand with --layers --heads --kv-heads --head-dim --hidden --vocab"
+
+
+def read_file(path: str, assume_full: bool = False) -> ModelSpec:
+    """The model described by a config.json, or by the config.json in a folder."""
+    raw = load_json(path)
+    name = os.path.basename(os.path.dirname(os.path.abspath(config_path(path)))) or "config"
+    if not os.path.isdir(path) and os.path.basename(path) != "config.json":
+        name = os.path.splitext(os.path.basename(path))[0]
+    return read_config(raw, name=name, where=path, assume_full=assume_full)
+
+
+def config_path(path: str) -> str:
+    return os.path.join(path, "config.json") if os.path.isdir(path) else path
+
+
+def load_json(path: str) -> dict[str, Any]:
+    """The object in a JSON file; size, kind, encoding and nesting are checked, and nothing is trusted."""
+    path = config_path(path)
+    shown = one_line(path)
+    try:
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode):
+            raise BadConfig(f"{shown} is not a regular file; a config.json or a folder with one is wanted")
+        if info.st_size > MAX_CONFIG_BYTES:
+            raise BadConfig(
+                f"{shown} has {info.st_size:,} bytes; a config.json has at most {MAX_CONFIG_BYTES:,}: is it the weights?"
+            )
+        with open(path, "rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+    except FileNotFoundError:
+        raise BadConfig(f"{shown} does not exist; a config.json or a folder with one is wanted") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadConfig(f"{shown} cannot be read: {one_line(str(reason), 80)}") from None
+    return parse_json(data, shown)
+
+
+def parse_json(data: bytes, shown: str) -> dict[str, Any]:
+    """A JSON object from bytes; anything else is one line of error."""
+    try:
+        raw = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise BadConfig(f"{shown} is not text; a JSON object in UTF-8 is wanted") from None
+    except RecursionError:
+        raise BadConfig(f"{shown} is nested too deep; a JSON object of a model config is wanted") from None
+    except ValueError as error:
+        raise BadConfig(f"{shown} is not JSON: {one_line(str(error), 80)}") from None
+    if not isinstance(raw, dict):
+        raise BadConfig(f"{shown} holds a JSON {_kind(raw)}; an object with a model_type is wanted")
+    return raw
+
+
+def _kind(value: object) -> str:
+    names = {list: "list", str: "text", bool: "truth value", int: "number", float: "number"}
+    return names.get(type(value), "null")
+
+
+def read_config(
+    raw: Mapping[str, Any], *, name: str = "config", where: str = "config", assume_full: bool = False
+) -> ModelSpec:
+    """ModelSpec of one config.
+
+    Raises UnsupportedModel for an unknown `model_type`, and for a key that changes the cache and is not
+    read by its type; with `assume_full` the second becomes full attention, labelled an upper bound.
+    """
+    shown = one_line(where)
+    model_type = raw.get("model_type")
+    if not isinstance(model_type, str) or not model_type:
+        raise BadConfig(f"{shown}: no model_type in the config; add it, or {BY_HAND}")
+    kind = find_type(model_type)
+    if kind is None and not assume_full:
+        raise UnsupportedModel(
+            f"{shown}: model_type {one_line(model_type, 40)!r} is not one kvplan knows{_hint(model_type)}; {BY_HAND}, or add "
+            "--assume full-attention for an upper bound"
+        )
+    unknown = kind is None
+    kind = kind or find_type("llama")
+    assert kind is not None
+    text, text_type, kind = _text_part(raw, kind, shown)
+    f = Fields(text, where=shown, renames=kind.renames, defaults=kind.defaults, implied=kind.implied)
+    f.ignore(*kind.ignore)
+    try:
+        spec = (kind.build or decoder)(f, kind, name, model_type)
+    except RecursionError:
+        raise BadConfig(f"{shown} is nested too deep") from None
+    unread = f.unread_cache_keys()
+    if unread and not assume_full:
+        raise UnsupportedModel(
+            f"{shown}: key {unread[0]!r} = {one_line(repr(text[unread[0]]), 40)} would change the cache and kvplan does not "
+            f"read it for model_type {one_line(text_type, 40)!r}; add --assume full-attention for an upper bound"
+        )
+    outer = Fields(raw, where=shown)
+    towers = kind.towers(outer) if kind.towers else ()
+    notes, warnings = [*f.notes, *outer.notes], [*f.warnings, *outer.warnings]
+    if unread or unknown:
+        reason = f"model_type {one_line(model_type, 40)!r} is not known" if unknown else f"{', '.join(unread)} not read"
+        warnings.append(f"upper bound: every layer taken as full attention ({reason})")
+    return replace(
+        spec,
+        towers=spec.towers + towers,
+        dtype=_dtype(text) or _dtype(raw) or spec.dtype,
+        quantization=_quantization(raw) or _quantization(text),
+        notes=spec.notes + tuple(notes),
+        warnings=spec.warnings + tuple(warnings),
+        upper_bound=bool(unread) or unknown,
+        config=raw,
+    )
+
+
+def _text_part(raw: Mapping[str, Any], kind: Type, shown: str) -> tuple[Mapping[str, Any], str, Type]:
+    """The keys of the language model: the file's own, or those of the nested text config."""
+    for key in kind.nested:
+        inner = raw.get(key)
+        if inner is None:
+            continue
+        if not isinstance(inner, Mapping):
+            raise BadConfig(f"{shown}: key {key!r} is not an object; the text model's config is wanted")
+        inner_type = inner.get("model_type")
+        if isinstance(inner_type, str) and inner_type != raw.get("model_type"):
+            inner_kind = find_type(inner_type)
+            if inner_kind is None:
+                raise UnsupportedModel(
+                    f"{shown}: the text model's model_type {one_line(inner_type, 40)!r} is not one kvplan knows; {BY_HAND}"
+                )
+            # The text model's own rules, the outer file's towers.
+            kind = replace(inner_kind, towers=kind.towers or inner_kind.towers)
+        # A few files keep tie_word_embeddings outside.
+        merged = dict(inner)
+        if "tie_word_embeddings" not in merged and "tie_word_embeddings" in raw:
+            merged["tie_word_embeddings"] = raw["tie_word_embeddings"]
+        return merged, str(inner_type or raw["model_type"]), kind
+    return raw, str(raw.get("model_type")), kind
+
+
+def _hint(model_type: str) -> str:
+    from difflib import get_close_matches  # only on the way to an error
+
+    close = get_close_matches(model_type[:60], known_types(), n=3)
+    return f" (close: {', '.join(close)})" if close else ""
+
+
+def _dtype(raw: Mapping[str, Any]) -> str | None:
+    for key in ("dtype", "torch_dtype"):
+        value = raw.get(key)
+        if isinstance(value, str):
+            return float_dtype(value)
+    return None
+
+
+def _quantization(raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    value = raw.get("quantization_config")
+    return value if isinstance(value, Mapping) and value else None

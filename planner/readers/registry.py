@@ -1,0 +1,28 @@
+"""Which module declares a model type; modules load only when asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from planner.readers.types import Type
+
+# A module's TYPES and the model types in it. A test holds this table against the modules.
+MODULES = ("dense", "experts", "latent", "hybrid", "encoder_decoder", "multimodal")
+
+
+def find_type(model_type: str) -> Type | None:
+    """The declaration of `model_type`, None when there is none."""
+    for module in MODULES:
+        kind = _types(module).get(model_type)
+        if kind is not None:
+            return kind
+    return None
+
+
+def known_types() -> list[str]:
+    return sorted(name for module in MODULES for name in _types(module))
+
+
+def _types(module: str) -> dict[str, Type]:
+    types: dict[str, Type] = import_module(f"planner.readers.families.{module}").TYPES
+    return types

@@ -1,0 +1,188 @@
+"""The only file that rounds, and the only one that writes or reads units.
+
+Inside kvplan bytes and tokens are ints. GiB is 2^30 bytes, GB is 10^9 bytes; both are always labelled.
+A `k` in a length means 1024 tokens, as in "an 8k context" (8192).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+from planner.errors import BadRequest, one_line
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+
+MAX_TOKENS = 10**10  # beyond any model; a larger number is a typing error
+MAX_COUNT = 10**9
+MAX_BYTES = 1 << 60
+
+_BYTE_UNITS = {
+    "": 1, "b": 1,
+    "k": KIB, "kib": KIB, "kb": 10**3,
+    "m": MIB, "mib": MIB, "mb": 10**6,
+    "g": GIB, "gib": GIB, "gb": 10**9,
+    "t": TIB, "tib": TIB, "tb": 10**12,
+}  # fmt: skip
+_TOKEN_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
+
+
+def human_bytes(n: int) -> str:
+    """Binary units with two decimals, exact below 1 KiB.
+
+    >>> human_bytes(4_294_967_296), human_bytes(524_288), human_bytes(656), human_bytes(-1536)
+    ('4.00 GiB', '512.00 KiB', '656 B', '-1.50 KiB')
+    """
+    size = abs(n)
+    for unit, name in ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if size >= unit:
+            return f"{n / unit:,.2f} {name}"
+    return f"{n} B"
+
+
+def gib(n: int) -> str:
+    """Always GiB, two decimals; `<0.01` where rounding would print a lie of zero.
+
+    >>> gib(4_294_967_296), gib(1000), gib(0)
+    ('4.00 GiB', '<0.01 GiB', '0.00 GiB')
+    """
+    if 0 < n < GIB // 200:
+        return "<0.01 GiB"
+    return f"{n / GIB:,.2f} GiB"
+
+
+def exact_bytes(n: int) -> str:
+    """
+    >>> exact_bytes(4294967296)
+    '4,294,967,296 B'
+    """
+    return f"{n:,} B"
+
+
+def human_count(n: int) -> str:
+    """Parameters the way papers print them.
+
+    >>> human_count(6738415616), human_count(124439808), human_count(671026419200), human_count(512)
+    ('6.74 B', '124.44 M', '671.03 B', '512')
+    """
+    for unit, name in ((10**12, "T"), (10**9, "B"), (10**6, "M")):
+        if abs(n) >= unit:
+            return f"{n / unit:.2f} {name}"
+    return f"{n:,}"
+
+
+def human_tokens(n: int) -> str:
+    """A length for a table heading: 8k only when it is exactly 8192.
+
+    >>> human_tokens(8192), human_tokens(1_048_576), human_tokens(8000), human_tokens(512)
+    ('8k', '1M', '8,000', '512')
+    """
+    if n >= 1 << 20 and n % (1 << 20) == 0:
+        return f"{n >> 20}M"
+    if n >= 1024 and n % 1024 == 0:
+        return f"{n >> 10}k"
+    return f"{n:,}"
+
+
+def bandwidth(bytes_per_s: float) -> str:
+    """
+    >>> bandwidth(3.35e12), bandwidth(1008e9)
+    ('3.35 TB/s', '1,008 GB/s')
+    """
+    return f"{bytes_per_s / 1e12:.2f} TB/s" if bytes_per_s >= 2e12 else f"{bytes_per_s / 1e9:,.0f} GB/s"
+
+
+def flops(flop_per_s: float) -> str:
+    """
+    >>> flops(989e12)
+    '989 TFLOP/s'
+    """
+    return f"{flop_per_s / 1e12:,.0f} TFLOP/s"
+
+
+def percent(part: float, whole: float) -> str:
+    """
+    >>> percent(1, 3), percent(1, 0)
+    ('33 %', '-')
+    """
+    return f"{100 * part / whole:.0f} %" if whole else "-"
+
+
+def parse_bytes(text: str) -> int:
+    """`24GiB`, `80 GB`, `512MiB` or plain bytes.
+
+    >>> parse_bytes("24GiB"), parse_bytes("80 GB"), parse_bytes("1.5g"), parse_bytes("4096")
+    (25769803776, 80000000000, 1610612736, 4096)
+    """
+    match = re.fullmatch(r"(\d{1,20}(?:\.\d{1,9})?)\s*([a-zA-Z]{0,3})", text.strip(), re.ASCII)
+    unit = _BYTE_UNITS.get(match.group(2).lower()) if match else None
+    if match is None or unit is None:
+        raise BadRequest(f"memory {one_line(text, 40)!r} is not a size; write for example 24GiB or 80GB")
+    whole, _, fraction = match.group(1).partition(".")
+    value = int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
+    if not 0 < value <= MAX_BYTES:
+        raise BadRequest(f"memory {one_line(text, 40)!r} is out of range; write a size from 1 B to 1 EiB")
+    return value
+
+
+def parse_tokens(text: str, what: str = "length") -> int:
+    """One length: `8192`, `8k`, `1M`; k is 1024.
+
+    >>> parse_tokens("8k"), parse_tokens("8192"), parse_tokens("1.5k")
+    (8192, 8192, 1536)
+    """
+    match = re.fullmatch(r"([\d_,]{1,24}(?:\.\d{1,6})?)\s*([kKmM]?)", text.strip(), re.ASCII)
+    digits = match.group(1).replace("_", "").replace(",", "") if match else ""
+    if match is None or not digits or digits.startswith("."):
+        raise BadRequest(f"{what} {one_line(text, 40)!r} is not a number of tokens; write for example 8192 or 8k")
+    whole, _, fraction = digits.partition(".")
+    unit = _TOKEN_UNITS[match.group(2).lower()]
+    value = int(whole) * unit
+    if fraction:
+        extra = int(fraction) * unit
+        if extra % 10 ** len(fraction):
+            raise BadRequest(f"{what} {one_line(text, 40)!r} is not a whole number of tokens")
+        value += extra // 10 ** len(fraction)
+    if not 0 < value <= MAX_TOKENS:
+        raise BadRequest(f"{what} {one_line(text, 40)!r} is out of range; write 1 to {MAX_TOKENS:,} tokens")
+    return value
+
+
+def parse_lengths(text: str) -> list[int]:
+    """A list (`1k,8k,32k`) or a range that doubles (`1k..128k`), in the order given, without repeats.
+
+    >>> parse_lengths("1k,8k"), parse_lengths("1k..8k"), parse_lengths("1k..6k")
+    ([1024, 8192], [1024, 2048, 4096, 8192], [1024, 2048, 4096, 6144])
+    """
+    lengths: list[int] = []
+    for item in text.split(","):
+        low_text, dots, high_text = item.partition("..")
+        low = parse_tokens(low_text)
+        if not dots:
+            lengths.append(low)
+            continue
+        high = parse_tokens(high_text)
+        if high < low:
+            raise BadRequest(f"range {one_line(item, 40)!r} runs backwards; write low..high")
+        while low < high:
+            lengths.append(low)
+            low *= 2
+        lengths.append(high)
+    return list(dict.fromkeys(lengths))
+
+
+def ceil_div(a: int, b: int) -> int:
+    """
+    >>> ceil_div(7, 2), ceil_div(8, 2)
+    (4, 4)
+    """
+    return -(-a // b)
+
+
+def product(numbers: Iterable[int]) -> int:
+    """
+    >>> product([2, 3, 4])
+    24
+    """
+    return math.prod(numbers)

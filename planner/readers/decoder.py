@@ -5,7 +5,7 @@ or `Type.defaults` where a file may say otherwise):
 
   norm              "rms" (one gain), "layer" (gain and bias), "layer_nobias", "none"
   layer_norms       norms of width hidden in a layer (2)
-  final_norm        1
+  final_norm        true; norm_affine false takes the parameters from every norm
   qkv_bias, o_bias  biases of the attention projections; `attention_bias` in the file sets both
   qk_norm           "", "head", "full", "per_head"
   mlp_gated, mlp_bias
@@ -120,6 +120,8 @@ MLPS: dict[str, MlpMaker] = {DENSE: dense, MOE: moe, NONE: no_mlp}
 
 def norm(f: Fields, width: int, count: int = 1) -> tuple[Weight, ...]:
     """`count` norms of `width`, as the type's norm has parameters."""
+    if not f.flag("norm_affine", True):
+        return ()
     vectors = {"rms": 1, "layer": 2, "layer_nobias": 1, "none": 0}[f.text("norm", "rms")]
     return (vector("norm", width, vectors * count),) if vectors * count else ()
 
@@ -134,7 +136,7 @@ def embeddings(f: Fields) -> tuple[tuple[Weight, ...], tuple[Weight, ...], bool]
     if positions:
         before += (Weight("embedding", positions, hidden, linear=False),)
     before += norm(f, hidden, f.int("embed_norms", 0, low=0))
-    after = norm(f, hidden, f.int("final_norm", 1, low=0))
+    after = norm(f, hidden, int(f.flag("final_norm", True)))
     if width != hidden:  # OPT-350M projects in and out of a narrower embedding
         before += linear("embedding", hidden, width)
         after += linear("lm_head", width, hidden)

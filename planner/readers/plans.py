@@ -49,6 +49,8 @@ def layer_types(fallback: LayerKinds) -> LayerKinds:
 
     def kinds(f: Fields) -> list[str]:
         found = from_file(f)
+        # The list says all that these keys would.
+        f.ignore("sliding_window_pattern", "_sliding_window_pattern", "use_sliding_window", "max_window_layers")
         if f.get("sliding_window") is None:
             return [FULL if kind == SLIDING else kind for kind in found]
         return found

@@ -10,9 +10,11 @@ from dataclasses import replace
 
 from planner.errors import BadConfig
 from planner.mixers import Mixer
+from planner.mlps import Mlp, Moe
 from planner.readers import decoder
 from planner.readers.fields import Fields
 from planner.readers.plans import (
+    DENSE,
     FULL,
     SLIDING,
     all_of,
@@ -38,7 +40,6 @@ GPT2_STYLE = {
     "o_bias": True,
     "mlp_bias": True,
 }
-BIASED_LAYER_NORM = {"norm": "layer", "mlp_gated": False, "mlp_bias": True, "qkv_bias": True, "o_bias": True}
 WINDOW_ALL = layer_types(all_of(SLIDING))
 SLIDING_KEYS = {"sliding_window": ("sliding_window", "sliding_window_size")}
 
@@ -52,11 +53,11 @@ def _one_kv_head(f: Fields, index: int) -> tuple[Mixer, ...]:
 def _falcon(f: Fields, index: int) -> tuple[Mixer, ...]:
     """Falcon: num_kv_heads counts only in the new architecture; else multi_query means one head."""
     base = decoder.attention(f, index)
-    grouped = f.maybe_int("num_kv_heads")
+    grouped, multi_query = f.maybe_int("num_kv_heads"), f.flag("multi_query", True)
     if f.flag("new_decoder_architecture"):
         heads = grouped or base.heads
     else:
-        heads = 1 if f.flag("multi_query", True) else base.heads
+        heads = 1 if multi_query else base.heads
     bias = f.flag("bias")
     return (replace(base, kv_heads=heads, qkv_bias=bias, out_bias=bias),)
 
@@ -139,9 +140,9 @@ def _chatglm(f: Fields, index: int) -> tuple[Mixer, ...]:
     return (replace(base, kv_heads=heads, qkv_bias=linear_bias or f.flag("add_qkv_bias", True), out_bias=linear_bias),)
 
 
-def _dense_bias(key: str, default: bool) -> dict[str, object]:
-    return {"renames": {"qkv_bias": key, "o_bias": key, "mlp_bias": key}, "defaults": dict.fromkeys(
-        ("qkv_bias", "o_bias", "mlp_bias"), default)}  # fmt: skip
+def _half_width(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    """Qwen 1: the file's intermediate_size is that of gate and up together."""
+    return (Mlp(f.int("hidden_size"), f.int("intermediate_size") // 2),)
 
 
 LLAMA = Type(source="transformers LlamaConfig", kinds=layer_types(all_of(FULL)))
@@ -186,7 +187,8 @@ TYPES: dict[str, Type] = {
     ),
     "opt": Type(
         renames={"intermediate_size": "ffn_dim", "qkv_bias": "enable_bias", "o_bias": "enable_bias",
-                 "mlp_bias": "enable_bias", "has_norms": "layer_norm_elementwise_affine"},
+                 "mlp_bias": "enable_bias", "norm_affine": "layer_norm_elementwise_affine",
+                 "final_norm": "do_layer_norm_before"},
         defaults={"tie_word_embeddings": True, "qkv_bias": True, "o_bias": True, "mlp_bias": True},
         implied={"norm": "layer", "mlp_gated": False},
         model_extra=_opt_positions,
@@ -198,7 +200,8 @@ TYPES: dict[str, Type] = {
         implied={**GPT2_STYLE, "embed_norms": 1},
     ),  # fmt: skip
     "falcon": Type(
-        renames={"intermediate_size": "ffn_hidden_size", "num_key_value_heads": "num_heads_never_read"},
+        renames={"intermediate_size": "ffn_hidden_size", "num_key_value_heads": "num_heads_never_read",
+                 "mlp_bias": "bias"},
         defaults={"tie_word_embeddings": True},
         implied={"norm": "layer", "layer_norms": 0, "mlp_gated": False, "mlp_4x": True},
         mixers={FULL: _falcon},
@@ -233,8 +236,9 @@ TYPES: dict[str, Type] = {
         defaults={"qkv_bias": True, "o_bias": False, "head_dim": 128, "num_key_value_heads": 8},
     ),
     "starcoder2": Type(
-        **_dense_bias("use_bias", True) | {"defaults": {"qkv_bias": True, "o_bias": True, "mlp_bias": True,
-                                                        "tie_word_embeddings": True, "num_key_value_heads": 2}},  # type: ignore[arg-type]
+        renames={"qkv_bias": "use_bias", "o_bias": "use_bias", "mlp_bias": "use_bias"},
+        defaults={"qkv_bias": True, "o_bias": True, "mlp_bias": True, "tie_word_embeddings": True,
+                  "num_key_value_heads": 2},
         implied={"norm": "layer", "mlp_gated": False},
         kinds=WINDOW_ALL,
     ),
@@ -259,6 +263,7 @@ TYPES: dict[str, Type] = {
     "qwen": Type(
         source="Qwen-72B modeling_qwen.py: MHA, bias on q, k, v; intermediate_size counts gate and up together",
         implied={"qkv_bias": True, "o_bias": False},
+        mlps={DENSE: _half_width},
     ),
     "qwen2": Type(implied={"qkv_bias": True, "o_bias": False}, kinds=QWEN_WINDOW),
     "qwen3": Type(implied={"qk_norm": "head"}, defaults={"head_dim": 128}, kinds=QWEN_WINDOW),
@@ -288,7 +293,7 @@ TYPES: dict[str, Type] = {
     "phi3small": Type(
         source="Phi-3-small configuration_phi3_small.py and modeling_phi3_small.py",
         renames={"intermediate_size": ("ff_intermediate_size", "intermediate_size")},
-        defaults={"tie_word_embeddings": True},
+        defaults={"tie_word_embeddings": True, "intermediate_size": 14336},
         implied={"norm": "layer", "mlp_bias": True},
         mixers={FULL: _blocksparse},
     ),

@@ -236,7 +236,13 @@ class _Catalogue(Generic[Entry]):
     def _unknown(self, name: str, wanted: str) -> str:
         every = [(key, entry.name) for keys, entry in self._every() for key in keys]
         shown = repr(one_line(name, 60))
-        begins = list(dict.fromkeys(owner for key, owner in every if wanted and key.startswith(wanted)))
+        begins = list(
+            dict.fromkeys(
+                owner
+                for key, owner in every
+                if wanted and key.startswith(wanted) and key.count("/") == wanted.count("/")
+            )
+        )
         if len(begins) > 1:
             more = f" and {len(begins) - 6} more" if len(begins) > 6 else ""
             return f"{shown} could be {', '.join(begins[:6])}{more}: say which; {self.advice}"

@@ -94,7 +94,7 @@ def _nvidia_line(line: str, root: str) -> tuple[str, int, bool] | None:
 
 
 def from_sysctl(output: str) -> Device | None:
-    """The Apple GPU, from the chip's name and the size of the unified memory, one a line; None when it is none.
+    """The Apple GPU, from two lines: the chip's name and the bytes of unified memory; None when it is none.
 
     >>> device = from_sysctl("Apple M2 Ultra\\n206158430208")
     >>> device.name, device.memory_bytes // 2**30
@@ -185,7 +185,7 @@ def _known_or_bare(
     *,
     any_memory: bool = False,
 ) -> Device:
-    """The catalogue's device of that name, with the driver's memory; or a device of which no more is known."""
+    """The catalogue's device of that name, with the driver's memory; or one of which no more is known."""
     shown = one_line(name, 100)
     source = f"{asked}: {shown}"
     known = _catalogued(name, memory_bytes, any_memory)

@@ -112,6 +112,14 @@ class Attention(Mixer):
 
 
 @dataclass(frozen=True)
+class EncoderAttention(Attention):
+    """Attention inside an encoder: it runs once over the whole source and keeps nothing."""
+
+    def cache(self) -> Cache:
+        return Cache()
+
+
+@dataclass(frozen=True)
 class CrossAttention(Attention):
     """Attention over the encoder's output; `source_width` is the width of what k and v read."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from planner.dtypes import WeightFormat
 from planner.spec import Layer, ModelSpec
 from planner.weights import Weight
 
@@ -49,16 +48,3 @@ def parameters_by_part(spec: ModelSpec) -> dict[str, int]:
     if spec.mtp:
         parts["mtp (not counted)"] = sum(weight.parameters for weight in spec.mtp)
     return parts
-
-
-def weight_bytes_of(weight: Weight, fmt: WeightFormat, float_fmt: WeightFormat, parts: frozenset[str]) -> int:
-    """Bytes of one `Weight` (all its copies): `fmt` where a quantiser stores it, else the float format.
-
-    `parts`: the parts that are quantised; empty means every linear layer of the blocks.
-    """
-    quantised = fmt.everywhere or (weight.linear and (not parts or weight.part in parts))
-    chosen = fmt if quantised else float_fmt
-    return chosen.matrix_bytes(weight.rows, weight.cols) * weight.count
-
-
-UNQUANTISED_PARTS = frozenset({"embedding", "lm_head", "router", "norm", "vision", "audio", "projector"})

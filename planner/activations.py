@@ -1,0 +1,126 @@
+"""What is alive besides weights and cache: activations of the largest step, and what the runtime holds.
+
+These are estimates with a range; every line can be overridden by its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.mixers import Attention, LatentAttention
+from planner.mlps import Mlp
+from planner.spec import Layer, ModelSpec
+from planner.units import GIB, MIB, ceil_div
+
+PREFILL_TOKENS = 8192
+LOGIT_COPIES = 2  # fp32 logits and their softmax
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """A figure with the range it is expected in."""
+
+    bytes: int
+    low: int
+    high: int
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class OverheadLine:
+    """One named line of overhead, with where the figure comes from."""
+
+    name: str
+    bytes: int
+    low: int
+    high: int
+    source: str
+
+
+def layer_width(layer: Layer, tp: int = 1) -> int:
+    """Widest set of intermediate vectors that one token has alive in a layer, in elements on one rank.
+
+    attention: q + k + v + output, (heads·d + kv·(d + v) + heads·v) / tp;
+    MLP: up, gate and their product, (2 or 1 + 1)·width / tp; experts: the same for each active expert.
+
+    >>> from planner.mixers import Attention
+    >>> layer_width(Layer((Attention(4096, 32, 32, 128),), (Mlp(4096, 11008),)))
+    33024
+    """
+    widths = [0]
+    for mixer in layer.mixers:
+        if isinstance(mixer, Attention):
+            rows = mixer.heads * (mixer.head_dim + mixer.value_dim) + mixer.kv_heads * (mixer.head_dim + mixer.value_dim)
+        elif isinstance(mixer, LatentAttention):
+            rows = mixer.heads * (2 * (mixer.nope_dim + mixer.rope_dim) + 2 * mixer.v_dim)
+        else:
+            rows = sum(w.rows for w in mixer.weights() if w.cols > 1)
+        widths.append(ceil_div(rows, tp))
+    for mlp in layer.mlps:
+        copies = 3 if mlp.gated else 2
+        if isinstance(mlp, Mlp):
+            widths.append(ceil_div(copies * mlp.width, tp))
+        else:
+            widths.append(ceil_div(copies * (mlp.active * mlp.expert_width + mlp.shared_width), tp))
+    return max(widths)
+
+
+def activation_bytes(
+    spec: ModelSpec,
+    *,
+    prefill_tokens: int,
+    sequences: int,
+    context: int,
+    dtype_bytes: int,
+    tp: int = 1,
+    fused_attention: bool = True,
+) -> Estimated:
+    """Peak of one prefill step of `prefill_tokens` tokens.
+
+    T·(2·hidden + widest layer)·bytes + sequences·vocab·4·2 (fp32 logits and softmax of the last positions);
+    without fused attention also T·context·heads·(4 + bytes) / tp of scores. Leaves out workspaces of
+    kernels and pipelined copies: the range is 0.5 to 2 times.
+
+    >>> from planner.readers import read_config
+    >>> tiny = read_config({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 1, "vocab_size": 100,
+    ...     "num_attention_heads": 4, "intermediate_size": 128, "tie_word_embeddings": True})
+    >>> activation_bytes(tiny, prefill_tokens=10, sequences=1, context=10, dtype_bytes=2).bytes   # 10*(128+384)*2 + 800
+    11040
+    """
+    widest = max(layer_width(layer, tp) for layer, _ in spec.groups)
+    step = prefill_tokens * (2 * spec.hidden + widest) * dtype_bytes
+    logits = sequences * ceil_div(spec.vocab, tp) * 4 * LOGIT_COPIES
+    scores = 0 if fused_attention else _score_bytes(spec, prefill_tokens, context, dtype_bytes, tp)
+    total = step + logits + scores
+    words = f"one prefill step of {prefill_tokens:,} tokens, {'fused' if fused_attention else 'eager'} attention"
+    return Estimated(total, total // 2, total * 2, words)
+
+
+def _score_bytes(spec: ModelSpec, tokens: int, context: int, dtype_bytes: int, tp: int) -> int:
+    heads = max(
+        (m.heads for layer, _ in spec.groups for m in layer.mixers if isinstance(m, (Attention, LatentAttention))),
+        default=0,
+    )
+    return tokens * context * ceil_div(heads, tp) * (4 + dtype_bytes)
+
+
+def overhead_lines(device_kind: str, devices: int, model_bytes: int) -> tuple[OverheadLine, ...]:
+    """The runtime's own memory on one device, line by line.
+
+    >>> [line.name for line in overhead_lines("cuda", 2, 0)]
+    ['context', 'allocator', 'communication']
+    """
+    if device_kind == "host":
+        context = OverheadLine("context", 300 * MIB, 100 * MIB, 600 * MIB, "resident size of python with torch loaded, no device context")
+    else:
+        context = OverheadLine("context", 512 * MIB, 300 * MIB, 800 * MIB, "CUDA context and kernel images; stated default")
+    slack = model_bytes // 50
+    lines = [context, OverheadLine("allocator", slack, 0, 2 * slack, "2 % of what is allocated, rounding and fragments; stated default")]
+    if devices > 1:
+        lines.append(
+            OverheadLine("communication", 512 * MIB, 128 * MIB, GIB,
+                         "NCCL buffers a rank; vLLM logs print 0.25 to 0.6 GiB of non-torch memory at TP 2 to 4")
+        )  # fmt: skip
+    return tuple(lines)
+
+

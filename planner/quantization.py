@@ -1,0 +1,193 @@
+"""How a model's weights are stored: from `--dtype`, or from what the config's `quantization_config` says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from planner.dtypes import WEIGHT_FORMATS, WeightFormat, canonical, float_dtype, weight_format
+from planner.errors import one_line
+from planner.spec import ModelSpec
+from planner.weights import Weight
+
+UNTOUCHED = frozenset({"embedding", "lm_head", "router", "norm", "vision", "audio", "projector"})
+
+# A name in `modules_to_not_convert` / `ignore` / `exclude_modules` that spares a whole part.
+_PART_NAMES = (
+    (re.compile(r"shared_expert"), "shared_experts"),
+    (re.compile(r"experts"), "experts"),
+    (re.compile(r"self_attn|attention|\battn\b|mixer"), "attention"),
+    (re.compile(r"\bmlp$|\.mlp\.\*|feed_forward"), "mlp"),
+    (re.compile(r"linear_attn|mamba|conv"), "mixer"),
+)
+_ONE_LAYER = re.compile(r"layers\.\d+")
+
+
+@dataclass(frozen=True)
+class WeightPlan:
+    """`fmt` for the quantised matrices, `float_fmt` for the rest; `spared` parts stay float."""
+
+    fmt: WeightFormat
+    float_fmt: WeightFormat
+    spared: frozenset[str] = UNTOUCHED
+    exactness: str = "exact"
+    words: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def bytes(self, weight: Weight) -> int:
+        """Bytes of a `Weight`, all its equal matrices.
+
+        >>> from planner.weights import Weight
+        >>> WeightPlan(weight_format("mxfp4"), weight_format("bf16")).bytes(Weight("experts", 2880, 2880, 32))
+        141004800
+        """
+        quantised = self.fmt.everywhere or (weight.linear and weight.part not in self.spared)
+        chosen = self.fmt if quantised else self.float_fmt
+        return chosen.matrix_bytes(weight.rows, weight.cols) * weight.count
+
+
+def weight_plan(spec: ModelSpec, dtype: str | None = None) -> WeightPlan:
+    """The plan for `dtype`, or what the config says, or 16 bit where it says nothing."""
+    float_name = spec.dtype or "bf16"
+    if dtype is not None:
+        fmt = weight_format(dtype)
+        if float_dtype(dtype):
+            return WeightPlan(fmt, fmt, words=f"weights in {fmt.name}")
+        exactness = "estimated" if fmt.estimated else "exact"
+        kept = "" if fmt.everywhere else f"; embedding, head, norms and router stay {float_name}"
+        return WeightPlan(fmt, weight_format(float_name), exactness=exactness, words=f"weights in {fmt.name}{kept}")
+    if spec.quantization:
+        return _from_config(spec.quantization, float_name)
+    if spec.dtype:
+        return WeightPlan(weight_format(spec.dtype), weight_format(spec.dtype), words=f"weights in {spec.dtype}, as the config says")
+    fmt = weight_format("bf16")
+    return WeightPlan(fmt, fmt, words="weights in 16 bit (bf16): the config names no dtype")
+
+
+def _from_config(config: Mapping[str, Any], float_name: str) -> WeightPlan:
+    method = str(config.get("quant_method") or config.get("quant_algo") or "").lower()
+    fmt = _READERS.get(method, lambda _: None)(config)
+    float_fmt = weight_format(float_name)
+    if fmt is None:
+        shown = one_line(method or "without a quant_method", 40)
+        warning = (
+            f"quantization_config {shown!r} is not read: weights counted in {float_name}, an upper bound; "
+            "give --dtype to say what they are stored in"
+        )
+        return WeightPlan(float_fmt, float_fmt, exactness="upper bound", words=f"weights in {float_name}", warnings=(warning,))
+    spared, partial = _spared(config)
+    warnings = () if not partial else ("some single layers stay unquantised; they are counted as quantised",)
+    return WeightPlan(
+        fmt, float_fmt, UNTOUCHED | spared, "estimated" if partial or fmt.estimated else "exact",
+        f"weights in {fmt.name} as quantization_config says; embedding, head, norms, router{_also(spared)} stay {float_name}",
+        warnings,
+    )  # fmt: skip
+
+
+def _also(spared: frozenset[str]) -> str:
+    return "".join(f", {part}" for part in sorted(spared))
+
+
+def _spared(config: Mapping[str, Any]) -> tuple[frozenset[str], bool]:
+    """(parts that stay float, whether single layers do too)."""
+    names: list[str] = []
+    for key in ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers", "llm_int8_skip_modules"):
+        value = config.get(key)
+        if isinstance(value, (list, tuple)):
+            names += [name for name in value if isinstance(name, str)]
+    parts, partial = set(), False
+    for name in names:
+        found = {part for pattern, part in _PART_NAMES if pattern.search(name.removeprefix("re:"))}
+        if "experts" in found and "shared_experts" in found:
+            found.discard("experts")
+        if found and _ONE_LAYER.search(name):
+            partial = True
+        else:
+            parts |= found
+    return frozenset(parts), partial
+
+
+def _fp8(config: Mapping[str, Any]) -> WeightFormat:
+    block = config.get("weight_block_size")
+    if isinstance(block, (list, tuple)) and len(block) == 2 and all(isinstance(n, int) and 0 < n < 10**6 for n in block):
+        return WeightFormat("fp8_block", (8, 1), block[0], block[1], 32)
+    return WEIGHT_FORMATS["fp8"]
+
+
+def _grouped(name: str, config: Mapping[str, Any], zero: bool) -> WeightFormat | None:
+    """Integer codes with an fp16 scale a group, and a packed zero point when `zero`."""
+    bits, group = config.get("bits", config.get("w_bit", config.get("num_bits", 4))), config.get("group_size", config.get("q_group_size", 128))
+    if bits not in (2, 3, 4, 8) or not isinstance(group, int) or isinstance(group, bool) or group > 10**6:
+        return None
+    return WeightFormat(f"{name}_int{bits}", (bits, 1), 1, max(0, group), 16 + (bits if zero else 0))
+
+
+def _awq(config: Mapping[str, Any]) -> WeightFormat | None:
+    return _grouped("awq", config, zero=config.get("zero_point", True) is not False)
+
+
+def _gptq(config: Mapping[str, Any]) -> WeightFormat | None:
+    return _grouped("gptq", config, zero=True)  # the packed layout holds zeros even when symmetric
+
+
+def _bitsandbytes(config: Mapping[str, Any]) -> WeightFormat:
+    if config.get("load_in_8bit") or config.get("_load_in_8bit"):
+        return WEIGHT_FORMATS["int8"]
+    return WEIGHT_FORMATS["nf4_dq" if config.get("bnb_4bit_use_double_quant") else "nf4"]
+
+
+def _compressed_tensors(config: Mapping[str, Any]) -> WeightFormat | None:
+    groups = config.get("config_groups")
+    first = next(iter(groups.values()), None) if isinstance(groups, Mapping) else None
+    weights = first.get("weights") if isinstance(first, Mapping) else None
+    if not isinstance(weights, Mapping):
+        return None
+    bits, kind, group = weights.get("num_bits"), weights.get("type"), weights.get("group_size")
+    if kind == "float":
+        if bits == 4:
+            return WEIGHT_FORMATS["nvfp4" if group == 16 else "mxfp4"]
+        block = weights.get("block_structure")
+        return _fp8({"weight_block_size": block}) if block else WEIGHT_FORMATS["fp8_channel" if weights.get("strategy") == "channel" else "fp8"]
+    if bits == 8 and not group:
+        return WEIGHT_FORMATS["int8"]
+    return _grouped("int", {"bits": bits, "group_size": group or 0}, zero=weights.get("symmetric") is False)
+
+
+def _modelopt(config: Mapping[str, Any]) -> WeightFormat | None:
+    algo = str(config.get("quant_algo") or "").upper()
+    if "NVFP4" in algo or "FP4" in algo:
+        return WEIGHT_FORMATS["nvfp4"]
+    if algo.startswith("FP8"):
+        return WEIGHT_FORMATS["fp8"]
+    return _compressed_tensors(config)
+
+
+_READERS = {
+    "fp8": _fp8,
+    "fbgemm_fp8": lambda config: WEIGHT_FORMATS["fp8_channel"],
+    "finegrained_fp8": _fp8,
+    "awq": _awq,
+    "gptq": _gptq,
+    "auto-round": _gptq,
+    "bitsandbytes": _bitsandbytes,
+    "mxfp4": lambda config: WEIGHT_FORMATS["mxfp4"],
+    "nvfp4": lambda config: WEIGHT_FORMATS["nvfp4"],
+    "modelopt": _modelopt,
+    "modelopt_fp4": lambda config: WEIGHT_FORMATS["nvfp4"],
+    "compressed-tensors": _compressed_tensors,
+}
+
+
+def format_of_kv(config: Mapping[str, Any] | None) -> str | None:
+    """What a quantised checkpoint says of its KV cache; kvplan only repeats it, and never applies it unasked."""
+    if not config:
+        return None
+    for key in ("kv_cache_scheme", "kv_cache_quant_algo"):
+        value = config.get(key)
+        if isinstance(value, Mapping) and value.get("num_bits") == 8:
+            return "fp8" if value.get("type") == "float" else "int8"
+        if isinstance(value, str) and canonical(value) in ("fp8", "int8", "nvfp4"):
+            return canonical(value)
+    return None

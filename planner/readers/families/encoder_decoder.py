@@ -113,7 +113,7 @@ def _relative_bias(f: Fields) -> Weight:
 
 
 def _front(f: Fields) -> tuple[Weight, ...]:
-    """Whisper: two convolutions of width 3 over the spectrogram, [hidden, mels, 3] and [hidden, hidden, 3]."""
+    """Whisper: two convolutions over the spectrogram, [hidden, mels, 3] and [hidden, hidden, 3]."""
     mels = f.maybe_int("num_mel_bins")
     if mels is None:
         return ()
@@ -139,8 +139,8 @@ def _t5(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:
     spec = build(f, kind, name, model_type)
     if f.raw.get("tie_word_embeddings") is False:
         f.notes.append(
-            "tie_word_embeddings is false in the file; transformers 5 ties the head of T5 all the same, and so it "
-            "is counted (published T5 1.1 checkpoints store it apart: vocab_size x d_model more on disk)"
+            "tie_word_embeddings is false in the file; transformers 5 ties the head of T5 all the same, and so "
+            "it is counted (published T5 1.1 checkpoints store it apart: vocab_size x d_model more on disk)"
         )
     return spec
 
@@ -153,9 +153,12 @@ def _both(key: str, value: object) -> dict[str, Any]:
 def _sizes(width: int, layers: int, heads: int, ffn: int, vocab: int) -> dict[str, Any]:
     """Class defaults of the sizes."""
     return {
-        "hidden_size": width, "vocab_size": vocab, **_both("layers", layers), **_both("attention_heads", heads),
+        "hidden_size": width,
+        "vocab_size": vocab,
+        **_both("layers", layers),
+        **_both("attention_heads", heads),
         **_both("ffn_dim", ffn),
-    }  # fmt: skip
+    }
 
 
 # num_decoder_layers, absent or null, is num_layers.
@@ -186,7 +189,7 @@ _BIASED = {"norm": "layer", "attention_bias": True, "mlp_bias": True}
 BART = Type(
     renames={"hidden_size": ("d_model", "hidden_size"), **_both("positions", "max_position_embeddings")},
     defaults={**_sizes(1024, 12, 16, 4096, 50265), **_both("positions", 1024), "tie_word_embeddings": True},
-    # The position table has two rows more than positions; layers norm their output, so the stack has no last norm.
+    # The position table has two rows more than positions; layers norm their output, so no norm ends the stack.
     implied={**_BIASED, "position_offset": 2, "embed_norms": 1, "final_norm": 0, "untied_tables": True},
     build=build,
 )
@@ -197,7 +200,9 @@ TYPES: dict[str, Type] = {
     "umt5": replace(MT5, implied={**MT5.implied, "relative_bias": "all"}),
     "bart": BART,
     "mbart": replace(BART, implied={**BART.implied, "final_norm": 1}),
-    "pegasus": replace(BART, implied={**BART.implied, "position_offset": 0, "embed_norms": 0, "final_norm": 1}),
+    "pegasus": replace(
+        BART, implied={**BART.implied, "position_offset": 0, "embed_norms": 0, "final_norm": 1}
+    ),
     "whisper": Type(
         renames={
             "hidden_size": ("d_model", "hidden_size"),

@@ -354,5 +354,5 @@ _DEVICES: _Catalogue[Device] = _Catalogue(
     device_key,
     device_keys,
     device_from_raw,
-    "`kvplan devices QUERY` lists them",
+    "`kvplan gpus QUERY` lists them",
 )

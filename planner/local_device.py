@@ -116,7 +116,7 @@ def from_host(*, root: str = "/") -> Device:
     memory = host_memory(root)
     if memory is None:
         raise KvplanError(
-            "this machine's memory cannot be found out; name a device with --device, or its memory"
+            "this machine's memory cannot be found out; name a device with --gpu, or its memory"
         )
     memory_bytes, says = memory
     return Device(

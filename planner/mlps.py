@@ -34,6 +34,8 @@ class Moe:
 
     router [experts, hidden] (and a correction bias when `router_bias`), shared: one MLP of `shared_width`
     (several shared experts are one wide one), with a gate [1, hidden] when `shared_gate`.
+    `expert_hidden`: experts read and write vectors of this width, behind one projection down and one up
+    (Nemotron 3, Kimi K3); 0: they read the hidden state itself.
     """
 
     hidden: int
@@ -46,11 +48,15 @@ class Moe:
     router_bias: bool = False
     shared_gate: bool = False
     extra: tuple[Weight, ...] = ()
+    expert_hidden: int = 0
 
     def weights(self) -> tuple[Weight, ...]:
+        inner = self.expert_hidden or self.hidden
         experts = Mlp(
-            self.hidden, self.expert_width, self.gated, self.bias, "experts", self.experts, self.active
+            inner, self.expert_width, self.gated, self.bias, "experts", self.experts, self.active
         ).weights()
+        if self.expert_hidden:
+            experts += linear("mlp", inner, self.hidden) + linear("mlp", self.hidden, inner)
         router = (Weight("router", self.experts, self.hidden, linear=False),)
         if self.router_bias:
             router += (vector("router", self.experts),)

@@ -16,6 +16,8 @@ or `Type.defaults` where a file may say otherwise):
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from planner.errors import BadConfig
 from planner.mixers import Attention, Mixer
 from planner.mlps import Mlp, Moe
@@ -165,6 +167,30 @@ def layers(f: Fields, kind: Type, mixer_kinds: list[str], mlp_kinds: list[str]) 
             made[slot] = Layer(made_mixers, mlps[key[1]](f, index), extra, fields)
         result.append(made[slot])
     return tuple(result)
+
+
+def mtp_layers(mixer: MixerMaker, mlp: MlpMaker) -> Callable[[Fields], tuple[Weight, ...]]:
+    """DeepSeek's multi-token-prediction layers: `num_nextn_predict_layers` whole layers in the checkpoint.
+
+    Beside a layer's own weights each holds eh_proj [hidden, 2·hidden], the norms enorm, hnorm and that of
+    the head, and a copy of embedding and head (DeepSeek-V3 README_WEIGHTS.md).
+    """
+
+    def weights(f: Fields) -> tuple[Weight, ...]:
+        count = f.int("num_nextn_predict_layers", 0, low=0, high=MAX_LAYERS)
+        if not count:
+            return ()
+        hidden, vocab, index = f.int("hidden_size"), f.int("vocab_size"), f.int("num_hidden_layers")
+        layer = tuple(w for piece in (*mixer(f, index), *mlp(f, index)) for w in piece.weights())
+        own = (
+            *linear("mtp", hidden, 2 * hidden),
+            *norm(f, hidden, 3 + f.int("layer_norms", 2, low=0)),
+            Weight("embedding", vocab, hidden, split="rows", linear=False),
+            Weight("lm_head", vocab, hidden, split="rows", linear=False),
+        )
+        return (layer + own) * count
+
+    return weights
 
 
 def decoder(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:

@@ -97,6 +97,27 @@ def dense_then_moe(first_key: str = "first_k_dense_replace", default: int = 0) -
     return kinds
 
 
+def expert_layers(default_first: int = 0) -> LayerKinds:
+    """`mlp_layer_types`, else `moe_layer_freq` as a list of 0 and 1, else DeepSeek's rule.
+
+    DeepSeek: experts from layer `first_k_dense_replace` on where the index is a multiple of `moe_layer_freq`
+    (published files: 1). Source: modeling_deepseek.py, DeepseekDecoderLayer.
+    """
+    return listed("mlp_layer_types", {"dense": DENSE, "sparse": MOE}, _by_frequency(default_first))
+
+
+def _by_frequency(default_first: int) -> LayerKinds:
+    def kinds(f: Fields) -> list[str]:
+        first, layers = f.int("first_k_dense_replace", default_first, low=0), layer_count(f)
+        if isinstance(f.get("moe_layer_freq"), (list, tuple)):
+            flags = f.int_list("moe_layer_freq", layers) or []
+            return [MOE if flag else DENSE for flag in flags]
+        period = f.int("moe_layer_freq", 1)
+        return [MOE if i >= first and i % period == 0 else DENSE for i in range(layers)]
+
+    return kinds
+
+
 def sparse_step(f: Fields) -> list[str]:
     """Qwen MoE: experts in every `decoder_sparse_step`-th layer, except those in `mlp_only_layers`."""
     step = f.int("decoder_sparse_step", 1)

@@ -1,15 +1,43 @@
-"""Decoders with mixtures of experts and ordinary attention: Mixtral and its heirs.
+"""Decoders with mixtures of experts and ordinary attention: Mixtral and its heirs, and their dense siblings.
 
 Defaults and structure as in the configuration and modelling files of transformers 5.23.0, unless a
-type names another source.
+type names another source. Router correction biases are buffers there, not parameters, unless said.
 """
 
 from __future__ import annotations
 
-from planner.errors import BadConfig
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from planner.errors import BadConfig, UnsupportedModel
+from planner.mixers import Mixer
+from planner.mlps import Mlp, Moe
+from planner.readers import decoder
 from planner.readers.fields import Fields
-from planner.readers.plans import CHUNKED, DENSE, FULL, MOE, layer_count, listed
+from planner.readers.plans import (
+    CHUNKED,
+    DENSE,
+    FULL,
+    MOE,
+    SLIDING,
+    all_of,
+    every,
+    expert_layers,
+    layer_count,
+    layer_types,
+    listed,
+    sparse_step,
+)
 from planner.readers.types import Type
+from planner.weights import Weight, linear, vector
+
+WINDOW_ALL = layer_types(all_of(SLIDING))
+ALL_MOE = all_of(MOE)
+# Every layer has experts, and `intermediate_size` is the width of one.
+EXPERTS_ONLY = {"num_experts": ("num_local_experts", "num_experts"), "moe_intermediate_size": "intermediate_size"}
+ROUTED = {"num_experts": ("n_routed_experts", "num_local_experts", "num_experts")}
+NO_SHARED = {"shared_expert_intermediate_size": 0}
 
 
 def _llama4_attention(f: Fields) -> list[str]:
@@ -43,14 +71,347 @@ def _llama4_mlps(f: Fields) -> list[str]:
     return [MOE if i in sparse else DENSE for i in layers]
 
 
+def _qwen2_moe_windows(f: Fields) -> list[str]:
+    """Without `layer_types`: with `use_sliding_window`, every second layer below `max_window_layers`."""
+    below = f.int("max_window_layers", low=0)
+    on = f.flag("use_sliding_window")
+    return [SLIDING if on and i % 2 == 0 and i < below else FULL for i in range(layer_count(f))]
+
+
+def _qwen3_moe_windows(f: Fields) -> list[str]:
+    """`use_sliding_window` windows every layer; `max_window_layers` is not looked at."""
+    f.get("sliding_window")
+    return [SLIDING if f.flag("use_sliding_window") else FULL] * layer_count(f)
+
+
+def _window_from(f: Fields) -> list[str]:
+    """dots1: windowed from layer `max_window_layers` on."""
+    first = f.int("max_window_layers", low=0)
+    return [SLIDING if i >= first else FULL for i in range(layer_count(f))]
+
+
+def _dbrx_attention(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """DBRX keeps its KV heads in attn_config (class default 1)."""
+    base = decoder.attention(f, index)
+    heads = f.sub(f.section("attn_config") or {}, "attn_config").int("kv_n_heads", 1)
+    if heads > base.heads:
+        raise BadConfig(f"{f.where}: attn_config.kv_n_heads {heads} is more than {base.heads} heads")
+    return (replace(base, kv_heads=heads),)
+
+
+def _dbrx_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    """DBRX keeps its experts in ffn_config; absent keys take the class defaults of DbrxFFNConfig."""
+    inner = f.sub(f.section("ffn_config") or {}, "ffn_config")
+    experts = inner.int("moe_num_experts", 4)
+    return (
+        Moe(
+            hidden=f.int("hidden_size"),
+            experts=experts,
+            active=inner.int("moe_top_k", 1, high=experts),
+            expert_width=inner.int("ffn_hidden_size", 3584),
+        ),
+    )
+
+
+def _ernie_mlps(f: Fields) -> list[str]:
+    """Experts from layer start to end (-1: the last), in every `moe_layer_interval`-th."""
+    layers, interval = layer_count(f), f.int("moe_layer_interval")
+    start, end = f.int("moe_layer_start_index", low=0), f.int("moe_layer_end_index", low=-1)
+    last = layers - 1 if end == -1 else end
+    return [MOE if (i + 1) % interval == 0 and start <= i <= last else DENSE for i in range(layers)]
+
+
+def _ernie_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    """`use_bias` reaches the shared experts but not the routed ones; the correction bias is a parameter."""
+    made = []
+    for base in decoder.moe(f, index):
+        assert isinstance(base, Moe)
+        bias = (vector("shared_experts", 2 * base.shared_width + base.hidden),)
+        on = f.flag("mlp_bias") and base.shared_width
+        made.append(replace(base, extra=bias if on else ()))
+    return tuple(made)
+
+
+def _ernie_mtp(f: Fields) -> tuple[Weight, ...]:
+    """Dense layers, each with a projection [hidden, 2·hidden] and two norms; the embedding is shared.
+
+    Source: 123,217,920 parameters of ERNIE-4.5-21B-A3B-PT beyond the 21,825,437,888 that are built.
+    """
+    hidden, count = f.int("hidden_size"), f.int("num_nextn_predict_layers", 0, low=0, high=1000)
+    layer = (w for piece in (*decoder.full(f, 0), *decoder.dense(f, 0)) for w in piece.weights())
+    return (*layer, *linear("mtp", hidden, 2 * hidden), *decoder.norm(f, hidden, 4)) * count
+
+
+def _by_layer(f: Fields, key: str, index: int, default: int | None = None, low: int = 1) -> int:
+    """A whole number, or a list with one for each layer (Hunyuan)."""
+    if isinstance(f.get(key), (list, tuple)):
+        return (f.int_list(key, layer_count(f), low=low) or [])[index]
+    return f.int(key, default, low=low)
+
+
+def _no_shared_layers(make: Callable[[Fields], list[str]]) -> Callable[[Fields], list[str]]:
+    """Hunyuan can share K and V between layers (`use_cla`); no implementation at hand shows how much it keeps."""
+
+    def kinds(f: Fields) -> list[str]:
+        if f.flag("use_cla"):
+            raise UnsupportedModel(
+                f"{f.where}: key 'use_cla' shares the cache between layers, which kvplan does not know for this type"
+            )
+        return make(f)
+
+    return kinds
+
+
+def _hunyuan_mlps(f: Fields) -> list[str]:
+    skipped = f.int("moe_layer_num_skipped", 0, low=0)
+    return [DENSE if i < skipped else MOE for i in range(layer_count(f))]
+
+
+def _hunyuan_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    """Lists by layer; expert width `moe_intermediate_size` where given, shared experts of `intermediate_size`.
+
+    Source: Hunyuan-A13B-Instruct modeling_hunyuan.py (all its widths are equal, as transformers assumes).
+    """
+    width, experts = f.int("intermediate_size"), _by_layer(f, "num_experts", index)
+    active = _by_layer(f, "moe_topk", index, 1)
+    if active > experts:
+        raise BadConfig(f"{f.where}: key 'moe_topk' is {active}; at most {experts} experts are there")
+    return (
+        Moe(
+            hidden=f.int("hidden_size"),
+            experts=experts,
+            active=active,
+            expert_width=_by_layer(f, "moe_intermediate_size", index, width),
+            shared_width=width * _by_layer(f, "num_shared_expert", index, 1, low=0),
+        ),
+    )
+
+
+def _minimax_m2_kinds(f: Fields) -> list[str]:
+    """`attn_type_list` is all 1 in published files: softmax attention everywhere."""
+    if 0 in (f.int_list("attn_type_list", layer_count(f)) or []):
+        raise UnsupportedModel(
+            f"{f.where}: key 'attn_type_list' has a 0 (linear attention), which kvplan does not know for this type"
+        )
+    return [FULL] * layer_count(f)
+
+
+def _mimo_pattern(f: Fields) -> list[str]:
+    """`hybrid_layer_pattern` (1: window), else the first and every sixth layer global."""
+    flags = f.int_list("hybrid_layer_pattern", layer_count(f))
+    if flags is not None:
+        return [SLIDING if flag else FULL for flag in flags]
+    return [FULL if i == 0 or (i + 1) % 6 == 0 else SLIDING for i in range(layer_count(f))]
+
+
+def _mimo_full(f: Fields, index: int) -> tuple[Mixer, ...]:
+    base = decoder.attention(f, index)
+    return (replace(base, v_dim=f.int("v_head_dim"), out_bias=False, sinks=f.flag("add_full_attention_sink_bias")),)
+
+
+def _mimo_sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """Windowed layers have shapes of their own (`swa_*`), by default twice the KV heads, and sinks.
+
+    `sliding_window_size` counts the tokens before the query, so that many stay cached; a file with only
+    `sliding_window` counts the query too.
+    """
+    base = decoder.attention(f, index, window=f.int("sliding_window"))
+    heads = f.int("swa_num_attention_heads", base.heads)
+    kv_heads = f.int("swa_num_key_value_heads", 2 * base.kv_heads)
+    if kv_heads > heads:
+        raise BadConfig(f"{f.where}: {kv_heads} KV heads for {heads} query heads in windowed layers")
+    return (
+        replace(
+            base,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=f.int("swa_head_dim", base.head_dim),
+            v_dim=f.int("swa_v_head_dim", f.int("v_head_dim")),
+            out_bias=False,
+            sinks=f.flag("add_swa_attention_sink_bias", True),
+        ),
+    )
+
+
+def _afmoe_gate(f: Fields, index: int) -> tuple[Weight, ...]:
+    """A gate on the attention output: [heads·head_dim, hidden], never biased."""
+    heads = f.int("num_attention_heads")
+    return linear("attention", heads * decoder.head_dim(f), f.int("hidden_size"), split="rows", units=heads)
+
+
+def _afmoe_mlps(f: Fields) -> list[str]:
+    dense = f.int("num_dense_layers", low=0)
+    return [DENSE if i < dense else MOE for i in range(layer_count(f))]
+
+
+def _glm_heads(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """GLM-4.5: `use_qk_norm` adds a gain of head_dim for q and for k."""
+    base = decoder.attention(f, index)
+    return (replace(base, qk_norm="head" if f.flag("use_qk_norm") else ""),)
+
+
+def _biased(key: str) -> dict[str, str]:
+    return dict.fromkeys(("qkv_bias", "o_bias", "mlp_bias"), key)
+
+
+def _type(**keys: Any) -> Type:
+    """A type whose layers all have experts."""
+    return Type(**{"mlp_kinds": ALL_MOE, **keys})
+
+
+GROK = _type(
+    source="github.com/xai-org/grok-1 model.py: four norms a layer, tied embedding",
+    renames=EXPERTS_ONLY,
+    implied={"layer_norms": 4},
+    defaults={"tie_word_embeddings": True},
+)
+
 TYPES: dict[str, Type] = {
+    "mixtral": _type(
+        renames=EXPERTS_ONLY,
+        defaults={"num_key_value_heads": 8, "num_experts": 8, "num_experts_per_tok": 2, "sliding_window": None},
+        implied={"attention_bias": False},
+        kinds=WINDOW_ALL,
+    ),
+    "grok-1": GROK,
+    "grok_1": GROK,
+    "grok": GROK,
+    "qwen2_moe": Type(
+        renames={"num_experts": ("num_experts", "num_local_experts")},
+        defaults={"num_key_value_heads": 16, "num_experts": 60, "num_experts_per_tok": 4, "qkv_bias": True,
+                  "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632, "max_window_layers": 28},
+        implied={"o_bias": False, "shared_gate": True},
+        kinds=layer_types(_qwen2_moe_windows),
+        mlp_kinds=sparse_step,
+    ),
+    "qwen3_moe": Type(
+        renames={"num_experts": ("num_experts", "num_local_experts")},
+        defaults={"num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8,
+                  "moe_intermediate_size": 768},
+        implied={"qk_norm": "head", **NO_SHARED},
+        kinds=layer_types(_qwen3_moe_windows),
+        mlp_kinds=sparse_step,
+    ),
+    "gpt_oss": _type(
+        renames=EXPERTS_ONLY,
+        defaults={"num_key_value_heads": 8, "head_dim": 64, "num_experts": 128, "num_experts_per_tok": 4,
+                  "sliding_window": 128, "attention_bias": True},
+        implied={"attn_sinks": True, "router_bias": True, "expert_bias": True, "period": 2},
+        kinds=layer_types(every("period", 2)),
+    ),
+    "dbrx": _type(
+        renames={"hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads",
+                 "max_position_embeddings": "max_seq_len"},
+        implied={"norm": "layer_nobias"},
+        mixers={FULL: _dbrx_attention},
+        mlps={MOE: _dbrx_experts},
+    ),
+    "olmoe": _type(
+        renames={**EXPERTS_ONLY, "num_experts": ("num_experts", "num_local_experts")},
+        defaults={"num_experts": 64, "num_experts_per_tok": 8},
+        implied={"qk_norm": "full"},
+    ),
+    "flex_olmo": _type(
+        renames={**EXPERTS_ONLY, "num_experts": ("num_experts", "num_local_experts")},
+        defaults={"num_experts": 7, "num_experts_per_tok": 5},
+        implied={"qk_norm": "full"},
+    ),
+    "granitemoe": _type(renames=EXPERTS_ONLY, defaults={"num_experts": 8, "num_experts_per_tok": 2}),
+    "granitemoeshared": _type(
+        renames={**EXPERTS_ONLY, "shared_expert_intermediate_size": "shared_intermediate_size"},
+        defaults={"num_experts": 8, "num_experts_per_tok": 2},
+    ),
+    "phimoe": _type(
+        renames=EXPERTS_ONLY,
+        defaults={"num_key_value_heads": 8, "num_experts": 16, "num_experts_per_tok": 2},
+        implied={"norm": "layer"},
+        kinds=WINDOW_ALL,
+    ),
+    "deepseek": Type(
+        source="deepseek-moe-16b-base configuration_deepseek.py and modeling_deepseek.py; "
+               "16,375,728,128 parameters, as published",
+        renames=ROUTED,
+        mlp_kinds=expert_layers(),
+    ),
+    "dots1": Type(
+        renames=ROUTED,
+        defaults={"sliding_window": 4096, "max_window_layers": 62},
+        implied={"qk_norm": "head"},
+        kinds=layer_types(_window_from),
+        mlp_kinds=expert_layers(),
+    ),
+    "glm4_moe": Type(
+        renames=ROUTED,
+        defaults={"num_key_value_heads": 8, "first_k_dense_replace": 1, "n_shared_experts": 1},
+        implied={"o_bias": False},
+        mixers={FULL: _glm_heads},
+        mlp_kinds=expert_layers(),
+        mtp=decoder.mtp_layers(_glm_heads, decoder.moe),
+    ),
+    "ernie4_5": Type(
+        renames=_biased("use_bias"),
+        defaults={"tie_word_embeddings": True, "num_key_value_heads": 2, "head_dim": 128},
+    ),
+    "ernie4_5_moe": Type(
+        renames={**_biased("use_bias"), "lm_head_bias": "use_bias", "num_experts": ("moe_num_experts", "num_experts"),
+                 "num_experts_per_tok": ("moe_k", "num_experts_per_tok"), "n_shared_experts": "moe_num_shared_experts"},
+        defaults={"tie_word_embeddings": True, "num_key_value_heads": 4, "num_experts": 64, "num_experts_per_tok": 6,
+                  "n_shared_experts": 2, "moe_intermediate_size": 1536, "moe_layer_interval": 1,
+                  "moe_layer_start_index": 1, "moe_layer_end_index": -1},
+        implied={"router_bias": True},
+        mlp_kinds=_ernie_mlps,
+        mlps={MOE: _ernie_experts},
+        mtp=_ernie_mtp,
+    ),
+    "hunyuan_v1_dense": Type(
+        renames={"head_dim": ("head_dim", "attention_head_dim")},
+        implied={"qk_norm": "head"},
+        kinds=_no_shared_layers(all_of(FULL)),
+        ignore=("cla_share_factor",),  # counts only with use_cla
+    ),
+    "hunyuan_v1_moe": Type(
+        renames={"head_dim": ("head_dim", "attention_head_dim")},
+        defaults={"num_experts": 1, "moe_topk": 1},
+        implied={"qk_norm": "head"},
+        kinds=_no_shared_layers(all_of(FULL)),
+        mlp_kinds=_hunyuan_mlps,
+        mlps={MOE: _hunyuan_experts},
+        ignore=("cla_share_factor",),
+        per_layer=True,
+    ),
+    "minimax_m2": _type(
+        renames=EXPERTS_ONLY,
+        defaults={"num_key_value_heads": 8, "head_dim": 128, "num_experts": 256, "num_experts_per_tok": 8},
+        implied={"attention_bias": False, "qk_norm": "full"},
+        kinds=_minimax_m2_kinds,
+    ),
+    "mimo_v2_flash": Type(
+        renames={**ROUTED, "sliding_window": ("sliding_window_size", "sliding_window")},
+        defaults={"num_key_value_heads": 4, "head_dim": 192, "v_head_dim": 128, "sliding_window": 129,
+                  "num_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 2048,
+                  "first_k_dense_replace": 1},
+        kinds=layer_types(_mimo_pattern),
+        mixers={FULL: _mimo_full, SLIDING: _mimo_sliding},
+        mlp_kinds=expert_layers(),
+        ignore=("attention_chunk_size",),  # repeats the window; no chunked layers
+    ),
+    "afmoe": Type(
+        renames={"n_shared_experts": "num_shared_experts", "num_experts": ("num_experts", "num_local_experts")},
+        defaults={"head_dim": 128, "sliding_window": 1024, "num_experts": 64, "num_experts_per_tok": 6,
+                  "n_shared_experts": 2, "num_dense_layers": 1, "moe_intermediate_size": 1408},
+        implied={"qk_norm": "head", "layer_norms": 4, "router_bias": True},
+        kinds=layer_types(every("global_attn_every_n_layers", 4)),
+        mlp_kinds=_afmoe_mlps,
+        extra=_afmoe_gate,
+    ),
     "llama4_text": Type(
         # Shared expert: one of an expert's width. q and k are normed without gains.
         renames={"intermediate_size": "intermediate_size_mlp", "moe_intermediate_size": "intermediate_size",
                  "shared_expert_intermediate_size": "intermediate_size", "num_experts": "num_local_experts"},
-        defaults={"intermediate_size": 16384, "moe_intermediate_size": 8192, "shared_expert_intermediate_size": 8192,
-                  "head_dim": 128, "num_key_value_heads": 8, "num_experts_per_tok": 1, "num_experts": 16,
-                  "no_rope_layer_interval": 4, "interleave_moe_layer_step": 1, "attention_chunk_size": 8192},
+        defaults={"intermediate_size": 16384, "moe_intermediate_size": 8192, "head_dim": 128,
+                  "shared_expert_intermediate_size": 8192, "num_key_value_heads": 8, "num_experts": 16,
+                  "num_experts_per_tok": 1, "no_rope_layer_interval": 4, "interleave_moe_layer_step": 1,
+                  "attention_chunk_size": 8192},
         kinds=_llama4_kinds,
         mlp_kinds=_llama4_mlps,
     ),

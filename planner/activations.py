@@ -6,6 +6,7 @@ These are estimates with a range; every line can be overridden by its name.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from planner.mixers import Attention, LatentAttention
 from planner.mlps import Mlp
@@ -65,6 +66,37 @@ def layer_width(layer: Layer, tp: int = 1) -> int:
     return max(widths)
 
 
+@dataclass(frozen=True)
+class ActivationRate:
+    """The activations of one prefill step as a linear form, for ints and for whole arrays of ints alike.
+
+    bytes = tokens·(per_token + context·per_score) + sequences·per_sequence
+    """
+
+    per_token: int
+    per_sequence: int
+    per_score: int
+
+    def bytes(self, tokens: Any, sequences: Any, context: Any) -> Any:
+        return tokens * (self.per_token + context * self.per_score) + sequences * self.per_sequence
+
+
+def activation_rate(
+    spec: ModelSpec, *, dtype_bytes: int, tp: int = 1, fused_attention: bool = True
+) -> ActivationRate:
+    """What a token, a sequence and an attention score cost in one prefill step on one rank.
+
+    per_token = (2·hidden + widest layer)·bytes; per_sequence = vocab/tp·4·2 (fp32 logits and softmax of the
+    last positions); per_score = heads/tp·(4 + bytes), without fused attention only.
+    """
+    widest = max(layer_width(layer, tp) for layer, _ in spec.groups)
+    return ActivationRate(
+        per_token=(2 * spec.hidden + widest) * dtype_bytes,
+        per_sequence=ceil_div(spec.vocab, tp) * 4 * LOGIT_COPIES,
+        per_score=0 if fused_attention else ceil_div(_heads(spec), tp) * (4 + dtype_bytes),
+    )
+
+
 def activation_bytes(
     spec: ModelSpec,
     *,
@@ -75,11 +107,9 @@ def activation_bytes(
     tp: int = 1,
     fused_attention: bool = True,
 ) -> Estimated:
-    """Peak of one prefill step of `prefill_tokens` tokens.
+    """Peak of one prefill step of `prefill_tokens` tokens: `activation_rate` at these numbers.
 
-    T·(2·hidden + widest layer)·bytes + sequences·vocab·4·2 (fp32 logits and softmax of the last positions);
-    without fused attention also T·context·heads·(4 + bytes) / tp of scores. Leaves out workspaces of
-    kernels and pipelined copies: the range is 0.5 to 2 times.
+    Leaves out workspaces of kernels and pipelined copies: the range is 0.5 to 2 times.
 
     >>> from planner.readers import read_config
     >>> tiny = read_config({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 1, "vocab_size": 100,
@@ -87,21 +117,17 @@ def activation_bytes(
     >>> activation_bytes(tiny, prefill_tokens=10, sequences=1, context=10, dtype_bytes=2).bytes   # 10*(128+384)*2 + 800
     11040
     """
-    widest = max(layer_width(layer, tp) for layer, _ in spec.groups)
-    step = prefill_tokens * (2 * spec.hidden + widest) * dtype_bytes
-    logits = sequences * ceil_div(spec.vocab, tp) * 4 * LOGIT_COPIES
-    scores = 0 if fused_attention else _score_bytes(spec, prefill_tokens, context, dtype_bytes, tp)
-    total = step + logits + scores
+    rate = activation_rate(spec, dtype_bytes=dtype_bytes, tp=tp, fused_attention=fused_attention)
+    total: int = rate.bytes(prefill_tokens, sequences, context)
     words = f"one prefill step of {prefill_tokens:,} tokens, {'fused' if fused_attention else 'eager'} attention"
     return Estimated(total, total // 2, total * 2, words)
 
 
-def _score_bytes(spec: ModelSpec, tokens: int, context: int, dtype_bytes: int, tp: int) -> int:
-    heads = max(
+def _heads(spec: ModelSpec) -> int:
+    return max(
         (m.heads for layer, _ in spec.groups for m in layer.mixers if isinstance(m, (Attention, LatentAttention))),
         default=0,
     )
-    return tokens * context * ceil_div(heads, tp) * (4 + dtype_bytes)
 
 
 def overhead_lines(device_kind: str, devices: int, model_bytes: int) -> tuple[OverheadLine, ...]:

@@ -140,13 +140,7 @@ class Estimate:
     def _stage(self, index: int, layers: list[tuple[Layer, int]], pp: int) -> OnDevice:
         request, sharding = self.request, self.request.sharding
         sequences = sharding.sequences_on_rank(request.batch)
-        kv = state = 0
-        for layer, count in layers:
-            for cache in layer.caches:
-                share = sharding.on_rank(cache)
-                tokens = sharding.tokens_on_rank(cache, request.seq_tokens)
-                kv += count * share.kv_bytes(tokens, self.source_tokens, self.fmt)
-                state += count * share.state_bytes(self.fmt)
+        kv, state = cache_bytes_on_rank(layers, sharding, request.seq_tokens, self.source_tokens, self.fmt)
         weights = self._weights_on_rank(self._stage_weights(index, layers, pp))
         activation = self._activation(sequences)
         held = sequences * (kv + state) + weights
@@ -158,7 +152,7 @@ class Estimate:
             state_bytes=sequences * state,
             weight_bytes=weights,
             activation=activation,
-            overhead=_override(lines, request.overhead_override),
+            overhead=override_lines(lines, request.overhead_override),
         )
 
     def _stage_weights(self, index: int, layers: list[tuple[Layer, int]], pp: int) -> Iterable[tuple[Weight, int]]:
@@ -298,6 +292,19 @@ def sequence_kv_bytes(spec: ModelSpec, tokens: int, source_tokens: int, fmt: Cac
     )
 
 
+def cache_bytes_on_rank(
+    layers: Iterable[tuple[Layer, int]], sharding: Sharding, tokens: int, source_tokens: int, fmt: CacheFormat
+) -> tuple[int, int]:
+    """(what grows, what does not) of one sequence in these layers, on the fullest rank."""
+    kv = state = 0
+    for layer, count in layers:
+        for cache in layer.caches:
+            share = sharding.on_rank(cache)
+            kv += count * share.kv_bytes(sharding.tokens_on_rank(cache, tokens), source_tokens, fmt)
+            state += count * share.state_bytes(fmt)
+    return kv, state
+
+
 def estimate(spec: ModelSpec, request: Request, capacity: Capacity | None = None) -> Estimate:
     """The memory answer for one request.
 
@@ -351,7 +358,7 @@ def _source_words(spec: ModelSpec, tokens: int) -> str:
     return f"encoder output of {tokens:,} positions, as the config fixes it: --source-tokens says otherwise"
 
 
-def _override(lines: tuple[OverheadLine, ...], given: Mapping[str, int]) -> tuple[OverheadLine, ...]:
+def override_lines(lines: tuple[OverheadLine, ...], given: Mapping[str, int]) -> tuple[OverheadLine, ...]:
     """Named lines replaced by what the user gave; a name that is not there is a line of its own."""
     kept = [
         OverheadLine(line.name, given[line.name], given[line.name], given[line.name], "as given") if line.name in given else line

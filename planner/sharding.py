@@ -121,6 +121,8 @@ def stage_sizes(layers: int, pp: int) -> list[int]:
 
 def stages(spec: ModelSpec, pp: int) -> list[list[tuple[Layer, int]]]:
     """The layers of each stage, equal ones counted together."""
+    if pp == 1:
+        return [list(spec.groups)]
     result, start = [], 0
     for size in stage_sizes(len(spec.layers), pp):
         counts: dict[Layer, int] = {}

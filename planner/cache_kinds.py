@@ -6,7 +6,7 @@ Every kind answers the same five questions:
 - `state_bytes(fmt)`                      what is there from the first token and does not grow
 - `tokens_kept(tokens, source_tokens)`    positions held
 - `on_rank(tp)`                           the same cache on the fullest of `tp` tensor-parallel ranks
-- `equation(tokens, source_tokens, fmt)`  the factors, for people
+- `equation(batch, tokens, source_tokens, fmt)`  the factors, for people
 
 All are frozen and hashable: equal layers are counted once and multiplied.
 """
@@ -56,7 +56,7 @@ class Cache:
     def on_rank(self, tp: int) -> Cache:
         return self
 
-    def equation(self, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
         return "0"
 
 
@@ -100,13 +100,13 @@ class Full(Cache):
     def on_rank(self, tp: int) -> Cache:
         return replace(self, kv_heads=heads_on_rank(self.kv_heads, tp))
 
-    def equation(self, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
         kept = self.tokens_kept(tokens, source_tokens)
         k, v = fmt.k, fmt.v
         if self.k_dim == self.v_dim and k == v and not k.group_bytes and k.bits % 8 == 0:
-            return f"2 x {kept} x {self.kv_heads} x {self.k_dim} x {k.bits // 8} B"
+            return f"2 x {batch} x {kept} x {self.kv_heads} x {self.k_dim} x {k.bits // 8} B"
         pair = f"({k.vector_bytes(self.k_dim)} + {v.vector_bytes(self.v_dim)}) B"
-        return f"{kept} x {self.kv_heads} x {pair}"
+        return f"{batch} x {kept} x {self.kv_heads} x {pair}"
 
 
 @dataclass(frozen=True)
@@ -197,11 +197,11 @@ class Latent(Cache):
     def elements(self, tokens: int, source_tokens: int) -> int:
         return tokens * (self.latent_dim + self.rope_dim + self.indexer_dim)
 
-    def equation(self, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
         widths = f"{self.latent_dim} + {self.rope_dim}" + (f" + {self.indexer_dim}" if self.indexer_dim else "")
         if fmt.k.group_bytes or fmt.k.bits % 8 or fmt.k.name == "fp8_ds_mla":
-            return f"{tokens} x {self.token_bytes(fmt)} B [{widths}]"
-        return f"{tokens} x ({widths}) x {fmt.k.bits // 8} B"
+            return f"{batch} x {tokens} x {self.token_bytes(fmt)} B"
+        return f"{batch} x {tokens} x ({widths}) x {fmt.k.bits // 8} B"
 
 
 @dataclass(frozen=True)
@@ -254,11 +254,12 @@ class Recurrent(Cache):
     def on_rank(self, tp: int) -> Cache:
         return replace(self, parts=tuple(part.on_rank(tp) for part in self.parts))
 
-    def equation(self, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
-        return " + ".join(
+    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+        parts = " + ".join(
             f"{p.name} {p.elements} x {FLOAT_BYTES[p.dtype] if p.dtype else fmt.model_dtype_bytes} B"
             for p in self.parts
         )
+        return f"{batch} x ({parts})"
 
 
 @dataclass(frozen=True)

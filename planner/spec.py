@@ -47,6 +47,7 @@ class ModelSpec:
     encoder          layers that run once over the source and cache nothing
     towers           vision / audio weights, named by part
     mtp              multi-token-prediction weights: on disk, not built by transformers, not in `parameters`
+    weights_known    false for a model described by hand without its widths: only the cache is answered
     notes            what the reader implied, in words, each with its source
     config           the config as read, for those who need more of it (the profiler)
     """
@@ -70,6 +71,7 @@ class ModelSpec:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     upper_bound: bool = False
+    weights_known: bool = True
     config: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
 
     @cached_property

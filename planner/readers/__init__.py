@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 __all__ = ["read_config", "read_entry", "read_file"]
 
 
-def read_entry(entry: ModelEntry) -> ModelSpec:
+def read_entry(entry: ModelEntry, assume_full: bool = False) -> ModelSpec:
     """The spec of a catalogue entry."""
-    return read_config(entry.config, name=entry.name, where=entry.name)
+    return read_config(entry.config, name=entry.name, where=entry.name, assume_full=assume_full)

@@ -1,0 +1,46 @@
+"""KV-cache memory of language models: predicted to the byte, or refused.
+
+>>> import kvplan
+>>> kvplan.estimate("llama-7b", seq=8192).kv_bytes
+4294967296
+
+Names resolve on first use, so that `import kvplan` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kvplan.api import compare_models, estimate, fit, gpus, models, show
+    from planner.errors import KvplanError
+    from planner.memory import Estimate
+    from planner.spec import ModelSpec
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "estimate": "kvplan.api",
+    "fit": "kvplan.api",
+    "compare_models": "kvplan.api",
+    "models": "kvplan.api",
+    "show": "kvplan.api",
+    "gpus": "kvplan.api",
+    "KvplanError": "planner.errors",
+    "Estimate": "planner.memory",
+    "ModelSpec": "planner.spec",
+}
+
+__all__ = ["Estimate", "KvplanError", "ModelSpec", "compare_models", "estimate", "fit", "gpus", "models", "show"]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'kvplan' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

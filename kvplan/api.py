@@ -1,0 +1,120 @@
+"""The commands as functions: `import kvplan; kvplan.estimate("llama-7b", seq=8192).kv_bytes`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from planner.catalogue import Device, ModelEntry
+from planner.errors import BadRequest
+from planner.memory import Estimate, Request
+from planner.memory import estimate as _estimate
+from planner.resolve import capacity, model_spec
+from planner.sharding import Sharding
+from planner.spec import ModelSpec
+
+
+def show(model: str, *, assume: str | None = None) -> ModelSpec:
+    """The model as kvplan knows it: a catalogue name, a Hugging Face id of one, a config.json or its folder.
+
+    >>> len(show("gemma-3-27b").layers)
+    62
+    """
+    return model_spec(model, assume=assume)
+
+
+def estimate(
+    model: str | ModelSpec,
+    *,
+    seq: int,
+    batch: int = 1,
+    dtype: str | None = None,
+    kv_dtype: str | None = None,
+    k_dtype: str | None = None,
+    v_dtype: str | None = None,
+    gpu: str | None = None,
+    memory: str | None = None,
+    tp: int = 1,
+    pp: int = 1,
+    ep: int = 1,
+    dp: int = 1,
+    dcp: int = 1,
+    source_tokens: int | None = None,
+    prefill_tokens: int | None = None,
+    fused_attention: bool = True,
+    overhead: Mapping[str, int] | None = None,
+    assume: str | None = None,
+) -> Estimate:
+    """Memory of one request: bytes as ints, see `Estimate` and its `to_dict`.
+
+    >>> e = estimate("llama-7b", seq=8192)
+    >>> e.kv_bytes, e.to_dict()["weight_bytes"]
+    (4294967296, 13476831232)
+
+    Raises KvplanError: unknown model, device or dtype; a config it does not understand; numbers out of range.
+    """
+    request = Request(
+        seq_tokens=seq,
+        batch=batch,
+        dtype=dtype,
+        k_dtype=kv_dtype or k_dtype,
+        v_dtype=kv_dtype or v_dtype,
+        source_tokens=source_tokens,
+        sharding=Sharding(tp=tp, pp=pp, ep=ep, dp=dp, dcp=dcp),
+        prefill_tokens=prefill_tokens,
+        fused_attention=fused_attention,
+        overhead_override=overhead or {},
+    )
+    spec = model if isinstance(model, ModelSpec) else model_spec(model, assume=assume)
+    return _estimate(spec, request, capacity(gpu, memory))
+
+
+def fit(
+    model: str | ModelSpec,
+    *,
+    gpu: str | None = None,
+    memory: str | None = None,
+    seq: int = 8192,
+    batch: int = 1,
+    dtype: str | None = None,
+    kv_dtype: str | None = None,
+    tp: int = 1,
+    pp: int = 1,
+    ep: int = 1,
+    dp: int = 1,
+    lengths: str | None = None,
+    assume: str | None = None,
+) -> dict[str, Any]:
+    """The inverse questions, as `kvplan fit --json` answers them.
+
+    >>> fit("llama-3.1-8b", gpu="rtx-4090", seq=8192)["most_sequences"]
+    6
+    """
+    from planner.commands.fit import fit_answer
+    from planner.lengths import parse_mix
+
+    room = capacity(gpu, memory)
+    if room is None:
+        raise BadRequest("a device is wanted: gpu= or memory=")
+    request = Request(seq, batch, dtype, kv_dtype, kv_dtype, sharding=Sharding(tp=tp, pp=pp, ep=ep, dp=dp))
+    spec = model if isinstance(model, ModelSpec) else model_spec(model, assume=assume)
+    return fit_answer(spec, request, room, parse_mix(lengths) if lengths else None)
+
+
+def compare_models(*models: str, seq: int = 8192, **options: Any) -> list[Estimate]:
+    """An Estimate for each model, at the same length; options as `estimate` takes them."""
+    return [estimate(model, seq=seq, **options) for model in models]
+
+
+def models(query: str | None = None) -> list[ModelEntry]:
+    """Catalogue models, all or those that match."""
+    from planner.catalogue import models as find
+
+    return find(query)
+
+
+def gpus(query: str | None = None) -> list[Device]:
+    """Catalogue devices, all or those that match."""
+    from planner.catalogue import devices
+
+    return devices(query)

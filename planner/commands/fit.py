@@ -1,0 +1,216 @@
+"""`kvplan fit`: the inverse questions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from planner.catalogue import devices
+from planner.commands import options
+from planner.commands.output import emit, to_csv, to_json
+from planner.lengths import Concurrency, LengthMix, concurrency, parse_mix
+from planner.limits import fewest_devices, longest_context, most_sequences, pool_bytes, tensor_parallel_devices
+from planner.memory import SCHEMA_VERSION, Capacity, Request, estimate
+from planner.resolve import capacity, device_capacity
+from planner.spec import ModelSpec
+from planner.text import bad, bold, dim, good, table
+from planner.units import MAX_COUNT, gib, human_bytes, human_tokens, parse_tokens
+
+DOES_NOT_FIT = 3
+TABLE_LENGTHS = (1024, 4096, 8192, 32768, 131072)
+
+
+@click.command(name="fit", epilog="Example: kvplan fit llama-3.1-8b --gpu rtx-4090 --seq 8k --lengths p50=800,p95=6000")
+@options.model_options
+@click.option("--seq", metavar="N", help="Tokens of a sequence (default: the model's own limit, at most 8k).")
+@click.option("--batch", metavar="N", help="Sequences at once, for the longest context.", default="1", show_default=True)
+@click.option("--lengths", metavar="MIX", help="Real lengths: p50=800,p95=6000, or a CSV / JSONL file of requests.")
+@options.dtype_options
+@options.device_options
+@options.layout_options
+@options.runtime_options
+@options.output_options
+def command(**values: Any) -> None:
+    """What fits: most sequences at a length, longest context at a batch, fewest devices, which devices.
+
+    Exit code 3 when not even one sequence fits.
+    """
+    spec = options.spec_of(values)
+    room = capacity(values["gpu"], values["memory"])
+    if room is None:
+        raise click.UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them) or --memory 24GiB")
+    seq = parse_tokens(values["seq"]) if values["seq"] else min(spec.max_positions or 8192, 8192)
+    request = options.request_of(values, seq)
+    mix = parse_mix(values["lengths"]) if values["lengths"] else None
+    answer = fit_answer(spec, request, room, mix)
+    emit(_render(answer, values), values["output"])
+    if not answer["most_sequences"]:
+        raise SystemExit(DOES_NOT_FIT)
+
+
+def fit_answer(spec: ModelSpec, request: Request, room: Capacity, mix: LengthMix | None = None) -> dict[str, Any]:
+    """The inverse questions of one model on one device, in base units."""
+    one = estimate(spec, replace(request, batch=1), room)
+    fewest = fewest_devices(spec, request, room)
+    servers = tensor_parallel_devices(spec, request, room)
+    answer: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "model": spec.name,
+        "device": room.name,
+        "capacity_bytes": room.bytes,
+        "seq_tokens": request.seq_tokens,
+        "batch": request.batch,
+        "kv_dtype": one.fmt.name,
+        "weight_bytes": one.weight_bytes if spec.weights_known else None,
+        "pool_bytes": pool_bytes(one),
+        "sequence_bytes": one.per_device.kv_bytes + one.per_device.state_bytes,
+        "most_sequences": _bounded(most_sequences(spec, request, room)),
+        "longest_context_tokens": longest_context(spec, request, room),
+        "longest_context_limit_tokens": spec.max_positions,
+        "fewest_devices": None if fewest is None else _layout(fewest.sharding.tp, fewest.sharding.pp, fewest.devices),
+        "fewest_devices_tensor_parallel": None if servers is None else _layout(servers.sharding.tp, servers.sharding.pp, servers.devices),
+        "by_length": [
+            {"seq_tokens": n, "most_sequences": _bounded(most_sequences(spec, replace(request, seq_tokens=n), room))}
+            for n in _lengths(spec, request)
+        ],
+        "devices_that_hold_it": _holders(spec, request),
+        "warnings": list(one.warnings),
+        "assumptions": list(one.assumptions),
+        "exactness": one.exactness,
+    }
+    if mix is not None:
+        answer["length_mix"] = _mix_answer(spec, request, room, mix)
+    return answer
+
+
+def _bounded(count: int) -> int | None:
+    """None where nothing bounds the count (a cache of zero bytes)."""
+    return None if count >= MAX_COUNT else count
+
+
+def _layout(tp: int, pp: int, count: int) -> dict[str, int]:
+    return {"devices": count, "tp": tp, "pp": pp}
+
+
+def _lengths(spec: ModelSpec, request: Request) -> list[int]:
+    ceiling = max(spec.max_positions or request.seq_tokens, request.seq_tokens)
+    return sorted({request.seq_tokens, *(n for n in TABLE_LENGTHS if n <= ceiling)})
+
+
+def _holders(spec: ModelSpec, request: Request) -> list[dict[str, Any]]:
+    """Catalogue devices that hold the request in its layout, the smallest first."""
+    holders = []
+    for device in devices():
+        answer = estimate(spec, request, device_capacity(device))
+        if answer.fits:
+            free = answer.free_bytes
+            holders.append({"device": device.name, "capacity_bytes": device.memory_bytes, "free_bytes": free})
+    return sorted(holders, key=lambda row: (row["capacity_bytes"], row["device"]))
+
+
+def _mix_answer(spec: ModelSpec, request: Request, room: Capacity, mix: LengthMix) -> dict[str, Any]:
+    """Requests of the mix held at once on the whole layout, by the average and safely."""
+    if spec.max_positions:
+        mix = mix.clipped(spec.max_positions)
+    seen = {}
+    for length in mix.counts:
+        one = estimate(spec, replace(request, seq_tokens=length, batch=1), room).per_device
+        seen[length] = one.kv_bytes + one.state_bytes
+    # Activations and overhead as at the longest request: the pool is what is left beside them.
+    pool = pool_bytes(estimate(spec, replace(request, seq_tokens=mix.longest, batch=1), room))
+    held: Concurrency = concurrency(mix, pool, seen)
+    replicas = request.sharding.dp
+    return {
+        "source": mix.words,
+        "mean_tokens": round(mix.mean),
+        "p50_tokens": mix.percentile(0.5),
+        "p95_tokens": mix.percentile(0.95),
+        "longest_tokens": mix.longest,
+        "mean_request_bytes": held.mean_request_bytes,
+        "average_sequences": held.average * replicas,
+        "safe_sequences": held.safe * replicas,
+        "sequences_at_longest": held.at_longest * replicas,
+    }
+
+
+def _render(answer: dict[str, Any], values: dict[str, Any]) -> str:
+    if values["as_json"]:
+        return to_json(answer)
+    if values["as_csv"]:
+        return to_csv([{**answer, "devices_that_hold_it": [row["device"] for row in answer["devices_that_hold_it"]],
+                        "by_length": [f"{row['seq_tokens']}:{row['most_sequences']}" for row in answer["by_length"]]}])  # fmt: skip
+    return "\n".join(_page(answer))
+
+
+def _page(answer: dict[str, Any]) -> list[str]:
+    lines = [bold(answer["model"]) + f" on {answer['device']} ({gib(answer['capacity_bytes'])}), KV in {answer['kv_dtype']}", ""]
+    most = answer["most_sequences"]
+    count = "no bound: nothing is kept" if most is None else f"{most:,}"
+    seq = human_tokens(answer["seq_tokens"])
+    rows = [
+        ["  left for cache", gib(answer["pool_bytes"])],
+        [f"  one sequence of {seq} tokens", human_bytes(answer["sequence_bytes"])],
+        [f"  most sequences of {seq} tokens", (good if most or most is None else bad)(count)],
+        [f"  longest context at batch {answer['batch']:,}", _longest(answer)],
+        ["  fewest devices", _devices(answer)],
+    ]
+    width = max(len(row[0]) for row in rows)
+    lines += [f"{name.ljust(width)}  {value}" for name, value in rows]
+    if not most and most is not None:
+        lines.append(bad(f"  does not fit: short by {gib(max(0, answer['sequence_bytes'] - answer['pool_bytes']))}"))
+    by_length = [[f"  {human_tokens(row['seq_tokens'])} tokens", "no bound" if row["most_sequences"] is None else f"{row['most_sequences']:,}"]
+                 for row in answer["by_length"]]  # fmt: skip
+    lines += ["", table(["  length", "most sequences"], by_length)]
+    if "length_mix" in answer:
+        lines += ["", *_mix_lines(answer["length_mix"])]
+    lines += ["", _holder_line(answer)]
+    lines += [dim(f"  assumed: {line}") for line in answer["assumptions"]]
+    return lines + [bad("  note: ") + line for line in answer["warnings"]]
+
+
+def _longest(answer: dict[str, Any]) -> str:
+    longest, limit = answer["longest_context_tokens"], answer["longest_context_limit_tokens"]
+    if not longest:
+        return bad("none")
+    return f"{longest:,} tokens" + (" (the model's own limit)" if longest == limit else "")
+
+
+def _devices(answer: dict[str, Any]) -> str:
+    fewest, servers = answer["fewest_devices"], answer["fewest_devices_tensor_parallel"]
+    if fewest is None:
+        return bad("no number of them holds it")
+    words = _layout_words(fewest)
+    if servers and servers != fewest:
+        words += f"; as servers are started, {_layout_words(servers)}"
+    return words
+
+
+def _layout_words(layout: dict[str, int]) -> str:
+    if layout["devices"] == 1:
+        return "1"
+    stages = f" x PP {layout['pp']}" if layout["pp"] > 1 else ""
+    return f"{layout['devices']:,} (TP {layout['tp']}{stages})"
+
+
+def _mix_lines(mix: dict[str, Any]) -> list[str]:
+    return [
+        f"Real lengths: {mix['source']}",
+        f"  mean {mix['mean_tokens']:,}, p50 {mix['p50_tokens']:,}, p95 {mix['p95_tokens']:,}, longest {mix['longest_tokens']:,} tokens",
+        f"  {mix['safe_sequences']:,} at once in 99 of 100 moments; {mix['average_sequences']:,} on average; "
+        f"{mix['sequences_at_longest']:,} if every one were the longest",
+        dim("  estimated: every request at its full length, lengths independent"),
+    ]
+
+
+def _holder_line(answer: dict[str, Any]) -> str:
+    holders = answer["devices_that_hold_it"]
+    asked = f"batch {answer['batch']:,} of {human_tokens(answer['seq_tokens'])} tokens"
+    if not holders:
+        return f"Catalogue devices that hold {asked} in this layout: none"
+    names = ", ".join(f"{row['device']}" for row in holders[:8])
+    more = f" and {len(holders) - 8} more" if len(holders) > 8 else ""
+    return f"Catalogue devices that hold {asked} in this layout, smallest first: {names}{more}"
+
+

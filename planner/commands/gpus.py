@@ -1,0 +1,60 @@
+"""`kvplan gpus`: the device catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from planner.catalogue import Device, devices
+from planner.commands.output import emit, to_csv, to_json
+from planner.errors import UnknownName, one_line
+from planner.text import table
+from planner.units import bandwidth, flops, gib
+
+
+@click.command(name="gpus", epilog="Example: kvplan gpus rtx; kvplan gpus local")
+@click.argument("query", required=False)
+@click.option("--json", "as_json", is_flag=True, help="JSON in base units, with sources and prices.")
+@click.option("--csv", "as_csv", is_flag=True, help="CSV in base units.")
+@click.option("-o", "--output", metavar="FILE", help="Write to FILE instead of the screen.")
+def command(query: str | None, as_json: bool, as_csv: bool, output: str | None) -> None:
+    """Devices by name or vendor: memory as the driver reports it, bandwidth, dense FLOP/s.
+
+    `kvplan gpus local` shows the device of this machine.
+    """
+    if query is not None and query.strip().lower() == "local":
+        from planner.local_device import local_device  # asks the driver
+
+        found = [local_device()]
+    else:
+        found = devices(query)
+    if not found:
+        raise UnknownName(f"no device matches {one_line(query or '', 60)!r}; `kvplan gpus` lists all of them")
+    emit(_render(found, as_json, as_csv), output)
+
+
+def _render(found: list[Device], as_json: bool, as_csv: bool) -> str:
+    rows: list[dict[str, Any]] = [asdict(device) for device in found]
+    if as_json:
+        return to_json(rows)
+    if as_csv:
+        for row in rows:
+            row["prices"] = [f"{p['usd_per_hour']} USD/h {p['provider']} {p['date']}" for p in row["prices"]]
+        return to_csv(rows)
+    cells = [_cells(device) for device in found]
+    return table(["device", "vendor", "memory", "bandwidth", "bf16 dense", "from (USD/h)"], cells, left=2) + f"\n{len(found)} devices"
+
+
+def _cells(device: Device) -> list[str]:
+    rate = device.dense_flops_per_s.get("bf16") or device.dense_flops_per_s.get("fp16")
+    cheapest = min(device.prices, key=lambda price: price.usd_per_hour, default=None)
+    return [
+        device.name,
+        device.vendor or "-",
+        gib(device.memory_bytes),
+        bandwidth(device.bandwidth_bytes_per_s) if device.bandwidth_bytes_per_s else "-",
+        flops(rate) if rate else "-",
+        f"{cheapest.usd_per_hour:.2f} ({cheapest.date})" if cheapest else "-",
+    ]

@@ -1,0 +1,52 @@
+"""`kvplan models`: the model catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from planner.catalogue import ModelEntry, models
+from planner.commands.output import emit, to_csv, to_json
+from planner.errors import UnknownName, one_line
+from planner.text import table
+from planner.units import human_count
+
+
+@click.command(name="models", epilog="Example: kvplan models llama-3")
+@click.argument("query", required=False)
+@click.option("--json", "as_json", is_flag=True, help="JSON, with each entry's config and source.")
+@click.option("--csv", "as_csv", is_flag=True, help="CSV without the configs.")
+@click.option("-o", "--output", metavar="FILE", help="Write to FILE instead of the screen.")
+def command(query: str | None, as_json: bool, as_csv: bool, output: str | None) -> None:
+    """Models by name, alias, Hugging Face id or model type; all of them without QUERY."""
+    found = models(query)
+    if not found:
+        raise UnknownName(f"no model matches {one_line(query or '', 60)!r}; `kvplan models` lists all of them")
+    emit(_render(found, as_json, as_csv), output)
+
+
+def _render(found: list[ModelEntry], as_json: bool, as_csv: bool) -> str:
+    if as_json:
+        return to_json([asdict(entry) for entry in found])
+    rows = [_row(entry) for entry in found]
+    if as_csv:
+        return to_csv(rows)
+    cells = [[str(row["name"]), str(row["model_type"]), row["parameters"] and human_count(int(row["parameters"])) or "-",
+              str(row["year"] or "-"), str(row["confidence"]), str(row["hf_id"] or "-")] for row in rows]  # fmt: skip
+    return table(["name", "type", "parameters", "year", "known from", "Hugging Face id"], cells, left=2) + f"\n{len(found)} models"
+
+
+def _row(entry: ModelEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "model_type": entry.config.get("model_type"),
+        "parameters": entry.parameters,
+        "year": entry.year,
+        "confidence": entry.confidence,
+        "hf_id": entry.hf_id,
+        "aliases": list(entry.aliases),
+        "source": entry.source,
+        "checked": entry.checked,
+    }

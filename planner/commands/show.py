@@ -1,0 +1,113 @@
+"""`kvplan show`: a model's layers as groups, and the config field behind each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from planner.commands import options
+from planner.commands.output import emit, to_csv, to_json
+from planner.dtypes import CacheFormat
+from planner.memory import Request, cache_format
+from planner.parameters import active_parameters, parameters, parameters_by_part
+from planner.quantization import weight_plan
+from planner.spec import Layer, ModelSpec
+from planner.text import bold, dim, table
+from planner.units import human_bytes, human_count
+
+
+@click.command(name="show", epilog="Example: kvplan show gemma-3-27b")
+@options.model_options
+@click.option("--kv-dtype", metavar="D", help="How K and V are stored.")
+@click.option("--json", "as_json", is_flag=True, help="JSON in base units.")
+@click.option("--csv", "as_csv", is_flag=True, help="CSV, a row a group of layers.")
+@click.option("-o", "--output", metavar="FILE", help="Write to FILE instead of the screen.")
+def command(**values: Any) -> None:
+    """A model's layers as groups: cache kind, bytes a token, parameters, config fields behind each."""
+    spec = options.spec_of(values)
+    request = options.request_of(values, seq_tokens=1)
+    emit(_render(spec, cache_format(spec, request), request, values), values["output"])
+
+
+def describe(spec: ModelSpec, fmt: CacheFormat) -> dict[str, Any]:
+    """The model in base units: groups of equal layers, parameters by part, what was implied."""
+    return {
+        "schema_version": 1,
+        "model": spec.name,
+        "model_type": spec.model_type,
+        "layers": len(spec.layers),
+        "max_positions": spec.max_positions,
+        "kv_dtype": fmt.name,
+        "parameters": parameters(spec) if spec.weights_known else None,
+        "active_parameters": active_parameters(spec) if spec.weights_known else None,
+        "parameters_by_part": parameters_by_part(spec) if spec.weights_known else None,
+        "weights": weight_plan(spec).words,
+        "tied_embedding": spec.tied,
+        "groups": [_group(spec, layer, count, fmt) for layer, count in spec.groups],
+        "notes": list(spec.notes),
+        "warnings": list(spec.warnings),
+    }
+
+
+def _group(spec: ModelSpec, layer: Layer, count: int, fmt: CacheFormat) -> dict[str, Any]:
+    where = [i for i, other in enumerate(spec.layers) if other == layer]
+    return {
+        "layers": count,
+        "indices": _ranges(where),
+        "cache": [cache.kind for cache in layer.caches] or ["none"],
+        "bytes_first_token": sum(cache.kv_bytes(1, 0, fmt) for cache in layer.caches),
+        "window_tokens": _window(layer),
+        "state_bytes": sum(cache.state_bytes(fmt) for cache in layer.caches),
+        "parameters": sum(weight.parameters for weight in layer.weights) if spec.weights_known else None,
+        "config_fields": list(layer.config_fields),
+    }
+
+
+def _window(layer: Layer) -> int | None:
+    """The length at which the cache of a layer stops growing; None where it never does."""
+    for cache in layer.caches:
+        limit = getattr(cache, "window", getattr(cache, "chunk", None))
+        if limit is not None:
+            return int(limit)
+    return None
+
+
+def _ranges(indices: list[int]) -> str:
+    """
+    >>> _ranges([0, 1, 2, 5, 7, 8])
+    '0-2, 5, 7-8'
+    """
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _render(spec: ModelSpec, fmt: CacheFormat, request: Request, values: dict[str, Any]) -> str:
+    found = describe(spec, fmt)
+    if values["as_json"]:
+        return to_json(found)
+    if values["as_csv"]:
+        return to_csv(found["groups"])
+    counted = f", {human_count(found['parameters'])} parameters" if found["parameters"] else ""
+    lines = [bold(spec.name) + f"  {spec.model_type}, {len(spec.layers)} layers{counted}, KV in {fmt.name}", ""]
+    rows = []
+    for group in found["groups"]:
+        indices = group["indices"] if len(group["indices"]) <= 28 else group["indices"][:25] + "..."
+        rows.append([str(group["layers"]), indices, " + ".join(group["cache"]), human_bytes(group["bytes_first_token"]),
+                     human_bytes(group["state_bytes"]) if group["state_bytes"] else "-",
+                     human_count(group["parameters"]) if group["parameters"] is not None else "-"])  # fmt: skip
+    lines.append(table(["layers", "which", "keeps", "a token", "state", "parameters each"], rows, left=3))
+    for group in found["groups"]:
+        if group["config_fields"]:
+            lines.append(dim(f"  {' + '.join(group['cache'])}: read from {', '.join(group['config_fields'])}"))
+    if found["parameters_by_part"]:
+        parts = found["parameters_by_part"]
+        lines += ["", table(["part", "parameters"], [[name, f"{size:,}"] for name, size in parts.items()])]
+        lines.append(f"{found['weights']}" + ("; the head is the embedding (tied)" if spec.tied else ""))
+    lines += [dim(f"  implied: {note}") for note in spec.notes]
+    return "\n".join(lines + [f"  note: {warning}" for warning in spec.warnings])

@@ -1,0 +1,115 @@
+"""What the user names -> ModelSpec and Capacity: catalogue names, files, folders, or dimensions by hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from planner.catalogue import Device, find_device, find_model
+from planner.errors import BadRequest, UnknownName, one_line
+from planner.memory import Capacity
+from planner.readers import read_config, read_entry, read_file
+from planner.spec import ModelSpec
+from planner.units import parse_bytes
+
+ASSUME_FULL = "full-attention"
+
+
+def model_spec(name: str | None = None, *, config: str | None = None, assume: str | None = None) -> ModelSpec:
+    """The model called `name`: a catalogue name, alias or Hugging Face id, a config.json or a folder with one.
+
+    A name that reads as a path (./x, /x, ~/x, x.json) is a file; any other name is looked up in the
+    catalogue first, and on disk when it is not there.
+    """
+    if (name is None) == (config is None):
+        raise BadRequest("one model is wanted: a name, a config.json, or --layers --kv-heads --head-dim by hand")
+    if assume not in (None, ASSUME_FULL):
+        raise BadRequest(f"--assume {one_line(str(assume), 40)!r} is not known; the one assumption is {ASSUME_FULL}")
+    full = assume == ASSUME_FULL
+    if config is not None:
+        return read_file(os.path.expanduser(config), full)
+    assert name is not None
+    if not name.strip() or "\0" in name:
+        raise BadRequest("an empty model name; write a name of `kvplan models` or the path of a config.json")
+    if _is_path(name):
+        return read_file(os.path.expanduser(name), full)
+    try:
+        return read_entry(find_model(name), full)
+    except UnknownName:
+        if os.path.exists(name):
+            return read_file(name, full)
+        raise
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.endswith(".json") or name.endswith(os.sep)
+
+
+def by_hand(dimensions: Mapping[str, int | None]) -> ModelSpec:
+    """A model of equal attention layers from its dimensions alone.
+
+    Needed: layers, and either kv_heads (or heads) with head_dim, or heads with hidden. Weights are
+    counted as a LLaMA's when hidden, intermediate and vocab are there too; else only the cache is answered.
+
+    >>> spec = by_hand({"layers": 32, "heads": 32, "head_dim": 128})
+    >>> len(spec.layers), spec.weights_known
+    (32, False)
+    """
+    given = {key: value for key, value in dimensions.items() if value is not None}
+    for key, value in given.items():
+        if value < 1:
+            raise BadRequest(f"--{key.replace('_', '-')} {value} is not a size; write a number of at least 1")
+    heads = given.get("heads", given.get("kv_heads"))
+    head_dim, hidden = given.get("head_dim"), given.get("hidden")
+    if "layers" not in given or heads is None or (head_dim is None and hidden is None):
+        raise BadRequest(
+            "a model by hand needs --layers, --kv-heads (or --heads), and --head-dim (or --heads with --hidden)"
+        )
+    known = all(key in given for key in ("heads", "hidden", "intermediate", "vocab"))
+    config = {
+        "model_type": "mistral" if "sliding_window" in given else "llama",
+        "num_hidden_layers": given["layers"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": given.get("kv_heads", heads),
+        "hidden_size": hidden or heads * (head_dim or 1),
+        "intermediate_size": given.get("intermediate", 1),
+        "vocab_size": given.get("vocab", 1),
+        "tie_word_embeddings": False,
+    }
+    if head_dim is not None:
+        config["head_dim"] = head_dim
+    if "sliding_window" in given:
+        config["sliding_window"] = given["sliding_window"]
+    spec = read_config(config, name="by hand", where="by hand")
+    if known:
+        return replace(spec, notes=("weights counted as those of a LLaMA of these widths, untied",))
+    missing = ", ".join(f"--{key}" for key in ("heads", "hidden", "intermediate", "vocab") if key not in given)
+    return replace(spec, weights_known=False, warnings=(f"weights and activations not counted: {missing} not given",))
+
+
+def device(name: str) -> Device:
+    """A catalogue device, or `local`: the one of this machine."""
+    if name.strip().lower() == "local":
+        from planner.local_device import local_device  # asks the driver; not needed otherwise
+
+        return local_device()
+    return find_device(name)
+
+
+def capacity(gpu: str | None, memory: str | None) -> Capacity | None:
+    """What is to hold the model: a device by name, or plain bytes."""
+    if gpu is not None and memory is not None:
+        raise BadRequest("--gpu and --memory both say how much there is; give one of them")
+    if memory is not None:
+        size = parse_bytes(memory)
+        return Capacity(f"{memory} of memory", size)
+    if gpu is None:
+        return None
+    found = device(gpu)
+    return device_capacity(found)
+
+
+def device_capacity(found: Device) -> Capacity:
+    kind = "host" if (found.vendor or "").lower() in ("apple", "host", "cpu") else "cuda"
+    return Capacity(found.name, found.memory_bytes, kind)

@@ -1,19 +1,39 @@
-"""Decoders with multi-head latent attention (MLA): DeepSeek V2 and its heirs, with and without a sparse indexer.
+"""Decoders with multi-head latent attention (MLA): DeepSeek V2 and its heirs, with and without an indexer.
 
-Defaults and structure as in the configuration and modelling files of transformers 5.23.0, unless a
-type names another source.
+DeepSeek-V4, which compresses the past in another way, stands here too. Defaults and structure as in the
+configuration and modelling files of transformers 5.23.0, unless a type names another source. Router
+correction biases are buffers there, not parameters.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from planner.errors import BadConfig, UnsupportedModel, one_line
 from planner.mixers import LatentAttention, Mixer
+from planner.mlps import Mlp, Moe
+from planner.readers import decoder
 from planner.readers.fields import Fields
-from planner.readers.types import Type
+from planner.readers.plans import FULL, MOE, SLIDING, all_of, expert_layers, layer_count, listed
+from planner.readers.types import LayerKinds, Type
+from planner.recurrent import kimi_delta
+from planner.sparse import Compressor, PooledIndexer, SharedKvAttention, hyper_connection
+from planner.weights import Weight, vector
+
+INDEXED, LINEAR = "indexed_attention", "linear_attention"
+CSA, HCA = "compressed_sparse_attention", "heavily_compressed_attention"
+_INDEXED_NAMES = {INDEXED: INDEXED, "deepseek_sparse_attention": INDEXED}
 
 # One latent serves all heads, so the number of KV heads changes nothing; head_dim repeats a rope or q width.
 MLA_IGNORES = ("num_key_value_heads", "head_dim")
+ROUTED = {"num_experts": ("n_routed_experts", "num_local_experts", "num_experts")}
+V3_DEFAULTS = {
+    "first_k_dense_replace": 3,
+    "n_shared_experts": 1,
+    "num_experts": 256,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 2048,
+}
 
 
 def latent_attention(f: Fields) -> LatentAttention:
@@ -21,6 +41,7 @@ def latent_attention(f: Fields) -> LatentAttention:
 
     `q_lora_rank` null means a direct query projection. DeepSeek's files always write the key (a number or
     null), so a file without it had its nulls stripped: absent means null too, not the class default 1536.
+    An indexer reads the low-rank query, so there the key must be a number.
     """
     f.ignore(*MLA_IGNORES)
     return LatentAttention(
@@ -41,9 +62,293 @@ def mla(f: Fields, index: int) -> tuple[Mixer, ...]:
 
 
 def mla_with_indexer(f: Fields, index: int) -> tuple[Mixer, ...]:
-    """Layers with a sparse indexer of their own: one key of `index_head_dim` a token besides."""
+    """Layers with a sparse indexer of their own: one key of `index_head_dim` a token besides.
+
+    `index_topk` says how many tokens are attended to; all of them stay cached.
+    """
+    f.ignore("index_topk")
     heads, width = f.int("index_n_heads"), f.int("index_head_dim")
     return (replace(latent_attention(f), indexer_heads=heads, indexer_dim=width),)
 
 
-TYPES: dict[str, Type] = {}
+def mla_without_indexer(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """Layers that take the tokens chosen by the nearest indexer before them."""
+    f.ignore("index_topk", "index_n_heads", "index_head_dim")
+    return mla(f, index)
+
+
+def _indexers(layer_kinds: LayerKinds) -> LayerKinds:
+    """Which indexed layers own an indexer: `indexer_types`, else a pattern of F and S, else every n-th.
+
+    Source: GlmMoeDsaConfig: layer i owns one when max(i - offset + 1, 0) is a multiple of `index_topk_freq`.
+    """
+
+    def kinds(f: Fields) -> list[str]:
+        found = layer_kinds(f)
+        owns = _owns_indexer(f, len(found))
+        return [FULL if kind == INDEXED and not own else kind for kind, own in zip(found, owns, strict=True)]
+
+    return kinds
+
+
+def _owns_indexer(f: Fields, layers: int) -> list[bool]:
+    for key in ("indexer_types", "index_topk_pattern"):
+        value = f.get(key)
+        names = list(value) if key == "index_topk_pattern" and isinstance(value, str) else f.sequence(key)
+        if names is None:
+            continue
+        if len(names) != layers:
+            raise BadConfig(f"{f.where}: key {key!r} has {len(names)} entries for {layers} layers; one each is wanted")
+        unknown = next((name for name in names if name not in ("full", "shared", "F", "S")), None)
+        if unknown is not None:
+            raise UnsupportedModel(f"{f.where}: key {key!r} has {one_line(repr(unknown), 40)}; full or shared is known")
+        return [name in ("full", "F") for name in names]
+    period, offset = max(f.int("index_topk_freq", 1, low=0), 1), f.int("index_skip_topk_offset", 2, low=0)
+    return [max(i - offset + 1, 0) % period == 0 for i in range(layers)]
+
+
+def _every_fourth_indexed(f: Fields) -> list[str]:
+    return [INDEXED if i % 4 == 3 else LINEAR for i in range(layer_count(f))]
+
+
+def _glm5_delta(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """Kimi delta attention; its shape under linear_attn_config, else in flat keys."""
+    inner = f.sub(f.section("linear_attn_config") or {}, "linear_attn_config")
+    heads, dim = f.int("linear_num_heads", 64), f.int("linear_head_dim", 128)
+    kernel = f.int("linear_conv_kernel_dim", 4)
+    return (
+        kimi_delta(
+            hidden=f.int("hidden_size"),
+            heads=inner.int("num_heads", heads),
+            head_dim=inner.int("head_dim", dim),
+            conv_kernel=inner.int("short_conv_kernel_size", kernel),
+        ),
+    )
+
+
+def _glm5_indexed(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """MLA and an indexer over pools of `index_kpool` tokens."""
+    f.ignore("index_topk")
+    base = latent_attention(f)
+    indexer = PooledIndexer(
+        hidden=base.hidden,
+        q_rank=f.int("q_lora_rank"),
+        heads=f.int("index_n_heads"),
+        dim=f.int("index_head_dim"),
+        pool=f.int("index_kpool", 16),
+    )
+    return (base, indexer)
+
+
+def _hyper_connections(f: Fields, index: int) -> tuple[Weight, ...]:
+    """One before attention, one before the MLP."""
+    return hyper_connection(f.int("hidden_size"), f.int("hc_mult", 4)) * 2
+
+
+def _longcat_attention(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """A LongCat layer holds two attentions, each with a cache of its own."""
+    return mla(f, index) * 2
+
+
+def _longcat_mlps(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    """Two dense MLPs and one mixture whose `zero_expert_num` identity experts have a router row and no weights.
+
+    Source: the published checkpoint, 562 B; the transformers class allocates gate and up for them besides.
+    """
+    experts, zero = f.int("num_experts"), f.maybe_int("zero_expert_num", low=0) or 0
+    hidden, bias = f.int("hidden_size"), f.flag("router_bias")
+    extra: tuple[Weight, ...] = (Weight("router", zero, hidden, linear=False),) if zero else ()
+    if bias:
+        extra += (vector("router", experts + zero),)
+    mixture = Moe(
+        hidden=hidden,
+        experts=experts,
+        active=min(f.int("num_experts_per_tok", high=experts + zero), experts),
+        expert_width=f.int("moe_intermediate_size"),
+        extra=extra,
+    )
+    return (*decoder.dense(f, index) * 2, mixture)
+
+
+def _minicpm3(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """MiniCPM3: `v_head_dim` null means hidden / heads."""
+    if f.get("v_head_dim") is not None:
+        return mla(f, index)
+    f.ignore(*MLA_IGNORES)
+    width = f.int("hidden_size") // f.int("num_attention_heads")
+    inner = Fields({**f.raw, "v_head_dim": width}, where=f.where, defaults=f.defaults)
+    f.used.update(inner.raw)
+    return mla(inner, index)
+
+
+_V4_RATIOS: dict[object, str] = {0: SLIDING, 4: CSA, 128: HCA}
+
+
+def _v4_kinds(f: Fields) -> list[str]:
+    """`layer_types`, else `compress_ratios` (0, 4 or 128 a layer), else two HCA and then HCA, CSA in turn.
+
+    Lists may be longer than the layers: the tail belongs to the MTP layers.
+    """
+    layers = layer_count(f)
+    names = f.sequence("layer_types")
+    ratios = f.int_list("compress_ratios")
+    if names is not None:
+        known: dict[object, str] = {SLIDING: SLIDING, CSA: CSA, HCA: HCA}
+        found = _translate(f, "layer_types", list(names), known)
+    elif ratios is not None:
+        found = _translate(f, "compress_ratios", list(ratios), _V4_RATIOS)
+    else:
+        found = [CSA if i > 2 and i % 2 else HCA for i in range(layers)]
+    if len(found) < layers:
+        raise BadConfig(f"{f.where}: the layer list has {len(found)} entries for {layers} layers; one each is wanted")
+    return found[:layers]
+
+
+def _translate(f: Fields, key: str, names: list[object], known: dict[object, str]) -> list[str]:
+    for name in names:
+        if not isinstance(name, (str, int)) or name not in known:
+            raise UnsupportedModel(
+                f"{f.where}: key {key!r} has {one_line(repr(name), 40)}, which kvplan does not know for this type; "
+                f"known: {', '.join(map(str, known))}"
+            )
+    return [known[name] for name in names]
+
+
+def _v4_core(f: Fields) -> SharedKvAttention:
+    """One KV vector for all heads; rope width and index_topk choose what is read, not what is kept."""
+    f.ignore("num_key_value_heads", "qk_rope_head_dim", "index_topk", "index_n_heads", "index_head_dim")
+    f.ignore("compress_ratios")
+    heads, groups = f.int("num_attention_heads"), f.int("o_groups", 8)
+    dim = f.int("head_dim", 512)
+    if heads * dim % groups:
+        raise BadConfig(f"{f.where}: o_groups {groups} does not divide {heads} heads of {dim}")
+    return SharedKvAttention(
+        hidden=f.int("hidden_size"),
+        heads=heads,
+        dim=dim,
+        q_rank=f.int("q_lora_rank"),
+        out_groups=groups,
+        out_rank=f.int("o_lora_rank", 1024),
+        window=f.int("sliding_window", 128),
+    )
+
+
+def _v4_rate(f: Fields, kind: str, legacy: str, default: int) -> int:
+    rates = f.sub(f.section("compress_rates") or {}, "compress_rates")
+    return f.int(legacy, rates.int(kind, default))
+
+
+def _v4_sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
+    return (_v4_core(f),)
+
+
+def _v4_hca(f: Fields, index: int) -> tuple[Mixer, ...]:
+    core = _v4_core(f)
+    return (core, Compressor(core.hidden, core.dim, _v4_rate(f, HCA, "compress_rate_hca", 128)))
+
+
+def _v4_csa(f: Fields, index: int) -> tuple[Mixer, ...]:
+    core = _v4_core(f)
+    compressor = Compressor(
+        hidden=core.hidden,
+        dim=core.dim,
+        rate=_v4_rate(f, CSA, "compress_rate_csa", 4),
+        overlap=True,
+        q_rank=core.q_rank,
+        indexer_heads=f.int("index_n_heads", 64),
+        indexer_dim=f.int("index_head_dim", 128),
+    )
+    return (core, compressor)
+
+
+def _v4_head(f: Fields) -> tuple[Weight, ...]:
+    """The streams are folded into one before the head: [m, m·hidden], m and 1."""
+    streams = f.int("hc_mult", 4)
+    fold = Weight("hyper_connection", streams, streams * f.int("hidden_size"), linear=False)
+    return (fold, vector("hyper_connection", streams + 1))
+
+
+DEEPSEEK_V3 = Type(
+    renames=ROUTED,
+    defaults=V3_DEFAULTS,
+    mixers={FULL: mla},
+    mlp_kinds=expert_layers(3),
+    mtp=decoder.mtp_layers(mla, decoder.moe),
+)
+INDEXER_MAKERS = {INDEXED: mla_with_indexer, FULL: mla_without_indexer}
+
+TYPES: dict[str, Type] = {
+    "deepseek_v2": Type(
+        renames=ROUTED,
+        defaults={"n_shared_experts": 2, "num_experts": 64},
+        mixers={FULL: mla},
+        mlp_kinds=expert_layers(),
+    ),
+    "deepseek_v3": DEEPSEEK_V3,
+    "kimi_k2": replace(DEEPSEEK_V3, source="Kimi-K2-Instruct config.json: DeepseekV3ForCausalLM"),
+    "deepseek_v32": replace(
+        DEEPSEEK_V3,
+        implied={"q_rank_required": True},
+        kinds=listed("layer_types", _INDEXED_NAMES, all_of(INDEXED)),
+        mixers={INDEXED: mla_with_indexer},
+        mtp=decoder.mtp_layers(mla_with_indexer, decoder.moe),
+    ),
+    "glm_moe_dsa": replace(
+        DEEPSEEK_V3,
+        implied={"q_rank_required": True},
+        kinds=_indexers(listed("layer_types", _INDEXED_NAMES, all_of(INDEXED))),
+        mixers=INDEXER_MAKERS,
+        mtp=decoder.mtp_layers(mla_with_indexer, decoder.moe),
+    ),
+    "mistral4": Type(
+        renames=ROUTED,
+        defaults={"n_shared_experts": 1, "num_experts": 128, "num_experts_per_tok": 4, "moe_intermediate_size": 2048},
+        mixers={FULL: mla},
+        mlp_kinds=expert_layers(),
+    ),
+    "glm4_moe_lite": Type(
+        renames=ROUTED,
+        defaults={"n_shared_experts": 1, "num_experts": 64, "num_experts_per_tok": 4, "moe_intermediate_size": 1536},
+        mixers={FULL: mla},
+        mlp_kinds=expert_layers(1),
+        mtp=decoder.mtp_layers(mla, decoder.moe),
+    ),
+    "glm5_next_text": Type(
+        renames=ROUTED,
+        defaults={"n_shared_experts": 1, "num_experts": 288, "num_experts_per_tok": 8, "moe_intermediate_size": 2048,
+                  "qk_rope_head_dim": 0},
+        implied={"q_rank_required": True},
+        kinds=_indexers(listed("layer_types", {**_INDEXED_NAMES, FULL: INDEXED, LINEAR: LINEAR}, _every_fourth_indexed)),
+        mixers={INDEXED: _glm5_indexed, FULL: mla_without_indexer, LINEAR: _glm5_delta},
+        mlp_kinds=expert_layers(3),
+        extra=_hyper_connections,
+        ignore=("linear_attn_config", "linear_conv_kernel_dim"),  # read by the linear layers, where there are any
+    ),
+    "longcat_flash": Type(
+        source="LongCat-Flash-Chat config.json and its 562 B checkpoint; structure from transformers LongcatFlash",
+        renames={**ROUTED, "num_hidden_layers": ("num_layers", "num_hidden_layers"),
+                 "intermediate_size": ("ffn_hidden_size", "intermediate_size"),
+                 "moe_intermediate_size": ("expert_ffn_hidden_size", "moe_intermediate_size"),
+                 "num_experts_per_tok": ("moe_topk", "num_experts_per_tok")},
+        defaults={"num_experts": 512, "zero_expert_num": 256},
+        implied={"q_rank_required": True, "layer_norms": 4},
+        mixers={FULL: _longcat_attention},
+        mlp_kinds=all_of(MOE),
+        mlps={MOE: _longcat_mlps},
+    ),
+    "minicpm3": Type(
+        defaults={"tie_word_embeddings": True, "kv_lora_rank": 256, "q_lora_rank": 768, "qk_nope_head_dim": 64,
+                  "qk_rope_head_dim": 32, "v_head_dim": 64},
+        mixers={FULL: _minicpm3},
+    ),
+    "deepseek_v4": Type(
+        renames=ROUTED,
+        defaults={"n_shared_experts": 1, "num_experts": 256, "num_experts_per_tok": 6, "q_lora_rank": 1024,
+                  "moe_intermediate_size": 2048},
+        kinds=_v4_kinds,
+        mixers={SLIDING: _v4_sliding, HCA: _v4_hca, CSA: _v4_csa},
+        mlp_kinds=all_of(MOE),
+        extra=_hyper_connections,
+        model_extra=_v4_head,
+    ),
+}  # fmt: skip

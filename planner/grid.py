@@ -23,7 +23,7 @@ from planner.activations import (
 )
 from planner.dtypes import CacheFormat
 from planner.errors import BadRequest, KvplanError
-from planner.memory import Capacity, Request, cache_bytes_on_rank, estimate, override_lines
+from planner.memory import Capacity, Request, caches_on_rank, estimate, override_lines, rank_kv_bytes
 from planner.sharding import Sharding, stages
 from planner.spec import Layer, ModelSpec
 from planner.units import MAX_BYTES
@@ -335,13 +335,14 @@ class _Curves:
         self._kv: dict[tuple[Sharding, CacheFormat], list[tuple[tuple[int, ...], int]]] = {}
         self._weights: dict[tuple[Sharding, str | None], tuple[int, ...]] = {}
         self._sources: tuple[int, ...] = ()
+        self._sequences: dict[Sharding, tuple[int, ...]] = {}
 
     def plane(self, sharding: Sharding, dtype: str | None, kv_dtype: str | None) -> _Plane:
         grid, spec = self.grid, self.spec
         request = grid._request(grid.lengths[0], sharding, dtype, kv_dtype)
         answer = estimate(spec, request)
-        for batch in (min(grid.batches), max(grid.batches)):
-            estimate(spec, replace(request, batch=batch))
+        if sharding not in self._sequences:
+            self._sequences[sharding] = tuple(sharding.sequences_on_rank(batch) for batch in grid.batches)
         if sharding.pp not in self._layers:
             self._layers[sharding.pp] = stages(spec, sharding.pp)
         if (sharding, dtype) not in self._weights:
@@ -357,7 +358,7 @@ class _Curves:
             sharding,
             dtype,
             kv_dtype,
-            tuple(sharding.sequences_on_rank(batch) for batch in grid.batches),
+            self._sequences[sharding],
             activation_rate(
                 spec,
                 dtype_bytes=answer.fmt.model_dtype_bytes,
@@ -374,20 +375,26 @@ class _Curves:
         found = self._kv.get((sharding, fmt))
         if found is None:
             found = []
+            lengths = tuple(zip(self.grid.lengths, self._source_tokens(sharding), strict=True))
             for layers in self._layers[sharding.pp]:
-                pairs = [
-                    cache_bytes_on_rank(layers, sharding, tokens, source, fmt)
-                    for tokens, source in zip(self.grid.lengths, self._source_tokens(sharding), strict=True)
-                ]
-                found.append((tuple(kv for kv, _ in pairs), pairs[0][1]))
+                caches = caches_on_rank(layers, sharding)
+                curve = tuple(rank_kv_bytes(caches, sharding, tokens, source, fmt) for tokens, source in lengths)
+                found.append((curve, sum(count * cache.state_bytes(fmt) for cache, count in caches.items())))
             self._kv[sharding, fmt] = found
         return found
 
     def _source_tokens(self, sharding: Sharding) -> tuple[int, ...]:
-        """Encoder tokens at each length; asking the scalar path also checks every length."""
+        """Encoder tokens at each length; asking the scalar path at both ends also checks the two axes."""
         if not self._sources:
-            requests = (self.grid._request(tokens, sharding) for tokens in self.grid.lengths)
-            self._sources = tuple(estimate(self.spec, request).source_tokens for request in requests)
+            lengths, batches = self.grid.lengths, self.grid.batches
+            for extreme in (min, max):
+                request = self.grid._request(extreme(lengths), sharding)
+                estimate(self.spec, replace(request, batch=extreme(batches)))
+            if not self.spec.has_cross_attention:
+                self._sources = (0,) * len(lengths)
+            else:
+                requests = (self.grid._request(tokens, sharding) for tokens in lengths)
+                self._sources = tuple(estimate(self.spec, request).source_tokens for request in requests)
         return self._sources
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from planner.activations import PREFILL_TOKENS, Estimated, OverheadLine, activation_bytes, overhead_lines
+from planner.cache_kinds import Cache
 from planner.dtypes import FLOAT_BYTES, CacheFormat, float_dtype, kv_format
 from planner.errors import BadRequest
 from planner.parameters import active_parameters, all_weights, parameters, parameters_by_part
@@ -140,7 +141,9 @@ class Estimate:
     def _stage(self, index: int, layers: list[tuple[Layer, int]], pp: int) -> OnDevice:
         request, sharding = self.request, self.request.sharding
         sequences = sharding.sequences_on_rank(request.batch)
-        kv, state = cache_bytes_on_rank(layers, sharding, request.seq_tokens, self.source_tokens, self.fmt)
+        caches = caches_on_rank(layers, sharding)
+        kv = rank_kv_bytes(caches, sharding, request.seq_tokens, self.source_tokens, self.fmt)
+        state = sum(count * cache.state_bytes(self.fmt) for cache, count in caches.items())
         weights = self._weights_on_rank(self._stage_weights(index, layers, pp))
         activation = self._activation(sequences)
         held = sequences * (kv + state) + weights
@@ -292,17 +295,24 @@ def sequence_kv_bytes(spec: ModelSpec, tokens: int, source_tokens: int, fmt: Cac
     )
 
 
-def cache_bytes_on_rank(
-    layers: Iterable[tuple[Layer, int]], sharding: Sharding, tokens: int, source_tokens: int, fmt: CacheFormat
-) -> tuple[int, int]:
-    """(what grows, what does not) of one sequence in these layers, on the fullest rank."""
-    kv = state = 0
+def caches_on_rank(layers: Iterable[tuple[Layer, int]], sharding: Sharding) -> dict[Cache, int]:
+    """The caches of these layers as the fullest rank holds them, equal ones counted together."""
+    counts: dict[Cache, int] = {}
     for layer, count in layers:
         for cache in layer.caches:
             share = sharding.on_rank(cache)
-            kv += count * share.kv_bytes(sharding.tokens_on_rank(cache, tokens), source_tokens, fmt)
-            state += count * share.state_bytes(fmt)
-    return kv, state
+            counts[share] = counts.get(share, 0) + count
+    return counts
+
+
+def rank_kv_bytes(
+    caches: Mapping[Cache, int], sharding: Sharding, tokens: int, source_tokens: int, fmt: CacheFormat
+) -> int:
+    """The byte curve of one sequence over what `caches_on_rank` gave."""
+    return sum(
+        count * cache.kv_bytes(sharding.tokens_on_rank(cache, tokens), source_tokens, fmt)
+        for cache, count in caches.items()
+    )
 
 
 def estimate(spec: ModelSpec, request: Request, capacity: Capacity | None = None) -> Estimate:

@@ -52,12 +52,12 @@ class Moe:
 
     def weights(self) -> tuple[Weight, ...]:
         inner = self.expert_hidden or self.hidden
-        experts = Mlp(
+        experts: tuple[Weight, ...] = Mlp(
             inner, self.expert_width, self.gated, self.bias, "experts", self.experts, self.active
         ).weights()
         if self.expert_hidden:
             experts += linear("mlp", inner, self.hidden) + linear("mlp", self.hidden, inner)
-        router = (Weight("router", self.experts, self.hidden, linear=False),)
+        router: tuple[Weight, ...] = (Weight("router", self.experts, self.hidden, linear=False),)
         if self.router_bias:
             router += (vector("router", self.experts),)
         shared: tuple[Weight, ...] = ()

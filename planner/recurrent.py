@@ -2,12 +2,11 @@
 
 One pure function a kind, each with its recurrence, the shapes of its weights ([out, in]) and of its state,
 and the source. None of these states grows with the length. Shapes of the states are those that transformers
-5.23.0 allocates: a depthwise convolution keeps `conv_kernel` columns (the newest is overwritten in place), not
-conv_kernel - 1, except in RecurrentGemma; the recurrent part stays fp32 whatever the model's dtype, except in
-lightning attention.
+5.23.0 allocates: a depthwise convolution keeps `conv_kernel` columns, not conv_kernel - 1, except in
+RecurrentGemma; the recurrent part stays fp32 whatever the model's dtype, except in lightning attention.
 
-A state or weight that tensor parallelism can cut says in how many equal units; where the heads, the groups and
-the keys are cut differently, one tensor stands as two parts.
+A state or weight that tensor parallelism can cut says in how many equal units; where heads, groups and keys
+are cut differently, one tensor stands as two parts.
 """
 
 from __future__ import annotations
@@ -87,18 +86,19 @@ def mamba2(
     conv_bias: bool = True,
     gated_norm: bool = True,
 ) -> StateMixer:
-    """Mamba-2: a state of head_dim x state a head, one scalar decay a head, B and C shared by a group of heads.
+    """Mamba-2: a state of head_dim x state a head, one decay a head, B and C shared by a group of heads.
 
     h_t = exp(Δ_t A) h_{t-1} + Δ_t x_t B_tᵀ,  y_t = h_t C_t + D x_t
 
     With width = heads·head_dim: in [2·width + 2·groups·state + heads, hidden] (gate, x, B, C, Δ),
-    conv [width + 2·groups·state, conv_kernel], A_log, D, Δ bias [heads], gated norm [width], out [hidden, width].
-    State: conv [width + 2·groups·state, conv_kernel], ssm [heads, head_dim, state] in fp32. Ranks split heads and
-    groups; a group is copied when ranks outnumber groups (vLLM MambaMixer2).
+    conv [width + 2·groups·state, conv_kernel], A_log, D, Δ bias [heads], gated norm [width],
+    out [hidden, width].
+    State: conv [width + 2·groups·state, conv_kernel], ssm [heads, head_dim, state] in fp32. Ranks split
+    heads and groups; a group is copied when ranks outnumber groups (vLLM MambaMixer2).
     Source: arXiv:2405.21060; transformers Mamba2Mixer, BambaMixer, NemotronHMamba2Mixer, FalconH1Mixer.
 
-    >>> mixer = mamba2(hidden=4096, heads=128, head_dim=64, groups=8, state=128, conv_kernel=4)  # Codestral Mamba
-    >>> sum(w.parameters for w in mixer.weights()), mixer.cache().elements(1, 0)
+    >>> mixer = mamba2(hidden=4096, heads=128, head_dim=64, groups=8, state=128, conv_kernel=4)
+    >>> sum(w.parameters for w in mixer.weights()), mixer.cache().elements(1, 0)  # Mamba-Codestral 7B
     (109635968, 1089536)
     """
     width, shared = heads * head_dim, 2 * groups * state
@@ -124,7 +124,7 @@ def mamba2(
 def gated_delta_net(
     *, hidden: int, key_heads: int, value_heads: int, key_dim: int, value_dim: int, conv_kernel: int
 ) -> StateMixer:
-    """Gated delta rule (Qwen3-Next, Qwen3.5, OLMo Hybrid): a matrix of key_dim x value_dim for each value head.
+    """Gated delta rule (Qwen3-Next, Qwen3.5, OLMo Hybrid): a matrix of key_dim x value_dim a value head.
 
     S_t = α_t S_{t-1} (I - β_t k_t k_tᵀ) + β_t v_t k_tᵀ,  o_t = S_t q_t, with one decay α a head.
 
@@ -134,8 +134,10 @@ def gated_delta_net(
     State: conv [2·K + V, conv_kernel], recurrent [value_heads, key_dim, value_dim] in fp32.
     Source: arXiv:2412.06464; transformers Qwen3NextGatedDeltaNet, OlmoHybridGatedDeltaNet.
 
-    >>> mixer = gated_delta_net(hidden=2048, key_heads=16, value_heads=32, key_dim=128, value_dim=128, conv_kernel=4)
-    >>> sum(w.parameters for w in mixer.weights()), mixer.cache().elements(1, 0)              # Qwen3-Next
+    >>> mixer = gated_delta_net(
+    ...     hidden=2048, key_heads=16, value_heads=32, key_dim=128, value_dim=128, conv_kernel=4
+    ... )
+    >>> sum(w.parameters for w in mixer.weights()), mixer.cache().elements(1, 0)  # Qwen3-Next
     (33718464, 557056)
     """
     keys, values = key_heads * key_dim, value_heads * value_dim
@@ -165,12 +167,12 @@ def kimi_delta(
     S_t = Diag(α_t) S_{t-1} (I - β_t k_t k_tᵀ) + β_t v_t k_tᵀ,  o_t = S_t q_t, α_t a vector of head_dim.
 
     With W = heads·head_dim: q, k, v [W, hidden], conv [3·W, conv_kernel], decay through a low rank
-    [head_dim, hidden], [W, head_dim] with bias [W] and A_log [heads], β [heads, hidden], output gate through a low
-    rank of the same shapes (`full_rank_gate`: [W, hidden], Kimi K3), norm [head_dim], out [hidden, W].
+    [head_dim, hidden], [W, head_dim] with bias [W] and A_log [heads], β [heads, hidden], output gate through
+    a low rank of the same shapes (`full_rank_gate`: [W, hidden], Kimi K3), norm [head_dim], out [hidden, W].
     State: conv [3·W, conv_kernel], recurrent [heads, head_dim, head_dim] in fp32.
     Source: arXiv:2510.26692; transformers KimiLinearDeltaAttention.
 
-    >>> mixer = kimi_delta(hidden=2304, heads=32, head_dim=128, conv_kernel=4)                # Kimi Linear 48B
+    >>> mixer = kimi_delta(hidden=2304, heads=32, head_dim=128, conv_kernel=4)  # Kimi Linear 48B
     >>> sum(w.parameters for w in mixer.weights()), mixer.cache().elements(1, 0)
     (39514272, 573440)
     """
@@ -204,7 +206,7 @@ def lightning_attention(*, hidden: int, heads: int, head_dim: int) -> StateMixer
     out [hidden, heads·head_dim]. State: [heads, head_dim, head_dim] in the model's dtype.
     Source: arXiv:2401.04658, arXiv:2501.08313; transformers MiniMaxLightningAttention.
 
-    >>> mixer = lightning_attention(hidden=6144, heads=64, head_dim=128)                      # MiniMax-Text-01
+    >>> mixer = lightning_attention(hidden=6144, heads=64, head_dim=128)  # MiniMax-Text-01
     >>> sum(w.parameters for w in mixer.weights()), mixer.cache().elements(1, 0)
     (251666432, 1048576)
     """
@@ -224,7 +226,7 @@ def short_conv(*, hidden: int, conv_kernel: int, bias: bool = False) -> StateMix
     in [3·hidden, hidden], conv [hidden, conv_kernel], out [hidden, hidden].
     State: conv [hidden, conv_kernel] in the model's dtype. Source: transformers Lfm2ShortConv.
 
-    >>> mixer = short_conv(hidden=1024, conv_kernel=3)                                        # LFM2 350M
+    >>> mixer = short_conv(hidden=1024, conv_kernel=3)  # LFM2 350M
     >>> sum(w.parameters for w in mixer.weights()), mixer.cache().elements(1, 0)
     (4197376, 3072)
     """
@@ -246,7 +248,7 @@ def rg_lru(*, hidden: int, width: int, heads: int, conv_kernel: int) -> StateMix
     State: conv [width, conv_kernel - 1] in the model's dtype, recurrent [width] in fp32.
     Source: arXiv:2402.19427; transformers RecurrentGemmaRecurrentBlock.
 
-    >>> mixer = rg_lru(hidden=2560, width=2560, heads=10, conv_kernel=4)                      # RecurrentGemma 2B
+    >>> mixer = rg_lru(hidden=2560, width=2560, heads=10, conv_kernel=4)  # RecurrentGemma 2B
     >>> sum(w.parameters for w in mixer.weights()), mixer.cache().elements(1, 0)
     (20999680, 10240)
     """

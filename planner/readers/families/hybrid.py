@@ -1,4 +1,4 @@
-"""Decoders with recurrent layers, alone or beside attention: Mamba, Jamba, Qwen3-Next, Nemotron-H, LFM2 and others.
+"""Decoders with recurrent layers, alone or beside attention: Mamba, Jamba, Qwen3-Next, Nemotron-H, LFM2...
 
 Defaults and structure as in the configuration and modelling files of transformers 5.23.0, unless a
 type names another source. The recurrent mixers themselves stand in `planner.recurrent`.
@@ -15,7 +15,7 @@ from planner.mixers import Attention, Mixer
 from planner.mlps import Mlp, Moe
 from planner.readers import decoder
 from planner.readers.families.latent import MLA_IGNORES, latent_attention
-from planner.readers.fields import MAX_LAYERS, Fields
+from planner.readers.fields import Fields
 from planner.readers.plans import (
     DENSE,
     FULL,
@@ -23,7 +23,9 @@ from planner.readers.plans import (
     NONE,
     SLIDING,
     all_of,
+    dense_then_moe,
     every,
+    expert_layers,
     layer_count,
     listed,
     periodic,
@@ -45,17 +47,23 @@ from planner.weights import Weight, linear, vector
 
 LINEAR, CONV, HYBRID, TIED = "linear_attention", "conv", "hybrid", "hybrid_tied"
 
+# Keys that only the layers of one kind read; a file holds them also where it has no such layer.
+ATTENTION_KEYS = ("num_key_value_heads", "head_dim")
+MAMBA_KEYS = ("mamba_d_conv", "mamba_d_state", "mamba_expand", "mamba_n_heads")
+DELTA_KEYS = (
+    "linear_conv_kernel_dim",
+    "linear_key_head_dim",
+    "linear_num_key_heads",
+    "linear_num_value_heads",
+    "linear_value_head_dim",
+)
+
 # Old and new names of the same layers; transformers maps the first pair of names to the second.
 NAMES = {"mamba": LINEAR, "attention": FULL, LINEAR: LINEAR, FULL: FULL}
 
 
-def _mixed(key: str, names: dict[str, str], fallback: LayerKinds) -> LayerKinds:
-    """The list `key` where the file has one, else the type's rule."""
-    return listed(key, names, fallback)
-
-
 def _by_index(key: str, at: str, otherwise: str) -> LayerKinds:
-    """Layers whose index is listed under `key` are `at` (Bamba: attn_layer_indices); an absent list is empty."""
+    """Layers listed under `key` are `at` (Bamba: attn_layer_indices); an absent list is empty."""
 
     def kinds(f: Fields) -> list[str]:
         count = layer_count(f)
@@ -68,7 +76,7 @@ def _by_index(key: str, at: str, otherwise: str) -> LayerKinds:
 def _indices(f: Fields, key: str, values: list[int], count: int) -> list[int]:
     for value in values:
         if value >= count:
-            raise BadConfig(f"{f.where}: key {f.file_key(key)!r} names layer {value}; there are {count} layers")
+            raise BadConfig(f"{f.where}: key {f.file_key(key)!r} names layer {value} of {count}")
     return values
 
 
@@ -79,9 +87,7 @@ def _inside_period(period_key: str, offset_key: str, at: str, otherwise: str) ->
     def kinds(f: Fields) -> list[str]:
         period, offset = f.int(period_key), f.int(offset_key, low=0)
         if offset >= period:
-            raise BadConfig(
-                f"{f.where}: key {f.file_key(offset_key)!r} is {offset} for a period of {period}; less than the period is wanted"
-            )
+            raise BadConfig(f"{f.where}: key {f.file_key(offset_key)!r} is {offset} in a period of {period}")
         return inner(f)
 
     return kinds
@@ -162,11 +168,17 @@ def _attention_and_mamba2(f: Fields, index: int) -> tuple[Mixer, ...]:
     return (*decoder.full(f, index), *_mamba2(f, index))
 
 
+def _jamba_mlp_kinds(f: Fields) -> list[str]:
+    """Experts by period and offset; with one expert the layer is a plain MLP."""
+    kinds = _inside_period("expert_layer_period", "expert_layer_offset", MOE, DENSE)(f)
+    return kinds if f.int("num_experts") > 1 else [DENSE] * len(kinds)
+
+
 MAMBA1_KEYS = {
     "mamba_d_state": "state_size",
     "mamba_d_conv": "conv_kernel",
     "mamba_expand": "expand",
-    "mamba_width": "intermediate_size",  # where the file gives it, it wins over expand (Falcon-Mamba: expand 16)
+    "mamba_width": "intermediate_size",  # where given, it wins over expand (Falcon-Mamba has expand 16)
     "mamba_dt_rank": "time_step_rank",
     "mamba_proj_bias": "use_bias",
     "mamba_conv_bias": "use_conv_bias",
@@ -231,6 +243,14 @@ def _olmo_delta_net(f: Fields, index: int) -> tuple[Mixer, ...]:
     )
 
 
+def _olmo_plan(f: Fields) -> list[str]:
+    """Every fourth layer full attention; a shorter model has one, at the end."""
+    kinds = [FULL if i % 4 == 3 else LINEAR for i in range(layer_count(f))]
+    if FULL not in kinds:
+        kinds[-1] = FULL
+    return kinds
+
+
 def _gated_attention(f: Fields, index: int) -> tuple[Mixer, ...]:
     """The query projection also makes a gate as wide as the output of each head."""
     base = decoder.attention(f, index)
@@ -248,14 +268,15 @@ def _qwen_mtp(kind: str) -> Any:
         if not count:
             return ()
         hidden = f.int("hidden_size")
-        pieces = (*_gated_attention(f, 0), *decoder.MLPS[kind](f, 0))
+        mlp = decoder.moe if kind == MOE and f.int("num_experts", low=0) else decoder.dense
+        pieces = (*_gated_attention(f, 0), *mlp(f, 0))
         layer = tuple(weight for piece in pieces for weight in piece.weights()) + decoder.norm(f, hidden, 2)
         return (*linear("mtp", hidden, 2 * hidden), *decoder.norm(f, hidden, 3), *(layer * count))
 
     return weights
 
 
-QWEN_KINDS = _mixed("layer_types", NAMES, every("full_attention_interval", 4, FULL, LINEAR))
+QWEN_KINDS = listed("layer_types", NAMES, every("full_attention_interval", 4, FULL, LINEAR))
 QWEN_DEFAULTS = {
     "head_dim": 256,
     "linear_conv_kernel_dim": 4,
@@ -274,8 +295,8 @@ QWEN_HYBRID = Type(
     defaults={**QWEN_DEFAULTS, "num_key_value_heads": 4, "intermediate_size": 12288},
     kinds=QWEN_KINDS,
     mixers={FULL: _gated_attention, LINEAR: _gated_delta_net},
-    # Read only where there is no layer_types, which says the same layer by layer.
-    ignore=("full_attention_interval",),
+    # The interval is read only where there is no layer_types, which says the same layer by layer.
+    ignore=("full_attention_interval", *ATTENTION_KEYS, *DELTA_KEYS),
     mtp=_qwen_mtp(DENSE),
 )
 
@@ -284,8 +305,7 @@ QWEN_HYBRID = Type(
 
 
 def _kimi_section(f: Fields) -> Fields:
-    section = f.section("linear_attn_config") or {}
-    return f.sub(section, "linear_attn_config", {"head_dim": 128, "num_heads": 32, "short_conv_kernel_size": 4})
+    return f.sub(f.section("linear_attn_config") or {}, "linear_attn_config")
 
 
 def _kimi_delta(f: Fields, index: int) -> tuple[Mixer, ...]:
@@ -303,17 +323,18 @@ def _kimi_delta(f: Fields, index: int) -> tuple[Mixer, ...]:
 
 
 def _kimi_kinds(f: Fields) -> list[str]:
-    """`layer_types`, else the two lists of the section, which count layers from one; else every fifth, full."""
+    """`layer_types`, else the section's two lists (layers from one), else indices 4, 8, 12... full."""
     count = layer_count(f)
-    section = _kimi_section(f)
-    full_layers, delta_layers = section.int_list("full_attn_layers", low=1), section.int_list("kda_layers", low=1)
     if f.get("layer_types") is not None:
         return listed("layer_types", NAMES, all_of(FULL))(f)
+    section = _kimi_section(f)
+    full_layers = section.int_list("full_attn_layers", low=1)
+    delta_layers = section.int_list("kda_layers", low=1)
     if full_layers is None or delta_layers is None:
         return [FULL if i and i % 4 == 0 else LINEAR for i in range(count)]
     if sorted(full_layers + delta_layers) != list(range(1, count + 1)):
         raise BadConfig(
-            f"{section.where}: full_attn_layers and kda_layers do not name each of the layers 1 to {count} once"
+            f"{section.where}: full_attn_layers and kda_layers do not name each layer from 1 to {count} once"
         )
     chosen = set(full_layers)
     return [FULL if i + 1 in chosen else LINEAR for i in range(count)]
@@ -324,24 +345,21 @@ def _kimi_attention(f: Fields, index: int) -> tuple[Mixer, ...]:
     return (latent_attention(f),)
 
 
-_SPARSE = {"dense": DENSE, "sparse": MOE}
-
-
-def _kimi_mlp_kinds(f: Fields) -> list[str]:
-    def first_dense(f: Fields) -> list[str]:
-        first, step = f.int("first_k_dense_replace", 1, low=0), f.int("moe_layer_freq", 1)
-        return [MOE if i >= first and i % step == 0 else DENSE for i in range(layer_count(f))]
-
-    return listed("mlp_layer_types", _SPARSE, first_dense)(f)
-
-
 def _kimi_moe(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
     """Kimi K3's experts work on a narrower vector (routed_expert_hidden_size)."""
     (base,) = decoder.moe(f, index)
     assert isinstance(base, Moe)
-    return (replace(base, expert_hidden=f.maybe_int("routed_expert_hidden_size") or 0),)
+    inner = f.maybe_int("routed_expert_hidden_size")
+    if inner is None:
+        return (base,)
+    f.warnings.append(
+        "Kimi K3's layers are read from its config, not from an implementation: the cache is exact, the "
+        "parameters leave out what the config does not name (2,777.4 of 2,779.9 billion, the vision tower too)"
+    )
+    return (replace(base, expert_hidden=inner),)
 
 
+KIMI_LATENT_KEYS = ("kv_lora_rank", "qk_rope_head_dim", "v_head_dim")
 KIMI_LINEAR = Type(
     renames={
         "num_experts": ("num_experts", "num_local_experts"),
@@ -364,11 +382,11 @@ KIMI_LINEAR = Type(
         "n_shared_experts": 1,
     },
     kinds=_kimi_kinds,
-    mlp_kinds=_kimi_mlp_kinds,
+    mlp_kinds=expert_layers(1),
     mixers={FULL: _kimi_attention, LINEAR: _kimi_delta},
     mlps={MOE: _kimi_moe},
     # A file may hold both spellings of the plan; layer_types wins.
-    ignore=("linear_attn_config", "linear_conv_kernel_dim", *MLA_IGNORES),
+    ignore=("linear_attn_config", "linear_conv_kernel_dim", *KIMI_LATENT_KEYS, *MLA_IGNORES),
 )
 
 
@@ -399,28 +417,34 @@ def _minimax_original(f: Fields) -> list[str]:
     """As above, but these files always have a list; without one nothing is guessed."""
     if f.get("layer_types") is None and f.get("attn_type_list") is None:
         raise UnsupportedModel(
-            f"{f.where}: neither attn_type_list nor layer_types says which layers use softmax attention; add one"
+            f"{f.where}: neither attn_type_list nor layer_types says which layers are softmax attention"
         )
     return MINIMAX_KINDS(f)
 
 
-MINIMAX_KINDS = _mixed("layer_types", NAMES, _minimax_plan)
+MINIMAX_KINDS = listed("layer_types", NAMES, _minimax_plan)
 MINIMAX = Type(
     renames={
         "num_experts": ("num_local_experts", "num_experts"),
         "moe_intermediate_size": "intermediate_size",
         "shared_expert_intermediate_size": "shared_intermediate_size",
     },
-    defaults={"num_key_value_heads": 8, "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 14336},
+    defaults={
+        "num_key_value_heads": 8,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 14336,
+    },
     implied={"attention_bias": False},
     kinds=MINIMAX_KINDS,
     mlp_kinds=all_of(MOE),
     mixers={LINEAR: _lightning},
-    ignore=("attn_type_list",),  # read where there is no layer_types, which says the same
+    # attn_type_list is read where there is no layer_types, which says the same.
+    ignore=("attn_type_list", *ATTENTION_KEYS),
 )
 MINIMAX_ORIGINAL = replace(
     MINIMAX,
-    source="MiniMax-Text-01 configuration_minimax_text_01.py: attn_type_list; transformers minimax for the layers",
+    source="MiniMax-Text-01 configuration_minimax_text_01.py: attn_type_list; transformers: the layers",
     kinds=_minimax_original,
 )
 
@@ -435,7 +459,7 @@ def _short_conv(f: Fields, index: int) -> tuple[Mixer, ...]:
 
 
 def _lfm2_mlp(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
-    """Two thirds of the written width, times a factor, rounded up, unless block_auto_adjust_ff_dim is false."""
+    """Two thirds of the written width, times a factor, rounded up; as written without the adjustment."""
     width = f.int("intermediate_size")
     if f.flag("block_auto_adjust_ff_dim", True):
         width = 2 * width // 3
@@ -449,17 +473,9 @@ def _required(key: str, names: dict[str, str]) -> LayerKinds:
     """A type whose file must list its layers."""
 
     def missing(f: Fields) -> list[str]:
-        raise UnsupportedModel(f"{f.where}: key {f.file_key(key)!r} is missing; this type has no rule for its layers")
+        raise UnsupportedModel(f"{f.where}: key {f.file_key(key)!r} is missing; it says what each layer is")
 
     return listed(key, names, missing)
-
-
-def _first_dense(key: str, default: int) -> LayerKinds:
-    def kinds(f: Fields) -> list[str]:
-        first = f.int(key, default, low=0)
-        return [DENSE if i < first else MOE for i in range(layer_count(f))]
-
-    return kinds
 
 
 LFM2_NAMES = {"conv": CONV, "full_attention": FULL, "attention": FULL}
@@ -493,7 +509,7 @@ def _recurrent_gemma_kinds(f: Fields) -> list[str]:
     for name in names:
         if not isinstance(name, str) or name not in known:
             raise UnsupportedModel(
-                f"{f.where}: key 'block_types' names a layer {one_line(repr(name), 40)}; known: {', '.join(known)}"
+                f"{f.where}: key 'block_types' names {one_line(repr(name), 40)}; known: {', '.join(known)}"
             )
     return [known[names[i % len(names)]] for i in range(layer_count(f))]
 
@@ -556,7 +572,7 @@ def _nemotron_blocks(f: Fields) -> list[str]:
     for name in names:
         if not isinstance(name, str) or name not in BLOCK_NAMES:
             raise UnsupportedModel(
-                f"{f.where}: key {f.file_key('layers_block_type')!r} names a layer {one_line(repr(name), 40)}; "
+                f"{f.where}: key {f.file_key('layers_block_type')!r} names {one_line(repr(name), 40)}; "
                 f"known: {', '.join(BLOCK_NAMES)}"
             )
     return [BLOCK_NAMES[name] for name in names]
@@ -571,7 +587,7 @@ def _nemotron_mlp_kinds(f: Fields) -> list[str]:
 
 
 def _nemotron_moe(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
-    """Experts without a gate, one shared MLP of its own width, and a narrower vector for the experts if given."""
+    """Experts without a gate, one shared MLP of its own width, a narrower vector for the experts if given."""
     (base,) = decoder.moe(f, index)
     assert isinstance(base, Moe)
     inner = f.maybe_int("moe_latent_size") or 0
@@ -588,9 +604,9 @@ def _nemotron_moe(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
 
 
 def _nemotron_mtp(f: Fields) -> tuple[Weight, ...]:
-    """Each module: a projection of two vectors to one, their norms and a last one, and the blocks of its pattern.
+    """Each module: a projection of two vectors to one, their norms and a last one, the blocks of its pattern.
 
-    Source: vLLM nemotron_h_mtp.py.
+    Source: vLLM nemotron_h_mtp.py; counts agree with the published checkpoints of Nemotron 3 Super and Ultra.
     """
     count = f.int("num_nextn_predict_layers", 0, low=0)
     if not count:
@@ -610,12 +626,12 @@ def _build_nemotron(f: Fields, kind: Type, name: str, model_type: str) -> ModelS
     blocks = _nemotron_blocks(f)
     if not blocks:
         raise UnsupportedModel(
-            f"{f.where}: neither hybrid_override_pattern nor layers_block_type says what each layer is; add one"
+            f"{f.where}: neither hybrid_override_pattern nor layers_block_type is there to name the layers"
         )
     written = f.maybe_int("num_hidden_layers")
     if written is not None and written != len(blocks):
         raise BadConfig(
-            f"{f.where}: num_hidden_layers is {written} and the plan has {len(blocks)} layers; they must agree"
+            f"{f.where}: num_hidden_layers is {written} and the plan has {len(blocks)}; they must agree"
         )
     f.implied = {**f.implied, "num_hidden_layers": len(blocks)}
     return decoder.decoder(f, kind, name, model_type)
@@ -649,7 +665,7 @@ def _nas_attention(f: Fields, index: int) -> tuple[Mixer, ...]:
         return ()
     for key in NAS_UNREAD:
         if block.get(key) not in (None, False, 0):
-            raise UnsupportedModel(f"{block.where}: key {key!r} is set, and kvplan does not know what it caches")
+            raise UnsupportedModel(f"{block.where}: key {key!r} is set; kvplan does not know its cache")
     hidden = f.int("hidden_size")
     if block.flag("replace_with_linear"):
         return (LinearLayer(hidden),)
@@ -749,12 +765,13 @@ def _zamba_kinds(plan: LayerKinds) -> LayerKinds:
 def _zamba_plan(f: Fields) -> list[str]:
     """Zamba without a list: the third layer is hybrid, then by period and offset counted from the fourth."""
     period, offset = f.int("attn_layer_period", 6), f.int("attn_layer_offset", 4, low=0)
-    head = [LINEAR, LINEAR, HYBRID]
-    return (head + [HYBRID if i % period == offset else LINEAR for i in range(layer_count(f) - 3)])[: layer_count(f)]
+    count = layer_count(f)
+    rest = [HYBRID if i % period == offset else LINEAR for i in range(count - 3)]
+    return [LINEAR, LINEAR, HYBRID, *rest][:count]
 
 
 ZAMBA_NAMES = {"mamba": LINEAR, LINEAR: LINEAR, HYBRID: HYBRID}
-ZAMBA_KINDS = _zamba_kinds(_mixed("layers_block_type", ZAMBA_NAMES, _zamba_plan))
+ZAMBA_KINDS = _zamba_kinds(listed("layers_block_type", ZAMBA_NAMES, _zamba_plan))
 ZAMBA2_KINDS = _zamba_kinds(_required("layers_block_type", ZAMBA_NAMES))
 
 
@@ -779,7 +796,7 @@ def _hybrid_extra(f: Fields, kind: str) -> tuple[Weight, ...]:
 
 
 def _zamba2_extra(f: Fields, index: int) -> tuple[Weight, ...]:
-    """As Zamba; and low-rank adapters of each use for the shared MLP, and for q, k, v when the file says so."""
+    """As Zamba; for each use low-rank adapters of the shared MLP, and of q, k, v if the file says so."""
     kind = ZAMBA2_KINDS(f)[index]
     extra = _hybrid_extra(f, kind)
     if kind == LINEAR:
@@ -813,18 +830,20 @@ TYPES: dict[str, Type] = {
     ),
     "jamba": Type(
         renames={"moe_intermediate_size": "intermediate_size"},
-        defaults={"num_key_value_heads": 8, "attn_layer_period": 8, "attn_layer_offset": 4, "expert_layer_period": 2,
-                  "expert_layer_offset": 1, "num_experts": 16, "num_experts_per_tok": 2, "mamba_d_state": 16,
-                  "mamba_d_conv": 4},
+        defaults={"num_key_value_heads": 8, "attn_layer_period": 8, "attn_layer_offset": 4,
+                  "expert_layer_period": 2, "expert_layer_offset": 1, "num_experts": 16,
+                  "num_experts_per_tok": 2, "mamba_d_state": 16, "mamba_d_conv": 4},
         implied={"attention_bias": False, "mamba_inner_norms": True},
         kinds=_inside_period("attn_layer_period", "attn_layer_offset", FULL, LINEAR),
-        mlp_kinds=lambda f: _jamba_mlp_kinds(f),
+        mlp_kinds=_jamba_mlp_kinds,
         mixers={LINEAR: _mamba1},
+        ignore=(*ATTENTION_KEYS, *MAMBA_KEYS),
     ),
     "bamba": Type(
         defaults={**BAMBA_DEFAULTS, "num_key_value_heads": 8},
         kinds=_by_index("attn_layer_indices", FULL, LINEAR),
         mixers={LINEAR: _mamba2},
+        ignore=(*ATTENTION_KEYS, *MAMBA_KEYS),
     ),
     "falcon_h1": Type(
         renames={"mamba_width": "mamba_d_ssm", "mamba_out_bias": "projectors_bias"},
@@ -836,15 +855,11 @@ TYPES: dict[str, Type] = {
     "granitemoehybrid": Type(
         renames={**GRANITE_KEYS, "layer_types": ("layer_types", "layers_block_type")},
         defaults={**BAMBA_DEFAULTS, **GRANITE_DEFAULTS, "shared_expert_intermediate_size": 1024},
-        kinds=_mixed("layer_types", NAMES, all_of(LINEAR)),
+        kinds=listed("layer_types", NAMES, all_of(LINEAR)),
         mlp_kinds=_granite_mlp_kinds,
         mixers={LINEAR: _mamba2},
         mlps={DENSE: _shared_only},
-    ),
-    "granitemoeshared": Type(
-        renames=GRANITE_KEYS,
-        defaults={**GRANITE_DEFAULTS, "shared_expert_intermediate_size": 0},
-        mlp_kinds=all_of(MOE),
+        ignore=(*ATTENTION_KEYS, *MAMBA_KEYS),
     ),
     "zamba": Type(
         renames={"mamba_width": "zamba_never_gives_it"},
@@ -859,14 +874,15 @@ TYPES: dict[str, Type] = {
         mlps={DENSE: _zamba_mlp},
         extra=_zamba_extra,
         # Read where there is no layers_block_type, which says the same.
-        ignore=("attn_layer_period", "attn_layer_offset"),
+        ignore=("attn_layer_period", "attn_layer_offset", *ATTENTION_KEYS),
     ),
     "zamba2": Type(
-        renames={"mamba_n_heads": "n_mamba_heads", "mamba_d_head": "mamba_headdim", "mamba_n_groups": "mamba_ngroups",
-                 "mamba_proj_bias": "add_bias_linear", "mamba_conv_bias": "use_conv_bias", "mlp_bias": "add_bias_linear"},
+        renames={"mamba_n_heads": "n_mamba_heads", "mamba_d_head": "mamba_headdim",
+                 "mamba_n_groups": "mamba_ngroups", "mamba_proj_bias": "add_bias_linear",
+                 "mlp_bias": "add_bias_linear"},
         defaults={"tie_word_embeddings": True, "mamba_d_state": 64, "mamba_d_conv": 4, "mamba_n_groups": 1,
                   "mamba_n_heads": 8},
-        implied={"layer_norms": 1},
+        implied={"layer_norms": 1, "mamba_conv_bias": True},  # use_conv_bias is not read by the model
         kinds=ZAMBA2_KINDS,
         mlp_kinds=_zamba_mlp_kinds(ZAMBA2_KINDS),
         mixers={LINEAR: _mamba2,
@@ -874,6 +890,7 @@ TYPES: dict[str, Type] = {
                 TIED: lambda f, i: (*_mamba2(f, i), _zamba_attention(f, False))},
         mlps={DENSE: _zamba_mlp},
         extra=_zamba2_extra,
+        ignore=ATTENTION_KEYS,
     ),
     "nemotron_h": Type(
         renames={"mamba_n_heads": "mamba_num_heads", "mamba_d_head": "mamba_head_dim",
@@ -893,23 +910,25 @@ TYPES: dict[str, Type] = {
         mlp_kinds=_nemotron_mlp_kinds,
         mixers={NONE: _nothing, LINEAR: _mamba2},
         mlps={MOE: _nemotron_moe},
-        ignore=("mamba_expand",),  # the width is heads times head_dim
+        # mamba_expand is never read: the width is heads times head_dim.
+        ignore=(*ATTENTION_KEYS, *MAMBA_KEYS, "conv_kernel", "ssm_state_size"),
         build=_build_nemotron,
         mtp=_nemotron_mtp,
     ),
     "nemotron-nas": Type(
-        source="Llama-3_3-Nemotron-Super-49B-v1 configuration_decilm.py, block_config.py and modeling_decilm.py",
+        source="Llama-3_3-Nemotron-Super-49B-v1 configuration_decilm.py, block_config.py, modeling_decilm.py",
         implied={"layer_norms": 0},
         mixers={FULL: _nas_attention},
         mlps={DENSE: _nas_mlp},
         extra=_nas_extra,
         per_layer=True,
-        ignore=("num_key_value_heads",),  # null in the files: the blocks say it
+        ignore=ATTENTION_KEYS,  # null in the files: the blocks say it
     ),
     "qwen3_next": replace(
         QWEN_HYBRID,
-        defaults={**QWEN_MOE_DEFAULTS, "intermediate_size": 5632, "num_experts": 512, "num_experts_per_tok": 10,
-                  # Not in the file: the published checkpoint holds one such layer (81,324,862,720 weights in all).
+        defaults={**QWEN_MOE_DEFAULTS, "intermediate_size": 5632, "num_experts": 512,
+                  "num_experts_per_tok": 10,
+                  # Not in the file; the published checkpoint holds one (81,324,862,720 weights in all).
                   "mtp_num_hidden_layers": 1},
         implied={"shared_gate": True},
         renames={"mtp_num_hidden_layers": "num_nextn_predict_layers"},
@@ -925,6 +944,7 @@ TYPES: dict[str, Type] = {
         mtp=_qwen_mtp(MOE),
     ),
     "kimi_linear": KIMI_LINEAR,
+    "kimi_k3": replace(KIMI_LINEAR, nested=("text_config",)),
     "minimax": MINIMAX,
     "minimax_text_01": MINIMAX_ORIGINAL,
     "minimax_m1": MINIMAX_ORIGINAL,
@@ -933,19 +953,21 @@ TYPES: dict[str, Type] = {
         defaults={**LFM2_DEFAULTS, "intermediate_size": 12288, "block_multiple_of": 256,
                   "block_ffn_dim_multiplier": 1.0},
         implied={"attention_bias": False, "qk_norm": "head"},
-        kinds=_mixed("layer_types", LFM2_NAMES, _lfm2_plan),
+        kinds=listed("layer_types", LFM2_NAMES, _lfm2_plan),
         mixers={CONV: _short_conv},
         mlps={DENSE: _lfm2_mlp},
-        ignore=("full_attn_idxs",),  # read where there is no layer_types, which says the same
+        # full_attn_idxs is read where there is no layer_types, which says the same.
+        ignore=("full_attn_idxs", "conv_L_cache", *ATTENTION_KEYS),
     ),
     "lfm2_moe": Type(
         renames=LFM2_KEYS,
-        defaults={**LFM2_DEFAULTS, "intermediate_size": 7168, "moe_intermediate_size": 1792, "num_experts": 32,
-                  "num_experts_per_tok": 4},
+        defaults={**LFM2_DEFAULTS, "intermediate_size": 7168, "moe_intermediate_size": 1792,
+                  "num_experts": 32, "num_experts_per_tok": 4},
         implied={"attention_bias": False, "qk_norm": "head"},
         kinds=_required("layer_types", LFM2_NAMES),
-        mlp_kinds=_first_dense("num_dense_layers", 2),
+        mlp_kinds=dense_then_moe("num_dense_layers", 2),
         mixers={CONV: _short_conv},
+        ignore=("conv_L_cache", *ATTENTION_KEYS),
     ),
     "recurrent_gemma": Type(
         renames={"sliding_window": "attention_window_size", "qkv_bias": "attention_bias"},
@@ -955,25 +977,13 @@ TYPES: dict[str, Type] = {
         kinds=_recurrent_gemma_kinds,
         mixers={LINEAR: _rg_lru},
         mlps={DENSE: _half_mlp},
+        ignore=ATTENTION_KEYS,
     ),
     "olmo_hybrid": Type(
         defaults={"linear_conv_kernel_dim": 4},
         implied={"qk_norm": "full"},
-        kinds=_mixed("layer_types", NAMES, lambda f: _olmo_plan(f)),
+        kinds=listed("layer_types", NAMES, _olmo_plan),
         mixers={LINEAR: _olmo_delta_net},
+        ignore=(*ATTENTION_KEYS, *DELTA_KEYS),
     ),
 }  # fmt: skip
-
-
-def _jamba_mlp_kinds(f: Fields) -> list[str]:
-    """Experts by period and offset; with one expert the layer is a plain MLP."""
-    kinds = _inside_period("expert_layer_period", "expert_layer_offset", MOE, DENSE)(f)
-    return kinds if f.int("num_experts") > 1 else [DENSE] * len(kinds)
-
-
-def _olmo_plan(f: Fields) -> list[str]:
-    """Every fourth layer full attention; a shorter model has one, at the end."""
-    kinds = [FULL if i % 4 == 3 else LINEAR for i in range(layer_count(f))]
-    if FULL not in kinds:
-        kinds[-1] = FULL
-    return kinds

@@ -1,0 +1,51 @@
+"""Our numbers against what reality printed: worked cases, real implementations, real server logs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planner.catalogue import models
+from planner.memory import Request, estimate
+from planner.readers import read_entry
+from tests import truth
+
+
+@pytest.mark.parametrize("case", truth.kv_cases(), ids=lambda c: f"{c['config']}-{c['seq_tokens']}-{c['cache_dtype']}-tp{c['tp']}")
+def test_worked_case_is_exact_to_the_byte(case: dict[str, Any]) -> None:
+    answer = truth.kv_answer(case)
+    assert answer.kv_bytes == case["cache_bytes"]
+    assert answer.state_bytes == case["state_bytes"]
+    assert answer.per_device.kv_bytes == case["cache_bytes_per_device"]
+
+
+@pytest.mark.parametrize("row", truth.rows("parameters.csv"), ids=lambda r: r["model"])
+def test_parameters_equal_the_implementation_built_at_full_size(row: dict[str, str]) -> None:
+    if row["model"] in truth.PARAMETER_REASONS:
+        pytest.skip(truth.PARAMETER_REASONS[row["model"]])
+    ours, reference = truth.parameter_counts(row)
+    assert ours & reference
+
+
+@pytest.mark.parametrize("row", truth.rows("cache_elements.csv"), ids=lambda r: f"{r['model']}-{r['seq_tokens']}x{r['batch']}-{r['source_tokens']}")
+def test_cache_equals_the_implementations_own_tensors(row: dict[str, str]) -> None:
+    if row["model"] in truth.CACHE_REASONS:
+        pytest.skip(truth.CACHE_REASONS[row["model"]])
+    elements, size = truth.cache_sizes(row)
+    assert int(row["elements"]) in elements
+    if row["model"] not in truth.BYTES_REASONS:
+        assert int(row["bytes_bf16"]) in size
+
+
+@pytest.mark.parametrize("row", truth.rows("engine_plain.csv"), ids=lambda r: r["id"])
+def test_bytes_per_token_equal_a_server_log_within_its_rounding(row: dict[str, str]) -> None:
+    difference, low, high = truth.logged_difference(row)
+    assert low <= difference <= high
+
+
+@pytest.mark.parametrize("entry", models(), ids=lambda e: e.name)
+def test_every_catalogue_model_gives_an_answer(entry: Any) -> None:
+    answer = estimate(read_entry(entry), Request(4096))
+    assert answer.kv_bytes + answer.state_bytes > 0
+    assert answer.parameters >= answer.active_parameters > 0

@@ -1,0 +1,95 @@
+"""The comparisons of our numbers with what reality printed; the tests assert them and docs/accuracy.md counts them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from planner.cache_kinds import Cache
+from planner.catalogue import find_model
+from planner.dtypes import CacheFormat, kv_format
+from planner.memory import Estimate, Request, estimate
+from planner.parameters import parameters, parameters_by_part
+from planner.readers import read_entry, read_file
+from planner.resolve import by_hand
+from planner.sharding import Sharding
+
+CASES = Path(__file__).parent / "cases"
+TOWERS = {"vision", "audio", "projector"}
+BF16 = CacheFormat(kv_format("bf16"), kv_format("bf16"))
+
+# Where the reference itself is not what a sequence needs, or not the published model, and why.
+CACHE_REASONS = {
+    "falcon-40b": "transformers stores keys broadcast to all 128 heads; engines store the 8 KV heads",
+    "falcon-180b": "transformers stores keys broadcast to all 232 heads; engines store the 8 KV heads",
+}
+BYTES_REASONS = {"recurrentgemma-2b": "the reference counts an int64 window counter beside the cache"}
+PARAMETER_REASONS: dict[str, str] = {}
+# How far a logged figure may stand above ours, in percent, by what was compared.
+LOG_REASONS = {
+    "SGLang pool delta / tokens": (1.0, "the drop in free memory also holds the request table"),
+    "available GiB / blocks": (0.1, "what is left over below one block is counted as used"),
+}
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    with open(CASES / name, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def kv_cases() -> list[dict[str, Any]]:
+    cases: list[dict[str, Any]] = json.loads((CASES / "kv_cases.json").read_text())["cases"]
+    return cases
+
+
+def kv_answer(case: dict[str, Any]) -> Estimate:
+    spec = read_file(str(CASES / "configs" / f"{case['config']}.json"))
+    kv = case["cache_dtype"]
+    request = Request(case["seq_tokens"], case["batch"], k_dtype=kv, v_dtype=kv, source_tokens=case["source_tokens"],
+                      sharding=Sharding(tp=case["tp"]))  # fmt: skip
+    return estimate(spec, request)
+
+
+def parameter_counts(row: dict[str, str]) -> tuple[set[int], set[int]]:
+    """(ours: whole and text alone, the reference's)."""
+    spec = read_entry(find_model(row["model"]))
+    whole = parameters(spec)
+    towers = sum(size for part, size in parameters_by_part(spec).items() if part in TOWERS)
+    return {whole, whole - towers}, {int(row[key]) for key in ("text_or_whole", "with_towers") if row[key]}
+
+
+def kept_by_transformers(cache: Cache, tokens: int, size: int) -> int:
+    """transformers drops a window's oldest token after a forward pass: window - 1 (and chunk - 1) stay."""
+    limit = getattr(cache, "window", getattr(cache, "chunk", None))
+    return size // limit * (limit - 1) if limit is not None and tokens >= limit else size
+
+
+def cache_sizes(row: dict[str, str]) -> tuple[list[int], list[int]]:
+    """([elements as needed, as transformers keeps], [bytes likewise]) of a catalogue model in bf16."""
+    spec = read_entry(find_model(row["model"]))
+    tokens, batch, source = int(row["seq_tokens"]), int(row["batch"]), int(row["source_tokens"] or 0)
+    elements, size = [0, 0], [0, 0]
+    for layer, count in spec.groups:
+        for cache in layer.caches:
+            numbers, kept, state = cache.elements(tokens, source), cache.kv_bytes(tokens, source, BF16), cache.state_bytes(BF16)
+            elements[0] += batch * count * numbers
+            elements[1] += batch * count * kept_by_transformers(cache, tokens, numbers)
+            size[0] += batch * count * (kept + state)
+            size[1] += batch * count * (kept_by_transformers(cache, tokens, kept) + state)
+    return elements, size
+
+
+def logged_difference(row: dict[str, str]) -> tuple[float, float, float]:
+    """(logged - ours in percent, lowest allowed, highest allowed) of bytes per token and device."""
+    if row["layers_heads_dim"]:
+        layers, heads, head_dim = map(int, row["layers_heads_dim"].split("x"))
+        spec = by_hand({"layers": layers, "heads": heads, "head_dim": head_dim})
+    else:
+        spec = read_entry(find_model(row["model"]))
+    request = Request(1, k_dtype=row["kv_dtype"], v_dtype=row["kv_dtype"], sharding=Sharding(tp=int(row["tp"])))
+    ours, logged = estimate(spec, request).per_device.kv_bytes, float(row["bytes_per_token_per_device"])
+    # The file gives the rounding of the printed figure to two decimals of a percent.
+    allowed = float(row["rounding_tol_pct"]) + 0.01
+    return (logged - ours) / logged * 100, -allowed, allowed + LOG_REASONS.get(row["compared"], (0.0, ""))[0]

@@ -32,7 +32,9 @@ CACHE_KEYS = frozenset(
     """.split()
 )  # fmt: skip
 
-_OFF = (None, False, 0, "", [], {})
+Int = int  # Fields.int shadows the name in the class body
+
+_OFF: tuple[object, ...] = (None, False, 0, "", [], {})
 
 
 class Fields:
@@ -95,7 +97,7 @@ class Fields:
             raise BadConfig(f"{self.where}: key {self.file_key(key)!r} is missing; a whole number is wanted")
         return self._whole(value, self.file_key(key), low, high)
 
-    def maybe_int(self, key: str, *, low: int = 1) -> int | None:
+    def maybe_int(self, key: str, *, low: Int = 1) -> Int | None:
         """As `int`, but absent and null mean None."""
         value = self.get(key)
         return None if value is None else self._whole(value, self.file_key(key), low, MAX_INT)
@@ -125,7 +127,7 @@ class Fields:
             raise self.wrong(key, value, "a positive number")
         return float(value)
 
-    def sequence(self, key: str, length: int | None = None) -> list[Any] | None:
+    def sequence(self, key: str, length: Int | None = None) -> list[Any] | None:
         """A list, of `length` items when given; None when absent or null."""
         value = self.get(key)
         if value is None:
@@ -140,7 +142,7 @@ class Fields:
             )
         return list(value)
 
-    def int_list(self, key: str, length: int | None = None, *, low: int = 0) -> list[int] | None:
+    def int_list(self, key: str, length: Int | None = None, *, low: Int = 0) -> list[Int] | None:
         values = self.sequence(key, length)
         if values is None:
             return None
@@ -172,7 +174,7 @@ class Fields:
     def wrong(self, key: str, value: Any, wanted: str) -> BadConfig:
         return BadConfig(f"{self.where}: key {self.file_key(key)!r} is {_show(value)}; {wanted} is wanted")
 
-    def _whole(self, value: Any, name: str, low: int, high: int) -> int:
+    def _whole(self, value: Any, name: str, low: Int, high: Int) -> Int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise BadConfig(f"{self.where}: key {name!r} is {_show(value)}; a whole number is wanted")
         if not low <= value <= high:

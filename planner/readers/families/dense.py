@@ -11,7 +11,7 @@ from dataclasses import replace
 from planner.errors import BadConfig
 from planner.mixers import Mixer
 from planner.mlps import Mlp, Moe
-from planner.readers import decoder
+from planner.readers import decoder, towers
 from planner.readers.fields import Fields
 from planner.readers.plans import (
     DENSE,
@@ -25,7 +25,7 @@ from planner.readers.plans import (
 from planner.readers.types import Type
 from planner.weights import Weight, vector
 
-GPT2_KEYS = {
+GPT2_KEYS: dict[str, str | tuple[str, ...]] = {
     "hidden_size": "n_embd",
     "num_hidden_layers": "n_layer",
     "num_attention_heads": "n_head",
@@ -41,7 +41,7 @@ GPT2_STYLE = {
     "mlp_bias": True,
 }
 WINDOW_ALL = layer_types(all_of(SLIDING))
-SLIDING_KEYS = {"sliding_window": ("sliding_window", "sliding_window_size")}
+SLIDING_KEYS: dict[str, str | tuple[str, ...]] = {"sliding_window": ("sliding_window", "sliding_window_size")}
 
 
 def _one_kv_head(f: Fields, index: int) -> tuple[Mixer, ...]:
@@ -259,6 +259,7 @@ TYPES: dict[str, Type] = {
         implied={"attention_bias": False},
         kinds=WINDOW_ALL,
         nested=("text_config",),
+        towers=towers.mistral3,
     ),
     "qwen": Type(
         source="Qwen-72B modeling_qwen.py: MHA, bias on q, k, v; intermediate_size counts gate and up together",

@@ -111,7 +111,9 @@ def read_config(
             f"read it for model_type {one_line(text_type, 40)!r}; add --assume full-attention for an upper bound"
         )
     outer = Fields(raw, where=shown)
-    towers = kind.towers(outer) if kind.towers else ()
+    towers = kind.towers(outer, spec.hidden) if kind.towers else ()
+    source_tokens = kind.source_tokens(outer) if kind.source_tokens else spec.source_tokens
+    _warn_of_uncounted(outer, text_type)
     notes, warnings = [*f.notes, *outer.notes], [*f.warnings, *outer.warnings]
     if unread or unknown:
         reason = f"model_type {one_line(model_type, 40)!r} is not known" if unknown else f"{', '.join(unread)} not read"
@@ -119,6 +121,7 @@ def read_config(
     return replace(
         spec,
         towers=spec.towers + towers,
+        source_tokens=source_tokens,
         dtype=_dtype(text) or _dtype(raw) or spec.dtype,
         quantization=_quantization(raw) or _quantization(text),
         notes=spec.notes + tuple(notes),
@@ -129,7 +132,8 @@ def read_config(
 
 
 def _text_part(raw: Mapping[str, Any], kind: Type, shown: str) -> tuple[Mapping[str, Any], str, Type]:
-    """The keys of the language model: the file's own, or those of the nested text config."""
+    """The keys of the language model, its model type and its rules: the file's own, or those of the nested config."""
+    outer_type = str(raw.get("model_type"))
     for key in kind.nested:
         inner = raw.get(key)
         if inner is None:
@@ -137,20 +141,61 @@ def _text_part(raw: Mapping[str, Any], kind: Type, shown: str) -> tuple[Mapping[
         if not isinstance(inner, Mapping):
             raise BadConfig(f"{shown}: key {key!r} is not an object; the text model's config is wanted")
         inner_type = inner.get("model_type")
-        if isinstance(inner_type, str) and inner_type != raw.get("model_type"):
-            inner_kind = find_type(inner_type)
-            if inner_kind is None:
-                raise UnsupportedModel(
-                    f"{shown}: the text model's model_type {one_line(inner_type, 40)!r} is not one kvplan knows; {BY_HAND}"
-                )
-            # The text model's own rules, the outer file's towers.
-            kind = replace(inner_kind, towers=kind.towers or inner_kind.towers)
-        # A few files keep tie_word_embeddings outside.
-        merged = dict(inner)
-        if "tie_word_embeddings" not in merged and "tie_word_embeddings" in raw:
-            merged["tie_word_embeddings"] = raw["tie_word_embeddings"]
-        return merged, str(inner_type or raw["model_type"]), kind
-    return raw, str(raw.get("model_type")), kind
+        if not isinstance(inner_type, str) or inner_type == outer_type:
+            inner_type = kind.text or outer_type
+        return _with_ties(inner, raw, kind), inner_type, _text_kind(kind, inner_type, outer_type, shown)
+    inner_type = kind.text or outer_type
+    return raw, inner_type, _text_kind(kind, inner_type, outer_type, shown)
+
+
+def _text_kind(kind: Type, inner_type: str, outer_type: str, shown: str) -> Type:
+    """The text model's own rules, with what the outer file adds."""
+    if inner_type == outer_type:
+        return kind
+    inner = find_type(inner_type)
+    if inner is None:
+        raise UnsupportedModel(
+            f"{shown}: the text model's model_type {one_line(inner_type, 40)!r} is not one kvplan knows; {BY_HAND}"
+        )
+    return replace(
+        inner,
+        defaults={**kind.text_sizes.get(inner_type, {}), **inner.defaults},
+        towers=kind.towers or inner.towers,
+        source_tokens=kind.source_tokens or inner.source_tokens,
+    )
+
+
+def _with_ties(inner: Mapping[str, Any], raw: Mapping[str, Any], kind: Type) -> Mapping[str, Any]:
+    """The nested keys, the head tied as the outer file says where it says anything: transformers asks it first."""
+    key = "tie_word_embeddings"
+    outside = raw.get(key)
+    if outside is None or (kind.either_ties and inner.get(key)):
+        return inner
+    return {**inner, key: outside}
+
+
+# Parts of a multimodal file that have weights of their own.
+_TOWERS = {
+    "vision_config": "vision tower",
+    "audio_config": "audio tower",
+    "speech_config": "speech tower",
+    "encoder_config": "encoder",
+    "perceiver_config": "perceiver",
+    "qformer_config": "Q-Former",
+    "talker_config": "talker",
+    "token2wav_config": "speech decoder",
+    "code2wav_config": "speech decoder",
+}
+
+
+def _warn_of_uncounted(outer: Fields, text_type: str) -> None:
+    """Name each tower that the file has and that nothing counted: its weights are missing from every total."""
+    for key, words in _TOWERS.items():
+        if isinstance(outer.raw.get(key), Mapping) and key not in outer.used:
+            outer.warnings.append(
+                f"{words} not counted: kvplan does not know the {key} beside a text model of type "
+                f"{one_line(text_type, 40)!r}"
+            )
 
 
 def _hint(model_type: str) -> str:

@@ -33,10 +33,14 @@ class Type:
     extra       further weights of a layer
     model_extra further weights of the model, beside the layers
     nested      where a multimodal file keeps its text model; the keys there are this type's
+    text        the model type of that text model where the file does not name it, and of a file that is flat
+    either_ties the head is tied when the file says so outside or inside (else the outside decides, where it speaks)
+    text_sizes  text model type -> class defaults of the sizes that files of this type leave out of it
     ignore      keys that look as if they changed the cache, and for this type do not
     per_layer   layers of one kind may differ (lists by layer): no sharing between them
     build       a builder of its own (encoder-decoder)
-    towers      vision / audio weights from the whole file
+    towers      vision / audio weights from the whole file and the width of the text model
+    source_tokens  length of what cross attention reads, from the whole file
     mtp         multi-token-prediction weights
     """
 
@@ -51,8 +55,12 @@ class Type:
     extra: ExtraMaker | None = None
     model_extra: Callable[[Fields], tuple[Weight, ...]] | None = None
     nested: tuple[str, ...] = ()
+    text: str = ""
+    either_ties: bool = False
+    text_sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     per_layer: bool = False
     build: Callable[[Fields, Type, str, str], ModelSpec] | None = None
-    towers: Callable[[Fields], tuple[Weight, ...]] | None = None
+    towers: Callable[[Fields, int], tuple[Weight, ...]] | None = None
+    source_tokens: Callable[[Fields], int | None] | None = None
     mtp: Callable[[Fields], tuple[Weight, ...]] | None = None

@@ -83,9 +83,7 @@ def _attention(f: Fields, side: str) -> Attention:
     hidden, heads = f.int("hidden_size"), f.int(f"{side}_attention_heads")
     width = f.maybe_int("head_dim")
     if width is None and hidden % heads:
-        raise BadConfig(
-            f"{f.where}: {f.file_key('hidden_size')} {hidden} is not a multiple of {heads} {side} heads"
-        )
+        raise BadConfig(f"{f.where}: {f.file_key('hidden_size')} {hidden} is not a multiple of {heads} {side} heads")
     bias = f.flag("attention_bias")
     kind = EncoderAttention if side == ENCODER else Attention
     return kind(
@@ -139,8 +137,8 @@ def _t5(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:
     spec = build(f, kind, name, model_type)
     if f.raw.get("tie_word_embeddings") is False:
         f.notes.append(
-            "tie_word_embeddings is false in the file; transformers 5 ties the head of T5 all the same, and so "
-            "it is counted (published T5 1.1 checkpoints store it apart: vocab_size x d_model more on disk)"
+            "tie_word_embeddings is false in the file; transformers 5 ties the head of T5 all the same, "
+            "and so it is counted (published T5 1.1 checkpoints store it apart: vocab_size x d_model more on disk)"
         )
     return spec
 
@@ -189,7 +187,7 @@ _BIASED = {"norm": "layer", "attention_bias": True, "mlp_bias": True}
 BART = Type(
     renames={"hidden_size": ("d_model", "hidden_size"), **_both("positions", "max_position_embeddings")},
     defaults={**_sizes(1024, 12, 16, 4096, 50265), **_both("positions", 1024), "tie_word_embeddings": True},
-    # The position table has two rows more than positions; layers norm their output, so no norm ends the stack.
+    # The position table has two rows more than positions; layers norm their output: no norm ends the stack.
     implied={**_BIASED, "position_offset": 2, "embed_norms": 1, "final_norm": 0, "untied_tables": True},
     build=build,
 )

@@ -1,5 +1,326 @@
+"""Models that see or hear: the text model of each, and the outer type that names its towers.
+
+The text model is nested (`text_config`) and read by its own type; the towers are weights beside it and cache
+nothing, except where the text model attends across to them (Llama 3.2 Vision).
+Defaults and structure as in the configuration and modelling files of transformers 5.23.0, unless a
+type names another source.
+"""
+
 from __future__ import annotations
 
-from planner.readers.types import Type
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
-TYPES: dict[str, Type] = {}
+from planner.errors import BadConfig
+from planner.mixers import CrossAttention, Mixer
+from planner.mlps import Mlp, Moe
+from planner.readers import decoder, towers
+from planner.readers.families.dense import QWEN_WINDOW
+from planner.readers.fields import Fields
+from planner.readers.plans import DENSE, FULL, SLIDING, every, layer_count, layer_types, sparse_step
+from planner.readers.types import LayerKinds, Type
+from planner.weights import Weight, linear, vector
+
+NESTED = ("text_config",)
+CROSS = "cross_attention"
+SHARED = "shared "  # before the kind of layer whose cache an earlier layer of that kind keeps
+WIDE = "wide"
+
+# --- Llama 3.2 Vision ------------------------------------------------------------------------------------
+
+
+def _mllama_kinds(f: Fields) -> list[str]:
+    """Cross attention at the layers listed, self attention at the others."""
+    cross = f.int_list("cross_attention_layers") or []
+    count = layer_count(f)
+    if any(index >= count for index in cross):
+        raise BadConfig(f"{f.where}: key 'cross_attention_layers' names a layer beyond the {count} layers")
+    return [CROSS if index in set(cross) else FULL for index in range(count)]
+
+
+def _mllama_cross(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """Attention over the vision tokens only: norms of each head's q and k, no self attention beside it."""
+    base = decoder.attention(f, index)
+    return (CrossAttention(base.hidden, base.heads, base.kv_heads, base.head_dim, qk_norm="head"),)
+
+
+def _mllama_gates(f: Fields, index: int) -> tuple[Weight, ...]:
+    """A cross layer scales what attention and MLP add by a learned number each."""
+    return (vector(CROSS, 1, 2),) if index in (f.int_list("cross_attention_layers") or []) else ()
+
+
+def _mllama_image_rows(f: Fields) -> tuple[Weight, ...]:
+    """Eight rows of the embedding beyond the vocabulary, for the image tokens; the head has none."""
+    return (Weight("embedding", 8, f.int("hidden_size"), linear=False),)
+
+
+# --- Gemma 3n and 4 --------------------------------------------------------------------------------------
+
+
+def _with_shared_caches(kinds: LayerKinds) -> LayerKinds:
+    """The last `num_kv_shared_layers` attend over what the last earlier layer of their kind cached."""
+
+    def plan(f: Fields) -> list[str]:
+        found = kinds(f)
+        first = len(found) - f.int("num_kv_shared_layers", 0, low=0)
+        if first == len(found):
+            return found
+        if first < 1 or set(found[first:]) - set(found[:first]):
+            raise BadConfig(
+                f"{f.where}: key 'num_kv_shared_layers' is {len(found) - first} of {len(found)} layers; "
+                "each kind of layer that shares a cache wants an earlier one that keeps it"
+            )
+        return found[:first] + [SHARED + kind for kind in found[first:]]
+
+    return plan
+
+
+def _shared(maker: Callable[[Fields, int], Any]) -> Callable[[Fields, int], tuple[Mixer, ...]]:
+    def make(f: Fields, index: int) -> tuple[Mixer, ...]:
+        (base,) = maker(f, index)
+        return (replace(base, shares_cache=True),)
+
+    return make
+
+
+def _per_layer_embeddings(f: Fields) -> tuple[Weight, ...]:
+    """One table for all layers [vocabulary, layers x width], a projection of the same width and its norm."""
+    width = f.int("hidden_size_per_layer_input", 0, low=0)
+    if not width:
+        return ()
+    total = layer_count(f) * width
+    rows = f.int("vocab_size_per_layer_input")
+    part = "per_layer_embedding"
+    return (
+        Weight(part, rows, total, split="rows", linear=False),
+        *linear(part, total, f.int("hidden_size")),
+        vector("norm", width),
+    )
+
+
+def _per_layer_input(f: Fields, index: int) -> tuple[Weight, ...]:
+    """Down to the width of the per-layer embedding, up again, and a norm."""
+    hidden, width = f.int("hidden_size"), f.int("hidden_size_per_layer_input", 0, low=0)
+    if not width:
+        return ()
+    part = "per_layer_embedding"
+    return (*linear(part, width, hidden), *linear(part, hidden, width), vector("norm", hidden))
+
+
+def _altup(f: Fields, index: int) -> tuple[Weight, ...]:
+    """AltUp keeps n copies of the stream: scales [hidden], coefficients [n, n] and [n x n, n], a router with its norm.
+
+    Laurel adds a low-rank residual: [rank, hidden], [hidden, rank] and a norm.
+    """
+    hidden, copies, rank = f.int("hidden_size"), f.int("altup_num_inputs"), f.int("laurel_rank")
+    return (
+        vector("altup", hidden, 2),
+        Weight("altup", copies, copies, linear=False),
+        Weight("altup", copies**2, copies, linear=False),
+        Weight("altup", copies, hidden, linear=False),
+        *linear("laurel", rank, hidden),
+        *linear("laurel", hidden, rank),
+        vector("laurel", hidden),
+        *_per_layer_input(f, index),
+    )
+
+
+def _altup_projections(f: Fields) -> tuple[Weight, ...]:
+    """Into and out of each further copy of the stream, [hidden, hidden] both; the per-layer embeddings."""
+    hidden, further = f.int("hidden_size"), f.int("altup_num_inputs") - 1
+    projections = linear("altup", hidden, hidden, count=2 * further) if further else ()
+    return (*projections, *_per_layer_embeddings(f))
+
+
+def _gemma3n_mlp(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    """`intermediate_size` is one number, or one for each layer."""
+    widths = f.get("intermediate_size")
+    if isinstance(widths, (list, tuple)):
+        widths = f.int_list("intermediate_size", layer_count(f), low=1)
+        assert widths is not None
+        return (Mlp(f.int("hidden_size"), widths[index]),)
+    return decoder.dense(f, index)
+
+
+def _last_full(kinds: LayerKinds) -> LayerKinds:
+    """Gemma 4 makes the last layer a global one whatever the file says."""
+
+    def plan(f: Fields) -> list[str]:
+        return [*kinds(f)[:-1], FULL]
+
+    return plan
+
+
+def _gemma4_full(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """Global layers: heads of `global_head_dim`; with attention_k_eq_v their own KV heads and no v projection."""
+    base = decoder.attention(f, index)
+    same = f.flag("attention_k_eq_v")
+    own_heads = f.maybe_int("num_global_key_value_heads")
+    heads = own_heads if same and own_heads is not None else base.kv_heads
+    if heads > base.heads:
+        raise BadConfig(f"{f.where}: {heads} global KV heads for {base.heads} query heads; at most as many are wanted")
+    return (replace(base, head_dim=f.int("global_head_dim"), kv_heads=heads, k_is_v=same),)
+
+
+def _gemma4_mlp_kinds(f: Fields) -> list[str]:
+    """Layers that share a cache have an MLP twice as wide where use_double_wide_mlp says so."""
+    count = layer_count(f)
+    wide = f.int("num_kv_shared_layers", 0, low=0) if f.flag("use_double_wide_mlp") else 0
+    return [WIDE if index >= count - wide else DENSE for index in range(count)]
+
+
+def _gemma4_mlp(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    """The dense MLP, and with enable_moe_block experts beside it.
+
+    The router scales its input [hidden], projects [experts, hidden] and scales each expert [experts].
+    """
+    base = decoder.dense(f, index)
+    if not f.flag("enable_moe_block"):
+        return base
+    hidden, experts = f.int("hidden_size"), f.int("num_experts")
+    moe = Moe(
+        hidden,
+        experts,
+        f.int("top_k_experts", high=experts),
+        f.int("moe_intermediate_size"),
+        extra=(vector("router", hidden), vector("router", experts)),
+    )
+    return (*base, moe)
+
+
+def _gemma4_wide(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    first, *rest = _gemma4_mlp(f, index)
+    assert isinstance(first, Mlp)
+    return (replace(first, width=2 * first.width), *rest)
+
+
+def _gemma4_extra(f: Fields, index: int) -> tuple[Weight, ...]:
+    """Experts bring three norms more; then the per-layer input."""
+    norms = decoder.norm(f, f.int("hidden_size"), 3) if f.flag("enable_moe_block") else ()
+    return (*norms, *_per_layer_input(f, index))
+
+
+# --- Muse Glimmer ----------------------------------------------------------------------------------------
+
+
+def _muse_kinds(f: Fields) -> list[str]:
+    """Every fourth layer global, counted back from the last."""
+    count = layer_count(f)
+    return [FULL if (count - 1 - index) % 4 == 0 else SLIDING for index in range(count)]
+
+
+def _muse_gate(f: Fields, index: int) -> tuple[Weight, ...]:
+    """A gate for each number of the attention's output, without bias whatever attention_bias says."""
+    heads = f.int("num_attention_heads")
+    return linear("attention", heads * decoder.head_dim(f), f.int("hidden_size"), split="rows", units=heads)
+
+
+# --- the types -------------------------------------------------------------------------------------------
+
+
+def _outer(text: str, tower: Callable[[Fields, int], tuple[Weight, ...]], **more: Any) -> Type:
+    """A file whose text model is nested and has the type `text` unless it names another."""
+    return Type(nested=NESTED, text=text, towers=tower, **more)
+
+
+def _sizes(hidden: int, ffn: int, layers: int, heads: int, vocab: int, **more: int) -> Mapping[str, int]:
+    return {
+        "hidden_size": hidden, "intermediate_size": ffn, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "vocab_size": vocab, **more,
+    }  # fmt: skip
+
+
+# Published LLaVA files name a text model and leave out what its class has by default.
+LLAVA_SIZES = {
+    "llama": _sizes(4096, 11008, 32, 32, 32000),
+    "mistral": _sizes(4096, 14336, 32, 32, 32000, num_key_value_heads=8),
+    "qwen2": _sizes(4096, 22016, 32, 32, 151936, num_key_value_heads=32),
+}
+
+QWEN2_TEXT = Type(
+    defaults={"num_key_value_heads": 8, "max_window_layers": 80},
+    implied={"qkv_bias": True, "o_bias": False},
+    kinds=QWEN_WINDOW,
+)
+QWEN3_TEXT = Type(defaults={"head_dim": 128, "num_key_value_heads": 32}, implied={"qk_norm": "head"})
+
+_GEMMA_NORMS = {"layer_norms": 4, "qk_norm": "head"}
+_PER_LAYER = {"hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 262144}
+
+TYPES: dict[str, Type] = {
+    "mllama_text_model": Type(
+        defaults={"num_key_value_heads": 8, "cross_attention_layers": [3, 8, 13, 18, 23, 28, 33, 38]},
+        # The embedding has rows that the head has not, so no file can tie them.
+        implied={"tie_word_embeddings": False},
+        kinds=_mllama_kinds,
+        mixers={CROSS: _mllama_cross},
+        extra=_mllama_gates,
+        model_extra=_mllama_image_rows,
+        per_layer=True,
+    ),
+    "mllama": _outer("mllama_text_model", towers.mllama, source_tokens=towers.mllama_source_tokens),
+    "llama4": _outer("llama4_text", towers.llama4),
+    "gemma3": _outer("gemma3_text", towers.gemma3),
+    "gemma3n_text": Type(
+        defaults={
+            **_sizes(2048, 16384, 35, 8, 262400, num_key_value_heads=2, head_dim=256, sliding_window=512),
+            **_PER_LAYER, "num_kv_shared_layers": 15, "altup_num_inputs": 4, "laurel_rank": 64,
+            "tie_word_embeddings": True,
+        },
+        implied={**_GEMMA_NORMS, "period": 5},
+        kinds=_with_shared_caches(layer_types(every("period", 5))),
+        mixers={SHARED + FULL: _shared(decoder.full), SHARED + SLIDING: _shared(decoder.sliding)},
+        mlps={DENSE: _gemma3n_mlp},
+        extra=_altup,
+        model_extra=_altup_projections,
+        per_layer=True,
+    ),
+    "gemma3n": _outer("gemma3n_text", towers.gemma3n),
+    "gemma4_text": Type(
+        defaults={
+            **_sizes(2304, 9216, 30, 8, 262144, num_key_value_heads=4, head_dim=256, sliding_window=512),
+            **_PER_LAYER, "global_head_dim": 512, "tie_word_embeddings": True,
+        },
+        implied={**_GEMMA_NORMS, "period": 6},
+        kinds=_with_shared_caches(_last_full(layer_types(every("period", 6)))),
+        mlp_kinds=_gemma4_mlp_kinds,
+        mixers={FULL: _gemma4_full, SHARED + FULL: _shared(_gemma4_full), SHARED + SLIDING: _shared(decoder.sliding)},
+        mlps={DENSE: _gemma4_mlp, WIDE: _gemma4_wide},
+        extra=_gemma4_extra,
+        model_extra=_per_layer_embeddings,
+    ),
+    "gemma4": _outer("gemma4_text", towers.gemma4),
+    "mistral3": _outer("mistral", towers.mistral3),
+    "qwen2_vl_text": QWEN2_TEXT,
+    "qwen2_vl": _outer("qwen2_vl_text", towers.qwen2_vl, either_ties=True),
+    "qwen2_5_vl_text": QWEN2_TEXT,
+    "qwen2_5_vl": _outer("qwen2_5_vl_text", towers.qwen2_5_vl, either_ties=True),
+    "qwen3_vl_text": QWEN3_TEXT,
+    "qwen3_vl": _outer("qwen3_vl_text", towers.qwen3_vl),
+    "qwen3_vl_moe_text": Type(
+        renames={"num_experts": ("num_experts", "num_local_experts")},
+        defaults={"num_key_value_heads": 16, "num_experts": 60, "num_experts_per_tok": 4,
+                  "moe_intermediate_size": 1408},
+        implied={"qk_norm": "head"},
+        mlp_kinds=sparse_step,
+    ),
+    "qwen3_vl_moe": _outer("qwen3_vl_moe_text", towers.qwen3_vl),
+    "qwen3_5": _outer("qwen3_5_text", towers.qwen3_5),
+    "qwen3_5_moe": _outer("qwen3_5_moe_text", towers.qwen3_5),
+    "kimi_k25": _outer("deepseek_v3", towers.kimi_k25),
+    "glm5_next": _outer("glm5_next_text", towers.glm5_next),
+    "muse_glimmer_text": Type(
+        defaults={"num_key_value_heads": 2, "head_dim": 128, "sliding_window": 2048},
+        implied={"layer_norms": 4},
+        kinds=layer_types(_muse_kinds),
+        extra=_muse_gate,
+    ),
+    "muse_glimmer": _outer("muse_glimmer_text", towers.muse_glimmer),
+    "llava": _outer("llama", towers.llava, either_ties=True, text_sizes=LLAVA_SIZES),
+    "llava_next": _outer("llama", towers.llava_next, text_sizes=LLAVA_SIZES),
+    "paligemma": _outer("gemma", towers.paligemma),
+    "internvl": _outer("qwen2", towers.internvl),
+    "idefics3": _outer("llama", towers.idefics3, text_sizes=LLAVA_SIZES),
+    "smolvlm": _outer("llama", towers.idefics3, text_sizes=LLAVA_SIZES),
+}  # fmt: skip

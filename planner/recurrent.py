@@ -160,7 +160,13 @@ def gated_delta_net(
 
 
 def kimi_delta(
-    *, hidden: int, heads: int, head_dim: int, conv_kernel: int, full_rank_gate: bool = False
+    *,
+    hidden: int,
+    heads: int,
+    head_dim: int,
+    conv_kernel: int,
+    full_rank_gate: bool = False,
+    full_rank_decay: bool = False,
 ) -> StateMixer:
     """Kimi delta attention: the gated delta rule with a decay for each channel of the key.
 
@@ -168,7 +174,8 @@ def kimi_delta(
 
     With W = heads·head_dim: q, k, v [W, hidden], conv [3·W, conv_kernel], decay through a low rank
     [head_dim, hidden], [W, head_dim] with bias [W] and A_log [heads], β [heads, hidden], output gate through
-    a low rank of the same shapes (`full_rank_gate`: [W, hidden], Kimi K3), norm [head_dim], out [hidden, W].
+    a low rank of the same shapes, norm [head_dim], out [hidden, W]; `full_rank_gate` and `full_rank_decay` put
+    one matrix [W, hidden] for the two of a low rank (Kimi K3; Ling 3).
     State: conv [3·W, conv_kernel], recurrent [heads, head_dim, head_dim] in fp32.
     Source: arXiv:2510.26692; transformers KimiLinearDeltaAttention.
 
@@ -178,15 +185,15 @@ def kimi_delta(
     """
     width = heads * head_dim
     low_rank = (*linear(PART, head_dim, hidden), *linear(PART, width, head_dim, split="rows", units=heads))
-    gate = linear(PART, width, hidden, split="rows", units=heads) if full_rank_gate else low_rank
+    full_rank = linear(PART, width, hidden, split="rows", units=heads)
     weights = (
         *linear(PART, 3 * width, hidden, split="rows", units=heads),
         *depthwise(3 * width, conv_kernel, heads, False),
-        *low_rank,
+        *(full_rank if full_rank_decay else low_rank),
         vector(PART, width, split="rows", units=heads),
         vector(PART, heads, split="rows", units=heads),
         *linear(PART, heads, hidden, split="rows", units=heads),
-        *gate,
+        *(full_rank if full_rank_gate else low_rank),
         vector("norm", head_dim),
         *linear(PART, hidden, width, split="cols", units=heads),
     )
@@ -267,3 +274,32 @@ def rg_lru(*, hidden: int, width: int, heads: int, conv_kernel: int) -> StateMix
         StatePart("recurrent", width, FP32, heads),
     )
     return StateMixer("rg-lru", weights, parts)
+
+
+def rwkv4(*, hidden: int, width: int, ffn_width: int) -> StateMixer:
+    """RWKV-4: a weighted sum over the past with a decay for each channel, and a gated MLP that looks one token back.
+
+    num_t = exp(-w) num_{t-1} + exp(k_t) v_t,  den_t = exp(-w) den_{t-1} + exp(k_t),
+    wkv_t = (num + exp(u + k_t) v_t) / (den + exp(u + k_t)), scaled by the running maximum of the exponents.
+
+    Time mixing: k, v, r [width, hidden], out [hidden, width], w and u [width], three mixing vectors [hidden].
+    Channel mixing: key [ffn_width, hidden], value [hidden, ffn_width], r [hidden, hidden], two mixing vectors.
+    State: the last input of both halves, 2 x [hidden] in the model's dtype; num, den and maximum, 3 x [hidden]
+    in fp32 (transformers sizes all five by hidden). Source: arXiv:2305.13048; transformers RwkvModel.
+
+    >>> mixer = rwkv4(hidden=768, width=768, ffn_width=3072)  # RWKV-4 169M
+    >>> sum(w.parameters for w in mixer.weights()), mixer.cache().elements(1, 0)
+    (7673088, 3840)
+    """
+    weights = (
+        *linear(PART, width, hidden) * 3,
+        *linear(PART, hidden, width),
+        vector(PART, width, 2),
+        vector(PART, hidden, 3),
+        *linear("mlp", ffn_width, hidden),
+        *linear("mlp", hidden, hidden),
+        *linear("mlp", hidden, ffn_width),
+        vector("mlp", hidden, 2),
+    )
+    parts = (StatePart("shift", 2 * hidden), StatePart("wkv", 3 * hidden, FP32))
+    return StateMixer("rwkv", weights, parts)

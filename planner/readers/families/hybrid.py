@@ -39,6 +39,7 @@ from planner.recurrent import (
     mamba1,
     mamba2,
     rg_lru,
+    rwkv4,
     short_conv,
 )
 from planner.spec import ModelSpec
@@ -104,6 +105,11 @@ def _multiple(f: Fields, key: str, count: int, of: str, base: int) -> None:
         raise BadConfig(
             f"{f.where}: key {f.file_key(key)!r} is {count}; a multiple of {f.file_key(of)} {base} is wanted"
         )
+
+
+def _warn_once(f: Fields, words: str) -> None:
+    if words not in f.warnings:
+        f.warnings.append(words)
 
 
 # ---------------------------------------------------------------- Mamba
@@ -352,14 +358,26 @@ def _kimi_moe(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
     inner = f.maybe_int("routed_expert_hidden_size")
     if inner is None:
         return (base,)
-    f.warnings.append(
+    _warn_once(
+        f,
         "Kimi K3's layers are read from its config, not from an implementation: the cache is exact, the "
-        "parameters leave out what the config does not name (2,777.4 of 2,779.9 billion, the vision tower too)"
+        "parameters leave out what the config does not name (2,777.4 of 2,779.9 billion, with the vision tower)",
     )
     return (replace(base, expert_hidden=inner),)
 
 
 KIMI_LATENT_KEYS = ("kv_lora_rank", "qk_rope_head_dim", "v_head_dim")
+KIMI_SIZES = {
+    "kv_lora_rank": 512,
+    "qk_rope_head_dim": 64,
+    "qk_nope_head_dim": 128,
+    "v_head_dim": 128,
+    "intermediate_size": 9216,
+    "moe_intermediate_size": 1024,
+    "num_experts": 256,
+    "num_experts_per_tok": 8,
+    "n_shared_experts": 1,
+}
 KIMI_LINEAR = Type(
     renames={
         "num_experts": ("num_experts", "num_local_experts"),
@@ -368,18 +386,10 @@ KIMI_LINEAR = Type(
         "max_position_embeddings": ("model_max_length", "max_position_embeddings"),
     },
     defaults={
-        "kv_lora_rank": 512,
-        "qk_rope_head_dim": 64,
-        "qk_nope_head_dim": 128,
-        "v_head_dim": 128,
+        **KIMI_SIZES,
         "linear_head_dim": 128,
         "linear_num_heads": 32,
         "linear_conv_kernel_dim": 4,
-        "intermediate_size": 9216,
-        "moe_intermediate_size": 1024,
-        "num_experts": 256,
-        "num_experts_per_tok": 8,
-        "n_shared_experts": 1,
     },
     kinds=_kimi_kinds,
     mlp_kinds=expert_layers(1),
@@ -387,6 +397,51 @@ KIMI_LINEAR = Type(
     mlps={MOE: _kimi_moe},
     # A file may hold both spellings of the plan; layer_types wins.
     ignore=("linear_attn_config", "linear_conv_kernel_dim", *KIMI_LATENT_KEYS, *MLA_IGNORES),
+)
+
+
+def _ling_delta(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """Ling 3: one matrix each for decay and gate; files saved by transformers repeat the shape as linear_*."""
+    return (
+        kimi_delta(
+            hidden=f.int("hidden_size"),
+            heads=f.int("linear_num_heads", f.int("num_attention_heads")),
+            head_dim=f.int("linear_head_dim", f.int("head_dim")),
+            conv_kernel=f.int("linear_conv_kernel_dim", f.int("short_conv_kernel_size")),
+            full_rank_gate=True,
+            full_rank_decay=True,
+        ),
+    )
+
+
+def _ling_gate(f: Fields, index: int) -> tuple[Weight, ...]:
+    """Attention layers gate each head by one number."""
+    if f.int("num_nextn_predict_layers", 0, low=0):
+        _warn_once(f, "multi-token-prediction layers are not counted")
+    if LING_KINDS(f)[index] == LINEAR:
+        return ()
+    heads = f.int("num_attention_heads")
+    return linear("attention", heads, f.int("hidden_size"), split="rows", units=heads)
+
+
+LING_KINDS = listed("layer_types", NAMES, every("layer_group_size", 6, FULL, LINEAR))
+LING = replace(
+    KIMI_LINEAR,
+    defaults={
+        **KIMI_SIZES,
+        "head_dim": 128,
+        "short_conv_kernel_size": 4,
+        "intermediate_size": 6144,
+        "moe_intermediate_size": 768,
+        "num_experts": 512,
+    },
+    implied={"q_lora_rank": None},
+    kinds=LING_KINDS,
+    mlp_kinds=expert_layers(2),
+    mixers={FULL: _kimi_attention, LINEAR: _ling_delta},
+    mlps={},
+    extra=_ling_gate,
+    ignore=("linear_conv_kernel_dim", *KIMI_LATENT_KEYS, *MLA_IGNORES),
 )
 
 
@@ -453,9 +508,7 @@ MINIMAX_ORIGINAL = replace(
 
 
 def _short_conv(f: Fields, index: int) -> tuple[Mixer, ...]:
-    return (
-        short_conv(hidden=f.int("hidden_size"), conv_kernel=f.int("conv_L_cache"), bias=f.flag("conv_bias")),
-    )
+    return (short_conv(hidden=f.int("hidden_size"), conv_kernel=f.int("conv_L_cache"), bias=f.flag("conv_bias")),)
 
 
 def _lfm2_mlp(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
@@ -488,6 +541,40 @@ def _lfm2_plan(f: Fields) -> list[str]:
     if f.get("full_attn_idxs") is None:
         return all_of(FULL)(f)
     return _by_index("full_attn_idxs", FULL, CONV)(f)
+
+
+LFM3_NAMES = {**LFM2_NAMES, "sliding_attention": SLIDING}
+
+
+def _lfm3_plan(f: Fields) -> list[str]:
+    """Two convolutions first, then every second layer attends, over all tokens and over a window in turn."""
+    return [FULL if i % 4 == 2 else SLIDING if i % 4 == 0 and i else CONV for i in range(layer_count(f))]
+
+
+LFM3_KINDS = listed("layer_types", LFM3_NAMES, _lfm3_plan)
+
+
+def _lfm3_extra(f: Fields, index: int) -> tuple[Weight, ...]:
+    """Norms behind both halves too; attention layers gate each head by one number."""
+    hidden, heads = f.int("hidden_size"), f.int("num_attention_heads")
+    extra = decoder.norm(f, hidden, 2) if f.flag("use_sandwich_norm", True) else ()
+    if LFM3_KINDS(f)[index] != CONV and f.flag("use_attention_gate", True):
+        extra += linear("attention", heads, hidden, split="rows", units=heads)
+    return extra
+
+
+# ---------------------------------------------------------------- RWKV
+
+
+def _rwkv4(f: Fields, index: int) -> tuple[Mixer, ...]:
+    hidden = f.int("hidden_size")
+    return (
+        rwkv4(
+            hidden=hidden,
+            width=f.int("attention_hidden_size", hidden),
+            ffn_width=f.int("intermediate_size", 4 * hidden),
+        ),
+    )
 
 
 # ---------------------------------------------------------------- RecurrentGemma
@@ -592,9 +679,10 @@ def _nemotron_moe(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
     assert isinstance(base, Moe)
     inner = f.maybe_int("moe_latent_size") or 0
     if not f.has("shared_expert_intermediate_size"):
-        f.warnings.append(
+        _warn_once(
+            f,
             "moe_shared_expert_intermediate_size is not in the file; taken as "
-            f"{base.shared_width}, the default of transformers 5.23.0"
+            f"{base.shared_width}, the default of transformers 5.23.0",
         )
     biases: tuple[Weight, ...] = ()
     if f.flag("mlp_bias"):  # the shared MLP and the projections have it, the experts do not
@@ -630,9 +718,7 @@ def _build_nemotron(f: Fields, kind: Type, name: str, model_type: str) -> ModelS
         )
     written = f.maybe_int("num_hidden_layers")
     if written is not None and written != len(blocks):
-        raise BadConfig(
-            f"{f.where}: num_hidden_layers is {written} and the plan has {len(blocks)}; they must agree"
-        )
+        raise BadConfig(f"{f.where}: num_hidden_layers is {written} and the plan has {len(blocks)}; they must agree")
     f.implied = {**f.implied, "num_hidden_layers": len(blocks)}
     return decoder.decoder(f, kind, name, model_type)
 
@@ -944,6 +1030,7 @@ TYPES: dict[str, Type] = {
         mtp=_qwen_mtp(MOE),
     ),
     "kimi_linear": KIMI_LINEAR,
+    "bailing_hybrid": LING,
     "kimi_k3": replace(KIMI_LINEAR, nested=("text_config",)),
     "minimax": MINIMAX,
     "minimax_text_01": MINIMAX_ORIGINAL,
@@ -968,6 +1055,21 @@ TYPES: dict[str, Type] = {
         mlp_kinds=dense_then_moe("num_dense_layers", 2),
         mixers={CONV: _short_conv},
         ignore=("conv_L_cache", *ATTENTION_KEYS),
+    ),
+    "lfm3": Type(
+        defaults={"tie_word_embeddings": True, "num_key_value_heads": 4, "head_dim": 128, "conv_L_cache": 7,
+                  "sliding_window": 256, "intermediate_size": 7680},
+        implied={"qk_norm": "head"},
+        kinds=LFM3_KINDS,
+        mixers={CONV: _short_conv},
+        extra=_lfm3_extra,
+        ignore=("conv_L_cache", "sliding_window", *ATTENTION_KEYS),
+    ),
+    "rwkv": Type(
+        renames={"max_position_embeddings": "context_length"},
+        implied={"norm": "layer", "embed_norms": 1},
+        mixers={LINEAR: _rwkv4},
+        **MIXER_ONLY,
     ),
     "recurrent_gemma": Type(
         renames={"sliding_window": "attention_window_size", "qkv_bias": "attention_bias"},

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from planner.advice import advise
 from planner.commands import options
 from planner.commands.output import emit, to_csv, to_json
 from planner.errors import BadRequest
@@ -182,6 +181,8 @@ def _fit_lines(answer: Estimate) -> list[str]:
 
 
 def _advice_lines(answer: Estimate) -> list[str]:
+    from planner.advice import advise  # only where something does not fit
+
     changes = advise(answer)
     if not changes:
         return ["  nothing in the catalogue and no change of dtype, batch or length makes it fit"]

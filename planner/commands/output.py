@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,6 +23,8 @@ def emit(text: str, path: str | None = None) -> None:
 
 def write_whole(path: str, text: str) -> None:
     """Replace the file `path` by `text`; on any failure the old file stays as it was."""
+    import tempfile  # 4 ms, and most answers go to the screen
+
     shown = one_line(path, 80)
     if os.path.isdir(path):
         raise KvplanError(f"-o {shown} is a folder; the name of a file is wanted")

@@ -1,0 +1,34 @@
+"""Where and when a benchmark ran: one line for its head. Standard library only."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import sys
+from pathlib import Path
+
+
+def cpu_name() -> str:
+    """The processor as Linux names it, else as Python does."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def peak_rss_bytes() -> int | None:
+    """Most memory this process ever held; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def header() -> str:
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{cpu_name()}, {platform.system()}, {python}, {datetime.date.today().isoformat()}"

@@ -1,0 +1,37 @@
+"""The benchmarks run and print their table; how fast is for people to read, not for a test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def run(name: str, *arguments: str) -> str:
+    command = [sys.executable, str(BENCHMARKS / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_grid_prints_both_rates_and_full_agreement() -> None:
+    pytest.importorskip("numpy")
+    sizes = ("--models", "3", "--devices", "4", "--batches", "4", "--lengths", "4", "--sample", "40")
+    printed = run("grid.py", *sizes)
+    for words in ("configurations", "grid: total, fits", "loop: estimate", "times the loop", "peak memory"):
+        assert words in printed
+    agreed, asked = printed.split("agreement: ")[1].split(" random")[0].split(" of ")
+    assert int(agreed) == int(asked) > 0
+
+
+def test_startup_prints_a_row_for_each_command_or_why_not() -> None:
+    printed = run("startup.py", "--rounds", "1")
+    commands = ("python ", "kvplan ", "vramcalc ", "llm-flops ", "hf-mem ")
+    rows = [line for line in printed.splitlines() if line.startswith(commands)]
+    assert len(rows) == 8
+    assert all(" ms" in row or "skipped: " in row for row in rows)
+    assert "python -m kvplan" in printed

@@ -1,7 +1,7 @@
 """Sparse attention: the small keys that an indexer searches, and DeepSeek-V4's compressed past.
 
-A sparse layer still keeps what it may attend to; beside it stands a second mixer with what choosing needs. The
-shapes are those that transformers 5.23.0 allocates.
+A sparse layer still keeps what it may attend to; beside it stands a second mixer with what choosing needs.
+The shapes are those that transformers 5.23.0 allocates.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class IndexKeys(Cache):
 
 @dataclass(frozen=True)
 class Compressed(Cache):
-    """DeepSeek-V4's long past: one entry of `widths` for every `rate` tokens, and the tokens not yet compressed.
+    """DeepSeek-V4's long past: an entry of `widths` for every `rate` tokens, and the tokens of an open block.
 
-    elements = floor(S / rate)·w + 2·(S mod rate)·s·w, with w = sum(widths); a waiting token keeps value and gate.
+    elements = floor(S / rate)·w + 2·(S mod rate)·s·w, w = sum(widths); a waiting token keeps value and gate.
     `overlap` (s = 2, else 1): two series, of which the last closed block's first series stays, 2·rate·w.
     The waiting part empties whenever a block closes, so the curve dips there: it is exact, not an envelope.
     Entries take the KV dtype; what waits takes the model's. Every rank holds it all.
@@ -145,8 +145,8 @@ class SharedKvAttention(Mixer):
     """DeepSeek-V4's core: one vector a token that is key and value at once, for the newest `window` tokens.
 
     q_a [q_rank, hidden], q_b [heads·dim, q_rank], kv [dim, hidden]; output in `out_groups` groups of heads:
-    o_a [out_groups·out_rank, heads·dim / out_groups], o_b [hidden, out_groups·out_rank]; norms of q_rank and dim,
-    a sink a head.
+    o_a [out_groups·out_rank, heads·dim / out_groups], o_b [hidden, out_groups·out_rank]; norms of q_rank and
+    dim, a sink a head. `copies` 2: the cache stores the vector as key and as value.
     """
 
     hidden: int
@@ -156,6 +156,7 @@ class SharedKvAttention(Mixer):
     out_groups: int
     out_rank: int
     window: int
+    copies: int = 1
 
     def weights(self) -> tuple[Weight, ...]:
         part, groups = "attention", self.out_groups
@@ -170,15 +171,15 @@ class SharedKvAttention(Mixer):
         )
 
     def cache(self) -> Cache:
-        return SlidingWindow(1, self.dim, 0, self.window)
+        return SlidingWindow(1, self.dim, (self.copies - 1) * self.dim, self.window)
 
 
 @dataclass(frozen=True)
 class Compressor(Mixer):
     """DeepSeek-V4's compressor of `rate` tokens into one entry of `dim`, with an indexer where `indexer_dim`.
 
-    With s = 2 series where blocks overlap, else 1: kv and gate [s·dim, hidden], positions [rate, s·dim], norm of dim.
-    The indexer has a compressor of its own width, q [indexer_heads·indexer_dim, q_rank] and head weights
+    With s = 2 series where blocks overlap, else 1: kv and gate [s·dim, hidden], positions [rate, s·dim] and a
+    norm of dim. The indexer has a compressor of its own width, q [indexer_heads·indexer_dim, q_rank] and head weights
     [indexer_heads, hidden].
     """
 

@@ -169,11 +169,14 @@ def layers(f: Fields, kind: Type, mixer_kinds: list[str], mlp_kinds: list[str]) 
     return tuple(result)
 
 
-def mtp_layers(mixer: MixerMaker, mlp: MlpMaker) -> Callable[[Fields], tuple[Weight, ...]]:
+def mtp_layers(
+    mixer: MixerMaker, mlp: MlpMaker, *, copies: bool = True
+) -> Callable[[Fields], tuple[Weight, ...]]:
     """DeepSeek's multi-token-prediction layers: `num_nextn_predict_layers` whole layers in the checkpoint.
 
     Beside a layer's own weights each holds eh_proj [hidden, 2·hidden], the norms enorm, hnorm and that of
-    the head, and a copy of embedding and head (DeepSeek-V3 README_WEIGHTS.md).
+    the head, and mostly `copies` of embedding and head. Source: DeepSeek-V3 README_WEIGHTS.md; with it the
+    checkpoints of DeepSeek-R1, V3.2, GLM-4.5 and (without copies) GLM-5 come out to the parameter.
     """
 
     def weights(f: Fields) -> tuple[Weight, ...]:
@@ -185,10 +188,9 @@ def mtp_layers(mixer: MixerMaker, mlp: MlpMaker) -> Callable[[Fields], tuple[Wei
         own = (
             *linear("mtp", hidden, 2 * hidden),
             *norm(f, hidden, 3 + f.int("layer_norms", 2, low=0)),
-            Weight("embedding", vocab, hidden, split="rows", linear=False),
-            Weight("lm_head", vocab, hidden, split="rows", linear=False),
         )
-        return (layer + own) * count
+        tables = tuple(Weight(part, vocab, hidden, split="rows", linear=False) for part in ("embedding", "lm_head"))
+        return (layer + own + (tables if copies else ())) * count
 
     return weights
 

@@ -30,8 +30,10 @@ from planner.readers.plans import (
     sparse_step,
 )
 from planner.readers.types import Type
+from planner.sparse import BlockIndexer
 from planner.weights import Weight, linear, vector
 
+SPARSE = "sparse_attention"
 WINDOW_ALL = layer_types(all_of(SLIDING))
 ALL_MOE = all_of(MOE)
 # Every layer has experts, and `intermediate_size` is the width of one.
@@ -150,12 +152,12 @@ def _by_layer(f: Fields, key: str, index: int, default: int | None = None, low: 
 
 
 def _no_shared_layers(make: Callable[[Fields], list[str]]) -> Callable[[Fields], list[str]]:
-    """Hunyuan can share K and V between layers (`use_cla`); no implementation at hand shows how much it keeps."""
+    """Hunyuan can share K and V between layers (`use_cla`); how much is then kept is not known: refused."""
 
     def kinds(f: Fields) -> list[str]:
         if f.flag("use_cla"):
             raise UnsupportedModel(
-                f"{f.where}: key 'use_cla' shares the cache between layers, which kvplan does not know for this type"
+                f"{f.where}: key 'use_cla' shares K and V between layers, which kvplan does not know for this type"
             )
         return make(f)
 
@@ -168,7 +170,7 @@ def _hunyuan_mlps(f: Fields) -> list[str]:
 
 
 def _hunyuan_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
-    """Lists by layer; expert width `moe_intermediate_size` where given, shared experts of `intermediate_size`.
+    """Lists by layer; experts `moe_intermediate_size` wide where given, shared ones `intermediate_size`.
 
     Source: Hunyuan-A13B-Instruct modeling_hunyuan.py (all its widths are equal, as transformers assumes).
     """
@@ -194,6 +196,37 @@ def _minimax_m2_kinds(f: Fields) -> list[str]:
             f"{f.where}: key 'attn_type_list' has a 0 (linear attention), which kvplan does not know for this type"
         )
     return [FULL] * layer_count(f)
+
+
+def _m3_sparse_section(f: Fields) -> Fields:
+    return f.sub(f.section("sparse_attention_config") or {}, "sparse_attention_config")
+
+
+def _m3_pattern(f: Fields) -> list[str]:
+    """`sparse_attention_freq` (1: sparse) in sparse_attention_config, else full attention everywhere."""
+    inner = _m3_sparse_section(f)
+    flags = inner.int_list("sparse_attention_freq", layer_count(f))
+    if flags is None or not inner.flag("use_sparse_attention", True):
+        return [FULL] * layer_count(f)
+    return [SPARSE if flag else FULL for flag in flags]
+
+
+def _m3_sparse(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """All K and V stay cached; an indexer keeps one key a token besides and picks blocks."""
+    inner = _m3_sparse_section(f)
+    indexer = BlockIndexer(
+        hidden=f.int("hidden_size"),
+        heads=inner.int("sparse_num_index_heads", f.int("index_n_heads", 4)),
+        dim=inner.int("sparse_index_dim", f.int("index_head_dim", 128)),
+    )
+    return (decoder.attention(f, index), indexer)
+
+
+def _m3_mtp(f: Fields) -> tuple[Weight, ...]:
+    """The file's two counts of MTP layers disagree and their layout is not public: left out, in words."""
+    if f.int("num_nextn_predict_layers", 0, low=0):
+        f.warnings.append("the multi-token-prediction layers are not counted: their layout is not known")
+    return ()
 
 
 def _mimo_pattern(f: Fields) -> list[str]:
@@ -266,10 +299,35 @@ GROK = _type(
     defaults={"tie_word_embeddings": True},
 )
 
+MINIMAX_M3 = Type(
+    source="transformers MiniMaxM3VLTextConfig",
+    renames={
+        "intermediate_size": "dense_intermediate_size",
+        "moe_intermediate_size": ("intermediate_size", "moe_intermediate_size"),
+        "shared_expert_intermediate_size": "shared_intermediate_size",
+        "num_experts": ("num_local_experts", "num_experts"),
+    },
+    defaults={
+        "intermediate_size": 12288,
+        "moe_intermediate_size": 3072,
+        "shared_expert_intermediate_size": 3072,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "num_experts": 128,
+        "num_experts_per_tok": 4,
+    },
+    implied={"attention_bias": False, "qk_norm": "head"},
+    kinds=listed("layer_types", {FULL: FULL, "minimax_m3_sparse": SPARSE}, _m3_pattern),
+    mixers={SPARSE: _m3_sparse},
+    mlp_kinds=expert_layers(),
+    mtp=_m3_mtp,
+    ignore=("index_n_heads", "index_head_dim"),  # read by the sparse layers, where there are any
+)
+
 TYPES: dict[str, Type] = {
     "mixtral": _type(
         renames=EXPERTS_ONLY,
-        defaults={"num_key_value_heads": 8, "num_experts": 8, "num_experts_per_tok": 2, "sliding_window": None},
+        defaults={"num_key_value_heads": 8, "num_experts": 8, "num_experts_per_tok": 2},
         implied={"attention_bias": False},
         kinds=WINDOW_ALL,
     ),
@@ -279,7 +337,8 @@ TYPES: dict[str, Type] = {
     "qwen2_moe": Type(
         renames={"num_experts": ("num_experts", "num_local_experts")},
         defaults={"num_key_value_heads": 16, "num_experts": 60, "num_experts_per_tok": 4, "qkv_bias": True,
-                  "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632, "max_window_layers": 28},
+                  "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632,
+                  "max_window_layers": 28},
         implied={"o_bias": False, "shared_gate": True},
         kinds=layer_types(_qwen2_moe_windows),
         mlp_kinds=sparse_step,
@@ -353,11 +412,13 @@ TYPES: dict[str, Type] = {
         defaults={"tie_word_embeddings": True, "num_key_value_heads": 2, "head_dim": 128},
     ),
     "ernie4_5_moe": Type(
-        renames={**_biased("use_bias"), "lm_head_bias": "use_bias", "num_experts": ("moe_num_experts", "num_experts"),
-                 "num_experts_per_tok": ("moe_k", "num_experts_per_tok"), "n_shared_experts": "moe_num_shared_experts"},
-        defaults={"tie_word_embeddings": True, "num_key_value_heads": 4, "num_experts": 64, "num_experts_per_tok": 6,
-                  "n_shared_experts": 2, "moe_intermediate_size": 1536, "moe_layer_interval": 1,
-                  "moe_layer_start_index": 1, "moe_layer_end_index": -1},
+        renames={**_biased("use_bias"), "lm_head_bias": "use_bias",
+                 "num_experts": ("moe_num_experts", "num_experts"),
+                 "num_experts_per_tok": ("moe_k", "num_experts_per_tok"),
+                 "n_shared_experts": "moe_num_shared_experts"},
+        defaults={"tie_word_embeddings": True, "num_key_value_heads": 4, "num_experts": 64,
+                  "num_experts_per_tok": 6, "n_shared_experts": 2, "moe_intermediate_size": 1536,
+                  "moe_layer_interval": 1, "moe_layer_start_index": 1, "moe_layer_end_index": -1},
         implied={"router_bias": True},
         mlp_kinds=_ernie_mlps,
         mlps={MOE: _ernie_experts},
@@ -385,6 +446,8 @@ TYPES: dict[str, Type] = {
         implied={"attention_bias": False, "qk_norm": "full"},
         kinds=_minimax_m2_kinds,
     ),
+    "minimax_m3": MINIMAX_M3,
+    "minimax_m3_vl_text": MINIMAX_M3,
     "mimo_v2_flash": Type(
         renames={**ROUTED, "sliding_window": ("sliding_window_size", "sliding_window")},
         defaults={"num_key_value_heads": 4, "head_dim": 192, "v_head_dim": 128, "sliding_window": 129,
@@ -396,7 +459,8 @@ TYPES: dict[str, Type] = {
         ignore=("attention_chunk_size",),  # repeats the window; no chunked layers
     ),
     "afmoe": Type(
-        renames={"n_shared_experts": "num_shared_experts", "num_experts": ("num_experts", "num_local_experts")},
+        renames={"n_shared_experts": "num_shared_experts",
+                 "num_experts": ("num_experts", "num_local_experts")},
         defaults={"head_dim": 128, "sliding_window": 1024, "num_experts": 64, "num_experts_per_tok": 6,
                   "n_shared_experts": 2, "num_dense_layers": 1, "moe_intermediate_size": 1408},
         implied={"qk_norm": "head", "layer_norms": 4, "router_bias": True},

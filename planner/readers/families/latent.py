@@ -13,16 +13,17 @@ from planner.errors import BadConfig, UnsupportedModel, one_line
 from planner.mixers import LatentAttention, Mixer
 from planner.mlps import Mlp, Moe
 from planner.readers import decoder
-from planner.readers.fields import Fields
+from planner.readers.fields import MAX_LAYERS, Fields
 from planner.readers.plans import FULL, MOE, SLIDING, all_of, expert_layers, layer_count, listed
 from planner.readers.types import LayerKinds, Type
 from planner.recurrent import kimi_delta
 from planner.sparse import Compressor, PooledIndexer, SharedKvAttention, hyper_connection
-from planner.weights import Weight, vector
+from planner.weights import Weight, linear, vector
 
 INDEXED, LINEAR = "indexed_attention", "linear_attention"
 CSA, HCA = "compressed_sparse_attention", "heavily_compressed_attention"
 _INDEXED_NAMES = {INDEXED: INDEXED, "deepseek_sparse_attention": INDEXED}
+_GLM5_NAMES = {**_INDEXED_NAMES, FULL: INDEXED, LINEAR: LINEAR}
 
 # One latent serves all heads, so the number of KV heads changes nothing; head_dim repeats a rope or q width.
 MLA_IGNORES = ("num_key_value_heads", "head_dim")
@@ -36,8 +37,8 @@ V3_DEFAULTS = {
 }
 
 
-def latent_attention(f: Fields) -> LatentAttention:
-    """MLA by DeepSeek's keys, without an indexer.
+def latent_attention(f: Fields, v_dim: int | None = None) -> LatentAttention:
+    """MLA by DeepSeek's keys, without an indexer; `v_dim` where a type does without `v_head_dim`.
 
     `q_lora_rank` null means a direct query projection. DeepSeek's files always write the key (a number or
     null), so a file without it had its nulls stripped: absent means null too, not the class default 1536.
@@ -51,7 +52,7 @@ def latent_attention(f: Fields) -> LatentAttention:
         kv_rank=f.int("kv_lora_rank"),
         nope_dim=f.int("qk_nope_head_dim"),
         rope_dim=f.int("qk_rope_head_dim", low=0),
-        v_dim=f.int("v_head_dim"),
+        v_dim=f.int("v_head_dim", v_dim),
         bias=f.flag("attention_bias"),
     )
 
@@ -98,7 +99,7 @@ def _owns_indexer(f: Fields, layers: int) -> list[bool]:
         if names is None:
             continue
         if len(names) != layers:
-            raise BadConfig(f"{f.where}: key {key!r} has {len(names)} entries for {layers} layers; one each is wanted")
+            raise BadConfig(f"{f.where}: key {key!r} has {len(names)} entries for {layers} layers")
         unknown = next((name for name in names if name not in ("full", "shared", "F", "S")), None)
         if unknown is not None:
             raise UnsupportedModel(f"{f.where}: key {key!r} has {one_line(repr(unknown), 40)}; full or shared is known")
@@ -151,7 +152,7 @@ def _longcat_attention(f: Fields, index: int) -> tuple[Mixer, ...]:
 
 
 def _longcat_mlps(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
-    """Two dense MLPs and one mixture whose `zero_expert_num` identity experts have a router row and no weights.
+    """Two dense MLPs and one mixture, whose `zero_expert_num` identity experts have only a router row.
 
     Source: the published checkpoint, 562 B; the transformers class allocates gate and up for them besides.
     """
@@ -171,14 +172,8 @@ def _longcat_mlps(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
 
 
 def _minicpm3(f: Fields, index: int) -> tuple[Mixer, ...]:
-    """MiniCPM3: `v_head_dim` null means hidden / heads."""
-    if f.get("v_head_dim") is not None:
-        return mla(f, index)
-    f.ignore(*MLA_IGNORES)
-    width = f.int("hidden_size") // f.int("num_attention_heads")
-    inner = Fields({**f.raw, "v_head_dim": width}, where=f.where, defaults=f.defaults)
-    f.used.update(inner.raw)
-    return mla(inner, index)
+    """MiniCPM3: without `v_head_dim` a value is as wide as hidden / heads."""
+    return (latent_attention(f, f.int("hidden_size") // f.int("num_attention_heads")),)
 
 
 _V4_RATIOS: dict[object, str] = {0: SLIDING, 4: CSA, 128: HCA}
@@ -200,7 +195,7 @@ def _v4_kinds(f: Fields) -> list[str]:
     else:
         found = [CSA if i > 2 and i % 2 else HCA for i in range(layers)]
     if len(found) < layers:
-        raise BadConfig(f"{f.where}: the layer list has {len(found)} entries for {layers} layers; one each is wanted")
+        raise BadConfig(f"{f.where}: the layer list has {len(found)} entries for {layers} layers")
     return found[:layers]
 
 
@@ -208,7 +203,7 @@ def _translate(f: Fields, key: str, names: list[object], known: dict[object, str
     for name in names:
         if not isinstance(name, (str, int)) or name not in known:
             raise UnsupportedModel(
-                f"{f.where}: key {key!r} has {one_line(repr(name), 40)}, which kvplan does not know for this type; "
+                f"{f.where}: key {key!r} has {one_line(repr(name), 40)}, unknown for this type; "
                 f"known: {', '.join(map(str, known))}"
             )
     return [known[name] for name in names]
@@ -239,7 +234,8 @@ def _v4_rate(f: Fields, kind: str, legacy: str, default: int) -> int:
 
 
 def _v4_sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
-    return (_v4_core(f),)
+    """Without a compressor the ordinary window cache holds the vector as key and again as value."""
+    return (replace(_v4_core(f), copies=2),)
 
 
 def _v4_hca(f: Fields, index: int) -> tuple[Mixer, ...]:
@@ -266,6 +262,26 @@ def _v4_head(f: Fields) -> tuple[Weight, ...]:
     streams = f.int("hc_mult", 4)
     fold = Weight("hyper_connection", streams, streams * f.int("hidden_size"), linear=False)
     return (fold, vector("hyper_connection", streams + 1))
+
+
+def _v4_mtp(f: Fields) -> tuple[Weight, ...]:
+    """A windowed layer with experts, two projections [hidden, hidden], three norms and a folding head.
+
+    Source: the DeepSeek-V4-Pro checkpoint holds so many parameters beyond the layers and router tables.
+    """
+    count, hidden = f.int("num_nextn_predict_layers", 0, low=0, high=MAX_LAYERS), f.int("hidden_size")
+    if not count:
+        return ()
+    layer = (w for piece in (*_v4_sliding(f, 0), *decoder.moe(f, 0)) for w in piece.weights())
+    own = (*linear("mtp", hidden, hidden) * 2, *decoder.norm(f, hidden, 5), *_v4_head(f))
+    return (*layer, *_hyper_connections(f, 0), *own) * count
+
+
+def _glm5_mtp(f: Fields) -> tuple[Weight, ...]:
+    """Their layout is not public: left out, in words."""
+    if f.int("num_nextn_predict_layers", 0, low=0):
+        f.warnings.append("the multi-token-prediction layer is not counted: its layout is not known")
+    return ()
 
 
 DEEPSEEK_V3 = Type(
@@ -298,34 +314,37 @@ TYPES: dict[str, Type] = {
         implied={"q_rank_required": True},
         kinds=_indexers(listed("layer_types", _INDEXED_NAMES, all_of(INDEXED))),
         mixers=INDEXER_MAKERS,
-        mtp=decoder.mtp_layers(mla_with_indexer, decoder.moe),
+        mtp=decoder.mtp_layers(mla_with_indexer, decoder.moe, copies=False),
     ),
     "mistral4": Type(
         renames=ROUTED,
-        defaults={"n_shared_experts": 1, "num_experts": 128, "num_experts_per_tok": 4, "moe_intermediate_size": 2048},
+        defaults={"n_shared_experts": 1, "num_experts": 128, "num_experts_per_tok": 4,
+                  "moe_intermediate_size": 2048},
         mixers={FULL: mla},
         mlp_kinds=expert_layers(),
     ),
     "glm4_moe_lite": Type(
         renames=ROUTED,
-        defaults={"n_shared_experts": 1, "num_experts": 64, "num_experts_per_tok": 4, "moe_intermediate_size": 1536},
+        defaults={"n_shared_experts": 1, "num_experts": 64, "num_experts_per_tok": 4,
+                  "moe_intermediate_size": 1536},
         mixers={FULL: mla},
         mlp_kinds=expert_layers(1),
         mtp=decoder.mtp_layers(mla, decoder.moe),
     ),
     "glm5_next_text": Type(
         renames=ROUTED,
-        defaults={"n_shared_experts": 1, "num_experts": 288, "num_experts_per_tok": 8, "moe_intermediate_size": 2048,
-                  "qk_rope_head_dim": 0},
+        defaults={"n_shared_experts": 1, "num_experts": 288, "num_experts_per_tok": 8,
+                  "moe_intermediate_size": 2048, "qk_rope_head_dim": 0},
         implied={"q_rank_required": True},
-        kinds=_indexers(listed("layer_types", {**_INDEXED_NAMES, FULL: INDEXED, LINEAR: LINEAR}, _every_fourth_indexed)),
+        kinds=_indexers(listed("layer_types", _GLM5_NAMES, _every_fourth_indexed)),
         mixers={INDEXED: _glm5_indexed, FULL: mla_without_indexer, LINEAR: _glm5_delta},
         mlp_kinds=expert_layers(3),
         extra=_hyper_connections,
-        ignore=("linear_attn_config", "linear_conv_kernel_dim"),  # read by the linear layers, where there are any
+        mtp=_glm5_mtp,
+        ignore=("linear_attn_config", "linear_conv_kernel_dim"),  # of the linear layers
     ),
     "longcat_flash": Type(
-        source="LongCat-Flash-Chat config.json and its 562 B checkpoint; structure from transformers LongcatFlash",
+        source="transformers LongcatFlash; LongCat-Flash-Chat config.json and its checkpoint of 562 B",
         renames={**ROUTED, "num_hidden_layers": ("num_layers", "num_hidden_layers"),
                  "intermediate_size": ("ffn_hidden_size", "intermediate_size"),
                  "moe_intermediate_size": ("expert_ffn_hidden_size", "moe_intermediate_size"),
@@ -337,8 +356,8 @@ TYPES: dict[str, Type] = {
         mlps={MOE: _longcat_mlps},
     ),
     "minicpm3": Type(
-        defaults={"tie_word_embeddings": True, "kv_lora_rank": 256, "q_lora_rank": 768, "qk_nope_head_dim": 64,
-                  "qk_rope_head_dim": 32, "v_head_dim": 64},
+        defaults={"tie_word_embeddings": True, "kv_lora_rank": 256, "q_lora_rank": 768,
+                  "qk_nope_head_dim": 64, "qk_rope_head_dim": 32},
         mixers={FULL: _minicpm3},
     ),
     "deepseek_v4": Type(
@@ -350,5 +369,6 @@ TYPES: dict[str, Type] = {
         mlp_kinds=all_of(MOE),
         extra=_hyper_connections,
         model_extra=_v4_head,
+        mtp=_v4_mtp,
     ),
 }  # fmt: skip

@@ -7,6 +7,7 @@ correction biases are buffers there, not parameters.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from planner.errors import BadConfig, UnsupportedModel, one_line
@@ -26,7 +27,9 @@ _INDEXED_NAMES = {INDEXED: INDEXED, "deepseek_sparse_attention": INDEXED}
 _GLM5_NAMES = {**_INDEXED_NAMES, FULL: INDEXED, LINEAR: LINEAR}
 
 # One latent serves all heads, so the number of KV heads changes nothing; head_dim repeats a rope or q width.
-MLA_IGNORES = ("num_key_value_heads", "head_dim")
+MLA_IGNORES = {"num_key_value_heads": 1, "head_dim": 0}
+# How many tokens are attended to; all of them stay cached.
+INDEX_IDLE = {"index_topk": 1}
 ROUTED = {"num_experts": ("n_routed_experts", "num_local_experts", "num_experts")}
 V3_DEFAULTS = {
     "first_k_dense_replace": 3,
@@ -37,6 +40,13 @@ V3_DEFAULTS = {
 }
 
 
+def idle(f: Fields, keys: Mapping[str, int]) -> None:
+    """Keys that decide nothing about the cache, still held to be whole numbers of at least so much."""
+    for key, low in keys.items():
+        f.maybe_int(key, low=low)
+        f.touched.discard(key)
+
+
 def latent_attention(f: Fields, v_dim: int | None = None) -> LatentAttention:
     """MLA by DeepSeek's keys, without an indexer; `v_dim` where a type does without `v_head_dim`.
 
@@ -44,7 +54,7 @@ def latent_attention(f: Fields, v_dim: int | None = None) -> LatentAttention:
     null), so a file without it had its nulls stripped: absent means null too, not the class default 1536.
     An indexer reads the low-rank query, so there the key must be a number.
     """
-    f.ignore(*MLA_IGNORES)
+    idle(f, MLA_IGNORES)
     return LatentAttention(
         hidden=f.int("hidden_size"),
         heads=f.int("num_attention_heads"),
@@ -63,18 +73,15 @@ def mla(f: Fields, index: int) -> tuple[Mixer, ...]:
 
 
 def mla_with_indexer(f: Fields, index: int) -> tuple[Mixer, ...]:
-    """Layers with a sparse indexer of their own: one key of `index_head_dim` a token besides.
-
-    `index_topk` says how many tokens are attended to; all of them stay cached.
-    """
-    f.ignore("index_topk")
+    """Layers with a sparse indexer of their own: one key of `index_head_dim` a token besides."""
+    idle(f, INDEX_IDLE)
     heads, width = f.int("index_n_heads"), f.int("index_head_dim")
     return (replace(latent_attention(f), indexer_heads=heads, indexer_dim=width),)
 
 
 def mla_without_indexer(f: Fields, index: int) -> tuple[Mixer, ...]:
     """Layers that take the tokens chosen by the nearest indexer before them."""
-    f.ignore("index_topk", "index_n_heads", "index_head_dim")
+    idle(f, {**INDEX_IDLE, "index_n_heads": 1, "index_head_dim": 1})
     return mla(f, index)
 
 
@@ -129,7 +136,7 @@ def _glm5_delta(f: Fields, index: int) -> tuple[Mixer, ...]:
 
 def _glm5_indexed(f: Fields, index: int) -> tuple[Mixer, ...]:
     """MLA and an indexer over pools of `index_kpool` tokens."""
-    f.ignore("index_topk")
+    idle(f, INDEX_IDLE)
     base = latent_attention(f)
     indexer = PooledIndexer(
         hidden=base.hidden,
@@ -211,8 +218,7 @@ def _translate(f: Fields, key: str, names: list[object], known: dict[object, str
 
 def _v4_core(f: Fields) -> SharedKvAttention:
     """One KV vector for all heads; rope width and index_topk choose what is read, not what is kept."""
-    f.ignore("num_key_value_heads", "qk_rope_head_dim", "index_topk", "index_n_heads", "index_head_dim")
-    f.ignore("compress_ratios")
+    idle(f, {**INDEX_IDLE, "num_key_value_heads": 1, "qk_rope_head_dim": 0, "index_n_heads": 1, "index_head_dim": 1})
     heads, groups = f.int("num_attention_heads"), f.int("o_groups", 8)
     dim = f.int("head_dim", 512)
     if heads * dim % groups:

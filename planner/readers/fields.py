@@ -28,7 +28,7 @@ CACHE_KEYS = frozenset(
     num_kv_shared_layers num_query_groups qk_rope_head_dim sliding_window sliding_window_pattern
     sliding_window_size ssm_cfg ssm_state_size state_size use_sliding_window v_head_dim window_size
     attention_window local_attention_window n_head_kv num_attention_groups cla_share_factor
-    use_cla num_hidden_layers_shared_kv kv_share_layers
+    use_cla num_hidden_layers_shared_kv kv_share_layers per_layer_config
     """.split()
 )  # fmt: skip
 

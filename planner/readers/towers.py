@@ -583,7 +583,8 @@ _GEMMA3N_AUDIO = {
     "conf_num_attention_heads": 8, "conf_conv_kernel_size": 5, "sscp_conv_channel_size": (128, 32),
     "sscp_conv_kernel_size": ((3, 3), (3, 3)), "sscp_conv_stride_size": ((2, 2), (2, 2)),
 }  # fmt: skip
-_TIMM_ENCODERS: dict[str, int] = {}
+# Parameters of the image encoder by its name in timm 1.0 (timm/models/mobilenetv5.py).
+_TIMM_ENCODERS = {"mobilenetv5_300m_enc": 294_126_912}
 
 
 def gemma3n(f: Fields, hidden: int) -> Weights:

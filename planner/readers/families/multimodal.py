@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from planner.errors import BadConfig
-from planner.mixers import CrossAttention, Mixer
+from planner.errors import BadConfig, UnsupportedModel
+from planner.mixers import Attention, CrossAttention, Mixer
 from planner.mlps import Mlp, Moe
 from planner.readers import decoder, towers
 from planner.readers.families.dense import QWEN_WINDOW
@@ -156,11 +156,43 @@ def _gemma4_full(f: Fields, index: int) -> tuple[Mixer, ...]:
     """Global layers: heads of `global_head_dim`; with attention_k_eq_v their own KV heads and no v projection."""
     base = decoder.attention(f, index)
     same = f.flag("attention_k_eq_v")
-    own_heads = f.maybe_int("num_global_key_value_heads")
-    heads = own_heads if same and own_heads is not None else base.kv_heads
-    if heads > base.heads:
-        raise BadConfig(f"{f.where}: {heads} global KV heads for {base.heads} query heads; at most as many are wanted")
-    return (replace(base, head_dim=f.int("global_head_dim"), kv_heads=heads, k_is_v=same),)
+    width, own_heads = f.int("global_head_dim"), f.maybe_int("num_global_key_value_heads")
+    if f.get("per_layer_config") is None:
+        heads = own_heads if same and own_heads is not None else base.kv_heads
+        base = replace(base, head_dim=width, kv_heads=heads)
+    return (_checked(f, replace(_overridden(f, index, base), k_is_v=same)),)
+
+
+def _gemma4_sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """Windowed layers; with use_bidirectional_attention "all" the window reaches half as far back."""
+    window = f.int("sliding_window")
+    if f.get("use_bidirectional_attention") == "all":
+        window = window // 2 + 1
+    return (_checked(f, _overridden(f, index, decoder.attention(f, index, window=window))),)
+
+
+def _overridden(f: Fields, index: int, base: Attention) -> Attention:
+    """Files saved by transformers 5 list what differs by layer: {"05": {"head_dim": 512}}; then no rule applies."""
+    for key, values in (f.section("per_layer_config") or {}).items():
+        if not key.isascii() or not key.isdigit() or int(key) != index:
+            continue
+        if not isinstance(values, Mapping) or set(values) - {"head_dim", "num_key_value_heads"}:
+            raise UnsupportedModel(
+                f"{f.where}: key 'per_layer_config' changes more in layer {index} than head_dim and num_key_value_heads"
+            )
+        own = f.sub(values, f"per_layer_config of layer {index}")
+        return replace(
+            base, head_dim=own.int("head_dim", base.head_dim), kv_heads=own.int("num_key_value_heads", base.kv_heads)
+        )
+    return base
+
+
+def _checked(f: Fields, mixer: Attention) -> Attention:
+    if mixer.kv_heads > mixer.heads:
+        raise BadConfig(
+            f"{f.where}: {mixer.kv_heads} KV heads of one layer for {mixer.heads} query heads; at most as many are wanted"
+        )
+    return mixer
 
 
 def _gemma4_mlp_kinds(f: Fields) -> list[str]:
@@ -285,10 +317,12 @@ TYPES: dict[str, Type] = {
         implied={**_GEMMA_NORMS, "period": 6},
         kinds=_with_shared_caches(_last_full(layer_types(every("period", 6)))),
         mlp_kinds=_gemma4_mlp_kinds,
-        mixers={FULL: _gemma4_full, SHARED + FULL: _shared(_gemma4_full), SHARED + SLIDING: _shared(decoder.sliding)},
+        mixers={FULL: _gemma4_full, SLIDING: _gemma4_sliding, SHARED + FULL: _shared(_gemma4_full),
+                SHARED + SLIDING: _shared(_gemma4_sliding)},
         mlps={DENSE: _gemma4_mlp, WIDE: _gemma4_wide},
         extra=_gemma4_extra,
         model_extra=_per_layer_embeddings,
+        per_layer=True,
     ),
     "gemma4": _outer("gemma4_text", towers.gemma4),
     "mistral3": _outer("mistral", towers.mistral3),

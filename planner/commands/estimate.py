@@ -204,7 +204,7 @@ def _grid_lines(answer: Estimate) -> list[str]:
     rows = []
     for length in lengths[-6:]:
         one = curve(answer.spec, length, _source(answer, length), answer.fmt) + state
-        rows.append([f"  {human_tokens(length)} tokens", *(gib(batch * one) for batch in batches)])
+        rows.append([f"  {human_tokens(length)} tokens", *(human_bytes(batch * one) for batch in batches)])
     return [table(["  KV cache", *(f"batch {batch:,}" for batch in batches)], rows)]
 
 

@@ -6,7 +6,7 @@ type names another source. The recurrent mixers themselves stand in `planner.rec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -263,7 +263,7 @@ def _gated_attention(f: Fields, index: int) -> tuple[Mixer, ...]:
     return (replace(base, gate=base.head_dim, qk_norm="head"),)
 
 
-def _qwen_mtp(kind: str) -> Any:
+def _qwen_mtp(kind: str) -> Callable[[Fields], tuple[Weight, ...]]:
     """A projection of two vectors to one, three norms, and `mtp_num_hidden_layers` layers of full attention.
 
     Source: vLLM qwen3_next_mtp.py; counts agree with the published checkpoints.
@@ -948,7 +948,6 @@ TYPES: dict[str, Type] = {
         ignore=(*ATTENTION_KEYS, *MAMBA_KEYS),
     ),
     "zamba": Type(
-        renames={"mamba_width": "zamba_never_gives_it"},
         defaults={"tie_word_embeddings": True, "mamba_d_state": 16, "mamba_d_conv": 4, "n_mamba_heads": 2,
                   "num_key_value_heads": 16, "num_mem_blocks": 1},
         implied={"layer_norms": 1, "mlp_bias": False},

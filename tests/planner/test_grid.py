@@ -177,6 +177,14 @@ def test_stages_of_a_pipeline_take_turns_as_the_fullest() -> None:
     assert not disagreements(grid)
 
 
+def test_a_device_with_not_a_byte_to_spare_fits() -> None:
+    need = estimate(SPECS[0], Request(100, batch=3), CARD).per_device.total_bytes
+    devices = [Capacity("exact", need), Capacity("one short", need - 1)]
+    (block,) = Grid(SPECS[:1], devices, [3], [100]).blocks()
+    assert [bool(fits) for fits in block.fits[:, 0, 0]] == [True, False]
+    assert block.free_bytes[:, 0, 0].tolist() == [0, -1]
+
+
 def test_dtypes_of_none_keep_those_of_the_base_request() -> None:
     base = Request(seq_tokens=1, dtype="fp32", k_dtype="int8", v_dtype="fp8")
     grid = Grid(SPECS[:1], [CARD], [3], [100], base=base)

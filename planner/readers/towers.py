@@ -511,13 +511,10 @@ def _gemma4_vision(f: Fields, hidden: int) -> Weights:
     if v is None:
         return ()
     width, heads = v.int("hidden_size"), v.int("num_attention_heads")
-    bias = v.flag("attention_bias")
     attention = {
         "kv_heads": v.int("num_key_value_heads", heads), "head_dim": v.int("head_dim", width // heads),
         "qkv_bias": False, "out_bias": False, "qk_norm": "head",
     }  # fmt: skip
-    if bias:
-        f.warnings.append("vision tower: attention_bias is true, and transformers builds no such biases; not counted")
     return (
         *linear(VISION, width, 3 * v.int("patch_size") ** 2),
         table(VISION, 2 * v.int("position_embedding_size"), width),
@@ -667,7 +664,10 @@ def internvl(f: Fields, hidden: int) -> Weights:
     layers = transformer(v, width, attention=attention, norm_vectors=(2 if rms else 4) + 2)
     vectors = 1 + (1 if v.flag("use_mask_token") else 0) + (0 if v.flag("use_mean_pooling", True) else 2)
     positions = patch_count(v) + 1 if v.flag("use_absolute_position_embeddings", True) else 0
-    shuffled = width * int(1 / f.number("downsample_ratio", 0.5)) ** 2
+    ratio = f.number("downsample_ratio", 0.5)
+    if ratio > 1:
+        raise f.wrong("downsample_ratio", ratio, "a number up to 1")
+    shuffled = width * int(1 / ratio) ** 2
     return (
         *linear(VISION, width, patch_elements(v), bias=True),
         vector(VISION, width, vectors),

@@ -190,7 +190,7 @@ def _overridden(f: Fields, index: int, base: Attention) -> Attention:
 def _checked(f: Fields, mixer: Attention) -> Attention:
     if mixer.kv_heads > mixer.heads:
         raise BadConfig(
-            f"{f.where}: {mixer.kv_heads} KV heads of one layer for {mixer.heads} query heads; at most as many are wanted"
+            f"{f.where}: {mixer.kv_heads} KV heads of one layer for {mixer.heads} query heads; at most as many wanted"
         )
     return mixer
 

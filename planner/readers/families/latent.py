@@ -161,7 +161,7 @@ def _longcat_attention(f: Fields, index: int) -> tuple[Mixer, ...]:
 def _longcat_mlps(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
     """Two dense MLPs and one mixture, whose `zero_expert_num` identity experts have only a router row.
 
-    Source: the published checkpoint, 562 B; the transformers class allocates gate and up for them besides.
+    Source: the published 560 B; the transformers class allocates gate and up for them besides (741 B).
     """
     experts, zero = f.int("num_experts"), f.maybe_int("zero_expert_num", low=0) or 0
     hidden, bias = f.int("hidden_size"), f.flag("router_bias")
@@ -350,7 +350,7 @@ TYPES: dict[str, Type] = {
         ignore=("linear_attn_config", "linear_conv_kernel_dim"),  # of the linear layers
     ),
     "longcat_flash": Type(
-        source="transformers LongcatFlash; LongCat-Flash-Chat config.json and its checkpoint of 562 B",
+        source="transformers LongcatFlash; LongCat-Flash-Chat config.json, 560 B",
         renames={**ROUTED, "num_hidden_layers": ("num_layers", "num_hidden_layers"),
                  "intermediate_size": ("ffn_hidden_size", "intermediate_size"),
                  "moe_intermediate_size": ("expert_ffn_hidden_size", "moe_intermediate_size"),

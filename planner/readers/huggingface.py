@@ -44,7 +44,8 @@ def load_json(path: str) -> dict[str, Any]:
             raise BadConfig(f"{shown} is not a regular file; a config.json or a folder with one is wanted")
         if info.st_size > MAX_CONFIG_BYTES:
             raise BadConfig(
-                f"{shown} has {info.st_size:,} bytes; a config.json has at most {MAX_CONFIG_BYTES:,}: is it the weights?"
+                f"{shown} has {info.st_size:,} bytes; a config.json has at most {MAX_CONFIG_BYTES:,}: "
+                "is it the weights?"
             )
         with open(path, "rb") as file:
             data = file.read(MAX_CONFIG_BYTES + 1)
@@ -91,13 +92,15 @@ def read_config(
     kind = find_type(model_type)
     if kind is None and not assume_full:
         raise UnsupportedModel(
-            f"{shown}: model_type {one_line(model_type, 40)!r} is not one kvplan knows{_hint(model_type)}; {BY_HAND}, or add "
-            "--assume full-attention for an upper bound"
+            f"{shown}: model_type {one_line(model_type, 40)!r} is not one kvplan knows{_hint(model_type)}; "
+            f"{BY_HAND}, or add --assume full-attention for an upper bound"
         )
     unknown = kind is None
     kind = kind or find_type("llama")
     assert kind is not None
-    text, text_type, kind = _text_part(raw, kind, shown)
+    whole = Fields(raw, where=shown)
+    core = _inside(whole, kind)
+    text, text_type, kind = _text_part(core, kind, shown)
     f = Fields(text, where=shown, renames=kind.renames, defaults=kind.defaults, implied=kind.implied)
     f.ignore(*kind.ignore)
     try:
@@ -107,14 +110,17 @@ def read_config(
     unread = f.unread_cache_keys()
     if unread and not assume_full:
         raise UnsupportedModel(
-            f"{shown}: key {unread[0]!r} = {one_line(repr(text[unread[0]]), 40)} would change the cache and kvplan does not "
-            f"read it for model_type {one_line(text_type, 40)!r}; add --assume full-attention for an upper bound"
+            f"{shown}: key {unread[0]!r} = {one_line(repr(text[unread[0]]), 40)} would change the cache and kvplan "
+            f"does not read it for model_type {one_line(text_type, 40)!r}; add --assume full-attention for an upper bound"
         )
-    outer = Fields(raw, where=shown)
+    outer = whole if core is raw else Fields(core, where=shown)
     towers = kind.towers(outer, spec.hidden) if kind.towers else ()
     source_tokens = kind.source_tokens(outer) if kind.source_tokens else spec.source_tokens
+    if outer is not whole:
+        _warn_of_uncounted(whole, text_type)
     _warn_of_uncounted(outer, text_type)
-    notes, warnings = [*f.notes, *outer.notes], [*f.warnings, *outer.warnings]
+    notes = [*f.notes, *outer.notes]
+    warnings = [*f.warnings, *outer.warnings, *(whole.warnings if outer is not whole else ())]
     if unread or unknown:
         reason = f"model_type {one_line(model_type, 40)!r} is not known" if unknown else f"{', '.join(unread)} not read"
         warnings.append(f"upper bound: every layer taken as full attention ({reason})")
@@ -131,6 +137,14 @@ def read_config(
     )
 
 
+def _inside(whole: Fields, kind: Type) -> Mapping[str, Any]:
+    """The section that holds text model and towers; the whole file for nearly every type."""
+    section = whole.section(kind.inside) if kind.inside else whole.raw
+    if section is None:
+        raise BadConfig(f"{whole.where}: key {kind.inside!r} is missing; the config of the model that reads is wanted")
+    return section
+
+
 def _text_part(raw: Mapping[str, Any], kind: Type, shown: str) -> tuple[Mapping[str, Any], str, Type]:
     """The keys of the language model, its model type and its rules: the file's own, or those of the nested config."""
     outer_type = str(raw.get("model_type"))
@@ -141,7 +155,9 @@ def _text_part(raw: Mapping[str, Any], kind: Type, shown: str) -> tuple[Mapping[
         if not isinstance(inner, Mapping):
             raise BadConfig(f"{shown}: key {key!r} is not an object; the text model's config is wanted")
         inner_type = inner.get("model_type")
-        if not isinstance(inner_type, str) or inner_type == outer_type:
+        if inner_type is not None and not isinstance(inner_type, str):
+            raise BadConfig(f"{shown}: key 'model_type' of {key} is not a text")
+        if inner_type is None or inner_type == outer_type:
             inner_type = kind.text or outer_type
         return _with_ties(inner, raw, kind), inner_type, _text_kind(kind, inner_type, outer_type, shown)
     inner_type = kind.text or outer_type
@@ -182,7 +198,7 @@ _TOWERS = {
     "encoder_config": "encoder",
     "perceiver_config": "perceiver",
     "qformer_config": "Q-Former",
-    "talker_config": "talker",
+    "talker_config": "talker and its cache",
     "token2wav_config": "speech decoder",
     "code2wav_config": "speech decoder",
 }

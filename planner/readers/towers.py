@@ -363,6 +363,36 @@ def qwen2_5_vl(f: Fields, hidden: int) -> Weights:
     )
 
 
+_QWEN_AUDIO = {
+    "num_mel_bins": 128, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120, "d_model": 1280,
+}  # fmt: skip
+
+
+def qwen2_5_omni(f: Fields, hidden: int) -> Weights:
+    """Qwen2.5-VL's tower, and Whisper's encoder without a position table, with two marks and an output layer."""
+    a = section(f, "audio_config", _QWEN_AUDIO)
+    if a is None:
+        return qwen2_5_vl(f, hidden)
+    width, out = a.int("d_model"), a.int("output_dim", hidden)
+    layers = transformer(
+        a,
+        width,
+        layers="encoder_layers",
+        heads="encoder_attention_heads",
+        ffn=a.int("encoder_ffn_dim"),
+        attention={"k_bias": False},
+    )
+    return (
+        *qwen2_5_vl(f, hidden),
+        Weight(AUDIO, width, 3 * a.int("num_mel_bins"), linear=False),
+        Weight(AUDIO, width, 3 * width, linear=False),
+        vector(AUDIO, width, 2 + 2),
+        *placed(AUDIO, layers),
+        *linear(AUDIO, out, width, bias=True),
+        table(AUDIO, 2, out),
+    )
+
+
 _QWEN3_VL = {
     "depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "patch_size": 16,
     "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 2304,

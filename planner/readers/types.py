@@ -33,6 +33,7 @@ class Type:
     extra       further weights of a layer
     model_extra further weights of the model, beside the layers
     nested      where a multimodal file keeps its text model; the keys there are this type's
+    inside      the section that holds all of it (an Omni file's thinker); what stands beside is only named
     text        the model type of that text model where the file does not name it, and of a file that is flat
     either_ties the head is tied when the file says so outside or inside (else the outside decides, where it speaks)
     text_sizes  text model type -> class defaults of the sizes that files of this type leave out of it
@@ -55,6 +56,7 @@ class Type:
     extra: ExtraMaker | None = None
     model_extra: Callable[[Fields], tuple[Weight, ...]] | None = None
     nested: tuple[str, ...] = ()
+    inside: str = ""
     text: str = ""
     either_ties: bool = False
     text_sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

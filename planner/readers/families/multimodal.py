@@ -276,6 +276,7 @@ QWEN2_TEXT = Type(
     kinds=QWEN_WINDOW,
 )
 QWEN3_TEXT = Type(defaults={"head_dim": 128, "num_key_value_heads": 32}, implied={"qk_norm": "head"})
+OMNI = _outer("qwen2_5_omni_text", towers.qwen2_5_omni)
 
 _GEMMA_NORMS = {"layer_norms": 4, "qk_norm": "head"}
 _PER_LAYER = {"hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 262144}
@@ -330,6 +331,12 @@ TYPES: dict[str, Type] = {
     "qwen2_vl": _outer("qwen2_vl_text", towers.qwen2_vl, either_ties=True),
     "qwen2_5_vl_text": QWEN2_TEXT,
     "qwen2_5_vl": _outer("qwen2_5_vl_text", towers.qwen2_5_vl, either_ties=True),
+    "qwen2_5_omni_text": replace(
+        QWEN2_TEXT,
+        defaults={**_sizes(3584, 18944, 28, 28, 152064, num_key_value_heads=4), "max_window_layers": 28},
+    ),
+    "qwen2_5_omni_thinker": OMNI,
+    "qwen2_5_omni": replace(OMNI, inside="thinker_config"),
     "qwen3_vl_text": QWEN3_TEXT,
     "qwen3_vl": _outer("qwen3_vl_text", towers.qwen3_vl),
     "qwen3_vl_moe_text": Type(

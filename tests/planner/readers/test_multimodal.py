@@ -102,6 +102,13 @@ GEMMA4_E2B: dict[str, Any] = {
     "vision_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
                       "num_hidden_layers": 16, "patch_size": 16},
 }  # fmt: skip
+OMNI_7B: dict[str, Any] = {
+    "model_type": "qwen2_5_omni", "talker_config": {"hidden_size": 896}, "token2wav_config": {},
+    "thinker_config": {
+        "model_type": "qwen2_5_omni_thinker", "audio_config": {}, "vision_config": {"hidden_size": 1280},
+        "text_config": {"model_type": "qwen2_5_omni_text", "hidden_size": 3584, "num_key_value_heads": 4},
+    },
+}  # fmt: skip
 MUSE_30B: dict[str, Any] = {
     "model_type": "muse_glimmer", "vision_config": {},
     "text_config": {"model_type": "muse_glimmer_text", "hidden_size": 6656, "intermediate_size": 19968,
@@ -393,6 +400,14 @@ def test_qwen2_vl_ties_its_head_where_either_says_so() -> None:
     assert read_config(nested).tied
 
 
+def test_an_omni_file_is_its_thinker_and_names_what_speaks() -> None:
+    """8,931,813,888: the published thinker, Qwen2.5-VL's tower with Whisper's encoder."""
+    spec = read_config(OMNI_7B)
+    assert parameters(spec) == 8_931_813_888
+    assert elements(spec, 1) == 28 * 2 * 4 * 128
+    assert [warning.split(" not counted")[0] for warning in spec.warnings] == ["talker and its cache", "speech decoder"]
+
+
 # --- towers that cannot be counted are named ---------------------------------------------------------------
 
 
@@ -403,7 +418,7 @@ def test_qwen2_vl_ties_its_head_where_either_says_so() -> None:
         (changed(GEMMA3N_E4B, vision_config={"architecture": "mobilenetv9"}), "vision tower not counted"),
         ({**QWEN3_VL_8B, "audio_config": {"hidden_size": 8}}, "audio tower not counted"),
         ({**TEXT, "model_type": "llama", "vision_config": {"hidden_size": 8}}, "vision tower not counted"),
-        ({**QWEN3_VL_8B, "talker_config": {"hidden_size": 8}}, "talker not counted"),
+        ({**QWEN3_VL_8B, "talker_config": {"hidden_size": 8}}, "talker and its cache not counted"),
     ],
 )
 def test_a_tower_that_is_not_counted_is_named(config: dict[str, Any], words: str) -> None:
@@ -442,6 +457,9 @@ def test_output_of_a_tower_has_the_width_of_the_text_where_the_file_does_not_say
     ("config", "error"),
     [
         (changed(QWEN3_VL_8B, text_config=[1]), BadConfig),
+        (changed(QWEN3_VL_8B, text_config__model_type=3), BadConfig),
+        (changed(OMNI_7B, thinker_config=...), BadConfig),
+        (changed(OMNI_7B, thinker_config=[]), BadConfig),
         (changed(QWEN3_VL_8B, vision_config="big"), BadConfig),
         (changed(QWEN3_VL_8B, vision_config__depth=0), BadConfig),
         (changed(QWEN3_VL_8B, vision_config__num_heads=7), BadConfig),

@@ -111,7 +111,8 @@ def read_config(
     if unread and not assume_full:
         raise UnsupportedModel(
             f"{shown}: key {unread[0]!r} = {one_line(repr(text[unread[0]]), 40)} would change the cache and kvplan "
-            f"does not read it for model_type {one_line(text_type, 40)!r}; add --assume full-attention for an upper bound"
+            f"does not read it for model_type {one_line(text_type, 40)!r}; add --assume full-attention for an upper "
+            "bound"
         )
     outer = whole if core is raw else Fields(core, where=shown)
     towers = kind.towers(outer, spec.hidden) if kind.towers else ()

@@ -26,7 +26,10 @@ CACHE_REASONS = {
     "falcon-180b": "transformers stores keys broadcast to all 232 heads; engines store the 8 KV heads",
 }
 BYTES_REASONS = {"recurrentgemma-2b": "the reference counts an int64 window counter beside the cache"}
-PARAMETER_REASONS: dict[str, str] = {}
+PARAMETER_REASONS = {
+    "deepseek-moe-16b": "the reference is a dots1 stand-in, with 7,168 q and k norms that the model lacks",
+    "grok-1": "the reference is a Mixtral stand-in, without the model's two further norms a layer",
+}
 # How far a logged figure may stand above ours, in percent, by what was compared.
 LOG_REASONS = {
     "SGLang pool delta / tokens": (1.0, "the drop in free memory also holds the request table"),

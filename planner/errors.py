@@ -31,6 +31,6 @@ def one_line(text: str, limit: int = 200) -> str:
     >>> one_line("a\\nb\\x1b[31m")
     'a b [31m'
     """
-    clean = "".join(ch if ch.isprintable() else " " for ch in text)
+    clean = "".join(ch if ch.isprintable() else " " for ch in text[: 8 * limit])  # a text may be megabytes
     clean = " ".join(clean.split())
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"

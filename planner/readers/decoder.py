@@ -46,6 +46,8 @@ def kv_heads(f: Fields) -> int:
     count = f.int("num_key_value_heads", heads)
     if count > heads:
         raise BadConfig(f"{f.where}: {count} KV heads for {heads} query heads; at most as many are wanted")
+    if heads % count:
+        raise BadConfig(f"{f.where}: {heads} query heads cannot share {count} KV heads; a multiple is wanted")
     return count
 
 

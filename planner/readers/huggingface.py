@@ -18,6 +18,7 @@ from planner.readers.types import Type
 from planner.spec import ModelSpec
 
 MAX_CONFIG_BYTES = 16 << 20  # the largest published config.json is under 1 MiB
+MAX_DEPTH = 32  # published files need 6
 BY_HAND = "describe it by hand with --layers --heads --kv-heads --head-dim --hidden --vocab"
 
 
@@ -60,16 +61,44 @@ def load_json(path: str) -> dict[str, Any]:
 def parse_json(data: bytes, shown: str) -> dict[str, Any]:
     """A JSON object from bytes; anything else is one line of error."""
     try:
-        raw = json.loads(data.decode("utf-8-sig"))
+        raw = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once)
     except UnicodeDecodeError:
         raise BadConfig(f"{shown} is not text; a JSON object in UTF-8 is wanted") from None
     except RecursionError:
         raise BadConfig(f"{shown} is nested too deep; a JSON object of a model config is wanted") from None
+    except _Twice as error:
+        raise BadConfig(f"{shown}: key {one_line(str(error), 40)!r} stands twice with different values; keep one") from None
     except ValueError as error:
         raise BadConfig(f"{shown} is not JSON: {one_line(str(error), 80)}") from None
     if not isinstance(raw, dict):
         raise BadConfig(f"{shown} holds a JSON {_kind(raw)}; an object with a model_type is wanted")
+    if _deeper(raw, MAX_DEPTH):
+        raise BadConfig(f"{shown} is nested deeper than {MAX_DEPTH} levels; a JSON object of a model config is wanted")
     return raw
+
+
+class _Twice(Exception):
+    """A key given twice: which value counts depends on the reader."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for key, value in pairs:
+            if value != found[key]:
+                raise _Twice(key)
+    return found
+
+
+def _deeper(value: object, levels: int) -> bool:
+    """Whether lists and objects are nested deeper than `levels`; level by level, so that no depth is too deep."""
+    level = [value]
+    for _ in range(levels):
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list))]
+        if not inner:
+            return False
+        level = [item for items in inner for item in items]
+    return any(isinstance(item, (dict, list)) for item in level)
 
 
 def _kind(value: object) -> str:
@@ -85,10 +114,12 @@ def read_config(
     Raises UnsupportedModel for an unknown `model_type`, and for a key that changes the cache and is not
     read by its type; with `assume_full` the second becomes full attention, labelled an upper bound.
     """
-    shown = one_line(where)
+    shown, name = one_line(where), one_line(name, 100)
     model_type = raw.get("model_type")
-    if not isinstance(model_type, str) or not model_type:
+    if model_type is None or model_type == "":
         raise BadConfig(f"{shown}: no model_type in the config; add it, or {BY_HAND}")
+    if not isinstance(model_type, str):
+        raise BadConfig(f"{shown}: model_type is a {_kind(model_type)}; the name of a model type is wanted, such as 'llama'")
     kind = find_type(model_type)
     if kind is None and not assume_full:
         raise UnsupportedModel(
@@ -104,7 +135,7 @@ def read_config(
     f = Fields(text, where=shown, renames=kind.renames, defaults=kind.defaults, implied=kind.implied)
     f.ignore(*kind.ignore)
     try:
-        spec = (kind.build or decoder)(f, kind, name, model_type)
+        spec = (kind.build or decoder)(f, kind, name, one_line(model_type, 40))
     except RecursionError:
         raise BadConfig(f"{shown} is nested too deep") from None
     unread = f.unread_cache_keys()
@@ -129,8 +160,8 @@ def read_config(
         spec,
         towers=spec.towers + towers,
         source_tokens=source_tokens,
-        dtype=_dtype(text) or _dtype(raw) or spec.dtype,
-        quantization=_quantization(raw) or _quantization(text),
+        dtype=_dtype(text, shown) or _dtype(raw, shown) or spec.dtype,
+        quantization=_quantization(raw, shown) or _quantization(text, shown),
         notes=spec.notes + tuple(notes),
         warnings=spec.warnings + tuple(warnings),
         upper_bound=bool(unread) or unknown,
@@ -222,14 +253,26 @@ def _hint(model_type: str) -> str:
     return f" (close: {', '.join(close)})" if close else ""
 
 
-def _dtype(raw: Mapping[str, Any]) -> str | None:
+def _dtype(raw: Mapping[str, Any], shown: str) -> str | None:
+    """The float type the model runs in; None where the file leaves it open."""
     for key in ("dtype", "torch_dtype"):
         value = raw.get(key)
-        if isinstance(value, str):
-            return float_dtype(value)
+        if value is None or value == "auto":
+            continue
+        name = float_dtype(value) if isinstance(value, str) else None
+        if name is None:
+            raise BadConfig(
+                f"{shown}: key {key!r} is {one_line(repr(value), 40)}; float32, float16, bfloat16 or auto is wanted (how "
+                "weights are stored is for quantization_config, or --dtype)"
+            )
+        return name
     return None
 
 
-def _quantization(raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _quantization(raw: Mapping[str, Any], shown: str) -> Mapping[str, Any] | None:
     value = raw.get("quantization_config")
-    return value if isinstance(value, Mapping) and value else None
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise BadConfig(f"{shown}: key 'quantization_config' is {one_line(repr(value), 40)}; an object is wanted")
+    return value or None

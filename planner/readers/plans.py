@@ -58,6 +58,19 @@ def layer_types(fallback: LayerKinds) -> LayerKinds:
     return kinds
 
 
+def listed_or_full(f: Fields) -> list[str]:
+    """`layer_types` when given, else full attention everywhere.
+
+    A window that no list places stays unread, and so the model is refused: transformers' cache would keep
+    only the window, vLLM would keep everything.
+    """
+    if f.get("layer_types") is not None:
+        return layer_types(all_of(FULL))(f)
+    if not f.flag("use_sliding_window", True):
+        f.ignore("sliding_window")
+    return [FULL] * layer_count(f)
+
+
 def every(period_key: str, default: int, at_period: str = FULL, otherwise: str = SLIDING) -> LayerKinds:
     """Layer i is `at_period` when (i + 1) is a multiple of the period (Gemma 3: five windows, one global)."""
 

@@ -168,7 +168,7 @@ def test_no_limit_and_a_limit_above_the_memory_change_nothing(limit: str, tmp_pa
 
 
 def test_a_machine_that_tells_nothing_is_refused_with_advice(tmp_path: Path) -> None:
-    with pytest.raises(KvplanError, match="--device"):
+    with pytest.raises(KvplanError, match="--gpu"):
         local.local_device(answers(), platform="linux", root=str(tmp_path))
 
 

@@ -20,6 +20,7 @@ from planner.readers.plans import (
     all_of,
     every,
     layer_types,
+    listed_or_full,
     window_from_layer,
 )
 from planner.readers.types import Type
@@ -145,7 +146,7 @@ def _half_width(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
     return (Mlp(f.int("hidden_size"), f.int("intermediate_size") // 2),)
 
 
-LLAMA = Type(source="transformers LlamaConfig", kinds=layer_types(all_of(FULL)))
+LLAMA = Type(source="transformers LlamaConfig", kinds=listed_or_full)
 QWEN_WINDOW = layer_types(window_from_layer)
 
 TYPES: dict[str, Type] = {

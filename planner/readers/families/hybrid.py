@@ -15,7 +15,7 @@ from planner.mixers import Attention, Mixer
 from planner.mlps import Mlp, Moe
 from planner.readers import decoder
 from planner.readers.families.latent import MLA_IGNORES, latent_attention
-from planner.readers.fields import Fields
+from planner.readers.fields import MAX_LAYERS, Fields
 from planner.readers.plans import (
     DENSE,
     FULL,
@@ -270,7 +270,7 @@ def _qwen_mtp(kind: str) -> Callable[[Fields], tuple[Weight, ...]]:
     """
 
     def weights(f: Fields) -> tuple[Weight, ...]:
-        count = f.int("mtp_num_hidden_layers", 0, low=0)
+        count = f.int("mtp_num_hidden_layers", 0, low=0, high=MAX_LAYERS)
         if not count:
             return ()
         hidden = f.int("hidden_size")
@@ -696,7 +696,7 @@ def _nemotron_mtp(f: Fields) -> tuple[Weight, ...]:
 
     Source: vLLM nemotron_h_mtp.py; counts agree with the published checkpoints of Nemotron 3 Super and Ultra.
     """
-    count = f.int("num_nextn_predict_layers", 0, low=0)
+    count = f.int("num_nextn_predict_layers", 0, low=0, high=MAX_LAYERS)
     if not count:
         return ()
     hidden = f.int("hidden_size")

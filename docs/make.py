@@ -21,7 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 import click
 
-from kvplan.cli import COMMANDS, cli
+from kvplan.cli import COMMANDS
+from kvplan.group import cli
 from planner.catalogue import find_model
 from planner.explain import equations
 from planner.memory import Request, estimate

@@ -98,7 +98,7 @@ def fit(
         raise BadRequest("a device is wanted: gpu= or memory=")
     request = Request(seq, batch, dtype, kv_dtype, kv_dtype, sharding=Sharding(tp=tp, pp=pp, ep=ep, dp=dp))
     spec = model if isinstance(model, ModelSpec) else model_spec(model, assume=assume)
-    return fit_answer(spec, request, room, parse_mix(lengths) if lengths else None)
+    return fit_answer(spec, request, room, None if lengths is None else parse_mix(lengths))
 
 
 def compare_models(*models: str, seq: int = 8192, **options: Any) -> list[Estimate]:

@@ -1,4 +1,4 @@
-"""The command `kvplan`: a group that loads a command's module only when it is called.
+"""The command `kvplan`: a plain `estimate` is answered at once, everything else goes through click.
 
 The one place where an error becomes one line on stderr and an exit code: 1 what is wrong, 2 usage,
 3 does not fit (raised by the commands themselves).
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
-from typing import NoReturn
 
-import click
-
-from kvplan import __version__
 from planner.errors import KvplanError, one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # name -> (module with `command`, what `kvplan --help` says of it)
 COMMANDS = {
@@ -27,75 +26,62 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """Commands by name; their modules load when they are called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = import_module(COMMANDS[cmd_name][0]).command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list from the table above: `kvplan --help` loads no command."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, words) for name, (_, words) in COMMANDS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
-            from difflib import get_close_matches  # only on the way to an error
-
-            close = get_close_matches(name[:60], COMMANDS, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise click.UsageError(f"no command {one_line(name, 40)!r}{hint} (kvplan --help lists them)")
-        return super().resolve_command(ctx, args)
-
-
-@click.group(
-    cls=LazyGroup,
-    epilog="Example: kvplan estimate llama-7b --seq 8192",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-@click.version_option(__version__, prog_name="kvplan")
-def cli() -> None:
-    """How much memory will the KV cache of this model take, does it fit, how many users?"""
-
-
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line; every way out has one line and a code."""
-    sys.exit(_run(args))
+    sys.exit(_guarded(sys.argv[1:] if args is None else args))
 
 
-def _run(args: list[str] | None) -> int:
+def _guarded(arguments: list[str]) -> int:
+    if sys.stdout is None:  # started with it closed (>&-): whoever did that wants no output, or uses -o
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    elif hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks
     try:
-        # Click's own code for --help is 0; commands return None or raise SystemExit.
-        result = cli.main(args=args, prog_name="kvplan", standalone_mode=False)
+        code = _run(arguments)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return code
     except KvplanError as error:
         return _say(str(error), error.exit_code)
-    except click.UsageError as error:
-        where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-        return _say(f"{error.format_message()}{where}", 2)
-    except click.ClickException as error:
-        return _say(error.format_message(), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         return _say("interrupted", 130)
     except BrokenPipeError:
-        # The reader went away (| head): not our error, and nothing more can be said on stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _reader_gone()
+    except SystemExit as error:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            return _reader_gone()
+        return error.code if isinstance(error.code, int) else 0
     except OSError as error:
-        return _say(f"{error.strerror or error}: {error.filename or ''}", 1)
+        where = f": {error.filename}" if error.filename else ""
+        return _say(f"{error.strerror or error}{where}", 1)
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["estimate"]:
+        from planner.commands.flags import ESTIMATE, quick_values
+
+        values = quick_values(arguments[1:], ESTIMATE)
+        if values is not None:
+            from planner.commands import estimate_page
+
+            estimate_page.run(values)
+            return 0
+    from kvplan.group import run  # click: as long again as the whole answer
+
+    return run(arguments)
+
+
+def _reader_gone() -> int:
+    """The reader went away (| head): not an error, and nothing more can be said on stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _say(message: str, code: int) -> int:
-    print(f"kvplan: {one_line(message, 500)}", file=sys.stderr)
+    if sys.stderr is not None:
+        try:
+            print(f"kvplan: {one_line(message, 500)}", file=sys.stderr)
+        except OSError:  # stderr is full or gone: the code still tells
+            pass
     return code

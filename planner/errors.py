@@ -9,6 +9,12 @@ class KvplanError(Exception):
     exit_code = 1
 
 
+class UsageError(KvplanError):
+    """A command line that cannot be meant: options that exclude each other, a model not named."""
+
+    exit_code = 2
+
+
 class UnknownName(KvplanError):
     """A model, device or dtype that the catalogue does not hold."""
 

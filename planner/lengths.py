@@ -6,6 +6,8 @@ import csv
 import json
 import math
 import os
+import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ MAX_FILE_BYTES = 2 << 30
 MAX_LINE = 1 << 20
 QUANTILES = 2000
 SAFE_SHARE = 0.99
+_WANTED = "a CSV or JSONL file, or p50=800,p95=6000"
 
 TOTAL_KEYS = ("tokens", "total_tokens", "length", "seq_tokens")
 PAIR_KEYS = (
@@ -62,10 +65,19 @@ class LengthMix:
         return self.longest
 
     def clipped(self, longest: int) -> LengthMix:
+        """Longer requests counted as `longest` tokens, and said so.
+
+        >>> LengthMix({10: 1, 20: 3}, "mine").clipped(15).words
+        'mine; 3 of 4 are longer than 15 tokens and counted as that'
+        """
         counts: Counter[int] = Counter()
         for length, count in self.counts.items():
             counts[min(length, longest)] += count
-        return LengthMix(counts, self.words)
+        over = sum(count for length, count in self.counts.items() if length > longest)
+        if not over:
+            return self
+        words = f"{self.words}; {over:,} of {self.total:,} are longer than {longest:,} tokens and counted as that"
+        return LengthMix(counts, words)
 
 
 def parse_mix(text: str) -> LengthMix:
@@ -88,7 +100,7 @@ def from_percentiles(text: str) -> LengthMix:
     for item in text.split(","):
         name, _, value = item.partition("=")
         name = name.strip().lower()
-        share = float(name[1:]) / 100 if name[:1] == "p" and name[1:].replace(".", "", 1).isascii() and _is_number(name[1:]) else -1.0
+        share = float(name[1:]) / 100 if re.fullmatch(r"p\d{1,2}(\.\d{1,6})?", name, re.ASCII) else 0.0
         if not 0 < share < 1:
             raise BadRequest(f"--lengths {one_line(item, 40)!r} is not a percentile; write for example p50=800,p95=6000")
         points[share] = parse_tokens(value, "--lengths")
@@ -111,29 +123,26 @@ def from_percentiles(text: str) -> LengthMix:
     return LengthMix(counts, f"log-normal through {one_line(text, 60)}")
 
 
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
 def from_file(path: str) -> LengthMix:
     """Lengths from CSV (with a header), JSON lines, or one number a line; read line by line."""
     shown = one_line(path, 80)
+    path = os.path.expanduser(path)
     try:
-        if os.path.isdir(path):
-            raise BadConfig(f"--lengths {shown} is a folder; a CSV or JSONL file, or p50=800,p95=6000 is wanted")
-        if os.path.getsize(path) > MAX_FILE_BYTES:
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode):
+            raise BadConfig(f"--lengths {shown} is not a regular file; {_WANTED} is wanted")
+        if info.st_size > MAX_FILE_BYTES:
             raise BadConfig(f"--lengths {shown} is over 2 GiB; a sample of it will do")
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            counts = Counter(_lengths(file, shown))
+        with open(path, encoding="utf-8-sig") as file:
+            counts = Counter(_lengths(iter(lambda: file.readline(MAX_LINE + 1), ""), shown))
     except FileNotFoundError:
-        raise BadConfig(f"--lengths {shown} does not exist; a CSV or JSONL file, or p50=800,p95=6000 is wanted") from None
+        raise BadConfig(f"--lengths {shown!r} does not exist; {_WANTED} is wanted") from None
     except OSError as error:
         raise BadConfig(f"--lengths {shown} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error):
         raise BadConfig(f"--lengths {shown} is not text; a CSV or JSONL file of lengths is wanted") from None
+    except ValueError as error:  # a NUL in the name
+        raise BadConfig(f"--lengths {shown} cannot be read: {one_line(str(error), 80)}") from None
     if not counts:
         raise BadConfig(f"--lengths {shown} holds no lengths; one request a line is wanted")
     return LengthMix(counts, f"{sum(counts.values()):,} requests of {shown}")
@@ -142,25 +151,29 @@ def from_file(path: str) -> LengthMix:
 def _lengths(lines: Iterable[str], shown: str) -> Iterator[int]:
     header: list[str] | None = None
     for number, line in enumerate(lines, 1):
+        if len(line) > MAX_LINE:
+            raise BadConfig(f"--lengths {shown} line {number} is too long for a request; one request a line is wanted")
         text = line.strip()
         if not text:
             continue
-        if len(text) > MAX_LINE:
-            raise BadConfig(f"--lengths {shown} line {number} is too long for a request")
         if text.startswith("{"):
             yield _of_row(_json_row(text, shown, number), shown, number)
             continue
         cells = next(csv.reader([text]))
         if header is None and not cells[0].strip().lstrip("-").isdigit():
             header = [cell.strip().lower() for cell in cells]
-            _of_keys(header, shown)
+            for key in _of_keys(header, shown):
+                if header.count(key) > 1:
+                    raise BadConfig(f"--lengths {shown} has two columns {key!r}; keep one")
             continue
         if header is None:
             if len(cells) != 1:
                 raise BadConfig(f"--lengths {shown} has {len(cells)} columns and no header; name them, for example tokens")
             yield _whole(cells[0], shown, number)
+        elif len(cells) != len(header):
+            raise BadConfig(f"--lengths {shown} line {number} has {len(cells)} columns and the header {len(header)}; as many are wanted")
         else:
-            yield _of_row(dict(zip(header, cells, strict=False)), shown, number)
+            yield _of_row(dict(zip(header, cells, strict=True)), shown, number)
 
 
 def _json_row(text: str, shown: str, number: int) -> Mapping[str, object]:
@@ -197,7 +210,9 @@ def _of_row(row: Mapping[str, object], shown: str, number: int) -> int:
 def _whole(value: object, shown: str, number: int, low: int = 1) -> int:
     text = str(value).strip()
     if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) <= 11) or not low <= int(text) <= MAX_TOKENS:
-        raise BadConfig(f"--lengths {shown} line {number}: {one_line(text, 30)!r} is not a length in tokens")
+        raise BadConfig(
+            f"--lengths {shown} line {number}: {one_line(text, 30)!r} is not a length in tokens; a whole number up to {MAX_TOKENS} is wanted"
+        )
     return int(text)
 
 

@@ -102,8 +102,8 @@ def capacity(gpu: str | None, memory: str | None) -> Capacity | None:
     if gpu is not None and memory is not None:
         raise BadRequest("--gpu and --memory both say how much there is; give one of them")
     if memory is not None:
-        size = parse_bytes(memory)
-        return Capacity(f"{memory} of memory", size)
+        size = parse_bytes(memory, "--memory")
+        return Capacity(f"{one_line(memory, 40)} of memory", size)
     if gpu is None:
         return None
     found = device(gpu)

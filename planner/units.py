@@ -109,20 +109,22 @@ def percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.0f} %" if whole else "-"
 
 
-def parse_bytes(text: str) -> int:
-    """`24GiB`, `80 GB`, `512MiB` or plain bytes.
+def parse_bytes(text: str, what: str = "memory") -> int:
+    """`24GiB`, `80 GB`, `512MiB` or plain bytes; a bare number too small for bytes is asked for its unit.
 
-    >>> parse_bytes("24GiB"), parse_bytes("80 GB"), parse_bytes("1.5g"), parse_bytes("4096")
-    (25769803776, 80000000000, 1610612736, 4096)
+    >>> parse_bytes("24GiB"), parse_bytes("80 GB"), parse_bytes("1.5g"), parse_bytes("4194304")
+    (25769803776, 80000000000, 1610612736, 4194304)
     """
     match = re.fullmatch(r"(\d{1,20}(?:\.\d{1,9})?)\s*([a-zA-Z]{0,3})", text.strip(), re.ASCII)
     unit = _BYTE_UNITS.get(match.group(2).lower()) if match else None
     if match is None or unit is None:
-        raise BadRequest(f"memory {one_line(text, 40)!r} is not a size; write for example 24GiB or 80GB")
+        raise BadRequest(f"{what} {one_line(text, 40)!r} is not a size; write for example 24GiB or 80GB")
     whole, _, fraction = match.group(1).partition(".")
     value = int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
     if not 0 < value <= MAX_BYTES:
-        raise BadRequest(f"memory {one_line(text, 40)!r} is out of range; write a size from 1 B to 1 EiB")
+        raise BadRequest(f"{what} {one_line(text, 40)!r} is out of range; write a size from 1B to {MAX_BYTES // TIB}TiB")
+    if not match.group(2) and (fraction or value < MIB):
+        raise BadRequest(f"{what} {one_line(text, 40)!r} has no unit; write for example {whole}GiB, or {whole}B for bytes")
     return value
 
 
@@ -132,9 +134,10 @@ def parse_tokens(text: str, what: str = "length") -> int:
     >>> parse_tokens("8k"), parse_tokens("8192"), parse_tokens("1.5k")
     (8192, 8192, 1536)
     """
-    match = re.fullmatch(r"([\d_,]{1,24}(?:\.\d{1,6})?)\s*([kKmM]?)", text.strip(), re.ASCII)
-    digits = match.group(1).replace("_", "").replace(",", "") if match else ""
-    if match is None or not digits or digits.startswith("."):
+    pattern = r"(\d+(?:_\d+)*(?:\.\d{1,6})?)\s*([kKmM]?)"
+    match = re.fullmatch(pattern, text.strip(), re.ASCII) if len(text) <= 64 else None
+    digits = match.group(1).replace("_", "") if match else ""
+    if match is None:
         raise BadRequest(f"{what} {one_line(text, 40)!r} is not a number of tokens; write for example 8192 or 8k")
     whole, _, fraction = digits.partition(".")
     unit = _TOKEN_UNITS[match.group(2).lower()]
@@ -156,20 +159,31 @@ def parse_lengths(text: str) -> list[int]:
     ([1024, 8192], [1024, 2048, 4096, 8192], [1024, 2048, 4096, 6144])
     """
     lengths: list[int] = []
+    _refuse_thousands(text)
     for item in text.split(","):
         low_text, dots, high_text = item.partition("..")
-        low = parse_tokens(low_text)
+        low = parse_tokens(low_text, "--seq")
         if not dots:
             lengths.append(low)
             continue
-        high = parse_tokens(high_text)
+        high = parse_tokens(high_text, "--seq")
         if high < low:
-            raise BadRequest(f"range {one_line(item, 40)!r} runs backwards; write low..high")
+            raise BadRequest(f"--seq {one_line(item, 40)!r} runs backwards; write low..high")
         while low < high:
             lengths.append(low)
             low *= 2
         lengths.append(high)
     return list(dict.fromkeys(lengths))
+
+
+def _refuse_thousands(text: str) -> None:
+    """`8,192` reads as one number to some and as two to others: the comma separates lengths, so ask."""
+    if len(text) > 64 or not re.fullmatch(r"\d{1,3}(,\d{3})+", text.strip(), re.ASCII):
+        return
+    groups = [int(group) for group in text.split(",")]
+    if groups[0] < 100 or any(b <= a for a, b in zip(groups, groups[1:], strict=False)):
+        whole = text.strip().replace(",", "")
+        raise BadRequest(f"--seq {one_line(text, 40)!r} may be one length or several; write {one_line(whole, 40)}, or a space after each comma")
 
 
 def ceil_div(a: int, b: int) -> int:

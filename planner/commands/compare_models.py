@@ -6,37 +6,43 @@ from typing import Any
 
 import click
 
-from planner.commands import options
+from planner.commands import flags
+from planner.commands.options import with_flags
 from planner.commands.output import emit, to_csv, to_json
+from planner.commands.values import one_format, request_of
 from planner.memory import Estimate, estimate
 from planner.resolve import capacity, model_spec
 from planner.text import table
 from planner.units import gib, human_bytes, human_count, human_tokens, parse_tokens
 
 DOES_NOT_FIT = 3
+FLAGS: tuple[flags.Flag, ...] = (
+    ("--seq", "N", "Tokens of a sequence (default: 8k)."),
+    *flags.BATCH,
+    *flags.ASSUME,
+    *flags.DTYPE,
+    *flags.DEVICE,
+    *flags.LAYOUT,
+    *flags.RUNTIME,
+    *flags.OUTPUT,
+)
 
 
 @click.command(name="compare-models", epilog="Example: kvplan compare-models llama-2-7b llama-3.1-8b deepseek-v3 --seq 32k")
 @click.argument("models", nargs=-1, required=True)
-@click.option("--seq", metavar="N", default="8k", show_default=True, help="Tokens of a sequence.")
-@click.option("--batch", metavar="N", default="1", show_default=True, help="Sequences at once.")
-@click.option("--assume", metavar="WHAT", help="`full-attention`: an upper bound for models kvplan does not know.")
-@options.dtype_options
-@options.device_options
-@options.layout_options
-@options.runtime_options
-@options.output_options
+@with_flags(FLAGS)
 def command(models: tuple[str, ...], **values: Any) -> None:
     """Several models side by side: bytes a token, cache, weights, and whether each fits.
 
     Exit code 3 when a device is given and none of them fits.
     """
+    one_format(values["as_json"], values["as_csv"])
     room = capacity(values["gpu"], values["memory"])
-    seq = parse_tokens(values["seq"])
+    seq = parse_tokens(values["seq"] or "8k", "--seq")
     answers = []
     for name in models:
         spec = model_spec(name, assume=values["assume"])
-        request = options.request_of(values, seq)
+        request = request_of(values, seq)
         answers.append(estimate(spec, request, room))
     emit(_render(answers, values), values["output"])
     if room is not None and not any(answer.fits for answer in answers):

@@ -8,8 +8,11 @@ from typing import Any
 import click
 
 from planner.catalogue import devices
-from planner.commands import options
+from planner.commands import flags
+from planner.commands.options import with_flags
 from planner.commands.output import emit, to_csv, to_json
+from planner.commands.values import one_format, request_of, spec_of
+from planner.errors import UsageError
 from planner.lengths import Concurrency, LengthMix, concurrency, parse_mix
 from planner.limits import fewest_devices, longest_context, most_sequences, pool_bytes, tensor_parallel_devices
 from planner.memory import SCHEMA_VERSION, Capacity, Request, estimate
@@ -19,31 +22,35 @@ from planner.text import bad, bold, dim, good, table
 from planner.units import MAX_COUNT, gib, human_bytes, human_tokens, parse_tokens
 
 DOES_NOT_FIT = 3
+FLAGS: tuple[flags.Flag, ...] = (
+    *flags.MODEL,
+    ("--seq", "N", "Tokens of a sequence (default: the model's own limit, at most 8k)."),
+    ("--batch", "N", "Sequences at once, for the longest context (default: 1)."),
+    ("--lengths", "MIX", "Real lengths: p50=800,p95=6000, or a CSV / JSONL file of requests."),
+    *flags.DTYPE,
+    *flags.DEVICE,
+    *flags.LAYOUT,
+    *flags.RUNTIME,
+    *flags.OUTPUT,
+)
 TABLE_LENGTHS = (1024, 4096, 8192, 32768, 131072)
 
 
 @click.command(name="fit", epilog="Example: kvplan fit llama-3.1-8b --gpu rtx-4090 --seq 8k --lengths p50=800,p95=6000")
-@options.model_options
-@click.option("--seq", metavar="N", help="Tokens of a sequence (default: the model's own limit, at most 8k).")
-@click.option("--batch", metavar="N", help="Sequences at once, for the longest context.", default="1", show_default=True)
-@click.option("--lengths", metavar="MIX", help="Real lengths: p50=800,p95=6000, or a CSV / JSONL file of requests.")
-@options.dtype_options
-@options.device_options
-@options.layout_options
-@options.runtime_options
-@options.output_options
+@with_flags(FLAGS, model=True)
 def command(**values: Any) -> None:
     """What fits: most sequences at a length, longest context at a batch, fewest devices, which devices.
 
     Exit code 3 when not even one sequence fits.
     """
-    spec = options.spec_of(values)
+    one_format(values["as_json"], values["as_csv"])
+    spec = spec_of(values)
     room = capacity(values["gpu"], values["memory"])
     if room is None:
-        raise click.UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them) or --memory 24GiB")
-    seq = parse_tokens(values["seq"]) if values["seq"] else min(spec.max_positions or 8192, 8192)
-    request = options.request_of(values, seq)
-    mix = parse_mix(values["lengths"]) if values["lengths"] else None
+        raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them) or --memory 24GiB")
+    seq = parse_tokens(values["seq"], "--seq") if values["seq"] is not None else min(spec.max_positions or 8192, 8192)
+    request = request_of(values, seq)
+    mix = None if values["lengths"] is None else parse_mix(values["lengths"])
     answer = fit_answer(spec, request, room, mix)
     emit(_render(answer, values), values["output"])
     if not answer["most_sequences"]:

@@ -8,7 +8,10 @@ from typing import Any
 import click
 
 from planner.catalogue import Device, devices
+from planner.commands.flags import OUTPUT
+from planner.commands.options import with_flags
 from planner.commands.output import emit, to_csv, to_json
+from planner.commands.values import one_format
 from planner.errors import UnknownName, one_line
 from planner.text import table
 from planner.units import bandwidth, flops, gib
@@ -16,14 +19,13 @@ from planner.units import bandwidth, flops, gib
 
 @click.command(name="gpus", epilog="Example: kvplan gpus rtx; kvplan gpus local")
 @click.argument("query", required=False)
-@click.option("--json", "as_json", is_flag=True, help="JSON in base units, with sources and prices.")
-@click.option("--csv", "as_csv", is_flag=True, help="CSV in base units.")
-@click.option("-o", "--output", metavar="FILE", help="Write to FILE instead of the screen.")
+@with_flags(OUTPUT)
 def command(query: str | None, as_json: bool, as_csv: bool, output: str | None) -> None:
     """Devices by name or vendor: memory as the driver reports it, bandwidth, dense FLOP/s.
 
     `kvplan gpus local` shows the device of this machine.
     """
+    one_format(as_json, as_csv)
     if query is not None and query.strip().lower() == "local":
         from planner.local_device import local_device  # asks the driver
 

@@ -8,7 +8,10 @@ from typing import Any
 import click
 
 from planner.catalogue import ModelEntry, models
+from planner.commands.flags import OUTPUT
+from planner.commands.options import with_flags
 from planner.commands.output import emit, to_csv, to_json
+from planner.commands.values import one_format
 from planner.errors import UnknownName, one_line
 from planner.text import table
 from planner.units import human_count
@@ -16,11 +19,10 @@ from planner.units import human_count
 
 @click.command(name="models", epilog="Example: kvplan models llama-3")
 @click.argument("query", required=False)
-@click.option("--json", "as_json", is_flag=True, help="JSON, with each entry's config and source.")
-@click.option("--csv", "as_csv", is_flag=True, help="CSV without the configs.")
-@click.option("-o", "--output", metavar="FILE", help="Write to FILE instead of the screen.")
+@with_flags(OUTPUT)
 def command(query: str | None, as_json: bool, as_csv: bool, output: str | None) -> None:
     """Models by name, alias, Hugging Face id or model type; all of them without QUERY."""
+    one_format(as_json, as_csv)
     found = models(query)
     if not found:
         raise UnknownName(f"no model matches {one_line(query or '', 60)!r}; `kvplan models` lists all of them")
@@ -34,7 +36,7 @@ def _render(found: list[ModelEntry], as_json: bool, as_csv: bool) -> str:
     if as_csv:
         return to_csv(rows)
     cells = [[str(row["name"]), str(row["model_type"]), row["parameters"] and human_count(int(row["parameters"])) or "-",
-              str(row["year"] or "-"), str(row["confidence"]), str(row["hf_id"] or "-")] for row in rows]  # fmt: skip
+              str(row["year"] or "-"), str(row["confidence"] or "-"), str(row["hf_id"] or "-")] for row in rows]  # fmt: skip
     return table(["name", "type", "parameters", "year", "known from", "Hugging Face id"], cells, left=2) + f"\n{len(found)} models"
 
 

@@ -3,43 +3,72 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-import click
+import stat
+import sys
 
 from planner.errors import KvplanError, one_line
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
 
 def emit(text: str, path: str | None = None) -> None:
-    """Print `text`, or write it to `path` by way of a temporary name."""
+    """Print `text` (`-o -` too), or write it to `path` by way of a temporary name."""
     if not text.endswith("\n"):
         text += "\n"
-    if path is None:
-        click.echo(text, nl=False)
+    if path is None or path == "-":
+        sys.stdout.write(text)
         return
     write_whole(path, text)
 
 
 def write_whole(path: str, text: str) -> None:
-    """Replace the file `path` by `text`; on any failure the old file stays as it was."""
+    """Replace the file `path` by `text`; on any failure the old file stays as it was.
+
+    A link keeps pointing where it did, and a file keeps its permissions. Devices and pipes are never replaced.
+    """
+    shown = one_line(path, 80)
+    if not path or path.endswith(os.sep) or os.path.isdir(path):
+        raise KvplanError(f"-o {shown or repr(path)} is not the name of a file; write for example -o answer.json")
+    path = os.path.realpath(os.path.expanduser(path))
+    try:
+        mode = _mode(path, shown)
+        if mode is None:  # a character device such as /dev/null
+            with open(path, "w", encoding="utf-8") as device:
+                device.write(text)
+            return
+        _replace(path, text, mode)
+    except OSError as error:
+        raise KvplanError(f"-o {shown} cannot be written: {error.strerror}; choose a file in a folder you may write to") from None
+
+
+def _mode(path: str, shown: str) -> int | None:
+    """Permissions for the file at `path`: its own, or those of a new file; None for a character device."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return 0o666 & ~_umask()
+    if stat.S_ISCHR(found.st_mode):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise KvplanError(f"-o {shown} is a pipe or a device; name a file, or leave -o out to print")
+    return stat.S_IMODE(found.st_mode)
+
+
+def _replace(path: str, text: str, mode: int) -> None:
     import tempfile  # 4 ms, and most answers go to the screen
 
-    shown = one_line(path, 80)
-    if os.path.isdir(path):
-        raise KvplanError(f"-o {shown} is a folder; the name of a file is wanted")
-    folder = os.path.dirname(os.path.abspath(path))
-    temporary = ""
+    handle, temporary = tempfile.mkstemp(prefix=".kvplan-", dir=os.path.dirname(path))
     try:
-        handle, temporary = tempfile.mkstemp(prefix=".kvplan-", dir=folder)
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
-    except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise KvplanError(f"-o {shown} cannot be written: {error.strerror}; choose a file in a folder you may write to") from None
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _umask() -> int:
@@ -49,9 +78,10 @@ def _umask() -> int:
 
 
 def to_json(value: Any) -> str:
+    """ASCII alone: whatever a name holds, it reaches a terminal escaped."""
     import json
 
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return json.dumps(value, indent=2, allow_nan=False)
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -70,7 +100,7 @@ def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, value in row.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
         elif isinstance(value, (list, tuple)):
             yield prefix + key, "; ".join(map(str, value))

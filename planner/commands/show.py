@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
-from planner.commands import options
+from planner.commands import flags
+from planner.commands.options import with_flags
 from planner.commands.output import emit, to_csv, to_json
+from planner.commands.values import one_format, request_of, spec_of
 from planner.dtypes import CacheFormat
 from planner.memory import Request, cache_format
 from planner.parameters import active_parameters, parameters, parameters_by_part
@@ -18,15 +20,12 @@ from planner.units import human_bytes, human_count
 
 
 @click.command(name="show", epilog="Example: kvplan show gemma-3-27b")
-@options.model_options
-@click.option("--kv-dtype", metavar="D", help="How K and V are stored.")
-@click.option("--json", "as_json", is_flag=True, help="JSON in base units.")
-@click.option("--csv", "as_csv", is_flag=True, help="CSV, a row a group of layers.")
-@click.option("-o", "--output", metavar="FILE", help="Write to FILE instead of the screen.")
+@with_flags((*flags.MODEL, ("--kv-dtype", "D", "How K and V are stored."), *flags.OUTPUT), model=True)
 def command(**values: Any) -> None:
     """A model's layers as groups: cache kind, bytes a token, parameters, config fields behind each."""
-    spec = options.spec_of(values)
-    request = options.request_of(values, seq_tokens=1)
+    one_format(values["as_json"], values["as_csv"])
+    spec = spec_of(values)
+    request = request_of(values, seq_tokens=1)
     emit(_render(spec, cache_format(spec, request), request, values), values["output"])
 
 

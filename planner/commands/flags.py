@@ -1,0 +1,127 @@
+"""The options of the memory commands as plain data: click builds its own from them, and the quick way reads them.
+
+`kvplan estimate MODEL --seq N` is asked far more often than anything else, and importing click costs twice
+the answer. So a command line that holds nothing but known options with values is read by `quick_values`;
+whatever else it holds (--help, an abbreviation, a mistake) goes to click, which knows how to say so.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing costs 2 ms
+    from collections.abc import Sequence
+    from typing import Any
+
+# (option, metavar, help); a metavar of "" is a flag, one that ends in "..." may be repeated
+Flag = tuple[str, str, str]
+
+HAND: tuple[Flag, ...] = (
+    ("--layers", "N", "By hand: number of layers."),
+    ("--heads", "N", "By hand: attention heads."),
+    ("--kv-heads", "N", "By hand: KV heads (default: --heads)."),
+    ("--head-dim", "N", "By hand: width of a head (default: --hidden / --heads)."),
+    ("--hidden", "N", "By hand: width of the model."),
+    ("--intermediate", "N", "By hand: width of the MLP."),
+    ("--vocab", "N", "By hand: size of the vocabulary."),
+    ("--sliding-window", "N", "By hand: every layer keeps at most N tokens."),
+)
+ASSUME: tuple[Flag, ...] = (
+    ("--assume", "WHAT", "`full-attention`: answer an upper bound for a model kvplan does not know."),
+)
+MODEL: tuple[Flag, ...] = (("--config", "FILE", "A config.json, in place of MODEL."), *ASSUME, *HAND)
+DTYPE: tuple[Flag, ...] = (
+    ("--dtype", "D", "How weights are stored: bf16, fp16, fp32, fp8, awq, nvfp4, q4_k_m ... (default: as the config says)."),
+    ("--kv-dtype", "D", "How K and V are stored: fp16, fp8, int8, q8_0, q4_0, nvfp4 ... (default: the float type the model runs in)."),
+    ("--k-dtype", "D", "K alone."),
+    ("--v-dtype", "D", "V alone."),
+)
+DEVICE: tuple[Flag, ...] = (
+    ("--gpu", "NAME", "A device of `kvplan gpus`, or `local`."),
+    ("--memory", "SIZE", "Plain memory of a device, for example 24GiB."),
+)
+LAYOUT: tuple[Flag, ...] = (
+    ("--tp", "N", "Tensor-parallel ranks."),
+    ("--pp", "N", "Pipeline stages."),
+    ("--ep", "N", "Expert-parallel ranks (of the tp x dp devices)."),
+    ("--dp", "N", "Data-parallel attention replicas."),
+    ("--dcp", "N", "Decode context parallel: spread the tokens of copied KV heads over N ranks."),
+)
+RUNTIME: tuple[Flag, ...] = (
+    ("--source-tokens", "N", "Length of the encoder's input (T5, BART, Whisper, Llama Vision)."),
+    ("--prefill-tokens", "N", "Tokens in one prefill step (default: the prompts, at most 8192)."),
+    ("--attention", "fused|eager", "Fused attention (the default) keeps no score matrix."),
+    ("--activation", "SIZE", "Take this much for activations, in place of the estimate."),
+    ("--overhead", "NAME=SIZE...", "Set an overhead line: context, allocator, communication, or one of your own (cuda_graphs=1GiB). Repeatable."),
+)
+OUTPUT: tuple[Flag, ...] = (
+    ("--json", "", "JSON in base units, keys that stay."),
+    ("--csv", "", "CSV in base units."),
+    ("--output", "FILE", "Write to FILE instead of the screen."),
+)
+SEQ: tuple[Flag, ...] = (
+    ("--seq", "N", "Tokens of a sequence: 8192, 8k, a list 1k,8k,32k or a range 1k..128k (k = 1024)."),
+)
+BATCH: tuple[Flag, ...] = (("--batch", "N", "Sequences at once (default: 1)."),)
+ESTIMATE: tuple[Flag, ...] = (
+    *MODEL,
+    *SEQ,
+    *BATCH,
+    *DTYPE,
+    *DEVICE,
+    ("--gpus", "N", "N devices, as --tp N up to 8 and pipeline stages of 8 beyond."),
+    *LAYOUT,
+    *RUNTIME,
+    ("--explain", "", "Every equation with its numbers, and the config fields behind it."),
+    *OUTPUT,
+)
+
+_PARAMETERS = {"--json": "as_json", "--csv": "as_csv"}  # json and csv are modules
+SHORT = {"-o": "--output"}
+
+
+def parameter(option: str) -> str:
+    """The name under which a command gets an option's value.
+
+    >>> parameter("--kv-dtype"), parameter("--json")
+    ('kv_dtype', 'as_json')
+    """
+    return _PARAMETERS.get(option, option[2:].replace("-", "_"))
+
+
+def empty(flags: Sequence[Flag]) -> dict[str, Any]:
+    """What a command gets where nothing is given."""
+    return {parameter(option): () if metavar.endswith("...") else None if metavar else False for option, metavar, _ in flags}
+
+
+def quick_values(arguments: Sequence[str], flags: Sequence[Flag]) -> dict[str, Any] | None:
+    """The values of a plain command line, as click would hand them over; None where click should read it.
+
+    >>> quick_values(["gpt2", "--seq", "1k"], SEQ + BATCH)
+    {'seq': '1k', 'batch': None, 'model': 'gpt2'}
+    >>> quick_values(["gpt2", "--sek", "1k"], SEQ + BATCH) is None
+    True
+    """
+    kinds = {option: metavar for option, metavar, _ in flags}
+    values = empty(flags) | {"model": None}
+    given: set[str] = set()
+    rest = iter(arguments)
+    for word in rest:
+        if not word.startswith("-"):
+            if values["model"] is not None:
+                return None
+            values["model"] = word
+            continue
+        option, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
+        option = SHORT.get(option, option)
+        metavar = kinds.get(option)
+        many = bool(metavar) and str(metavar).endswith("...")
+        if metavar is None or (option in given and not many) or (equals and not metavar):
+            return None
+        given.add(option)
+        if metavar and not equals:
+            value = next(rest, "-")
+            if value.startswith("-"):
+                return None
+        name = parameter(option)
+        values[name] = (*values[name], value) if many else value if metavar else True
+    return values

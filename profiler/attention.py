@@ -58,7 +58,7 @@ def attention_mask(
     query looks at itself, so that its softmax has something to divide by.
     """
     alone = past == 0 and (window is None or new <= window)
-    if starts is None and (new == 1 and cache is not None or alone):
+    if starts is None and ((new == 1 and cache is not None) or alone):
         return None
     slots = cache.columns(layer, new) if cache is not None else torch.arange(new, device=device)  # [S]
     queries = torch.arange(past, past + new, device=device)[:, None]  # [T, 1]

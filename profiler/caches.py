@@ -81,12 +81,12 @@ class Cache:
     def tokens(self) -> int:
         return self.lengths[-1] if self.lengths else 0
 
-    def empty(self, layer: int, length: int = 0, dtype: torch.dtype | None = None) -> KV:
+    def empty(self, layer: int, length: int = 0) -> KV:
         """k [B, H, length, K] and v [B, H, length, V]."""
         shape = self.shapes[layer]
         front = (self.batch, shape.kv_heads, length)
-        make = {"dtype": dtype or self.dtype, "device": self.device}
-        return torch.empty(*front, shape.k_dim, **make), torch.empty(*front, shape.v_dim, **make)
+        keys = torch.empty(*front, shape.k_dim, dtype=self.dtype, device=self.device)
+        return keys, torch.empty(*front, shape.v_dim, dtype=self.dtype, device=self.device)
 
     def seen(self, layer: int, k: Tensor) -> int:
         """Slots before `k`, which is checked and then counted."""
@@ -125,7 +125,9 @@ class ConcatCache(Cache):
         skip = self.reach(layer, past) - (past - self.layers[layer][0].shape[2])
         window = self.shapes[layer].window
         # A first k is copied as well: as a view of a fused projection it would hold all of q, k and v.
-        both = tuple(torch.cat((old[:, :, skip:], new), dim=2) for old, new in zip(self.layers[layer], (k, v), strict=True))
+        both = tuple(
+            torch.cat((old[:, :, skip:], new), dim=2) for old, new in zip(self.layers[layer], (k, v), strict=True)
+        )
         kept = both if window is None or past + k.shape[2] <= window else tuple(t[:, :, -window:].clone() for t in both)
         self._note_peak(layer, kept)
         self.layers[layer] = (kept[0], kept[1])
@@ -281,7 +283,9 @@ class QuantisedRing(Ring):
         code_type = torch.int8 if fmt.bits == 8 else torch.uint8
         self.data = torch.zeros(batch, heads, length, code_bytes, dtype=code_type, device=like.device)
         per_group = fmt.group_bytes // 2  # fp16 numbers
-        self.scales = torch.zeros(batch, heads, length, self.groups * per_group, dtype=torch.float16, device=like.device)
+        self.scales = torch.zeros(
+            batch, heads, length, self.groups * per_group, dtype=torch.float16, device=like.device
+        )
 
     def put(self, at: int, x: Tensor) -> None:
         if not self.dim:
@@ -317,17 +321,18 @@ class QuantisedRing(Ring):
             return codes.to(self.dtype)
         if self.fmt.bits == 8:
             return (codes.float() * scales.float()).to(self.dtype)
-        numbers = torch.stack((codes & 15, codes >> 4), dim=-1).flatten(-2)[..., : self.dim]
-        parts = scales.unflatten(-1, (self.groups, 2)).float()
-        grouped = self._grouped(numbers.float()) * parts[..., :1] + parts[..., 1:]
-        return grouped.flatten(-2)[..., : self.dim].to(self.dtype)
+        nibbles = torch.stack((codes & 15, codes >> 4), dim=-1).flatten(-2)[..., : self.dim]
+        parts = scales.reshape(*scales.shape[:-1], self.groups, 2).float()
+        grouped = self._grouped(nibbles.float()) * parts[..., :1] + parts[..., 1:]
+        numbers = grouped.flatten(-2)[..., : self.dim].to(self.dtype)
+        return numbers
 
     def _grouped(self, x: Tensor) -> Tensor:
         """[..., dim] -> [..., groups, group]; a short last group is filled with its last number."""
         missing = self.groups * self.group - self.dim
         if missing:
             x = torch.cat((x, x[..., -1:].expand(*x.shape[:-1], missing)), dim=-1)
-        return x.unflatten(-1, (self.groups, self.group))
+        return x.reshape(*x.shape[:-1], self.groups, self.group)
 
 
 def _fp16(scale: Tensor) -> Tensor:
@@ -360,23 +365,24 @@ class PagedCache(Cache):
 
     name, keeps = "paged", True
 
-    def __init__(self, *args: object, blocks: int | None = None, block_tokens: int = BLOCK_TOKENS, **kwargs: object) -> None:
+    def __init__(
+        self, *args: object, blocks: int | None = None, block_tokens: int = BLOCK_TOKENS, **kwargs: object
+    ) -> None:
         self.blocks, self.block_tokens = blocks, block_tokens
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
 
     def allocate(self) -> None:
         size = self.block_tokens
-        self.pool_blocks = paged_blocks(lengths=[self.max_tokens] * self.batch, block_tokens=size) if self.blocks is None else self.blocks
-        make = {"dtype": self.dtype, "device": self.device}
-        # Zeros: a padded slot reads block 0, and what it reads must be a number.
-        self.pools = [
-            (torch.zeros(self.pool_blocks * size, s.kv_heads, s.k_dim, **make),
-             torch.zeros(self.pool_blocks * size, s.kv_heads, s.v_dim, **make))
-            for s in self.shapes
-        ]  # fmt: skip
+        everyone = paged_blocks(lengths=[self.max_tokens] * self.batch, block_tokens=size)
+        self.pool_blocks = everyone if self.blocks is None else self.blocks
+        self.pools = [(self._pool(s.kv_heads, s.k_dim), self._pool(s.kv_heads, s.v_dim)) for s in self.shapes]
         row = ceil_div(self.max_tokens, size)
         self.table = torch.zeros(self.batch, row, dtype=torch.int32, device=self.device)
         self.reset()
+
+    def _pool(self, heads: int, dim: int) -> Tensor:
+        """[tokens, heads, dim]. Zeros: a padded slot reads block 0, and what it reads must be a number."""
+        return torch.zeros(self.pool_blocks * self.block_tokens, heads, dim, dtype=self.dtype, device=self.device)
 
     def reset(self, starts: Tensor | None = None) -> None:
         super().reset(starts)
@@ -408,7 +414,7 @@ class PagedCache(Cache):
     def used_nbytes(self) -> int:
         """Bytes of the blocks that sequences hold, and of the table."""
         held = sum(map(len, self.owned))
-        pools = sum(t.nbytes // self.pool_blocks * held for pair in self.pools for t in pair if self.pool_blocks)
+        pools: int = sum(t.nbytes // self.pool_blocks * held for pair in self.pools for t in pair if self.pool_blocks)
         return pools + self.table.nbytes
 
     def tensors(self) -> list[Tensor]:

@@ -24,7 +24,7 @@ from planner.spec import ModelSpec
 from profiler.attention import attend, attention_mask
 from profiler.caches import Cache
 from profiler.linear import LINEAR_KINDS, Linear, check_packing, pack_matrix, packed_bytes, packed_linear
-from profiler.recipes import Design, LayerDesign, Rope, design
+from profiler.recipes import NORMS, Design, LayerDesign, Rope, design
 from profiler.rope import RopeTable, rotate
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -125,8 +125,9 @@ class LatentAttention(nn.Module):
         batch, new, _ = x.shape
         low = self.q_norm(self.q_a(x)) if self.q_a is not None and self.q_norm is not None else x
         q = self.q_b(low).view(batch, new, self.heads, self.nope + self.rope).transpose(1, 2)
-        q_nope, q_rope = q.split([self.nope, self.rope], dim=-1)  # [B, H, T, nope], [B, H, T, P]
-        latent, k_rope = self.kv_a(x).unsqueeze(1).split([self.rank, self.rope], dim=-1)  # [B, 1, T, R], [B, 1, T, P]
+        q_nope, q_rope = torch.split(q, [self.nope, self.rope], dim=-1)  # [B, H, T, nope], [B, H, T, P]
+        # [B, 1, T, R], [B, 1, T, P]
+        latent, k_rope = torch.split(self.kv_a(x).unsqueeze(1), [self.rank, self.rope], dim=-1)
         latent = self.kv_norm(latent)
         if turn is not None and self.layer.rope is not None:
             q_rope = rotate(q_rope, *turn, self.layer.rope.interleaved)
@@ -142,8 +143,9 @@ class LatentAttention(nn.Module):
     def _expanded(
         self, q_nope: Tensor, q_rope: Tensor, kept: Tensor, up: Tensor, mask: Tensor | None, causal: bool
     ) -> Tensor:
-        latent, k_rope = kept.split([self.rank, self.rope], dim=-1)
-        k_nope, v = torch.matmul(latent, up.transpose(1, 2)).split([self.nope, self.v_dim], dim=-1)  # [B, H, S, ..]
+        latent, k_rope = torch.split(kept, [self.rank, self.rope], dim=-1)
+        both = torch.matmul(latent, up.transpose(1, 2))  # [B, H, S, nope + v]
+        k_nope, v = torch.split(both, [self.nope, self.v_dim], dim=-1)
         k = torch.cat((k_nope, k_rope.expand(-1, self.heads, -1, -1)), dim=-1)
         q = torch.cat((q_nope, q_rope), dim=-1)
         return attend(q, k, v, mask=mask, causal=causal, scale=self.layer.scale)
@@ -152,7 +154,7 @@ class LatentAttention(nn.Module):
         self, q_nope: Tensor, q_rope: Tensor, kept: Tensor, up: Tensor, mask: Tensor | None, causal: bool
     ) -> Tensor:
         """One query: attention over the latents themselves, as if they were the one KV head."""
-        up_k, up_v = up.split([self.nope, self.v_dim], dim=1)  # [H, nope, R], [H, v, R]
+        up_k, up_v = torch.split(up, [self.nope, self.v_dim], dim=1)  # [H, nope, R], [H, v, R]
         q = torch.cat((torch.matmul(q_nope, up_k), q_rope), dim=-1)  # [B, H, 1, R + P]
         mixed = attend(q, kept, kept[..., : self.rank], mask=mask, causal=causal, scale=self.layer.scale)
         batch = mixed.shape[0]
@@ -188,6 +190,7 @@ class Moe(nn.Module):
         assert isinstance(spec, MoeSpec) and router is not None
         self.rules, self.active, self.act = router, spec.active, ACTIVATIONS[activation]
         self.router = nn.Parameter(torch.empty(spec.experts, spec.hidden))
+        self.correction: Tensor
         if router.kind == "deepseek_v3":  # a buffer in transformers too: it is not trained by gradients
             self.register_buffer("correction", torch.zeros(spec.experts, dtype=torch.float32))
         self.up = nn.Parameter(torch.empty(spec.experts, 2 * spec.expert_width, spec.hidden))
@@ -200,7 +203,7 @@ class Moe(nn.Module):
         flat = x.reshape(-1, x.shape[-1])  # [N, C]
         chosen, weights = self.route(flat)  # [N, active] each
         result = torch.zeros_like(flat)
-        for expert in chosen.unique().tolist():
+        for expert in sorted(set(chosen.flatten().tolist())):
             token, place = (chosen == expert).nonzero(as_tuple=True)
             y = self.expert(expert, flat[token]) * weights[token, place, None]
             result.index_add_(0, token, y.to(result.dtype))
@@ -235,7 +238,7 @@ class Moe(nn.Module):
     def _best_groups(self, ranked: Tensor) -> Tensor:
         """Only the groups whose best expert (V2) or two best (V3) stand highest stay in the running."""
         rules = self.rules
-        grouped = ranked.unflatten(-1, (rules.groups, -1))  # [N, groups, E / groups]
+        grouped = ranked.view(ranked.shape[0], rules.groups, -1)  # [N, groups, E / groups]
         best = grouped.topk(2, dim=-1).values.sum(-1) if rules.kind == "deepseek_v3" else grouped.amax(-1)
         keep = torch.zeros_like(best, dtype=torch.bool).scatter_(1, best.topk(rules.top_groups, dim=-1).indices, True)
         return grouped.masked_fill(~keep.unsqueeze(-1), float("-inf")).flatten(-2)
@@ -258,8 +261,7 @@ class Layer(nn.Module):
         self.mlp: nn.Module = (
             Moe(layer, whole.activation) if isinstance(layer.mlp, MoeSpec) else Mlp(layer.mlp, whole.activation)
         )
-        count = {"pre": 2, "post": 2, "sandwich": 4, "parallel": 2, "shared": 1}[self.kind]
-        self.norms = nn.ModuleList(_norm(whole, spec.hidden) for _ in range(count))
+        self.norms = nn.ModuleList(_norm(whole, spec.hidden) for _ in range(NORMS[self.kind]))
 
     def forward(self, x: Tensor, turn: Turn, mask: Tensor | None, causal: bool, cache: Cache | None) -> Tensor:
         norms = self.norms
@@ -270,15 +272,16 @@ class Layer(nn.Module):
 
         if self.kind == "pre":
             x = x + self._scaled(attention(norms[0](x)))
-            return x + self._scaled(self.mlp(norms[1](x)))
-        if self.kind == "post":
+            x = x + self._scaled(self.mlp(norms[1](x)))
+        elif self.kind == "post":
             x = x + norms[0](attention(x))
-            return x + norms[1](self.mlp(x))
-        if self.kind == "sandwich":
+            x = x + norms[1](self.mlp(x))
+        elif self.kind == "sandwich":
             x = x + norms[1](attention(norms[0](x)))
-            return x + norms[3](self.mlp(norms[2](x)))
-        first, second = norms[0](x), norms[-1](x)  # the same norm when there is one
-        return x + attention(first) + self.mlp(second)
+            x = x + norms[3](self.mlp(norms[2](x)))
+        else:  # parallel, or shared: then both norms are the one there is
+            x = x + attention(norms[0](x)) + self.mlp(norms[-1](x))
+        return x
 
     def _scaled(self, y: Tensor) -> Tensor:
         return y if self.scale == 1.0 else y * self.scale
@@ -373,7 +376,7 @@ class GPT(nn.Module):
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes that the weights hold, packed ones with their padding; a tied head that is packed is a second copy."""
+        """Bytes that the weights hold, packed ones with their padding; a packed tied head is a second copy."""
         total = sum(p.nbytes for p in self.parameters()) + sum(b.nbytes for b in self.buffers())
         return total + sum(packed_bytes(packed) for packed in self._packed())
 
@@ -434,8 +437,8 @@ def _check_parameters(model: GPT) -> None:
     counted = parameters(model.spec) - sum(weight.parameters for weight in model.spec.towers)
     if built != counted:
         raise UnsupportedModel(
-            f"{model.spec.name}: the profiler would build {built:,} parameters and the model has {counted:,}: some part of "
-            "it is not known to the profiler"
+            f"{model.spec.name}: the profiler would build {built:,} parameters and the model has {counted:,}: some "
+            "part of it is not known to the profiler"
         )
 
 

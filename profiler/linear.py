@@ -68,7 +68,7 @@ def check_packing(device: torch.device, dtype: torch.dtype) -> None:
     """Raises BadRequest where packing is not possible."""
     if device.type != "cpu":
         raise BadRequest(f"--linear packed is oneDNN's layout for CPUs; on {device.type} use --linear plain")
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         raise BadRequest("--linear packed: this torch was built without oneDNN; use --linear plain")
     ops = torch.ops.mkldnn
     if dtype == torch.bfloat16 and not ops._is_mkldnn_bf16_supported():

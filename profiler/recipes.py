@@ -9,6 +9,7 @@ Structure and class defaults as in the configuration and modelling files of tran
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -221,7 +222,8 @@ def design(spec: ModelSpec) -> Design:
     recipe = RECIPES.get(model_type)
     if recipe is None:
         raise UnsupportedModel(
-            f"{spec.name}: the profiler cannot build model_type {one_line(model_type, 40)!r}; it builds {', '.join(sorted(RECIPES))}"
+            f"{spec.name}: the profiler cannot build model_type {one_line(model_type, 40)!r}; "
+            f"it builds {', '.join(sorted(RECIPES))}"
         )
     if spec.encoder:
         raise _cannot(spec, "an encoder")
@@ -245,7 +247,7 @@ def design(spec: ModelSpec) -> Design:
         activation=_activation(spec, f, recipe),
         positions=_position_rows(spec) if recipe.positions == "learned" else None,
         context=spec.max_positions,
-        embed_scale=float(spec.hidden) ** 0.5 if recipe.embed_sqrt else _number(f, recipe.embed_scale, 1.0),
+        embed_scale=math.sqrt(spec.hidden) if recipe.embed_sqrt else _number(f, recipe.embed_scale, 1.0),
         residual_scale=_number(f, recipe.residual_scale, 1.0),
         logits_divisor=_number(f, recipe.logits_divisor, 1.0),
         final_softcap=_maybe(f, recipe.final_softcap),
@@ -359,7 +361,9 @@ def _rope(spec: ModelSpec, f: Fields, recipe: Recipe, mixer: Mixer, window: int 
         raise _cannot(spec, f"rope scaling {one_line(repr(kind), 30)} (it builds {', '.join(ROPE_TYPES)})")
     if kind in ("llama3", "yarn"):
         section.setdefault("original_max_position_embeddings", spec.max_positions)
-    share = section.get("partial_rotary_factor") or f.get("partial_rotary_factor") or f.get("rotary_pct") or recipe.rotary
+    share = (
+        section.get("partial_rotary_factor") or f.get("partial_rotary_factor") or f.get("rotary_pct") or recipe.rotary
+    )
     width = mixer.rope_dim if isinstance(mixer, LatentAttention) else int(_head_dim(mixer) * float(share))
     interleaved = f.flag("rope_interleave", recipe.interleaved) if recipe.interleaved else False
     scaling = {key: value for key, value in section.items() if isinstance(value, (int, float))}
@@ -380,7 +384,7 @@ def _has_rope(f: Fields, index: int) -> bool:
 def _scale(f: Fields, recipe: Recipe, dim: int) -> float:
     if recipe.scale_itself:
         return f.number(*recipe.scale_itself)
-    return float(f.number(*recipe.scale_scalar) if recipe.scale_scalar else dim) ** -0.5
+    return 1.0 / math.sqrt(f.number(*recipe.scale_scalar) if recipe.scale_scalar else dim)
 
 
 def _latent_scale(mixer: Mixer, rope: Rope | None) -> float:
@@ -390,9 +394,7 @@ def _latent_scale(mixer: Mixer, rope: Rope | None) -> float:
     wanted, factor = rope.scaling.get("mscale_all_dim"), rope.scaling.get("factor")
     if rope.scaling["rope_type"] == "default" or not wanted or not factor:
         return 1.0
-    from math import log
-
-    return (0.1 * float(wanted) * log(factor) + 1.0) ** 2 if factor > 1 else 1.0
+    return (0.1 * float(wanted) * math.log(factor) + 1.0) ** 2 if factor > 1 else 1.0
 
 
 def _router(f: Fields, recipe: Recipe, mlp: Moe) -> Router:

@@ -60,7 +60,8 @@ LAYOUTS = {
     "olmo2": replace(LLAMA, norms=("post_attention_layernorm", "post_feedforward_layernorm")),
     "phi3": replace(LLAMA, qkv=("self_attn.qkv_proj",), up=("mlp.gate_up_proj",)),
     "phi": replace(
-        LLAMA, norms=("input_layernorm",), out="self_attn.dense", up=("mlp.fc1",), down="mlp.fc2", norm="final_layernorm"
+        LLAMA, norms=("input_layernorm",), out="self_attn.dense", up=("mlp.fc1",), down="mlp.fc2",
+        norm="final_layernorm",
     ),
     "starcoder2": replace(LLAMA, up=("mlp.c_fc",), down="mlp.c_proj"),
     "opt": replace(
@@ -69,8 +70,8 @@ LAYOUTS = {
         norm="final_layer_norm",
     ),
     "gpt_neox": replace(
-        LLAMA, prefixes=("gpt_neox.", ""), embedding="embed_in", qkv=("attention.query_key_value",), out="attention.dense",
-        up=("mlp.dense_h_to_4h",), down="mlp.dense_4h_to_h", norm="final_layer_norm", head="embed_out", by_head=True,
+        LLAMA, prefixes=("gpt_neox.", ""), embedding="embed_in", qkv=("attention.query_key_value",),
+        out="attention.dense", up=("mlp.dense_h_to_4h",), down="mlp.dense_4h_to_h", norm="final_layer_norm", head="embed_out", by_head=True,
     ),
 }  # fmt: skip
 SANDWICH = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
@@ -93,7 +94,9 @@ class Checkpoint:
 
     def take(self, name: str) -> Tensor:
         if name not in self.names:
-            raise BadConfig(f"{self.where}: tensor {one_line(name, 80)!r} is missing; is it a checkpoint of this model?")
+            raise BadConfig(
+                f"{self.where}: tensor {one_line(name, 80)!r} is missing; is it a checkpoint of this model?"
+            )
         self.used.add(name)
         return self._take(name)
 
@@ -144,7 +147,9 @@ def _files(path: str) -> list[str]:
         with open(path, encoding="utf-8") as file:
             names = set(json.load(file)["weight_map"].values())
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        raise BadConfig(f"{one_line(path)} is not an index of safetensors files (a JSON object with weight_map)") from None
+        raise BadConfig(
+            f"{one_line(path)} is not an index of safetensors files (a JSON object with weight_map)"
+        ) from None
     return [os.path.join(os.path.dirname(path), os.path.basename(str(name))) for name in sorted(names)]
 
 
@@ -188,7 +193,9 @@ def _targets(model: GPT) -> list[tuple[str, Tensor]]:
 def _layout(model: GPT) -> Layout:
     recipe, spec = model.design.recipe, model.spec
     if recipe.layout not in LAYOUTS:
-        raise UnsupportedModel(f"{spec.name}: loading weights of model_type {spec.model_type!r} is not written; run it with random weights")
+        raise UnsupportedModel(
+            f"{spec.name}: loading weights of model_type {spec.model_type!r} is not written; run it with random weights"
+        )
     layout = LAYOUTS[recipe.layout]
     return replace(layout, norms=SANDWICH) if recipe.residual == "sandwich" else layout
 
@@ -196,7 +203,8 @@ def _layout(model: GPT) -> Layout:
 def _left_over(model: GPT, source: Checkpoint, layer: str) -> list[str]:
     """Names that nobody took: refused unless they are masks, other towers, or layers beyond the model's."""
     deeper = re.compile(re.escape(layer).replace(r"\{\}", r"(\d+)"))
-    aside, unknown = [], []
+    aside: list[str] = []
+    unknown: list[str] = []
     for name in sorted(source.names - source.used):
         match = deeper.match(name)
         beyond = match is not None and int(match.group(1)) >= len(model.layers)
@@ -222,7 +230,8 @@ class _Putter:
     def copy(self, target: Tensor, value: Tensor, name: str) -> None:
         if target.shape != value.shape:
             raise BadConfig(
-                f"{self.source.where}: tensor {one_line(name, 80)!r} is {list(value.shape)}; {list(target.shape)} is wanted"
+                f"{self.source.where}: tensor {one_line(name, 80)!r} is {list(value.shape)}; "
+                f"{list(target.shape)} is wanted"
             )
         target.copy_(value)
         self.filled.add(id(target))
@@ -246,7 +255,8 @@ class _Putter:
         parts = [self.source.take(f"{name}.weight") for name in names]
         self.copy(linear.weight, _rows([p.t() for p in parts] if conv1d else parts, heads), f"{names[0]}.weight")
         if linear.bias is not None:
-            self.copy(linear.bias, _rows([self.source.take(f"{name}.bias") for name in names], heads), f"{names[0]}.bias")
+            biases = [self.source.take(f"{name}.bias") for name in names]
+            self.copy(linear.bias, _rows(biases, heads), f"{names[0]}.bias")
 
 
 def _rows(parts: list[Tensor], heads: tuple[int, int] | None) -> Tensor:
@@ -254,7 +264,7 @@ def _rows(parts: list[Tensor], heads: tuple[int, int] | None) -> Tensor:
     if heads is None:
         return whole
     count, width = heads  # [H, (q, k, v), D] -> [(q, k, v), H, D]
-    return whole.unflatten(0, (count, 3, width)).transpose(0, 1).flatten(0, 2)
+    return whole.reshape(count, 3, width, *whole.shape[1:]).transpose(0, 1).flatten(0, 2)
 
 
 def _fill_layer(put: _Putter, layout: Layout, layer: Layer, at: str) -> None:
@@ -302,7 +312,8 @@ def _fill_experts(put: _Putter, moe: Moe, at: str) -> None:
         put(moe.up, f"{at}experts.gate_up_proj")
         put(moe.down, f"{at}experts.down_proj")
     else:
-        gate, up, down = ("w1", "w3", "w2") if source.has(f"{at}experts.0.w1.weight") else ("gate_proj", "up_proj", "down_proj")
+        numbered = source.has(f"{at}experts.0.w1.weight")  # Mixtral's own names
+        gate, up, down = ("w1", "w3", "w2") if numbered else ("gate_proj", "up_proj", "down_proj")
         for expert in range(moe.up.shape[0]):
             name = f"{at}experts.{expert}."
             both = torch.cat([source.take(f"{name}{part}.weight") for part in (gate, up)])

@@ -47,6 +47,8 @@ def _guarded(arguments: list[str]) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except SystemExit as error:
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # click's mark of a broken pipe
+            return _reader_gone()
         try:
             sys.stdout.flush()
         except BrokenPipeError:

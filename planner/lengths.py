@@ -102,11 +102,15 @@ def from_percentiles(text: str) -> LengthMix:
         name = name.strip().lower()
         share = float(name[1:]) / 100 if re.fullmatch(r"p\d{1,2}(\.\d{1,6})?", name, re.ASCII) else 0.0
         if not 0 < share < 1:
-            raise BadRequest(f"--lengths {one_line(item, 40)!r} is not a percentile; write for example p50=800,p95=6000")
+            raise BadRequest(
+                f"--lengths {one_line(item, 40)!r} is not a percentile; write for example p50=800,p95=6000"
+            )
         points[share] = parse_tokens(value, "--lengths")
     shares = sorted(points)
     if len(shares) > 2 or len(shares) < 1 or len(shares) != len(text.split(",")):
-        raise BadRequest("--lengths takes one or two different percentiles, or a file; write for example p50=800,p95=6000")
+        raise BadRequest(
+            "--lengths takes one or two different percentiles, or a file; write for example p50=800,p95=6000"
+        )
     if len(shares) == 1:
         return LengthMix({points[shares[0]]: 1}, f"every request {points[shares[0]]:,} tokens")
     low, high = shares
@@ -168,10 +172,14 @@ def _lengths(lines: Iterable[str], shown: str) -> Iterator[int]:
             continue
         if header is None:
             if len(cells) != 1:
-                raise BadConfig(f"--lengths {shown} has {len(cells)} columns and no header; name them, for example tokens")
+                raise BadConfig(
+                    f"--lengths {shown} has {len(cells)} columns and no header; name them, for example tokens"
+                )
             yield _whole(cells[0], shown, number)
         elif len(cells) != len(header):
-            raise BadConfig(f"--lengths {shown} line {number} has {len(cells)} columns and the header {len(header)}; as many are wanted")
+            raise BadConfig(
+                f"--lengths {shown} line {number} has {len(cells)} columns and the header {len(header)}; make them equal"
+            )
         else:
             yield _of_row(dict(zip(header, cells, strict=True)), shown, number)
 
@@ -209,9 +217,11 @@ def _of_row(row: Mapping[str, object], shown: str, number: int) -> int:
 
 def _whole(value: object, shown: str, number: int, low: int = 1) -> int:
     text = str(value).strip()
-    if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) <= 11) or not low <= int(text) <= MAX_TOKENS:
+    whole = not isinstance(value, bool) and text.isascii() and text.isdigit() and len(text) <= 11
+    if not whole or not low <= int(text) <= MAX_TOKENS:
         raise BadConfig(
-            f"--lengths {shown} line {number}: {one_line(text, 30)!r} is not a length in tokens; a whole number up to {MAX_TOKENS} is wanted"
+            f"--lengths {shown} line {number}: {one_line(text, 30)!r} is not a length in tokens; a whole number "
+            f"up to {MAX_TOKENS} is wanted"
         )
     return int(text)
 

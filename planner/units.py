@@ -122,9 +122,13 @@ def parse_bytes(text: str, what: str = "memory") -> int:
     whole, _, fraction = match.group(1).partition(".")
     value = int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
     if not 0 < value <= MAX_BYTES:
-        raise BadRequest(f"{what} {one_line(text, 40)!r} is out of range; write a size from 1B to {MAX_BYTES // TIB}TiB")
+        raise BadRequest(
+            f"{what} {one_line(text, 40)!r} is out of range; write a size from 1B to {MAX_BYTES // TIB}TiB"
+        )
     if not match.group(2) and (fraction or value < MIB):
-        raise BadRequest(f"{what} {one_line(text, 40)!r} has no unit; write for example {whole}GiB, or {whole}B for bytes")
+        raise BadRequest(
+            f"{what} {one_line(text, 40)!r} has no unit; write for example {whole}GiB, or {whole}B for bytes"
+        )
     return value
 
 
@@ -181,9 +185,12 @@ def _refuse_thousands(text: str) -> None:
     if len(text) > 64 or not re.fullmatch(r"\d{1,3}(,\d{3})+", text.strip(), re.ASCII):
         return
     groups = [int(group) for group in text.split(",")]
-    if groups[0] < 100 or any(b <= a for a, b in zip(groups, groups[1:], strict=False)):
+    if groups[0] < 100 or groups != sorted(set(groups)):
         whole = text.strip().replace(",", "")
-        raise BadRequest(f"--seq {one_line(text, 40)!r} may be one length or several; write {one_line(whole, 40)}, or a space after each comma")
+        raise BadRequest(
+            f"--seq {one_line(text, 40)!r} may be one length or several; write {one_line(whole, 40)}, "
+            "or a space after each comma"
+        )
 
 
 def ceil_div(a: int, b: int) -> int:

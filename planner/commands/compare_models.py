@@ -38,7 +38,7 @@ def command(models: tuple[str, ...], **values: Any) -> None:
     """
     one_format(values["as_json"], values["as_csv"])
     room = capacity(values["gpu"], values["memory"])
-    seq = parse_tokens(values["seq"] or "8k", "--seq")
+    seq = parse_tokens("8k" if values["seq"] is None else values["seq"], "--seq")
     answers = []
     for name in models:
         spec = model_spec(name, assume=values["assume"])

@@ -25,6 +25,8 @@ BATCHES = (1, 8, 32, 128)
 def run(values: dict[str, Any]) -> None:
     """Answer, on the screen or into a file; SystemExit(3) where it does not fit."""
     one_format(values["as_json"], values["as_csv"])
+    if values["explain"] and (values["as_json"] or values["as_csv"]):
+        raise UsageError("--explain is for people; leave it out with --json and --csv")
     output = values["output"]
     answers = answers_of(values)
     emit(render(answers, values), output)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from planner.commands.flags import HAND, parameter
 from planner.dtypes import kv_format, weight_format
 from planner.errors import BadRequest, UsageError, one_line

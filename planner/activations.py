@@ -6,18 +6,19 @@ These are estimates with a range; every line can be overridden by its name.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from planner.mixers import Attention, LatentAttention
-from planner.mlps import Mlp
 from planner.spec import Layer, ModelSpec
 from planner.units import GIB, MIB, ceil_div
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PREFILL_TOKENS = 8192
 LOGIT_COPIES = 2  # fp32 logits and their softmax
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Estimated:
     """A figure with the range it is expected in."""
 
@@ -27,7 +28,7 @@ class Estimated:
     words: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OverheadLine:
     """One named line of overhead, with where the figure comes from."""
 
@@ -41,32 +42,20 @@ class OverheadLine:
 def layer_width(layer: Layer, tp: int = 1) -> int:
     """Widest set of intermediate vectors that one token has alive in a layer, in elements on one rank.
 
-    attention: q + k + v + output, (heads·d + kv·(d + v) + heads·v) / tp;
-    MLP: up, gate and their product, (2 or 1 + 1)·width / tp; experts: the same for each active expert.
+    The `activation_width` of its mixers and MLPs, over the tensor-parallel ranks.
 
-    >>> from planner.mixers import Attention
+    >>> from planner.attention import Attention
+    >>> from planner.mlps import Mlp
     >>> layer_width(Layer((Attention(4096, 32, 32, 128),), (Mlp(4096, 11008),)))
     33024
     """
-    widths = [0]
-    for mixer in layer.mixers:
-        if isinstance(mixer, Attention):
-            rows = mixer.heads * (mixer.head_dim + mixer.value_dim) + mixer.kv_heads * (mixer.head_dim + mixer.value_dim)
-        elif isinstance(mixer, LatentAttention):
-            rows = mixer.heads * (2 * (mixer.nope_dim + mixer.rope_dim) + 2 * mixer.v_dim)
-        else:
-            rows = sum(w.rows for w in mixer.weights() if w.cols > 1)
-        widths.append(ceil_div(rows, tp))
+    widths = [ceil_div(mixer.activation_width, tp) for mixer in layer.mixers] or [0]
     for mlp in layer.mlps:
-        copies = 3 if mlp.gated else 2
-        if isinstance(mlp, Mlp):
-            widths.append(ceil_div(copies * mlp.width, tp))
-        else:
-            widths.append(ceil_div(copies * (mlp.active * mlp.expert_width + mlp.shared_width), tp))
+        widths.append(ceil_div(mlp.activation_width, tp))
     return max(widths)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ActivationRate:
     """The activations of one prefill step as a linear form, for ints and for whole arrays of ints alike.
 
@@ -124,10 +113,7 @@ def activation_bytes(
 
 
 def _heads(spec: ModelSpec) -> int:
-    return max(
-        (m.heads for layer, _ in spec.groups for m in layer.mixers if isinstance(m, (Attention, LatentAttention))),
-        default=0,
-    )
+    return max((mixer.score_heads for layer, _ in spec.groups for mixer in layer.mixers), default=0)
 
 
 def overhead_lines(device_kind: str, devices: int, model_bytes: int) -> tuple[OverheadLine, ...]:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.cache_kinds import Cache, Full, Latent, Recurrent
+from planner.attention_cache import Cache, Full
 from planner.memory import Estimate
 from planner.spec import Layer
 from planner.units import exact_bytes, human_bytes
 
-SYMBOLS = {
-    "full": "2 (K and V) x batch x tokens x KV heads x head_dim x bytes x layers",
-    "pair": "batch x tokens x KV heads x (bytes of one K + one V vector) x layers",
-    "latent": "batch x tokens x (latent + rope [+ indexer]) x bytes x layers, stored once",
-    "state": "batch x (state tensors) x layers, whatever the length",
-}
+PAIR = "batch x tokens x KV heads x (bytes of one K + one V vector) x layers"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Equation:
     """One group of equal layers: the factors, what they come to, and what they mean."""
 
@@ -61,11 +56,8 @@ def _bytes(estimate: Estimate, cache: Cache) -> int:
 
 
 def _symbols(text: str, cache: Cache) -> str:
-    if isinstance(cache, Latent):
-        return SYMBOLS["latent"]
-    if isinstance(cache, Recurrent):
-        return SYMBOLS["state"]
-    return SYMBOLS["full" if isinstance(cache, Full) and text.startswith("2 x") else "pair"]
+    """The meaning of the factors; K and V of unequal bytes are written as a pair."""
+    return PAIR if isinstance(cache, Full) and not text.startswith("2 x") else cache.symbols
 
 
 def explanation(estimate: Estimate) -> list[str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from planner.activations import PREFILL_TOKENS, Estimated, OverheadLine, activation_bytes, overhead_lines
-from planner.cache_kinds import Cache
+from planner.attention_cache import Cache
 from planner.dtypes import FLOAT_BYTES, CacheFormat, float_dtype, kv_format
 from planner.errors import BadRequest
 from planner.parameters import active_parameters, all_weights, parameters, parameters_by_part
@@ -17,6 +16,10 @@ from planner.sharding import Sharding, stages
 from planner.spec import Layer, ModelSpec
 from planner.units import MAX_COUNT, MAX_TOKENS
 from planner.weights import Weight
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SCHEMA_VERSION = 1
 
@@ -50,7 +53,7 @@ class Capacity:
     kind: str = "cuda"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OnDevice:
     """The fullest device of one pipeline stage."""
 
@@ -77,7 +80,7 @@ class OnDevice:
         return low, exact + self.activation.high + sum(line.high for line in self.overhead)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Estimate:
     """The answer to one request. Bytes are of the whole model unless the name says device."""
 

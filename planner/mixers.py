@@ -1,4 +1,4 @@
-"""What a layer mixes tokens with: attention of every kind, and the recurrent mixers that replace it.
+"""What a layer mixes tokens with besides plain attention: cross and latent attention, recurrent mixers.
 
 Each mixer knows its weights (parameter formulas, shapes as [out, in]) and what it caches.
 """
@@ -7,108 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.cache_kinds import (
-    Cache,
-    Chunked,
-    Cross,
-    Full,
-    Latent,
-    Recurrent,
-    Shared,
-    SlidingWindow,
-    StatePart,
-)
+from planner.attention import Attention, Mixer
+from planner.cache_kinds import Cache, Cross, Latent, Recurrent, StatePart
 from planner.weights import Weight, linear, vector
 
 
-@dataclass(frozen=True)
-class Mixer:
-    """Base: mixes nothing, keeps nothing."""
-
-    def weights(self) -> tuple[Weight, ...]:
-        return ()
-
-    def cache(self) -> Cache:
-        return Cache()
-
-
-@dataclass(frozen=True)
-class Attention(Mixer):
-    """Softmax attention: MHA (kv_heads = heads), GQA, MQA (kv_heads = 1).
-
-    q [heads·head_dim, hidden], k [kv_heads·head_dim, hidden], v [kv_heads·v_dim, hidden],
-    o [hidden, heads·v_dim].
-
-    qk_norm   "" none, "head" one gain of head_dim for q and for k, "full" gains over all heads,
-              "per_head" a gain for each head apart
-    gate      0, or how many extra outputs per head the query projection has (Qwen3-Next: head_dim)
-    sinks     one learned logit a head (gpt-oss)
-    window / chunk   limits what is attended and kept
-    shares_cache     attends over an earlier layer's K and V and has no k, v projection of its own
-    k_is_v    values are the keys: no v projection, but both are cached (Gemma 4 global layers)
-    """
-
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    v_dim: int = 0
-    qkv_bias: bool = False
-    out_bias: bool = False
-    qk_norm: str = ""
-    qk_norm_bias: bool = False
-    gate: int = 0
-    sinks: bool = False
-    window: int | None = None
-    chunk: int | None = None
-    shares_cache: bool = False
-    k_is_v: bool = False
-    k_bias: bool | None = None
-    part: str = "attention"
-
-    @property
-    def value_dim(self) -> int:
-        return self.v_dim or self.head_dim
-
-    def weights(self) -> tuple[Weight, ...]:
-        def project(width: int, heads: int, split: str, bias: bool) -> tuple[Weight, ...]:
-            return linear(self.part, width * heads, self.hidden, bias=bias, split=split, units=heads)
-
-        out = linear(
-            self.part,
-            self.hidden,
-            self.heads * self.value_dim,
-            bias=self.out_bias,
-            split="cols",
-            units=self.heads,
-        )
-        weights = project(self.head_dim + self.gate, self.heads, "rows", self.qkv_bias) + out
-        if not self.shares_cache:
-            k_bias = self.qkv_bias if self.k_bias is None else self.k_bias
-            weights += project(self.head_dim, self.kv_heads, "kv", k_bias)
-            if not self.k_is_v:
-                weights += project(self.value_dim, self.kv_heads, "kv", self.qkv_bias)
-        return weights + self._norms() + ((vector(self.part, self.heads, split="rows"),) if self.sinks else ())
-
-    def _norms(self) -> tuple[Weight, ...]:
-        copies = 2 if self.qk_norm_bias else 1
-        kv = 0 if self.shares_cache else 1
-        if self.qk_norm == "head":
-            return (vector("norm", self.head_dim, copies * (1 + kv)),)
-        if self.qk_norm in ("full", "per_head"):
-            q_width, k_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
-            return (vector("norm", q_width, copies), vector("norm", k_width, copies * kv))
-        return ()
-
-    def cache(self) -> Cache:
-        if self.shares_cache:
-            return Shared()
-        shape = (self.kv_heads, self.head_dim, self.value_dim)
-        if self.window is not None:
-            return SlidingWindow(*shape, self.window)
-        if self.chunk is not None:
-            return Chunked(*shape, self.chunk)
-        return Full(*shape)
+__all__ = ["Attention", "CrossAttention", "EncoderAttention", "LatentAttention", "Mixer", "StateMixer"]
 
 
 @dataclass(frozen=True)
@@ -194,6 +98,15 @@ class LatentAttention(Mixer):
             vector("indexer", self.indexer_dim, 2),
             *linear("indexer", self.indexer_heads, self.hidden),
         )
+
+    @property
+    def activation_width(self) -> int:
+        """q, k of nope + rope and v, output of v_dim for each head."""
+        return 2 * self.heads * (self.nope_dim + self.rope_dim + self.v_dim)
+
+    @property
+    def score_heads(self) -> int:
+        return self.heads
 
     def cache(self) -> Cache:
         return Latent(self.kv_rank, self.rope_dim, self.indexer_dim)

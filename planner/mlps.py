@@ -19,6 +19,11 @@ class Mlp:
     count: int = 1
     active: int = -1
 
+    @property
+    def activation_width(self) -> int:
+        """Elements that one token has alive: up (and gate) and their product."""
+        return (3 if self.gated else 2) * self.width
+
     def weights(self) -> tuple[Weight, ...]:
         ups = 2 if self.gated else 1
         up = linear(self.part, self.width, self.hidden, bias=self.bias, split="rows", count=self.count,
@@ -49,6 +54,11 @@ class Moe:
     shared_gate: bool = False
     extra: tuple[Weight, ...] = ()
     expert_hidden: int = 0
+
+    @property
+    def activation_width(self) -> int:
+        """The same as an MLP for each active expert and for the shared ones."""
+        return (3 if self.gated else 2) * (self.active * self.expert_width + self.shared_width)
 
     def weights(self) -> tuple[Weight, ...]:
         inner = self.expert_hidden or self.hidden

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from planner.dtypes import WEIGHT_FORMATS, WeightFormat, canonical, float_dtype, weight_format
 from planner.errors import one_line
@@ -22,10 +21,14 @@ _PART_NAMES = (
     (re.compile(r"\bmlp$|\.mlp\.\*|feed_forward"), "mlp"),
     (re.compile(r"linear_attn|mamba|conv"), "mixer"),
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 _ONE_LAYER = re.compile(r"layers\.\d+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WeightPlan:
     """`fmt` for the quantised matrices, `float_fmt` for the rest; `spared` parts stay float."""
 

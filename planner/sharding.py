@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.cache_kinds import Cache, Full, Latent
+from planner.attention_cache import Cache, Full
 from planner.errors import BadRequest
 from planner.spec import Layer, ModelSpec
 from planner.units import ceil_div
@@ -69,7 +69,7 @@ class Sharding:
 
     def tokens_on_rank(self, cache: Cache, tokens: int) -> int:
         """Tokens that the fullest rank holds of a sequence of `tokens`."""
-        if self.dcp > 1 and (type(cache) is Full or isinstance(cache, Latent)):
+        if self.dcp > 1 and cache.spreads_over_context:
             return ceil_div(tokens, self.dcp)
         return tokens
 
@@ -90,7 +90,7 @@ class Sharding:
                     lines.append(f"TP {self.tp}: {count} KV heads on {self.tp} ranks, each held {self.tp / count:g} times")
                 if max(count, self.tp) % min(count, self.tp):
                     lines.append(f"TP {self.tp} and {count} KV heads do not divide: engines refuse this; the fullest rank is shown")
-            if any(isinstance(cache, Latent) for cache in kinds):
+            if any(cache.copied for cache in kinds):
                 lines.append(f"TP {self.tp}: the MLA latent is copied on every rank, not split")
         if self.pp > 1:
             sizes = stage_sizes(len(spec.layers), self.pp)

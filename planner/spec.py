@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from planner.cache_kinds import Cache
-from planner.mixers import Mixer
+from planner.attention_cache import Cache
+from planner.attention import Mixer
 from planner.mlps import Mlp, Moe
 from planner.weights import Weight
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 @dataclass(frozen=True)

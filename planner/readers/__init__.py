@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from planner.readers.huggingface import read_config, read_file
 from planner.spec import ModelSpec
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from planner.catalogue import ModelEntry
 

@@ -7,9 +7,12 @@ change a cache were there and not understood (then the model is refused, by name
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from planner.errors import BadConfig, one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_INT = 10**9  # no width, vocabulary or length of a decoder comes near
 MAX_LAYERS = 10_000

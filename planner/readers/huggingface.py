@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from planner.dtypes import float_dtype
 from planner.errors import BadConfig, UnsupportedModel, one_line
@@ -16,6 +15,10 @@ from planner.readers.fields import Fields
 from planner.readers.registry import find_type, known_types
 from planner.readers.types import Type
 from planner.spec import ModelSpec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_CONFIG_BYTES = 16 << 20  # the largest published config.json is under 1 MiB
 MAX_DEPTH = 32  # published files need 6

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from planner.mixers import Mixer
+from planner.attention import Mixer
 from planner.mlps import Mlp, Moe
 from planner.readers.fields import Fields
 from planner.spec import ModelSpec
 from planner.weights import Weight
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LayerKinds = Callable[[Fields], list[str]]
 MixerMaker = Callable[[Fields, int], "tuple[Mixer, ...]"]
@@ -18,7 +21,7 @@ MlpMaker = Callable[[Fields, int], "tuple[Mlp | Moe, ...]"]
 ExtraMaker = Callable[[Fields, int], "tuple[Weight, ...]"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Type:
     """One `model_type`.
 

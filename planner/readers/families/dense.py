@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from planner.errors import BadConfig
-from planner.mixers import Mixer
+from planner.attention import Mixer
 from planner.mlps import Mlp, Moe
 from planner.readers import decoder, towers
 from planner.readers.fields import Fields

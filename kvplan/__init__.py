@@ -10,9 +10,11 @@ Names resolve on first use, so that `import kvplan` costs nothing.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from kvplan.api import compare_models, estimate, fit, gpus, models, show
     from planner.errors import KvplanError
     from planner.memory import Estimate

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from planner.catalogue import Device, ModelEntry
+from planner.catalogue import ModelEntry
+from planner.device import Device
 from planner.errors import BadRequest
 from planner.memory import Estimate, Request
 from planner.memory import estimate as _estimate

@@ -14,11 +14,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Generic, TypeVar
 
 from planner.errors import BadConfig, KvplanError, UnknownName, one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from planner.device import Device
 
 SHIPPED = "shipped"
 
@@ -41,55 +46,14 @@ class ModelEntry:
     origin: str = SHIPPED  # or the user's file
 
 
-@dataclass(frozen=True)
-class Interconnect:
-    """How a device talks to its neighbours."""
-
-    type: str
-    bytes_per_s_per_direction: int | None = None
-
-
-@dataclass(frozen=True)
-class Price:
-    """What somebody asked for one device, and when."""
-
-    usd_per_hour: float
-    provider: str
-    date: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Device:
-    """An accelerator or a host, as a planner needs it; `memory_bytes` is what the driver reports."""
-
-    name: str
-    memory_bytes: int
-    source: tuple[str, ...]
-    checked: str | None
-    aliases: tuple[str, ...] = ()
-    vendor: str | None = None
-    arch: str | None = None
-    memory_source: str | None = None
-    advertised_gb: float | None = None
-    bandwidth_bytes_per_s: int | None = None
-    dense_flops_per_s: Mapping[str, int] = field(default_factory=dict)
-    interconnect: Interconnect | None = None
-    pcie_gen: int | None = None
-    tdp_watts: float | None = None
-    prices: tuple[Price, ...] = ()
-    confidence: str | None = None
-    notes: str | None = None
-    origin: str = SHIPPED
-
-
 def find_model(name: str) -> ModelEntry:
     """The model called `name`, by name, alias or Hugging Face id; upper and lower case are the same.
 
     >>> find_model("Meta-Llama/Llama-2-7B-HF").name
     'llama-2-7b'
     """
-    return _MODELS.find(name)
+    found: ModelEntry = _MODELS.find(name)
+    return found
 
 
 def models(query: str | None = None) -> list[ModelEntry]:
@@ -107,7 +71,8 @@ def find_device(name: str) -> Device:
     >>> find_device("NVIDIA GeForce RTX 4090").name == find_device("rtx4090").name == find_device("4090").name
     True
     """
-    return _DEVICES.find(name)
+    found: Device = _DEVICES.find(name)
+    return found
 
 
 def devices(query: str | None = None) -> list[Device]:
@@ -171,37 +136,35 @@ def model_from_raw(raw: Mapping[str, Any], origin: str = SHIPPED) -> ModelEntry:
 
 def device_from_raw(raw: Mapping[str, Any], origin: str = SHIPPED) -> Device:
     """A checked entry, as the file has it, as a Device."""
-    link = raw.get("interconnect")
-    return Device(
-        **{
-            **raw,
-            "aliases": tuple(raw.get("aliases", ())),
-            "source": tuple(raw["source"]),
-            "interconnect": Interconnect(**link) if link else None,
-            "prices": tuple(Price(**price) for price in raw.get("prices", ())),
-            "origin": origin,
-        }
-    )
+    from planner.device import from_raw  # most answers name no device
+
+    return from_raw(raw, origin)
 
 
 # -- look-up ---------------------------------------------------------------------------------------------
 
-Entry = TypeVar("Entry", ModelEntry, Device)
-
-
-@dataclass(frozen=True)
-class _Catalogue(Generic[Entry]):
+class _Catalogue:
     """One kind of thing that can be looked up: what differs between models and devices."""
 
-    noun: str
-    compiled: str  # the file's name in model_configs/
-    folder: str  # the folder's name in the user's own
-    key: Callable[[str], str]
-    keys: Callable[[Mapping[str, Any]], list[str]]
-    build: Callable[[Mapping[str, Any], str], Entry]
-    advice: str
+    def __init__(
+        self,
+        noun: str,
+        compiled: str,
+        folder: str,
+        key: Callable[[str], str],
+        keys: Callable[[Mapping[str, Any]], list[str]],
+        build: Callable[[Mapping[str, Any], str], Any],
+        advice: str,
+    ) -> None:
+        self.noun = noun
+        self.compiled = compiled  # the file's name in model_configs/
+        self.folder = folder  # the folder's name in the user's own
+        self.key = key
+        self.keys = keys
+        self.build = build
+        self.advice = advice
 
-    def find(self, name: str) -> Entry:
+    def find(self, name: str) -> Any:
         wanted = self.key(name)
         own = self._own()
         if wanted in own:
@@ -212,11 +175,11 @@ class _Catalogue(Generic[Entry]):
                 return own.get(self.key(raw["name"])) or self.build(raw, SHIPPED)
         raise UnknownName(self._unknown(name, wanted))
 
-    def all(self, query: str | None = None) -> list[Entry]:
+    def all(self, query: str | None = None) -> list[Any]:
         words = [self.key(word) for word in (query or "").split()]
         return [entry for keys, entry in self._every() if _matches(words, keys)]
 
-    def _every(self) -> Iterator[tuple[list[str], Entry]]:
+    def _every(self) -> Iterator[tuple[list[str], Any]]:
         own = self._own()
         replaced = {self.key(entry.name): entry for entry in own.values()}
         for line in _compiled_text(self.compiled).splitlines():
@@ -227,7 +190,7 @@ class _Catalogue(Generic[Entry]):
         for entry in replaced.values():
             yield [key for key, value in own.items() if value is entry], entry
 
-    def _own(self) -> dict[str, Entry]:
+    def _own(self) -> dict[str, Any]:
         files = _user_files(self.folder)
         if not files:
             return {}
@@ -338,7 +301,7 @@ def _user_entries(
     return tuple((key, path, raw) for path, raw in entries for key in keys_of(raw))
 
 
-_MODELS: _Catalogue[ModelEntry] = _Catalogue(
+_MODELS = _Catalogue(
     "model",
     "models.jsonl",
     "models",
@@ -347,7 +310,7 @@ _MODELS: _Catalogue[ModelEntry] = _Catalogue(
     model_from_raw,
     "`kvplan models QUERY` lists them, or give a config.json",
 )
-_DEVICES: _Catalogue[Device] = _Catalogue(
+_DEVICES = _Catalogue(
     "device",
     "gpus.jsonl",
     "gpus",

@@ -178,7 +178,7 @@ def _lengths(lines: Iterable[str], shown: str) -> Iterator[int]:
             yield _whole(cells[0], shown, number)
         elif len(cells) != len(header):
             raise BadConfig(
-                f"--lengths {shown} line {number} has {len(cells)} columns and the header {len(header)}; make them equal"
+                f"--lengths {shown} line {number} has {len(cells)} columns, its header {len(header)}; make them equal"
             )
         else:
             yield _of_row(dict(zip(header, cells, strict=True)), shown, number)

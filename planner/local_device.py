@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from planner.catalogue import Device, device_key, device_keys, devices
+from planner.catalogue import device_key, device_keys, devices
+from planner.device import Device
 from planner.errors import KvplanError, one_line
 
 MIB = 1 << 20

@@ -6,12 +6,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
-from planner.catalogue import Device, find_device, find_model
+from planner.catalogue import find_device, find_model
 from planner.errors import BadRequest, UnknownName, one_line
 from planner.memory import Capacity
 from planner.readers import read_config, read_entry, read_file
 from planner.spec import ModelSpec
 from planner.units import parse_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from planner.device import Device
 
 ASSUME_FULL = "full-attention"
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from planner.catalogue import Device, devices
+from planner.catalogue import devices
 from planner.commands.flags import OUTPUT
 from planner.commands.options import with_flags
 from planner.commands.output import emit, to_csv, to_json
 from planner.commands.values import one_format
+from planner.device import Device
 from planner.errors import UnknownName, one_line
 from planner.text import table
 from planner.units import bandwidth, flops, gib

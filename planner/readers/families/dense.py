@@ -11,7 +11,7 @@ from dataclasses import replace
 from planner.errors import BadConfig
 from planner.attention import Mixer
 from planner.mlps import Mlp, Moe
-from planner.readers import decoder, towers
+from planner.readers import decoder
 from planner.readers.fields import Fields
 from planner.readers.plans import (
     DENSE,
@@ -254,13 +254,6 @@ TYPES: dict[str, Type] = {
         defaults={"sliding_window": 4096, "num_key_value_heads": 8},
         implied={"attention_bias": False},
         kinds=WINDOW_ALL,
-    ),
-    "ministral3": Type(
-        defaults={"num_key_value_heads": 8, "head_dim": 128},
-        implied={"attention_bias": False},
-        kinds=WINDOW_ALL,
-        nested=("text_config",),
-        towers=towers.mistral3,
     ),
     "qwen": Type(
         source="Qwen-72B modeling_qwen.py: MHA, bias on q, k, v; intermediate_size counts gate and up together",

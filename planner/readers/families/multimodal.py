@@ -18,7 +18,7 @@ from planner.mlps import Mlp, Moe
 from planner.readers import decoder, towers
 from planner.readers.families.dense import QWEN_WINDOW
 from planner.readers.fields import Fields
-from planner.readers.plans import DENSE, FULL, SLIDING, every, layer_count, layer_types, sparse_step
+from planner.readers.plans import DENSE, FULL, SLIDING, all_of, every, layer_count, layer_types, sparse_step
 from planner.readers.types import LayerKinds, Type
 from planner.weights import Weight, linear, vector
 
@@ -291,6 +291,13 @@ TYPES: dict[str, Type] = {
         extra=_mllama_gates,
         model_extra=_mllama_image_rows,
         per_layer=True,
+    ),
+    "ministral3": Type(
+        defaults={"num_key_value_heads": 8, "head_dim": 128},
+        implied={"attention_bias": False},
+        kinds=layer_types(all_of(SLIDING)),
+        nested=("text_config",),
+        towers=towers.mistral3,
     ),
     "mllama": _outer("mllama_text_model", towers.mllama, source_tokens=towers.mllama_source_tokens),
     "llama4": _outer("llama4_text", towers.llama4),

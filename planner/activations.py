@@ -18,7 +18,7 @@ PREFILL_TOKENS = 8192
 LOGIT_COPIES = 2  # fp32 logits and their softmax
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimated:
     """A figure with the range it is expected in."""
 
@@ -28,7 +28,7 @@ class Estimated:
     words: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OverheadLine:
     """One named line of overhead, with where the figure comes from."""
 
@@ -55,7 +55,7 @@ def layer_width(layer: Layer, tp: int = 1) -> int:
     return max(widths)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ActivationRate:
     """The activations of one prefill step as a linear form, for ints and for whole arrays of ints alike.
 

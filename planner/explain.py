@@ -12,7 +12,7 @@ from planner.units import exact_bytes, human_bytes
 PAIR = "batch x tokens x KV heads x (bytes of one K + one V vector) x layers"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Equation:
     """One group of equal layers: the factors, what they come to, and what they mean."""
 

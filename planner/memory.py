@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
     """What is asked of a model: lengths, formats, layout. Sizes in tokens, sequences and bytes.
 
@@ -53,7 +53,7 @@ class Capacity:
     kind: str = "cuda"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OnDevice:
     """The fullest device of one pipeline stage."""
 
@@ -80,7 +80,7 @@ class OnDevice:
         return low, exact + self.activation.high + sum(line.high for line in self.overhead)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
     """The answer to one request. Bytes are of the whole model unless the name says device."""
 
@@ -90,6 +90,9 @@ class Estimate:
     plan: WeightPlan
     source_tokens: int
     capacity: Capacity | None = None
+
+    def __repr__(self) -> str:
+        return f"Estimate({self.spec.name!r}, seq_tokens={self.request.seq_tokens}, kv_bytes={self.kv_bytes})"
 
     @cached_property
     def kv_bytes(self) -> int:

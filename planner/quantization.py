@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from planner.dtypes import WEIGHT_FORMATS, WeightFormat, canonical, float_dtype, weight_format
+from planner.dtypes import WeightFormat, canonical, float_dtype, weight_format
 from planner.errors import one_line
 from planner.spec import ModelSpec
 from planner.weights import Weight
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ONE_LAYER = re.compile(r"layers\.\d+")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WeightPlan:
     """`fmt` for the quantised matrices, `float_fmt` for the rest; `spared` parts stay float."""
 
@@ -116,7 +116,7 @@ def _fp8(config: Mapping[str, Any]) -> WeightFormat:
     block = config.get("weight_block_size")
     if isinstance(block, (list, tuple)) and len(block) == 2 and all(isinstance(n, int) and 0 < n < 10**6 for n in block):
         return WeightFormat("fp8_block", (8, 1), block[0], block[1], 32)
-    return WEIGHT_FORMATS["fp8"]
+    return weight_format("fp8")
 
 
 def _grouped(name: str, config: Mapping[str, Any], zero: bool) -> WeightFormat | None:
@@ -137,8 +137,8 @@ def _gptq(config: Mapping[str, Any]) -> WeightFormat | None:
 
 def _bitsandbytes(config: Mapping[str, Any]) -> WeightFormat:
     if config.get("load_in_8bit") or config.get("_load_in_8bit"):
-        return WEIGHT_FORMATS["int8"]
-    return WEIGHT_FORMATS["nf4_dq" if config.get("bnb_4bit_use_double_quant") else "nf4"]
+        return weight_format("int8")
+    return weight_format("nf4_dq" if config.get("bnb_4bit_use_double_quant") else "nf4")
 
 
 def _compressed_tensors(config: Mapping[str, Any]) -> WeightFormat | None:
@@ -150,35 +150,35 @@ def _compressed_tensors(config: Mapping[str, Any]) -> WeightFormat | None:
     bits, kind, group = weights.get("num_bits"), weights.get("type"), weights.get("group_size")
     if kind == "float":
         if bits == 4:
-            return WEIGHT_FORMATS["nvfp4" if group == 16 else "mxfp4"]
+            return weight_format("nvfp4" if group == 16 else "mxfp4")
         block = weights.get("block_structure")
-        return _fp8({"weight_block_size": block}) if block else WEIGHT_FORMATS["fp8_channel" if weights.get("strategy") == "channel" else "fp8"]
+        return _fp8({"weight_block_size": block}) if block else weight_format("fp8_channel" if weights.get("strategy") == "channel" else "fp8")
     if bits == 8 and not group:
-        return WEIGHT_FORMATS["int8"]
+        return weight_format("int8")
     return _grouped("int", {"bits": bits, "group_size": group or 0}, zero=weights.get("symmetric") is False)
 
 
 def _modelopt(config: Mapping[str, Any]) -> WeightFormat | None:
     algo = str(config.get("quant_algo") or "").upper()
     if "NVFP4" in algo or "FP4" in algo:
-        return WEIGHT_FORMATS["nvfp4"]
+        return weight_format("nvfp4")
     if algo.startswith("FP8"):
-        return WEIGHT_FORMATS["fp8"]
+        return weight_format("fp8")
     return _compressed_tensors(config)
 
 
 _READERS = {
     "fp8": _fp8,
-    "fbgemm_fp8": lambda config: WEIGHT_FORMATS["fp8_channel"],
+    "fbgemm_fp8": lambda config: weight_format("fp8_channel"),
     "finegrained_fp8": _fp8,
     "awq": _awq,
     "gptq": _gptq,
     "auto-round": _gptq,
     "bitsandbytes": _bitsandbytes,
-    "mxfp4": lambda config: WEIGHT_FORMATS["mxfp4"],
-    "nvfp4": lambda config: WEIGHT_FORMATS["nvfp4"],
+    "mxfp4": lambda config: weight_format("mxfp4"),
+    "nvfp4": lambda config: weight_format("nvfp4"),
     "modelopt": _modelopt,
-    "modelopt_fp4": lambda config: WEIGHT_FORMATS["nvfp4"],
+    "modelopt_fp4": lambda config: weight_format("nvfp4"),
     "compressed-tensors": _compressed_tensors,
 }
 

@@ -41,7 +41,7 @@ class Layer:
         return own + self.extra
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelSpec:
     """A model as kvplan knows it.
 

@@ -21,7 +21,7 @@ MlpMaker = Callable[[Fields, int], "tuple[Mlp | Moe, ...]"]
 ExtraMaker = Callable[[Fields, int], "tuple[Weight, ...]"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Type:
     """One `model_type`.
 

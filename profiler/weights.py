@@ -71,7 +71,8 @@ LAYOUTS = {
     ),
     "gpt_neox": replace(
         LLAMA, prefixes=("gpt_neox.", ""), embedding="embed_in", qkv=("attention.query_key_value",),
-        out="attention.dense", up=("mlp.dense_h_to_4h",), down="mlp.dense_4h_to_h", norm="final_layer_norm", head="embed_out", by_head=True,
+        out="attention.dense", up=("mlp.dense_h_to_4h",), down="mlp.dense_4h_to_h", norm="final_layer_norm",
+        head="embed_out", by_head=True,
     ),
 }  # fmt: skip
 SANDWICH = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")

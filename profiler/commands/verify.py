@@ -1,0 +1,175 @@
+"""`kvplan verify`: our numbers against the real transformers implementation, built without memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from planner.catalogue import models
+from planner.commands.output import emit, to_json, write_whole
+from planner.errors import BadConfig, BadRequest, KvplanError, one_line
+from planner.resolve import model_spec
+from planner.text import bad, dim, good, table
+from planner.units import parse_bytes
+from profiler import verify
+from profiler.verify import DIFFERENT, EXACT, EXPLAINED, FAILED, UNKNOWN, Task, Verdict
+
+UNEXPLAINED = 3
+MAX_PROCESSES = 64
+MAX_SECONDS = 24 * 3600
+
+
+@click.command(name="verify", epilog="Example: kvplan verify llama-3.1-8b ./my-model/config.json")
+@click.argument("names", metavar="MODEL...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Every model of the catalogue.")
+@click.option("--processes", metavar="N", default=1, show_default=True, type=click.IntRange(1, MAX_PROCESSES), help="Models at once.")
+@click.option("--time-limit", metavar="S", default=300, show_default=True, type=click.IntRange(1, MAX_SECONDS), help="Seconds a model may take.")
+@click.option("--memory-limit", metavar="SIZE", default="4GiB", show_default=True, help="Private memory a process may take.")
+@click.option("--fresh", is_flag=True, help="Take nothing over from an earlier -o FILE.")
+@click.option("--json", "as_json", is_flag=True, help="JSON in place of the table.")
+@click.option("-o", "--output", metavar="FILE", help="Write the JSON to FILE after each model; what it holds already is taken over.")
+def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
+    """Compare parameters and cache bytes of every layer with the transformers implementation.
+
+    MODEL is a name of `kvplan models`, a config.json or a folder with one: any whose model_type the installed
+    transformers knows. The model is built at full size on torch's meta device, which takes no memory, and runs a
+    prefill and two decode steps with its own cache classes. Needs the [verify] extra (transformers, torch).
+    Exit code 3 on a difference without a known reason, 1 when a model could not be compared.
+    """
+    if bool(names) == every:
+        raise click.UsageError("which MODEL? Names or config files, or --all (not both)")
+    tasks = _tasks(names, every)
+    memory = parse_bytes(values["memory_limit"])
+    transformers, torch = verify.library_versions()
+    known = {} if values["fresh"] or not values["output"] else _earlier(values["output"], transformers, torch)
+    verdicts: list[Verdict] = []
+    for verdict in _progress(_run(tasks, known, values, memory), len(tasks)):
+        verdicts.append(verdict)
+        if values["output"]:
+            write_whole(values["output"], to_json(_report(verdicts, transformers, torch)) + "\n")
+    order = {task.name: i for i, task in enumerate(tasks)}
+    verdicts.sort(key=lambda verdict: order.get(verdict.model, len(order)))
+    report = _report(verdicts, transformers, torch)
+    if values["output"]:
+        write_whole(values["output"], to_json(report) + "\n")
+    emit(to_json(report) if values["as_json"] else "\n".join(_page(verdicts, transformers, torch)))
+    raise SystemExit(_exit_code(verdicts, every))
+
+
+def _exit_code(verdicts: list[Verdict], every: bool) -> int:
+    found = {verdict.status for verdict in verdicts}
+    if DIFFERENT in found:
+        return UNEXPLAINED
+    return int(FAILED in found or (UNKNOWN in found and not every))
+
+
+def _tasks(names: tuple[str, ...], every: bool) -> list[Task]:
+    if every:
+        return [Task(entry.name, entry.config) for entry in models()]
+    tasks = []
+    for name in names:
+        spec = model_spec(name)
+        if not isinstance(spec.config.get("model_type"), str):
+            raise BadRequest(f"{one_line(name, 80)}: a config.json is wanted; transformers builds a model from that")
+        tasks.append(Task(spec.name if spec.name not in {task.name for task in tasks} else name, spec.config))
+    return tasks
+
+
+def _run(tasks: list[Task], known: dict[str, Verdict], values: dict[str, Any], memory: int) -> Iterator[Verdict]:
+    """What an earlier file holds, where neither the config nor our answer changed; then the others."""
+    left = []
+    for task in tasks:
+        before = known.get(task.name)
+        if before is not None and before.key == _key(task):
+            yield before
+        else:
+            left.append(task)
+    yield from verify.verify_all(
+        left, processes=values["processes"], limit_seconds=values["time_limit"], memory_bytes=memory
+    )
+
+
+def _key(task: Task) -> str:
+    from planner.readers import read_config
+
+    try:
+        return verify.key_of(read_config(task.config, name=task.name, where=task.name))
+    except KvplanError:
+        return "-"
+
+
+def _earlier(path: str, transformers: str, torch: str) -> dict[str, Verdict]:
+    """The comparisons in an earlier file of the same versions; a file that is something else is not overwritten."""
+    if not os.path.exists(path):
+        return {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            raw = json.load(file)
+        if (raw["schema_version"], raw["transformers"], raw["torch"]) != (verify.SCHEMA_VERSION, transformers, torch):
+            return {}
+        verdicts = [Verdict.from_dict(item) for item in raw["models"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise BadConfig(f"-o {one_line(path, 80)} exists and is no report of `kvplan verify`; choose another name") from None
+    return {verdict.model: verdict for verdict in verdicts if verdict.status in (EXACT, EXPLAINED)}
+
+
+def _progress(verdicts: Iterator[Verdict], total: int) -> Iterator[Verdict]:
+    """One line a model on stderr."""
+    for count, verdict in enumerate(verdicts, start=1):
+        if total > 1:
+            words = f" {verdict.words}" if verdict.words and verdict.status != UNKNOWN else ""
+            line = f"[{count}/{total}] {verdict.model}: {verdict.status}, {verdict.seconds} s{words}"
+            print(one_line(line, 300), file=sys.stderr, flush=True)
+        yield verdict
+
+
+def _report(verdicts: list[Verdict], transformers: str, torch: str) -> dict[str, Any]:
+    return {
+        "schema_version": verify.SCHEMA_VERSION,
+        "transformers": transformers,
+        "torch": torch,
+        "counts": dict(Counter(verdict.status for verdict in verdicts)),
+        "models": [verdict.to_dict() for verdict in verdicts],
+    }
+
+
+def _page(verdicts: list[Verdict], transformers: str, torch: str) -> list[str]:
+    rows = [_row(verdict) for verdict in verdicts if verdict.status in (EXACT, EXPLAINED, DIFFERENT)]
+    lines = [dim(f"transformers {transformers}, torch {torch}, meta device, bf16")]
+    if rows:
+        header = ["model", "class", "parameters", "", "cache: tokens x batch", "bytes", "theirs", "layers", ""]
+        lines.append(table(header, [cells for row in rows for cells in row], left=2))
+    for reason in sorted({reason for verdict in verdicts for check in verdict.caches for reason in check.reasons}):
+        lines.append(dim(f"  explained: {reason}"))
+    for verdict in verdicts:
+        if verdict.status in (FAILED, UNKNOWN):
+            lines.append(f"  {verdict.model}: {verdict.words}")
+        elif verdict.words:
+            lines.append(f"  {verdict.model}: {verdict.words}")
+        for difference in dict.fromkeys(text for check in verdict.caches for text in check.differences):
+            lines.append(bad(f"  {verdict.model}: {difference}"))
+    counts = Counter(verdict.status for verdict in verdicts)
+    said = ", ".join(f"{counts[status]} {status}" for status in (EXACT, EXPLAINED, DIFFERENT, FAILED, UNKNOWN) if counts[status])
+    lines.append((bad if counts[DIFFERENT] or counts[FAILED] else good)(f"{len(verdicts)} models: {said}"))
+    return lines
+
+
+def _row(verdict: Verdict) -> list[list[str]]:
+    """A row a run."""
+    rows = []
+    for index, check in enumerate(verdict.caches):
+        agree = verdict.ours_parameters == verdict.theirs_parameters
+        first = [verdict.model, verdict.class_name, f"{verdict.theirs_parameters:,}", EXACT if agree else DIFFERENT]
+        word = DIFFERENT if check.differences else EXPLAINED if check.explained else EXACT
+        counted = f"{check.exact + check.explained}/{check.layers}"
+        rows.append(
+            [*(first if index == 0 else [""] * 4), f"{check.tokens:,} x {check.batch}", f"{check.ours_bytes:,}",
+             f"{check.theirs_bytes:,}", counted, word]
+        )  # fmt: skip
+    return rows

@@ -6,6 +6,7 @@ The one place where an error becomes one line on stderr and an exit code: 1 what
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -23,6 +24,7 @@ COMMANDS = {
     "models": ("planner.commands.models", "The model catalogue."),
     "show": ("planner.commands.show", "A model's layers: cache kind, bytes a token, config fields behind each."),
     "gpus": ("planner.commands.gpus", "The device catalogue."),
+    "verify": ("profiler.commands.verify", "Our numbers against the real transformers implementation."),
 }
 
 
@@ -65,6 +67,7 @@ def _run(arguments: list[str]) -> int:
 
         values = quick_values(arguments[1:], ESTIMATE)
         if values is not None:
+            gc.disable()  # nothing to collect in the few milliseconds that follow
             from planner.commands import estimate_page
 
             estimate_page.run(values)

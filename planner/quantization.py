@@ -15,17 +15,17 @@ UNTOUCHED = frozenset({"embedding", "lm_head", "router", "norm", "vision", "audi
 
 # A name in `modules_to_not_convert` / `ignore` / `exclude_modules` that spares a whole part.
 _PART_NAMES = (
-    (re.compile(r"shared_expert"), "shared_experts"),
-    (re.compile(r"experts"), "experts"),
-    (re.compile(r"self_attn|attention|\battn\b|mixer"), "attention"),
-    (re.compile(r"\bmlp$|\.mlp\.\*|feed_forward"), "mlp"),
-    (re.compile(r"linear_attn|mamba|conv"), "mixer"),
+    (r"shared_expert", "shared_experts"),
+    (r"experts", "experts"),
+    (r"self_attn|attention|\battn\b|mixer", "attention"),
+    (r"\bmlp$|\.mlp\.\*|feed_forward", "mlp"),
+    (r"linear_attn|mamba|conv", "mixer"),
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-_ONE_LAYER = re.compile(r"layers\.\d+")
+_ONE_LAYER = r"layers\.\d+"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,10 +102,10 @@ def _spared(config: Mapping[str, Any]) -> tuple[frozenset[str], bool]:
             names += [name for name in value if isinstance(name, str)]
     parts, partial = set(), False
     for name in names:
-        found = {part for pattern, part in _PART_NAMES if pattern.search(name.removeprefix("re:"))}
+        found = {part for pattern, part in _PART_NAMES if re.search(pattern, name.removeprefix("re:"))}
         if "experts" in found and "shared_experts" in found:
             found.discard("experts")
-        if found and _ONE_LAYER.search(name):
+        if found and re.search(_ONE_LAYER, name):
             partial = True
         else:
             parts |= found

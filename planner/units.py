@@ -138,6 +138,8 @@ def parse_tokens(text: str, what: str = "length") -> int:
     >>> parse_tokens("8k"), parse_tokens("8192"), parse_tokens("1.5k")
     (8192, 8192, 1536)
     """
+    if text.isascii() and text.isdigit() and len(text) <= 10 and int(text):  # the usual case, without a pattern
+        return int(text)
     pattern = r"(\d+(?:_\d+)*(?:\.\d{1,6})?)\s*([kKmM]?)"
     match = re.fullmatch(pattern, text.strip(), re.ASCII) if len(text) <= 64 else None
     digits = match.group(1).replace("_", "") if match else ""
@@ -182,7 +184,7 @@ def parse_lengths(text: str) -> list[int]:
 
 def _refuse_thousands(text: str) -> None:
     """`8,192` reads as one number to some and as two to others: the comma separates lengths, so ask."""
-    if len(text) > 64 or not re.fullmatch(r"\d{1,3}(,\d{3})+", text.strip(), re.ASCII):
+    if "," not in text or len(text) > 64 or not re.fullmatch(r"\d{1,3}(,\d{3})+", text.strip(), re.ASCII):
         return
     groups = [int(group) for group in text.split(",")]
     if groups[0] < 100 or groups != sorted(set(groups)):

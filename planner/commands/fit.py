@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +16,9 @@ from planner.commands.values import one_format, request_of, spec_of
 from planner.errors import UsageError
 from planner.lengths import Concurrency, LengthMix, concurrency, parse_mix
 from planner.limits import fewest_devices, longest_context, most_sequences, pool_bytes, tensor_parallel_devices
-from planner.memory import SCHEMA_VERSION, Capacity, Request, estimate
+from planner.memory import SCHEMA_VERSION, Capacity, Estimate, Request, caches_on_rank, estimate, rank_kv_bytes
 from planner.resolve import capacity, device_capacity
+from planner.sharding import stages
 from planner.spec import ModelSpec
 from planner.text import bad, bold, dim, good, table
 from planner.units import MAX_COUNT, gib, human_bytes, human_tokens, parse_tokens
@@ -121,13 +123,10 @@ def _mix_answer(spec: ModelSpec, request: Request, room: Capacity, mix: LengthMi
     """Requests of the mix held at once on the whole layout, by the average and safely."""
     if spec.max_positions:
         mix = mix.clipped(spec.max_positions)
-    seen = {}
-    for length in mix.counts:
-        one = estimate(spec, replace(request, seq_tokens=length, batch=1), room).per_device
-        seen[length] = one.kv_bytes + one.state_bytes
-    # Activations and overhead as at the longest request: the pool is what is left beside them.
-    pool = pool_bytes(estimate(spec, replace(request, seq_tokens=mix.longest, batch=1), room))
-    held: Concurrency = concurrency(mix, pool, seen)
+    # Stage, activations and overhead as at the longest request: the pool is what is left beside them.
+    longest = estimate(spec, replace(request, seq_tokens=mix.longest, batch=1), room)
+    seen = request_bytes(longest, mix.counts)
+    held: Concurrency = concurrency(mix, pool_bytes(longest), seen)
     replicas = request.sharding.dp
     return {
         "source": mix.words,
@@ -139,6 +138,18 @@ def _mix_answer(spec: ModelSpec, request: Request, room: Capacity, mix: LengthMi
         "average_sequences": held.average * replicas,
         "safe_sequences": held.safe * replicas,
         "sequences_at_longest": held.at_longest * replicas,
+    }
+
+
+def request_bytes(longest: Estimate, lengths: Iterable[int]) -> dict[int, int]:
+    """Cache of one request of each length on the device that is fullest at `longest`: a file may hold 10^5 lengths."""
+    sharding, stage = longest.request.sharding, longest.per_device
+    caches = caches_on_rank(stages(longest.spec, sharding.pp)[stage.stage], sharding)
+    follows = longest.request.source_tokens is None and longest.spec.source_tokens is None
+    source = longest.source_tokens
+    return {
+        length: stage.state_bytes + rank_kv_bytes(caches, sharding, length, length if follows else source, longest.fmt)
+        for length in lengths
     }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAX_INT = 10**9  # no width, vocabulary or length of a decoder comes near
-MAX_LAYERS = 10_000
+MAX_LAYERS = 1024  # published models have under 200
 
 # Keys that change what a layer caches. A model type that meets one of these and does not read it is refused.
 CACHE_KEYS = frozenset(

@@ -143,7 +143,7 @@ def _chatglm(f: Fields, index: int) -> tuple[Mixer, ...]:
 
 def _half_width(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
     """Qwen 1: the file's intermediate_size is that of gate and up together."""
-    return (Mlp(f.int("hidden_size"), f.int("intermediate_size") // 2),)
+    return (Mlp(f.int("hidden_size"), f.int("intermediate_size", low=2) // 2),)
 
 
 LLAMA = Type(source="transformers LlamaConfig", kinds=listed_or_full)

@@ -173,7 +173,8 @@ def _enable_own(model: GPT, strategy: str, max_tokens: int | None) -> GPT:
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tokens = args[0] if args else kwargs["tokens"]
-        if state.cache is None:
+        own = len(args) > 1 or kwargs.get("cache") is not None  # the call brings a cache of its own
+        if state.cache is None and not own:
             state.cache = model.cache = make(tokens.shape[0])
             state.cache.reset(kwargs.get("starts"))
 

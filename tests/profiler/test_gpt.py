@@ -1,0 +1,145 @@
+"""Building the model: sizes as planned, equal seeds, dtypes, packed matrices, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.profiler.small_models import NEEDS_TORCH, SMALL, VOCAB, small
+
+torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+
+from planner.catalogue import find_model  # noqa: E402
+from planner.errors import BadRequest, UnsupportedModel  # noqa: E402
+from planner.memory import Request, estimate  # noqa: E402
+from planner.readers import read_config, read_entry  # noqa: E402
+from planner.spec import Layer, ModelSpec  # noqa: E402
+from planner.weights import Weight  # noqa: E402
+from profiler.gpt import GPT, build  # noqa: E402
+from profiler.linear import Linear, pack_matrix, packed_bytes  # noqa: E402
+from profiler.recipes import design, shallower  # noqa: E402
+
+
+def louder(model: GPT, times: float = 6.0) -> GPT:
+    """Larger weights, so that attention is uneven and a wrong mask or position shows."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(times)
+    return model
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_weights_take_the_bytes_that_the_estimate_says(name: str, dtype: str) -> None:
+    spec = small(name)
+    model = build(spec, dtype=dtype)
+    buffers = sum(b.nbytes for b in model.buffers())  # the router's correction: a buffer, not a parameter
+    assert model.weight_bytes - buffers == estimate(spec, Request(1, dtype=dtype)).weight_bytes
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-xl", "llama-3.1-8b", "mixtral-8x7b", "deepseek-v3", "gemma-3-27b"])
+def test_full_size_models_have_the_published_parameters(name: str) -> None:
+    """On the meta device: no memory is used. Towers are left out."""
+    spec = read_entry(find_model(name))
+    with torch.device("meta"):
+        model = GPT(design(spec))
+    counted = estimate(spec, Request(1)).parameters - sum(w.parameters for w in spec.towers)
+    assert sum(p.numel() for p in model.parameters()) == counted
+
+
+def test_gpt2_has_124_million_parameters() -> None:
+    with torch.device("meta"):
+        model = GPT(design(read_entry(find_model("gpt2"))))
+    assert sum(p.numel() for p in model.parameters()) == 124_439_808  # the released checkpoint
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
+    one, same, other = (build(small("llama"), dtype="fp32", seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one.embedding, same.embedding)
+    assert not torch.equal(one.embedding, other.embedding)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama3_rope", "gemma2", "mixtral", "deepseek_v3"])
+def test_packed_matrices_give_the_same_logits(name: str) -> None:
+    ids = torch.randint(0, VOCAB, (2, 9))
+    with torch.inference_mode():
+        plain = louder(build(small(name), dtype="fp32"))
+        wanted = plain(ids)
+        found = plain.pack()(ids)
+    assert (wanted - found).abs().max() < 1e-4
+
+
+def test_packed_weights_are_counted_with_their_padding_and_a_tied_head_twice() -> None:
+    plain, packed = (build(small("gpt2"), dtype="fp32", linear=kind) for kind in ("plain", "packed"))
+    assert not any(m.weight is not None for m in packed.modules() if isinstance(m, Linear))
+    head = VOCAB * 64 * 4
+    assert packed.weight_bytes >= plain.weight_bytes + head
+    matrix = torch.randn(96, 64)
+    assert packed_bytes(pack_matrix(matrix)) >= matrix.nbytes
+
+
+def test_unknown_dtypes_and_layouts_are_refused() -> None:
+    with pytest.raises(BadRequest, match="fp32, fp16 or bf16"):
+        build(small("gpt2"), dtype="fp8")
+    with pytest.raises(BadRequest, match="plain or packed"):
+        build(small("gpt2"), linear="sparse")
+
+
+def test_packing_is_refused_where_there_is_no_cpu() -> None:
+    with pytest.raises(BadRequest, match="layout for CPUs"):
+        build(small("gpt2"), device="meta", dtype="fp32", linear="packed")
+
+
+def test_a_spec_with_a_weight_that_is_not_built_is_refused() -> None:
+    spec = small("llama")
+    layer = spec.layers[0]
+    odd = Layer(layer.mixers, layer.mlps, (*layer.extra, Weight("norm", 64, 1)))
+    changed: dict[str, Any] = {**spec.__dict__, "layers": (odd, *spec.layers[1:])}
+    changed.pop("groups", None)
+    with pytest.raises(UnsupportedModel, match="not known to the profiler"):
+        build(ModelSpec(**changed), dtype="fp32")
+
+
+def test_the_dtype_is_the_configs_unless_another_is_asked_for() -> None:
+    spec = read_config({**SMALL["llama"][1], "torch_dtype": "bfloat16"})
+    assert build(spec).embedding.dtype == torch.bfloat16
+    assert build(spec, dtype="fp32").embedding.dtype == torch.float32
+
+
+def test_a_shallower_model_runs() -> None:
+    model = build(shallower(small("deepseek_v3"), 1), dtype="fp32")
+    assert model(torch.zeros(1, 3, dtype=torch.long)).shape == (1, 3, VOCAB)
+
+
+def test_low_precision_stays_near_fp32() -> None:
+    ids = torch.randint(0, VOCAB, (1, 20))
+    for name in ("gpt2", "gemma3", "deepseek_v3", "qwen2_moe"):
+        exact = louder(build(small(name), dtype="fp32"))
+        rough = build(small(name), dtype="bf16")
+        with torch.no_grad():
+            for mine, other in zip(rough.parameters(), exact.parameters(), strict=True):
+                mine.copy_(other)
+            apart = (rough(ids).float() - exact(ids)).std() / exact(ids).std()
+        assert rough(ids).dtype == torch.bfloat16
+        assert apart < 0.1, name
+
+
+def test_learned_positions_end_where_the_table_ends() -> None:
+    model = build(small("gpt2"), dtype="fp32")
+    model(torch.zeros(1, 256, dtype=torch.long))
+    with pytest.raises(BadRequest, match="257 tokens are more than the 256 positions"):
+        model(torch.zeros(1, 257, dtype=torch.long))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3", "mixtral", "deepseek_v3"])
+def test_cuda_gives_the_logits_of_the_cpu(name: str) -> None:
+    model = louder(build(small(name), dtype="fp32"))
+    ids = torch.randint(0, VOCAB, (2, 20))
+    wanted = model(ids)
+    model = model.cuda()
+    model.set_ropes()
+    assert (model(ids.cuda()).cpu() - wanted).abs().max() < 1e-3

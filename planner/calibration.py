@@ -37,7 +37,7 @@ def interpolate(points: Sequence[tuple[float, float]], x: float) -> float:
 
     Times behave so: below some size they are all overhead, above it they grow with the work.
 
-    >>> interpolate([(1.0, 10.0), (4.0, 40.0)], 2.0)
+    >>> round(interpolate([(1.0, 10.0), (4.0, 40.0)], 2.0), 9)
     20.0
     >>> interpolate([(1.0, 10.0), (4.0, 40.0)], 0.5), interpolate([(1.0, 10.0), (4.0, 40.0)], 8.0)
     (10.0, 80.0)
@@ -49,7 +49,7 @@ def interpolate(points: Sequence[tuple[float, float]], x: float) -> float:
     for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
         if x <= x1:
             share = math.log(x / x0) / math.log(x1 / x0)
-            return round(math.exp(math.log(y0) * (1 - share) + math.log(y1) * share), 15)
+            return math.exp(math.log(y0) * (1 - share) + math.log(y1) * share)
     raise AssertionError(x)
 
 
@@ -231,15 +231,25 @@ class Calibration:
 
     def correction(self, spec: ModelSpec, batch: int, context: int, new: int, dtype: str, linear: str) -> float:
         """Measured over summed at the probes of this model, between them; 1 without probes."""
-        ratios = []
-        for probe in self.probes:
-            if (probe.model, probe.dtype, probe.linear, probe.new_tokens > 1) == (spec.name, dtype, linear, new > 1):
-                summed = self.step_seconds(
-                    spec, batch=probe.batch, context_tokens=probe.context_tokens, new_tokens=probe.new_tokens, dtype=dtype,
-                    linear=linear, corrected=False,
-                )  # fmt: skip
-                ratios.append((probe.batch, probe.context_tokens, probe.seconds / summed))
+        key = (spec.name, dtype, linear, new > 1)
+        if key not in self._ratios:
+            self._ratios[key] = [
+                (probe.batch, probe.context_tokens, probe.seconds / self._summed(spec, probe))
+                for probe in self.probes
+                if (probe.model, probe.dtype, probe.linear, probe.new_tokens > 1) == key
+            ]
+        ratios = self._ratios[key]
         return plane(ratios, batch, context, clamp=True) if ratios else 1.0
+
+    def _summed(self, spec: ModelSpec, probe: Probe) -> float:
+        return self.step_seconds(
+            spec, batch=probe.batch, context_tokens=probe.context_tokens, new_tokens=probe.new_tokens, dtype=probe.dtype,
+            linear=probe.linear, corrected=False,
+        )  # fmt: skip
+
+    @cached_property
+    def _ratios(self) -> dict[tuple[str, str, str, bool], list[tuple[float, float, float]]]:
+        return {}
 
     def to_json(self) -> str:
         from dataclasses import asdict
@@ -254,7 +264,7 @@ def plane(points: Iterable[tuple[float, float, float]], x: float, y: float, clam
     clamp: outside the measured range the value of the edge (for ratios); else as `interpolate` (for times).
 
     >>> grid = [(1, 64, 1.0), (1, 256, 4.0), (4, 64, 4.0), (4, 256, 16.0)]
-    >>> plane(grid, 2, 128), plane(grid, 8, 256), plane(grid, 8, 256, clamp=True)
+    >>> round(plane(grid, 2, 128), 9), plane(grid, 8, 256), plane(grid, 8, 256, clamp=True)
     (4.0, 32.0, 16.0)
     """
     columns: dict[float, list[tuple[float, float]]] = {}

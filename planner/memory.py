@@ -150,8 +150,9 @@ class Estimate:
         caches = caches_on_rank(layers, sharding)
         kv = rank_kv_bytes(caches, sharding, request.seq_tokens, self.source_tokens, self.fmt)
         state = sum(count * cache.state_bytes(self.fmt) for cache, count in caches.items())
-        weights = self._weights_on_rank(self._stage_weights(index, layers, pp))
-        activation = self._activation(sequences)
+        known = self.spec.weights_known
+        weights = self._weights_on_rank(self._stage_weights(index, layers, pp)) if known else 0
+        activation = self._activation(sequences) if known else Estimated(0, 0, 0, "not counted")
         held = sequences * (kv + state) + weights
         lines = overhead_lines(self.capacity.kind if self.capacity else "cuda", sharding.devices, held)
         return OnDevice(
@@ -206,7 +207,7 @@ class Estimate:
     @cached_property
     def assumptions(self) -> tuple[str, ...]:
         """What was taken as given, in words."""
-        lines = [self.plan.words, *self.spec.notes]
+        lines = [self.plan.words if self.spec.weights_known else "", *self.spec.notes]
         request = self.request
         if request.k_dtype is None and request.v_dtype is None:
             lines.append(f"KV cache in {self.fmt.name}, the float type the model runs in")
@@ -237,18 +238,20 @@ class Estimate:
     @property
     def exactness(self) -> dict[str, str]:
         cache = "upper bound" if self.spec.upper_bound else "exact"
+        weights = "upper bound" if self.spec.upper_bound else "" if self.spec.weights_known else "not counted"
         return {
             "kv_bytes": cache,
             "state_bytes": cache,
-            "parameters": "upper bound" if self.spec.upper_bound else "exact",
-            "weight_bytes": "upper bound" if self.spec.upper_bound else self.plan.exactness,
-            "activation_bytes": "estimated",
+            "parameters": weights or "exact",
+            "weight_bytes": weights or self.plan.exactness,
+            "activation_bytes": "estimated" if self.spec.weights_known else "not counted",
             "overhead_bytes": "estimated",
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON contract: base units, keys that stay."""
+        """The JSON contract: base units, keys that stay; null where the model's weights are not known."""
         device = self.per_device
+        known = self.spec.weights_known
         low, high = device.total_range
         sharding = self.request.sharding
         return {
@@ -262,11 +265,11 @@ class Estimate:
             "kv_bytes": self.kv_bytes,
             "state_bytes": self.state_bytes,
             "kv_bytes_per_token": self.kv_bytes_per_token,
-            "parameters": self.parameters,
-            "active_parameters": self.active_parameters,
-            "parameters_by_part": parameters_by_part(self.spec),
-            "weight_dtype": self.plan.fmt.name,
-            "weight_bytes": self.weight_bytes,
+            "parameters": self.parameters if known else None,
+            "active_parameters": self.active_parameters if known else None,
+            "parameters_by_part": parameters_by_part(self.spec) if known else None,
+            "weight_dtype": self.plan.fmt.name if known else None,
+            "weight_bytes": self.weight_bytes if known else None,
             "sharding": {name: getattr(sharding, name) for name in ("tp", "pp", "ep", "dp", "dcp")},
             "devices": sharding.devices,
             "device": self.capacity.name if self.capacity else None,
@@ -275,15 +278,15 @@ class Estimate:
                 "layers": device.layers,
                 "kv_bytes": device.kv_bytes,
                 "state_bytes": device.state_bytes,
-                "weight_bytes": device.weight_bytes,
-                "activation_bytes": device.activation.bytes,
-                "activation_bytes_low": device.activation.low,
-                "activation_bytes_high": device.activation.high,
+                "weight_bytes": device.weight_bytes if known else None,
+                "activation_bytes": device.activation.bytes if known else None,
+                "activation_bytes_low": device.activation.low if known else None,
+                "activation_bytes_high": device.activation.high if known else None,
                 "overhead_bytes": device.overhead_bytes,
                 "overhead": {line.name: line.bytes for line in device.overhead},
-                "total_bytes": device.total_bytes,
-                "total_bytes_low": low,
-                "total_bytes_high": high,
+                "total_bytes": device.total_bytes if known else None,
+                "total_bytes_low": low if known else None,
+                "total_bytes_high": high if known else None,
                 "capacity_bytes": self.capacity.bytes if self.capacity else None,
                 "free_bytes": self.free_bytes,
                 "fits": self.fits,
@@ -338,6 +341,10 @@ def estimate(spec: ModelSpec, request: Request, capacity: Capacity | None = None
     if request.prefill_tokens is not None:
         _check_range("--prefill-tokens", request.prefill_tokens, MAX_TOKENS)
     request.sharding.check(spec)
+    if capacity is not None and not spec.weights_known:
+        raise BadRequest(
+            f"{spec.name}: whether it fits cannot be said without its weights; add --heads --hidden --intermediate --vocab"
+        )
     return Estimate(
         spec=spec,
         request=request,

@@ -89,7 +89,7 @@ def by_hand(dimensions: Mapping[str, int | None]) -> ModelSpec:
     if known:
         return replace(spec, notes=("weights counted as those of a LLaMA of these widths, untied",))
     missing = ", ".join(f"--{key}" for key in ("heads", "hidden", "intermediate", "vocab") if key not in given)
-    return replace(spec, weights_known=False, warnings=(f"weights and activations not counted: {missing} not given",))
+    return replace(spec, weights_known=False, warnings=(f"only the cache is answered, not weights and activations: {missing} not given",))
 
 
 def device(name: str) -> Device:

@@ -138,9 +138,11 @@ def _device_lines(answer: Estimate) -> list[str]:
     title = "On the device" if count == 1 else f"On the fullest of {count:,} devices"
     rows = []
     for name, size in _device_rows(answer):
+        if not answer.spec.weights_known and name in ("weights", "activations"):
+            continue
         note = "exact" if name in ("weights", "KV cache") else "estimated"
         if name == "weights":
-            note = answer.exactness["weight_bytes"] if answer.spec.weights_known else "not counted"
+            note = answer.exactness["weight_bytes"]
         elif name == "KV cache":
             note = answer.exactness["kv_bytes"]
         if name == "activations":

@@ -223,7 +223,7 @@ def _closest(wanted: str, every: list[tuple[str, str]], count: int = 3) -> list[
     from difflib import get_close_matches  # slow to import, and only wanted when a name is wrong
 
     owner = dict(every)
-    near = get_close_matches(wanted[:80], list(owner), n=count * 8, cutoff=0.3)
+    near = get_close_matches(wanted[:80], list(owner), n=count * 8, cutoff=0.5)
     return list(dict.fromkeys(owner[key] for key in near))[:count]
 
 

@@ -136,10 +136,10 @@ def _device_lines(answer: Estimate) -> list[str]:
     device = answer.per_device
     count = answer.request.sharding.devices
     title = "On the device" if count == 1 else f"On the fullest of {count:,} devices"
+    if not answer.spec.weights_known:
+        return [title, f"  KV cache  {gib(device.kv_bytes + device.state_bytes)}  {answer.exactness['kv_bytes']}"]
     rows = []
     for name, size in _device_rows(answer):
-        if not answer.spec.weights_known and name in ("weights", "activations"):
-            continue
         note = "exact" if name in ("weights", "KV cache") else "estimated"
         if name == "weights":
             note = answer.exactness["weight_bytes"]
@@ -211,8 +211,9 @@ def _length_table(answers: list[Estimate]) -> str:
     with_state = any(answer.state_bytes for answer in answers)
     fitted = answers[0].capacity is not None
     sharded = answers[0].request.sharding.devices > 1
+    known = answers[0].spec.weights_known
     header = ["tokens", "KV cache", *(["state"] if with_state else []), "next token", *(["KV a device"] if sharded else []),
-              "total a device", *(["free", "fits"] if fitted else [])]  # fmt: skip
+              *(["total a device"] if known else []), *(["free", "fits"] if fitted else [])]  # fmt: skip
     rows = []
     for answer in answers:
         row = [f"{answer.request.seq_tokens:,}", human_bytes(answer.kv_bytes)]
@@ -221,7 +222,8 @@ def _length_table(answers: list[Estimate]) -> str:
         row.append(human_bytes(answer.kv_bytes_per_token))
         if sharded:
             row.append(human_bytes(answer.per_device.kv_bytes))
-        row.append(gib(answer.per_device.total_bytes))
+        if known:
+            row.append(gib(answer.per_device.total_bytes))
         if fitted:
             row += [gib(answer.free_bytes or 0), "yes" if answer.fits else "no"]
         rows.append(row)

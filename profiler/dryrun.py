@@ -279,7 +279,9 @@ def _inputs(torch: Any, model: Any, shape: Shape) -> dict[str, Any]:
             frames = 2 * cfg.max_source_positions
             features = torch.zeros((shape.batch, cfg.num_mel_bins, frames), dtype=torch.bfloat16, device="meta")
             return {"input_features": features, "decoder_input_ids": ids}
-        source = torch.zeros((shape.batch, shape.source_tokens or shape.prefill_tokens), dtype=torch.long, device="meta")
+        source = torch.zeros(
+            (shape.batch, shape.source_tokens or shape.prefill_tokens), dtype=torch.long, device="meta"
+        )
         return {"input_ids": source, "decoder_input_ids": ids}
     inputs = {"input_ids": ids}
     if cfg.model_type == "mllama" and hasattr(cfg, "vision_config"):
@@ -365,4 +367,6 @@ def _tensors(torch: Any, value: Any, name: str, depth: int = 0) -> Iterator[tupl
 
 def _tensor(slot: int, kind: str, name: str, value: Any) -> CacheTensor:
     size = value.numel()
-    return CacheTensor(slot, kind, name, tuple(value.shape), str(value.dtype).removeprefix("torch."), size, size * value.element_size())
+    return CacheTensor(
+        slot, kind, name, tuple(value.shape), str(value.dtype).removeprefix("torch."), size, size * value.element_size()
+    )

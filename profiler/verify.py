@@ -107,9 +107,7 @@ def limit_of(cache: Cache) -> int | None:
     return limit
 
 
-def verify_config(
-    config: Mapping[str, Any], name: str = "config", runner: Callable[..., DryRun] = dry_run
-) -> Verdict:
+def verify_config(config: Mapping[str, Any], name: str = "config", runner: Callable[..., DryRun] = dry_run) -> Verdict:
     """Compare our reading of `config` with the implementation. Raises what reading and building raise."""
     spec = read_config(config, name=name, where=name)
     started = time.monotonic()
@@ -217,12 +215,13 @@ def _explain(
         return EXPLAINED, reason
     kinds = " + ".join(cache.kind for cache in caches) or "no cache"
     shapes = ", ".join(f"{tensor.name} {list(tensor.shape)} {tensor.dtype}" for tensor in tensors[:4]) or "nothing"
-    return DIFFERENT, f"ours {need:,} B ({kinds}), theirs {theirs:,} B ({shapes}), at {run.tokens} tokens, batch {run.shape.batch}"
+    return (
+        DIFFERENT,
+        f"ours {need:,} B ({kinds}), theirs {theirs:,} B ({shapes}), at {run.tokens} tokens, batch {run.shape.batch}",
+    )
 
 
-def _known_reason(
-    model_type: str, caches: tuple[Cache, ...], tensors: list[CacheTensor], run: Run, source: int
-) -> str:
+def _known_reason(model_type: str, caches: tuple[Cache, ...], tensors: list[CacheTensor], run: Run, source: int) -> str:
     if model_type == "falcon" and len(caches) == 1 and isinstance(caches[0], Full):
         heads = {tensor.shape[1] for tensor in tensors}
         need = _bytes(caches, run, source)[0]
@@ -299,7 +298,9 @@ class _Child:
         self.task, self.limit = task, limit_seconds
         self.receiver, sender = context.Pipe(duplex=False)
         self.started = time.monotonic()
-        self.process = context.Process(target=_work, args=(sender, task.name, dict(task.config), memory_bytes), daemon=True)
+        self.process = context.Process(
+            target=_work, args=(sender, task.name, dict(task.config), memory_bytes), daemon=True
+        )
         self.process.start()
         sender.close()
 
@@ -320,9 +321,15 @@ class _Child:
         self.stop()
         if answer is not None:
             return answer
-        words = f"stopped after {self.limit:.0f} s" if late else f"its process ended (exit code {self.process.exitcode}): out of memory?"
+        words = (
+            f"stopped after {self.limit:.0f} s"
+            if late
+            else f"its process ended (exit code {self.process.exitcode}): out of memory?"
+        )
         model_type = self.task.config.get("model_type")
-        return Verdict(self.task.name, str(model_type), FAILED, words, seconds=round(time.monotonic() - self.started, 1))
+        return Verdict(
+            self.task.name, str(model_type), FAILED, words, seconds=round(time.monotonic() - self.started, 1)
+        )
 
     def stop(self) -> None:
         if self.process.is_alive():

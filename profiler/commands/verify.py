@@ -28,12 +28,33 @@ MAX_SECONDS = 24 * 3600
 @click.command(name="verify", epilog="Example: kvplan verify llama-3.1-8b ./my-model/config.json")
 @click.argument("names", metavar="MODEL...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Every model of the catalogue.")
-@click.option("--processes", metavar="N", default=1, show_default=True, type=click.IntRange(1, MAX_PROCESSES), help="Models at once.")
-@click.option("--time-limit", metavar="S", default=300, show_default=True, type=click.IntRange(1, MAX_SECONDS), help="Seconds a model may take.")
-@click.option("--memory-limit", metavar="SIZE", default="4GiB", show_default=True, help="Private memory a process may take.")
+@click.option(
+    "--processes",
+    metavar="N",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, MAX_PROCESSES),
+    help="Models at once.",
+)
+@click.option(
+    "--time-limit",
+    metavar="S",
+    default=300,
+    show_default=True,
+    type=click.IntRange(1, MAX_SECONDS),
+    help="Seconds a model may take.",
+)
+@click.option(
+    "--memory-limit", metavar="SIZE", default="4GiB", show_default=True, help="Private memory a process may take."
+)
 @click.option("--fresh", is_flag=True, help="Take nothing over from an earlier -o FILE.")
 @click.option("--json", "as_json", is_flag=True, help="JSON in place of the table.")
-@click.option("-o", "--output", metavar="FILE", help="Write the JSON to FILE after each model; what it holds already is taken over.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Write the JSON to FILE after each model; what it holds already is taken over.",
+)
 def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
     """Compare parameters and cache bytes of every layer with the transformers implementation.
 
@@ -115,7 +136,9 @@ def _earlier(path: str, transformers: str, torch: str) -> dict[str, Verdict]:
             return {}
         verdicts = [Verdict.from_dict(item) for item in raw["models"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise BadConfig(f"-o {one_line(path, 80)} exists and is no report of `kvplan verify`; choose another name") from None
+        raise BadConfig(
+            f"-o {one_line(path, 80)} exists and is no report of `kvplan verify`; choose another name"
+        ) from None
     return {verdict.model: verdict for verdict in verdicts if verdict.status in (EXACT, EXPLAINED)}
 
 
@@ -155,7 +178,9 @@ def _page(verdicts: list[Verdict], transformers: str, torch: str) -> list[str]:
         for difference in dict.fromkeys(text for check in verdict.caches for text in check.differences):
             lines.append(bad(f"  {verdict.model}: {difference}"))
     counts = Counter(verdict.status for verdict in verdicts)
-    said = ", ".join(f"{counts[status]} {status}" for status in (EXACT, EXPLAINED, DIFFERENT, FAILED, UNKNOWN) if counts[status])
+    said = ", ".join(
+        f"{counts[status]} {status}" for status in (EXACT, EXPLAINED, DIFFERENT, FAILED, UNKNOWN) if counts[status]
+    )
     lines.append((bad if counts[DIFFERENT] or counts[FAILED] else good)(f"{len(verdicts)} models: {said}"))
     return lines
 

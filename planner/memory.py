@@ -122,7 +122,7 @@ class Estimate:
 
     @cached_property
     def weight_bytes(self) -> int:
-        return sum(self.plan.bytes(weight) * count for weight, count in all_weights(self.spec))
+        return self.plan.total(all_weights(self.spec))
 
     @cached_property
     def stages(self) -> tuple[OnDevice, ...]:
@@ -186,7 +186,7 @@ class Estimate:
     def _weights_on_rank(self, weights: Iterable[tuple[Weight, int]]) -> int:
         sharding = self.request.sharding
         expert_ranks = sharding.ep
-        return sum(self.plan.bytes(weight.on_rank(sharding.tp, expert_ranks)) * count for weight, count in weights)
+        return self.plan.total((weight.on_rank(sharding.tp, expert_ranks), count) for weight, count in weights)
 
     def _activation(self, sequences: int) -> Estimated:
         request = self.request
@@ -243,7 +243,7 @@ class Estimate:
             "kv_bytes": cache,
             "state_bytes": cache,
             "parameters": weights or "exact",
-            "weight_bytes": weights or self.plan.exactness,
+            "weight_bytes": weights or self.plan.exactness_on(self.request.sharding.devices),
             "activation_bytes": "estimated" if self.spec.weights_known else "not counted",
             "overhead_bytes": "estimated",
         }

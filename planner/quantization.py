@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from planner.dtypes import WeightFormat, canonical, float_dtype, weight_format
@@ -25,7 +25,8 @@ _PART_NAMES = (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-_ONE_LAYER = r"layers\.\d+"
+_NEVER_QUANTISED = r"norm|router|(^|\.)gate$|embed|lm_head"
+_PART_OF_A_PART = r"layers\.\d+|[a-z]_proj\b|\bfc\d"  # one layer, or one matrix of each
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,9 +51,20 @@ class WeightPlan:
         chosen = self.fmt if quantised else self.float_fmt
         return chosen.matrix_bytes(weight.rows, weight.cols) * weight.count
 
+    def total(self, weights: Iterable[tuple[Weight, int]]) -> int:
+        """Bytes of many weights, each with how many equal copies there are."""
+        return sum(self.bytes(weight) * count for weight, count in weights)
+
+    def exactness_on(self, devices: int) -> str:
+        return self.exactness
+
 
 def weight_plan(spec: ModelSpec, dtype: str | None = None) -> WeightPlan:
-    """The plan for `dtype`, or what the config says, or 16 bit where it says nothing."""
+    """The plan for `dtype`, or what the checkpoint's headers say, or its config, or 16 bit where it says nothing."""
+    if dtype is None and spec.stored is not None:
+        from planner.stored import stored_plan  # only where there is a checkpoint
+
+        return stored_plan(spec, spec.stored)
     float_name = spec.dtype or "bf16"
     if dtype is not None:
         fmt = weight_format(dtype)
@@ -81,7 +93,7 @@ def _from_config(config: Mapping[str, Any], float_name: str) -> WeightPlan:
         )
         return WeightPlan(float_fmt, float_fmt, exactness="upper bound", words=f"weights in {float_name}", warnings=(warning,))
     spared, partial = _spared(config)
-    warnings = () if not partial else ("some single layers stay unquantised; they are counted as quantised",)
+    warnings = () if not partial else ("some single layers or matrices stay unquantised; they are counted as quantised",)
     return WeightPlan(
         fmt, float_fmt, UNTOUCHED | spared, "estimated" if partial or fmt.estimated else "exact",
         f"weights in {fmt.name} as quantization_config says; embedding, head, norms, router{_also(spared)} stay {float_name}",
@@ -102,10 +114,12 @@ def _spared(config: Mapping[str, Any]) -> tuple[frozenset[str], bool]:
             names += [name for name in value if isinstance(name, str)]
     parts, partial = set(), False
     for name in names:
+        if re.search(_NEVER_QUANTISED, name):
+            continue
         found = {part for pattern, part in _PART_NAMES if re.search(pattern, name.removeprefix("re:"))}
         if "experts" in found and "shared_experts" in found:
             found.discard("experts")
-        if found and re.search(_ONE_LAYER, name):
+        if re.search(_PART_OF_A_PART, name):
             partial = True
         else:
             parts |= found
@@ -114,15 +128,18 @@ def _spared(config: Mapping[str, Any]) -> tuple[frozenset[str], bool]:
 
 def _fp8(config: Mapping[str, Any]) -> WeightFormat:
     block = config.get("weight_block_size")
-    if isinstance(block, (list, tuple)) and len(block) == 2 and all(isinstance(n, int) and 0 < n < 10**6 for n in block):
+    if isinstance(block, str):  # compressed-tensors writes "128x128", too
+        block = [int(side) if side.isascii() and side.isdigit() and len(side) < 7 else 0 for side in block.split("x")]
+    if isinstance(block, (list, tuple)) and len(block) == 2 and all(type(n) is int and 0 < n < 10**6 for n in block):
         return WeightFormat("fp8_block", (8, 1), block[0], block[1], 32)
     return weight_format("fp8")
 
 
 def _grouped(name: str, config: Mapping[str, Any], zero: bool) -> WeightFormat | None:
     """Integer codes with an fp16 scale a group, and a packed zero point when `zero`."""
-    bits, group = config.get("bits", config.get("w_bit", config.get("num_bits", 4))), config.get("group_size", config.get("q_group_size", 128))
-    if bits not in (2, 3, 4, 8) or not isinstance(group, int) or isinstance(group, bool) or group > 10**6:
+    bits = config.get("bits", config.get("w_bit", config.get("num_bits", 4)))
+    group = config.get("group_size", config.get("q_group_size", 128))
+    if type(bits) is not int or bits not in (2, 3, 4, 8) or type(group) is not int or not -1 <= group <= 10**6:
         return None
     return WeightFormat(f"{name}_int{bits}", (bits, 1), 1, max(0, group), 16 + (bits if zero else 0))
 

@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from planner.stored import StoredWeights
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -53,6 +55,7 @@ class ModelSpec:
     weights_known    false for a model described by hand without its widths: only the cache is answered
     notes            what the reader implied, in words, each with its source
     config           the config as read, for those who need more of it (the profiler)
+    stored           what the headers of its checkpoint say, where there is one: it decides the weights
     """
 
     name: str
@@ -76,6 +79,7 @@ class ModelSpec:
     upper_bound: bool = False
     weights_known: bool = True
     config: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
+    stored: StoredWeights | None = field(default=None, repr=False)
 
     @cached_property
     def groups(self) -> tuple[tuple[Layer, int], ...]:

@@ -178,7 +178,8 @@ def strategy_bytes(
 ) -> int:
     """The whole cache of `batch` sequences under one strategy, all layers.
 
-    tokens      how many each holds now (concat); `lengths` when they differ (paged)
+    tokens      how many each holds now (concat, and the blocks of paged); `lengths` when they differ (paged):
+                for a whole pool, the lengths it was made for
     max_tokens  how many it was made for (static, sliding, paged table, int8, int4)
 
     >>> gpt2 = [LayerShape(12, 64, 64)] * 12

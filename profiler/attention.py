@@ -23,8 +23,6 @@ def attend(
         grouped = q.view(batch, kv_heads, groups, dim)
         out = _softmax_attention(grouped, k, v, mask, False, scale, softcap)  # [B, K, groups, V]
         return out.reshape(batch, 1, heads * v.shape[-1])
-    if groups > 1:
-        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     out = _softmax_attention(q, k, v, mask, causal and new > 1, scale, softcap)
     return out.transpose(1, 2).reshape(batch, new, heads * v.shape[-1])
 
@@ -33,7 +31,13 @@ def _softmax_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, softcap: float | None
 ) -> Tensor:
     if softcap is None:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
+        grouped = q.shape[1] != k.shape[1]
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=grouped
+        )
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1:
+        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     scores = torch.matmul(q, k.transpose(-1, -2)) * scale
     scores = torch.tanh(scores / softcap) * softcap
     if causal:

@@ -218,6 +218,11 @@ class Design:
 
 def design(spec: ModelSpec) -> Design:
     """How to build `spec`, or UnsupportedModel with what stands in the way."""
+    if not spec.weights_known:
+        raise BadRequest(
+            f"{spec.name}: the profiler needs the widths of a model described by hand; add --heads, --hidden, "
+            "--intermediate and --vocab"
+        )
     f, model_type = _text_fields(spec)
     recipe = RECIPES.get(model_type)
     if recipe is None:

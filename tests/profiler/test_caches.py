@@ -17,7 +17,6 @@ from planner.cache_strategies import (  # noqa: E402
     STRATEGIES,
     LayerShape,
     concat_peak_bytes,
-    layer_shapes,
     strategy_bytes,
 )
 from planner.dtypes import FLOAT_BYTES  # noqa: E402

@@ -117,9 +117,12 @@ class UncountedHeads(SeparateAttention):
 class Decoder(nn.Module):
     def __init__(self, attention: type[nn.Module], positions: str = "embedding", std: float = 0.02) -> None:
         super().__init__()
+        torch.manual_seed(0)
         self.tok_emb, self.head = nn.Embedding(VOCAB, C), nn.Linear(C, VOCAB, bias=False)
         if positions == "embedding":
             self.where = nn.Embedding(CONTEXT, C)
+        elif positions == "buffer":
+            self.register_buffer("sines", torch.sin(torch.arange(CONTEXT)[:, None] * torch.rand(C)))
         elif positions == "parameter":
             self.pos_emb = nn.Parameter(torch.zeros(1, CONTEXT, C))
         self.positions = positions
@@ -134,6 +137,8 @@ class Decoder(nn.Module):
         x = self.tok_emb(ids)
         if self.positions == "embedding":
             x = x + self.where(torch.arange(ids.shape[1], device=ids.device))
+        elif self.positions == "buffer":
+            x = x + self.sines[: ids.shape[1]]
         elif self.positions == "parameter":
             x = x + self.pos_emb[:, : ids.shape[1]]
         for i, (attention, mlp) in enumerate(zip(self.attentions, self.mlps, strict=True)):
@@ -157,15 +162,16 @@ def in_pieces(model: Any, ids: Any) -> Any:
 
 @pytest.mark.parametrize("attention", WRITTEN)
 @pytest.mark.parametrize("strategy", ["concat", "static", "sliding", "paged"])
-@pytest.mark.parametrize("std", [0.02, 0.5])
+@pytest.mark.parametrize("std", [0.02, 0.3])
 def test_a_hand_written_model_answers_the_same_with_a_cache(attention: Any, strategy: str, std: float) -> None:
     model, ids = Decoder(attention, std=std).eval(), ids_of()
     with torch.no_grad():
         wanted = model(ids)
         assert enable_kv_cache(model, strategy) is model
-        assert torch.allclose(in_pieces(model, ids), wanted, atol=1e-5)
+        close = 1e-5 * max(1.0, wanted.abs().max().item())
+        assert torch.allclose(in_pieces(model, ids), wanted, atol=close)
         reset_kv_cache(model)
-        assert torch.allclose(model(ids), wanted, atol=1e-5)  # whole, as before
+        assert torch.allclose(model(ids), wanted, atol=close)  # whole, as before
 
 
 @pytest.mark.parametrize("attention", WRITTEN)
@@ -219,13 +225,14 @@ def test_more_tokens_than_positions_is_a_clear_error() -> None:
 @pytest.mark.parametrize(
     ("attention", "positions", "reason"),
     [
-        (RotaryAttention, "none", "token by token"),
+        (RotaryAttention, "none", "rotary"),
+        (FusedAttention, "buffer", "token by token"),
         (OddScale, "embedding", "all tokens at once"),
         (UncountedHeads, "embedding", "heads counted in no attribute"),
         (FusedAttention, "parameter", "bare Parameter, pos_emb"),
     ],
 )
-@pytest.mark.parametrize("std", [0.02, 0.5])
+@pytest.mark.parametrize("std", [0.02, 0.3])
 def test_other_attention_and_positions_are_refused_with_the_reason(
     attention: Any, positions: str, reason: str, std: float
 ) -> None:
@@ -241,7 +248,7 @@ def test_other_attention_and_positions_are_refused_with_the_reason(
 
 def test_a_model_without_such_attention_is_refused() -> None:
     layer = nn.TransformerEncoderLayer(C, 4, batch_first=True)
-    with pytest.raises(UnsupportedModel, match="no attention module of the pattern.*MultiheadAttention is another"):
+    with pytest.raises(UnsupportedModel, match=r"no attention module of the pattern.*MultiheadAttention is another"):
         enable_kv_cache(nn.Sequential(nn.Embedding(VOCAB, C), layer))
 
 

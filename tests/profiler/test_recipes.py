@@ -11,6 +11,7 @@ import pytest
 from planner.catalogue import find_model
 from planner.errors import BadRequest, UnsupportedModel
 from planner.readers import read_config, read_entry
+from planner.resolve import by_hand
 from profiler.recipes import RECIPES, design, shallower
 from tests.profiler.small_models import BASE, MLA, SMALL, small
 
@@ -49,7 +50,8 @@ def test_catalogued_models_that_cannot_be_built_are_refused_by_name(name: str, r
          "scale_attn_by_inverse_layer_idx"),
         ({"model_type": "gpt_neox", **BASE, "use_parallel_residual": False}, "use_parallel_residual = False"),
         ({"model_type": "llama", **BASE, "hidden_act": "mish"}, "activation 'mish'"),
-        ({"model_type": "llama", **BASE, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope scaling 'dynamic'"),
+        ({"model_type": "llama", **BASE, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
+         "rope scaling 'dynamic'"),
         ({"model_type": "gemma2", **BASE, "use_bidirectional_attention": True}, "use_bidirectional_attention"),
         ({"model_type": "deepseek_v3", **MLA, "n_group": 3}, "8 experts in n_group = 3"),
     ],
@@ -87,6 +89,13 @@ def test_softcaps_null_in_the_file_mean_none() -> None:
     plan = design(small("gemma2", attn_logit_softcapping=None, final_logit_softcapping=None))
     assert plan.final_softcap is None and plan.layers[0].softcap is None
     assert design(small("gemma2")).layers[0].softcap == 50.0
+
+
+def test_a_model_by_hand_needs_its_widths() -> None:
+    dimensions = {"layers": 2, "heads": 4, "head_dim": 16}
+    with pytest.raises(BadRequest, match="--hidden, --intermediate and --vocab"):
+        design(by_hand(dimensions))
+    assert len(design(by_hand({**dimensions, "hidden": 64, "intermediate": 96, "vocab": 97})).layers) == 2
 
 
 def test_shallower_models_keep_the_first_layers() -> None:

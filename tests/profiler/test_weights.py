@@ -32,7 +32,10 @@ def gpt2_file(model: GPT) -> Tensors:
         for name, norm in zip(("ln_1", "ln_2"), layer.norms, strict=True):
             tensors |= {f"h.{i}.{name}.weight": norm.weight, f"h.{i}.{name}.bias": norm.bias}
         tensors[f"h.{i}.attn.bias"] = torch.ones(1, 1, 256, 256)
-    return {k: v.detach().clone() for k, v in {**tensors, "ln_f.weight": model.norm.weight, "ln_f.bias": model.norm.bias}.items()}
+    return {
+        k: v.detach().clone()
+        for k, v in {**tensors, "ln_f.weight": model.norm.weight, "ln_f.bias": model.norm.bias}.items()
+    }
 
 
 def llama_file(model: GPT) -> Tensors:

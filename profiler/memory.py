@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from planner.activations import activation_bytes
-from planner.cache_strategies import LayerShape, concat_peak_bytes, layer_shapes, paged_blocks, strategy_bytes
+from planner.cache_strategies import LayerShape, concat_peak_bytes, layer_shapes, strategy_bytes
 from planner.parameters import parameters
 from profiler.caches import Cache, ConcatCache, make_cache, storage_bytes
 from profiler.device import Device
@@ -54,7 +54,9 @@ def kv_check(
     checks = [Check("kv_bytes", where, predicted, cache.nbytes)]
     if allocated_bytes is not None:
         rounded = sum(device.round_bytes(t.untyped_storage().nbytes()) for t in cache.tensors() if t.numel())
-        checks.append(Check("kv_allocated_bytes", where, rounded, allocated_bytes, reason="rounded as the allocator rounds"))
+        checks.append(
+            Check("kv_allocated_bytes", where, rounded, allocated_bytes, reason="rounded as the allocator rounds")
+        )
     return checks
 
 
@@ -73,7 +75,12 @@ def kv_checks(
     for strategy in strategies:
         before = device.allocated_bytes()
         cache = make_cache(
-            strategy, shapes, batch=batch, max_tokens=max_tokens, dtype=model.embedding.dtype, device=device.torch_device
+            strategy,
+            shapes,
+            batch=batch,
+            max_tokens=max_tokens,
+            dtype=model.embedding.dtype,
+            device=device.torch_device,
         )
         # Allocated when it is made: what a growing cache takes later is mixed with activations.
         taken = None if before is None or strategy in ("none", "concat") else (device.allocated_bytes() or 0) - before
@@ -87,7 +94,9 @@ def kv_checks(
 def weight_check(model: GPT, linear: str) -> Check:
     """What the weights hold against parameters x bytes; packed ones have padding and a second copy of a tied head."""
     towers = sum(weight.parameters for weight in model.spec.towers)
-    predicted = (parameters(model.spec) - towers) * model.embedding.element_size() + sum(b.nbytes for b in model.buffers())
+    predicted = (parameters(model.spec) - towers) * model.embedding.element_size() + sum(
+        b.nbytes for b in model.buffers()
+    )
     if linear == "plain":
         return Check("weight_bytes", "all layers", predicted, model.weight_bytes)
     head = model.embedding.nbytes if model.head is None else 0
@@ -136,72 +145,86 @@ def transient_checks(model: GPT, device: Device, *, batch: int, tokens: int) -> 
 
 
 def peak_checks(model: GPT, device: Device, strategy: str, *, batch: int, tokens: int, max_tokens: int) -> list[Check]:
-    """The peak of a prefill and of a decode step beyond weights, against cache + estimated activations."""
+    """The most that one prefill and one decode step held beyond weights, against cache + estimated activations."""
     shapes, element_bytes = layer_shapes(model.spec), model.embedding.element_size()
-    held: dict[str, Cache] = {}
     ids = random_tokens(model, batch, tokens + 1)
+    held: list[Cache] = []
 
     def run_prefill() -> None:
-        held["cache"] = make_cache(
-            strategy, shapes, batch=batch, max_tokens=max_tokens, dtype=model.embedding.dtype, device=device.torch_device
+        held.append(
+            make_cache(
+                strategy,
+                shapes,
+                batch=batch,
+                max_tokens=max_tokens,
+                dtype=model.embedding.dtype,
+                device=device.torch_device,
+            )
         )
-        prefill(model, ids[:, :tokens], held["cache"])
+        prefill(model, ids[:, :tokens], held[0])
 
     def run_step() -> None:
-        decode_step(model, ids[:, -1:] if held["cache"].keeps else ids, held["cache"])
+        decode_step(model, ids[:, -1:] if held[0].keeps else ids, held[0])
 
+    peaks, how = peaks_of((run_prefill, run_step), device)
+    cache = held[0]
+    pairs = [sum(t.nbytes for t in cache.get(layer)) for layer in range(len(shapes))]
     found = []
-    for what, run, new in (("prefill", run_prefill, tokens), ("decode", run_step, 1)):
-        kept_bytes = strategy_bytes(
-            shapes, strategy, tokens=tokens + (what == "decode"), max_tokens=max_tokens, batch=batch,
-            lengths=[max_tokens] * batch if strategy == "paged" else None, element_bytes=element_bytes,
-        )  # fmt: skip
-        if what == "decode":
-            kept_bytes = 0 if held["cache"].keeps and strategy != "concat" else kept_bytes
-            new = new if held["cache"].keeps else tokens + 1
+    for what, measured, new in (("prefill", peaks[0], tokens), ("decode", peaks[1], 1 if cache.keeps else tokens + 1)):
+        kept_bytes = cache.nbytes if cache.keeps else 0
+        if strategy == "concat":  # old and new copies of one layer at a time; in a prefill the old ones are empty
+            old = pairs if what == "decode" else [0] * len(pairs)
+            kept_bytes = concat_peak_bytes(before=old, after=pairs)
         act = activation_bytes(
             model.spec, prefill_tokens=batch * new, sequences=batch, context=tokens, dtype_bytes=element_bytes
         )
-        measured, how = peak_of(run, device)
-        where = f"{strategy}, batch {batch}, {tokens:,} tokens"
-        reason = f"{how}; activations are estimated within half and twice"
         found.append(
             Check(
-                f"{what}_peak_bytes", where, kept_bytes + act.bytes, measured, "estimated", kept_bytes + act.low,
-                kept_bytes + act.high, reason,
+                f"{what}_peak_bytes", f"{strategy}, batch {batch}, {tokens:,} tokens", kept_bytes + act.bytes, measured,
+                "estimated", kept_bytes, kept_bytes + act.high,
+                f"{how}; cache {kept_bytes:,} B, and activations of up to twice {act.bytes:,} B",
             )
         )  # fmt: skip
     return found
 
 
-def peak_of(action: Callable[[], object], device: Device) -> tuple[int | None, str]:
-    """The most bytes that `action` held at once beyond what was there before, and how that was found."""
+def peaks_of(actions: Sequence[Callable[[], object]], device: Device) -> tuple[list[int | None], str]:
+    """The most bytes held during each of several actions in a row, beyond what was there before the first."""
     before = device.allocated_bytes()
-    if before is not None:
+    if before is None:
+        return profiled_peaks(actions), "operators' allocations, added up from torch.profiler"
+    found: list[int | None] = []
+    for action in actions:
         device.synchronise()
         device.reset_peak()
         action()
         device.synchronise()
         peak = device.peak_bytes()
-        return (None if peak is None else peak - before), device.peak_means
-    return profiled_peak(action), "operators' allocations, added up from torch.profiler"
+        found.append(None if peak is None else peak - before)
+    return found, device.peak_means
 
 
-def profiled_peak(action: Callable[[], object]) -> int | None:
-    """The peak of a running sum over the allocations and frees that torch.profiler saw on the CPU."""
-    from torch.profiler import ProfilerActivity, profile
+def profiled_peaks(actions: Sequence[Callable[[], object]]) -> list[int | None]:
+    """Running sums over the allocations and frees that torch.profiler saw on the CPU, and the peak in each action."""
+    from torch.profiler import ProfilerActivity, profile, record_function
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        action()
+        for number, action in enumerate(actions):
+            with record_function(f"kvplan {number}"):
+                action()
     results = record.profiler.kineto_results if record.profiler is not None else None
     if results is None:
-        return None
-    changes = sorted((e.start_ns(), e.nbytes()) for e in results.events() if e.name() == "[memory]")
-    running = peak = 0
-    for _, change in changes:
+        return [None] * len(actions)
+    events = sorted((e.start_ns(), e.nbytes() if e.name() == "[memory]" else 0, e.name()) for e in results.events())
+    peaks = [0] * len(actions)
+    running = current = 0
+    for _, change, name in events:
+        if name.startswith("kvplan "):
+            current = int(name[7:])
+            peaks[current] = max(peaks[current], running)
         running += change
-        peak = max(peak, running)
-    return peak or None
+        peaks[current] = max(peaks[current], running)
+    return [peak or None for peak in peaks]
 
 
 def resident_check(device: Device, growth_bytes: int | None, kv_bytes: int, where: str) -> Check:
@@ -210,8 +233,3 @@ def resident_check(device: Device, growth_bytes: int | None, kv_bytes: int, wher
     if growth_bytes is None:
         reason = f"{device.kind} has no resident set to ask for"
     return Check("resident_growth_bytes", where, kv_bytes, growth_bytes, "estimated", kv_bytes, 3 * kv_bytes, reason)
-
-
-def paged_table(batch: int, tokens: int) -> int:
-    """Blocks that `batch` sequences of `tokens` hold."""
-    return paged_blocks(lengths=[tokens] * batch)

@@ -17,7 +17,11 @@ class Progress:
     """`step(words, weight)` after each piece of work; `total` is the sum of weights."""
 
     def __init__(
-        self, total: float, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic, quiet: bool = False
+        self,
+        total: float,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        quiet: bool = False,
     ) -> None:
         self.total, self.done, self.clock = total, 0.0, clock
         self.stream = stream or sys.stderr

@@ -123,7 +123,16 @@ class Point:
     @property
     def key(self) -> tuple[str, int, int, int, str, str, str, str]:
         """What makes it the same point in another run."""
-        return (self.what, self.batch, self.context_tokens, self.new_tokens, self.cache, self.dtype, self.linear, self.mode)
+        return (
+            self.what,
+            self.batch,
+            self.context_tokens,
+            self.new_tokens,
+            self.cache,
+            self.dtype,
+            self.linear,
+            self.mode,
+        )
 
 
 @dataclass(frozen=True)
@@ -199,7 +208,10 @@ class Measurement:
         check_version(raw, SCHEMA_VERSION, where)
         checks = raw.get("checks")
         if isinstance(checks, (list, tuple)):
-            bare = [{k: v for k, v in c.items() if k not in ("error", "verdict")} if isinstance(c, Mapping) else c for c in checks]
+            bare = [
+                {k: v for k, v in c.items() if k not in ("error", "verdict")} if isinstance(c, Mapping) else c
+                for c in checks
+            ]
             raw = {**raw, "checks": bare}
         found = decode(Measurement, raw, where)
         assert isinstance(found, Measurement)

@@ -18,7 +18,7 @@ _PART_NAMES = (
     (r"shared_expert", "shared_experts"),
     (r"experts", "experts"),
     (r"self_attn|attention|\battn\b|mixer", "attention"),
-    (r"\bmlp$|\.mlp\.\*|feed_forward", "mlp"),
+    (r"\bmlp$|\.mlp\.\*|feed_forward|mlp\\\.\([a-z_|]+\)_proj", "mlp"),
     (r"linear_attn|mamba|conv", "mixer"),
 )
 
@@ -160,10 +160,14 @@ def _bitsandbytes(config: Mapping[str, Any]) -> WeightFormat:
 
 def _compressed_tensors(config: Mapping[str, Any]) -> WeightFormat | None:
     groups = config.get("config_groups")
-    first = next(iter(groups.values()), None) if isinstance(groups, Mapping) else None
-    weights = first.get("weights") if isinstance(first, Mapping) else None
+    each = groups.values() if isinstance(groups, Mapping) else ()
+    found = [group.get("weights") if isinstance(group, Mapping) else None for group in each]
+    weights = found[0] if found else None
     if not isinstance(weights, Mapping):
         return None
+    keys = ("num_bits", "type", "group_size", "strategy", "block_structure", "symmetric")
+    if any(not isinstance(other, Mapping) or any(other.get(key) != weights.get(key) for key in keys) for other in found):
+        return None  # several formats in one checkpoint: which matrix has which is not read
     bits, kind, group = weights.get("num_bits"), weights.get("type"), weights.get("group_size")
     if kind == "float":
         if bits == 4:

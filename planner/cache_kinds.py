@@ -91,13 +91,15 @@ class StatePart:
     """One tensor of a recurrent state.
 
     `dtype` None: the model's dtype; else it stays so (fp32). `split`: how many equal units tensor
-    parallelism can split it into (heads, channels); 0 means each rank holds all of it.
+    parallelism can split it into (heads, channels); 0 means each rank holds all of it. `columns`: how many
+    columns of a convolution's input these elements are; 0 where it is no convolution.
     """
 
     name: str
     elements: int
     dtype: str | None = None
     split: int = 0
+    columns: int = 0
 
     def bytes(self, fmt: CacheFormat) -> int:
         return self.elements * (FLOAT_BYTES[self.dtype] if self.dtype else fmt.model_dtype_bytes)

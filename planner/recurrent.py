@@ -31,7 +31,7 @@ def depthwise(channels: int, kernel: int, units: int, bias: bool) -> tuple[Weigh
 
 def conv_state(name: str, channels: int, columns: int, units: int) -> StatePart:
     """The newest `columns` inputs of a depthwise convolution, in the model's dtype."""
-    return StatePart(name, channels * columns, None, units)
+    return StatePart(name, channels * columns, None, units, columns)
 
 
 def mamba1(

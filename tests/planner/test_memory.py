@@ -124,7 +124,8 @@ def _numbers(found: dict[str, object], prefix: str = "") -> list[tuple[str, obje
 @pytest.mark.parametrize(
     "request_",
     [
-        Request(0), Request(-1), Request(10**10 + 1), Request(1, 0), Request(1, -5), Request(1, 10**9 + 1), Request(True),
+        Request(0), Request(-1), Request(10**10 + 1), Request(1, 0), Request(1, -5), Request(1, 10**9 + 1),
+        Request(True),
         Request(1.0), Request("8192"), Request(1, prefill_tokens=0), Request(1, source_tokens=5),
     ],
 )  # fmt: skip

@@ -127,7 +127,8 @@ def test_single_layers_left_unquantised_make_the_weights_an_estimate() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"quant_method": "quip#"}, {"quant_method": "\x1b[31mred"}, {"foo": 1}, {"quant_method": 5}, {"quant_method": [1]},
+        {"quant_method": "quip#"}, {"quant_method": "\x1b[31mred"}, {"foo": 1}, {"quant_method": 5},
+        {"quant_method": [1]},
         {"quant_method": "awq", "bits": 5}, {"quant_method": "awq", "bits": 4.0}, {"quant_method": "gptq", "bits": "4"},
         {"quant_method": "gptq", "bits": 4, "group_size": -7}, {"quant_method": "awq", "group_size": 10**30},
         {"quant_method": "compressed-tensors"}, {"quant_method": "compressed-tensors", "config_groups": []},

@@ -53,7 +53,7 @@ def test_a_bare_number_too_small_for_bytes_is_asked_for_its_unit(text: str) -> N
 
 
 def test_the_message_names_the_option_it_came_from() -> None:
-    with pytest.raises(BadRequest, match="^--memory 'x' is not a size"):
+    with pytest.raises(BadRequest, match=r"^--memory 'x' is not a size"):
         units.parse_bytes("x", "--memory")
 
 
@@ -67,7 +67,8 @@ def test_a_k_of_tokens_is_1024(text: str, tokens: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "0", "-1", "1e30", "nan", "inf", "1.5", "0.0001k", "8kk", "1_", "_1", "8,192", "٣", "10000000001", "9" * 500, "8192" + " " * 90 + "k"],
+    ["", "0", "-1", "1e30", "nan", "inf", "1.5", "0.0001k", "8kk", "1_", "_1", "8,192", "٣", "10000000001",
+     "9" * 500, "8192" + " " * 90 + "k"],
 )  # fmt: skip
 def test_what_is_no_length_is_refused(text: str) -> None:
     with pytest.raises(BadRequest):

@@ -21,7 +21,8 @@ ASSUME_FULL = "full-attention"
 
 
 def model_spec(name: str | None = None, *, config: str | None = None, assume: str | None = None) -> ModelSpec:
-    """The model called `name`: a catalogue name, alias or Hugging Face id, a config.json or a folder with one.
+    """The model called `name`: a catalogue name, alias or Hugging Face id, a config.json, a folder with one
+    (and weights), a .safetensors or a .gguf file.
 
     A name that reads as a path (./x, /x, ~/x, x.json) is a file; any other name is looked up in the
     catalogue first, and on disk when it is not there.
@@ -37,17 +38,29 @@ def model_spec(name: str | None = None, *, config: str | None = None, assume: st
     if not name.strip() or "\0" in name:
         raise BadRequest("an empty model name; write a name of `kvplan models` or the path of a config.json")
     if _is_path(name):
-        return read_file(os.path.expanduser(name), full)
+        return _from_path(os.path.expanduser(name), full)
     try:
         return read_entry(find_model(name), full)
     except UnknownName:
         if os.path.exists(name):
-            return read_file(name, full)
+            return _from_path(name, full)
         raise
 
 
+_WEIGHTS = (".safetensors", ".gguf")
+
+
 def _is_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.endswith(".json") or name.endswith(os.sep)
+    return name.startswith((".", "/", "~")) or name.endswith((".json", *_WEIGHTS)) or name.endswith(os.sep)
+
+
+def _from_path(path: str, full: bool) -> ModelSpec:
+    """A config.json, a weights file, or a folder: its headers decide the weights, where it has any."""
+    if not os.path.isdir(path) and not path.endswith(_WEIGHTS):
+        return read_file(path, full)
+    from planner.readers.checkpoint import read_checkpoint  # only where there may be weights
+
+    return read_checkpoint(path, full)
 
 
 def by_hand(dimensions: Mapping[str, int | None]) -> ModelSpec:

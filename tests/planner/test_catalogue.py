@@ -188,9 +188,7 @@ def test_a_short_form_of_several_models_is_refused_with_all_of_them() -> None:
         find_model("llama-3.1")
 
 
-@pytest.mark.parametrize(
-    "name", ["", "   ", "-", "\n\x1b[31m", '"', "\\", "a" * 100_000, "läma", "/", 'keys":[']
-)
+@pytest.mark.parametrize("name", ["", "   ", "-", "\n\x1b[31m", '"', "\\", "a" * 100_000, "läma", "/", 'keys":['])
 def test_nonsense_is_refused_in_one_short_line(name: str) -> None:
     for find in (find_model, find_device):
         with pytest.raises(UnknownName) as refused:
@@ -244,25 +242,19 @@ def test_without_the_users_files_yaml_is_never_imported(own: Path) -> None:
     assert not loaded & {"yaml", "difflib", "planner.schema", "torch", "numpy", "subprocess"}
 
 
-def test_a_folder_that_is_named_but_missing_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_folder_that_is_named_but_missing_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KVPLAN_CONFIG_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(BadConfig, match="KVPLAN_CONFIG_DIR"):
         find_model("gpt2")
 
 
-def test_without_the_variable_a_missing_folder_is_fine(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_the_variable_a_missing_folder_is_fine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("KVPLAN_CONFIG_DIR")
     monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
     assert find_model("gpt2").name == "gpt2"
 
 
-BOMB = "a: &a [x]\n" + "".join(
-    f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
-)
+BOMB = "a: &a [x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
 
 
 @pytest.mark.parametrize(

@@ -133,8 +133,8 @@ _PARTS = tuple(
                   r"|temporal_block|(^|\.)conv\.|rg_lru|(^|\.)kda"),
         ("embedding", r"embed_tokens|wte\.|wpe\.|word_embeddings|tok_embeddings|embed_in|embed_positions|embeddings?\."
                       r"|^shared\.|token_embd|position_embd|token_types|(^|\.)embed\.|per_layer_(model|token|proj)|altup_(un)?e?mb"),
-        ("attention", r"attn|attention|[qkvo]_proj|qkv|query_key_value|sinks|(^|\.)w[qkvo]\b"),
-        ("mlp", r"mlp|ffn|feed_forward|fc[12]|dense|(gate|up|down)_proj|w[123]\b|c_fc|c_proj"),
+        ("attention", r"attn|[aA]ttention|[qkvo]_proj|qkv|query_key_value|sinks|(^|\.)w[qkvo]\b"),
+        ("mlp", r"mlp|ffn|feed_forward|fc[12]|[dD]ense|(gate|up|down)_proj|w[123]\b|c_fc|c_proj"),
     )
 )  # fmt: skip
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk)\.(\d{1,5})\.")

@@ -1,0 +1,494 @@
+"""GGUF metadata and tensors -> ModelSpec: the metadata decides the cache, the tensors decide the weights.
+
+Which layers attend, recur or share is read from the tensors that each has; widths come from the metadata and
+are held against the tensors' shapes. What an architecture implies and no key says (window patterns) is written
+here, as llama.cpp has it in src/llama-model.cpp. An architecture that is not in the table is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from planner.cache_kinds import StatePart
+from planner.errors import BadConfig, UnsupportedModel, one_line
+from planner.mixers import Attention, LatentAttention, Mixer, StateMixer
+from planner.mlps import Mlp, Moe
+from planner.readers.gguf import GgufFile, GgufTensor, read_parts
+from planner.recurrent import gated_delta_net, kimi_delta, mamba1, mamba2, short_conv
+from planner.spec import Layer, ModelSpec
+from planner.stored import StoredTensor, gather, part_of
+from planner.weights import Weight
+
+MAX_LAYERS = 10_000
+MAX_WIDTH = 10**9
+MISMATCH = "contradiction: {name} has {held:,} rows in the tensors, the metadata gives {wanted:,}"
+
+
+@dataclass(frozen=True)
+class Arch:
+    """What an architecture implies.
+
+    period      of window layers: all but every period-th have one (0: the metadata's list, 1: every layer)
+    first_full  the full layer stands first in its period, not last
+    window      tokens where the file names none (0: then there is no window)
+    chunk       the window is a chunk (Llama 4)
+    state       the recurrent layers' kind
+    interval    every interval-th layer attends, the others recur, where neither key nor tensors say so
+    """
+
+    period: int | None = None
+    first_full: bool = False
+    window: int = 0
+    chunk: bool = False
+    state: str = ""
+
+
+_PLAIN = """
+    apertus arcee arctic baichuan bailingmoe bailingmoe2 bitnet bloom chameleon chatglm codeshell command-r dbrx deci
+    deepseek dots1 ernie4_5 ernie4_5-moe exaone falcon gemma glm4 glm4moe gpt2 gptj gptneox granite granitemoe grok grovemoe
+    hunyuan-dense hunyuan-moe internlm2 jais llama maincoder minicpm minimax-m2 mistral3 mpt nemotron olmo olmoe openelm
+    orion paddleocr pangu-embedded phi2 phimoe plamo qwen qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe refact
+    seed_oss smollm3 stablelm starcoder starcoder2 xverse deepseek2 deepseek2-ocr glm-dsa minicpm3 mistral4 plm
+""".split()
+
+ARCHITECTURES: dict[str, Arch] = {
+    **{name: Arch() for name in _PLAIN},
+    "gemma2": Arch(2, window=4096),
+    "gemma3": Arch(6),
+    "gemma3n": Arch(5),
+    "gemma4": Arch(0),
+    "cohere2": Arch(4),
+    "olmo2": Arch(4),
+    "exaone4": Arch(4),
+    "exaone-moe": Arch(4),
+    "afmoe": Arch(4),
+    "gpt-oss": Arch(2),
+    "smallthinker": Arch(4, first_full=True, window=4096),
+    "llama4": Arch(4, window=8192, chunk=True),
+    "phi3": Arch(1),
+    "mimo2": Arch(0),
+    "step35": Arch(0),
+    "mamba": Arch(state="mamba"),
+    "jamba": Arch(state="mamba"),
+    "mamba2": Arch(state="mamba2"),
+    "falcon-h1": Arch(state="mamba2"),
+    "granitehybrid": Arch(state="mamba2"),
+    "nemotron_h": Arch(state="mamba2"),
+    "nemotron_h_moe": Arch(state="mamba2"),
+    "qwen3next": Arch(state="delta"),
+    "qwen35": Arch(state="delta"),
+    "qwen35moe": Arch(state="delta"),
+    "kimi-linear": Arch(state="kimi"),
+    "lfm2": Arch(state="conv"),
+    "lfm2moe": Arch(state="conv"),
+    "rwkv6": Arch(state="rwkv"),
+    "rwkv7": Arch(state="rwkv"),
+}
+_NO_CACHE = ("bert", "clip", "t5encoder", "wavtokenizer", "embedding", "modern-bert", "llada", "dream", "rnd1")
+
+
+# -- pieces whose weights are the tensors ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StoredAttention(Attention):
+    """Attention with the weights that the file holds."""
+
+    held: tuple[Weight, ...] = ()
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.held
+
+
+@dataclass(frozen=True)
+class StoredLatent(LatentAttention):
+    """MLA with the weights that the file holds."""
+
+    held: tuple[Weight, ...] = ()
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.held
+
+
+@dataclass(frozen=True)
+class StoredMlp(Mlp):
+    """One MLP with the weights that the file holds."""
+
+    held: tuple[Weight, ...] = ()
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.held
+
+
+@dataclass(frozen=True)
+class StoredMoe(Moe):
+    """Experts with the weights that the file holds."""
+
+    held: tuple[Weight, ...] = ()
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.held
+
+
+# -- metadata ----------------------------------------------------------------------------------------------
+
+
+class Keys:
+    """Metadata of one architecture, checked as it is read."""
+
+    def __init__(self, metadata: Mapping[str, Any], shown: str) -> None:
+        self.metadata, self.shown = metadata, shown
+        self.arch = metadata.get("general.architecture")
+        if not isinstance(self.arch, str) or not self.arch:
+            raise BadConfig(f"{shown}: no general.architecture in its metadata")
+
+    def raw(self, key: str) -> Any:
+        return self.metadata.get(f"{self.arch}.{key}")
+
+    def int(self, key: str, default: int | None = None, *, low: int = 1, high: int = MAX_WIDTH) -> int:
+        value = self.raw(key)
+        if value is None:
+            if default is None:
+                raise BadConfig(f"{self.shown}: no {self.arch}.{key} in its metadata")
+            return default
+        return self._whole(key, value, low, high)
+
+    def per_layer(self, key: str, layers: int, default: int | None = None, *, low: int = 0) -> list[int]:
+        """A number for each layer: a list of at least so many, or one number for all."""
+        value = self.raw(key)
+        if not isinstance(value, list):
+            return [self.int(key, default, low=low)] * layers
+        if len(value) < layers:
+            raise BadConfig(f"{self.shown}: {self.arch}.{key} has {len(value)} entries for {layers} layers")
+        return [self._whole(key, item, low, MAX_WIDTH) for item in value[:layers]]
+
+    def flags(self, key: str, layers: int) -> list[bool] | None:
+        value = self.raw(key)
+        if not isinstance(value, list):
+            return None
+        if len(value) < layers or not all(item in (0, 1) for item in value):
+            raise BadConfig(f"{self.shown}: {self.arch}.{key} is no list of {layers} truth values")
+        return [bool(item) for item in value[:layers]]
+
+    def _whole(self, key: str, value: Any, low: int, high: int) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise BadConfig(f"{self.shown}: {self.arch}.{key} is {one_line(repr(value), 40)}; a whole number from {low:,} to {high:,} is wanted")
+        return value
+
+
+# -- the model ---------------------------------------------------------------------------------------------
+
+
+def read_gguf(path: str) -> ModelSpec:
+    """The model of a GGUF file, with the other files of its set."""
+    name = os.path.splitext(os.path.basename(path))[0]
+    return spec_of(read_parts(path), name=one_line(name, 80), shown=one_line(path, 120))
+
+
+def read_gguf_folder(folder: str, names: list[str]) -> ModelSpec:
+    """The one model in a folder: parts of a set count as one, vision files (mmproj) are left aside."""
+    from planner.readers.gguf import part_names
+
+    models = sorted({part_names(name)[0] for name in names if "mmproj" not in name.lower()})
+    if len(models) != 1:
+        shown = one_line(", ".join(models[:4]) or ", ".join(names[:4]), 160)
+        raise BadConfig(f"{one_line(folder, 80)} holds {len(models)} GGUF models; name the file of one: {shown}")
+    return read_gguf(os.path.join(folder, models[0]))
+
+
+def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
+    """ModelSpec of a parsed file."""
+    keys = Keys(file.metadata, shown)
+    arch = ARCHITECTURES.get(keys.arch)
+    if arch is None:
+        raise _unknown(keys)
+    model = _Model(file, keys, arch)
+    layers = model.layers()
+    top = [weight for tensor in model.top for weight in model.weights(tensor)]
+    stored = gather(
+        [StoredTensor(t.name, t.type, t.shape, t.bytes, t.elements) for t in file.tensors],
+        source="1 GGUF file" if file.files == 1 else f"{file.files} GGUF files",
+        file_bytes=file.file_bytes,
+        layers=model.count,
+    )
+    positions = keys.int("context_length", 0, low=0)
+    return ModelSpec(
+        name=name,
+        model_type=f"gguf {keys.arch}",
+        hidden=model.hidden,
+        vocab=model.vocab,
+        layers=layers,
+        before=tuple(weight for weight in top if weight.part == "embedding"),
+        after=tuple(weight for weight in top if weight.part not in ("embedding", "vision", "audio", "projector", "mtp", "buffer")),
+        towers=tuple(weight for weight in top if weight.part in ("vision", "audio", "projector")),
+        tied=not any(tensor.name.startswith("output.") for tensor in model.top),
+        mtp=tuple(weight for weight in model.mtp),
+        max_positions=positions or None,
+        dtype="fp16",
+        notes=("read from a GGUF file: K and V in fp16 unless asked otherwise, as llama.cpp has it", *model.notes),
+        warnings=tuple(dict.fromkeys(model.warnings)),
+        config={"gguf": dict(file.metadata)},
+        stored=stored,
+    )
+
+
+def _unknown(keys: Keys) -> UnsupportedModel:
+    arch = one_line(str(keys.arch), 40)
+    if any(word in str(keys.arch) for word in _NO_CACHE):
+        return UnsupportedModel(f"{keys.shown}: GGUF architecture {arch!r} is no autoregressive decoder; it keeps no KV cache between tokens")
+    return UnsupportedModel(
+        f"{keys.shown}: GGUF architecture {arch!r} is not one kvplan knows; give its Hugging Face config.json, or describe it "
+        "by hand with --layers --heads --kv-heads --head-dim"
+    )
+
+
+class _Model:
+    """One file on its way to a spec."""
+
+    def __init__(self, file: GgufFile, keys: Keys, arch: Arch) -> None:
+        self.keys, self.arch = keys, arch
+        self.warnings: list[str] = []
+        self.notes: list[str] = []
+        blocks = keys.int("block_count", high=MAX_LAYERS)
+        predicted = keys.int("nextn_predict_layers", 0, low=0, high=blocks - 1)
+        self.count = blocks - predicted
+        self.hidden = keys.int("embedding_length")
+        self.top: list[GgufTensor] = []
+        self.mtp: list[Weight] = []
+        self.blocks: list[dict[str, GgufTensor]] = [{} for _ in range(self.count)]
+        for tensor in file.tensors:
+            self._place(tensor)
+        table = next((t for t in self.top if t.name == "token_embd.weight"), None)
+        self.vocab = table.shape[1] if table is not None and len(table.shape) > 1 else keys.int("vocab_size", 1)
+        if table is not None and table.shape[0] != self.hidden:
+            self.warnings.append(
+                f"contradiction: token_embd.weight is {table.shape[0]:,} wide in the tensors, the metadata gives {self.hidden:,}"
+            )
+
+    def _place(self, tensor: GgufTensor) -> None:
+        head, _, rest = tensor.name.partition(".")
+        number, _, inner = rest.partition(".")
+        if head == "blk" and number.isascii() and number.isdigit() and len(number) <= 5:
+            if int(number) < self.count:
+                self.blocks[int(number)][inner] = tensor
+            else:
+                self.mtp += self.weights(tensor)
+        else:
+            self.top.append(tensor)
+
+    # -- weights
+
+    def weights(self, tensor: GgufTensor) -> tuple[Weight, ...]:
+        """A tensor as a `Weight`: [rows, cols] is [outer axis, inner axis], experts are `count`."""
+        part = part_of(tensor.name, len(tensor.shape), None)
+        if part == "buffer":
+            return ()
+        cols = tensor.shape[0]
+        rows = tensor.shape[1] if len(tensor.shape) > 1 else 1
+        count = 1
+        for axis in tensor.shape[2:]:
+            count *= axis
+        if len(tensor.shape) == 1:
+            return (Weight(part, cols, 1, linear=False),)
+        active = min(self.keys.int("expert_used_count", 1), count) if part == "experts" else -1
+        linear = part not in ("embedding", "lm_head", "router", "norm")
+        split, units = self._split(tensor.name, rows)
+        return (Weight(part, rows, cols, count, active, split, units, linear),)
+
+    def _split(self, name: str, rows: int) -> tuple[str, int]:
+        if name.startswith(("token_embd.", "output.")):
+            return "rows", 0
+        inner = name.split(".")[-2] if "." in name else name
+        if inner in ("attn_q", "attn_q_b", "ffn_up", "ffn_gate", "ffn_up_exps", "ffn_gate_exps", "ffn_gate_up_exps"):
+            return "rows", 0
+        if inner in ("attn_output", "ffn_down", "ffn_down_exps"):
+            return "cols", 0
+        return "", 0
+
+    # -- layers
+
+    @cached_property
+    def heads(self) -> list[int]:
+        return self.keys.per_layer("attention.head_count", self.count, 0 if self.arch.state else None)
+
+    @cached_property
+    def kv_heads(self) -> list[int]:
+        given = self.keys.raw("attention.head_count_kv")
+        return self.heads if given is None else self.keys.per_layer("attention.head_count_kv", self.count)
+
+    def layers(self) -> tuple[Layer, ...]:
+        windows = self._windows()
+        shared = self.keys.int("attention.shared_kv_layers", 0, low=0, high=self.count)
+        made = []
+        for index, block in enumerate(self.blocks):
+            if not block:
+                raise BadConfig(f"{self.keys.shown}: layer {index} of {self.count} has no tensors; is a part of the file missing?")
+            made.append(self._layer(index, block, windows[index], index >= self.count - shared))
+        return tuple(made)
+
+    def _windows(self) -> list[int]:
+        """The window of each layer, 0 where it has none."""
+        arch, keys = self.arch, self.keys
+        window = keys.int("attention.sliding_window", arch.window, low=0)
+        if not window or arch.period is None:
+            if window:
+                self.notes.append(f"the file names a window of {window:,} tokens, which llama.cpp does not use for {keys.arch}; not counted")
+            return [0] * self.count
+        flags = keys.flags("attention.sliding_window_pattern", self.count)
+        if flags is None:
+            given = keys.raw("attention.sliding_window_pattern")
+            period = given if isinstance(given, int) and not isinstance(given, bool) and given > 0 else arch.period
+            if period == 0:
+                raise UnsupportedModel(f"{keys.shown}: no {keys.arch}.attention.sliding_window_pattern says which layers have the window")
+            if period == 1:
+                flags = [True] * self.count
+            else:
+                full = 0 if arch.first_full else period - 1
+                flags = [i % period != full for i in range(self.count)]
+        if self.arch.chunk:
+            window = arch.window
+        if keys.arch == "phi3":
+            self.notes.append("llama.cpp itself keeps every token of Phi-3; attention needs the window")
+        return [window if flag else 0 for flag in flags]
+
+    def _layer(self, index: int, block: Mapping[str, GgufTensor], window: int, shared: bool) -> Layer:
+        mixing = {name: t for name, t in block.items() if part_of(t.name, len(t.shape)) in ("attention", "mixer", "indexer")}
+        feeding = {name: t for name, t in block.items() if part_of(t.name, len(t.shape)) in ("mlp", "experts", "shared_experts", "router")}
+        rest = tuple(w for name, t in block.items() if name not in mixing and name not in feeding for w in self.weights(t))
+        recurrent = self._recurrent(index, mixing)
+        if recurrent is not None:
+            own = {name for name in mixing if name.startswith(("ssm_", "shortconv", "time_mix", "channel_mix"))}
+            attends = any(name.startswith(("attn_k.", "attn_q.")) for name in mixing) and self.keys.arch == "falcon-h1"
+            if not attends:
+                own = set(mixing)
+            mixers: tuple[Mixer, ...] = (replace(recurrent, weight_list=self._held(mixing, own)),)
+            if attends:
+                mixers = (self._attention(index, mixing, window, shared, set(mixing) - own), *mixers)
+        elif any(name.startswith(("attn_q", "attn_k", "attn_v", "attn_kv")) for name in mixing):
+            mixers = (self._attention(index, mixing, window, shared, set(mixing)),)
+        else:
+            mixers = ()
+            rest += self._held(mixing, set(mixing))
+        return Layer(mixers, self._mlps(feeding), rest, ("block_count", "head_count", "head_count_kv", "key_length", "value_length"))
+
+    def _held(self, tensors: Mapping[str, GgufTensor], names: set[str]) -> tuple[Weight, ...]:
+        return tuple(weight for name, tensor in tensors.items() if name in names for weight in self.weights(tensor))
+
+    # -- attention
+
+    def _attention(
+        self, index: int, block: Mapping[str, GgufTensor], window: int, shared: bool, names: set[str]
+    ) -> Attention | LatentAttention:
+        keys = self.keys
+        held = self._held(block, names)
+        heads, kv_heads = self.heads[index], self.kv_heads[index]
+        if not heads or not kv_heads:
+            raise BadConfig(f"{keys.shown}: layer {index} has attention tensors, but the metadata gives it {heads} heads and {kv_heads} KV heads")
+        if "attn_kv_a_mqa.weight" in block:
+            return self._latent(block, heads, held)
+        if kv_heads > heads:
+            raise BadConfig(f"{keys.shown}: layer {index} has {kv_heads} KV heads for {heads} heads; at most as many are wanted")
+        default = max(1, self.hidden // heads)
+        swa = "_swa" if window and keys.raw("attention.key_length_swa") is not None else ""
+        k_dim = keys.int(f"attention.key_length{swa}", default)
+        v_dim = keys.int(f"attention.value_length{swa}", k_dim if keys.raw("attention.value_length") is None else default)
+        self._check_rows(block, heads, kv_heads, k_dim, v_dim, shared)
+        return StoredAttention(
+            hidden=self.hidden, heads=heads, kv_heads=kv_heads, head_dim=k_dim, v_dim=v_dim,
+            window=window if window and not self.arch.chunk else None,
+            chunk=window if window and self.arch.chunk else None,
+            shares_cache=shared, held=held,
+        )  # fmt: skip
+
+    def _check_rows(self, block: Mapping[str, GgufTensor], heads: int, kv_heads: int, k_dim: int, v_dim: int, shared: bool) -> None:
+        """Widths that the metadata gives against the rows of the projections."""
+        wanted = {"attn_k.weight": kv_heads * k_dim, "attn_v.weight": kv_heads * v_dim,
+                  "attn_qkv.weight": heads * k_dim + kv_heads * (k_dim + v_dim)}  # fmt: skip
+        for name, rows in wanted.items():
+            tensor = block.get(name)
+            if tensor is not None and len(tensor.shape) == 2 and tensor.shape[1] != rows:
+                self.warnings.append(MISMATCH.format(name=name, held=tensor.shape[1], wanted=rows))
+        if not shared and not {"attn_k.weight", "attn_qkv.weight"} & set(block):
+            raise BadConfig(f"{self.keys.shown}: a layer has a query projection but neither attn_k nor attn_qkv")
+
+    def _latent(self, block: Mapping[str, GgufTensor], heads: int, held: tuple[Weight, ...]) -> LatentAttention:
+        """MLA: files without attn_k_b are from before llama.cpp could cache the latent; it then keeps K and V of each head."""
+        keys = self.keys
+        rank, rope = keys.int("attention.kv_lora_rank"), keys.int("rope.dimension_count", low=0)
+        projection = block["attn_kv_a_mqa.weight"]
+        if len(projection.shape) == 2 and projection.shape[1] != rank + rope:
+            self.warnings.append(MISMATCH.format(name="attn_kv_a_mqa.weight", held=projection.shape[1], wanted=rank + rope))
+        if "attn_k_b.weight" not in block:
+            note = "llama.cpp keeps K and V of every head for a file without attn_k_b, many times this; convert it anew"
+            if note not in self.notes:
+                self.notes.append(note)
+        k_mla = keys.int("attention.key_length_mla", keys.int("attention.key_length", rank + rope))
+        v_mla = keys.int("attention.value_length_mla", keys.int("attention.value_length", rank))
+        indexed = "indexer.attn_k.weight" in block
+        return StoredLatent(
+            hidden=self.hidden, heads=heads, q_rank=keys.int("attention.q_lora_rank", 0, low=0) or None, kv_rank=rank,
+            nope_dim=max(1, k_mla - rope), rope_dim=rope, v_dim=v_mla,
+            indexer_heads=keys.int("attention.indexer.head_count", 1) if indexed else 0,
+            indexer_dim=keys.int("attention.indexer.key_length") if indexed else 0,
+            held=held,
+        )  # fmt: skip
+
+    # -- recurrent
+
+    def _recurrent(self, index: int, block: Mapping[str, GgufTensor]) -> StateMixer | None:
+        """The state of a layer that has one; shapes as in `planner.recurrent`."""
+        keys, kind, hidden = self.keys, self.arch.state, self.hidden
+        if not any(name.startswith(("ssm_", "shortconv.", "time_mix_")) for name in block):
+            return None
+        if not kind:
+            raise UnsupportedModel(f"{keys.shown}: layer {index} has a recurrent mixer, which kvplan does not know for {keys.arch}")
+        if kind == "conv":
+            return short_conv(hidden=hidden, conv_kernel=keys.int("shortconv.l_cache"))
+        if kind == "rwkv":
+            return self._rwkv()
+        kernel = keys.int("ssm.conv_kernel")
+        if kind == "kimi":
+            return kimi_delta(hidden=hidden, heads=max(self.heads), head_dim=keys.int("kda.head_dim"), conv_kernel=kernel)
+        width, state, rank = keys.int("ssm.inner_size"), keys.int("ssm.state_size"), keys.int("ssm.time_step_rank")
+        if kind == "mamba":
+            return mamba1(hidden=hidden, width=width, state=state, conv_kernel=kernel, dt_rank=rank)
+        groups = keys.int("ssm.group_count", 1)
+        if width % rank:
+            raise BadConfig(f"{keys.shown}: {keys.arch}.ssm.inner_size {width} is not a multiple of {rank} heads (ssm.time_step_rank)")
+        if kind == "mamba2":
+            return mamba2(hidden=hidden, heads=rank, head_dim=width // rank, groups=groups, state=state, conv_kernel=kernel)
+        return gated_delta_net(
+            hidden=hidden, key_heads=groups, value_heads=rank, key_dim=state, value_dim=width // rank, conv_kernel=kernel
+        )
+
+    def _rwkv(self) -> StateMixer:
+        """Token shifts of both halves and a matrix of head_size a head, in fp32. Source: llama.cpp llama-hparams.cpp."""
+        shifts, size = self.keys.int("token_shift_count", 2), self.keys.int("wkv.head_size")
+        parts = (StatePart("shift", shifts * self.hidden, "fp32"), StatePart("wkv", self.hidden * size, "fp32"))
+        return StateMixer("rwkv", (), parts)
+
+    # -- MLP
+
+    def _mlps(self, block: Mapping[str, GgufTensor]) -> tuple[Mlp | Moe, ...]:
+        """The tensors that feed forward as one MLP or one mixture."""
+        held = self._held(block, set(block))
+        up = block.get("ffn_up_exps.weight") or block.get("ffn_gate_up_exps.weight") or block.get("ffn_down_exps.weight")
+        if up is not None and len(up.shape) == 3:
+            width = up.shape[1] if "down" not in up.name else up.shape[0]
+            shared = block.get("ffn_up_shexp.weight")
+            gated = any(name.startswith(("ffn_gate_exps", "ffn_gate_up_exps")) for name in block)
+            return (
+                StoredMoe(
+                    self.hidden, up.shape[2], min(self.keys.int("expert_used_count", 1), up.shape[2]), width,
+                    shared.shape[1] if shared is not None and len(shared.shape) == 2 else 0, gated, held=held,
+                ),
+            )  # fmt: skip
+        plain = block.get("ffn_up.weight") or block.get("ffn_down.weight")
+        if plain is None or len(plain.shape) != 2:
+            return (StoredMlp(self.hidden, 1, held=held),) if held else ()
+        width = plain.shape[1] if "up" in plain.name else plain.shape[0]
+        return (StoredMlp(self.hidden, width, "ffn_gate.weight" in block, held=held),)

@@ -49,7 +49,7 @@ def _guarded(arguments: list[str]) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except SystemExit as error:
-        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # click's mark of a broken pipe
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):  # click's mark of a broken pipe
             return _reader_gone()
         try:
             sys.stdout.flush()

@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     invoke_without_command=True,
-    epilog="Example: kvplan estimate llama-7b --seq 8192",
+    epilog="\b\nExample: kvplan estimate llama-7b --seq 8192",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="kvplan")

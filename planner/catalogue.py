@@ -57,7 +57,7 @@ def find_model(name: str) -> ModelEntry:
 
 
 def models(query: str | None = None) -> list[ModelEntry]:
-    """All models, or those that have every word of `query` in one of their names.
+    """All models, or those that have every word of `query` in a name or in their model type.
 
     >>> [model.name for model in models("gpt-oss")]
     ['gpt-oss-20b', 'gpt-oss-120b']
@@ -76,7 +76,7 @@ def find_device(name: str) -> Device:
 
 
 def devices(query: str | None = None) -> list[Device]:
-    """All devices, or those that have every word of `query` in one of their names.
+    """All devices, or those that have every word of `query` in a name or in their vendor.
 
     >>> [device.name for device in devices("a100 80gb")]
     ['A100-PCIe-80GB', 'A100-SXM4-80GB']
@@ -154,6 +154,7 @@ class _Catalogue:
         key: Callable[[str], str],
         keys: Callable[[Mapping[str, Any]], list[str]],
         build: Callable[[Mapping[str, Any], str], Any],
+        about: Callable[[Any], tuple[str, ...]],
         advice: str,
     ) -> None:
         self.noun = noun
@@ -162,6 +163,7 @@ class _Catalogue:
         self.key = key
         self.keys = keys
         self.build = build
+        self.about = about  # further words by which a query finds an entry
         self.advice = advice
 
     def find(self, name: str) -> Any:
@@ -177,7 +179,7 @@ class _Catalogue:
 
     def all(self, query: str | None = None) -> list[Any]:
         words = [self.key(word) for word in (query or "").split()]
-        return [entry for keys, entry in self._every() if _matches(words, keys)]
+        return [entry for keys, entry in self._every() if _matches(words, [*keys, *map(self.key, self.about(entry))])]
 
     def _every(self) -> Iterator[tuple[list[str], Any]]:
         own = self._own()
@@ -214,8 +216,9 @@ class _Catalogue:
         return f"no {self.noun} is called {shown}{hint}; {self.advice}"
 
 
-def _matches(words: list[str], keys: Iterable[str]) -> bool:
-    return not words or any(all(word in key for word in words) for key in keys)
+def _matches(words: list[str], keys: list[str]) -> bool:
+    """Every word in one of the names; or in what the entry is besides ("nvidia h100": vendor and name)."""
+    return all(any(word in key for key in keys) for word in words)
 
 
 def _closest(wanted: str, every: list[tuple[str, str]], count: int = 3) -> list[str]:
@@ -308,6 +311,7 @@ _MODELS = _Catalogue(
     model_key,
     model_keys,
     model_from_raw,
+    lambda entry: (str(entry.config.get("model_type") or ""),),
     "`kvplan models QUERY` lists them, or give a config.json",
 )
 _DEVICES = _Catalogue(
@@ -317,5 +321,6 @@ _DEVICES = _Catalogue(
     device_key,
     device_keys,
     device_from_raw,
+    lambda entry: (entry.vendor or "",),
     "`kvplan gpus QUERY` lists them",
 )

@@ -28,7 +28,7 @@ FLAGS: tuple[flags.Flag, ...] = (
 )
 
 
-@click.command(name="compare-models", epilog="Example: kvplan compare-models llama-2-7b llama-3.1-8b deepseek-v3 --seq 32k")
+@click.command(name="compare-models", epilog="\b\nExample: kvplan compare-models llama-2-7b llama-3.1-8b deepseek-v3 --seq 32k")
 @click.argument("models", nargs=-1, required=True)
 @with_flags(FLAGS)
 def command(models: tuple[str, ...], **values: Any) -> None:

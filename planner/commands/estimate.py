@@ -13,7 +13,7 @@ from planner.commands.options import with_flags
 
 @click.command(
     name="estimate",
-    epilog="Example: kvplan estimate llama-3.1-8b --seq 8k --batch 16 --gpu l4 --kv-dtype fp8",
+    epilog="\b\nExample: kvplan estimate llama-3.1-8b --seq 8k --batch 16 --gpu l4 --kv-dtype fp8",
 )
 @with_flags(ESTIMATE, model=True)
 def command(**values: Any) -> None:

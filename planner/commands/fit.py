@@ -38,7 +38,7 @@ FLAGS: tuple[flags.Flag, ...] = (
 TABLE_LENGTHS = (1024, 4096, 8192, 32768, 131072)
 
 
-@click.command(name="fit", epilog="Example: kvplan fit llama-3.1-8b --gpu rtx-4090 --seq 8k --lengths p50=800,p95=6000")
+@click.command(name="fit", epilog="\b\nExample: kvplan fit llama-3.1-8b --gpu rtx-4090 --seq 8k --lengths p50=800,p95=6000")
 @with_flags(FLAGS, model=True)
 def command(**values: Any) -> None:
     """What fits: most sequences at a length, longest context at a batch, fewest devices, which devices.

@@ -18,7 +18,7 @@ from planner.text import table
 from planner.units import bandwidth, flops, gib
 
 
-@click.command(name="gpus", epilog="Example: kvplan gpus rtx; kvplan gpus local")
+@click.command(name="gpus", epilog="\b\nExample: kvplan gpus rtx; kvplan gpus local")
 @click.argument("query", required=False)
 @with_flags(OUTPUT)
 def command(query: str | None, as_json: bool, as_csv: bool, output: str | None) -> None:

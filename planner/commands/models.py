@@ -17,7 +17,7 @@ from planner.text import table
 from planner.units import human_count
 
 
-@click.command(name="models", epilog="Example: kvplan models llama-3")
+@click.command(name="models", epilog="\b\nExample: kvplan models llama-3")
 @click.argument("query", required=False)
 @with_flags(OUTPUT)
 def command(query: str | None, as_json: bool, as_csv: bool, output: str | None) -> None:

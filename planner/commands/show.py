@@ -19,7 +19,7 @@ from planner.text import bold, dim, table
 from planner.units import human_bytes, human_count
 
 
-@click.command(name="show", epilog="Example: kvplan show gemma-3-27b")
+@click.command(name="show", epilog="\b\nExample: kvplan show gemma-3-27b")
 @with_flags((*flags.MODEL, ("--kv-dtype", "D", "How K and V are stored."), *flags.OUTPUT), model=True)
 def command(**values: Any) -> None:
     """A model's layers as groups: cache kind, bytes a token, parameters, config fields behind each."""

@@ -25,7 +25,7 @@ MAX_PROCESSES = 64
 MAX_SECONDS = 24 * 3600
 
 
-@click.command(name="verify", epilog="Example: kvplan verify llama-3.1-8b ./my-model/config.json")
+@click.command(name="verify", epilog="\b\nExample: kvplan verify llama-3.1-8b ./my-model/config.json")
 @click.argument("names", metavar="MODEL...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Every model of the catalogue.")
 @click.option(

@@ -54,6 +54,8 @@ def estimate(
 
     Raises KvplanError: unknown model, device or dtype; a config it does not understand; numbers out of range.
     """
+    if kv_dtype is not None and (k_dtype is not None or v_dtype is not None):
+        raise BadRequest("kv_dtype sets both; give k_dtype and v_dtype without it")
     request = Request(
         seq_tokens=seq,
         batch=batch,

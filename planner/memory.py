@@ -9,12 +9,12 @@ from functools import cached_property
 from planner.activations import PREFILL_TOKENS, Estimated, OverheadLine, activation_bytes, overhead_lines
 from planner.attention_cache import Cache
 from planner.dtypes import FLOAT_BYTES, CacheFormat, float_dtype, kv_format
-from planner.errors import BadRequest
+from planner.errors import BadRequest, one_line
 from planner.parameters import active_parameters, all_weights, parameters, parameters_by_part
 from planner.quantization import WeightPlan, format_of_kv, weight_plan
 from planner.sharding import Sharding, stages
 from planner.spec import Layer, ModelSpec
-from planner.units import MAX_COUNT, MAX_TOKENS
+from planner.units import MAX_BYTES, MAX_COUNT, MAX_TOKENS
 from planner.weights import Weight
 
 TYPE_CHECKING = False
@@ -340,6 +340,10 @@ def estimate(spec: ModelSpec, request: Request, capacity: Capacity | None = None
     _check_range("--batch", request.batch, MAX_COUNT)
     if request.prefill_tokens is not None:
         _check_range("--prefill-tokens", request.prefill_tokens, MAX_TOKENS)
+    if request.activation_override is not None:
+        _check_range("--activation", request.activation_override, MAX_BYTES, low=0)
+    for name, size in request.overhead_override.items():
+        _check_range(f"--overhead {one_line(str(name), 40)}", size, MAX_BYTES, low=0)
     request.sharding.check(spec)
     if capacity is not None and not spec.weights_known:
         raise BadRequest(
@@ -365,8 +369,7 @@ def cache_format(spec: ModelSpec, request: Request) -> CacheFormat:
 
 def _source_tokens(spec: ModelSpec, request: Request) -> int:
     if request.source_tokens is not None:
-        if not 0 <= request.source_tokens <= MAX_TOKENS:
-            raise BadRequest(f"--source-tokens {request.source_tokens} is out of range; write 0 to {MAX_TOKENS:,}")
+        _check_range("--source-tokens", request.source_tokens, MAX_TOKENS, low=0)
         if not spec.has_cross_attention:
             raise BadRequest(f"--source-tokens: {spec.name} has no cross attention; leave it out")
         return request.source_tokens
@@ -392,6 +395,6 @@ def override_lines(lines: tuple[OverheadLine, ...], given: Mapping[str, int]) ->
     return tuple(kept)
 
 
-def _check_range(name: str, value: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
-        raise BadRequest(f"{name} {value!r} is not a number from 1 to {high:,}")
+def _check_range(name: str, value: int, high: int, low: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise BadRequest(f"{name} {one_line(repr(value), 40)} is not a whole number; write {low} to {high:,}")

@@ -1,0 +1,124 @@
+"""The commands as functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kvplan
+
+
+def test_the_example_of_the_readme() -> None:
+    answer = kvplan.estimate("llama-7b", seq=8192)
+    assert answer.kv_bytes == 4_294_967_296
+    assert answer.to_dict()["weight_bytes"] == 13_476_831_232
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    for name in kvplan.__all__:
+        value = getattr(kvplan, name)
+        assert inspect.getdoc(value), name
+        assert name in dir(kvplan)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        kvplan.no_such_name  # noqa: B018
+
+
+def test_the_package_is_typed() -> None:
+    assert (Path(kvplan.__file__).parent / "py.typed").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        ({}, []),
+        ({"batch": 3, "kv_dtype": "fp8"}, ["--batch", "3", "--kv-dtype", "fp8"]),
+        ({"gpu": "h100-sxm", "tp": 2, "pp": 2}, ["--gpu", "h100-sxm", "--tp", "2", "--pp", "2"]),
+        ({"memory": "24GiB", "dtype": "awq"}, ["--memory", "24GiB", "--dtype", "awq"]),
+        ({"k_dtype": "q8_0", "v_dtype": "q4_0"}, ["--k-dtype", "q8_0", "--v-dtype", "q4_0"]),
+        ({"fused_attention": False, "prefill_tokens": 512}, ["--attention", "eager", "--prefill-tokens", "512"]),
+        ({"overhead": {"context": 2**30}}, ["--overhead", "context=1GiB"]),
+    ],
+    ids=str,
+)
+def test_the_function_and_the_command_answer_alike(
+    run: Callable[..., Any], options: dict[str, Any], flags: list[str]
+) -> None:
+    ours = kvplan.estimate("llama-7b", seq=4096, **options).to_dict()
+    assert json.loads(json.dumps(ours)) == run("estimate", "llama-7b", "--seq", "4096", *flags, "--json").json
+
+
+def test_fit_answers_as_the_command_does(run: Callable[..., Any]) -> None:
+    ours = kvplan.fit("llama-3.1-8b", gpu="rtx-4090", seq=8192)
+    assert json.loads(json.dumps(ours)) == run("fit", "llama-3.1-8b", "--gpu", "rtx-4090", "--seq", "8k", "--json").json
+
+
+def test_models_are_compared_at_one_length() -> None:
+    answers = kvplan.compare_models("gpt2", "llama-7b", seq=1000, kv_dtype="fp8")
+    assert [answer.spec.name for answer in answers] == ["gpt2", "llama-7b"]
+    assert {answer.request.seq_tokens for answer in answers} == {1000}
+
+
+def test_a_spec_is_shown_once_and_asked_often() -> None:
+    spec = kvplan.show("gemma-3-27b")
+    assert len(spec.layers) == 62
+    assert kvplan.estimate(spec, seq=100).kv_bytes == kvplan.estimate("gemma-3-27b", seq=100).kv_bytes
+
+
+def test_catalogues_are_lists_of_entries() -> None:
+    assert {entry.name for entry in kvplan.models("gpt-oss")} == {"gpt-oss-20b", "gpt-oss-120b"}
+    assert len(kvplan.gpus()) >= 70
+
+
+def test_answers_cannot_be_changed() -> None:
+    answer = kvplan.estimate("gpt2", seq=1)
+    for thing, field in (
+        (answer, "spec"),
+        (answer.request, "seq_tokens"),
+        (answer.spec, "name"),
+        (answer.per_device, "kv_bytes"),
+    ):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(thing, field, None)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: kvplan.estimate("no-such-model", seq=1),
+        lambda: kvplan.estimate("gpt2", seq=0),
+        lambda: kvplan.estimate("gpt2", seq=1.5),
+        lambda: kvplan.estimate("gpt2", seq=1, batch=True),
+        lambda: kvplan.estimate("gpt2", seq=1, tp=0),
+        lambda: kvplan.estimate("gpt2", seq=1, kv_dtype="int3"),
+        lambda: kvplan.estimate("gpt2", seq=1, gpu="h100", memory="1GiB"),
+        lambda: kvplan.estimate("gpt2", seq=1, overhead={"context": -1}),
+        lambda: kvplan.estimate("gpt2", seq=1, overhead={"context": 1.5}),
+        lambda: kvplan.estimate("gpt2", seq=1, kv_dtype="fp8", k_dtype="fp8"),
+        lambda: kvplan.estimate("t5-base", seq=1, source_tokens=1.5),
+        lambda: kvplan.estimate("gpt2", seq=1, prefill_tokens=-1),
+        lambda: kvplan.estimate("gpt2", seq=1, source_tokens=1),
+        lambda: kvplan.estimate("gpt2", seq=1, assume="whatever"),
+        lambda: kvplan.fit("gpt2"),
+        lambda: kvplan.fit("gpt2", memory="24GiB", lengths="p50"),
+        lambda: kvplan.show(""),
+        lambda: kvplan.show("nul\0byte"),
+    ],
+)
+def test_what_is_wrong_raises_a_kvplan_error_in_one_line(call: Callable[[], object]) -> None:
+    with pytest.raises(kvplan.KvplanError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_importing_costs_no_more_than_its_own_file() -> None:
+    code = "import sys; before = set(sys.modules); import kvplan; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert not [name for name in done.stdout.split() if name.startswith(("planner", "kvplan."))]

@@ -1,0 +1,138 @@
+"""What may import what, and what an answer may load."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "numpy", "pandas", "matplotlib", "transformers", "rich", "yaml", "jsonschema")
+QUICK = """
+import sys
+from kvplan.cli import main
+try:
+    main({arguments!r})
+except SystemExit as ended:
+    assert not ended.code, ended.code
+sys.stderr.write(" ".join(sys.modules))
+"""
+
+
+def loaded(code: str) -> set[str]:
+    """The modules that a fresh interpreter holds after `code`, as it writes them on stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    )
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "module", ["planner", "kvplan", "kvplan.cli", "kvplan.api", "planner.memory", "planner.resolve"]
+)
+def test_importing_loads_nothing_heavy(module: str) -> None:
+    modules = loaded(f"import sys, {module}\nsys.stderr.write(' '.join(sys.modules))")
+    assert module in modules
+    assert not modules.intersection(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["estimate", "llama-7b", "--seq", "8192"],
+        ["estimate", "deepseek-v3", "--seq", "1k,8k", "--gpu", "h100-sxm", "--gpus", "16", "--json"],
+        ["fit", "llama-3.1-8b", "--gpu", "rtx-4090"],
+        ["compare-models", "gpt2", "mamba-2.8b"],
+        ["models", "llama"],
+        ["show", "gemma-3-27b"],
+        ["gpus"],
+        ["--help"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_no_planning_command_loads_anything_heavy(arguments: list[str]) -> None:
+    assert not loaded(QUICK.format(arguments=arguments)).intersection(HEAVY)
+
+
+def test_the_main_question_is_answered_without_click() -> None:
+    modules = loaded(QUICK.format(arguments=["estimate", "llama-7b", "--seq", "8192"]))
+    assert "click" not in modules and "difflib" not in modules
+
+
+# -- who imports whom --------------------------------------------------------------------------------------
+
+MAY_IMPORT = {
+    "planner": {"planner", "model_configs"},
+    "model_configs": {"planner", "model_configs"},
+    "profiler": {"profiler", "planner"},
+    "reports": {"reports", "planner", "profiler.results"},
+    "kvplan": {"kvplan", "planner", "profiler", "reports", "model_configs"},
+}
+OURS = tuple(MAY_IMPORT)
+FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path, *, top_level: bool) -> set[str]:
+    """Modules of ours that a file imports: all, or those that load with it (not inside functions or TYPE_CHECKING)."""
+    found: set[str] = set()
+    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.update(_from(node))
+        elif (top_level and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))) or (top_level and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+            continue
+        else:
+            pending.extend(ast.iter_child_nodes(node))
+    return {name for name in found if name.split(".")[0] in OURS}
+
+
+def _from(node: ast.ImportFrom) -> set[str]:
+    """`from planner.commands import flags` imports a module, `from planner.units import gib` a name."""
+    module = node.module or ""
+    submodules = {f"{module}.{alias.name}" for alias in node.names if _is_module(f"{module}.{alias.name}")}
+    return submodules | ({module} if len(submodules) < len(node.names) else set())
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_the_arrows_between_the_floors_go_one_way(path: Path) -> None:
+    allowed = MAY_IMPORT[name_of(path).split(".")[0]]
+    for name in imports(path, top_level=False):
+        assert any(name == floor or name.startswith(f"{floor}.") for floor in allowed), name
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    edges = {name_of(path): imports(path, top_level=True) for path in FILES}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module in done:
+            return
+        for other in edges.get(module, ()):
+            visit(other, (*path, module))
+        done.add(module)
+
+    for module in edges:
+        visit(module, ())
+
+
+@pytest.mark.skipif(not (ROOT / "profiler" / "results.py").is_file(), reason="no profiler")
+def test_results_of_measurements_load_without_torch() -> None:
+    modules = loaded("import sys, profiler.results\nsys.stderr.write(' '.join(sys.modules))")
+    assert "torch" not in modules

@@ -141,6 +141,7 @@ def read_config(
         spec = (kind.build or decoder)(f, kind, name, one_line(model_type, 40))
     except RecursionError:
         raise BadConfig(f"{shown} is nested too deep") from None
+    _check_sizes_given(f, text_type)
     unread = f.unread_cache_keys()
     if unread and not assume_full:
         raise UnsupportedModel(
@@ -178,6 +179,15 @@ def _inside(whole: Fields, kind: Type) -> Mapping[str, Any]:
     if section is None:
         raise BadConfig(f"{whole.where}: key {kind.inside!r} is missing; the config of the model that reads is wanted")
     return section
+
+
+def _check_sizes_given(f: Fields, text_type: str) -> None:
+    """Class defaults complete a file; they do not replace it, and a depth taken from them is said."""
+    shown = one_line(text_type, 40)
+    if not f.used.intersection(f.raw):
+        raise BadConfig(f"{f.where}: none of the keys of a model of type {shown!r} is there; its whole config is wanted")
+    if "num_hidden_layers" in f.defaults and not f.has("num_hidden_layers") and "num_hidden_layers" not in f.implied:
+        f.notes.append(f"the file gives no number of layers: {f.defaults['num_hidden_layers']}, the default of {shown!r}")
 
 
 def _text_part(raw: Mapping[str, Any], kind: Type, shown: str) -> tuple[Mapping[str, Any], str, Type]:

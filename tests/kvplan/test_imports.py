@@ -90,11 +90,17 @@ def imports(path: Path, *, top_level: bool) -> set[str]:
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.update(_from(node))
-        elif (top_level and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))) or (top_level and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+        elif top_level and _loads_later(node):
             continue
         else:
             pending.extend(ast.iter_child_nodes(node))
     return {name for name in found if name.split(".")[0] in OURS}
+
+
+def _loads_later(node: ast.AST) -> bool:
+    if isinstance(node, ast.If):
+        return "TYPE_CHECKING" in ast.dump(node.test)
+    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
 
 
 def _from(node: ast.ImportFrom) -> set[str]:

@@ -336,8 +336,8 @@ class QuantisedRing(Ring):
 
 
 def _fp16(scale: Tensor) -> Tensor:
-    """A scale as fp16 stores it, never zero."""
-    return scale.to(torch.float16).clamp_min(2.0**-24)
+    """A scale as fp16 stores it, rounded up: the largest number still has a code, and no scale is zero."""
+    return (scale + (scale * 2.0**-11).clamp_min(2.0**-25)).to(torch.float16)
 
 
 class QuantisedCache(SlidingCache):

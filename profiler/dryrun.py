@@ -21,11 +21,6 @@ from planner.errors import KvplanError, UnsupportedModel, one_line
 DECODE_STEPS = 2
 MISSING = "kvplan verify needs transformers and torch: pip install 'llm-kvplan[verify]'"
 
-# DeepSeek's files always write q_lora_rank; where it is absent the file had its nulls stripped, and the class
-# default (1536) would build another model. The reader of these types says the same.
-NULL_WHEN_ABSENT = {"deepseek_v2": ("q_lora_rank",), "deepseek_v3": ("q_lora_rank",), "deepseek_v32": ("q_lora_rank",)}
-
-
 @dataclass(frozen=True)
 class Shape:
     """One run: sequences, prompt tokens, and tokens of the encoder's input where there is one."""
@@ -66,6 +61,7 @@ class DryRun:
     parameters: int
     text_only: bool
     fallbacks: tuple[str, ...]
+    filled: tuple[str, ...]
     runs: tuple[Run, ...]
     transformers: str
     torch: str
@@ -103,7 +99,7 @@ def dry_run(config: Mapping[str, Any], shapes: Sequence[Shape], decode_steps: in
 
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()  # it names each custom kernel that is not installed
-    cfg = _config_object(transformers, config)
+    cfg, filled = _config_object(transformers, config)
     model, text_only = _build(torch, transformers, cfg)
     model.eval()
     fallbacks: list[str] = []
@@ -116,28 +112,79 @@ def dry_run(config: Mapping[str, Any], shapes: Sequence[Shape], decode_steps: in
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         text_only=text_only,
         fallbacks=tuple(fallbacks),
+        filled=filled,
         runs=tuple(runs),
         transformers=transformers.__version__,
         torch=torch.__version__,
     )
 
 
+# -- keys that a file leaves out ---------------------------------------------------------------------------
+
+# Absent, transformers takes a class default that does not fit or is not what was published; our readers say so.
+_TEXT_WIDTH = "text hidden_size"
+_VISION_KEYS: dict[str, dict[str, Any]] = {
+    "gemma3": {"vision_use_head": False},
+    "gemma4": {"num_key_value_heads": 16, "head_dim": 72},
+    "llama4": {"vision_output_dim": 4096},
+    "qwen3_vl": {"out_hidden_size": _TEXT_WIDTH},
+    "qwen3_vl_moe": {"out_hidden_size": _TEXT_WIDTH},
+    "qwen3_5": {"out_hidden_size": _TEXT_WIDTH},
+    "qwen3_5_moe": {"out_hidden_size": _TEXT_WIDTH},
+    "glm5_next": {"out_hidden_size": _TEXT_WIDTH},
+}
+_GEMMA4_LARGE = 1152  # only the larger tower departs from the class defaults
+_NULL_Q_RANK = ("deepseek_v2", "deepseek_v3", "deepseek_v32")
+
+
+def complete(config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """(config with keys that abridged files lack, each said in words). Present keys stay as they are.
+
+    >>> complete({"model_type": "deepseek_v2"})
+    ({'model_type': 'deepseek_v2', 'q_lora_rank': None}, ('q_lora_rank null',))
+    """
+    raw, said = dict(config), list[str]()
+    model_type = str(raw.get("model_type"))
+    if model_type in _NULL_Q_RANK and "q_lora_rank" not in raw:
+        # DeepSeek's files always write the key; absent, its null was stripped, and 1536 would be another model.
+        raw["q_lora_rank"] = None
+        said.append("q_lora_rank null")
+    if model_type == "ministral3" and isinstance(raw.get("text_config"), Mapping):
+        raw["model_type"] = "mistral3"
+        said.append("built as mistral3, which has the vision tower")
+    vision, text = raw.get("vision_config"), raw.get("text_config")
+    if isinstance(vision, Mapping) and model_type in _VISION_KEYS:
+        if model_type == "gemma4" and vision.get("hidden_size") != _GEMMA4_LARGE:
+            return raw, tuple(said)
+        wanted = _VISION_KEYS[model_type]
+        width = text.get("hidden_size") if isinstance(text, Mapping) else None
+        added = {key: width if value is _TEXT_WIDTH else value for key, value in wanted.items() if key not in vision}
+        raw["vision_config"] = {**vision, **added}
+        said += [f"vision_config.{key} {value}" for key, value in added.items()]
+    return raw, tuple(said)
+
+
 # -- building ----------------------------------------------------------------------------------------------
 
 
-def _config_object(transformers: Any, config: Mapping[str, Any]) -> Any:
-    """The config class of the file's model_type. Quantised packing is left out: it changes neither count nor cache."""
-    raw = {key: value for key, value in config.items() if key not in ("quantization_config", "auto_map")}
+def _config_object(transformers: Any, config: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
+    """(config object, what was filled in or left out for it). Quantised packing changes neither count nor cache."""
+    raw, filled = complete({key: value for key, value in config.items() if key not in ("quantization_config", "auto_map")})
     model_type = raw.get("model_type")
     if model_type not in transformers.CONFIG_MAPPING:
         raise NotKnownToTransformers(
             f"transformers {transformers.__version__} has no model_type {one_line(str(model_type), 40)!r}: nothing to compare with"
         )
-    for key in NULL_WHEN_ABSENT.get(str(model_type), ()):
-        raw.setdefault(key, None)
+    make = transformers.CONFIG_MAPPING[model_type].from_dict
     try:
-        return transformers.CONFIG_MAPPING[model_type].from_dict(raw)
+        return make(raw), filled
     except Exception as error:
+        plain = {key: value for key, value in raw.items() if not key.startswith("rope_")}
+        if len(plain) < len(raw):  # rotations have no parameters and cache nothing; an abridged file may lack their factors
+            try:
+                return make(plain), (*filled, "rope settings left out: " + _reason(error))
+            except Exception as again:
+                error = again
         raise DryRunFailed(f"transformers refuses this config: {_reason(error)}") from None
 
 
@@ -326,7 +373,8 @@ def _read(torch: Any, model: Any, cache: Any, shape: Shape, tokens: int) -> Run:
     for kind, layers in _halves(cache):
         slots = max(slots, len(layers))
         for slot, layer in enumerate(layers):
-            found += [_tensor(slot, kind, name, value) for name, value in _tensors(torch, layer, "")]
+            once = {id(value): (name, value) for name, value in _tensors(torch, layer, "")}  # one may have two names
+            found += [_tensor(slot, kind, name, value) for name, value in once.values()]
     if type(model).__name__.startswith("RecurrentGemma"):
         for slot, layer in enumerate(model.model.layers):
             block = layer.temporal_block
@@ -341,7 +389,8 @@ def _halves(cache: Any) -> list[tuple[str, Sequence[Any]]]:
     if hasattr(cache, "self_attention_cache"):
         return [("self", cache.self_attention_cache.layers), ("cross", cache.cross_attention_cache.layers)]
     if hasattr(cache, "layers"):
-        return [("self", cache.layers)]
+        beside = [value for name, value in vars(cache).items() if isinstance(value, list) and name != "layers"]
+        return [("self", cache.layers), *(("self", values) for values in beside)]  # MiniMax: linear_cache
     return [("whole", [cache])]  # RWKV: tensors over all layers
 
 

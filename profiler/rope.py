@@ -76,6 +76,8 @@ class RopeTable:
 
     def __call__(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """positions [T] or [B, T] -> cos, sin [1 or B, 1, T, dim/2]."""
+        if self.frequencies.device != positions.device:  # the model was moved
+            self.frequencies = self.frequencies.to(positions.device)
         angles = positions.to(torch.float32).unsqueeze(-1) * self.frequencies
         angles = angles.view(-1, 1, *angles.shape[-2:])
         return (angles.cos() * self.factor).to(dtype), (angles.sin() * self.factor).to(dtype)

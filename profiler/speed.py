@@ -87,8 +87,9 @@ def uncached_times(model: GPT, device: Device, *, batch: int, tokens: int, plan:
     ids = random_tokens(model, batch, tokens)
     cache = cache_for(model, "none", batch=batch, max_tokens=tokens)
     return measure(
-        lambda: decode_step(model, ids, cache).argmax(-1), device, repeats=plan.repeats, budget_seconds=plan.budget_seconds
-    )
+        lambda: decode_step(model, ids, cache).argmax(-1), device, repeats=plan.repeats, budget_seconds=plan.budget_seconds,
+        warmup=1 if tokens <= 128 else 0,
+    )  # fmt: skip
 
 
 def run_times(model: GPT, device: Device, *, batch: int, prompt: int, new_tokens: int, strategy: str) -> list[float]:
@@ -110,21 +111,17 @@ def run_times(model: GPT, device: Device, *, batch: int, prompt: int, new_tokens
 
 @dataclass(frozen=True)
 class Curve:
-    """Seconds to each number of new tokens, one list a repeat; `kind` and `note` as a Reading has them."""
+    """Seconds to each number of new tokens, one list a repeat; beyond `measured_to` they are integrated (`note`)."""
 
     runs: tuple[tuple[float, ...], ...]
-    kind: str = "measured"
+    measured_to: int
     note: str = ""
 
     def seconds(self, new_tokens: int) -> Reading:
-        found = [run[new_tokens - 1] for run in self.runs if len(run) >= new_tokens]
-        return Reading(
-            median(found), self.kind, quantile(found, 0.25), quantile(found, 0.75), len(found), self.note
-        )
-
-    @property
-    def longest(self) -> int:
-        return max(map(len, self.runs))
+        found = [run[new_tokens - 1] for run in self.runs]
+        if new_tokens > self.measured_to:
+            return Reading(median(found), "estimated", min(found), max(found), len(found), self.note)
+        return Reading(median(found), "measured", quantile(found, 0.25), quantile(found, 0.75), len(found))
 
 
 def sampled_lengths(first: int, last: int, marks: Iterable[int] = ()) -> list[int]:
@@ -140,27 +137,28 @@ def sampled_lengths(first: int, last: int, marks: Iterable[int] = ()) -> list[in
     return sorted(found)
 
 
-def integrate(steps: Mapping[int, Times], prompt: int, new_tokens: int) -> Curve:
-    """Total seconds after each of `new_tokens` uncached steps, from steps measured at some lengths.
+def integrate(steps: Mapping[int, Times], prompt: int, new_tokens: int, after: Sequence[float] = ()) -> Curve:
+    """Total seconds after each of `new_tokens` steps, from steps measured at some lengths.
 
-    Between measured lengths a step's time is taken as linear. The runs are the quartiles and the median.
+    Between measured lengths a step's time is taken as linear. The runs are its quartiles and its median.
+    `after`: the seconds of a whole run so far, which are continued.
     """
     lengths = sorted(steps)
     runs = []
     for pick in (lambda t: t.low, lambda t: t.median, lambda t: t.high):
-        total, run = 0.0, []
-        for length in range(prompt, prompt + new_tokens):
-            total += _between(lengths, [pick(steps[n]) for n in lengths], length)
+        run = list(after[:new_tokens])
+        total, times = run[-1] if run else 0.0, [pick(steps[n]) for n in lengths]
+        for length in range(prompt + len(run), prompt + new_tokens):
+            total += _between(lengths, times, length)
             run.append(total)
         runs.append(tuple(run))
-    note = f"integrated from single steps measured at {len(lengths)} lengths"
-    return Curve(tuple(runs), "estimated", note)
+    return Curve(tuple(runs), len(after), f"integrated from single steps measured at {len(lengths)} lengths")
 
 
 def _between(xs: Sequence[int], ys: Sequence[float], x: int) -> float:
-    at = min(max(bisect_left(xs, x), 1), len(xs) - 1)
     if len(xs) == 1:
         return ys[0]
+    at = min(max(bisect_left(xs, x), 1), len(xs) - 1)
     x0, x1, y0, y1 = xs[at - 1], xs[at], ys[at - 1], ys[at]
     return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
 

@@ -68,13 +68,18 @@ class Verdict:
     text_only: bool = False
     caches: tuple[CacheCheck, ...] = ()
     fallbacks: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
     transformers: str = ""
     torch: str = ""
     seconds: float = 0.0
     key: str = field(default="", repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """What is not empty."""
+        raw = {name: value for name, value in asdict(self).items() if value not in ("", (), 0, 0.0, False)}
+        if self.caches:
+            raw["caches"] = [{name: value for name, value in asdict(check).items() if value != ()} for check in self.caches]
+        return raw
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> Verdict:
@@ -85,10 +90,11 @@ class Verdict:
         True
         """
         caches = tuple(
-            CacheCheck(**{**check, "reasons": tuple(check["reasons"]), "differences": tuple(check["differences"])})
-            for check in raw["caches"]
+            CacheCheck(**{**check, **{name: tuple(check.get(name, ())) for name in ("reasons", "differences")}})
+            for check in raw.get("caches", ())
         )
-        return Verdict(**{**raw, "caches": caches, "fallbacks": tuple(raw["fallbacks"])})
+        lists = {name: tuple(raw.get(name, ())) for name in ("fallbacks", "filled")}
+        return Verdict(**{**raw, **lists, "caches": caches})
 
 
 # -- one model ---------------------------------------------------------------------------------------------
@@ -117,7 +123,7 @@ def verify_config(config: Mapping[str, Any], name: str = "config", runner: Calla
     ours, words = _compare_parameters(spec, found)
     parameters_agree = ours == found.parameters
     different = not parameters_agree or any(check.differences for check in checks)
-    explained = any(check.explained for check in checks)
+    explained = bool(found.filled) or any(check.explained for check in checks)
     return Verdict(
         model=name,
         model_type=spec.model_type,
@@ -129,6 +135,7 @@ def verify_config(config: Mapping[str, Any], name: str = "config", runner: Calla
         text_only=found.text_only,
         caches=checks,
         fallbacks=found.fallbacks,
+        filled=found.filled,
         transformers=found.transformers,
         torch=found.torch,
         seconds=round(time.monotonic() - started, 1),

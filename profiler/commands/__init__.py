@@ -1,0 +1,1 @@
+"""The commands that run a model: a file each, thin."""

@@ -73,12 +73,12 @@ def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
     for verdict in _progress(_run(tasks, known, values, memory), len(tasks)):
         verdicts.append(verdict)
         if values["output"]:
-            write_whole(values["output"], to_json(_report(verdicts, transformers, torch)) + "\n")
+            write_whole(values["output"], _file_text(_report(verdicts, transformers, torch)))
     order = {task.name: i for i, task in enumerate(tasks)}
     verdicts.sort(key=lambda verdict: order.get(verdict.model, len(order)))
     report = _report(verdicts, transformers, torch)
     if values["output"]:
-        write_whole(values["output"], to_json(report) + "\n")
+        write_whole(values["output"], _file_text(report))
     emit(to_json(report) if values["as_json"] else "\n".join(_page(verdicts, transformers, torch)))
     raise SystemExit(_exit_code(verdicts, every))
 
@@ -162,6 +162,13 @@ def _report(verdicts: list[Verdict], transformers: str, torch: str) -> dict[str,
     }
 
 
+def _file_text(report: dict[str, Any]) -> str:
+    """The report as JSON with a line a model, so that two of them can be compared by eye and by diff."""
+    rest = {name: value for name, value in report.items() if name != "models"}
+    lines = ",\n".join(json.dumps(model, ensure_ascii=False) for model in report["models"])
+    return f"{json.dumps(rest)[:-1]}, \"models\": [\n{lines}\n]}}\n"
+
+
 def _page(verdicts: list[Verdict], transformers: str, torch: str) -> list[str]:
     rows = [_row(verdict) for verdict in verdicts if verdict.status in (EXACT, EXPLAINED, DIFFERENT)]
     lines = [dim(f"transformers {transformers}, torch {torch}, meta device, bf16")]
@@ -171,10 +178,10 @@ def _page(verdicts: list[Verdict], transformers: str, torch: str) -> list[str]:
     for reason in sorted({reason for verdict in verdicts for check in verdict.caches for reason in check.reasons}):
         lines.append(dim(f"  explained: {reason}"))
     for verdict in verdicts:
-        if verdict.status in (FAILED, UNKNOWN):
+        if verdict.words:
             lines.append(f"  {verdict.model}: {verdict.words}")
-        elif verdict.words:
-            lines.append(f"  {verdict.model}: {verdict.words}")
+        if verdict.filled:
+            lines.append(dim(f"  {verdict.model}: its file leaves out keys, taken as {', '.join(verdict.filled)}"))
         for difference in dict.fromkeys(text for check in verdict.caches for text in check.differences):
             lines.append(bad(f"  {verdict.model}: {difference}"))
     counts = Counter(verdict.status for verdict in verdicts)

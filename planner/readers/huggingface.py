@@ -70,7 +70,7 @@ def parse_json(data: bytes, shown: str) -> dict[str, Any]:
     except RecursionError:
         raise BadConfig(f"{shown} is nested too deep; a JSON object of a model config is wanted") from None
     except _Twice as error:
-        raise BadConfig(f"{shown}: key {one_line(str(error), 40)!r} stands twice with different values; keep one") from None
+        raise BadConfig(f"{shown}: key {one_line(str(error), 40)!r} stands twice with two values; keep one") from None
     except ValueError as error:
         raise BadConfig(f"{shown} is not JSON: {one_line(str(error), 80)}") from None
     if not isinstance(raw, dict):
@@ -122,7 +122,7 @@ def read_config(
     if model_type is None or model_type == "":
         raise BadConfig(f"{shown}: no model_type in the config; add it, or {BY_HAND}")
     if not isinstance(model_type, str):
-        raise BadConfig(f"{shown}: model_type is a {_kind(model_type)}; the name of a model type is wanted, such as 'llama'")
+        raise BadConfig(f"{shown}: model_type is a {_kind(model_type)}; a name such as 'llama' is wanted")
     kind = find_type(model_type)
     if kind is None and not assume_full:
         raise UnsupportedModel(
@@ -185,9 +185,10 @@ def _check_sizes_given(f: Fields, text_type: str) -> None:
     """Class defaults complete a file; they do not replace it, and a depth taken from them is said."""
     shown = one_line(text_type, 40)
     if not f.used.intersection(f.raw):
-        raise BadConfig(f"{f.where}: none of the keys of a model of type {shown!r} is there; its whole config is wanted")
+        raise BadConfig(f"{f.where}: none of the keys of model type {shown!r} is there; the whole config is wanted")
     if "num_hidden_layers" in f.defaults and not f.has("num_hidden_layers") and "num_hidden_layers" not in f.implied:
-        f.notes.append(f"the file gives no number of layers: {f.defaults['num_hidden_layers']}, the default of {shown!r}")
+        default = f.defaults["num_hidden_layers"]
+        f.notes.append(f"the file gives no number of layers: {default}, the default of {shown!r}")
 
 
 def _text_part(raw: Mapping[str, Any], kind: Type, shown: str) -> tuple[Mapping[str, Any], str, Type]:
@@ -275,8 +276,8 @@ def _dtype(raw: Mapping[str, Any], shown: str) -> str | None:
         name = float_dtype(value) if isinstance(value, str) else None
         if name is None:
             raise BadConfig(
-                f"{shown}: key {key!r} is {one_line(repr(value), 40)}; float32, float16, bfloat16 or auto is wanted (how "
-                "weights are stored is for quantization_config, or --dtype)"
+                f"{shown}: key {key!r} is {one_line(repr(value), 40)}; float32, float16, bfloat16 or auto is wanted "
+                "(how weights are stored is for quantization_config, or --dtype)"
             )
         return name
     return None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from planner.cache_kinds import Full, Latent
-from planner.errors import BadRequest, UnsupportedModel, one_line
+from planner.errors import BadConfig, BadRequest, UnsupportedModel, one_line
 from planner.mixers import Attention, LatentAttention, Mixer
 from planner.mlps import Mlp, Moe
 from planner.readers.fields import Fields
@@ -356,23 +356,39 @@ def _theta_key(f: Fields) -> str:
     return "rotary_emb_base" if f.has("rotary_emb_base") else "rope_theta"  # GPT-NeoX's older name
 
 
-ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+# What each scaling of rotary positions must say.
+ROPE_TYPES: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor", "original_max_position_embeddings"),
+}
 
 
 def _rope(spec: ModelSpec, f: Fields, recipe: Recipe, mixer: Mixer, window: int | None) -> Rope:
     section = _rope_section(spec, f, recipe, window)
     kind = section.get("rope_type", section.get("type", "default"))
-    if kind not in ROPE_TYPES:
+    if not isinstance(kind, str) or kind not in ROPE_TYPES:
         raise _cannot(spec, f"rope scaling {one_line(repr(kind), 30)} (it builds {', '.join(ROPE_TYPES)})")
     if kind in ("llama3", "yarn"):
         section.setdefault("original_max_position_embeddings", spec.max_positions)
     share = (
         section.get("partial_rotary_factor") or f.get("partial_rotary_factor") or f.get("rotary_pct") or recipe.rotary
     )
-    width = mixer.rope_dim if isinstance(mixer, LatentAttention) else int(_head_dim(mixer) * float(share))
+    _positive(spec, "partial_rotary_factor", share)
+    width = mixer.rope_dim if isinstance(mixer, LatentAttention) else int(_head_dim(mixer) * min(1.0, float(share)))
     interleaved = f.flag("rope_interleave", recipe.interleaved) if recipe.interleaved else False
+    for key in ("rope_theta", *ROPE_TYPES[kind]):
+        _positive(spec, key, section.get(key))
     scaling = {key: value for key, value in section.items() if isinstance(value, (int, float))}
     return Rope(width, float(section["rope_theta"]), interleaved, tuple(sorted({**scaling, "rope_type": kind}.items())))
+
+
+def _positive(spec: ModelSpec, key: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise BadConfig(
+            f"{spec.name}: {key} of its rotary positions is {one_line(repr(value), 30)}; a number is wanted"
+        )
 
 
 def _head_dim(mixer: Mixer) -> int:

@@ -14,12 +14,14 @@ BASE: dict[str, Any] = {
     "vocab_size": VOCAB, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 256,
 }  # fmt: skip
-GPT2: dict[str, Any] = {"vocab_size": VOCAB, "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 256}
+GPT2: dict[str, Any] = {
+    "vocab_size": VOCAB, "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 256, "layer_norm_epsilon": 1e-2,
+}  # fmt: skip
 EXPERTS: dict[str, Any] = {**BASE, "num_experts_per_tok": 2, "num_experts": 4, "moe_intermediate_size": 32}
 MLA: dict[str, Any] = {
     **BASE, "num_key_value_heads": 4, "num_experts_per_tok": 2, "n_routed_experts": 8, "n_group": 4, "topk_group": 2,
     "moe_intermediate_size": 32, "kv_lora_rank": 32, "q_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16,
-    "v_head_dim": 12, "first_k_dense_replace": 1,
+    "v_head_dim": 12, "first_k_dense_replace": 1, "rms_norm_eps": 1e-3,
 }  # fmt: skip
 LLAMA3_ROPE = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -42,7 +44,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {"model_type": "llama", **BASE}),
     "llama_mha_biased_tied": ("Llama", {
         "model_type": "llama", **BASE, "num_key_value_heads": 4, "attention_bias": True, "mlp_bias": True,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": True, "rms_norm_eps": 1e-2,
     }),
     "llama3_rope": ("Llama", {"model_type": "llama", **BASE, "rope_theta": 500000.0, "rope_scaling": LLAMA3_ROPE}),
     "llama_mqa": ("Llama", {"model_type": "llama", **BASE, "num_key_value_heads": 1, "head_dim": 24}),

@@ -197,7 +197,7 @@ def test_a_pool_that_is_used_up_is_a_clear_error() -> None:
     fmt=st.sampled_from(["int8", "int4"]),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 def test_quantised_numbers_come_back_within_half_a_step(
     dim: int, tokens: int, size: float, fmt: str, seed: int
 ) -> None:
@@ -208,9 +208,9 @@ def test_quantised_numbers_come_back_within_half_a_step(
         step = x.abs().amax(-1, keepdim=True) / 127
     else:
         step = torch.stack([g.amax(-1) - g.amin(-1) for g in x.split(64, dim=-1)], -1).amax(-1, keepdim=True) / 15
-    # fp16 scales: half a step, and what rounding the scale and the minimum to 11 bits adds over all steps
-    slack = x.abs().amax() * 2e-3 + 1e-6
-    assert ((found - x).abs() <= step * 0.51 + slack).all()
+    # fp16 scales are up to 1/1024 larger (and 2^-24 where they are tiny); int4's minimum is rounded as well
+    slack = x.abs().amax() * 2**-11 * (fmt == "int4") + 2**-24
+    assert ((found - x).abs() <= step * 0.501 + slack).all()
 
 
 def test_quantised_caches_say_they_are_not_exact() -> None:

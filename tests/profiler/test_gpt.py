@@ -27,6 +27,8 @@ def louder(model: GPT, times: float = 6.0) -> GPT:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(times)
+            else:  # gains and biases: not all ones and zeros
+                parameter.add_(torch.randn_like(parameter) * 0.1)
     return model
 
 
@@ -115,15 +117,15 @@ def test_a_shallower_model_runs() -> None:
 
 def test_low_precision_stays_near_fp32() -> None:
     ids = torch.randint(0, VOCAB, (1, 20))
-    for name in ("gpt2", "gemma3", "deepseek_v3", "qwen2_moe"):
-        exact = louder(build(small(name), dtype="fp32"))
-        rough = build(small(name), dtype="bf16")
+    # No experts: a rounded score can pick another one.
+    for spec in (small("gpt2"), small("llama"), small("gemma3"), small("deepseek_v3", first_k_dense_replace=3)):
+        exact, rough = louder(build(spec, dtype="fp32"), 2.0), build(spec, dtype="bf16")
         with torch.no_grad():
             for mine, other in zip(rough.parameters(), exact.parameters(), strict=True):
                 mine.copy_(other)
             apart = (rough(ids).float() - exact(ids)).std() / exact(ids).std()
         assert rough(ids).dtype == torch.bfloat16
-        assert apart < 0.1, name
+        assert apart < 0.02, spec.name
 
 
 def test_learned_positions_end_where_the_table_ends() -> None:
@@ -141,5 +143,4 @@ def test_cuda_gives_the_logits_of_the_cpu(name: str) -> None:
     ids = torch.randint(0, VOCAB, (2, 20))
     wanted = model(ids)
     model = model.cuda()
-    model.set_ropes()
     assert (model(ids.cuda()).cpu() - wanted).abs().max() < 1e-3

@@ -33,6 +33,9 @@ def theirs(name: str) -> Any:
         for key, parameter in model.named_parameters():
             gain = parameter.ndim == 1 and key.endswith("weight") and "Gemma" not in kind
             parameter.copy_(torch.randn_like(parameter) * 0.08 + float(gain))
+        for key, buffer in model.named_buffers():
+            if key.endswith("e_score_correction_bias"):  # zeros until trained
+                buffer.copy_(torch.randn_like(buffer) * 0.3)
     return model
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from planner.catalogue import find_model
-from planner.errors import BadRequest, UnsupportedModel
+from planner.errors import BadConfig, BadRequest, UnsupportedModel
 from planner.readers import read_config, read_entry
 from planner.resolve import by_hand
 from profiler.recipes import RECIPES, design, shallower
@@ -59,6 +59,25 @@ def test_catalogued_models_that_cannot_be_built_are_refused_by_name(name: str, r
 def test_a_switch_that_changes_the_forward_pass_is_refused_by_name(config: dict[str, Any], reason: str) -> None:
     with pytest.raises(UnsupportedModel, match=reason):
         design(read_config(config))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rope_theta": "10000"},
+        {"rope_theta": -1.0},
+        {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+        {"rope_scaling": {"type": "linear", "factor": None}},
+        {"rope_scaling": {"type": "yarn", "factor": float("nan")}},
+        {"rope_scaling": "yarn"},
+        {"rope_parameters": {"rope_theta": 0}},
+        {"partial_rotary_factor": "half"},
+        {"rms_norm_eps": 0},
+    ],
+)
+def test_rotary_keys_that_mean_nothing_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(BadConfig):
+        design(small("llama", **changes))
 
 
 def test_the_refusal_of_an_unknown_type_lists_what_is_built() -> None:

@@ -28,7 +28,10 @@ HAND: tuple[Flag, ...] = (
 ASSUME: tuple[Flag, ...] = (
     ("--assume", "WHAT", "`full-attention`: answer an upper bound for a model kvplan does not know."),
 )
-MODEL: tuple[Flag, ...] = (("--config", "FILE", "A config.json, in place of MODEL."), *ASSUME, *HAND)
+ONLINE: tuple[Flag, ...] = (
+    ("--online", "", "Read a model that is not here from the Hugging Face Hub: config and headers, never weights."),
+)
+MODEL: tuple[Flag, ...] = (("--config", "FILE", "A config.json, in place of MODEL."), *ONLINE, *ASSUME, *HAND)
 DTYPE: tuple[Flag, ...] = (
     ("--dtype", "D", "How weights are stored: bf16, fp16, fp32, fp8, awq, nvfp4, q4_k_m ... (default: as the config says)."),
     ("--kv-dtype", "D", "How K and V are stored: fp16, fp8, int8, q8_0, q4_0, nvfp4 ... (default: the float type the model runs in)."),

@@ -29,6 +29,7 @@ def spec_of(values: dict[str, Any]) -> ModelSpec:
     """The model that the options name; by hand when dimensions are given."""
     dimensions = {parameter(option): maybe_count(values.pop(parameter(option)), option) for option, _, _ in HAND}
     model, config, assume = values.pop("model"), values.pop("config"), values.pop("assume")
+    online = values.pop("online", False)
     if any(size is not None for size in dimensions.values()):
         if model is not None or config is not None:
             raise UsageError("a MODEL and dimensions by hand (--layers ...) exclude each other")
@@ -37,7 +38,7 @@ def spec_of(values: dict[str, Any]) -> ModelSpec:
         raise UsageError("which MODEL? A name of `kvplan models`, a config.json, or --layers --kv-heads --head-dim")
     if model is not None and config is not None:
         raise UsageError("MODEL and --config both name a model; give one of them")
-    return model_spec(model, config=config, assume=assume)
+    return model_spec(model, config=config, assume=assume, online=online)
 
 
 def request_of(values: dict[str, Any], seq_tokens: int) -> Request:

@@ -1,0 +1,207 @@
+"""What every engine is asked and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from planner.activations import Estimated
+from planner.attention_cache import Cache
+from planner.errors import BadRequest
+from planner.memory import Estimate
+from planner.sharding import stage_sizes
+from planner.units import GIB
+
+Version = tuple[int, ...]
+LATEST: Version = (9999,)
+"""What a development build that names no release counts as."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Engine flags, under the engines' own names; None or False is the engine's own default.
+
+    pool_bytes   the cache budget of the poorest device, in place of one derived from the device
+    fraction     --gpu-memory-utilization, --mem-fraction-static, --kv-cache-free-gpu-memory-fraction or
+                 --cache-max-entry-count: each engine reads its own
+    """
+
+    pool_bytes: int | None = None
+    fraction: Fraction | None = None
+    max_model_len: int | None = None
+    max_num_batched_tokens: int | None = None
+    max_num_seqs: int | None = None
+    block_size: int | None = None
+    swap_space: int | None = None
+    disable_hybrid: bool = False
+    mamba_ssm_dtype: str | None = None
+    mamba_cache_mode: str | None = None
+    num_speculative_tokens: int = 0
+    draft_layers: int | None = None
+    max_running_requests: int | None = None
+    chunked_prefill_size: int | None = None
+    cuda_graph_max_bs: int | None = None
+    swa_ratio: Fraction | None = None
+    mamba_ratio: Fraction | None = None
+    ctx_size: int | None = None
+    parallel: int | None = None
+    batch_size: int | None = None
+    ubatch_size: int | None = None
+    flash_attn: bool | None = None
+    swa_full: bool = False
+    kv_unified: bool = False
+    mla_mode: int | None = None
+    cache_implementation: str | None = None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A cache budget cut into an engine's blocks.
+
+    tokens    what the pool holds when every layer keeps everything, the engine's own way of counting
+    printed   the figure of the start-up line, where the engine prints one
+    at_once   most requests of the longest length, as the engine counts them
+    """
+
+    bytes: int
+    tokens: int
+    blocks: int | None = None
+    block_tokens: int | None = None
+    printed: int | None = None
+    at_once: Fraction = Fraction(0)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ranged:
+    """A pool with the least and the most that the estimates behind it allow."""
+
+    pool: Pool
+    low: Pool
+    high: Pool
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EngineAnswer:
+    """What one engine does with the question: pool, printed lines, one reason for each difference."""
+
+    name: str
+    version: str
+    request_tokens: int
+    request_bytes: int
+    logical_bytes: int
+    ranged: Ranged | None
+    block_tokens: int | None = None
+    activation: Estimated | None = None
+    overhead: Estimated | None = None
+    compute_buffer: Estimated | None = None
+    fits: bool | None = None
+    most_requests: int | None = None
+    lines: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract: base units, keys that stay; null where the engine has no such figure or it is not known."""
+        ranged = self.ranged
+        pools = (None, None, None) if ranged is None else (ranged.pool, ranged.low, ranged.high)
+        answer: dict[str, Any] = {"name": self.name, "version": self.version}
+        for key, read in _POOL_KEYS.items():
+            for suffix, pool in zip(("", "_low", "_high"), pools, strict=True):
+                answer[key + suffix] = None if pool is None else read(pool)
+        answer["block_tokens"] = self.block_tokens
+        answer["request_tokens"] = self.request_tokens
+        answer["request_bytes"] = self.request_bytes
+        answer["logical_request_bytes"] = self.logical_bytes
+        answer["most_requests"] = self.most_requests
+        for key in ("compute_buffer", "activation", "overhead"):
+            value: Estimated | None = getattr(self, key)
+            answer[f"{key}_bytes"] = None if value is None else value.bytes
+            answer[f"{key}_bytes_low"] = None if value is None else value.low
+            answer[f"{key}_bytes_high"] = None if value is None else value.high
+        answer["fits"] = self.fits
+        answer |= dict(self.extra) | ({} if ranged is None else dict(ranged.pool.extra))
+        answer["prints"] = list(self.lines)
+        answer["differences"] = list(self.reasons)
+        answer["assumptions"] = list(self.assumptions)
+        return answer
+
+
+_POOL_KEYS: dict[str, Callable[[Pool], Any]] = {
+    "pool_bytes": lambda pool: pool.bytes,
+    "pool_tokens": lambda pool: pool.tokens,
+    "pool_blocks": lambda pool: pool.blocks,
+    "printed_tokens": lambda pool: pool.printed,
+    "max_concurrency": lambda pool: round(float(pool.at_once), 2),
+}
+
+
+def parse_version(text: str) -> Version | None:
+    """The leading numbers of a version or build; None for a development build that names no release.
+
+    >>> parse_version("0.8.5.post1"), parse_version("0.19.2rc1.dev134"), parse_version("b5331"), parse_version("0.1.dev18496")
+    ((0, 8, 5), (0, 19, 2), (5331,), None)
+    """
+    numbers: list[int] = []
+    for piece in text.strip().lower().lstrip("vb").split("."):
+        digits = "".join(_leading_digits(piece))
+        if not digits or len(digits) > 9:
+            break
+        numbers.append(int(digits))
+        if digits != piece:
+            break
+    if not numbers or (numbers[:2] == [0, 1] and "dev" in text):
+        return None
+    return tuple(numbers)
+
+
+def _leading_digits(piece: str) -> list[str]:
+    digits = []
+    for ch in piece:
+        if ch not in "0123456789":
+            break
+        digits.append(ch)
+    return digits
+
+
+def layer_caches(estimate: Estimate) -> list[tuple[int, Cache]]:
+    """(index of the layer, its cache as the fullest tensor-parallel rank holds it), in order."""
+    sharding = estimate.request.sharding
+    shares: dict[Cache, Cache] = {}
+    found = []
+    for index, layer in enumerate(estimate.spec.layers):
+        for cache in layer.caches:
+            if cache not in shares:
+                shares[cache] = sharding.on_rank(cache)
+            found.append((index, shares[cache]))
+    return found
+
+
+def stage_ranges(layers: int, sizes: list[int] | None = None, pp: int = 1) -> list[range]:
+    """The layers of each pipeline stage.
+
+    >>> stage_ranges(5, pp=2)
+    [range(0, 3), range(3, 5)]
+    """
+    start, found = 0, []
+    for size in sizes or stage_sizes(layers, pp):
+        found.append(range(start, start + size))
+        start += size
+    return found
+
+
+def gib_two(size: int) -> str:
+    """As engines print it: two decimals of GiB, no thousands mark."""
+    return f"{size / GIB:.2f}"
+
+
+def want(value: int | None, default: int, name: str) -> int:
+    """A flag's value or the default; refuses what no engine takes."""
+    if value is None:
+        return default
+    if value < 1:
+        raise BadRequest(f"{name} {value} is not a number from 1; leave it out for the engine's own default")
+    return value

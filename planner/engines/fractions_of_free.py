@@ -1,0 +1,169 @@
+"""TensorRT-LLM and LMDeploy: a fraction of what is free once the engine is loaded, in blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from planner.activations import Estimated
+from planner.attention_cache import Chunked, Full, Shared, SlidingWindow
+from planner.cache_kinds import Cross, Latent
+from planner.engines.base import (
+    LATEST,
+    EngineAnswer,
+    Options,
+    Pool,
+    Ranged,
+    Version,
+    gib_two,
+    layer_caches,
+    parse_version,
+    stage_ranges,
+    want,
+)
+from planner.engines.device_memory import forward_bytes, weights_loaded
+from planner.engines.vllm import logical_bytes
+from planner.errors import UnsupportedModel
+from planner.memory import Estimate
+from planner.units import GIB, MIB, ceil_div, human_bytes
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What differs between the two: default fraction, tokens of a block, and which way blocks are rounded."""
+
+    name: str
+    words: str
+    fraction: Fraction
+    rounds_up: bool
+    flag: str
+
+
+TENSORRT_LLM = Rules("tensorrt-llm", "TensorRT-LLM", Fraction(9, 10), True, "--kv-cache-free-gpu-memory-fraction")
+LMDEPLOY = Rules("lmdeploy", "LMDeploy turbomind", Fraction(8, 10), False, "--cache-max-entry-count")
+SMALL_BLOCKS_SINCE: Version = (0, 14)
+
+
+def tensorrt_llm(
+    estimate: Estimate, options: Options, version: str | None, generation: str | None = None
+) -> EngineAnswer:
+    """tokens = fraction (0.9) · free memory / bytes a token, rounded up to blocks of 32 tokens (64 before 0.14).
+
+    Source: TensorRT-LLM `KvCacheManager` / `[MemUsageChange]` lines: ceil(0.9 · 21.89 GiB / 32 MiB) = 631 blocks.
+    """
+    number = (parse_version(version) if version else None) or LATEST
+    return _answer(TENSORRT_LLM, 32 if number >= SMALL_BLOCKS_SINCE else 64, estimate, options, version)
+
+
+def lmdeploy(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
+    """blocks of 64 tokens, floor(fraction (0.8) · free memory / block bytes). Source: LMDeploy `BlockManager`."""
+    return _answer(LMDEPLOY, 64, estimate, options, version)
+
+
+def token_bytes(estimate: Estimate, words: str) -> int:
+    """One token on the stage with most; every layer with attention at full length."""
+    stages = stage_ranges(len(estimate.spec.layers), pp=estimate.request.sharding.pp)
+    return max(_stage_bytes(estimate, stage, words) for stage in stages)
+
+
+def _stage_bytes(estimate: Estimate, stage: range, words: str) -> int:
+    total = 0
+    for index, cache in layer_caches(estimate):
+        if index not in stage or isinstance(cache, Shared) or cache.kind == "no cache":
+            continue
+        if isinstance(cache, Latent) and not cache.indexer_dim:
+            total += cache.token_bytes(estimate.fmt)
+        elif isinstance(cache, Full) and not isinstance(cache, Cross):
+            total += cache.kv_heads * cache.vector_pair_bytes(estimate.fmt)
+        else:
+            raise UnsupportedModel(
+                f"{estimate.spec.name}: how {words} keeps {cache.kind} is not modelled; leave --engine out"
+            )
+    if not total:
+        raise UnsupportedModel(f"{estimate.spec.name}: no layer keeps a cache, so {words} makes no pool")
+    return total
+
+
+def _answer(rules: Rules, block: int, estimate: Estimate, options: Options, version: str | None) -> EngineAnswer:
+    block = want(options.block_size, block, "--block-size")
+    one = token_bytes(estimate, rules.words) * block
+    longest = want(options.max_model_len, estimate.spec.max_positions or estimate.request.seq_tokens, "--max-model-len")
+    fraction = rules.fraction if options.fraction is None else options.fraction
+    size, activation, overhead = _budget(estimate, options, fraction)
+
+    def cut(at: int) -> Pool:
+        blocks = ceil_div(max(0, at), one) if rules.rounds_up else max(0, at) // one
+        tokens = blocks * block
+        return Pool(max(0, at), tokens, blocks, block, tokens, Fraction(tokens, longest), {"block_bytes": one})
+
+    ranged = None if size is None else Ranged(cut(size.bytes), cut(size.low), cut(size.high))
+    seq = estimate.request.seq_tokens
+    taken = ceil_div(seq, block) * one
+    most = None if ranged is None else (ranged.pool.blocks or 0) // (taken // one)
+    assumed = [f"{rules.words} {version or 'as modelled'}"]
+    if estimate.capacity is not None and options.pool_bytes is None:
+        assumed.append(
+            f"{rules.flag[2:]} {float(fraction):g} of what is free of {human_bytes(estimate.capacity.bytes)}"
+        )
+    return EngineAnswer(
+        name=rules.name,
+        version=version or "as modelled",
+        request_tokens=seq,
+        request_bytes=taken,
+        logical_bytes=logical_bytes(estimate),
+        ranged=ranged,
+        block_tokens=block,
+        activation=activation,
+        overhead=overhead,
+        fits=None if most is None else most >= estimate.request.batch,
+        most_requests=most,
+        lines=_lines(rules, ranged.pool, one) if ranged else (),
+        reasons=_reasons(rules, block, estimate),
+        assumptions=tuple(assumed),
+        extra={"max_model_len": longest, "fraction": float(fraction)},
+    )
+
+
+def _reasons(rules: Rules, block: int, estimate: Estimate) -> tuple[str, ...]:
+    reasons = [f"blocks of {block} tokens, rounded {'up' if rules.rounds_up else 'down'}"]
+    if any(isinstance(cache, (SlidingWindow, Chunked)) for layer, _ in estimate.spec.groups for cache in layer.caches):
+        reasons.append("windows are charged at full length")
+    return tuple(reasons)
+
+
+def _budget(
+    estimate: Estimate, options: Options, fraction: Fraction
+) -> tuple[Estimated | None, Estimated | None, Estimated | None]:
+    """fraction · (total - context - weights - execution buffers)."""
+    given = options.pool_bytes
+    if estimate.capacity is None or given is not None:
+        return (None if given is None else Estimated(given, given, given, "as given")), None, None
+    weights = weights_loaded(estimate)
+    buffers = 2 * forward_bytes(estimate, 8192)
+    activation = Estimated(buffers, buffers // 4, 6 * buffers + 4 * GIB, "execution, runtime and decoder buffers")
+    if estimate.request.activation_override is not None:
+        own = estimate.request.activation_override
+        activation = Estimated(own, own, own, "as given")
+    overhead = Estimated(640 * MIB, 256 * MIB, 2 * GIB, "CUDA context, kernels, NCCL")
+    total = estimate.capacity.bytes
+
+    def left(loaded: int, acting: int, held: int) -> int:
+        return int((total - loaded - acting - held) * fraction)
+
+    return (
+        Estimated(
+            left(weights.bytes, activation.bytes, overhead.bytes),
+            left(weights.high, activation.high, overhead.high),
+            left(weights.low, activation.low, overhead.low),
+        ),
+        activation,
+        overhead,
+    )
+
+
+def _lines(rules: Rules, pool: Pool, one: int) -> tuple[str, ...]:
+    if rules is LMDEPLOY:
+        return (f"[BlockManager] block_size = {one / MIB:.3f} MB", f"[BlockManager] max_block_count = {pool.blocks}")
+    return (
+        f"[MemUsageChange] Allocated {gib_two((pool.blocks or 0) * one)} GiB for max tokens in paged KV cache ({pool.tokens}).",
+    )

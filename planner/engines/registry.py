@@ -1,0 +1,76 @@
+"""Engines by name, and the version ranges that `kvplan engines` puts side by side."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+
+from planner.engines.base import EngineAnswer, Options, parse_version
+from planner.errors import UnknownName, one_line
+from planner.memory import Estimate
+
+# name -> (module, function, what the function is told of the name)
+ENGINES: dict[str, tuple[str, str, str | None]] = {
+    "vllm": ("vllm", "answer", None),
+    "vllm-v0": ("vllm", "answer", "v0"),
+    "vllm-v1": ("vllm", "answer", "v1"),
+    "sglang": ("sglang", "answer", None),
+    "llamacpp": ("llamacpp", "answer", "llamacpp"),
+    "ik_llamacpp": ("llamacpp", "answer", "ik_llamacpp"),
+    "ollama": ("llamacpp", "answer", "ollama"),
+    "lmstudio": ("llamacpp", "answer", "lmstudio"),
+    "tensorrt-llm": ("fractions_of_free", "tensorrt_llm", None),
+    "lmdeploy": ("fractions_of_free", "lmdeploy", None),
+    "transformers": ("transformers", "answer", None),
+}
+ALIASES = {
+    "llama.cpp": "llamacpp", "llama-cpp": "llamacpp", "llama_cpp": "llamacpp", "llama-server": "llamacpp",
+    "ik_llama.cpp": "ik_llamacpp", "ik-llama.cpp": "ik_llamacpp", "ik_llama": "ik_llamacpp", "ik-llamacpp": "ik_llamacpp",
+    "lm-studio": "lmstudio", "lm studio": "lmstudio",
+    "trtllm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt_llm": "tensorrt-llm", "tensorrtllm": "tensorrt-llm",
+    "hf": "transformers", "turbomind": "lmdeploy",
+}  # fmt: skip
+# What `kvplan engines` shows: (engine, version, label)
+TABLE = (
+    ("vllm-v0", "0.6.6", "vLLM to 0.7 (V0)"),
+    ("vllm", "0.11.2", "vLLM 0.11 to 0.20"),
+    ("vllm", "0.21", "vLLM from 0.21"),
+    ("sglang", None, "SGLang 0.5"),
+    ("llamacpp", None, "llama.cpp 2026"),
+    ("ik_llamacpp", "3900", "ik_llama.cpp 2025"),
+    ("ollama", None, "ollama"),
+    ("tensorrt-llm", None, "TensorRT-LLM"),
+    ("lmdeploy", None, "LMDeploy"),
+    ("transformers", None, "transformers 5"),
+)
+
+
+def parse_engine(text: str) -> tuple[str, str | None]:
+    """(engine, version or None) of `vllm`, `vllm==0.11.2`, `llama.cpp==b5331`.
+
+    >>> parse_engine("vllm==0.11.2"), parse_engine("llama.cpp"), parse_engine("TRT-LLM==0.20.0")
+    (('vllm', '0.11.2'), ('llamacpp', None), ('tensorrt-llm', '0.20.0'))
+    """
+    name, equals, version = text.strip().partition("==")
+    key = name.strip().lower()
+    key = ALIASES.get(key, key)
+    if key not in ENGINES:
+        close = get_close_matches(key[:40], [*ENGINES, *ALIASES], n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UnknownName(
+            f"--engine {one_line(text, 40)!r} is not known{hint} Known: {', '.join(ENGINES)}; write for example vllm==0.11.2"
+        )
+    version = version.strip()
+    if equals and (not version or (parse_version(version) is None and "dev" not in version)):
+        raise UnknownName(
+            f"--engine {one_line(text, 40)!r} names no version; write for example vllm==0.11.2 or llamacpp==b5331"
+        )
+    return key, one_line(version, 40) if version else None
+
+
+def answer_of(name: str, version: str | None, estimate: Estimate, options: Options) -> EngineAnswer:
+    """The answer of the engine `name`, as `parse_engine` gives it."""
+    module, function, told = ENGINES[name]
+    made = getattr(import_module(f"planner.engines.{module}"), function)(estimate, options, version, told)
+    assert isinstance(made, EngineAnswer)
+    return made

@@ -1,0 +1,301 @@
+"""SGLang: a pool of single tokens from what is free after the weights; two pools where windows are split off.
+
+Sources: sglang 0.5.5 `ModelRunner.profile_max_num_token`, `set_num_token_hybrid`, `memory_pool.py`,
+`ServerArgs._handle_gpu_memory_settings`; older releases' `ServerArgs.__post_init__`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from planner.activations import Estimated
+from planner.attention_cache import Cache, Chunked, Full, Shared, SlidingWindow
+from planner.cache_kinds import Cross, Latent, Recurrent
+from planner.dtypes import FLOAT_BYTES, CacheFormat, kv_format
+from planner.engines.base import (
+    LATEST,
+    EngineAnswer,
+    Options,
+    Pool,
+    Ranged,
+    Version,
+    layer_caches,
+    parse_version,
+    stage_ranges,
+    want,
+)
+from planner.engines.device_memory import weights_loaded
+from planner.engines.vllm import logical_bytes
+from planner.errors import UnsupportedModel
+from planner.memory import Estimate
+from planner.sparse import IndexKeys
+from planner.units import GIB, MIB, human_bytes
+
+# Architectures whose windows get a pool of their own (`is_hybrid_swa_model`); every other window is charged in full.
+SPLIT_TYPES = ("llama4", "gpt_oss", "gemma4", "mimo_v2", "step3p5")
+FULL_TOKENS_RATIO = Fraction(8, 10)
+MAMBA_RATIO = Fraction(9, 10)
+FRACTION_BY_RANKS = ((16, 79), (8, 81), (4, 85), (2, 87), (1, 88))
+FRACTION_BY_DEVICE_SINCE: Version = (0, 4, 10)
+RESERVED_CONTEXT = Estimated(512 * MIB, 128 * MIB, 3 * GIB // 2, "CUDA context and NCCL before the weights")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Bytes of one token on the fullest stage, by pool, and of one request's recurrent state."""
+
+    full: int
+    sliding: int
+    full_layers: int
+    sliding_layers: int
+    k: int
+    v: int
+    state: int
+    window: int
+
+    @property
+    def all(self) -> int:
+        return self.full + self.sliding
+
+
+def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
+    """SGLang's pool, start-up lines and reasons."""
+    number = (parse_version(version) if version else None) or LATEST
+    cell = token_cell(estimate)
+    longest = want(options.max_model_len, estimate.spec.max_positions or estimate.request.seq_tokens, "--max-model-len")
+    page = want(options.block_size, 1, "--page-size")
+    size, fraction = _budget(estimate, options, number)
+
+    def cut(at: int) -> Pool:
+        return pool(cell, options, at, page, longest)
+
+    ranged = None if size is None else Ranged(cut(size.bytes), cut(size.low), cut(size.high))
+    seq = estimate.request.seq_tokens
+    taken = seq * cell.full + (min(seq, cell.window) if cell.window else seq) * cell.sliding + cell.state
+    most = None if ranged is None else _most(ranged.pool, cell, seq)
+    running = options.max_running_requests
+    table = None if running is None else 4 * (running + 1) * (longest + 4)
+    extra = {
+        "max_model_len": longest,
+        "fraction": None if fraction is None else float(fraction),
+        "request_table_bytes": table,
+    }
+    return EngineAnswer(
+        name="sglang",
+        version=version or "0.5 or later",
+        request_tokens=seq,
+        request_bytes=taken,
+        logical_bytes=logical_bytes(estimate),
+        ranged=ranged,
+        block_tokens=page,
+        overhead=None if estimate.capacity is None else RESERVED_CONTEXT,
+        fits=None if most is None else most >= estimate.request.batch,
+        most_requests=most,
+        lines=_lines(ranged.pool, estimate) if ranged else (),
+        reasons=_reasons(cell, options, estimate),
+        assumptions=_assumptions(estimate, options, fraction, version),
+        extra=extra,
+    )
+
+
+def token_cell(estimate: Estimate) -> Cell:
+    """What one token takes on the stage with most layers."""
+    pp = estimate.request.sharding.pp
+    split = estimate.spec.model_type.startswith(SPLIT_TYPES)
+    cells = [_stage_cell(estimate, stage, split) for stage in stage_ranges(len(estimate.spec.layers), pp=pp)]
+    cell = max(cells, key=lambda found: found.all)
+    if not cell.all and not cell.state:
+        raise UnsupportedModel(f"{estimate.spec.name}: no layer keeps a cache, so SGLang makes no pool")
+    return cell
+
+
+def _stage_cell(estimate: Estimate, stage: range, split: bool) -> Cell:
+    full = sliding = full_layers = sliding_layers = k = v = state = window = 0
+    for index, cache in layer_caches(estimate):
+        if index not in stage or isinstance(cache, Shared):
+            continue
+        if isinstance(cache, Recurrent):
+            state += _state_bytes(cache, estimate)
+            continue
+        key, value = _token_bytes(cache, estimate)
+        limit = cache.window if isinstance(cache, SlidingWindow) else cache.chunk if isinstance(cache, Chunked) else 0
+        if limit and split:
+            sliding += key + value
+            sliding_layers += 1
+            window = max(window, limit)
+        else:
+            full += key + value
+            full_layers += 1
+        k, v = k + key, v + value
+    if sliding and not full:  # windows alone: one pool
+        full, full_layers, sliding, sliding_layers = sliding, sliding_layers, 0, 0
+    return Cell(full, sliding, full_layers, sliding_layers, k, v, state, window)
+
+
+def _token_bytes(cache: Cache, estimate: Estimate) -> tuple[int, int]:
+    """(K, V) of one token in one layer; a latent counts as K, index keys as V where they stand beside it."""
+    fmt = estimate.fmt
+    if isinstance(cache, Latent):
+        own = replace(cache, indexer_dim=0).token_bytes(fmt)
+        stored = kv_format("fp8_ds_mla")  # the indexer is always fp8 with a scale per 128
+        index = IndexKeys(cache.indexer_dim).token_bytes(CacheFormat(stored, stored)) if cache.indexer_dim else 0
+        return own, index
+    if isinstance(cache, Cross) or not isinstance(cache, Full):
+        raise UnsupportedModel(
+            f"{estimate.spec.name}: how SGLang pools a layer of {cache.kind} is not modelled; ask without --engine for the logical figure"
+        )
+    return cache.kv_heads * fmt.k.vector_bytes(cache.k_dim), cache.kv_heads * fmt.v.vector_bytes(cache.v_dim)
+
+
+def _state_bytes(cache: Recurrent, estimate: Estimate) -> int:
+    """conv (columns - 1) in the model's dtype, the rest fp32 (`mamba_ssm_dtype`, its default)."""
+    two = estimate.fmt.model_dtype_bytes
+    return sum(
+        part.elements // part.columns * (part.columns - 1) * two
+        if part.columns
+        else part.elements * FLOAT_BYTES["fp32"]
+        for part in cache.parts
+    )
+
+
+def pool(cell: Cell, options: Options, size: int, page: int, longest: int) -> Pool:
+    """`size` bytes left for cache, cut into tokens.
+
+    One pool: floor(size / cell), to a multiple of the page. Windows apart: full tokens F and ratio · F sliding
+    ones share the bytes, F = size / (full + ratio · sliding). Recurrent layers take ratio / (1 + ratio) first.
+    """
+    size = max(0, size)
+    left, states = size, 0
+    if cell.state:
+        ratio = MAMBA_RATIO if options.mamba_ratio is None else options.mamba_ratio
+        states = int(size * ratio / (1 + ratio)) // cell.state
+        left = size - states * cell.state
+    ratio = FULL_TOKENS_RATIO if options.swa_ratio is None else options.swa_ratio
+    token = cell.full + ratio * cell.sliding
+    tokens = int(left / token) // page * page if token else 0
+    sliding = int(tokens * ratio) // page * page if cell.sliding else 0
+    used = tokens * cell.full + sliding * cell.sliding
+    extra: dict[str, Any] = {
+        "cell_bytes": cell.all,
+        "sliding_tokens": sliding if cell.sliding else None,
+        "state_slots": states if cell.state else None,
+        "k_bytes": used * cell.k // cell.all if cell.all else 0,
+        "v_bytes": used * cell.v // cell.all if cell.all else 0,
+    }
+    at_once = Fraction(tokens, longest)
+    if cell.state:
+        at_once = min(at_once, Fraction(states)) if token else Fraction(states)
+    return Pool(size, tokens, tokens // page, page, tokens, at_once, extra)
+
+
+def _most(found: Pool, cell: Cell, seq: int) -> int:
+    counts = []
+    if cell.full:
+        counts.append(found.tokens // seq)
+    if cell.sliding:
+        counts.append(found.extra["sliding_tokens"] // min(seq, cell.window))
+    if cell.state:
+        counts.append(found.extra["state_slots"])
+    return int(min(counts))
+
+
+def _budget(estimate: Estimate, options: Options, version: Version) -> tuple[Estimated | None, Fraction | None]:
+    """rest = free after the weights - free before them · (1 - mem_fraction_static); no profile run."""
+    if options.pool_bytes is not None:
+        return Estimated(options.pool_bytes, options.pool_bytes, options.pool_bytes, "as given"), options.fraction
+    if estimate.capacity is None:
+        return None, options.fraction
+    fraction = default_fraction(estimate, options, version) if options.fraction is None else options.fraction
+    weights = weights_loaded(estimate)
+    total = estimate.capacity.bytes
+
+    def rest(context: int, loaded: int) -> int:
+        return int((total - context) * fraction) - loaded
+
+    return (
+        Estimated(
+            rest(RESERVED_CONTEXT.bytes, weights.bytes),
+            rest(RESERVED_CONTEXT.high, weights.high),
+            rest(RESERVED_CONTEXT.low, weights.low),
+        ),
+        fraction,
+    )
+
+
+def default_fraction(estimate: Estimate, options: Options, version: Version) -> Fraction:
+    """mem_fraction_static where no flag sets it.
+
+    Before about 0.4.10 by the number of ranks; then (memory - reserved) / memory with reserved MiB =
+    512 + 1.5 · max(chunked prefill, 2048) + 2 · largest CUDA graph batch + 1024 · tp · pp / 8, at least
+    10 GiB above 60 GiB; a multimodal model takes 0.95 of it.
+    """
+    sharding = estimate.request.sharding
+    assert estimate.capacity is not None
+    if version < FRACTION_BY_DEVICE_SINCE:
+        ranks = sharding.tp
+        return Fraction(next(percent for least, percent in FRACTION_BY_RANKS if ranks >= least), 100)
+    memory = estimate.capacity.bytes // MIB
+    chunk, graphs = _sizes_by_memory(memory, sharding.tp)
+    chunk = want(options.chunked_prefill_size, chunk, "--chunked-prefill-size")
+    graphs = want(options.cuda_graph_max_bs, graphs, "--cuda-graph-max-bs")
+    reserved = (
+        Fraction(512) + Fraction(3, 2) * max(chunk, 2048) + 2 * graphs + Fraction(1024 * sharding.tp * sharding.pp, 8)
+    )
+    if memory > 60 * 1024:
+        reserved = max(reserved, Fraction(10 * 1024))
+    fraction = Fraction(round((memory - reserved) / memory * 1000), 1000)
+    return fraction * Fraction(95, 100) if estimate.spec.towers else fraction
+
+
+def _sizes_by_memory(memory: int, tp: int) -> tuple[int, int]:
+    """(chunked prefill, largest CUDA graph batch) by MiB of the device."""
+    wide = tp >= 4
+    for limit, chunk, few, many in (
+        (20, 2048, 8, 8),
+        (35, 2048, 24, 80),
+        (60, 4096, 32, 160),
+        (90, 8192, 256, 512),
+        (160, 8192, 256, 512),
+    ):
+        if memory < limit * 1024:
+            return chunk, many if wide else few
+    return 16384, 512
+
+
+def _lines(found: Pool, estimate: Estimate) -> tuple[str, ...]:
+    k, v = found.extra["k_bytes"], found.extra["v_bytes"]
+    latent = any(isinstance(cache, Latent) for layer, _ in estimate.spec.groups for cache in layer.caches)
+    sizes = f"KV size: {(k + v) / GIB:.2f} GB" if latent else f"K size: {k / GIB:.2f} GB, V size: {v / GIB:.2f} GB"
+    return (f"KV Cache is allocated. #tokens: {found.tokens}, {sizes}", f"max_total_num_tokens={found.tokens}")
+
+
+def _reasons(cell: Cell, options: Options, estimate: Estimate) -> tuple[str, ...]:
+    reasons = []
+    if cell.sliding:
+        ratio = FULL_TOKENS_RATIO if options.swa_ratio is None else options.swa_ratio
+        reasons.append(
+            f"two pools: layers with a window hold {float(ratio):g} of the tokens; the printed count is the full pool"
+        )
+    elif cell.window or any(
+        isinstance(c, (SlidingWindow, Chunked)) for layer, _ in estimate.spec.groups for c in layer.caches
+    ):
+        reasons.append("windows are charged at full length for this architecture")
+    if cell.state:
+        reasons.append("recurrent states get a pool of their own before the tokens")
+    if not reasons:
+        reasons.append("single tokens: no rounding to blocks")
+    reasons.append("the request table (int32 [running requests + 1, context + 4]) comes on top of the pool")
+    return tuple(reasons)
+
+
+def _assumptions(
+    estimate: Estimate, options: Options, fraction: Fraction | None, version: str | None
+) -> tuple[str, ...]:
+    lines = [f"SGLang {version or '0.5 or later'}"]
+    if fraction is not None and estimate.capacity is not None and options.pool_bytes is None:
+        lines.append(
+            f"mem_fraction_static {float(fraction):g} of what is free of {human_bytes(estimate.capacity.bytes)}"
+        )
+    return tuple(lines)

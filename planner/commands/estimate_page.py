@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planner.commands.flags import engine_flags_given
 from planner.commands.output import emit, to_csv, to_json
 from planner.commands.values import maybe_count, one_format, request_of, spec_of
 from planner.errors import BadRequest, UsageError
@@ -28,9 +29,37 @@ def run(values: dict[str, Any]) -> None:
     if values["explain"] and (values["as_json"] or values["as_csv"]):
         raise UsageError("--explain is for people; leave it out with --json and --csv")
     output = values["output"]
+    if engine_flags_given(values):
+        return _run_with_engine(values)
     answers = answers_of(values)
     emit(render(answers, values), output)
     if any(answer.fits is False for answer in answers):
+        raise SystemExit(DOES_NOT_FIT)
+
+
+def _run_with_engine(values: dict[str, Any]) -> None:
+    """As `run`, with what the engine that `--engine` names makes of it; the engine's verdict counts."""
+    from planner.commands.engine_text import engine_lines
+    from planner.commands.engine_values import engine_answer, prepare
+    from planner.engines.emit import command
+
+    asked = prepare(values)
+    assert asked is not None
+    answers = answers_of(values)
+    found = [engine_answer(asked, answer) for answer in answers]
+    starts = [
+        command(one, answer, asked[2]) if values["emit"] else None for one, answer in zip(found, answers, strict=True)
+    ]
+    if values["as_json"] or values["as_csv"]:
+        blocks = [
+            one.to_dict() | ({"command": start} if start else {}) for one, start in zip(found, starts, strict=True)
+        ]
+        rows = [answer.to_dict() | {"engine": block} for answer, block in zip(answers, blocks, strict=True)]
+        text = to_csv(rows) if values["as_csv"] else to_json(rows[0] if len(rows) == 1 else rows)
+    else:
+        text = "\n".join([render(answers, values), "", *engine_lines(found[-1], starts[-1])])
+    emit(text, values["output"])
+    if any(one.fits is False for one in found):
         raise SystemExit(DOES_NOT_FIT)
 
 
@@ -99,7 +128,9 @@ def _page(answer: Estimate) -> list[str]:
     if answer.spec.weights_known:
         lines += ["", f"Weights, {answer.plan.fmt.name}"]
         about = "" if answer.plan.exactness == "exact" else f"  ({answer.plan.exactness})"
-        lines.append(f"  {answer.parameters:,} parameters = {exact_bytes(answer.weight_bytes)} = {gib(answer.weight_bytes)}{about}")
+        lines.append(
+            f"  {answer.parameters:,} parameters = {exact_bytes(answer.weight_bytes)} = {gib(answer.weight_bytes)}{about}"
+        )
     if answer.capacity is not None:
         lines += ["", *_fit_lines(answer)]
     elif answer.request.sharding.devices > 1:
@@ -114,15 +145,22 @@ def _cache_lines(answer: Estimate) -> list[str]:
     lines = []
     for part in parts:
         size = f" = {exact_bytes(part.bytes)} = {human_bytes(part.bytes)}"
-        lines.append(f"  {part.text}{size}" + (dim(f"   {part.kind}") if len(parts) > 1 or part.kind != "full attention" else ""))
+        lines.append(
+            f"  {part.text}{size}" + (dim(f"   {part.kind}") if len(parts) > 1 or part.kind != "full attention" else "")
+        )
     if not parts:
         lines.append("  nothing is kept: 0 B")
     if len(parts) > 1:
         lines.append(f"  together {exact_bytes(total)} = {human_bytes(total)}")
     if answer.state_bytes and answer.kv_bytes:
-        lines.append(f"  of it {exact_bytes(answer.kv_bytes)} of K and V, {exact_bytes(answer.state_bytes)} of state that does not grow")
+        lines.append(
+            f"  of it {exact_bytes(answer.kv_bytes)} of K and V, {exact_bytes(answer.state_bytes)} of state that does not grow"
+        )
     token = answer.kv_bytes_per_token
-    lines.append(f"  the next token of a sequence adds {exact_bytes(token)}" + (f" ({human_bytes(token)})" if token >= 1024 else ""))
+    lines.append(
+        f"  the next token of a sequence adds {exact_bytes(token)}"
+        + (f" ({human_bytes(token)})" if token >= 1024 else "")
+    )
     return lines
 
 
@@ -191,7 +229,9 @@ def _grid_lines(answer: Estimate) -> list[str]:
     """KV of the whole model over a few lengths and batches, the asked ones among them."""
     request = answer.request
     ceiling = answer.spec.max_positions or request.seq_tokens
-    lengths = sorted({request.seq_tokens, *(n for n in (1024, 4096, 8192, 32768, 131072) if n <= max(ceiling, request.seq_tokens))})
+    lengths = sorted(
+        {request.seq_tokens, *(n for n in (1024, 4096, 8192, 32768, 131072) if n <= max(ceiling, request.seq_tokens))}
+    )
     batches = sorted({request.batch, *BATCHES})
     state = answer.state_bytes // request.batch
     rows = []
@@ -228,12 +268,12 @@ def _length_table(answers: list[Estimate]) -> str:
             row += [gib(answer.free_bytes or 0), "yes" if answer.fits else "no"]
         rows.append(row)
     batch = answers[0].request.batch
-    return f"{'1 sequence' if batch == 1 else f'{batch:,} sequences'}, KV in {answers[0].fmt.name}\n" + table(header, rows, left=0)
+    return f"{'1 sequence' if batch == 1 else f'{batch:,} sequences'}, KV in {answers[0].fmt.name}\n" + table(
+        header, rows, left=0
+    )
 
 
 def _said(answer: Estimate) -> list[str]:
     lines = [dim(f"  assumed: {line}") for line in answer.assumptions]
     lines += [bad("  note: ") + line for line in answer.warnings]
     return ["", *lines] if lines else []
-
-

@@ -33,12 +33,15 @@ FLAGS: tuple[flags.Flag, ...] = (
     *flags.DEVICE,
     *flags.LAYOUT,
     *flags.RUNTIME,
+    *flags.ENGINE,
     *flags.OUTPUT,
 )
 TABLE_LENGTHS = (1024, 4096, 8192, 32768, 131072)
 
 
-@click.command(name="fit", epilog="\b\nExample: kvplan fit llama-3.1-8b --gpu rtx-4090 --seq 8k --lengths p50=800,p95=6000")
+@click.command(
+    name="fit", epilog="\b\nExample: kvplan fit llama-3.1-8b --gpu rtx-4090 --seq 8k --lengths p50=800,p95=6000"
+)
 @with_flags(FLAGS, model=True)
 def command(**values: Any) -> None:
     """What fits: most sequences at a length, longest context at a batch, fewest devices, which devices.
@@ -46,6 +49,11 @@ def command(**values: Any) -> None:
     Exit code 3 when not even one sequence fits.
     """
     one_format(values["as_json"], values["as_csv"])
+    asked = None
+    if flags.engine_flags_given(values):
+        from planner.commands.engine_values import prepare
+
+        asked = prepare(values)
     spec = spec_of(values)
     room = capacity(values["gpu"], values["memory"])
     if room is None:
@@ -54,9 +62,33 @@ def command(**values: Any) -> None:
     request = request_of(values, seq)
     mix = None if values["lengths"] is None else parse_mix(values["lengths"])
     answer = fit_answer(spec, request, room, mix)
-    emit(_render(answer, values), values["output"])
-    if not answer["most_sequences"]:
+    lines: list[str] = []
+    if asked is not None:
+        answer["engine"], lines = _engine(spec, request, room, asked, values["emit"])
+    for_people = not (values["as_json"] or values["as_csv"])
+    emit("\n".join([_render(answer, values), *(lines if for_people else [])]), values["output"])
+    if not (answer["engine"]["most_requests"] if asked is not None else answer["most_sequences"]):
         raise SystemExit(DOES_NOT_FIT)
+
+
+def _engine(
+    spec: ModelSpec, request: Request, room: Capacity, asked: Any, emitted: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """The same questions in an engine's terms: (its block of the JSON, its lines for people)."""
+    from planner.commands.engine_text import engine_lines
+    from planner.commands.engine_values import engine_answer, longest_request
+    from planner.engines.emit import command as start_command
+
+    found = estimate(spec, request, room)
+    answer = engine_answer(asked, found)
+    start = start_command(answer, found, asked[2]) if emitted else None
+    longest = longest_request(asked, found)
+    block = answer.to_dict() | {"longest_context_tokens": longest} | ({"command": start} if start else {})
+    return block, [
+        "",
+        *engine_lines(answer, start),
+        f"  longest context at batch {request.batch:,}: {longest:,} tokens",
+    ]
 
 
 def fit_answer(spec: ModelSpec, request: Request, room: Capacity, mix: LengthMix | None = None) -> dict[str, Any]:
@@ -79,7 +111,9 @@ def fit_answer(spec: ModelSpec, request: Request, room: Capacity, mix: LengthMix
         "longest_context_tokens": longest_context(spec, request, room),
         "longest_context_limit_tokens": spec.max_positions,
         "fewest_devices": None if fewest is None else _layout(fewest.sharding.tp, fewest.sharding.pp, fewest.devices),
-        "fewest_devices_tensor_parallel": None if servers is None else _layout(servers.sharding.tp, servers.sharding.pp, servers.devices),
+        "fewest_devices_tensor_parallel": None
+        if servers is None
+        else _layout(servers.sharding.tp, servers.sharding.pp, servers.devices),
         "by_length": [
             {"seq_tokens": n, "most_sequences": _bounded(most_sequences(spec, replace(request, seq_tokens=n), room))}
             for n in _lengths(spec, request)
@@ -163,7 +197,10 @@ def _render(answer: dict[str, Any], values: dict[str, Any]) -> str:
 
 
 def _page(answer: dict[str, Any]) -> list[str]:
-    lines = [bold(answer["model"]) + f" on {answer['device']} ({gib(answer['capacity_bytes'])}), KV in {answer['kv_dtype']}", ""]
+    lines = [
+        bold(answer["model"]) + f" on {answer['device']} ({gib(answer['capacity_bytes'])}), KV in {answer['kv_dtype']}",
+        "",
+    ]
     most = answer["most_sequences"]
     count = "no bound: nothing is kept" if most is None else f"{most:,}"
     seq = human_tokens(answer["seq_tokens"])
@@ -230,5 +267,3 @@ def _holder_line(answer: dict[str, Any]) -> str:
     names = ", ".join(f"{row['device']}" for row in holders[:8])
     more = f" and {len(holders) - 8} more" if len(holders) > 8 else ""
     return f"Catalogue devices that hold {asked} in this layout, smallest first: {names}{more}"
-
-

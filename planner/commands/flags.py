@@ -33,8 +33,16 @@ ONLINE: tuple[Flag, ...] = (
 )
 MODEL: tuple[Flag, ...] = (("--config", "FILE", "A config.json, in place of MODEL."), *ONLINE, *ASSUME, *HAND)
 DTYPE: tuple[Flag, ...] = (
-    ("--dtype", "D", "How weights are stored: bf16, fp16, fp32, fp8, awq, nvfp4, q4_k_m ... (default: as the config says)."),
-    ("--kv-dtype", "D", "How K and V are stored: fp16, fp8, int8, q8_0, q4_0, nvfp4 ... (default: the float type the model runs in)."),
+    (
+        "--dtype",
+        "D",
+        "How weights are stored: bf16, fp16, fp32, fp8, awq, nvfp4, q4_k_m ... (default: as the config says).",
+    ),
+    (
+        "--kv-dtype",
+        "D",
+        "How K and V are stored: fp16, fp8, int8, q8_0, q4_0, nvfp4 ... (default: the float type the model runs in).",
+    ),
     ("--k-dtype", "D", "K alone."),
     ("--v-dtype", "D", "V alone."),
 )
@@ -54,12 +62,57 @@ RUNTIME: tuple[Flag, ...] = (
     ("--prefill-tokens", "N", "Tokens in one prefill step (default: the prompts, at most 8192)."),
     ("--attention", "fused|eager", "Fused attention (the default) keeps no score matrix."),
     ("--activation", "SIZE", "Take this much for activations, in place of the estimate."),
-    ("--overhead", "NAME=SIZE...", "Set an overhead line: context, allocator, communication, or one of your own (cuda_graphs=1GiB). Repeatable."),
+    (
+        "--overhead",
+        "NAME=SIZE...",
+        "Set an overhead line: context, allocator, communication, or one of your own (cuda_graphs=1GiB). Repeatable.",
+    ),
 )
 OUTPUT: tuple[Flag, ...] = (
     ("--json", "", "JSON in base units, keys that stay."),
     ("--csv", "", "CSV in base units."),
     ("--output", "FILE", "Write to FILE instead of the screen."),
+)
+# Flags keep the names their engines give them; `planner.commands.engine_values` knows whose is whose.
+ENGINE_FLAGS: tuple[Flag, ...] = (
+    ("--kv-pool", "SIZE", "The cache budget of the poorest device, in place of one derived from --gpu."),
+    ("--gpu-memory-utilization", "X", "vLLM: share of the device it may take (default: 0.9, from 0.20 0.92)."),
+    ("--mem-fraction-static", "X", "SGLang: share for weights and cache (default: by device)."),
+    (
+        "--kv-cache-free-gpu-memory-fraction",
+        "X",
+        "TensorRT-LLM: share of what is free after the engine (default: 0.9).",
+    ),
+    ("--cache-max-entry-count", "X", "LMDeploy: share of what is free after the weights (default: 0.8)."),
+    ("--max-model-len", "N", "Longest request the server admits (default: the model's positions)."),
+    ("--max-num-batched-tokens", "N", "vLLM: tokens of one step (default: by device and version)."),
+    ("--max-num-seqs", "N", "vLLM: sequences of one step (default: by device and version)."),
+    ("--block-size", "N", "Tokens of a block (default: the engine's; SGLang calls it page size)."),
+    ("--swap-space", "GIB", "vLLM V0: host memory for swapped blocks, GiB a device (default: 4)."),
+    ("--disable-hybrid-kv-cache-manager", "", "vLLM V1: charge windows at full length."),
+    ("--mamba-ssm-cache-dtype", "D", "vLLM V1: type of recurrent states (default: as the config says)."),
+    ("--mamba-cache-mode", "none|align|all", "vLLM V1: how recurrent states are cached (default: none)."),
+    ("--num-speculative-tokens", "N", "Draft tokens of one step: state columns, and a drafter's layer in the pool."),
+    ("--draft-layers", "N", "vLLM V1: attention layers of the drafter (default: 1 where tokens are drafted)."),
+    ("--max-running-requests", "N", "SGLang: for the size of the request table."),
+    ("--chunked-prefill-size", "N", "SGLang: tokens of a prefill step (default: by device)."),
+    ("--cuda-graph-max-bs", "N", "SGLang: largest captured batch (default: by device)."),
+    ("--swa-full-tokens-ratio", "X", "SGLang: tokens of the window pool for each of the full pool (default: 0.8)."),
+    ("--mamba-full-memory-ratio", "X", "SGLang: memory of states for each byte of tokens (default: 0.9)."),
+    ("--ctx-size", "N", "llama.cpp: context of all slots together (default: --seq times --parallel)."),
+    ("--parallel", "N", "llama.cpp: slots (default: --batch)."),
+    ("--batch-size", "N", "llama.cpp: logical batch (default: 2048)."),
+    ("--ubatch-size", "N", "llama.cpp: physical batch (default: 512)."),
+    ("--flash-attn", "on|off|auto", "llama.cpp: flash attention (default: on from late 2025)."),
+    ("--swa-full", "", "llama.cpp: window layers hold the whole context."),
+    ("--kv-unified", "", "llama.cpp: one stream of cells for all slots."),
+    ("--mla-mode", "0|1|2|3", "ik_llama.cpp: its -mla (default: 3)."),
+    ("--cache-implementation", "NAME", "transformers: dynamic, static or quantized."),
+)
+ENGINE: tuple[Flag, ...] = (
+    ("--engine", "NAME", "Answer in an engine's terms: vllm, vllm==0.11.2, sglang, llamacpp, ollama, tensorrt-llm ..."),
+    *ENGINE_FLAGS,
+    ("--emit", "", "With --engine: print the start command that the answer implies."),
 )
 SEQ: tuple[Flag, ...] = (
     ("--seq", "N", "Tokens of a sequence: 8192, 8k, a list 1k,8k,32k or a range 1k..128k (k = 1024)."),
@@ -74,6 +127,7 @@ ESTIMATE: tuple[Flag, ...] = (
     ("--gpus", "N", "N devices, as --tp N up to 8 and pipeline stages of 8 beyond."),
     *LAYOUT,
     *RUNTIME,
+    *ENGINE,
     ("--explain", "", "Every equation with its numbers, and the config fields behind it."),
     *OUTPUT,
 )
@@ -91,9 +145,16 @@ def parameter(option: str) -> str:
     return _PARAMETERS.get(option, option[2:].replace("-", "_"))
 
 
+def engine_flags_given(values: dict[str, Any]) -> bool:
+    """Whether anything on the command line concerns an engine; all else loads none of their code."""
+    return any(values.get(parameter(option)) for option, _, _ in ENGINE)
+
+
 def empty(flags: Sequence[Flag]) -> dict[str, Any]:
     """What a command gets where nothing is given."""
-    return {parameter(option): () if metavar.endswith("...") else None if metavar else False for option, metavar, _ in flags}
+    return {
+        parameter(option): () if metavar.endswith("...") else None if metavar else False for option, metavar, _ in flags
+    }
 
 
 def quick_values(arguments: Sequence[str], flags: Sequence[Flag]) -> dict[str, Any] | None:

@@ -150,42 +150,41 @@ def _with_engine_formats(estimate: Estimate, version: str | None) -> Estimate:
     return ask(estimate.spec, replace(request, k_dtype="fp8_ds_mla", v_dtype="fp8_ds_mla"), estimate.capacity)
 
 
-def budget(estimate: Estimate, setting: Setting) -> tuple[Estimated, Estimated, Estimated]:
-    """(cache budget, activation peak, overhead) of one device.
+def budget(estimate: Estimate, setting: Setting) -> tuple[Estimated | None, Estimated, Estimated]:
+    """(cache budget, activation peak, overhead) of one device; no budget where no device is named.
 
     available = total · utilisation - weights - activation peak - non-torch memory [- CUDA graphs from 0.21].
     Source: vLLM 0.6.6.post1 `determine_num_available_blocks`, 0.11.2 `Worker.determine_available_memory`;
     graphs are captured after the pool and outside the budget before 0.21.
     """
-    assert estimate.capacity is not None
-    total = int(estimate.capacity.bytes * setting.fraction)
     activation = vllm_activation(estimate, setting.batched, setting.sequences)
     lines = [non_torch(estimate, not setting.v1)]
     if setting.version >= GRAPHS_IN_BUDGET_SINCE:
         lines.append(cuda_graphs(estimate))
     overhead = added(lines, "non-torch memory" + (" and CUDA graphs" if len(lines) > 1 else ""))
+    if estimate.capacity is None:
+        return None, activation, overhead
+    total = int(estimate.capacity.bytes * setting.fraction)
     weights = weights_loaded(estimate)
-    return (
-        Estimated(
-            total - weights.bytes - activation.bytes - overhead.bytes,
-            total - weights.high - activation.high - overhead.high,
-            total - weights.low - activation.low - overhead.low,
-        ),
-        activation,
-        overhead,
+    left = Estimated(
+        total - weights.bytes - activation.bytes - overhead.bytes,
+        total - weights.high - activation.high - overhead.high,
+        total - weights.low - activation.low - overhead.low,
     )
+    return left, activation, overhead
 
 
 def _sizes(
     estimate: Estimate, options: Options, setting: Setting
 ) -> tuple[Estimated | None, Estimated | None, Estimated | None]:
-    if estimate.capacity is None:
-        given = options.pool_bytes
-        return (None if given is None else Estimated(given, given, given)), None, None
+    """As `budget`, with the pool as given where it is; nothing is known of a model without its widths."""
     derived, activation, overhead = budget(estimate, setting)
+    known = estimate.spec.weights_known
     if options.pool_bytes is not None:
         derived = Estimated(options.pool_bytes, options.pool_bytes, options.pool_bytes, "as given")
-    return derived, activation, overhead
+    elif not known:
+        derived = None
+    return derived, activation if known else None, overhead
 
 
 def _answer_v0(estimate: Estimate, options: Options, setting: Setting) -> EngineAnswer:

@@ -1,0 +1,163 @@
+"""The start command that an answer implies, with the flags that made it."""
+
+from __future__ import annotations
+
+import shlex
+
+from planner.engines.base import EngineAnswer, Options
+from planner.errors import KvplanError, UsageError
+from planner.memory import Estimate
+
+_VLLM_KV = {"fp8": "fp8", "fp8_ds_mla": "fp8_ds_mla", "nvfp4": "nvfp4"}
+_SGLANG_KV = {"fp8": "fp8_e4m3", "fp8_ds_mla": "fp8_e4m3", "nvfp4": "fp4_e2m1"}
+_GGML = {"fp16": "f16", "fp32": "f32"}
+
+
+def command(answer: EngineAnswer, estimate: Estimate, options: Options) -> str:
+    """One shell line.
+
+    Raises UsageError for an engine that has no server.
+    """
+    makers = {
+        "vllm": _vllm, "sglang": _sglang, "llamacpp": _llama, "ik_llamacpp": _llama, "ollama": _ollama,
+        "tensorrt-llm": _trtllm, "lmdeploy": _lmdeploy,
+    }  # fmt: skip
+    maker = makers.get(answer.name)
+    if maker is None:
+        raise UsageError(f"--emit: {answer.name} is not started from a command line; leave --emit out")
+    return shlex.join(maker(answer, estimate, options))
+
+
+def model_id(estimate: Estimate) -> str:
+    """The Hugging Face id of a catalogue model, else its name."""
+    from planner.catalogue import find_model
+
+    try:
+        return find_model(estimate.spec.name).hf_id or estimate.spec.name
+    except KvplanError:
+        return estimate.spec.name
+
+
+def _flags(pairs: list[tuple[str, object]]) -> list[str]:
+    """Those that are given; True is a flag without a value."""
+    words: list[str] = []
+    for flag, value in pairs:
+        if value is None or value is False:
+            continue
+        words += [flag] if value is True else [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+    return words
+
+
+def _more_than_one(ranks: int) -> int | None:
+    return ranks if ranks > 1 else None
+
+
+def _share(options: Options) -> float | None:
+    return None if options.fraction is None else float(options.fraction)
+
+
+def _vllm(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[str]:
+    sharding = estimate.request.sharding
+    pairs: list[tuple[str, object]] = [
+        ("--tensor-parallel-size", _more_than_one(sharding.tp)),
+        ("--pipeline-parallel-size", _more_than_one(sharding.pp)),
+        ("--data-parallel-size", _more_than_one(sharding.dp)),
+        ("--enable-expert-parallel", sharding.ep > 1),
+        ("--decode-context-parallel-size", _more_than_one(sharding.dcp)),
+        ("--max-model-len", answer.extra["max_model_len"]),
+        ("--gpu-memory-utilization", answer.extra["fraction"]),
+        ("--kv-cache-dtype", _VLLM_KV.get(estimate.fmt.k.name) if estimate.request.k_dtype else None),
+        ("--max-num-batched-tokens", options.max_num_batched_tokens),
+        ("--max-num-seqs", options.max_num_seqs),
+        ("--block-size", options.block_size),
+        ("--swap-space", None if options.swap_space is None else f"{options.swap_space / 2**30:g}"),
+        (
+            "--mamba-ssm-cache-dtype",
+            options.mamba_ssm_dtype and {"fp32": "float32"}.get(options.mamba_ssm_dtype, "auto"),
+        ),
+        ("--disable-hybrid-kv-cache-manager", options.disable_hybrid),
+    ]
+    if options.pool_bytes is not None and answer.extra["generation"] == "v1":
+        pairs.append(("--kv-cache-memory-bytes", options.pool_bytes))
+    return ["vllm", "serve", model_id(estimate), *_flags(pairs)]
+
+
+def _sglang(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[str]:
+    sharding = estimate.request.sharding
+    tokens = answer.ranged.pool.tokens if answer.ranged and options.pool_bytes is not None else None
+    pairs: list[tuple[str, object]] = [
+        ("--tp", _more_than_one(sharding.tp)),
+        ("--pp-size", _more_than_one(sharding.pp)),
+        ("--dp", _more_than_one(sharding.dp)),
+        ("--ep-size", _more_than_one(sharding.ep)),
+        ("--context-length", answer.extra["max_model_len"]),
+        ("--mem-fraction-static", answer.extra["fraction"]),
+        ("--max-total-tokens", tokens),
+        ("--kv-cache-dtype", _SGLANG_KV.get(estimate.fmt.k.name) if estimate.request.k_dtype else None),
+        ("--page-size", options.block_size),
+        ("--max-running-requests", options.max_running_requests),
+        ("--chunked-prefill-size", options.chunked_prefill_size),
+        ("--cuda-graph-max-bs", options.cuda_graph_max_bs),
+        ("--swa-full-tokens-ratio", None if options.swa_ratio is None else float(options.swa_ratio)),
+        ("--mamba-full-memory-ratio", None if options.mamba_ratio is None else float(options.mamba_ratio)),
+    ]
+    return ["python", "-m", "sglang.launch_server", "--model-path", model_id(estimate), *_flags(pairs)]
+
+
+def _llama(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[str]:
+    assert answer.ranged is not None
+    extra = answer.ranged.pool.extra
+    k, v = (_GGML.get(side.name, side.name) for side in (estimate.fmt.k, estimate.fmt.v))
+    given = estimate.request.k_dtype is not None or estimate.request.v_dtype is not None
+    ik = answer.name == "ik_llamacpp"
+    flash = None if options.flash_attn is None else ("on" if options.flash_attn else "off")
+    pairs: list[tuple[str, object]] = [
+        ("--ctx-size", extra["ctx_size"]),
+        ("--parallel", extra["slots"]),
+        ("--ubatch-size", options.ubatch_size),
+        ("--batch-size", options.batch_size),
+        ("--flash-attn", (options.flash_attn is True) if ik else flash),
+        ("--cache-type-k", k if given else None),
+        ("--cache-type-v", v if given else None),
+        ("--kv-unified", options.kv_unified and not ik),
+        ("--swa-full", options.swa_full and not ik),
+        ("-mla", options.mla_mode if ik else None),
+        ("--n-gpu-layers", 999),
+    ]
+    return ["llama-server", "--model", f"{estimate.spec.name}.gguf", *_flags(pairs)]
+
+
+def _ollama(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[str]:
+    assert answer.ranged is not None
+    extra = answer.ranged.pool.extra
+    slots = extra["slots"]
+    words = ["env", f"OLLAMA_CONTEXT_LENGTH={extra['ctx_size'] // slots}", f"OLLAMA_NUM_PARALLEL={slots}"]
+    if estimate.request.k_dtype is not None:
+        words += [
+            "OLLAMA_FLASH_ATTENTION=1",
+            f"OLLAMA_KV_CACHE_TYPE={_GGML.get(estimate.fmt.k.name, estimate.fmt.k.name)}",
+        ]
+    return [*words, "ollama", "serve"]
+
+
+def _trtllm(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[str]:
+    sharding = estimate.request.sharding
+    pairs: list[tuple[str, object]] = [
+        ("--tp_size", _more_than_one(sharding.tp)),
+        ("--pp_size", _more_than_one(sharding.pp)),
+        ("--max_seq_len", answer.extra["max_model_len"]),
+        ("--kv_cache_free_gpu_memory_fraction", answer.extra["fraction"]),
+    ]
+    return ["trtllm-serve", model_id(estimate), *_flags(pairs)]
+
+
+def _lmdeploy(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[str]:
+    policy = {"int8": 8, "int4": 4}.get(estimate.fmt.k.name) if estimate.request.k_dtype else None
+    pairs: list[tuple[str, object]] = [
+        ("--tp", _more_than_one(estimate.request.sharding.tp)),
+        ("--session-len", answer.extra["max_model_len"]),
+        ("--cache-max-entry-count", answer.extra["fraction"]),
+        ("--cache-block-seq-len", options.block_size),
+        ("--quant-policy", policy),
+    ]
+    return ["lmdeploy", "serve", "api_server", model_id(estimate), *_flags(pairs)]

@@ -7,7 +7,7 @@ from importlib import import_module
 from planner.readers.types import Type
 
 # A module's TYPES and the model types in it. A test holds this table against the modules.
-MODULES = ("dense", "experts", "latent", "hybrid", "encoder_decoder", "multimodal")
+MODULES = ("dense", "experts", "latent", "mamba", "hybrid", "encoder_decoder", "multimodal")
 
 
 def find_type(model_type: str) -> Type | None:

@@ -25,6 +25,10 @@ COMMANDS = {
     "models": ("planner.commands.models", "The model catalogue."),
     "show": ("planner.commands.show", "A model's layers: cache kind, bytes a token, config fields behind each."),
     "gpus": ("planner.commands.gpus", "The device catalogue."),
+    "profile": ("profiler.commands.profile", "A model built and run here: bytes and speed beside their prediction."),
+    "calibrate": ("profiler.commands.calibrate", "What this machine reaches, for --gpu local and every speed answer."),
+    "report": ("reports.commands.report", "A report as a folder: HTML, Markdown, figures, tables; with --profile measured too."),
+    "plot": ("reports.commands.plot", "One figure of a report as SVG, PNG or PDF."),
     "verify": ("profiler.commands.verify", "Our numbers against the real transformers implementation."),
 }
 

@@ -94,13 +94,20 @@ def measure(
     return Times(tuple(found))
 
 
-def laps(step: Callable[[], object], device: Device, count: int, warmup: int = 2) -> Times:
-    """Seconds of each of `count` steps in a row, without stopping the queue between them."""
+def laps(
+    step: Callable[[], object], device: Device, count: int, warmup: int = 2, budget_seconds: float | None = None
+) -> Times:
+    """Seconds of each of `count` steps in a row, without stopping the queue between them.
+
+    budget_seconds: after three steps, none is begun later than this.
+    """
     for _ in range(warmup):
         step()
     device.synchronise()
-    marks = [device.mark()]
-    for _ in range(count):
+    marks, start = [device.mark()], device.clock()
+    for number in range(count):
+        if number >= 3 and budget_seconds is not None and device.clock() - start > budget_seconds:
+            break
         step()
         marks.append(device.mark())
     device.synchronise()

@@ -27,6 +27,7 @@ from profiler.results import Reading
 OUTPUT_TOKENS = (10, 25, 50, 100, 200, 500, 1000)
 PROMPT_TOKENS = 16
 DECODE_STEPS = 12
+STEP_BUDGET_SECONDS = 1.5
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,15 @@ class Plan:
 
 
 def fill(cache: Cache, tokens: int) -> None:
-    """Puts `tokens` random vectors of each layer into an empty cache, as a prefill would, at no model's cost.
+    """Puts `tokens` vectors of each layer into an empty cache, as a prefill would, at no model's cost.
 
-    Real numbers: memory that was never written reads at the speed of one shared page of zeros.
+    They are written: memory that never was reads at the speed of one shared page of zeros.
     """
     cache.reset()
     for layer, shape in enumerate(cache.shapes):
-        make = {"dtype": cache.dtype, "device": cache.device}
         front = (cache.batch, shape.kv_heads, tokens)
-        cache.update(layer, torch.randn(*front, shape.k_dim, **make), torch.randn(*front, shape.v_dim, **make))
+        k, v = (torch.full((*front, dim), 0.01, dtype=cache.dtype, device=cache.device) for dim in (shape.k_dim, shape.v_dim))
+        cache.update(layer, k, v)
 
 
 def prefill_times(model: GPT, device: Device, *, batch: int, tokens: int, strategy: str = "static", plan: Plan) -> Times:
@@ -79,7 +80,7 @@ def decode_times(
         nonlocal token
         token = run(model, token, cache).argmax(-1, keepdim=True)
 
-    return laps(one, device, steps, warmup)
+    return laps(one, device, steps, warmup, STEP_BUDGET_SECONDS)
 
 
 def uncached_times(model: GPT, device: Device, *, batch: int, tokens: int, plan: Plan) -> Times:

@@ -1,0 +1,393 @@
+"""What this machine reaches: operator times at real shapes and rows, in under two minutes.
+
+    bandwidth    read (a sum) and copy over more than any cache holds
+    products     x Wᵀ for shapes and rows, W never in a cache: rates are measured by rows, never assumed (on CPUs
+                 F.linear in fp32 falls off a cliff at two rows)
+    attention    one layer's, by sequences, heads and length
+    the rest     a layer whose products and attention are replaced by ready answers: norms, activation,
+                 residuals, cache append and Python; and a step without layers
+    probes       whole steps of one model at six points, which correct the sum for that model
+
+Then whole steps at points that none of these saw are predicted and measured: `held_back`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import profiler.gpt
+from planner.calibration import AttentionTime, Calibration, HeldBack, LayerTime, MatmulTime, Probe, Rate
+from planner.errors import BadRequest
+from planner.operators import Matmul, head_matmul, layer_matmuls
+from planner.readers import read_config
+from planner.spec import ModelSpec
+from profiler import speed
+from profiler.attention import attend
+from profiler.device import Device, choose, environment
+from profiler.generate import cache_for, decode_step, prefill
+from profiler.gpt import GPT, blank, build, torch_dtype
+from profiler.linear import LINEAR_KINDS, Linear, check_packing
+from profiler.measure import Times, laps, measure, unstable
+from profiler.memory import random_tokens
+from profiler.profile import no_gradients, running_dtype
+from profiler.progress import Progress
+from profiler.speed import Plan
+
+BATCHES = (1, 2, 4, 8, 16)
+ROWS = (1, 2, 4, 8, 16, 64, 256, 1024)
+CONTEXTS = (64, 256, 1024)
+PROBE_PLACES = ((1, 64), (1, 1024), (4, 64), (4, 1024), (16, 64), (16, 1024))
+PREFILL_PROBES = ((1, 64), (1, 512))
+PREFILL_PLACES = ((1, 128), (1, 256), (4, 64))
+# Between the sizes of models; (outputs, inputs).
+SHAPES = ((512, 512), (1024, 1024), (4096, 1024), (1024, 4096), (16000, 1024))
+COLD_BYTES = 96 << 20  # matrices in rotation are more than this together, so that none is in a cache
+LARGE_ELEMENTS = 4 << 20
+SMALL = Plan(5, 0.06)  # repeats and seconds of one operator
+
+# A size that is never probed, to see how far the tables carry: LLaMA's operators, other widths than GPT-2's.
+UNSEEN = {
+    "model_type": "llama", "hidden_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 16, "num_key_value_heads": 4,
+    "intermediate_size": 2816, "vocab_size": 16000, "max_position_embeddings": 2048, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@dataclass
+class Tables:
+    """What has been measured so far."""
+
+    rates: dict[str, Rate] = field(default_factory=dict)
+    matmuls: list[MatmulTime] = field(default_factory=list)
+    attention: list[AttentionTime] = field(default_factory=list)
+    layers: list[LayerTime] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
+    held_back: list[HeldBack] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def rate_of(times: Times, amount: float) -> Rate:
+    return Rate(amount / times.median, amount / times.high, amount / times.low)
+
+
+def calibrate(
+    spec: ModelSpec,
+    *,
+    device: Device | None = None,
+    dtypes: Sequence[str] = ("fp32", "bf16"),
+    linears: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    unseen: bool = True,
+) -> Calibration:
+    """Measures this machine with `spec` as the model to probe."""
+    device = device or choose()
+    progress = progress or Progress(0, quiet=True)
+    with no_gradients():
+        runner = Calibrator(spec, device, tuple(running_dtype(spec, name) for name in dtypes), linears)
+        work = list(runner.work(unseen))
+        progress.total = sum(weight for _, weight, _, _ in work)
+        for words, weight, action, arguments in work:
+            progress.show(words)
+            action(*arguments)
+            progress.step(words, weight)
+        progress.close()
+    return runner.calibration()
+
+
+class Calibrator:
+    """One machine, one model to probe; each method fills a table."""
+
+    def __init__(self, spec: ModelSpec, device: Device, dtypes: tuple[str, ...], linears: Sequence[str] | None) -> None:
+        self.spec, self.device, self.dtypes = spec, device, dtypes
+        self.linears = {dtype: _linears(device, dtype, linears) for dtype in dtypes}
+        self.tables = Tables()
+        self.unseen = read_config(UNSEEN, name="unseen", where="calibrate")
+        limit = spec.max_positions or 4096
+        self.contexts = tuple(n for n in CONTEXTS if n <= limit)
+
+    def work(self, unseen: bool) -> Iterator[tuple[str, float, Any, tuple[Any, ...]]]:
+        """(words, weight, action, its arguments) of every piece."""
+        yield "bandwidth", 2, self.bandwidth, ()
+        for dtype in self.dtypes:
+            yield f"{dtype} rate", 1, self.gemm, (dtype,)
+            for linear in self.linears[dtype]:
+                yield f"{dtype} products, {linear}", 12, self.products, (dtype, linear)
+            yield f"{dtype} attention", 6, self.attention, (dtype,)
+            yield f"{dtype} layers", 4, self.rest, (dtype,)
+            for linear in self.linears[dtype]:
+                yield f"{dtype} steps of {self.spec.name}, {linear}", 8, self.probe, (self.spec, dtype, linear)
+                if unseen:
+                    yield f"{dtype} steps of another size, {linear}", 6, self.hold_back, (self.unseen, dtype, linear)
+
+    def calibration(self) -> Calibration:
+        tables = self.tables
+        return Calibration(
+            environment=asdict(environment(self.device)),
+            rates=dict(tables.rates),
+            matmuls=tuple(tables.matmuls),
+            attention=tuple(tables.attention),
+            layers=tuple(tables.layers),
+            probes=tuple(tables.probes),
+            held_back=tuple(tables.held_back),
+            warnings=tuple(dict.fromkeys(tables.warnings)),
+        )
+
+    def bandwidth(self) -> None:
+        size = (256 << 20) if self.device.kind == "cpu" else (1 << 30)
+        read, copy = speed.read_rate(self.device, size), speed.copy_rate(self.device, size // 2)
+        self.tables.rates["read_bytes_per_s"] = rate_of(read, size)
+        self.tables.rates["copy_bytes_per_s"] = rate_of(copy, size)  # half read, half written
+        for name, times in (("read bandwidth", read), ("copy bandwidth", copy)):
+            if said := unstable(name, times):
+                self.tables.warnings.append(said)
+
+    def gemm(self, dtype: str) -> None:
+        times, flops = speed.gemm_rate(self.device, torch_dtype(dtype))
+        self.tables.rates[f"{dtype}_flops_per_s"] = rate_of(times, flops)
+
+    def products(self, dtype: str, linear: str) -> None:
+        """Every shape of the model and some between, at every number of rows."""
+        own = {(m.outputs, m.inputs) for m in (head_matmul(self.spec), *_matmuls(self.spec)) if m.share == 1.0}
+        for outputs, inputs in sorted(own | set(SHAPES), key=lambda shape: shape[0] * shape[1]):
+            for rows, seconds in matmul_times(outputs, inputs, dtype, linear, self.device):
+                self.tables.matmuls.append(MatmulTime(dtype, linear, outputs, inputs, rows, seconds))
+
+    def attention(self, dtype: str) -> None:
+        """Plain heads as in GPT-2 and grouped ones as in LLaMA 3, one query and whole prompts."""
+        for kv_heads, groups in ((12, 1), (4, 4)):
+            for batch in (1, 4, 16):
+                for context in CONTEXTS:
+                    self._attention(dtype, batch, kv_heads, groups, context, 1)
+            for tokens in (16, 64, 256, 1024):
+                self._attention(dtype, 1, kv_heads, groups, tokens, tokens)
+
+    def _attention(self, dtype: str, batch: int, kv_heads: int, groups: int, context: int, new: int) -> None:
+        seconds = attention_seconds(dtype, batch, kv_heads, groups, 64, context, new, self.device)
+        self.tables.attention.append(AttentionTime(dtype, batch, kv_heads, groups, 64, context, new, seconds))
+
+    def rest(self, dtype: str) -> None:
+        for style in ("learned", "rope"):
+            for hidden in (256, 768, 2048):
+                for rows, layer, step in rest_times(style, hidden, dtype, self.device):
+                    self.tables.layers.append(LayerTime(dtype, style, rows, hidden, layer, step))
+
+    def probe(self, spec: ModelSpec, dtype: str, linear: str) -> None:
+        """Whole steps at the probe points, then at the held-back ones."""
+        model = build(spec, device=self.device.torch_device, dtype=dtype, linear=linear)
+        limit = spec.max_positions or 4096
+        for batch, context in PROBE_PLACES:
+            context = min(context, limit)
+            if self._room(spec, batch, context, dtype):
+                times = speed.decode_times(model, self.device, batch=batch, context=context)
+                self._note(times, f"{dtype} decode at {context} tokens")
+                self.tables.probes.append(Probe(spec.name, dtype, linear, batch, context, 1, times.median))
+        for batch, tokens in PREFILL_PROBES:
+            if tokens <= limit:
+                times = speed.prefill_times(model, self.device, batch=batch, tokens=tokens, plan=Plan(3, 1.0))
+                self.tables.probes.append(Probe(spec.name, dtype, linear, batch, tokens, tokens, times.median))
+        self._hold_back(model, spec, dtype, linear, PROBE_PLACES)
+
+    def hold_back(self, spec: ModelSpec, dtype: str, linear: str) -> None:
+        """A model that was not probed: every point is held back."""
+        model = build(spec, device=self.device.torch_device, dtype=dtype, linear=linear)
+        self._hold_back(model, spec, dtype, linear, ())
+
+    def _hold_back(self, model: GPT, spec: ModelSpec, dtype: str, linear: str, seen: Iterable[tuple[int, int]]) -> None:
+        known, limit = self.calibration(), spec.max_positions or 4096
+        seen = set(seen)
+        for batch in BATCHES:
+            for context in CONTEXTS:
+                if (batch, context) in seen or context > limit or not self._room(spec, batch, context, dtype):
+                    continue
+                predicted = known.step_seconds(spec, batch=batch, context_tokens=context, dtype=dtype, linear=linear)
+                times = speed.decode_times(model, self.device, batch=batch, context=context)
+                self.tables.held_back.append(
+                    HeldBack(spec.name, "decode", dtype, linear, batch, context, predicted, times.median)
+                )
+        for batch, tokens in PREFILL_PLACES:
+            predicted = known.step_seconds(
+                spec, batch=batch, context_tokens=tokens, new_tokens=tokens, dtype=dtype, linear=linear
+            )
+            times = speed.prefill_times(model, self.device, batch=batch, tokens=tokens, plan=Plan(3, 1.0))
+            self.tables.held_back.append(HeldBack(spec.name, "prefill", dtype, linear, batch, tokens, predicted, times.median))
+
+    def _room(self, spec: ModelSpec, batch: int, context: int, dtype: str) -> bool:
+        """Whether a static cache of this size leaves half of the free memory alone."""
+        from planner.cache_strategies import layer_shapes, strategy_bytes
+
+        wanted = strategy_bytes(
+            layer_shapes(spec), "static", tokens=context, max_tokens=context, batch=batch,
+            element_bytes=torch_dtype(dtype).itemsize,
+        )  # fmt: skip
+        free = self.device.free_bytes
+        return free is None or 2 * wanted <= free
+
+    def _note(self, times: Times, name: str) -> None:
+        if said := unstable(name, times):
+            self.tables.warnings.append(said)
+
+
+def _linears(device: Device, dtype: str, asked: Sequence[str] | None) -> tuple[str, ...]:
+    """The layouts that this device can run."""
+    found = []
+    for linear in asked or LINEAR_KINDS:
+        try:
+            if linear == "packed":
+                check_packing(device.torch_device, torch_dtype(dtype))
+            found.append(linear)
+        except BadRequest:
+            if asked:
+                raise
+    return tuple(found)
+
+
+def _matmuls(spec: ModelSpec) -> Iterator[Matmul]:
+    for layer, _ in spec.groups:
+        yield from layer_matmuls(layer)
+
+
+def matmul_times(outputs: int, inputs: int, dtype: str, linear: str, device: Device) -> Iterator[tuple[int, float]]:
+    """(rows, seconds of one product), over as many matrices in turn as no cache holds."""
+    kind = torch_dtype(dtype)
+    copies = max(1, -(-COLD_BYTES // (outputs * inputs * kind.itemsize)))
+    modules = [_matrix(outputs, inputs, kind, linear, device) for _ in range(copies)]
+    for rows in ROWS:
+        x = torch.randn(rows, inputs, device=device.torch_device).to(kind)
+        if rows > 256 and outputs * inputs > LARGE_ELEMENTS:
+            return  # more rows take as much longer
+        # Long products need no rotation: the matrix is a small part of their time.
+        some = modules if rows <= 16 else modules[:1]
+
+        def run(x: Tensor = x, some: list[Linear] = some) -> None:
+            for module in some:
+                module(x)
+
+        times = measure(run, device, repeats=SMALL.repeats, budget_seconds=SMALL.budget_seconds)
+        yield rows, times.median / len(some)
+
+
+def _matrix(outputs: int, inputs: int, kind: torch.dtype, linear: str, device: Device) -> Linear:
+    module = Linear(inputs, outputs)
+    weight = torch.full((outputs, inputs), 0.01, dtype=kind, device=device.torch_device)
+    module.weight = nn.Parameter(weight, requires_grad=False)
+    if linear == "packed":
+        module.pack()
+    return module
+
+
+def attention_seconds(
+    dtype: str, batch: int, kv_heads: int, groups: int, dim: int, context: int, new: int, device: Device
+) -> float:
+    """One layer's attention over caches in turn that together exceed any cache."""
+    kind, place = torch_dtype(dtype), device.torch_device
+    pair_bytes = 2 * batch * kv_heads * context * dim * kind.itemsize
+    copies = 1 if new > 1 else max(1, min(64, -(-COLD_BYTES // 2 // pair_bytes)))
+    pairs = [torch.full((2, batch, kv_heads, context, dim), 0.01, dtype=kind, device=place) for _ in range(copies)]
+    q = torch.randn(batch, kv_heads * groups, new, dim, device=place).to(kind)
+
+    def run() -> None:
+        for pair in pairs:
+            attend(q, pair[0], pair[1], mask=None, causal=new > 1, scale=dim**-0.5)
+
+    return measure(run, device, repeats=SMALL.repeats, budget_seconds=SMALL.budget_seconds).median / copies
+
+
+class Ready(nn.Module):
+    """Stands in for a matrix: answers with a tensor made before."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.answer = torch.empty(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.answer
+
+
+def rest_spec(style: str, hidden: int, layers: int) -> ModelSpec:
+    """A small model of GPT-2's or LLaMA's operators."""
+    heads = hidden // 64
+    if style == "learned":
+        config: dict[str, Any] = {
+            "model_type": "gpt2", "n_embd": hidden, "n_layer": layers, "n_head": heads, "vocab_size": 1000, "n_positions": 2048,
+        }  # fmt: skip
+    else:
+        config = {
+            "model_type": "llama", "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
+            "num_key_value_heads": max(1, heads // 4), "intermediate_size": hidden * 11 // 4, "vocab_size": 1000,
+            "max_position_embeddings": 2048, "tie_word_embeddings": False,
+        }  # fmt: skip
+    return read_config(config, name=style, where="calibrate")
+
+
+def _hollow_model(spec: ModelSpec, dtype: str, device: Device) -> GPT:
+    """A model without matrices: what stands in for each answers at once."""
+    model = blank(spec, device=device.torch_device, dtype=torch_dtype(dtype))
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, Linear):
+                setattr(module, name, Ready(child.outputs))
+    for parameter in model.parameters():
+        parameter.fill_(1.0)
+    return model
+
+
+@contextmanager
+def answers(model: GPT, batch: int, new: int) -> Iterator[None]:
+    """Products, attention and head of a hollow model answer with tensors of this size; all else runs."""
+    place = model.embedding.device
+    dtype, first = model.embedding.dtype, model.layers[0]
+    for module in model.modules():
+        if isinstance(module, Ready):
+            module.answer = torch.randn(batch, new, module.outputs, device=place).to(dtype)
+    attention: Any = first.attention
+    mixed = torch.randn(batch, new, attention.heads * attention.v_dim, device=place).to(dtype)
+    own = torch.randn(batch, 1, model.spec.vocab, device=place).to(dtype)
+    whole, logits = profiler.gpt.attend, model.logits
+    profiler.gpt.attend = lambda *arguments, **more: mixed
+    model.logits = lambda x: (model.norm(x), own)[1]  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        profiler.gpt.attend = whole
+        model.logits = logits  # type: ignore[method-assign]
+
+
+def rest_times(style: str, hidden: int, dtype: str, device: Device) -> Iterator[tuple[int, float, float]]:
+    """(rows, rest of one layer, rest of one step), from hollow models of 2 and 6 layers.
+
+    Up to 16 rows are sequences in decode; more are one prompt.
+    """
+    models = {layers: _hollow_model(rest_spec(style, hidden, layers), dtype, device) for layers in (2, 6)}
+    for rows in (1, 4, 16, 64, 256, 1024):
+        batch, new = (rows, 1) if rows <= 16 else (1, rows)
+        found = {}
+        for layers, model in models.items():
+            with answers(model, batch, new):
+                found[layers] = _rest(model, batch, new, device)
+        layer = max((found[6] - found[2]) / 4, 1e-7)
+        yield rows, layer, max(found[2] - 2 * layer, 1e-7)
+
+
+def _rest(model: GPT, batch: int, new: int, device: Device) -> float:
+    cache = cache_for(model, "static", batch=batch, max_tokens=256 if new == 1 else new)
+    ids = random_tokens(model, batch, new)
+    if new == 1:
+        prefill(model, ids, cache)
+        return laps(lambda: decode_step(model, ids, cache).argmax(-1), device, 40, 5, 2 * SMALL.budget_seconds).median
+    times = measure(
+        lambda: prefill(model, ids, cache).argmax(-1), device, repeats=8, budget_seconds=SMALL.budget_seconds, warmup=1
+    )
+    return times.median
+
+
+def errors(held_back: Iterable[HeldBack], **place: str) -> list[float]:
+    """Absolute errors of the points that match, in rising order."""
+    found = (h for h in held_back if all(getattr(h, key) == value for key, value in place.items()))
+    return sorted(abs(h.error) for h in found)
+

@@ -1,0 +1,294 @@
+"""`kvplan profile`: a model built and run here, prediction beside measurement."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from planner.commands.output import emit, write_whole
+from planner.commands.values import maybe_count
+from planner.errors import BadRequest
+from planner.resolve import model_spec
+from planner.text import bad, bold, dim, good, table
+from planner.units import bandwidth
+from profiler.commands.torch_wanted import want_torch
+
+if TYPE_CHECKING:
+    from profiler.profile import Settings
+    from profiler.results import Check, Measurement, Point, Reading
+
+NOT_EXACT = 3
+
+
+@click.command(
+    name="profile",
+    epilog="Example: kvplan profile gpt2; kvplan profile gpt2 --sweep batch=1,4,16 context=128..1024 cache=concat,static",
+)
+@click.argument("words", nargs=-1, metavar="MODEL [AXIS=VALUES]...")
+@click.option("--config", metavar="FILE", help="A config.json, in place of MODEL.")
+@click.option("--dtype", metavar="D", help="fp32, fp16 or bf16 (default: as the config says).")
+@click.option("--device", metavar="NAME", help="cuda, cuda:N, mps or cpu (default: the fastest that is there).")
+@click.option("--batch", metavar="N", default="1", show_default=True, help="Sequences at once.")
+@click.option("--cache", metavar="LIST", default="static,concat", show_default=True, help="Strategies to time, the first throughout: concat, static, sliding, paged, int8, int4. Sizes of all are checked.")
+@click.option("--outputs", metavar="LIST", help="Output lengths, cached against uncached (default: 10,25,50,100,200,500,1000).")
+@click.option("--prompt-tokens", metavar="N", default="16", show_default=True, help="Length of the prompt before them.")
+@click.option("--linear", type=click.Choice(["plain", "packed"]), default="plain", show_default=True, help="How matrices are stored; packed is oneDNN's layout for CPUs.")
+@click.option("--layers", metavar="N", help="Run the first N layers only, at full width.")
+@click.option("--extrapolate", is_flag=True, help="Measure two depths and predict the time of all layers.")
+@click.option("--full", is_flag=True, help="Run long generations whole, in place of integrating sampled steps.")
+@click.option("--repeats", metavar="N", default="5", show_default=True, help="Repeats of each measurement.")
+@click.option("--seed", metavar="N", default="0", show_default=True, help="Of the random weights.")
+@click.option("--sweep", is_flag=True, help="Run a grid: batch=1,4,16 context=128..4096 cache=concat,static dtype=fp32,bf16.")
+@click.option("--resume", metavar="FILE", help="Go on with the sweep whose result FILE holds, and write there.")
+@click.option("--weights", metavar="FILE", help="Real weights, .safetensors or a folder (default: random).")
+@click.option("--prompt", metavar="TEXT", help="With --weights: text to go on with.")
+@click.option("--tokenizer", metavar="FILE", help="A tokenizer.json (default: the one beside the weights).")
+@click.option("--new-tokens", metavar="N", default="100", show_default=True, help="With --prompt: how many at most.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="With --prompt: 0 is greedy.")
+@click.option("--top-k", type=int, help="With --prompt: choose among the K likeliest.")
+@click.option("--top-p", type=float, help="With --prompt: choose among the likeliest of this share.")
+@click.option("--compile", "compiled", is_flag=True, help="Measure decode through torch.compile too (CUDA graphs where they are).")
+@click.option("--trace", metavar="FILE", help="Write a Chrome trace of a prefill and some steps.")
+@click.option("--tp", metavar="N", help="Tensor parallel over N processes: torchrun --nproc-per-node N -m kvplan profile MODEL --tp N.")
+@click.option("--json", "as_json", is_flag=True, help="The whole result as JSON on the screen.")
+@click.option("-o", "--output", metavar="FILE", help="Write the result to FILE (default: a new file in results/ of the config folder).")
+def command(**values: Any) -> None:
+    """Build MODEL here, run it with and without a KV cache, and put each prediction beside its measurement.
+
+    Random weights unless --weights names some: sizes and speed do not depend on them. Nothing is downloaded.
+    The exit code is 3 when a size that should be exact is not.
+    """
+    want_torch("kvplan profile")
+    name, axes = _split(values)
+    spec = model_spec(name, config=values["config"])
+    settings = _settings(values)
+    if values["tp"] is not None:
+        from profiler.parallel import profile_parallel
+
+        result = profile_parallel(spec, settings, maybe_count(values["tp"], "--tp") or 1)
+        if result is None:
+            return  # another rank speaks
+        path = values["output"]
+    else:
+        result, path = _run(spec, settings, axes, values)
+    if path is None and not values["as_json"]:
+        path = _new_path(result)
+    if path is not None:
+        write_whole(path, result.to_json() + "\n")
+    emit(result.to_json() if values["as_json"] else page(result, path))
+    if result.failed:
+        raise SystemExit(NOT_EXACT)
+
+
+def _split(values: dict[str, Any]) -> tuple[str | None, list[str]]:
+    """MODEL and the axes of --sweep among the plain words."""
+    words = [word for text in values["words"] for word in (text.split() if "=" in text else [text])]
+    names, axes = [w for w in words if "=" not in w], [w for w in words if "=" in w]
+    if len(names) > 1:
+        raise click.UsageError(f"one MODEL is wanted, found {len(names)}: {', '.join(names[:3])}")
+    if axes and not (values["sweep"] or values["resume"]):
+        raise click.UsageError(f"{axes[0]}: axes belong to --sweep")
+    if not names and values["config"] is None:
+        raise click.UsageError("which MODEL? A name of `kvplan models` or a config.json")
+    if (values["sweep"] or values["resume"]) and values["tp"]:
+        raise click.UsageError("--sweep and --tp do not go together")
+    return (names[0] if names else None), axes
+
+
+def _settings(values: dict[str, Any]) -> Settings:
+    from profiler.generate import Sampling
+    from profiler.profile import Settings
+
+    def count(name: str) -> int:
+        return maybe_count(values[name], f"--{name.replace('_', '-')}") or 1
+
+    outputs = values["outputs"]
+    more: dict[str, Any] = {} if outputs is None else {"outputs": _counts(outputs)}
+    if not values["seed"].strip().isdigit():
+        raise BadRequest(f"--seed {values['seed']!r} is not a whole number from 0 up")
+    return Settings(
+        dtype=values["dtype"],
+        linear=values["linear"],
+        device=values["device"],
+        batch=count("batch"),
+        caches=tuple(dict.fromkeys(name.strip() for name in values["cache"].split(",") if name.strip())),
+        prompt_tokens=count("prompt_tokens"),
+        layers=maybe_count(values["layers"], "--layers"),
+        extrapolate=values["extrapolate"],
+        full=values["full"],
+        repeats=count("repeats"),
+        seed=int(values["seed"]),
+        weights=values["weights"],
+        tokenizer=values["tokenizer"],
+        prompt=values["prompt"],
+        new_tokens=count("new_tokens"),
+        sampling=Sampling(values["temperature"], values["top_k"], values["top_p"], int(values["seed"])),
+        compile=values["compiled"],
+        trace=values["trace"],
+        **more,
+    )
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(maybe_count(item, "--outputs") or 1 for item in text.split(","))
+
+
+def _run(spec: Any, settings: Settings, axes: list[str], values: dict[str, Any]) -> tuple[Measurement, str | None]:
+    """(the result, where it is to be written)."""
+    from profiler.profile import profile
+    from profiler.progress import Progress
+
+    if not (values["sweep"] or values["resume"]):
+        return profile(spec, settings, Progress(0)), values["output"]
+    from profiler.profile import running_dtype
+    from profiler.results import load
+    from profiler.sweep import parse_grid, sweep
+
+    begun = load(values["resume"]) if values["resume"] else None
+    path = values["output"] or values["resume"]
+    grid = parse_grid(axes, running_dtype(spec, settings.dtype))
+    save = (lambda result: write_whole(path, result.to_json() + "\n")) if path else None
+    return sweep(spec, settings, grid, begun=begun, save=save, progress=Progress(0)), path
+
+
+def _new_path(result: Measurement) -> str:
+    """A file of its own for each run, in results/ of the user's config folder."""
+    from planner.catalogue import user_folder
+
+    folder = os.path.join(user_folder(), "results")
+    os.makedirs(folder, exist_ok=True)
+    stamp = "".join(ch for ch in result.environment.date[:19] if ch.isdigit())
+    name = "".join(ch if ch.isalnum() or ch in "-._" else "_" for ch in result.model)[:60]
+    path, number = os.path.join(folder, f"{name}-{stamp}.json"), 2
+    while os.path.exists(path):
+        path, number = os.path.join(folder, f"{name}-{stamp}-{number}.json"), number + 1
+    return path
+
+
+def page(result: Measurement, path: str | None = None) -> str:
+    """The short answer for a screen."""
+    here = result.environment
+    lines = [
+        bold(result.model) + f"  {result.model_type}, {result.layers_run} of {result.layers} layers, {result.dtype}, "
+        f"{result.linear} matrices, {'random weights' if result.weights == 'random' else result.weights}",
+        f"on {here.device} ({here.device_kind}, {here.threads} threads), torch {here.torch}, {here.date[:10]}",
+    ]  # fmt: skip
+    if result.text:
+        lines += ["", result.text]
+    if result.checks:
+        lines += ["", _checks(result)]
+    for what, title in (("prefill", "Prefill"), ("decode", "Decode")):
+        points = [p for p in result.points if p.what == what]
+        if points:
+            lines += ["", f"{title}", _points(points)]
+    if speeds := _outputs(result):
+        lines += ["", *speeds]
+    lines += ["", *(dim(f"  {note}") for note in result.notes)] if result.notes else []
+    lines += [bad("  note: ") + warning for warning in result.warnings]
+    if path:
+        lines.append(dim(f"  the whole result: {path}"))
+    return "\n".join(lines)
+
+
+def _checks(result: Measurement) -> str:
+    rows = []
+    for check in _shown(result.checks):
+        error = "" if check.error is None or check.verdict == "exact" else f"{100 * check.error:+.1f} %"
+        verdict = check.verdict
+        paint = good if verdict in ("exact", "within 2 %", "in range") else bad if check.expect == "exact" else str
+        rows.append([_name(check.name), check.where, _value(check.name, check.predicted), _value(check.name, check.measured), error, verdict])
+        rows[-1][-1] = paint(verdict)
+    return table(["", "", "predicted", "measured", "", ""], rows, left=2)
+
+
+def _shown(checks: tuple[Check, ...]) -> list[Check]:
+    """Exact cache checks that came true stand in one line a strategy; the rest as they are."""
+    seen: set[tuple[str, str]] = set()
+    shown = []
+    for check in checks:
+        key = (check.name, check.where.split(", batch")[0])
+        if check.name == "kv_bytes" and check.verdict == "exact":
+            if key in seen:
+                continue
+            seen.add(key)
+        shown.append(check)
+    return shown
+
+
+def _name(key: str) -> str:
+    return key.rsplit("_", 1)[0].replace("_", " ") if not key.startswith("speedup") else "speedup"
+
+
+def _value(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    if name.endswith("_bytes"):
+        return f"{int(value):,} B"
+    if name.endswith("_seconds"):
+        return _seconds(value)
+    return f"{value:.2f}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1e3:,.2f} ms" if value < 1 else f"{value:,.2f} s"
+
+
+def _points(points: list[Point]) -> str:
+    rows = []
+    for point in points:
+        name = "ttft_seconds" if point.what == "prefill" else "step_seconds"
+        place = [point.dtype, f"batch {point.batch}", f"{point.context_tokens:,} tokens", point.cache]
+        if point.mode != "eager":
+            place[-1] += f", {point.mode}"
+        if point.status != "done":
+            rows.append([*place, point.status.replace("_", " "), "", "", "  " + point.note[:60]])
+            continue
+        seconds, rate = point.readings[name], point.readings["tokens_per_s"]
+        about = "" if seconds.kind == "measured" else f"  {seconds.kind}: {seconds.note}"
+        rows.append([*place, _seconds(seconds.value), f"{rate.value:,.1f} tok/s", _reach(point), about])
+    head = "TTFT" if points[0].what == "prefill" else "TPOT"
+    return table(["", "", "", "", head, "", "reached", ""], [[f"  {row[0]}", *row[1:]] for row in rows], left=4)
+
+
+def _reach(point: Point) -> str:
+    read, share = point.readings.get("read_bytes_per_s"), point.readings.get("read_share")
+    if read is not None:
+        words = bandwidth(read.value)
+    elif (rate := point.readings.get("flops_per_s")) is not None:
+        words, share = f"{rate.value / 1e9:,.0f} GFLOP/s", point.readings.get("flops_share")
+    else:
+        return ""
+    return words + (f" ({100 * share.value:.0f} %)" if share is not None else "")
+
+
+def _outputs(result: Measurement) -> list[str]:
+    """Cached against uncached, a row an output length."""
+
+    def seconds(what: str, tokens: int, cache: str) -> Reading | None:
+        found = (p.readings["total_seconds"] for p in result.of(what) if (p.new_tokens, p.cache) == (tokens, cache))
+        return next(found, None)
+
+    def cell(reading: Reading | None) -> str:
+        return "-" if reading is None else _seconds(reading.value) + ("~" if reading.kind == "estimated" else "")
+
+    caches = list(dict.fromkeys(p.cache for p in result.of("generate")))
+    lengths = sorted({p.new_tokens for p in result.of("generate")})
+    ratios = {p.new_tokens: p.readings["speedup"] for p in result.of("speedup")}
+    if not lengths:
+        return []
+    rows = []
+    for tokens in lengths:
+        ratio = ratios.get(tokens)
+        rows.append([
+            f"  {tokens:,}", *(cell(seconds("generate", tokens, c)) for c in caches), cell(seconds("generate_uncached", tokens, "none")),
+            f"{ratio.value:.1f}x" if ratio else "-",
+        ])  # fmt: skip
+    lines = [table(["  new tokens", *(f"{c} cache" for c in caches), "no cache", "speedup"], rows, left=0)]
+    if any(p.readings["total_seconds"].kind == "estimated" for p in (*result.of("generate"), *result.of("generate_uncached"))):
+        lines.append(dim("  ~ integrated from single steps measured at sampled lengths; --full runs them whole"))
+    if crossing := result.figures.get("crossing_tokens"):
+        lines.append(f"  the cache pays from {crossing.value:.0f} new token{'s' if crossing.value != 1 else ''} on")
+    return lines
+

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvplan.api import compare_models, estimate, fit, gpus, models, show
+    from kvplan.api import calibrate, compare_models, estimate, fit, gpus, models, profile, show
     from planner.errors import KvplanError
     from planner.memory import Estimate
     from planner.spec import ModelSpec
@@ -29,15 +29,19 @@ _HOMES = {
     "models": "kvplan.api",
     "show": "kvplan.api",
     "gpus": "kvplan.api",
+    "profile": "kvplan.api",
+    "calibrate": "kvplan.api",
     "KvplanError": "planner.errors",
     "Estimate": "planner.memory",
     "ModelSpec": "planner.spec",
 }
 
-__all__ = ["Estimate", "KvplanError", "ModelSpec", "compare_models", "estimate", "fit", "gpus", "models", "show"]
+__all__ = ["Estimate", "KvplanError", "ModelSpec", "calibrate", "compare_models", "estimate", "fit", "gpus", "models", "profile", "show"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plots":
+        return import_module("kvplan.plots")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'kvplan' has no attribute {name!r}")

@@ -1,0 +1,99 @@
+"""The figures of a report for notebooks and scripts: names in, a matplotlib Figure out.
+
+>>> import kvplan
+>>> figure = kvplan.plots.memory_vs_length("llama-3.1-8b", "gemma-3-27b", gpu="l40s")     # doctest: +SKIP
+>>> figure.savefig("memory.svg")                                                        # doctest: +SKIP
+
+Each function is a kind of `kvplan plot` with underscores. Those of models take their names and gpu=, memory=, seq=,
+batch=, dtype=, kv_dtype= and the layout (tp=, pp=, ...); those of runs take the paths of result files. Nothing is
+shown or saved; a notebook shows the figure that a cell returns. Needs `pip install 'llm-kvplan[report]'`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from planner.memory import Request
+from planner.resolve import capacity
+from planner.sharding import Sharding
+from planner.spec import ModelSpec
+from reports.extra import need_report_extra
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KINDS_OF_MODELS = (
+    "memory_vs_length", "memory_vs_batch", "memory_bars", "bytes_per_token", "feasible_region", "kv_dtype_savings",
+    "step_bounds", "roofline",
+)  # fmt: skip
+KINDS_OF_RUNS = (
+    "prediction", "speed_vs_output", "speedup", "ttft_vs_context", "tpot_vs_context", "tpot_vs_batch", "bandwidth_share",
+    "measured_roofline", "comparison",
+)  # fmt: skip
+
+__all__ = [*KINDS_OF_MODELS, *KINDS_OF_RUNS]
+
+
+def of_models(
+    kind: str,
+    *models: str | ModelSpec,
+    gpu: str | Sequence[str] = (),
+    memory: str | None = None,
+    seq: int | None = None,
+    batch: int = 1,
+    dtype: str | None = None,
+    kv_dtype: str | None = None,
+    tp: int = 1,
+    pp: int = 1,
+    ep: int = 1,
+    dp: int = 1,
+    assume: str | None = None,
+) -> Figure:
+    """The figure `kind` of these models."""
+    need_report_extra()
+    from planner.resolve import model_spec
+    from reports.kinds import find_kind, frame_of
+    from reports.question import question, usual_tokens
+
+    found = find_kind(kind)
+    specs = [model if isinstance(model, ModelSpec) else model_spec(model, assume=assume) for model in models]
+    tokens = usual_tokens(specs) if seq is None else seq
+    request = Request(tokens, batch, dtype, kv_dtype, kv_dtype, sharding=Sharding(tp=tp, pp=pp, ep=ep, dp=dp))
+    gpus = (gpu,) if isinstance(gpu, str) else tuple(gpu)
+    room = capacity(None, memory)
+    q = question(tuple(specs), gpus=gpus, memories=() if room is None else (room,), request=request)
+    return found.draw(frame_of(found, q))
+
+
+def of_runs(kind: str, *paths: str) -> Figure:
+    """The figure `kind` of these result files."""
+    need_report_extra()
+    from reports.kinds import find_kind, frame_of
+    from reports.question import Question
+    from reports.runs import load_runs
+
+    found = find_kind(kind)
+    runs, _ = load_runs(paths)
+    return found.draw(frame_of(found, Question((), (), Request(1), runs=runs)))
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    """A function for each kind; its text is that of the figure."""
+    if name in KINDS_OF_MODELS:
+        make: Callable[..., Any] = of_models
+    elif name in KINDS_OF_RUNS:
+        make = of_runs
+    else:
+        raise AttributeError(f"module 'kvplan.plots' has no attribute {name!r}")
+
+    def draw(*args: Any, **options: Any) -> Any:
+        return make(name, *args, **options)
+
+    draw.__name__ = draw.__qualname__ = name
+    draw.__doc__ = make.__doc__
+    return draw
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""`kvplan report` and `kvplan plot`."""

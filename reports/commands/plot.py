@@ -1,0 +1,73 @@
+"""`kvplan plot`: one figure of a report as a file."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from planner.commands.options import with_flags
+from planner.commands.output import emit
+from planner.errors import KvplanError, UsageError, one_line
+from reports.commands.asked import FLAGS, question_of, shown_path, warn
+from reports.extra import need_report_extra
+
+ENDINGS = ("svg", "png", "pdf")
+
+
+def kinds_help() -> str:
+    """The kinds, without loading matplotlib."""
+    return ", ".join(KIND_NAMES)
+
+
+KIND_NAMES = (
+    "memory-vs-length", "memory-vs-batch", "memory-bars", "bytes-per-token", "feasible-region", "kv-dtype-savings",
+    "step-bounds", "roofline", "prediction", "speed-vs-output", "speedup", "ttft-vs-context", "tpot-vs-context",
+    "tpot-vs-batch", "bandwidth-share", "measured-roofline", "comparison",
+)  # fmt: skip
+
+
+@click.command(
+    name="plot",
+    epilog="Example: kvplan plot memory-vs-length llama-3.1-8b gemma-3-27b --gpu l40s,h100-sxm -o memory.svg",
+)
+@click.argument("kind", metavar="KIND")
+@click.argument("models", metavar="[MODEL]...", nargs=-1)
+@with_flags(FLAGS)
+@click.option("-o", "--output", metavar="FILE", required=True, help="FILE.svg, FILE.png or FILE.pdf.")
+@click.option("--force", is_flag=True, help="Replace FILE.")
+@click.option("--data", is_flag=True, help="Write the figure's numbers beside it, as FILE.csv.")
+def command(kind: str, models: tuple[str, ...], **values: Any) -> None:
+    """One figure of a report.
+
+    KIND is memory-vs-length, memory-vs-batch, memory-bars, bytes-per-token, feasible-region, kv-dtype-savings,
+    step-bounds or roofline (of MODELs), or, of a --run, prediction, speed-vs-output, speedup, ttft-vs-context,
+    tpot-vs-context, tpot-vs-batch, bandwidth-share or measured-roofline, or comparison (of two runs).
+    feasible-region is of the first model and device, step-bounds of the first device.
+    """
+    need_report_extra()
+    from reports.folder import write_file
+    from reports.kinds import find_kind, frame_of
+    from reports.runs import load_runs
+    from reports.style import save
+
+    found = find_kind(kind)
+    path, ending = values["output"], os.path.splitext(values["output"])[1].lower().removeprefix(".")
+    if ending not in ENDINGS:
+        raise UsageError(f"-o {one_line(path, 80)!r} ends in none of .svg, .png, .pdf")
+    targets = [path, *([os.path.splitext(path)[0] + ".csv"] if values["data"] else [])]
+    for target in targets:
+        if os.path.exists(target) and not values["force"]:
+            raise KvplanError(f"-o {one_line(target, 80)} exists; --force replaces it")
+    runs, skipped = load_runs(values["run"])
+    warn(skipped)
+    if found.needs == "models" and not (models or runs):
+        raise UsageError(f"which MODEL? {found.name} wants one or several")
+    if found.needs != "models" and not runs:
+        raise UsageError(f"{found.name} wants a run: --run RESULT.json (kvplan profile writes one)")
+    frame = frame_of(found, question_of(models, values, runs))
+    write_file(path, save(found.draw(frame), ending))
+    if values["data"]:
+        write_file(targets[1], frame.to_csv(index=False, lineterminator="\n").encode())
+    emit(f"{shown_path(path)}: {found.sees(frame)}")

@@ -1,0 +1,211 @@
+"""`kvplan report`: a capacity report as a folder: one HTML file, Markdown, figures and tables."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from planner.commands.options import with_flags
+from planner.commands.output import emit
+from planner.errors import BadRequest, UsageError
+from planner.text import dim
+from reports.commands.asked import FLAGS, question_of, shown_path, warn
+from reports.extra import need_report_extra
+
+if TYPE_CHECKING:
+    from reports.content import Report
+    from reports.runs import Run
+
+RUN_FILE = "run.json"
+
+
+@click.command(
+    name="report",
+    epilog="Example: kvplan report gpt2 --profile; kvplan report llama-3.1-8b deepseek-v3 --gpu l40s,h100-sxm --seq 32k",
+)
+@click.argument("models", metavar="[MODEL]...", nargs=-1)
+@with_flags(FLAGS)
+@click.option(
+    "--profile", is_flag=True, help="Run `kvplan profile` on the (first) model first, and put it beside the estimate."
+)
+@click.option("--compare", metavar="RUN_A RUN_B", nargs=2, help="Two results side by side, with the change in percent.")
+@click.option("-o", "--output", metavar="DIR", help="The folder to write (default: report-MODEL).")
+@click.option("--force", is_flag=True, help="Replace the report that is in DIR.")
+@click.option(
+    "--open/--no-open",
+    "opens",
+    default=None,
+    help="Open it in the browser (with --profile on a terminal that is the default).",
+)
+def command(models: tuple[str, ...], **values: Any) -> None:
+    """A capacity report: one self-contained HTML file, the same as Markdown, each figure as SVG and PNG, each table
+    as CSV and JSON.
+
+    Without --gpu three usual devices are shown, or those that the runs were made on.
+    """
+    need_report_extra()
+    from reports.folder import check_target, files_of, write_folder
+
+    _check(models, values)
+    folder = values["output"] or _folder_name(models, values)
+    check_target(folder, values["force"])
+    runs, pair, skipped, kept = _runs(models, values)
+    report = _report(models, values, runs, pair, skipped, kept)
+    written = write_folder(folder, files_of(report), values["force"])
+    page = os.path.join(written, "report.html")
+    emit(_said(report, page))
+    opens = values["opens"]
+    if opens or (opens is None and values["profile"] and sys.stdout.isatty()):
+        _open(page)
+
+
+def _check(models: tuple[str, ...], values: dict[str, Any]) -> None:
+    if not (models or values["run"] or values["compare"]):
+        raise UsageError("which MODEL? A name of `kvplan models` or a config.json; or --run RESULT.json")
+    if values["profile"] and not models:
+        raise UsageError("--profile wants a MODEL")
+
+
+def _folder_name(models: tuple[str, ...], values: dict[str, Any]) -> str:
+    """report-MODEL, of letters that any file system takes."""
+    from reports.runs import run_name
+
+    named = models or tuple(run_name(path) for path in (*values["run"], *(values["compare"] or ())))
+    base = os.path.basename(named[0].rstrip("/\\")).removesuffix(".json")
+    clean = "".join(ch if ch.isascii() and (ch.isalnum() or ch in "-._") else "-" for ch in base).strip("-.")[:60]
+    more = f"-and-{len(named) - 1}-more" if len(named) > 1 else ""
+    return f"report-{clean or 'model'}{more}"
+
+
+def _runs(
+    models: tuple[str, ...], values: dict[str, Any]
+) -> tuple[tuple[Run, ...], tuple[Run, Run] | None, tuple[str, ...], dict[str, bytes]]:
+    """The runs to show, the two to compare, the files left out, and files to keep in the folder."""
+    from profiler.results import load
+    from reports.runs import Run, load_runs, run_name
+
+    runs, skipped = load_runs(values["run"])
+    warn(skipped)
+    pair = None
+    if values["compare"]:
+        a, b = values["compare"]
+        names = (
+            (run_name(a), run_name(b)) if run_name(a) != run_name(b) else (f"{run_name(a)} (A)", f"{run_name(b)} (B)")
+        )
+        pair = (Run(names[0], a, load(a)), Run(names[1], b, load(b)))
+        from reports.compare import comparison
+
+        comparison(*pair)  # says so where they have nothing in common, before anything long is done
+        if not runs:
+            runs = pair
+    kept: dict[str, bytes] = {}
+    if values["profile"]:
+        run, data = _profile(models[0], values)
+        kept[RUN_FILE] = data
+        runs = (run, *runs)
+    return runs, pair, skipped, kept
+
+
+def _profile(model: str, values: dict[str, Any]) -> tuple[Run, bytes]:
+    """The profile of a model on this machine, as `kvplan profile MODEL` makes it."""
+    from profiler.commands.torch_wanted import want_torch
+
+    want_torch("kvplan report --profile")
+    from planner.dtypes import float_dtype
+    from planner.resolve import model_spec
+    from profiler.profile import Settings, profile
+    from profiler.progress import Progress
+    from reports.runs import Run
+
+    dtype = values["dtype"] if values["dtype"] and float_dtype(values["dtype"]) else None
+    click.echo(dim(f"profiling {model} on this machine: a few minutes; Ctrl-C keeps what is done"), err=True)
+    found = profile(model_spec(model, assume=values["assume"]), Settings(dtype=dtype), Progress(0))
+    if not found.points:
+        raise BadRequest("the profile was interrupted before anything was measured")
+    return Run("this machine", RUN_FILE, found), (found.to_json() + "\n").encode()
+
+
+def _report(
+    models: tuple[str, ...],
+    values: dict[str, Any],
+    runs: Sequence[Run],
+    pair: tuple[Run, Run] | None,
+    skipped: Sequence[str],
+    kept: dict[str, bytes],
+) -> Report:
+    from dataclasses import replace
+
+    from reports.content import report
+
+    q = question_of(models, values, runs)
+    made = report(q, pair=pair, skipped=skipped, commands=_command_lines(models, values, q.specs), made=made_with())
+    return replace(made, files=kept)
+
+
+def made_with() -> tuple[tuple[str, str], ...]:
+    """What the report was made with; the date is the only line that changes by itself."""
+    from importlib.metadata import version
+
+    from kvplan import __version__
+
+    packages = ", ".join(f"{name} {version(name)}" for name in ("pandas", "matplotlib", "Jinja2"))
+    seconds = os.environ.get("SOURCE_DATE_EPOCH", "")
+    when = time.gmtime(int(seconds)) if seconds.isascii() and seconds.isdigit() and len(seconds) < 12 else time.gmtime()
+    return (
+        ("made on", time.strftime("%Y-%m-%d", when)),
+        ("kvplan", __version__),
+        ("Python", platform.python_version()),
+        ("packages", packages),
+    )
+
+
+def _command_lines(models: tuple[str, ...], values: dict[str, Any], specs: Sequence[Any]) -> tuple[str, ...]:
+    """What to type to get this report again, and the figures behind it one by one."""
+    words = ["kvplan", "report", *models]
+    for name in ("gpu", "memory", "run"):
+        for item in values[name]:
+            words += [f"--{name}", item]
+    if values["profile"]:
+        words += ["--run", RUN_FILE]
+    for name in ("seq", "batch", "assume", "dtype", "kv_dtype", "k_dtype", "v_dtype", "tp", "pp", "ep", "dp", "dcp"):
+        if values.get(name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(values[name])]
+    if values["compare"]:
+        words += ["--compare", *values["compare"]]
+    lines = [shlex.join(words)]
+    if values["profile"]:
+        lines.insert(0, shlex.join(["kvplan", "profile", models[0], "-o", RUN_FILE]))
+    seq = f" --seq {values['seq']}" if values["seq"] else ""
+    for model in models[:6]:
+        lines.append(f"kvplan estimate {shlex.quote(model)}{seq or ' --seq 8k'} --explain")
+    return tuple(lines)
+
+
+def _said(report: Report, page: str) -> str:
+    tables = len(report.tables) + len(report.pictures)
+    return "\n".join(
+        [
+            report.answer,
+            f"{shown_path(page)}: {len(report.pictures)} figures (SVG, PNG), {tables} tables (CSV, JSON), report.md",
+        ]
+    )
+
+
+def _open(page: str) -> None:
+    """In the browser; where there is none the path on the screen is enough."""
+    import webbrowser
+    from pathlib import Path
+
+    try:
+        opened = webbrowser.open(Path(page).as_uri())
+    except (webbrowser.Error, OSError):
+        opened = False
+    if not opened:
+        click.echo(f"kvplan: no browser could be opened; open {shown_path(page)}", err=True)

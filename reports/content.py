@@ -1,0 +1,481 @@
+"""What a report holds, from question to reproduction; how it is written down is for html.py and markdown.py."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from planner.units import human_bytes, human_tokens
+from reports import compare, measured, tables, words
+from reports.kinds import KINDS, MOST_RUNS, RUNS, Kind, empty, frame_of
+from reports.question import Question
+from reports.runs import Run
+from reports.style import save
+
+HEAT_MAPS = 6
+MODELS_SUMMED = 6
+BOUND_DEVICES = 2
+ROWS_SHOWN = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure with its sentence and its text for those who cannot see it."""
+
+    name: str
+    title: str
+    sees: str
+    alt: str
+    frame: pd.DataFrame
+    kind: Kind
+
+    def figure(self) -> Figure:
+        return self.kind.draw(self.frame)
+
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        drawn = self.figure()
+        return {kind: save(drawn, kind) for kind in ("svg", "png")}
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table with its sentence. `columns` of it are shown, the first `rows` of them; files hold it all."""
+
+    name: str
+    title: str
+    sees: str
+    frame: pd.DataFrame
+    columns: tuple[str, ...] = ()
+    rows: int = ROWS_SHOWN
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        return self.frame[list(self.columns) if self.columns else list(self.frame.columns)].head(self.rows)
+
+    @property
+    def left_out(self) -> int:
+        return max(0, len(self.frame) - self.rows)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A list of sentences, or of command lines."""
+
+    title: str
+    items: tuple[str, ...]
+    code: bool = False
+
+
+Block = Picture | Table | Lines
+
+
+@dataclass(frozen=True)
+class Section:
+    name: str
+    title: str
+    sees: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One device or model of the summary: what it says first, and the lines below."""
+
+    title: str
+    good: bool | None
+    answer: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """`made` is the only thing that differs between two reports of the same input."""
+
+    title: str
+    question: str
+    answer: str
+    cards: tuple[Card, ...]
+    summary: tuple[str, ...]
+    sections: tuple[Section, ...]
+    made: tuple[tuple[str, str], ...]
+    files: dict[str, bytes] = field(default_factory=dict, hash=False)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Picture)]
+
+    @property
+    def tables(self) -> list[Table]:
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
+
+
+def report(
+    q: Question,
+    *,
+    pair: tuple[Run, Run] | None = None,
+    skipped: Sequence[str] = (),
+    commands: Sequence[str] = (),
+    made: Sequence[tuple[str, str]] = (),
+) -> Report:
+    """The whole report for a question, the runs in it, and a pair of runs to compare."""
+    sections: list[Section] = []
+    asked, answer, cards, summary = "", "", (), ()  # type: tuple[str, str, tuple[Card, ...], tuple[str, ...]]
+    if q.specs:
+        verdicts = tables.verdicts(q)
+        asked, answer = tables.summary_words(q, verdicts)
+        cards, summary = _cards(q, verdicts), _summary(q, verdicts)
+        sections += [_memory(q, verdicts), _region(q, verdicts)]
+    if q.runs:
+        sections += [_accuracy(q), _speed(q)]
+    if q.specs:
+        sections.append(_bounds(q))
+    if pair is not None:
+        sections.append(_comparison(*pair))
+        asked = asked or f"What changed from {pair[0].name} to {pair[1].name}?"
+        answer = answer or words.comparison_sees(compare.comparison(*pair))
+    if q.specs:
+        sections.append(_equations(q))
+    sections += [_environment(q, pair, skipped), _limits(q), _reproduce(commands)]
+    title = q.titles or (f"{pair[0].name} against {pair[1].name}" if pair else "runs")
+    asked = asked or f"What did {words.listing([run.name for run in q.runs], 3)} find?"
+    kept = tuple(section for section in sections if section.blocks)
+    return Report(f"kvplan: {title}", asked, answer, cards, summary, kept, tuple(made))
+
+
+# Summary
+
+
+def _cards(q: Question, verdicts: pd.DataFrame) -> tuple[Card, ...]:
+    """A card a device: what fits on it."""
+    cards = []
+    for place in q.places:
+        rows = verdicts[verdicts["device"] == place.name].to_dict("records")
+        good = [row for row in rows if row["fits"]]
+        if len(rows) == 1:
+            row = rows[0]
+            answer = (
+                f"fits, {human_bytes(int(row['free_bytes']))} free"
+                if good
+                else f"does not fit, short by {human_bytes(-int(row['free_bytes']))}"
+            )
+        else:
+            answer = f"{len(good)} of {len(rows)} models fit"
+        lines = []
+        for row in good[:MODELS_SUMMED]:
+            lines.append(
+                f"{row['model']}: up to {row['most_sequences']:,} sequences, or {human_tokens(int(row['longest_tokens']))} tokens at batch {q.request.batch:,}"
+            )
+        for row in [row for row in rows if not row["fits"]][:MODELS_SUMMED]:
+            devices = row["fewest_devices"]
+            more = (
+                "more than 64 such devices" if pd.isna(devices) else f"{int(devices):,} such devices ({row['layout']})"
+            )
+            lines.append(f"{row['model']}: needs {human_bytes(int(row['total_bytes']))}, that is {more}")
+        cards.append(
+            Card(
+                f"{place.name}, {human_bytes(place.capacity.bytes)}",
+                len(good) == len(rows) if len(good) in (0, len(rows)) else None,
+                answer,
+                tuple(lines),
+            )
+        )
+    return tuple(cards)
+
+
+def _summary(q: Question, verdicts: pd.DataFrame) -> tuple[str, ...]:
+    """What binds first, and what would change the answer: a line a model."""
+    lines = []
+    if q.usual:
+        lines.append(
+            f"No device was named: three usual ones are shown ({words.listing([p.name for p in q.places])}). --gpu names others."
+        )
+    changed = tables.changes(q)
+    for name in list(q.names.values())[:MODELS_SUMMED]:
+        rows = verdicts[verdicts["model"] == name]
+        if rows["fits"].any():
+            lines.append(_binds(name, rows[rows["fits"]].to_dict("records")))
+        if not rows["fits"].all():
+            lines.append(_helps(name, changed[changed["model"] == name]))
+    if len(q.names) > MODELS_SUMMED:
+        lines.append("The tables below hold the other models.")
+    for row in (
+        verdicts[verdicts["fits"] & (verdicts["total_bytes_high"] > verdicts["capacity_bytes"])]
+        .head(3)
+        .to_dict("records")
+    ):
+        lines.append(f"{row['model']} on {row['device']} is tight: with estimates at their highest it does not fit.")
+    return tuple(lines)
+
+
+def _binds(name: str, rows: Sequence[dict[Hashable, Any]]) -> str:
+    """What binds first on each device as sequences are added, and what a step waits for at the batch asked."""
+    full = [f"{row['most_sequences']:,} sequences on {row['device']}" for row in rows if row["binds_first"] == "memory"]
+    turns = [
+        f"batch {int(row['compute_bound_batch']):,} on {row['device']}"
+        for row in rows
+        if row["binds_first"] == "compute"
+    ]
+    said = []
+    if full:
+        said.append(f"memory binds first: it is full at {words.listing(full, 4)}")
+    if turns:
+        said.append(f"compute binds first: decode waits for arithmetic from {words.listing(turns, 4)}")
+    waits = sorted({str(row["step_bound_by"]) for row in rows if row["step_bound_by"]})
+    until = f"; at the batch asked a decode step waits for {' or '.join(waits)}" if waits else ""
+    return f"{name}: {'; '.join(said)}{until}."
+
+
+def _helps(name: str, changed: pd.DataFrame) -> str:
+    """What would make it fit where it does not."""
+    parts = []
+    for device, part in changed.groupby("device", sort=False):
+        ways = [f"{r['change']} ({r['flags']})" for r in part[part["fits"]].to_dict("records")]
+        parts.append(
+            f"on {device} with {' or '.join(ways[:2])}" if ways else f"not on {device} with anything kvplan knows of"
+        )
+    return f"{name} would fit {'; '.join(parts)}."
+
+
+# Sections
+
+
+def picture(kind: str, q: Question, model: int = 0, place: int = 0, suffix: str = "") -> Picture | None:
+    """The figure of a kind, None where the question holds nothing to draw."""
+    found = KINDS[kind]
+    if found.needs == RUNS:
+        frame = found.frame(q.runs[:MOST_RUNS])
+        if empty(frame):
+            return None
+    else:
+        try:
+            frame = frame_of(found, q, model, place)
+        except Exception as error:
+            if type(error).__name__ != "BadRequest":
+                raise
+            return None
+    title = found.title
+    if found.per == "model and device":
+        title = f"What fits: {q.names[model]} on {q.places[place].name}"
+    elif found.per == "device":
+        title = f"{title}, {q.places[place].name}"
+    return Picture(kind + suffix, title, found.sees(frame), found.alt(frame), frame, found)
+
+
+def _kept(*blocks: Block | None) -> tuple[Block, ...]:
+    return tuple(
+        block
+        for block in blocks
+        if block is not None
+        and not (isinstance(block, Table) and block.frame.empty)
+        and not (isinstance(block, Lines) and not block.items)
+    )
+
+
+def _memory(q: Question, verdicts: pd.DataFrame) -> Section:
+    exact = "Bytes of weights and cache are exact; activations and overhead are estimated, with a range."
+    curve = picture("memory-vs-length", q)
+    blocks = _kept(
+        Table("verdicts", "Each model on each device", f"For {q.load}: what fits, how many sequences and how long a context, and what binds first.", verdicts,
+              ("model", "device", "fits", "total_bytes", "capacity_bytes", "free_bytes", "most_sequences", "longest_tokens", "fewest_devices", "binds_first")),
+        Table("changes", "What would make it fit", "Each change by itself, with the flags that ask for it and what it gains on each device.", tables.changes(q)),
+        Table("models", "The models", f"{exact} One load: {q.load}.", tables.model_rows(q),
+              ("model", "attention", "layers", "parameters", "active_parameters", "weight_dtype", "weight_bytes", "kv_dtype", "kv_bytes", "state_bytes", "next_token_bytes", "exactness")),
+        picture("memory-bars", q),
+        curve,
+        picture("memory-vs-batch", q),
+        picture("bytes-per-token", q),
+    )  # fmt: skip
+    crossings = _crossing_table(q, [block for block in blocks if isinstance(block, Picture)])
+    return Section("memory", "Memory", "Where the bytes go, and where they stop fitting.", (*blocks, *_kept(crossings)))
+
+
+def _crossing_table(q: Question, pictures: Sequence[Picture]) -> Table | None:
+    """The crossing points of both curves, named."""
+    parts = []
+    for shown in pictures:
+        if shown.name in ("memory-vs-length", "memory-vs-batch"):
+            part = shown.frame[shown.frame["role"] == "crossing"].drop(columns=["role"])
+            name = "context_tokens" if "context_tokens" in part else "batch"
+            other = q.request.batch if name == "context_tokens" else q.request.seq_tokens
+            parts.append(part.assign(**{"batch" if name == "context_tokens" else "context_tokens": other}))
+    found = [part for part in parts if len(part)]
+    if not found:
+        return None
+    frame = pd.concat(found, ignore_index=True)[
+        ["series", "device", "context_tokens", "batch", "total_bytes", "cache_bytes"]
+    ]
+    return Table(
+        "crossings",
+        "Crossing points",
+        "The last length and the last batch of each line that still fit a device.",
+        frame,
+    )
+
+
+def _region(q: Question, verdicts: pd.DataFrame) -> Section:
+    """Heat maps where something fits: each model on the first device that holds it, then the others."""
+    index = {name: m for m, name in q.names.items()}
+    place = {found.name: p for p, found in enumerate(q.places)}
+    fitting = [
+        (index[row["model"]], place[row["device"]])
+        for row in verdicts[verdicts["longest_tokens"] > 0].to_dict("records")
+    ]
+    first = {m: (m, p) for m, p in reversed(fitting)}
+    pairs = [*sorted(first.values()), *(pair for pair in fitting if pair not in first.values())]
+    maps = [
+        picture("feasible-region", q, m, p, f"-{m + 1}-{p + 1}" if len(q.names) * len(q.places) > 1 else "")
+        for m, p in pairs[:HEAT_MAPS]
+    ]
+    notes = []
+    if never := [name for m, name in q.names.items() if m not in first]:
+        notes.append(f"Not one sequence fits on one of these devices of {words.listing(never)}: nothing to draw.")
+    if len(pairs) > HEAT_MAPS:
+        notes.append(
+            f"{len(pairs) - HEAT_MAPS} more combinations of model and device are not drawn; kvplan plot feasible-region MODEL --gpu G -o FILE.svg draws any."
+        )
+    table = Table("kv-dtypes", "KV dtypes", "Bytes of the numbers and of their scales, in each dtype that the model's heads allow.", tables.kv_dtype_savings(q),
+                  ("model", "kv_dtype", "kv_bytes", "code_bytes", "scale_bytes", "ratio"))  # fmt: skip
+    return Section("region", "What fits", "Batch and context trade against each other; a smaller KV dtype moves the border.",
+                   _kept(*maps, Lines("", tuple(notes)), picture("kv-dtype-savings", q), table))  # fmt: skip
+
+
+def _accuracy(q: Question) -> Section:
+    checks = measured.checks(q.runs)
+    summary = Table("errors", "Errors by quantity", "How many predictions came true, by what they are about; an error is measured / predicted - 1.",
+                    measured.error_summary(checks), ("quantity", "predicted_is", "checks", "exact", "within_2_percent", "in_range", "off", "not_measured",
+                                                     "median_error_share", "worst_error_share"))  # fmt: skip
+    whole = Table("checks", "Every prediction beside its measurement", "Each row says what the prediction is (exact, or an estimate) and whether it was measured.",
+                  checks, ("run", "quantity", "where", "predicted", "predicted_is", "measured", "measured_is", "error_share", "verdict", "reason"))  # fmt: skip
+    return Section(
+        "accuracy",
+        "Prediction against measurement",
+        _accuracy_words(checks),
+        _kept(picture("prediction", q), summary, whole),
+    )
+
+
+def _accuracy_words(checks: pd.DataFrame) -> str:
+    exact = checks[(checks["predicted_is"] == "exact") & checks["measured"].notna()]
+    right = int((exact["verdict"] == "exact").sum())
+    if exact.empty:
+        return "What was predicted beside what was found."
+    return f"{right:,} of {len(exact):,} sizes that should be exact are equal to the byte."
+
+
+SPEEDS = (
+    "speed-vs-output",
+    "speedup",
+    "ttft-vs-context",
+    "tpot-vs-context",
+    "tpot-vs-batch",
+    "bandwidth-share",
+    "measured-roofline",
+)
+
+
+def _speed(q: Question) -> Section:
+    table = measured.readings(q.runs)
+    points = Table("points", "Every measured point", "Median of the repeats with their middle half (low to high); estimated where it says so.", table,
+                   ("run", "what", "cache", "batch", "context_tokens", "new_tokens", "reading", "value", "low", "high", "exactness"))  # fmt: skip
+    missing = Table("missing", "Points not measured", "What was skipped, ran out of memory or failed, and why.", measured.missing(q.runs),
+                    ("run", "what", "cache", "batch", "context_tokens", "new_tokens", "status", "note"))  # fmt: skip
+    note = None
+    if len(q.runs) > MOST_RUNS:
+        names = [run.name for run in q.runs[:MOST_RUNS]]
+        note = Lines(
+            "",
+            (
+                f"Figures show the first {MOST_RUNS} of {len(q.runs)} runs ({words.listing(names, MOST_RUNS)}); tables hold all.",
+            ),
+        )
+    return Section("speed", "Speed, measured", "What the machine did: with a cache each new token costs one pass over the weights, without one a pass over everything so far.",
+                   _kept(note, *(picture(kind, q) for kind in SPEEDS), missing, points))  # fmt: skip
+
+
+def _bounds(q: Question) -> Section:
+    table = tables.step_bounds(q)
+    devices = list(dict.fromkeys(table["device"]))
+    index = {place.name: i for i, place in enumerate(q.places)}
+    shown = [
+        picture("step-bounds", q, 0, index[name], f"-{index[name] + 1}" if len(devices) > 1 else "")
+        for name in devices[-BOUND_DEVICES:]
+    ]
+    rows = Table("bounds", "Bounds of prefill and decode steps", "max(bytes / bandwidth, FLOPs / rate) of the published figures: a bound, not a prediction.", table,
+                 ("model", "device", "step", "batch", "context_tokens", "read_bytes", "flops", "bound_seconds", "bound_tokens_per_s", "bound_by", "fits"))  # fmt: skip
+    return Section("bounds", "Speed, bounds", "How fast a device could be at best by its bandwidth and arithmetic. Real engines stay below.",
+                   _kept(*shown, picture("roofline", q), rows) if len(table) else ())  # fmt: skip
+
+
+def _comparison(a: Run, b: Run) -> Section:
+    table = compare.comparison(a, b)
+    kind = KINDS["comparison"]
+    times = table[table["quantity"].isin(["ttft_seconds", "step_seconds", "total_seconds"])]
+    shown = Picture(kind.name, kind.title, kind.sees(table), kind.alt(table), table, kind) if len(times) else None
+    apart = Table(
+        "differences",
+        "How the runs differ",
+        f"A is {a.name}, B is {b.name}; what is the same in both is left out.",
+        compare.differences(a, b),
+    )
+    rows = Table("comparison", "Change from A to B", "Beyond the spread: the middle halves of the repeats do not touch, and the change is at least 1 %.", table,
+                 ("what", "cache", "batch", "context_tokens", "new_tokens", "quantity", "a_value", "b_value", "change_share", "verdict", "better", "exactness"))  # fmt: skip
+    return Section(
+        "comparison",
+        f"{a.name} against {b.name}",
+        "The same points of two runs, with the change in percent.",
+        _kept(shown, apart, rows),
+    )
+
+
+def _equations(q: Question) -> Section:
+    table = Table("equations", "The equation of each group of layers", f"For {q.load}. Every factor comes from the config fields named at its right.",
+                  tables.equation_rows(q), ("model", "layers", "keeps", "equation", "bytes", "config_fields", "exactness"))  # fmt: skip
+    symbols = sorted(set(table.frame["symbols"]) - {""})
+    return Section("equations", "How the cache is worked out", "The formula with its numbers: anyone can check it by hand.",
+                   _kept(table, Lines("The factors in order", tuple(symbols))))  # fmt: skip
+
+
+def _environment(q: Question, pair: tuple[Run, Run] | None, skipped: Sequence[str]) -> Section:
+    runs = list({run.path: run for run in (*q.runs, *(pair or ()))}.values())
+    table = Table(
+        "environments", "Where it was measured", "Device, versions and date of each run.", measured.environments(runs)
+    )
+    said = [f"{run.name}: {line}" for run in runs for line in (*run.found.warnings, *run.found.notes)]
+    return Section("environment", "Environment", "What this report was made with, and where its runs were made.",
+                   _kept(table, Lines("Run files left out", tuple(skipped)), Lines("What the runs say", tuple(said[:40])), Lines("", tuple(q.notes))))  # fmt: skip
+
+
+NOT_MODELLED = (
+    "What a serving engine reserves ahead: blocks, padding, pools, CUDA graphs. The cache here is what the sequences need.",
+    "Workspaces of kernels and fragments beyond the stated allowances: activations are within half and twice the estimate.",
+    "Bounds of speed count weights, cache and products; kernels, launches, communication and scheduling come on top.",
+    "Requests that share a prefix, and requests of different lengths: every sequence is counted at the full length.",
+)
+
+
+def _limits(q: Question) -> Section:
+    assumed: dict[str, list[str]] = {}
+    for m in q.names:
+        answer = q.answer(m, None)
+        for line in (*answer.assumptions, *answer.warnings):
+            assumed.setdefault(line, []).append(q.names[m])
+    lines = []
+    for line, names in assumed.items():
+        everywhere = len(names) == len(q.names) and len(names) > 1
+        lines.append(line if everywhere or len(q.names) == 1 else f"{words.listing(names, 4)}: {line}")
+    return Section("limits", "Assumed, and not modelled", "What was taken as given, and what the numbers leave out.",
+                   _kept(Lines("Assumed, and worth knowing", tuple(lines)), Lines("Not modelled", NOT_MODELLED)))  # fmt: skip
+
+
+def _reproduce(commands: Sequence[str]) -> Section:
+    return Section("reproduce", "How to reproduce this", "The same input gives the same report, except for the date above.",
+                   _kept(Lines("", tuple(commands), code=True)))  # fmt: skip
+
+
+__all__ = ["Card", "Lines", "Picture", "Report", "Section", "Table", "picture", "report"]

@@ -1,0 +1,543 @@
+"""The numbers behind each figure and table: estimates as data frames whose columns carry their units.
+
+One frame a question; bytes, tokens and seconds stay in base units. `role` says what a row of a figure's frame is:
+a point of a line, a device's limit, a crossing of the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from planner.advice import advise
+from planner.attention import Attention
+from planner.cache_kinds import Chunked, Full, Latent, Recurrent, SlidingWindow
+from planner.errors import KvplanError
+from planner.explain import equations
+from planner.grid import Grid
+from planner.limits import fewest_devices, largest, longest_context, most_sequences
+from planner.memory import Estimate, cache_format, estimate
+from planner.spec import ModelSpec
+from planner.units import MAX_COUNT, human_count, human_tokens
+from reports.bounds import compute_bound_batch, decode_step, peak_flops_per_s, prefill_step
+from reports.question import MOST_TOKENS, Place, Question, geometric
+
+KV_SERIES = (None, "fp8", "int4")  # lines for a single model
+SAVINGS = ("fp32", "bf16", "fp8", "int8", "q8_0", "int4", "q4_0", "nvfp4", "kivi4_g32", "kivi2_g32", "fp8_ds_mla")
+STEP_BATCHES = (1, 4, 16, 64, 256)
+
+
+def verdicts(q: Question) -> pd.DataFrame:
+    """A row a model and device: does it fit, how many, how long, what binds first, what would change it."""
+    return pd.DataFrame([_verdict(q, m, p) for m in q.names for p in range(len(q.places))])
+
+
+def _verdict(q: Question, model: int, place: int) -> dict[str, Any]:
+    answer, room = q.answer(model, place), q.places[place].capacity
+    spec, request = q.specs[model], q.request
+    device = answer.per_device
+    low, high = device.total_range
+    most = most_sequences(spec, request, room)
+    turn, bound = _turning(answer, q.places[place])
+    layout = fewest_devices(spec, request, room, limit=64)
+    return {
+        "model": q.names[model],
+        "device": room.name,
+        "fits": bool(answer.fits),
+        "total_bytes": device.total_bytes,
+        "total_bytes_low": low,
+        "total_bytes_high": high,
+        "capacity_bytes": room.bytes,
+        "free_bytes": answer.free_bytes,
+        "most_sequences": most,
+        "longest_tokens": longest_context(spec, request, room),
+        "fewest_devices": None if layout is None else layout.devices,
+        "layout": None if layout is None else _layout_words(layout.sharding.tp, layout.sharding.pp),
+        "compute_bound_batch": turn,
+        "step_bound_by": bound,
+        "binds_first": binds_first(most, turn, bound),
+    }
+
+
+def _layout_words(tp: int, pp: int) -> str:
+    return "1 device" if tp * pp == 1 else f"TP {tp}" + (f" x PP {pp}" if pp > 1 else "")
+
+
+def _turning(answer: Estimate, place: Place) -> tuple[int | None, str | None]:
+    """(batch at which a decode step turns compute-bound, what bounds it at the batch asked), by the device's rates."""
+    device = place.device
+    if device is None or not device.bandwidth_bytes_per_s:
+        return None, None
+    peak = peak_flops_per_s(device, answer)
+    if peak is None:
+        return None, None
+    ranks = answer.request.sharding.devices
+    rates = (ranks * device.bandwidth_bytes_per_s, ranks * peak)
+    return compute_bound_batch(answer, *rates), decode_step(answer, answer.request.batch).bound_by(*rates)
+
+
+def binds_first(most: int, turn: int | None, bound: str | None) -> str:
+    """What runs out first as sequences are added: memory, or the arithmetic of a decode step.
+
+    >>> binds_first(6, 300, "bandwidth"), binds_first(400, 300, "bandwidth"), binds_first(0, None, None)
+    ('memory', 'compute', 'memory')
+    """
+    if most and turn is not None and turn <= most:
+        return "compute"
+    return "memory"
+
+
+def changes(q: Question) -> pd.DataFrame:
+    """What would make a model fit that does not, with the flags that ask for it."""
+    columns = ["model", "device", "change", "flags", "gain_bytes", "fits"]
+    rows = []
+    for m in q.names:
+        for p, place in enumerate(q.places):
+            answer = q.answer(m, p)
+            if answer.fits:
+                continue
+            rows += [
+                [q.names[m], place.name, change.words, change.flags, change.gain_bytes, change.fits]
+                for change in advise(answer)
+            ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def memory_vs_length(q: Question) -> pd.DataFrame:
+    """Memory of the fullest device against context: a line a model (or KV dtype of the one model), limits, crossings."""
+    return _curves(q, "context_tokens", q.lengths)
+
+
+def memory_vs_batch(q: Question) -> pd.DataFrame:
+    """Memory of the fullest device against sequences at once."""
+    return _curves(q, "batch", q.batches)
+
+
+def _curves(q: Question, axis: str, values: tuple[int, ...]) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    over_length = axis == "context_tokens"
+    batches = (q.request.batch,) if over_length else values
+    lengths = values if over_length else (q.request.seq_tokens,)
+    for series, spec, kv_dtype in _series(q):
+        room = q.places[0].capacity
+        grid = Grid([spec], [room], batches, lengths, (q.request.sharding,), kv_dtypes=(kv_dtype,), base=q.request)
+        totals: list[int] = []
+        kvs: list[int] = []
+        for block in grid.blocks():
+            totals += [int(n) for n in block.total_bytes.ravel()]
+            kvs += [int(n) for n in (block.kv_bytes + block.state_bytes).ravel()]
+        for value, total, kept in zip(values, totals, kvs, strict=True):
+            rows.append(
+                {
+                    "role": "line",
+                    "series": series,
+                    "device": None,
+                    axis: value,
+                    "total_bytes": total,
+                    "cache_bytes": kept,
+                }
+            )
+        rows += _crossings(q, series, spec, kv_dtype, axis, values)
+    for place in q.places:
+        rows.append(
+            {
+                "role": "limit",
+                "series": None,
+                "device": place.name,
+                axis: None,
+                "total_bytes": place.capacity.bytes,
+                "cache_bytes": None,
+            }
+        )
+    frame = pd.DataFrame(rows, columns=["role", "series", "device", axis, "total_bytes", "cache_bytes"])
+    return frame.astype({axis: "Int64", "total_bytes": "Int64", "cache_bytes": "Int64"})
+
+
+def _series(q: Question) -> list[tuple[str, ModelSpec, str | None]]:
+    """(name, model, KV dtype): the models, or the one model with several KV dtypes."""
+    if len(q.specs) > 1:
+        return [(q.names[i], spec, None) for i, spec in enumerate(q.specs)]
+    spec, found = q.specs[0], []
+    native = cache_format(spec, q.request)
+    for name in KV_SERIES:
+        if name is not None and (name == native.k.name or q.request.k_dtype or q.request.v_dtype):
+            continue
+        try:
+            q.answer(0, None, **({} if name is None else {"k_dtype": name, "v_dtype": name})).kv_bytes  # noqa: B018
+        except KvplanError:
+            continue
+        found.append((f"KV in {name or native.name}", spec, name))
+    return found
+
+
+def _crossings(
+    q: Question, series: str, spec: ModelSpec, kv_dtype: str | None, axis: str, values: tuple[int, ...]
+) -> list[dict[str, Any]]:
+    """The largest length (or batch) at which the series still fits each device, where that is on the axis."""
+    base = replace(q.request, k_dtype=kv_dtype or q.request.k_dtype, v_dtype=kv_dtype or q.request.v_dtype)
+    over_length = axis == "context_tokens"
+    ceiling = MOST_TOKENS if over_length else MAX_COUNT
+    rows = []
+    for place in q.places:
+
+        def answer(n: int, place: Place = place) -> Estimate:
+            asked = replace(base, seq_tokens=n) if over_length else replace(base, batch=n)
+            return estimate(spec, asked, place.capacity)
+
+        last = largest(lambda n: bool(answer(n).fits), min(ceiling, values[-1]))
+        if not values[0] <= last < values[-1]:
+            continue
+        found = answer(last)
+        rows.append(
+            {
+                "role": "crossing",
+                "series": series,
+                "device": place.name,
+                axis: last,
+                "total_bytes": found.per_device.total_bytes,
+                "cache_bytes": found.per_device.kv_bytes + found.per_device.state_bytes,
+            }
+        )
+    return rows
+
+
+def memory_parts(q: Question) -> pd.DataFrame:
+    """What fills each device: weights, KV cache, activations, overhead, and what is free (below zero: missing)."""
+    rows = []
+    for m in q.names:
+        for p, place in enumerate(q.places):
+            device = q.answer(m, p).per_device
+            rows.append(
+                {
+                    "model": q.names[m],
+                    "device": place.name,
+                    "weight_bytes": device.weight_bytes,
+                    "cache_bytes": device.kv_bytes + device.state_bytes,
+                    "activation_bytes": device.activation.bytes,
+                    "overhead_bytes": device.overhead_bytes,
+                    "free_bytes": place.capacity.bytes - device.total_bytes,
+                    "total_bytes": device.total_bytes,
+                    "total_bytes_low": device.total_range[0],
+                    "total_bytes_high": device.total_range[1],
+                    "capacity_bytes": place.capacity.bytes,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def bytes_per_token(q: Question) -> pd.DataFrame:
+    """What one sequence keeps for each token of its context, and what its next token adds."""
+    rows = []
+    for m in q.names:
+        answer = q.answer(m, None, batch=1)
+        kept = answer.kv_bytes + answer.state_bytes
+        rows.append(
+            {
+                "model": q.names[m],
+                "attention": attention_family(q.specs[m]),
+                "kv_dtype": answer.fmt.name,
+                "context_tokens": q.request.seq_tokens,
+                "average_bytes": kept / q.request.seq_tokens,
+                "next_token_bytes": answer.kv_bytes_per_token,
+                "kv_bytes": answer.kv_bytes,
+                "state_bytes": answer.state_bytes,
+                "exactness": answer.exactness["kv_bytes"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def attention_family(spec: ModelSpec) -> str:
+    """MHA, GQA, MQA, MLA, window, hybrid or state: by what the layers keep.
+
+    >>> from planner.resolve import model_spec
+    >>> [attention_family(model_spec(name)) for name in ("gpt2", "llama-3.1-8b", "deepseek-v3", "gemma-3-27b", "mamba-2.8b")]
+    ['MHA', 'GQA', 'MLA', 'window', 'state']
+    """
+    caches = [cache for layer, _ in spec.groups for cache in layer.caches]
+    attends = [cache for cache in caches if isinstance(cache, (Full, Latent))]
+    if any(isinstance(cache, Recurrent) for cache in caches):
+        return "hybrid" if attends else "state"
+    if any(isinstance(cache, Latent) for cache in caches):
+        return "MLA"
+    if any(isinstance(cache, (SlidingWindow, Chunked)) for cache in caches):
+        return "window"
+    mixers = [mixer for layer, _ in spec.groups for mixer in layer.mixers if isinstance(mixer, Attention)]
+    if not mixers:
+        return "none"
+    if all(mixer.kv_heads == mixer.heads for mixer in mixers):
+        return "MHA"
+    return "MQA" if all(mixer.kv_heads == 1 for mixer in mixers) else "GQA"
+
+
+def feasible_region(q: Question, model: int = 0, place: int = 0) -> pd.DataFrame:
+    """Batch x context on one device: tokens in all, memory, and whether it fits."""
+    spec, room = q.specs[model], q.places[place].capacity
+    ceiling = max(q.request.seq_tokens, min(spec.max_positions or MOST_TOKENS, 262144))
+    lengths = geometric(max(1, min(512, ceiling // 64)), ceiling, 1, q.request.seq_tokens)[-9:]
+    most = most_sequences(spec, replace(q.request, seq_tokens=lengths[-1]), room)
+    batches = _thinned(geometric(1, min(1 << 16, max(256, 2 * q.request.batch, 2 * most)), 1), q.request.batch)
+    grid = Grid([spec], [room], batches, lengths, (q.request.sharding,), base=q.request)
+    rows = []
+    for block in grid.blocks():
+        for b, batch in enumerate(block.batches):
+            for n, tokens in enumerate(block.lengths):
+                point = block.point(0, b, n)
+                rows.append(
+                    {
+                        "model": q.names[model],
+                        "device": room.name,
+                        "batch": batch,
+                        "context_tokens": tokens,
+                        "held_tokens": batch * tokens,
+                        "total_bytes": point["total_bytes"],
+                        "capacity_bytes": room.bytes,
+                        "fits": bool(point["fits"]),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _thinned(values: tuple[int, ...], asked: int, most: int = 10) -> tuple[int, ...]:
+    """At most `most` of the values, evenly, and `asked`.
+
+    >>> _thinned((1, 2, 4, 8, 16), 3, most=3)
+    (1, 3, 4, 16)
+    """
+    step = -(-len(values) // most)
+    return tuple(sorted({*values[::step], asked}))
+
+
+def kv_dtype_savings(q: Question) -> pd.DataFrame:
+    """The cache in each KV dtype beside the one asked for, scales and block padding counted."""
+    rows = []
+    for m in q.names:
+        native = q.answer(m, None)
+        for name in dict.fromkeys((native.fmt.name, *SAVINGS)):
+            if name == "bf16" and native.fmt.name == "fp16":  # as many bytes
+                continue
+            try:
+                answer = native if name == native.fmt.name else q.answer(m, None, k_dtype=name, v_dtype=name)
+                size = answer.kv_bytes
+            except KvplanError:  # a format that this model's heads do not allow
+                continue
+            if not native.kv_bytes:
+                continue
+            codes = _code_bytes(answer)
+            rows.append(
+                {
+                    "model": q.names[m],
+                    "kv_dtype": name,
+                    "kv_bytes": size,
+                    "code_bytes": codes,
+                    "scale_bytes": size - codes,
+                    "ratio": size / native.kv_bytes,
+                    "asked": name == native.fmt.name,
+                }
+            )
+    columns = ["model", "kv_dtype", "kv_bytes", "code_bytes", "scale_bytes", "ratio", "asked"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _code_bytes(answer: Estimate) -> int:
+    """The cached numbers alone, without scales: elements x bits / 8 (K and V in equal parts)."""
+    spec, request = answer.spec, answer.request
+    elements = request.batch * sum(
+        count * cache.elements(request.seq_tokens, answer.source_tokens)
+        for layer, count in spec.groups
+        for cache in layer.caches
+        if not isinstance(cache, Recurrent)
+    )
+    k, v = answer.fmt.k, answer.fmt.v
+    return min(answer.kv_bytes, elements * (k.bits + v.bits) // 16)
+
+
+def equation_rows(q: Question) -> pd.DataFrame:
+    """The equation of each group of layers with its numbers, and the config fields behind it."""
+    rows = []
+    for m in q.names:
+        answer = q.answer(m, None)
+        for part in equations(answer):
+            rows.append(
+                {
+                    "model": q.names[m],
+                    "layers": part.layers,
+                    "keeps": part.kind,
+                    "equation": part.text,
+                    "bytes": part.bytes,
+                    "symbols": part.symbols,
+                    "config_fields": ", ".join(part.fields),
+                    "exactness": answer.exactness["kv_bytes"],
+                }
+            )
+    columns = ["model", "layers", "keeps", "equation", "bytes", "symbols", "config_fields", "exactness"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def model_rows(q: Question) -> pd.DataFrame:
+    """Each model in one line: size, weights, cache."""
+    rows = []
+    for m, spec in enumerate(q.specs):
+        answer = q.answer(m, None)
+        rows.append(
+            {
+                "model": q.names[m],
+                "model_type": spec.model_type,
+                "attention": attention_family(spec),
+                "layers": len(spec.layers),
+                "parameters": answer.parameters,
+                "active_parameters": answer.active_parameters,
+                "weight_dtype": answer.plan.fmt.name,
+                "weight_bytes": answer.weight_bytes,
+                "kv_dtype": answer.fmt.name,
+                "kv_bytes": answer.kv_bytes,
+                "state_bytes": answer.state_bytes,
+                "next_token_bytes": answer.kv_bytes_per_token,
+                "max_tokens": spec.max_positions,
+                "exactness": answer.exactness["kv_bytes"],
+            }
+        )
+    return pd.DataFrame(rows).astype({"max_tokens": "Int64"})
+
+
+BOUND_COLUMNS = [
+    "model", "device", "step", "batch", "context_tokens", "read_bytes", "flops", "intensity_flops_per_byte",
+    "bound_seconds", "bound_tokens_per_s", "bound_by", "fits", "exactness",
+]  # fmt: skip
+
+
+def step_bounds(q: Question) -> pd.DataFrame:
+    """The least a prefill and a decode step can take on each device: max(bytes / bandwidth, FLOPs / rate)."""
+    rows = []
+    for m in q.names:
+        for p, place in enumerate(q.places):
+            rows += _bounds_on(q, m, p, place)
+    return pd.DataFrame(rows, columns=BOUND_COLUMNS)
+
+
+def _bounds_on(q: Question, model: int, index: int, place: Place) -> list[dict[str, Any]]:
+    device, answer = place.device, q.answer(model, index)
+    peak = None if device is None else peak_flops_per_s(device, answer)
+    if device is None or not device.bandwidth_bytes_per_s or peak is None:
+        return []
+    ranks = q.request.sharding.devices
+    rates = (ranks * device.bandwidth_bytes_per_s, ranks * peak)
+    most = most_sequences(q.specs[model], q.request, place.capacity)
+    rows = []
+    for name, make in (("prefill", prefill_step), ("decode", decode_step)):
+        for batch in sorted({*STEP_BATCHES, q.request.batch, *([most] if 0 < most < 4096 else [])}):
+            if name == "prefill" and batch not in (1, q.request.batch):
+                continue
+            step = make(answer, batch)
+            seconds = step.seconds(*rates)
+            tokens = batch * (q.request.seq_tokens if name == "prefill" else 1)
+            rows.append(
+                {
+                    "model": q.names[model],
+                    "device": place.name,
+                    "step": name,
+                    "batch": batch,
+                    "context_tokens": q.request.seq_tokens,
+                    "read_bytes": step.read_bytes,
+                    "flops": step.flops,
+                    "intensity_flops_per_byte": step.intensity,
+                    "bound_seconds": seconds,
+                    "bound_tokens_per_s": tokens / seconds,
+                    "bound_by": step.bound_by(*rates),
+                    "fits": batch <= most,
+                    "exactness": "bound",
+                }
+            )
+    return rows
+
+
+def roofs(q: Question) -> pd.DataFrame:
+    """Bandwidth and dense FLOP/s of each device that the catalogue has them for; a row a rate that a model runs at."""
+    rows = []
+    for place in q.places:
+        if place.device is None or not place.device.bandwidth_bytes_per_s:
+            continue
+        peaks = [peak_flops_per_s(place.device, q.answer(m, None)) for m in q.names]
+        for peak in sorted({rate for rate in peaks if rate}):
+            types = [name for name, rate in place.device.dense_flops_per_s.items() if rate == peak]
+            name = "fp16, bf16" if {"fp16", "bf16"} <= set(types) else types[0]
+            rows.append([place.name, name, float(place.device.bandwidth_bytes_per_s), peak, "published"])
+    return pd.DataFrame(rows, columns=["device", "dtype", "bandwidth_bytes_per_s", "flops_per_s", "source"])
+
+
+def roofline(q: Question) -> pd.DataFrame:
+    """Roofs of the devices, and the bounds of decode and prefill steps on the one with most memory."""
+    columns = [
+        "role",
+        "run",
+        "device",
+        "label",
+        "intensity_flops_per_byte",
+        "flops_per_s",
+        "bandwidth_bytes_per_s",
+        "exactness",
+    ]
+    found = roofs(q)
+    rows: list[list[Any]] = [
+        [
+            "roof",
+            None,
+            r["device"],
+            f"{r['device']} {r['dtype']}",
+            None,
+            r["flops_per_s"],
+            r["bandwidth_bytes_per_s"],
+            "published",
+        ]
+        for r in found.to_dict("records")
+    ]
+    if rows:
+        room = {place.name: place.capacity.bytes for place in q.places}
+        device = max(found["device"], key=lambda name: room[name])
+        bounds = step_bounds(q)
+        for r in bounds[bounds["device"] == device].to_dict("records"):
+            if r["step"] == "prefill" or r["batch"] in (1, 16, 256):
+                rows.append(
+                    [
+                        "point",
+                        None,
+                        device,
+                        r["model"],
+                        r["intensity_flops_per_byte"],
+                        r["flops"] / r["bound_seconds"],
+                        None,
+                        "bound",
+                    ]
+                )
+    return pd.DataFrame(rows, columns=columns)
+
+
+def summary_words(q: Question, table: pd.DataFrame) -> tuple[str, str]:
+    """(the question, the answer) in a sentence each."""
+    device = q.places[0].name if len(q.places) == 1 else f"{len(q.places)} devices"
+    layout = q.request.sharding.devices
+    on = f"{layout} x {device}" if layout > 1 else device
+    models = q.titles if len(q.names) <= 3 else f"{len(q.names)} models"
+    asked = (
+        f"Does {models} fit with {q.load} on {on}?" if len(q.names) == 1 else f"Do {models} fit with {q.load} on {on}?"
+    )
+    fitting = table[table["fits"]]
+    if len(table) == 1:
+        row = table.iloc[0]
+        if row["fits"]:
+            return (
+                asked,
+                f"Yes: up to {row['most_sequences']:,} sequences of {human_tokens(q.request.seq_tokens)} tokens fit.",
+            )
+        return asked, "No."
+    if fitting.empty:
+        return asked, f"None of the {len(table)} combinations fits."
+    if len(fitting) == len(table):
+        return asked, f"All {len(table)} combinations of model and device fit."
+    return asked, f"{len(fitting)} of {len(table)} combinations of model and device fit."
+
+
+def size_words(answer: Estimate) -> str:
+    return f"{human_count(answer.parameters)} parameters"

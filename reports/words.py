@@ -1,0 +1,328 @@
+"""What each figure shows, in words: one sentence on what to see in it, and a text for those who cannot see it.
+
+Both are written from the figure's own data frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from planner.units import gib, human_bytes, human_tokens
+from reports.style import number
+
+MOST_NAMED = 6
+
+
+def listing(items: Iterable[str], most: int = MOST_NAMED) -> str:
+    """
+    >>> listing(["a", "b", "c"]), listing(["a", "b", "c"], 2), listing([])
+    ('a, b and c', 'a, b and 1 more', '')
+    """
+    found = list(items)
+    if len(found) > most:
+        return f"{', '.join(found[:most])} and {len(found) - most} more"
+    return " and ".join([", ".join(found[:-1]), found[-1]]) if len(found) > 1 else "".join(found)
+
+
+def seconds(value: float) -> str:
+    """
+    >>> seconds(0.01234), seconds(2.5), seconds(0.0000032)
+    ('12.3 ms', '2.5 s', '3.2 us')
+    """
+    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if abs(value) >= unit:
+            return f"{number(value / unit)} {name}"
+    return f"{value:.3g} s"
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in record.items()} for record in frame.to_dict("records")]
+
+
+# Memory
+
+
+def curve_sees(frame: pd.DataFrame) -> str:
+    axis = "context_tokens" if "context_tokens" in frame else "batch"
+    crossings = _records(frame[frame["role"] == "crossing"])
+    least = "As the context grows" if axis == "context_tokens" else "As sequences are added"
+    if not crossings:
+        return f"{least}, no line meets a device's limit in this range: each fits everywhere on it or nowhere."
+    unit = "tokens" if axis == "context_tokens" else "sequences"
+    named = [f"{c['series']} on {c['device']} at {int(c[axis]):,} {unit}" for c in crossings]
+    return f"{least}, a ring marks the last point that still fits: {listing(named, 4)}."
+
+
+def curve_alt(frame: pd.DataFrame) -> str:
+    axis = "context_tokens" if "context_tokens" in frame else "batch"
+    lines = frame[frame["role"] == "line"]
+    parts = []
+    for name in dict.fromkeys(lines["series"]):
+        part = lines[lines["series"] == name]
+        first, last = part.iloc[0], part.iloc[-1]
+        parts.append(f"{name} from {gib(int(first['total_bytes']))} to {gib(int(last['total_bytes']))}")
+    low, high = int(lines[axis].min()), int(lines[axis].max())
+    limits = [f"{r['device']} {gib(int(r['total_bytes']))}" for r in _records(frame[frame["role"] == "limit"])]
+    what = "context" if axis == "context_tokens" else "batch"
+    return (
+        f"Line chart of memory a device against {what} from {human_tokens(low)} to {human_tokens(high)}: "
+        f"{listing(parts, 20)}. Limits: {listing(limits, 20)}. {curve_sees(frame)}"
+    )
+
+
+def parts_sees(frame: pd.DataFrame) -> str:
+    out = frame[frame["free_bytes"] < 0]
+    cached = frame[frame["cache_bytes"] > frame["weight_bytes"]]
+    if out.empty:
+        words = "Every bar ends before the line: all fit."
+    elif len(out) == len(frame):
+        words = "Every bar passes the line: none fits."
+    else:
+        words = f"{len(out)} of {len(frame)} bars pass the line and do not fit."
+    more = (
+        f" The cache is larger than the weights for {listing(dict.fromkeys(cached['model']), 3)}."
+        if len(cached)
+        else ""
+    )
+    return f"Weights and cache are exact, activations and overhead estimated. {words}{more}"
+
+
+def parts_alt(frame: pd.DataFrame) -> str:
+    rows = [
+        f"{r['model']} on {r['device']}: weights {gib(r['weight_bytes'])}, cache {gib(r['cache_bytes'])}, activations "
+        f"{gib(r['activation_bytes'])}, overhead {gib(r['overhead_bytes'])}, together {gib(r['total_bytes'])} of {gib(r['capacity_bytes'])}"
+        for r in _records(frame)
+    ]
+    return f"Stacked bars of memory as a share of each device. {'; '.join(rows[:12])}."
+
+
+def token_sees(frame: pd.DataFrame) -> str:
+    table = frame.sort_values("average_bytes", kind="stable")
+    least, most = table.iloc[0], table.iloc[-1]
+    tokens = human_tokens(int(most["context_tokens"]))
+    if len(table) == 1:
+        return f"At {tokens} tokens {most['model']} ({most['attention']}) keeps {human_bytes(round(most['average_bytes']))} for each token."
+    words = f"At {tokens} tokens {most['model']} ({most['attention']}) keeps {human_bytes(round(most['average_bytes']))} for each token, "
+    if least["average_bytes"] <= 0:
+        return words + f"{least['model']} ({least['attention']}) nothing that grows."
+    ratio = most["average_bytes"] / least["average_bytes"]
+    return words + f"{ratio:.3g} times what {least['model']} ({least['attention']}) does."
+
+
+def token_alt(frame: pd.DataFrame) -> str:
+    rows = [
+        f"{r['model']} ({r['attention']}) {human_bytes(round(r['average_bytes']))}, next token {human_bytes(int(r['next_token_bytes']))}"
+        for r in _records(frame.sort_values("average_bytes", ascending=False, kind="stable"))
+    ]
+    return f"Bars of cache bytes for each token of one sequence. {'; '.join(rows)}."
+
+
+def region_sees(frame: pd.DataFrame) -> str:
+    first = frame.iloc[0]
+    fitting = frame[frame["fits"]]
+    where = f"{first['model']} on {first['device']}"
+    if fitting.empty:
+        return f"{where}: nothing fits, not one sequence of {human_tokens(int(frame['context_tokens'].min()))} tokens."
+    if len(fitting) == len(frame):
+        return f"{where}: everything shown fits."
+    most = int(fitting["held_tokens"].max())
+    return f"{where}: the thick line parts what fits from what does not; at most {most:,} tokens of those shown fit at once."
+
+
+def region_alt(frame: pd.DataFrame) -> str:
+    rows = []
+    for tokens, part in frame.groupby("context_tokens", sort=True):
+        good = part[part["fits"]]
+        rows.append(
+            f"{human_tokens(int(str(tokens)))} tokens: {int(good['batch'].max()):,}"
+            if len(good)
+            else f"{human_tokens(int(str(tokens)))} tokens: none"
+        )
+    return f"Heat map of batch against context. {region_sees(frame)} Largest batch shown that fits: {'; '.join(rows)}."
+
+
+def savings_sees(frame: pd.DataFrame) -> str:
+    if frame.empty:
+        return "These models keep no keys and values."
+    names = {"fp8": "fp8", "int8": "int8", "int4": "int4"}
+    parts = []
+    for name, words in names.items():
+        part = frame[frame["kv_dtype"] == name]
+        if len(part):
+            parts.append(f"{words} takes {part['ratio'].mean() * 100:.1f} %")
+    return (
+        f"Scales count: of the dtype asked for, {listing(parts)}." if parts else "Each dtype beside the one asked for."
+    )
+
+
+def savings_alt(frame: pd.DataFrame) -> str:
+    rows = [f"{name} {part['ratio'].mean() * 100:.1f} %" for name, part in frame.groupby("kv_dtype", sort=False)]
+    return f"Bars of the KV cache's size by dtype as a share of the one asked for: {', '.join(rows)}."
+
+
+# Bounds
+
+
+def bounds_sees(frame: pd.DataFrame) -> str:
+    table = frame[(frame["step"] == "decode") & frame["fits"]]
+    device = frame["device"].iloc[0]
+    if table.empty:
+        return f"On {device} none of them fits in memory: hollow points are what its bandwidth alone would allow."
+    best = table.loc[table["bound_tokens_per_s"].idxmax()]
+    return (
+        f"No software is faster than this on {device}: most tokens a second, {number(float(best['bound_tokens_per_s']))}, "
+        f"for {best['model']} at batch {int(best['batch']):,}. Hollow points do not fit in memory."
+    )
+
+
+def bounds_alt(frame: pd.DataFrame) -> str:
+    rows = []
+    for name, part in frame[frame["step"] == "decode"].groupby("model", sort=False):
+        ends = part.sort_values("batch", kind="stable")
+        rows.append(
+            f"{name} {seconds(float(ends['bound_seconds'].iloc[0]))} at batch {int(ends['batch'].iloc[0])} to "
+            f"{seconds(float(ends['bound_seconds'].iloc[-1]))} at batch {int(ends['batch'].iloc[-1])}"
+        )
+    return (
+        f"Line chart of the least time of a decode step against batch on {frame['device'].iloc[0]}. {'; '.join(rows)}."
+    )
+
+
+def roofline_sees(frame: pd.DataFrame) -> str:
+    points = frame[frame["role"] == "point"]
+    if (points["exactness"] == "bound").all():
+        device = points["device"].iloc[0] if len(points) else "the device"
+        return (
+            f"Left of a roof's bend a step waits for memory, right of it for arithmetic. Points: decode at batch 1, 16 and 256, "
+            f"and one prefill, at the bound of {device}."
+        )
+    return "Decode steps lie at the left under the slope, where memory bounds them; prefill lies at the right under the flat roof."
+
+
+def roofline_alt(frame: pd.DataFrame) -> str:
+    roofs = [
+        f"{r['label']}: {number(r['bandwidth_bytes_per_s'] / 1e9)} GB/s, {number(r['flops_per_s'] / 1e12)} TFLOP/s"
+        for r in _records(frame[frame["role"] == "roof"])
+    ]
+    points = [
+        f"{r['label']} {number(r['flops_per_s'] / 1e9)} GFLOP/s at {number(r['intensity_flops_per_byte'])} FLOPs a byte"
+        for r in _records(frame[frame["role"] == "point"])[:10]
+    ]
+    return f"Roofline plot. Roofs: {'; '.join(roofs)}. Points: {'; '.join(points)}."
+
+
+# Measured
+
+
+def scatter_sees(frame: pd.DataFrame) -> str:
+    exact = int((frame["verdict"] == "exact").sum())
+    close = int((frame["verdict"] == "within 2 %").sum())
+    worst = frame.loc[frame["error_share"].abs().idxmax()]
+    return (
+        f"On the line measured equals predicted: {exact} of {len(frame)} to the byte, {close} more within 2 %; farthest off is "
+        f"{worst['quantity']} ({worst['where']}), {worst['error_share'] * 100:+.0f} %."
+    )
+
+
+def scatter_alt(frame: pd.DataFrame) -> str:
+    rows = [
+        f"{name}: {len(part)} points, median error {part['error_share'].abs().median() * 100:.1f} %"
+        for name, part in frame.groupby("quantity", sort=True)
+    ]
+    return f"Scatter plot of measured against predicted, on log axes with the line of equality. {'; '.join(rows)}."
+
+
+def output_sees(frame: pd.DataFrame) -> str:
+    lines, crossings = frame[frame["role"] == "line"], _records(frame[frame["role"] == "crossing"])
+    longest = lines[lines["new_tokens"] == lines["new_tokens"].max()]
+    ends = [f"{_series(r)} {number(r['value'])}" for r in _records(longest)]
+    words = f"At {int(lines['new_tokens'].max()):,} new tokens: {listing(ends, 4)} tokens/s."
+    if len(crossings) == 1:
+        at = int(crossings[0]["new_tokens"])
+        return f"{words} The cache pays from {at:,} token{'s' if at > 1 else ''} on; without one each token costs all before it again."
+    return words
+
+
+def _series(record: dict[str, Any]) -> str:
+    return "without a cache" if record["cache"] == "none" else f"{record['cache']} cache"
+
+
+def lines_alt(title: str, axis: str, scale: float, unit: str) -> Any:
+    """A text for a chart of measured lines."""
+
+    def alt(frame: pd.DataFrame) -> str:
+        lines = frame[frame["role"].isin(["line", "measured"])] if "role" in frame else frame
+        rows = []
+        for keys, part in lines.groupby(["run", "cache", "batch"], sort=False, dropna=False):
+            run, cache, batch = keys
+            ends = part.sort_values(axis, kind="stable")
+            first, last = ends.iloc[0], ends.iloc[-1]
+            rows.append(
+                f"{run}, {'no' if cache == 'none' else cache} cache, batch {batch}: {number(float(first['value']) / scale)} {unit} at "
+                f"{int(first[axis]):,} to {number(float(last['value']) / scale)} {unit} at {int(last[axis]):,}"
+            )
+        return f"Line chart of {title}. {'; '.join(rows[:10])}."
+
+    return alt
+
+
+def speedup_sees(frame: pd.DataFrame) -> str:
+    table = frame[frame["role"] == "measured"]
+    last = table.loc[table["new_tokens"].idxmax()]
+    first = table.loc[table["new_tokens"].idxmin()]
+    kind = " (time without a cache estimated from single steps)" if last["exactness"] == "estimated" else ""
+    return (
+        f"The longer the answer, the more the cache saves: {number(round(float(first['value']), 1))} times at {int(first['new_tokens']):,} new tokens, "
+        f"{number(round(float(last['value']), 1))} times at {int(last['new_tokens']):,}{kind}."
+    )
+
+
+def ttft_sees(frame: pd.DataFrame) -> str:
+    last = frame.loc[frame["context_tokens"].idxmax()]
+    return f"The prompt is read before the first token appears: {seconds(float(last['value']))} for {int(last['context_tokens']):,} tokens ({last['run']})."
+
+
+def tpot_sees(frame: pd.DataFrame) -> str:
+    low, high = frame.loc[frame["context_tokens"].idxmin()], frame.loc[frame["context_tokens"].idxmax()]
+    return (
+        f"Each new token reads all weights and the cache so far: {seconds(float(low['value']))} at {int(low['context_tokens']):,} tokens, "
+        f"{seconds(float(high['value']))} at {int(high['context_tokens']):,} ({high['cache']} cache, {high['run']})."
+    )
+
+
+def batch_sees(frame: pd.DataFrame) -> str:
+    most = frame.loc[frame["batch"].idxmax()]
+    return f"Sequences share the reading of the weights: {int(most['batch'])} at once take {seconds(float(most['value']))} a step ({most['run']})."
+
+
+def share_sees(frame: pd.DataFrame) -> str:
+    best = frame.loc[frame["value"].idxmax()]
+    return (
+        f"A decode step can go no faster than memory delivers weights and cache: the best here reaches {float(best['value']) * 100:.0f} % "
+        f"of what the machine was measured to read ({best['cache']} cache, {int(best['context_tokens']):,} tokens)."
+    )
+
+
+def comparison_sees(frame: pd.DataFrame) -> str:
+    times = frame[frame["quantity"].isin(["ttft_seconds", "step_seconds", "total_seconds"])]
+    beyond = times[times["verdict"] == "beyond the spread"]
+    if beyond.empty:
+        return "No time differs by more than the spread of the repeats: by these runs the two are equally fast."
+    faster = int((beyond["change_share"] < 0).sum())
+    return (
+        f"{len(beyond)} of {len(times)} times differ by more than the spread: B is faster in {faster}, slower in {len(beyond) - faster}. "
+        "Hollow bars may be chance."
+    )
+
+
+def comparison_alt(frame: pd.DataFrame) -> str:
+    times = frame[frame["quantity"].isin(["ttft_seconds", "step_seconds", "total_seconds"])]
+    rows = [
+        f"{r['what']} {int(r['context_tokens'] or 0):,} tokens {r['change_share'] * 100:+.1f} % ({r['verdict']})"
+        for r in _records(times)[:12]
+        if r["change_share"] is not None
+    ]
+    return f"Bars of the change of each time from run A to run B. {'; '.join(rows)}."

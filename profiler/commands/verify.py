@@ -72,7 +72,7 @@ def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
     verdicts: list[Verdict] = []
     for verdict in _progress(_run(tasks, known, values, memory), len(tasks)):
         verdicts.append(verdict)
-        if values["output"]:
+        if values["output"] and known.get(verdict.model) is not verdict:
             write_whole(values["output"], _file_text(_report(verdicts, transformers, torch)))
     order = {task.name: i for i, task in enumerate(tasks)}
     verdicts.sort(key=lambda verdict: order.get(verdict.model, len(order)))

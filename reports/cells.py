@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from planner.units import bandwidth, flops, human_bytes
+from planner.units import bandwidth, flops, human_bytes, human_count
 from reports.style import number
 from reports.words import seconds
 
@@ -103,6 +103,8 @@ def _by_name(name: str, value: Any) -> str:
         return human_bytes(round(size))
     if name.endswith("_seconds"):
         return seconds(size)
+    if name.endswith("parameters"):
+        return human_count(round(size))
     if name.endswith("flops"):
         return f"{size / 1e12:,.3g} TFLOP" if size >= 1e11 else f"{size / 1e9:,.3g} GFLOP"
     if size == int(size) and abs(size) < 1e18:

@@ -356,8 +356,20 @@ def _accuracy(q: Question) -> Section:
         "accuracy",
         "Prediction against measurement",
         _accuracy_words(checks),
-        _kept(picture("prediction", q), summary, whole),
+        _kept(*_scatters(q), summary, whole),
     )
+
+
+def _scatters(q: Question) -> list[Picture]:
+    """Bytes and seconds in figures of their own."""
+    kind, frame = KINDS["prediction"], measured.prediction_scatter(q.runs[:MOST_RUNS])
+    found = []
+    for unit in ("bytes", "seconds"):
+        part = frame[frame["unit"] == unit].reset_index(drop=True)
+        if len(part):
+            title = f"Measured against predicted, {unit}"
+            found.append(Picture(f"prediction-{unit}", title, kind.sees(part), kind.alt(part), part, kind))
+    return found
 
 
 def _accuracy_words(checks: pd.DataFrame) -> str:

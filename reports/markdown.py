@@ -55,7 +55,10 @@ def _block(block: Picture | Table | Lines) -> list[str]:
         ]
     if isinstance(block, Table):
         left = (
-            [f"{block.left_out:,} more rows in [tables/{block.name}.csv](tables/{block.name}.csv)", ""]
+            [
+                f"{block.left_out:,} more {'row' if block.left_out == 1 else 'rows'} in [tables/{block.name}.csv](tables/{block.name}.csv)",
+                "",
+            ]
             if block.left_out
             else []
         )

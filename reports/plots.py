@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from planner.units import gib, human_bytes, human_tokens
+from planner.units import GIB, gib, human_bytes, human_tokens
 from reports.style import (
     HATCHES,
     INK,
@@ -190,9 +190,9 @@ def memory_bars(frame: pd.DataFrame) -> Figure:
                       linewidth=0, label=part if row == 0 else None)  # fmt: skip
             done += shown
         total = record["total_bytes"] / record["capacity_bytes"]
-        words = f"{gib(int(record['total_bytes'])).removesuffix(' GiB')} of {gib(int(record['capacity_bytes']))}"
+        words = f"{_few(record['total_bytes'] / GIB)} of {_few(record['capacity_bytes'] / GIB)} GiB"
         if total > SHARE_CLIP:
-            words += f", {total:.1f} times" if total < 100 else f", {total:,.0f} times"
+            words += f" ({total:.3g}x)"
         axes.text(max(done, 1.0) * 100 + 2, row, words, va="center", fontsize=TINY, color=INK)
     axes.axvline(100, color=INK, linewidth=1.4)
     axes.set_yticks(range(len(names)), names)
@@ -205,6 +205,14 @@ def memory_bars(frame: pd.DataFrame) -> Figure:
         figure, [Patch(facecolor=PARTS[p], hatch=HATCHES[p], edgecolor="#ffffff", label=p) for p, _ in columns]
     )
     return figure
+
+
+def _few(size: float) -> str:
+    """
+    >>> _few(18.013), _few(641.98)
+    ('18.0', '642')
+    """
+    return f"{size:.1f}" if size < 100 else f"{size:,.0f}"
 
 
 def _plain_legend(figure: Figure, handles: Sequence[Any], columns: int | None = None) -> None:
@@ -253,7 +261,7 @@ def feasible_region(frame: pd.DataFrame) -> Figure:
     """Batch x context: share of memory as colour, tokens held in the cells, a thick border where it stops fitting."""
     lengths = sorted(set(frame["context_tokens"]))
     batches = sorted(set(frame["batch"]))
-    figure, axes = new_figure(width=max(WIDTH, 0.62 * len(lengths) + 1.6), height=1.5 + 0.3 * len(batches))
+    figure, axes = new_figure(width=max(WIDTH, 0.5 * len(lengths) + 0.9), height=1.5 + 0.3 * len(batches))
     fits = {(r["batch"], r["context_tokens"]): bool(r["fits"]) for r in frame.to_dict("records")}
     for record in frame.to_dict("records"):
         x, y = lengths.index(record["context_tokens"]), batches.index(record["batch"])
@@ -369,7 +377,7 @@ def kv_dtype_savings(frame: pd.DataFrame) -> Figure:
 def prediction_scatter(frame: pd.DataFrame) -> Figure:
     """Measured against predicted on equal log axes, bytes and seconds apart; on the line they are equal."""
     units = [unit for unit in ("bytes", "seconds") if (frame["unit"] == unit).any()]
-    figure = Figure(figsize=(WIDTH if len(units) == 1 else 1.75 * WIDTH, 4.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH if len(units) == 1 else 1.9 * WIDTH, 4.6), layout="constrained")
     quantities = list(dict.fromkeys(frame["quantity"]))
     for i, unit in enumerate(units):
         axes = figure.add_subplot(1, len(units), i + 1)
@@ -617,7 +625,7 @@ def roofline(frame: pd.DataFrame) -> Figure:
     for i, record in enumerate(roof.to_dict("records")):
         ridge = record["flops_per_s"] / record["bandwidth_bytes_per_s"]
         y = [low * record["bandwidth_bytes_per_s"] / unit, record["flops_per_s"] / unit, record["flops_per_s"] / unit]
-        axes.plot([low, ridge, high], y, color=INK if len(roof) == 1 else SERIES[i % len(SERIES)], linewidth=1.6,
+        axes.plot([low, ridge, high], y, color=INK if i < len(LIMITS) else MUTED, linewidth=1.6,
                   linestyle=LIMITS[i % len(LIMITS)] if i else "-", label=short(str(record["label"]), 34))  # fmt: skip
         drawn += y
     labels = list(dict.fromkeys(points["label"]))

@@ -33,7 +33,7 @@ PARTS = {
     "free": "#eaeef2",
 }
 HATCHES = {"weights": "", "KV cache": "///", "activations": "", "overhead": "", "free": ""}
-WIDTH, HEIGHT = 5.6, 3.7  # inches: two side by side on a desk, one on a phone
+WIDTH, HEIGHT = 4.8, 3.4  # inches: two side by side on a desk, one on a phone
 TICKS = 7
 NAME_LENGTH = 30
 
@@ -215,7 +215,7 @@ def legend_below(figure: Figure, axes: Axes, entries: int) -> None:
         return
     handles, labels = axes.get_legend_handles_labels()
     widest = max((len(label) for label in labels), default=1)
-    columns = max(1, min(len(labels), int(70 / (widest + 8))))
+    columns = max(1, min(len(labels), int(62 / (widest + 8))))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
@@ -223,7 +223,7 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
     """Places moved apart to at least `gap`, kept within low..high, in the same order.
 
     >>> spread([0.5, 0.52, 0.9], 0.1, 0.0, 1.0)
-    [0.45, 0.55, 0.9]
+    [0.46, 0.56, 0.9]
     """
     order = sorted(range(len(places)), key=lambda i: places[i])
     clusters: list[list[float]] = []  # [middle, count]

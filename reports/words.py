@@ -218,13 +218,13 @@ def roofline_alt(frame: pd.DataFrame) -> str:
 
 
 def scatter_sees(frame: pd.DataFrame) -> str:
-    exact = int((frame["verdict"] == "exact").sum())
-    close = int((frame["verdict"] == "within 2 %").sum())
-    worst = frame.loc[frame["error_share"].abs().idxmax()]
-    return (
-        f"On the line measured equals predicted: {exact} of {len(frame)} to the byte, {close} more within 2 %; farthest off is "
-        f"{worst['quantity']} ({worst['where']}), {worst['error_share'] * 100:+.0f} %."
-    )
+    errors = frame["error_share"].abs()
+    worst = frame.loc[errors.idxmax()]
+    far = f"farthest off is {worst['quantity']} ({worst['where']}), {worst['error_share'] * 100:+.0f} %."
+    if (frame["unit"] == "seconds").all():
+        return f"On the line measured equals predicted: over {len(frame)} times the error is {errors.median() * 100:.0f} % at the median; {far}"
+    exact, close = int((frame["verdict"] == "exact").sum()), int((frame["verdict"] == "within 2 %").sum())
+    return f"On the line measured equals predicted: {exact} of {len(frame)} exactly, {close} more within 2 %; {far}"
 
 
 def scatter_alt(frame: pd.DataFrame) -> str:

@@ -8,22 +8,27 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from planner.commands.options import with_flags
 from planner.commands.output import emit
-from planner.errors import BadRequest, UsageError
+from planner.dtypes import float_dtype
+from planner.errors import KvplanError, UsageError, one_line
 from planner.text import dim
 from reports.commands.asked import FLAGS, question_of, shown_path, warn
 from reports.extra import need_report_extra
 
 if TYPE_CHECKING:
+    import subprocess
+
     from reports.content import Report
     from reports.runs import Run
 
 RUN_FILE = "run.json"
+NOT_EXACT = 3  # of `kvplan profile`: there is a result, and a size in it that should be exact is not
 
 
 @click.command(
@@ -114,22 +119,44 @@ def _runs(
 
 
 def _profile(model: str, values: dict[str, Any]) -> tuple[Run, bytes]:
-    """The profile of a model on this machine, as `kvplan profile MODEL` makes it."""
-    from profiler.commands.torch_wanted import want_torch
+    """The profile of a model on this machine: `kvplan profile` in a process of its own, so that none of torch stays."""
+    import subprocess
+    import tempfile
 
-    want_torch("kvplan report --profile")
-    from planner.dtypes import float_dtype
-    from planner.resolve import model_spec
-    from profiler.profile import Settings, profile
-    from profiler.progress import Progress
+    from profiler.results import load
     from reports.runs import Run
 
-    dtype = values["dtype"] if values["dtype"] and float_dtype(values["dtype"]) else None
+    if find_spec("torch") is None:
+        raise KvplanError("--profile runs a model and needs torch: pip install 'llm-kvplan[profile]'")
     click.echo(dim(f"profiling {model} on this machine: a few minutes; Ctrl-C keeps what is done"), err=True)
-    found = profile(model_spec(model, assume=values["assume"]), Settings(dtype=dtype), Progress(0))
+    with tempfile.TemporaryDirectory(prefix="kvplan-") as folder:
+        path = os.path.join(folder, RUN_FILE)
+        words = [sys.executable, "-m", "kvplan", "profile", model, "-o", path, *_profile_options(values)]
+        child = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        code = _wait(child)
+        if code not in (0, NOT_EXACT) or not os.path.exists(path):
+            raise KvplanError(f"the profile of {one_line(model, 60)} ended with code {code} and without a result")
+        found = load(path)
+        with open(path, "rb") as file:
+            data = file.read()
     if not found.points:
-        raise BadRequest("the profile was interrupted before anything was measured")
-    return Run("this machine", RUN_FILE, found), (found.to_json() + "\n").encode()
+        raise KvplanError("the profile was interrupted before anything was measured")
+    return Run("this machine", RUN_FILE, found), data
+
+
+def _profile_options(values: dict[str, Any]) -> list[str]:
+    """What the profile can take over from the report: the float type the model runs in."""
+    dtype = float_dtype(values["dtype"]) if values["dtype"] else None
+    return ["--dtype", dtype] if dtype else []
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    """The child's exit code; Ctrl-C reaches it too, and it ends by itself with what is done."""
+    while True:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 def _report(
@@ -153,14 +180,12 @@ def made_with() -> tuple[tuple[str, str], ...]:
     """What the report was made with; the date is the only line that changes by itself."""
     from importlib.metadata import version
 
-    from kvplan import __version__
-
     packages = ", ".join(f"{name} {version(name)}" for name in ("pandas", "matplotlib", "Jinja2"))
     seconds = os.environ.get("SOURCE_DATE_EPOCH", "")
     when = time.gmtime(int(seconds)) if seconds.isascii() and seconds.isdigit() and len(seconds) < 12 else time.gmtime()
     return (
         ("made on", time.strftime("%Y-%m-%d", when)),
-        ("kvplan", __version__),
+        ("kvplan", str(getattr(sys.modules.get("kvplan"), "__version__", "unknown"))),
         ("Python", platform.python_version()),
         ("packages", packages),
     )
@@ -181,7 +206,7 @@ def _command_lines(models: tuple[str, ...], values: dict[str, Any], specs: Seque
         words += ["--compare", *values["compare"]]
     lines = [shlex.join(words)]
     if values["profile"]:
-        lines.insert(0, shlex.join(["kvplan", "profile", models[0], "-o", RUN_FILE]))
+        lines.insert(0, shlex.join(["kvplan", "profile", models[0], "-o", RUN_FILE, *_profile_options(values)]))
     seq = f" --seq {values['seq']}" if values["seq"] else ""
     for model in models[:6]:
         lines.append(f"kvplan estimate {shlex.quote(model)}{seq or ' --seq 8k'} --explain")

@@ -75,7 +75,7 @@ def settings(estimate: Estimate, options: Options, text: str | None, generation:
         longest,
         want(options.max_num_batched_tokens, batched, "--max-num-batched-tokens"),
         want(options.max_num_seqs, sequences, "--max-num-seqs"),
-        want(options.block_size, default_block(estimate, v1, version), "--block-size"),
+        want(options.block_size, default_block(estimate, v1, version, longest), "--block-size"),
         not options.disable_hybrid and version >= vllm_v1.HYBRID_SINCE and not _off_gpu(estimate),
     )
 
@@ -99,9 +99,13 @@ def default_length(estimate: Estimate) -> int:
     return estimate.spec.max_positions or estimate.request.seq_tokens
 
 
-def default_block(estimate: Estimate, v1: bool, version: Version) -> int:
+def default_block(estimate: Estimate, v1: bool, version: Version, longest: int) -> int:
     """Tokens of a block: 16; MLA 64 where FlashMLA runs (a record of 576, Hopper or an unknown device), 128 with
-    CUTLASS MLA (Blackwell before 0.12), 64 with a sparse indexer; 128 on CPU and Gaudi."""
+    CUTLASS MLA (Blackwell before 0.12), 64 with a sparse indexer; 128 on CPU and Gaudi;
+    a sixteenth of the longest request, 16 to 256, on TPU."""
+    if estimate.capacity is not None and estimate.capacity.name.lower().startswith("tpu"):
+        power = 1 << max(0, longest - 1).bit_length()  # PallasAttentionBackend.get_page_size
+        return min(256, max(16, power // 16))
     if _off_gpu(estimate):
         return 128
     latents = [cache for layer, _ in estimate.spec.groups for cache in layer.caches if isinstance(cache, Latent)]
@@ -171,6 +175,8 @@ def budget(estimate: Estimate, setting: Setting) -> tuple[Estimated | None, Esti
         total - weights.high - activation.high - overhead.high,
         total - weights.low - activation.low - overhead.low,
     )
+    if estimate.capacity.name.lower().startswith("gaudi"):  # VLLM_GRAPH_RESERVED_MEM: 0.1, in earlier releases 0.4
+        left = Estimated(left.bytes * 9 // 10, left.low * 6 // 10, left.high * 9 // 10)
     return left, activation, overhead
 
 

@@ -1,0 +1,116 @@
+"""llama.cpp's rules by version: padding, streams, window cells, MLA; figures from its logs and by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planner.catalogue import find_model
+from planner.engines import llamacpp
+from planner.engines.base import Options
+from planner.errors import BadRequest, UnsupportedModel
+from planner.memory import Capacity, Request, estimate
+from planner.readers import read_entry
+from planner.units import GIB, MIB
+
+
+def answer(
+    name: str, build: str | None = None, program: str = "llamacpp", seq: int = 512, batch: int = 1,
+    kv: str | None = None, capacity: Capacity | None = None, **options: Any,
+) -> dict[str, Any]:  # fmt: skip
+    found = estimate(read_entry(find_model(name)), Request(seq, batch, k_dtype=kv, v_dtype=kv), capacity)
+    return llamacpp.answer(found, Options(**options), build, program).to_dict()
+
+
+def test_slots_are_padded_one_by_one() -> None:
+    """1024 over 3 slots: 3 x pad256(341) = 1536 cells, although the log says "rounding down"."""
+    found = answer("llama-3-8b", ctx_size=1024, parallel=3)
+    assert (found["pool_tokens"], found["streams"], found["kv_full_cells"]) == (1536, 3, 512)
+    assert answer("llama-3-8b", ctx_size=1024, parallel=3, kv_unified=True)["pool_tokens"] == 1024
+
+
+def test_padding_before_late_2025_is_32_without_flash_attention() -> None:
+    """2528 stays 2528 (SYCL log), with flash attention 2560."""
+    assert answer("llama-3-8b", "4500", ctx_size=2528)["pool_tokens"] == 2528
+    assert answer("llama-3-8b", "4500", ctx_size=2528, flash_attn=True)["pool_tokens"] == 2560
+    assert answer("llama-3-8b", ctx_size=2528)["pool_tokens"] == 2560
+
+
+def test_a_sequence_length_is_what_each_slot_holds() -> None:
+    """Without --ctx-size the context is --seq for every slot."""
+    assert answer("llama-3-8b", seq=8192, batch=4)["ctx_size"] == 32768
+    assert answer("llama-3-8b", seq=8192, parallel=2)["pool_bytes"] == 2 * 8192 * 131072
+
+
+def test_window_cells_by_version() -> None:
+    """gpt-oss, window 128, ubatch 512: 768 padded to 256, 640 without flash attention, batch for ubatch at first."""
+    assert answer("gpt-oss-20b", ctx_size=8192)["kv_swa_cells"] == 768
+    assert answer("gpt-oss-20b", "6100", ctx_size=4096, flash_attn=False)["kv_swa_cells"] == 640
+    assert answer("gpt-oss-20b", "5500", ctx_size=8192)["kv_swa_cells"] == 2048 + 128
+    assert answer("gpt-oss-20b", "5000", ctx_size=8192)["kv_swa_cells"] == 8192
+    assert answer("gpt-oss-20b", ctx_size=8192, swa_full=True)["kv_swa_cells"] == 8192
+
+
+def test_window_cells_of_a_unified_cache_count_every_slot() -> None:
+    """Gemma 4 12B, 4 slots, ubatch 2048: 4 x 1024 + 2048 = 6144 cells, as logged; Gemma 2 2B 4 x 4096 + 512 > 8192."""
+    assert answer("gemma-2-2b", ctx_size=8192, parallel=4, kv_unified=True)["kv_swa_cells"] == 8192
+    assert answer("gemma-3-27b", ctx_size=65536, parallel=4, kv_unified=True, ubatch_size=2048)["kv_swa_cells"] == 6144
+
+
+def test_relatives_keep_windows_in_full() -> None:
+    for program in ("ik_llamacpp", "ollama", "lmstudio"):
+        assert answer("gpt-oss-20b", program=program, ctx_size=4096)["kv_swa_cells"] == 4096
+
+
+def test_models_of_windows_alone_are_kept_in_full() -> None:
+    assert answer("mistral-7b-v0.1", ctx_size=32768)["kv_bytes"] == 32768 * 131072
+
+
+def test_mla_by_version_and_mode() -> None:
+    """DeepSeek-V3, 32768 tokens of 61 layers: all heads, K 576 and V 512, K alone; ik's modes likewise."""
+    token = 32768 * 61 * 2
+    assert answer("deepseek-v3", "4553", ctx_size=32768)["kv_bytes"] == token * 128 * (192 + 128)
+    assert answer("deepseek-v3", "5331", ctx_size=32768)["kv_bytes"] == token * (576 + 512)
+    assert answer("deepseek-v3", ctx_size=32768)["kv_bytes"] == token * 576
+    modes = {0: 128 * 320, 1: 1088, 2: 576, 3: 576}
+    for mode, width in modes.items():
+        assert answer("deepseek-v3", program="ik_llamacpp", ctx_size=32768, mla_mode=mode)["kv_bytes"] == token * width
+    flash = answer("deepseek-v3", program="ik_llamacpp", ctx_size=32768, mla_mode=1, flash_attn=True, kv="q8_0")
+    assert round(flash["kv_bytes"] / MIB, 2) == 1166.62  # ik_llama.cpp log
+
+
+def test_states_are_f32_for_every_slot_and_snapshot() -> None:
+    """Qwen3.5-27B: 149.62 MiB a slot (log), three times that with two snapshots for drafts."""
+    one = answer("qwen3.5-27b", ctx_size=8192)["state_bytes"]
+    assert round(one / MIB, 2) == 149.62
+    assert answer("qwen3.5-27b", ctx_size=8192, parallel=2)["state_bytes"] == 2 * one
+    assert answer("qwen3.5-27b", ctx_size=8192, num_speculative_tokens=2)["state_bytes"] == 3 * one
+
+
+def test_ik_allocates_glms_drafting_layer_before_3961() -> None:
+    assert answer("glm-4.5-air", "3900", "ik_llamacpp", ctx_size=1024)["kv_bytes"] == 47 * 1024 * 4096
+    assert answer("glm-4.5-air", "3964", "ik_llamacpp", ctx_size=1024)["kv_bytes"] == 46 * 1024 * 4096
+    assert answer("glm-4.5-air", ctx_size=1024)["kv_bytes"] == 46 * 1024 * 4096
+
+
+def test_k_and_v_are_f16_whatever_the_model_runs_in() -> None:
+    assert answer("gpt2", ctx_size=1024)["kv_bytes"] == answer("gpt2", ctx_size=1024, kv="fp16")["kv_bytes"]
+
+
+def test_a_given_pool_is_turned_into_the_longest_context() -> None:
+    found = answer("llama-3-8b", pool_bytes=GIB)
+    assert (found["pool_tokens"], found["ctx_size"]) == (8192, 8192)
+    with pytest.raises(BadRequest, match="not one token"):
+        answer("llama-3-8b", pool_bytes=1000)
+
+
+def test_the_device_must_hold_weights_cells_and_buffers() -> None:
+    assert answer("llama-3-8b", seq=8192, capacity=Capacity("c", 24 * GIB))["fits"] is True
+    assert answer("llama-3-8b", seq=8192, capacity=Capacity("c", 16 * GIB))["fits"] is False
+
+
+def test_what_is_not_modelled_is_refused() -> None:
+    for name in ("whisper-large-v3-turbo", "deepseek-v4-pro", "recurrentgemma-2b", "glm-5"):
+        with pytest.raises(UnsupportedModel):
+            answer(name, seq=448)

@@ -1,0 +1,83 @@
+"""SGLang's rules: K and V sizes and token counts that servers printed, the default fraction, two pools."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from planner.catalogue import find_model
+from planner.engines import sglang
+from planner.engines.base import Options
+from planner.errors import UnsupportedModel
+from planner.memory import Capacity, Estimate, Request, estimate
+from planner.readers import read_entry
+from planner.sharding import Sharding
+from planner.units import GIB, MIB
+
+
+def asked(name: str, seq: int = 1024, kv: str | None = None, capacity: Capacity | None = None, tp: int = 1) -> Estimate:
+    return estimate(
+        read_entry(find_model(name)), Request(seq, k_dtype=kv, v_dtype=kv, sharding=Sharding(tp=tp)), capacity
+    )
+
+
+def pool_of(found: Estimate, version: str | None = None, **options: Any) -> dict[str, Any]:
+    return sglang.answer(found, Options(**{"pool_bytes": 10 * GIB, **options}), version).to_dict()
+
+
+def test_one_token_is_the_unit() -> None:
+    """Llama 3.1 8B: 131,072 B a token; pages round down."""
+    assert pool_of(asked("llama-3.1-8b"))["pool_tokens"] == 10 * GIB // 131072
+    assert pool_of(asked("llama-3.1-8b"), block_size=64)["pool_tokens"] == 10 * GIB // 131072 // 64 * 64
+
+
+def test_windows_split_off_share_the_bytes_by_the_ratio() -> None:
+    """F = pool / (full + ratio · sliding); gpt-oss-20b: 12 + 12 layers of 2,048 B a token."""
+    found = pool_of(asked("gpt-oss-20b"), swa_ratio=Fraction(1, 2))
+    assert found["pool_tokens"] == 10 * GIB * 2 // (12 * 2048 * 3)
+    assert found["sliding_tokens"] == found["pool_tokens"] // 2
+
+
+def test_gemma_3_has_one_pool_at_full_length() -> None:
+    """Only Llama 4, gpt-oss, Gemma 4, MiMo-V2 and Step-3.5 split their windows off."""
+    assert pool_of(asked("gemma-3-27b"))["pool_tokens"] == 10 * GIB // (62 * 2 * 16 * 128 * 2)
+
+
+def test_the_request_table_is_int32_of_running_requests_times_context() -> None:
+    """DeepSeek-R1: 2049 rows of 163,844: 1.25 GiB (rows of the log of sglang issue 4161)."""
+    found = pool_of(asked("deepseek-v3"), max_running_requests=2048, max_model_len=163840)
+    assert found["request_table_bytes"] == 4 * 2049 * 163844
+    assert round(found["request_table_bytes"] / GIB, 2) == 1.25
+
+
+def test_the_default_fraction_by_ranks_then_by_device() -> None:
+    """0.88, 0.87, 0.85, 0.81 for 1, 2, 4, 8 ranks; later (memory - reserved) / memory."""
+    h100 = Capacity("H100", 81_000 * MIB)
+    for tp, fraction in ((1, 0.88), (2, 0.87), (4, 0.85), (8, 0.81)):
+        answer = pool_of(asked("llama-3.1-8b", capacity=h100, tp=tp), "0.4.3", pool_bytes=None)
+        assert answer["fraction"] == fraction
+    # 512 + 1.5 · 8192 + 2 · 256 + 128 = 13,440 MiB reserved of 81,000
+    assert pool_of(asked("llama-3.1-8b", capacity=h100), "0.5.5", pool_bytes=None)["fraction"] == 0.834
+
+
+def test_states_take_their_share_first() -> None:
+    """Qwen3-Next: 0.9 / 1.9 of the pool for states of fp32, the rest for the tokens of 12 layers."""
+    found = pool_of(asked("qwen3-next-80b-a3b"))
+    state = 36 * (8192 * 3 * 2 + 32 * 128 * 128 * 4)
+    assert found["state_slots"] == 10 * GIB * 9 // 19 // state
+    assert found["pool_tokens"] == (10 * GIB - found["state_slots"] * state) // (12 * 2048)
+
+
+def test_k_and_v_sizes_are_those_of_the_pool() -> None:
+    found = pool_of(asked("qwen2.5-32b", tp=4))
+    assert found["k_bytes"] == found["v_bytes"] == found["pool_tokens"] * 65536 // 2
+    assert found["prints"][0].startswith(
+        f"KV Cache is allocated. #tokens: {found['pool_tokens']}, K size: 5.00 GB, V size: 5.00 GB"
+    )
+
+
+def test_what_is_not_modelled_is_refused() -> None:
+    with pytest.raises(UnsupportedModel, match="cross attention"):
+        pool_of(asked("whisper-large-v3-turbo", 448))

@@ -1,0 +1,178 @@
+"""vLLM's rules, each by an example whose outcome was printed by a server or follows from the source by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from planner.catalogue import find_model
+from planner.engines import vllm, vllm_v1
+from planner.engines.base import Options
+from planner.errors import BadRequest, UnsupportedModel
+from planner.memory import Capacity, Estimate, Request, estimate
+from planner.readers import read_config, read_entry
+from planner.sharding import Sharding
+from planner.units import GIB
+
+
+def asked(
+    name: str, seq: int = 1024, kv: str | None = None, capacity: Capacity | None = None, **ranks: int
+) -> Estimate:
+    request = Request(seq, k_dtype=kv, v_dtype=kv, sharding=Sharding(**ranks))
+    return estimate(read_entry(find_model(name)), request, capacity)
+
+
+def pool_of(found: Estimate, version: str | None, **options: object) -> dict[str, object]:
+    given = Options(**{"pool_bytes": 10 * GIB, **options})  # type: ignore[arg-type]
+    return vllm.answer(found, given, version).to_dict()
+
+
+def test_recurrent_states_enlarge_the_block() -> None:
+    """Blocks of 1056 (Qwen3.6-35B-A3B), 1072 with two draft tokens, 2096 with an fp8 cache: as logged."""
+    assert pool_of(asked("qwen3.5-35b-a3b"), "0.19.1")["block_tokens"] == 1056
+    assert pool_of(asked("qwen3.5-35b-a3b"), "0.19.1", num_speculative_tokens=2)["block_tokens"] == 1072
+    assert pool_of(asked("qwen3.5-35b-a3b", kv="fp8"), "0.19.1")["block_tokens"] == 2096
+
+
+def test_a_mamba_state_of_4_mib_gives_blocks_of_4160_and_8432() -> None:
+    """Nemotron-3-Super: 4160 with a 16-bit cache, 8432 with fp8 and three draft tokens: as logged."""
+    assert pool_of(asked("nemotron-3-super-120b-a12b-fp8", kv="bf16"), "0.19.1")["block_tokens"] == 4160
+    fp8 = asked("nemotron-3-super-120b-a12b-fp8", kv="fp8")
+    assert pool_of(fp8, "0.19.1", num_speculative_tokens=3)["block_tokens"] == 8432
+
+
+def test_qwen3_next_keeps_states_in_the_models_dtype() -> None:
+    """32·128·128·2 B + 8192·3·2 B = 1,097,728 B over 2,048 B a token, to a multiple of 16: 544."""
+    assert pool_of(asked("qwen3-next-80b-a3b"), "0.11.2")["block_tokens"] == 544
+    assert pool_of(asked("qwen3-next-80b-a3b"), "0.11.2", mamba_ssm_dtype="fp32")["block_tokens"] == 1056
+
+
+def test_a_window_is_charged_with_the_batched_tokens_and_one_block() -> None:
+    """Gemma 4 26B at 8192: 6 groups, full 256 blocks of 32, sliding cdiv(1023 + 4096, 16) + 1 = 321."""
+    found = pool_of(asked("gemma-4-26b-a4b", 8192), "0.20.0", max_model_len=8192, max_num_batched_tokens=4096)
+    assert found["groups"] == 6
+    assert found["request_bytes"] == (256 + 5 * 321) * int(str(found["block_bytes"]))
+
+
+def test_printed_tokens_change_their_meaning_at_0_21() -> None:
+    """To 0.20 the capacity, from 0.21 concurrency times length; the pool is the same."""
+    old = pool_of(asked("gemma-3-27b"), "0.20.0", max_model_len=8192)
+    new = pool_of(asked("gemma-3-27b"), "0.21.0", max_model_len=8192)
+    assert old["pool_blocks"] == new["pool_blocks"]
+    assert old["printed_tokens"] == old["pool_tokens"]
+    assert int(str(new["printed_tokens"])) > int(str(old["printed_tokens"]))
+
+
+def test_before_the_hybrid_manager_windows_cost_their_full_length() -> None:
+    """0.8 to 0.9.0, and the flag: 62 layers of Gemma 3 27B at full length."""
+    full = 16 * 62 * 2 * 16 * 128 * 2
+    assert pool_of(asked("gemma-3-27b"), "0.8.4")["block_bytes"] == full
+    assert pool_of(asked("gemma-3-27b"), "0.11.2", disable_hybrid=True)["block_bytes"] == full
+    assert pool_of(asked("gemma-3-27b"), "0.11.2")["block_bytes"] == full // 62 * 10
+
+
+def test_llama_4_chunks_are_charged_in_full() -> None:
+    """Chunked local attention with the hybrid manager is off by default (0.11.2)."""
+    found = pool_of(asked("llama-4-scout", 4096), "0.11.2")
+    assert found["groups"] == 1
+    assert found["request_bytes"] == 4096 * 48 * 2 * 8 * 128 * 2
+
+
+def test_a_sparse_indexer_keeps_132_bytes_whatever_the_cache_type() -> None:
+    """GLM-5.2: 78 x 656 + 21 x 132 B a token (jupiter log); fp8 means fp8_ds_mla there, and so does auto."""
+    for kv in ("fp8", "fp8_ds_mla", None):
+        assert pool_of(asked("glm-5.2", kv=kv), "0.23.1")["page_bytes"] == 64 * (78 * 656 + 21 * 132)
+    assert pool_of(asked("glm-5.2", kv="bf16"), "0.23.1")["page_bytes"] == 64 * (78 * 1152 + 21 * 132)
+
+
+def test_mla_blocks_by_device() -> None:
+    """64 with FlashMLA, 128 with CUTLASS MLA on Blackwell, 16 where neither runs or the record is not 576."""
+    hopper, ampere = Capacity("H100-SXM5-80GB", 80 * GIB), Capacity("A100-SXM4-80GB", 80 * GIB)
+    blackwell = Capacity("B200-HGX-180GB", 180 * GIB)
+    assert pool_of(asked("deepseek-v3", capacity=hopper), "0.11.2")["block_tokens"] == 64
+    assert pool_of(asked("deepseek-v3", capacity=blackwell), "0.11.2")["block_tokens"] == 128
+    assert pool_of(asked("deepseek-v3", capacity=ampere), "0.11.2")["block_tokens"] == 16
+    assert pool_of(asked("mistral-small-4-119b"), "0.11.2")["block_tokens"] == 16
+
+
+def test_mla_by_version_of_the_first_engine() -> None:
+    """Before 0.7.1 as plain attention of heads padded to 256; 0.7.2 to 0.8 each latent starts at 256 bytes."""
+    found = asked("deepseek-v3", tp=8)
+    assert pool_of(found, "0.6.6")["block_bytes"] == 16 * 61 * 16 * 2 * 256 * 2
+    assert pool_of(found, "0.7.1")["block_bytes"] == 16 * 61 * 1152
+    assert pool_of(found, "0.7.3")["block_bytes"] == 16 * 61 * 1280
+
+
+def test_pipeline_stages_before_0_7_3_leave_the_remainder_to_the_last() -> None:
+    """62 layers on 4 stages: 17 on the last, later 16 at most."""
+    spec = read_config({"model_type": "llama", "hidden_size": 1024, "num_hidden_layers": 62, "num_attention_heads": 8,
+                        "intermediate_size": 2048, "vocab_size": 1000})  # fmt: skip
+    found = estimate(spec, Request(1024, sharding=Sharding(pp=4)))
+    token = 2 * 8 * 128 * 2
+    assert pool_of(found, "0.6.6")["block_bytes"] == 16 * 17 * token
+    assert pool_of(found, "0.8.5", block_size=16)["block_bytes"] == 16 * 16 * token
+
+
+def test_the_start_up_check_adds_all_layers_under_pipeline_parallelism() -> None:
+    """Qwen3-Coder-30B-A3B, pp 2, 262144 tokens: 24.0 GiB needed, as logged."""
+    found = asked("qwen3-30b-a3b", pp=2)
+    answer = pool_of(found, "0.15.2", max_model_len=262144)
+    assert answer["needed_bytes"] == 24 * GIB
+    assert int(str(answer["block_bytes"])) * 2 == 16 * 48 * 2048
+
+
+def test_decode_context_parallel_multiplies_the_printed_tokens() -> None:
+    one = pool_of(asked("kimi-k2", tp=8), "0.12.0")
+    eight = pool_of(asked("kimi-k2", tp=8, dcp=8), "0.12.0")
+    assert eight["printed_tokens"] == 8 * int(str(one["printed_tokens"]))
+
+
+def test_older_devices_and_encoder_decoders_run_the_first_engine_to_0_10() -> None:
+    t4 = Capacity("T4", 15 * GIB)
+    assert pool_of(asked("llama-3.2-1b", capacity=t4), "0.9.2")["generation"] == "v0"
+    assert pool_of(asked("llama-3.2-1b", capacity=t4), "0.11.0")["generation"] == "v1"
+    assert pool_of(asked("whisper-large-v3-turbo", 448), "0.9.0.1")["generation"] == "v0"
+    assert pool_of(asked("llama-3.2-1b"), "0.9.2")["generation"] == "v1"
+
+
+def test_group_sizes_by_version() -> None:
+    """12 and 13 layers (gpt-oss with an EAGLE layer) pad to 13 from 0.11.1; 10 and 14 only from the factor 1.5 on."""
+    assert [vllm_v1.group_size([12, 13], v) for v in ((0, 11, 0), (0, 11, 1))] == [12, 13]
+    assert [vllm_v1.group_size([10, 14], v) for v in ((0, 12), (0, 18))] == [10, 14]
+
+
+def test_a_model_of_states_alone_gets_one_block_a_request() -> None:
+    found = pool_of(asked("mamba-2.8b", 4096), "0.11.2", max_model_len=4096)
+    assert found["block_tokens"] == 4096
+    assert found["max_concurrency"] == float(str(found["pool_blocks"]))
+
+
+def test_the_logged_sampler_costs_39_bytes_a_sequence_and_entry() -> None:
+    """Qwen2.5-7B on an A10G, 0.8.1: activation peak 1.43 GiB with 256 sequences of a vocabulary of 152,064."""
+    found = pool_of(asked("qwen2.5-7b", capacity=Capacity("A10G", 22 * GIB)), "0.8.1", max_model_len=6600)
+    assert abs(int(str(found["activation_bytes"])) / GIB - 1.43) < 0.03
+
+
+def test_given_figures_have_no_range() -> None:
+    found = asked("llama-3.1-8b", capacity=Capacity("L4", 22 * GIB))
+    given = replace(
+        found, request=replace(found.request, activation_override=GIB, overhead_override={"non_torch": GIB})
+    )
+    answer = pool_of(given, "0.11.2", pool_bytes=None)
+    assert answer["activation_bytes_low"] == answer["activation_bytes_high"] == GIB
+    assert answer["overhead_bytes_low"] == answer["overhead_bytes_high"] == GIB
+
+
+def test_a_pool_too_small_for_one_block_is_an_answer() -> None:
+    found = pool_of(asked("llama-3.1-8b"), "0.11.2", pool_bytes=1)
+    assert (found["pool_blocks"], found["most_requests"], found["fits"]) == (0, 0, False)
+
+
+def test_what_is_not_modelled_is_refused() -> None:
+    with pytest.raises(UnsupportedModel, match="not modelled"):
+        pool_of(asked("deepseek-v4-pro"), "0.20.0")
+    with pytest.raises(UnsupportedModel, match="rg-lru"):
+        pool_of(asked("recurrentgemma-2b"), "0.20.0")
+    with pytest.raises(BadRequest, match="fp8_ds_mla"):
+        pool_of(asked("deepseek-v3", kv="fp8_ds_mla"), "0.6.6")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planner.catalogue import ModelEntry
 from planner.device import Device
@@ -13,6 +13,10 @@ from planner.memory import estimate as _estimate
 from planner.resolve import capacity, model_spec
 from planner.sharding import Sharding
 from planner.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from planner.calibration import Calibration
+    from profiler.results import Measurement
 
 
 def show(model: str, *, assume: str | None = None) -> ModelSpec:
@@ -121,3 +125,30 @@ def gpus(query: str | None = None) -> list[Device]:
     from planner.catalogue import devices
 
     return devices(query)
+
+
+def profile(model: str | ModelSpec, **settings: Any) -> Measurement:
+    """The model built and run here, as `kvplan profile` does; settings as `profiler.profile.Settings` names them.
+
+    Needs torch: pip install 'llm-kvplan[profile]'.
+    """
+    from profiler.commands.torch_wanted import want_torch
+
+    want_torch("kvplan.profile")
+    from profiler.profile import Settings
+    from profiler.profile import profile as run
+
+    return run(model if isinstance(model, ModelSpec) else model_spec(model), Settings(**settings))
+
+
+def calibrate(model: str | ModelSpec = "gpt2", **options: Any) -> Calibration:
+    """What this machine reaches, as `kvplan calibrate` measures it; `to_json` is the device file.
+
+    Needs torch: pip install 'llm-kvplan[profile]'.
+    """
+    from profiler.commands.torch_wanted import want_torch
+
+    want_torch("kvplan.calibrate")
+    from profiler.calibrate import calibrate as run
+
+    return run(model if isinstance(model, ModelSpec) else model_spec(model), **options)

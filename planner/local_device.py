@@ -48,12 +48,45 @@ def local_device(run: Runner = run_command, *, platform: str = sys.platform, roo
     run       runs a command (tests hand in canned output)
     platform  as sys.platform
     root      where the file tree with /proc and /sys begins
+
+    Rates that `kvplan calibrate` measured on it take the place of the catalogue's.
     """
+    return with_measured_rates(_asked(run, platform, root))
+
+
+def _asked(run: Runner, platform: str, root: str) -> Device:
     if (output := run(NVIDIA_SMI)) is not None and (device := from_nvidia_smi(output, root=root)):
         return device
     if platform == "darwin" and (output := run(SYSCTL)) is not None and (device := from_sysctl(output)):
         return device
     return from_host(root=root)
+
+
+def with_measured_rates(device: Device) -> Device:
+    """`device` with the bandwidth and FLOP/s of the user's device file, where that file is of this device."""
+    from planner.calibration import load_calibration  # most questions are about another device
+
+    found = load_calibration()
+    if found is None or not _same(device, str(found.environment.get("device_kind")), str(found.environment.get("device"))):
+        return device
+    read = found.read_bytes_per_s
+    flops = {name[: -len("_flops_per_s")]: int(rate.value) for name, rate in found.rates.items() if name.endswith("_flops_per_s")}
+    words = f"bandwidth and FLOP/s {found.words()}"
+    kept = None if device.bandwidth_bytes_per_s is None else device.notes
+    return replace(
+        device,
+        bandwidth_bytes_per_s=int(read) if read else device.bandwidth_bytes_per_s,
+        dense_flops_per_s={**device.dense_flops_per_s, **flops},
+        notes="; ".join(filter(None, (words, kept))),
+        source=(*device.source, "kvplan calibrate"),
+    )
+
+
+def _same(device: Device, kind: str, name: str) -> bool:
+    """Whether a device file of that kind and name is of `device`; a GPU's name is in what the driver said."""
+    if kind == "cpu":
+        return device.vendor is None and device.name == "cpu"
+    return {"cuda": "NVIDIA", "mps": "Apple"}.get(kind) == device.vendor and (kind == "mps" or any(name in s for s in device.source))
 
 
 def from_nvidia_smi(output: str, *, root: str = "/") -> Device | None:

@@ -180,8 +180,8 @@ class Calibrator:
         """Whole steps at the probe points, then at the held-back ones."""
         model = build(spec, device=self.device.torch_device, dtype=dtype, linear=linear)
         limit = spec.max_positions or 4096
-        for batch, context in PROBE_PLACES:
-            context = min(context, limit)
+        places = {(batch, min(context, limit)) for batch, context in PROBE_PLACES}
+        for batch, context in sorted(places):
             if self._room(spec, batch, context, dtype):
                 times = speed.decode_times(model, self.device, batch=batch, context=context)
                 self._note(times, f"{dtype} decode at {context} tokens")
@@ -190,7 +190,7 @@ class Calibrator:
             if tokens <= limit:
                 times = speed.prefill_times(model, self.device, batch=batch, tokens=tokens, plan=Plan(3, 1.0))
                 self.tables.probes.append(Probe(spec.name, dtype, linear, batch, tokens, tokens, times.median))
-        self._hold_back(model, spec, dtype, linear, PROBE_PLACES)
+        self._hold_back(model, spec, dtype, linear, places)
 
     def hold_back(self, spec: ModelSpec, dtype: str, linear: str) -> None:
         """A model that was not probed: every point is held back."""

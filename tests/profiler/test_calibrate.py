@@ -1,0 +1,82 @@
+"""Calibration of a small model: every table is filled and serves predictions. No accuracy is asserted here."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.profiler.small_models import NEEDS_TORCH, small
+
+torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+
+import profiler.gpt  # noqa: E402
+from planner.calibration import Calibration, calibration_from_json  # noqa: E402
+from planner.operators import head_matmul, layer_matmuls  # noqa: E402
+from profiler import calibrate as calibration_module  # noqa: E402
+from profiler.calibrate import BATCHES, answers, attention_seconds, calibrate, matmul_times, rest_times  # noqa: E402
+from profiler.commands.calibrate import page  # noqa: E402
+from profiler.device import choose  # noqa: E402
+from profiler.gpt import build  # noqa: E402
+from profiler.linear import Linear  # noqa: E402
+from profiler.speed import Plan  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def found() -> Calibration:
+    """Everything at a hundredth of its size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration_module, "COLD_BYTES", 1 << 16)
+        patch.setattr(calibration_module, "SMALL", Plan(1, 0.0))
+        patch.setattr(calibration_module, "SHAPES", ((64, 64), (256, 64)))
+        patch.setattr(calibration_module, "UNSEEN", dict(small("llama").config))
+        patch.setattr(calibration_module.speed, "DECODE_STEPS", 3)
+        yield calibrate(small("gpt2"), device=choose("cpu"), dtypes=("fp32",), linears=("plain",))
+
+
+def test_every_table_is_filled(found: Calibration) -> None:
+    assert set(found.rates) == {"read_bytes_per_s", "copy_bytes_per_s", "fp32_flops_per_s"}
+    assert found.matmuls and found.attention and found.layers and found.probes and found.held_back
+    assert found.environment["device_kind"] == "cpu" and found.date
+
+
+def test_the_models_own_shapes_are_measured(found: Calibration) -> None:
+    spec = small("gpt2")
+    own = {(m.outputs, m.inputs) for layer, _ in spec.groups for m in (*layer_matmuls(layer), head_matmul(spec))}
+    assert own <= {(m.outputs, m.inputs) for m in found.matmuls}
+
+
+def test_probed_points_are_not_held_back(found: Calibration) -> None:
+    probed = {(p.batch, p.context_tokens) for p in found.probes if p.new_tokens == 1}
+    held = {(h.batch, h.context_tokens) for h in found.held_back if (h.model, h.what) == ("gpt2", "decode")}
+    assert len(probed) <= 6 and not probed & held
+    assert {batch for batch, _ in held} <= set(BATCHES)
+
+
+def test_the_file_serves_predictions(found: Calibration) -> None:
+    back = calibration_from_json(found.to_json(), "device file")
+    assert back == found
+    for name in ("gpt2", "llama", "mixtral", "deepseek_v3"):
+        assert back.step_seconds(small(name), batch=2, context_tokens=32, dtype="fp32") > 0
+        assert back.step_seconds(small(name), batch=1, context_tokens=32, new_tokens=32, dtype="fp32") > 0
+
+
+def test_the_screen_shows_errors_of_probed_and_of_unseen_sizes(found: Calibration) -> None:
+    shown = page(found, "device.json")
+    assert "median error" in shown and "unseen (not probed)" in shown and "gpt2" in shown and "read" in shown
+
+
+def test_operators_are_timed_alone() -> None:
+    device = choose("cpu")
+    rows = [row for row, seconds in matmul_times(64, 64, "fp32", "plain", device) if seconds > 0]
+    assert rows == list(calibration_module.ROWS)
+    assert attention_seconds("bf16", 2, 4, 2, 16, 32, 1, device) > 0
+    times = list(rest_times("rope", 256, "fp32", device))
+    assert [row for row, _, _ in times] == [1, 4, 16, 64, 256, 1024] and all(a > 0 and b > 0 for _, a, b in times)
+
+
+def test_a_hollow_model_is_put_back_together() -> None:
+    model, attend = build(small("llama"), dtype="fp32"), profiler.gpt.attend
+    with answers(model, 1, 4):
+        assert profiler.gpt.attend is not attend
+        assert model(torch.zeros(1, 4, dtype=torch.int64), last_only=True).shape == (1, 1, model.spec.vocab)
+    assert profiler.gpt.attend is attend
+    assert any(isinstance(module, Linear) for module in model.modules())

@@ -125,7 +125,23 @@ def fit_answer(spec: ModelSpec, request: Request, room: Capacity, mix: LengthMix
     }
     if mix is not None:
         answer["length_mix"] = _mix_answer(spec, request, room, mix)
+    if spec.stored is not None and spec.model_type.startswith("gguf ") and request.sharding.devices == 1:
+        from planner.offload import most_layers  # only of GGUF files
+
+        answer["offload"] = most_layers(estimate(spec, request, room), room.bytes).to_dict()
     return answer
+
+
+def _offload_lines(found: dict[str, Any], answer: dict[str, Any]) -> list[str]:
+    """llama.cpp's layers on the card; weights and caches exact, the rest of the card estimated."""
+    where = f"batch {answer['batch']:,} of {human_tokens(answer['seq_tokens'])} tokens"
+    head = " and the head" if found["head_on_device"] else ""
+    return [
+        f"llama.cpp at {where}: --n-gpu-layers {found['ngl']}, {found['layers_on_device']} of {found['layers']} layers{head} on the card",
+        f"  card  {gib(found['device_bytes'])}: weights {gib(found['device_weight_bytes'])}, cache "
+        f"{gib(found['device_cache_bytes'])}, {gib(found['device_other_bytes'])} estimated for the rest",
+        f"  host  weights {gib(found['host_weight_bytes'])}, cache {gib(found['host_cache_bytes'])}",
+    ]
 
 
 def _bounded(count: int) -> int | None:
@@ -220,6 +236,8 @@ def _page(answer: dict[str, Any]) -> list[str]:
     lines += ["", table(["  length", "most sequences"], by_length)]
     if "length_mix" in answer:
         lines += ["", *_mix_lines(answer["length_mix"])]
+    if "offload" in answer:
+        lines += ["", *_offload_lines(answer["offload"], answer)]
     lines += ["", _holder_line(answer)]
     lines += [dim(f"  assumed: {line}") for line in answer["assumptions"]]
     return lines + [bad("  note: ") + line for line in answer["warnings"]]

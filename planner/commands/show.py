@@ -15,6 +15,7 @@ from planner.memory import Request, cache_format
 from planner.parameters import active_parameters, parameters, parameters_by_part
 from planner.quantization import weight_plan
 from planner.spec import Layer, ModelSpec
+from planner.stored import StoredWeights
 from planner.text import bold, dim, table
 from planner.units import human_bytes, human_count
 
@@ -42,6 +43,7 @@ def describe(spec: ModelSpec, fmt: CacheFormat) -> dict[str, Any]:
         "active_parameters": active_parameters(spec) if spec.weights_known else None,
         "parameters_by_part": parameters_by_part(spec) if spec.weights_known else None,
         "weights": weight_plan(spec).words,
+        "stored": None if spec.stored is None else spec.stored.to_dict(),
         "tied_embedding": spec.tied,
         "groups": [_group(spec, layer, count, fmt) for layer, count in spec.groups],
         "notes": list(spec.notes),
@@ -86,6 +88,19 @@ def _ranges(indices: list[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
+def _stored_lines(stored: StoredWeights) -> list[str]:
+    """What the headers say: bytes by part and dtype, and of a layer."""
+    rows = [[group.part, group.dtype, f"{group.tensors:,}", f"{group.parameters:,}", f"{group.bytes:,}"] for group in stored.groups]
+    lines = [table(["part", "dtype", "tensors", "parameters", "bytes stored"], rows, left=2)]
+    lines.append(f"  together {stored.bytes:,} B = {human_bytes(stored.bytes)} in {stored.source}")
+    layers = [size for size in stored.layer_bytes if size]
+    if layers:
+        least, most = min(layers), max(layers)
+        span = human_bytes(most) if least == most else f"{human_bytes(least)} to {human_bytes(most)}"
+        lines.append(f"  a layer {span}")
+    return lines
+
+
 def _render(spec: ModelSpec, fmt: CacheFormat, request: Request, values: dict[str, Any]) -> str:
     found = describe(spec, fmt)
     if values["as_json"]:
@@ -104,9 +119,12 @@ def _render(spec: ModelSpec, fmt: CacheFormat, request: Request, values: dict[st
     for group in found["groups"]:
         if group["config_fields"]:
             lines.append(dim(f"  {' + '.join(group['cache'])}: read from {', '.join(group['config_fields'])}"))
-    if found["parameters_by_part"]:
+    if spec.stored is not None:
+        lines += ["", *_stored_lines(spec.stored)]
+    elif found["parameters_by_part"]:
         parts = found["parameters_by_part"]
         lines += ["", table(["part", "parameters"], [[name, f"{size:,}"] for name, size in parts.items()])]
+    if found["parameters_by_part"]:
         lines.append(f"{found['weights']}" + ("; the head is the embedding (tied)" if spec.tied else ""))
     lines += [dim(f"  implied: {note}") for note in spec.notes]
     return "\n".join(lines + [f"  note: {warning}" for warning in spec.warnings])

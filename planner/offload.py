@@ -80,7 +80,8 @@ def _layer_caches(answer: Estimate) -> list[int]:
     """K, V and state of each layer, all sequences together."""
     tokens, batch = answer.request.seq_tokens, answer.request.batch
     return [
-        batch * sum(c.kv_bytes(tokens, answer.source_tokens, answer.fmt) + c.state_bytes(answer.fmt) for c in layer.caches)
+        batch
+        * sum(c.kv_bytes(tokens, answer.source_tokens, answer.fmt) + c.state_bytes(answer.fmt) for c in layer.caches)
         for layer in answer.spec.layers
     ]
 

@@ -21,6 +21,7 @@ from planner.errors import KvplanError, UnsupportedModel, one_line
 DECODE_STEPS = 2
 MISSING = "kvplan verify needs transformers and torch: pip install 'llm-kvplan[verify]'"
 
+
 @dataclass(frozen=True)
 class Shape:
     """One run: sequences, prompt tokens, and tokens of the encoder's input where there is one."""
@@ -169,7 +170,9 @@ def complete(config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]
 
 def _config_object(transformers: Any, config: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
     """(config object, what was filled in or left out for it). Quantised packing changes neither count nor cache."""
-    raw, filled = complete({key: value for key, value in config.items() if key not in ("quantization_config", "auto_map")})
+    raw, filled = complete(
+        {key: value for key, value in config.items() if key not in ("quantization_config", "auto_map")}
+    )
     model_type = raw.get("model_type")
     if model_type not in transformers.CONFIG_MAPPING:
         raise NotKnownToTransformers(
@@ -180,7 +183,9 @@ def _config_object(transformers: Any, config: Mapping[str, Any]) -> tuple[Any, t
         return make(raw), filled
     except Exception as error:
         plain = {key: value for key, value in raw.items() if not key.startswith("rope_")}
-        if len(plain) < len(raw):  # rotations have no parameters and cache nothing; an abridged file may lack their factors
+        if len(plain) < len(
+            raw
+        ):  # rotations have no parameters and cache nothing; an abridged file may lack their factors
             try:
                 return make(plain), (*filled, "rope settings left out: " + _reason(error))
             except Exception as again:

@@ -78,7 +78,9 @@ class Verdict:
         """What is not empty."""
         raw = {name: value for name, value in asdict(self).items() if value not in ("", (), 0, 0.0, False)}
         if self.caches:
-            raw["caches"] = [{name: value for name, value in asdict(check).items() if value != ()} for check in self.caches]
+            raw["caches"] = [
+                {name: value for name, value in asdict(check).items() if value != ()} for check in self.caches
+            ]
         return raw
 
     @staticmethod

@@ -49,7 +49,10 @@ def _from_folder(folder: str, assume_full: bool) -> ModelSpec:
     try:
         found = read_folder(folder)
     except BadConfig as error:
-        return replace(spec, warnings=(*spec.warnings, f"the weights beside the config are not read, so the config decides: {error}"))
+        return replace(
+            spec,
+            warnings=(*spec.warnings, f"the weights beside the config are not read, so the config decides: {error}"),
+        )
     return spec if found is None else attach(spec, found)
 
 
@@ -66,11 +69,15 @@ def attach(spec: ModelSpec, found: Checkpoint) -> ModelSpec:
     shapes = {tensor.name: tensor.shape for tensor in found.tensors}
     warnings = [*spec.warnings, *found.warnings, *contradictions(spec, stored, shapes)]
     if stored.bytes_of(MTP):
-        warnings.append(f"{human_bytes(stored.bytes_of(MTP))} of multi-token-prediction layers are stored; not counted as loaded")
+        warnings.append(
+            f"{human_bytes(stored.bytes_of(MTP))} of multi-token-prediction layers are stored; not counted as loaded"
+        )
     return replace(spec, stored=stored, warnings=tuple(warnings))
 
 
-def attach_config(config: Mapping[str, Any], found: Checkpoint, *, name: str, where: str, assume_full: bool) -> ModelSpec:
+def attach_config(
+    config: Mapping[str, Any], found: Checkpoint, *, name: str, where: str, assume_full: bool
+) -> ModelSpec:
     """As `attach`, from a config that was read elsewhere."""
     return attach(read_config(config, name=name, where=where, assume_full=assume_full), found)
 
@@ -102,7 +109,9 @@ def _depth(spec: ModelSpec, stored: StoredWeights) -> list[str]:
     held = len(stored.layer_bytes)
     if not held or spec.encoder or held == len(spec.layers):
         return []
-    return [f"contradiction: the headers hold {held} layers, the config gives {len(spec.layers)}; the cache is the config's"]
+    return [
+        f"contradiction: the headers hold {held} layers, the config gives {len(spec.layers)}; the cache is the config's"
+    ]
 
 
 def _table(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
@@ -131,7 +140,9 @@ def _count(spec: ModelSpec, stored: StoredWeights) -> list[str]:
     whole = _parameters_by_part(spec)
     head = stored.parameters_of("lm_head") if spec.tied and not whole.get("lm_head") else 0
     towers = sum(whole.get(part, 0) for part in TOWERS) if not any(stored.parameters_of(part) for part in TOWERS) else 0
-    router = max(0, stored.parameters_of("router") - whole.get("router", 0))  # correction biases: buffers to transformers
+    router = max(
+        0, stored.parameters_of("router") - whole.get("router", 0)
+    )  # correction biases: buffers to transformers
     if any(theirs - extra == ours - fewer for extra in {0, head, router, head + router} for fewer in {0, towers}):
         return []
     named = _largest_difference(whole, stored)

@@ -146,12 +146,18 @@ def read_gguf_file(source: Source) -> GgufFile:
     version = cursor.u32()
     if version not in VERSIONS:
         turned = version in (1 << 24, 2 << 24, 3 << 24)
-        raise cursor.wrong("is big-endian, which is not read" if turned else f"is GGUF version {version}; 2 and 3 are read")
+        raise cursor.wrong(
+            "is big-endian, which is not read" if turned else f"is GGUF version {version}; 2 and 3 are read"
+        )
     tensor_count, pairs = cursor.u64(), cursor.u64()
     if pairs > MAX_PAIRS or tensor_count > MAX_TENSORS:
-        raise cursor.wrong(f"claims {tensor_count:,} tensors and {pairs:,} metadata; at most {MAX_TENSORS:,} and {MAX_PAIRS:,} are read")
+        raise cursor.wrong(
+            f"claims {tensor_count:,} tensors and {pairs:,} metadata; at most {MAX_TENSORS:,} and {MAX_PAIRS:,} are read"
+        )
     if pairs * 13 + tensor_count * 33 > source.size:
-        raise cursor.wrong(f"claims {tensor_count:,} tensors and {pairs:,} metadata, more than its {source.size:,} bytes hold")
+        raise cursor.wrong(
+            f"claims {tensor_count:,} tensors and {pairs:,} metadata, more than its {source.size:,} bytes hold"
+        )
     metadata = _metadata(cursor, pairs)
     tensors = _tensors(cursor, tensor_count, _alignment(cursor, metadata))
     return GgufFile(metadata, tensors, source.size)
@@ -217,7 +223,9 @@ def _tensors(cursor: _Cursor, count: int, alignment: int) -> tuple[GgufTensor, .
         if tensor.name in found:
             raise cursor.wrong(f"has the tensor {one_line(tensor.name, 80)!r} twice")
         if offset % alignment:
-            raise cursor.wrong(f"puts the tensor {one_line(tensor.name, 80)!r} at {offset:,}, not a multiple of {alignment}")
+            raise cursor.wrong(
+                f"puts the tensor {one_line(tensor.name, 80)!r} at {offset:,}, not a multiple of {alignment}"
+            )
         found[tensor.name] = tensor
         spans.append((offset, offset + tensor.bytes, tensor.name))
     start = -(-cursor.position // alignment) * alignment
@@ -247,7 +255,9 @@ def _tensor(cursor: _Cursor) -> tuple[GgufTensor, int]:
         if not 1 <= elements <= MAX_BYTES:
             raise cursor.wrong(f"gives the tensor {one_line(name, 80)!r} a shape of nothing, or beyond any memory")
     if shape[0] % block:
-        raise cursor.wrong(f"gives the tensor {one_line(name, 80)!r} rows of {shape[0]:,}, not a multiple of {type_name}'s {block}")
+        raise cursor.wrong(
+            f"gives the tensor {one_line(name, 80)!r} rows of {shape[0]:,}, not a multiple of {type_name}'s {block}"
+        )
     if offset > MAX_BYTES:
         raise cursor.wrong(f"puts the tensor {one_line(name, 80)!r} beyond any file")
     return GgufTensor(name, type_name, shape, elements // block * block_bytes, elements), offset

@@ -47,13 +47,79 @@ class Arch:
     state: str = ""
 
 
-_PLAIN = """
-    apertus arcee arctic baichuan bailingmoe bailingmoe2 bitnet bloom chameleon chatglm codeshell command-r dbrx deci
-    deepseek dots1 ernie4_5 ernie4_5-moe exaone falcon gemma glm4 glm4moe gpt2 gptj gptneox granite granitemoe grok grovemoe
-    hunyuan-dense hunyuan-moe internlm2 jais llama maincoder minicpm minimax-m2 mistral3 mpt nemotron olmo olmoe openelm
-    orion paddleocr pangu-embedded phi2 phimoe plamo qwen qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe refact
-    seed_oss smollm3 stablelm starcoder starcoder2 xverse deepseek2 deepseek2-ocr glm-dsa minicpm3 mistral4 plm
-""".split()
+_PLAIN = [
+    "apertus",
+    "arcee",
+    "arctic",
+    "baichuan",
+    "bailingmoe",
+    "bailingmoe2",
+    "bitnet",
+    "bloom",
+    "chameleon",
+    "chatglm",
+    "codeshell",
+    "command-r",
+    "dbrx",
+    "deci",
+    "deepseek",
+    "dots1",
+    "ernie4_5",
+    "ernie4_5-moe",
+    "exaone",
+    "falcon",
+    "gemma",
+    "glm4",
+    "glm4moe",
+    "gpt2",
+    "gptj",
+    "gptneox",
+    "granite",
+    "granitemoe",
+    "grok",
+    "grovemoe",
+    "hunyuan-dense",
+    "hunyuan-moe",
+    "internlm2",
+    "jais",
+    "llama",
+    "maincoder",
+    "minicpm",
+    "minimax-m2",
+    "mistral3",
+    "mpt",
+    "nemotron",
+    "olmo",
+    "olmoe",
+    "openelm",
+    "orion",
+    "paddleocr",
+    "pangu-embedded",
+    "phi2",
+    "phimoe",
+    "plamo",
+    "qwen",
+    "qwen2",
+    "qwen2moe",
+    "qwen2vl",
+    "qwen3",
+    "qwen3moe",
+    "qwen3vl",
+    "qwen3vlmoe",
+    "refact",
+    "seed_oss",
+    "smollm3",
+    "stablelm",
+    "starcoder",
+    "starcoder2",
+    "xverse",
+    "deepseek2",
+    "deepseek2-ocr",
+    "glm-dsa",
+    "minicpm3",
+    "mistral4",
+    "plm",
+]
 
 ARCHITECTURES: dict[str, Arch] = {
     **{name: Arch() for name in _PLAIN},
@@ -142,14 +208,15 @@ class Keys:
 
     def __init__(self, metadata: Mapping[str, Any], shown: str) -> None:
         self.metadata, self.shown = metadata, shown
-        self.arch = metadata.get("general.architecture")
-        if not isinstance(self.arch, str) or not self.arch:
+        arch = metadata.get("general.architecture")
+        if not isinstance(arch, str) or not arch:
             raise BadConfig(f"{shown}: no general.architecture in its metadata")
+        self.arch: str = arch
 
     def raw(self, key: str) -> Any:
         return self.metadata.get(f"{self.arch}.{key}")
 
-    def int(self, key: str, default: int | None = None, *, low: int = 1, high: int = MAX_WIDTH) -> int:
+    def number(self, key: str, default: int | None = None, *, low: int = 1, high: int = MAX_WIDTH) -> int:
         value = self.raw(key)
         if value is None:
             if default is None:
@@ -161,7 +228,7 @@ class Keys:
         """A number for each layer: a list of at least so many, or one number for all."""
         value = self.raw(key)
         if not isinstance(value, list):
-            return [self.int(key, default, low=low)] * layers
+            return [self.number(key, default, low=low)] * layers
         if len(value) < layers:
             raise BadConfig(f"{self.shown}: {self.arch}.{key} has {len(value)} entries for {layers} layers")
         return [self._whole(key, item, low, MAX_WIDTH) for item in value[:layers]]
@@ -176,7 +243,9 @@ class Keys:
 
     def _whole(self, key: str, value: Any, low: int, high: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise BadConfig(f"{self.shown}: {self.arch}.{key} is {one_line(repr(value), 40)}; a whole number from {low:,} to {high:,} is wanted")
+            raise BadConfig(
+                f"{self.shown}: {self.arch}.{key} is {one_line(repr(value), 40)}; a whole number from {low:,} to {high:,} is wanted"
+            )
         return value
 
 
@@ -215,7 +284,7 @@ def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
         file_bytes=file.file_bytes,
         layers=model.count,
     )
-    positions = keys.int("context_length", 0, low=0)
+    positions = keys.number("context_length", 0, low=0)
     return ModelSpec(
         name=name,
         model_type=f"gguf {keys.arch}",
@@ -223,7 +292,11 @@ def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
         vocab=model.vocab,
         layers=layers,
         before=tuple(weight for weight in top if weight.part == "embedding"),
-        after=tuple(weight for weight in top if weight.part not in ("embedding", "vision", "audio", "projector", "mtp", "buffer")),
+        after=tuple(
+            weight
+            for weight in top
+            if weight.part not in ("embedding", "vision", "audio", "projector", "mtp", "buffer")
+        ),
         towers=tuple(weight for weight in top if weight.part in ("vision", "audio", "projector")),
         tied=not any(tensor.name.startswith("output.") for tensor in model.top),
         mtp=tuple(weight for weight in model.mtp),
@@ -239,7 +312,9 @@ def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
 def _unknown(keys: Keys) -> UnsupportedModel:
     arch = one_line(str(keys.arch), 40)
     if any(word in str(keys.arch) for word in _NO_CACHE):
-        return UnsupportedModel(f"{keys.shown}: GGUF architecture {arch!r} is no autoregressive decoder; it keeps no KV cache between tokens")
+        return UnsupportedModel(
+            f"{keys.shown}: GGUF architecture {arch!r} is no autoregressive decoder; it keeps no KV cache between tokens"
+        )
     return UnsupportedModel(
         f"{keys.shown}: GGUF architecture {arch!r} is not one kvplan knows; give its Hugging Face config.json, or describe it "
         "by hand with --layers --heads --kv-heads --head-dim"
@@ -253,17 +328,17 @@ class _Model:
         self.keys, self.arch = keys, arch
         self.warnings: list[str] = []
         self.notes: list[str] = []
-        blocks = keys.int("block_count", high=MAX_LAYERS)
-        predicted = keys.int("nextn_predict_layers", 0, low=0, high=blocks - 1)
+        blocks = keys.number("block_count", high=MAX_LAYERS)
+        predicted = keys.number("nextn_predict_layers", 0, low=0, high=blocks - 1)
         self.count = blocks - predicted
-        self.hidden = keys.int("embedding_length")
+        self.hidden = keys.number("embedding_length")
         self.top: list[GgufTensor] = []
         self.mtp: list[Weight] = []
         self.blocks: list[dict[str, GgufTensor]] = [{} for _ in range(self.count)]
         for tensor in file.tensors:
             self._place(tensor)
         table = next((t for t in self.top if t.name == "token_embd.weight"), None)
-        self.vocab = table.shape[1] if table is not None and len(table.shape) > 1 else keys.int("vocab_size", 1)
+        self.vocab = table.shape[1] if table is not None and len(table.shape) > 1 else keys.number("vocab_size", 1)
         if table is not None and table.shape[0] != self.hidden:
             self.warnings.append(
                 f"contradiction: token_embd.weight is {table.shape[0]:,} wide in the tensors, the metadata gives {self.hidden:,}"
@@ -294,7 +369,7 @@ class _Model:
             count *= axis
         if len(tensor.shape) == 1:
             return (Weight(part, cols, 1, linear=False),)
-        active = min(self.keys.int("expert_used_count", 1), count) if part == "experts" else -1
+        active = min(self.keys.number("expert_used_count", 1), count) if part == "experts" else -1
         linear = part not in ("embedding", "lm_head", "router", "norm")
         split, units = self._split(tensor.name, rows)
         return (Weight(part, rows, cols, count, active, split, units, linear),)
@@ -322,28 +397,34 @@ class _Model:
 
     def layers(self) -> tuple[Layer, ...]:
         windows = self._windows()
-        shared = self.keys.int("attention.shared_kv_layers", 0, low=0, high=self.count)
+        shared = self.keys.number("attention.shared_kv_layers", 0, low=0, high=self.count)
         made = []
         for index, block in enumerate(self.blocks):
             if not block:
-                raise BadConfig(f"{self.keys.shown}: layer {index} of {self.count} has no tensors; is a part of the file missing?")
+                raise BadConfig(
+                    f"{self.keys.shown}: layer {index} of {self.count} has no tensors; is a part of the file missing?"
+                )
             made.append(self._layer(index, block, windows[index], index >= self.count - shared))
         return tuple(made)
 
     def _windows(self) -> list[int]:
         """The window of each layer, 0 where it has none."""
         arch, keys = self.arch, self.keys
-        window = keys.int("attention.sliding_window", arch.window, low=0)
+        window = keys.number("attention.sliding_window", arch.window, low=0)
         if not window or arch.period is None:
             if window:
-                self.notes.append(f"the file names a window of {window:,} tokens, which llama.cpp does not use for {keys.arch}; not counted")
+                self.notes.append(
+                    f"the file names a window of {window:,} tokens, which llama.cpp does not use for {keys.arch}; not counted"
+                )
             return [0] * self.count
         flags = keys.flags("attention.sliding_window_pattern", self.count)
         if flags is None:
             given = keys.raw("attention.sliding_window_pattern")
             period = given if isinstance(given, int) and not isinstance(given, bool) and given > 0 else arch.period
             if period == 0:
-                raise UnsupportedModel(f"{keys.shown}: no {keys.arch}.attention.sliding_window_pattern says which layers have the window")
+                raise UnsupportedModel(
+                    f"{keys.shown}: no {keys.arch}.attention.sliding_window_pattern says which layers have the window"
+                )
             if period == 1:
                 flags = [True] * self.count
             else:
@@ -356,9 +437,17 @@ class _Model:
         return [window if flag else 0 for flag in flags]
 
     def _layer(self, index: int, block: Mapping[str, GgufTensor], window: int, shared: bool) -> Layer:
-        mixing = {name: t for name, t in block.items() if part_of(t.name, len(t.shape)) in ("attention", "mixer", "indexer")}
-        feeding = {name: t for name, t in block.items() if part_of(t.name, len(t.shape)) in ("mlp", "experts", "shared_experts", "router")}
-        rest = tuple(w for name, t in block.items() if name not in mixing and name not in feeding for w in self.weights(t))
+        mixing = {
+            name: t for name, t in block.items() if part_of(t.name, len(t.shape)) in ("attention", "mixer", "indexer")
+        }
+        feeding = {
+            name: t
+            for name, t in block.items()
+            if part_of(t.name, len(t.shape)) in ("mlp", "experts", "shared_experts", "router")
+        }
+        rest = tuple(
+            w for name, t in block.items() if name not in mixing and name not in feeding for w in self.weights(t)
+        )
         recurrent = self._recurrent(index, mixing)
         if recurrent is not None:
             own = {name for name in mixing if name.startswith(("ssm_", "shortconv", "time_mix", "channel_mix"))}
@@ -373,7 +462,12 @@ class _Model:
         else:
             mixers = ()
             rest += self._held(mixing, set(mixing))
-        return Layer(mixers, self._mlps(feeding), rest, ("block_count", "head_count", "head_count_kv", "key_length", "value_length"))
+        return Layer(
+            mixers,
+            self._mlps(feeding),
+            rest,
+            ("block_count", "head_count", "head_count_kv", "key_length", "value_length"),
+        )
 
     def _held(self, tensors: Mapping[str, GgufTensor], names: set[str]) -> tuple[Weight, ...]:
         return tuple(weight for name, tensor in tensors.items() if name in names for weight in self.weights(tensor))
@@ -387,15 +481,21 @@ class _Model:
         held = self._held(block, names)
         heads, kv_heads = self.heads[index], self.kv_heads[index]
         if not heads or not kv_heads:
-            raise BadConfig(f"{keys.shown}: layer {index} has attention tensors, but the metadata gives it {heads} heads and {kv_heads} KV heads")
+            raise BadConfig(
+                f"{keys.shown}: layer {index} has attention tensors, but the metadata gives it {heads} heads and {kv_heads} KV heads"
+            )
         if "attn_kv_a_mqa.weight" in block:
             return self._latent(block, heads, held)
         if kv_heads > heads:
-            raise BadConfig(f"{keys.shown}: layer {index} has {kv_heads} KV heads for {heads} heads; at most as many are wanted")
+            raise BadConfig(
+                f"{keys.shown}: layer {index} has {kv_heads} KV heads for {heads} heads; at most as many are wanted"
+            )
         default = max(1, self.hidden // heads)
         swa = "_swa" if window and keys.raw("attention.key_length_swa") is not None else ""
-        k_dim = keys.int(f"attention.key_length{swa}", default)
-        v_dim = keys.int(f"attention.value_length{swa}", k_dim if keys.raw("attention.value_length") is None else default)
+        k_dim = keys.number(f"attention.key_length{swa}", default)
+        v_dim = keys.number(
+            f"attention.value_length{swa}", k_dim if keys.raw("attention.value_length") is None else default
+        )
         self._check_rows(block, heads, kv_heads, k_dim, v_dim, shared)
         return StoredAttention(
             hidden=self.hidden, heads=heads, kv_heads=kv_heads, head_dim=k_dim, v_dim=v_dim,
@@ -404,7 +504,9 @@ class _Model:
             shares_cache=shared, held=held,
         )  # fmt: skip
 
-    def _check_rows(self, block: Mapping[str, GgufTensor], heads: int, kv_heads: int, k_dim: int, v_dim: int, shared: bool) -> None:
+    def _check_rows(
+        self, block: Mapping[str, GgufTensor], heads: int, kv_heads: int, k_dim: int, v_dim: int, shared: bool
+    ) -> None:
         """Widths that the metadata gives against the rows of the projections."""
         wanted = {"attn_k.weight": kv_heads * k_dim, "attn_v.weight": kv_heads * v_dim,
                   "attn_qkv.weight": heads * k_dim + kv_heads * (k_dim + v_dim)}  # fmt: skip
@@ -418,22 +520,24 @@ class _Model:
     def _latent(self, block: Mapping[str, GgufTensor], heads: int, held: tuple[Weight, ...]) -> LatentAttention:
         """MLA: files without attn_k_b are from before llama.cpp could cache the latent; it then keeps K and V of each head."""
         keys = self.keys
-        rank, rope = keys.int("attention.kv_lora_rank"), keys.int("rope.dimension_count", low=0)
+        rank, rope = keys.number("attention.kv_lora_rank"), keys.number("rope.dimension_count", low=0)
         projection = block["attn_kv_a_mqa.weight"]
         if len(projection.shape) == 2 and projection.shape[1] != rank + rope:
-            self.warnings.append(MISMATCH.format(name="attn_kv_a_mqa.weight", held=projection.shape[1], wanted=rank + rope))
+            self.warnings.append(
+                MISMATCH.format(name="attn_kv_a_mqa.weight", held=projection.shape[1], wanted=rank + rope)
+            )
         if "attn_k_b.weight" not in block:
             note = "llama.cpp keeps K and V of every head for a file without attn_k_b, many times this; convert it anew"
             if note not in self.notes:
                 self.notes.append(note)
-        k_mla = keys.int("attention.key_length_mla", keys.int("attention.key_length", rank + rope))
-        v_mla = keys.int("attention.value_length_mla", keys.int("attention.value_length", rank))
+        k_mla = keys.number("attention.key_length_mla", keys.number("attention.key_length", rank + rope))
+        v_mla = keys.number("attention.value_length_mla", keys.number("attention.value_length", rank))
         indexed = "indexer.attn_k.weight" in block
         return StoredLatent(
-            hidden=self.hidden, heads=heads, q_rank=keys.int("attention.q_lora_rank", 0, low=0) or None, kv_rank=rank,
+            hidden=self.hidden, heads=heads, q_rank=keys.number("attention.q_lora_rank", 0, low=0) or None, kv_rank=rank,
             nope_dim=max(1, k_mla - rope), rope_dim=rope, v_dim=v_mla,
-            indexer_heads=keys.int("attention.indexer.head_count", 1) if indexed else 0,
-            indexer_dim=keys.int("attention.indexer.key_length") if indexed else 0,
+            indexer_heads=keys.number("attention.indexer.head_count", 1) if indexed else 0,
+            indexer_dim=keys.number("attention.indexer.key_length") if indexed else 0,
             held=held,
         )  # fmt: skip
 
@@ -445,29 +549,46 @@ class _Model:
         if not any(name.startswith(("ssm_", "shortconv.", "time_mix_")) for name in block):
             return None
         if not kind:
-            raise UnsupportedModel(f"{keys.shown}: layer {index} has a recurrent mixer, which kvplan does not know for {keys.arch}")
+            raise UnsupportedModel(
+                f"{keys.shown}: layer {index} has a recurrent mixer, which kvplan does not know for {keys.arch}"
+            )
         if kind == "conv":
-            return short_conv(hidden=hidden, conv_kernel=keys.int("shortconv.l_cache"))
+            return short_conv(hidden=hidden, conv_kernel=keys.number("shortconv.l_cache"))
         if kind == "rwkv":
             return self._rwkv()
-        kernel = keys.int("ssm.conv_kernel")
+        kernel = keys.number("ssm.conv_kernel")
         if kind == "kimi":
-            return kimi_delta(hidden=hidden, heads=max(self.heads), head_dim=keys.int("kda.head_dim"), conv_kernel=kernel)
-        width, state, rank = keys.int("ssm.inner_size"), keys.int("ssm.state_size"), keys.int("ssm.time_step_rank")
+            return kimi_delta(
+                hidden=hidden, heads=max(self.heads), head_dim=keys.number("kda.head_dim"), conv_kernel=kernel
+            )
+        width, state, rank = (
+            keys.number("ssm.inner_size"),
+            keys.number("ssm.state_size"),
+            keys.number("ssm.time_step_rank"),
+        )
         if kind == "mamba":
             return mamba1(hidden=hidden, width=width, state=state, conv_kernel=kernel, dt_rank=rank)
-        groups = keys.int("ssm.group_count", 1)
+        groups = keys.number("ssm.group_count", 1)
         if width % rank:
-            raise BadConfig(f"{keys.shown}: {keys.arch}.ssm.inner_size {width} is not a multiple of {rank} heads (ssm.time_step_rank)")
+            raise BadConfig(
+                f"{keys.shown}: {keys.arch}.ssm.inner_size {width} is not a multiple of {rank} heads (ssm.time_step_rank)"
+            )
         if kind == "mamba2":
-            return mamba2(hidden=hidden, heads=rank, head_dim=width // rank, groups=groups, state=state, conv_kernel=kernel)
+            return mamba2(
+                hidden=hidden, heads=rank, head_dim=width // rank, groups=groups, state=state, conv_kernel=kernel
+            )
         return gated_delta_net(
-            hidden=hidden, key_heads=groups, value_heads=rank, key_dim=state, value_dim=width // rank, conv_kernel=kernel
+            hidden=hidden,
+            key_heads=groups,
+            value_heads=rank,
+            key_dim=state,
+            value_dim=width // rank,
+            conv_kernel=kernel,
         )
 
     def _rwkv(self) -> StateMixer:
         """Token shifts of both halves and a matrix of head_size a head, in fp32. Source: llama.cpp llama-hparams.cpp."""
-        shifts, size = self.keys.int("token_shift_count", 2), self.keys.int("wkv.head_size")
+        shifts, size = self.keys.number("token_shift_count", 2), self.keys.number("wkv.head_size")
         parts = (StatePart("shift", shifts * self.hidden, "fp32"), StatePart("wkv", self.hidden * size, "fp32"))
         return StateMixer("rwkv", (), parts)
 
@@ -476,14 +597,16 @@ class _Model:
     def _mlps(self, block: Mapping[str, GgufTensor]) -> tuple[Mlp | Moe, ...]:
         """The tensors that feed forward as one MLP or one mixture."""
         held = self._held(block, set(block))
-        up = block.get("ffn_up_exps.weight") or block.get("ffn_gate_up_exps.weight") or block.get("ffn_down_exps.weight")
+        up = (
+            block.get("ffn_up_exps.weight") or block.get("ffn_gate_up_exps.weight") or block.get("ffn_down_exps.weight")
+        )
         if up is not None and len(up.shape) == 3:
             width = up.shape[1] if "down" not in up.name else up.shape[0]
             shared = block.get("ffn_up_shexp.weight")
             gated = any(name.startswith(("ffn_gate_exps", "ffn_gate_up_exps")) for name in block)
             return (
                 StoredMoe(
-                    self.hidden, up.shape[2], min(self.keys.int("expert_used_count", 1), up.shape[2]), width,
+                    self.hidden, up.shape[2], min(self.keys.number("expert_used_count", 1), up.shape[2]), width,
                     shared.shape[1] if shared is not None and len(shared.shape) == 2 else 0, gated, held=held,
                 ),
             )  # fmt: skip

@@ -109,7 +109,9 @@ class HubFile:
         if not start <= offset <= offset + length <= start + len(data):
             count = min(max(length, self.ahead), self.size - offset)
             if offset < 0 or count < length:
-                raise BadConfig(f"{self.name} is cut short: {length:,} bytes at {offset:,} of {self.size:,} were expected")
+                raise BadConfig(
+                    f"{self.name} is cut short: {length:,} bytes at {offset:,} of {self.size:,} were expected"
+                )
             data = self.transport.read(self.repo, self.commit, self.file, offset, count)
             if len(data) != count:
                 raise BadConfig(f"{self.name}: the Hub sent {len(data):,} bytes where {count:,} were asked for")
@@ -178,7 +180,9 @@ class Repository:
     def is_gguf(self, name: HubName) -> bool:
         if name.file is not None:
             return name.file.endswith(".gguf")
-        return name.wanted is not None or (CONFIG not in self.files and any(file.endswith(".gguf") for file in self.files))
+        return name.wanted is not None or (
+            CONFIG not in self.files and any(file.endswith(".gguf") for file in self.files)
+        )
 
     def gguf(self, name: HubName) -> ModelSpec:
         from planner.readers.gguf_models import spec_of
@@ -195,7 +199,9 @@ class Repository:
         matching = [name for name in firsts if wanted is None or wanted.lower() in name.lower()]
         if len(matching) != 1:
             listed = one_line(", ".join((matching or firsts)[:8]), 200) or "none"
-            raise BadRequest(f"{self.repo} has {len(matching)} GGUF models that match; name one as {self.repo}:Q4_K_M or by its file: {listed}")
+            raise BadRequest(
+                f"{self.repo} has {len(matching)} GGUF models that match; name one as {self.repo}:Q4_K_M or by its file: {listed}"
+            )
         return matching[0]
 
 
@@ -218,7 +224,9 @@ class HuggingFaceTransport:
 
     def files(self, repo: str, revision: str | None) -> tuple[str, Mapping[str, int]]:
         try:
-            info = self.hub.HfApi(library_name="kvplan").model_info(repo, revision=revision, files_metadata=True, timeout=SECONDS)
+            info = self.hub.HfApi(library_name="kvplan").model_info(
+                repo, revision=revision, files_metadata=True, timeout=SECONDS
+            )
         except Exception as error:
             raise _refusal(repo, error) from None
         siblings = info.siblings or []
@@ -236,7 +244,9 @@ class HuggingFaceTransport:
             ) as response:
                 self.utils.hf_raise_for_status(response)
                 if response.status_code != 206 and (offset or response.headers.get("content-length") != str(length)):
-                    raise BadConfig(f"{one_line(repo, 80)}: the server does not send parts of a file; nothing was downloaded")
+                    raise BadConfig(
+                        f"{one_line(repo, 80)}: the server does not send parts of a file; nothing was downloaded"
+                    )
                 return _at_most(response.iter_bytes(), length)
         except KvplanError:
             raise

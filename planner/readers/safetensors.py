@@ -59,7 +59,9 @@ class RawTensor:
 def read_header(source: Source) -> list[RawTensor]:
     """The tensors of one file, every figure checked."""
     if source.size < 8:
-        raise BadConfig(f"{source.name} has {source.size} bytes; a safetensors file begins with the length of its header")
+        raise BadConfig(
+            f"{source.name} has {source.size} bytes; a safetensors file begins with the length of its header"
+        )
     length = int.from_bytes(source.read(0, 8), "little")
     if not 2 <= length <= min(MAX_HEADER_BYTES, source.size - 8):
         raise BadConfig(
@@ -115,13 +117,19 @@ def _tensor(name: str, entry: Any, shown: str) -> tuple[RawTensor, int]:
         raise BadConfig(f"{what} has a name of {len(name):,} letters; 1 to {MAX_NAME:,} are possible")
     if not isinstance(entry, dict):
         raise BadConfig(f"{what} is no object with dtype, shape and data_offsets")
-    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    dtype, shape, offsets = (
+        entry.get("dtype"),
+        _whole_numbers(entry.get("shape")),
+        _whole_numbers(entry.get("data_offsets")),
+    )
     bits = DTYPE_BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None:
-        raise BadConfig(f"{what} has the dtype {one_line(repr(dtype), 40)}, which kvplan does not know; known: {', '.join(DTYPE_BITS)}")
-    if not _whole_numbers(shape) or len(shape) > MAX_AXES:
+        raise BadConfig(
+            f"{what} has the dtype {one_line(repr(dtype), 40)}, which kvplan does not know; known: {', '.join(DTYPE_BITS)}"
+        )
+    if shape is None or len(shape) > MAX_AXES:
         raise BadConfig(f"{what} has no shape of at most {MAX_AXES} whole numbers")
-    if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+    if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise BadConfig(f"{what} has no two data_offsets, the first below the second")
     elements = 1
     for axis in shape:
@@ -135,10 +143,12 @@ def _tensor(name: str, entry: Any, shown: str) -> tuple[RawTensor, int]:
     return RawTensor(name, dtype, tuple(shape), size), offsets[0]
 
 
-def _whole_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_BYTES for value in values
-    )
+def _whole_numbers(values: Any) -> list[int] | None:
+    """A list of whole numbers that a file could hold; None for anything else."""
+    if not isinstance(values, list):
+        return None
+    fine = all(isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_BYTES for value in values)
+    return values if fine else None
 
 
 def _check_spans(spans: list[tuple[int, int, str]], data_bytes: int, shown: str) -> None:
@@ -165,7 +175,9 @@ _NO_WEIGHTS = frozenset({"BOOL", "I16", "U16", "I64", "U64", "F8_E8M0"})  # mask
 _WORD_BITS = {"I32": 32, "U32": 32, "U8": 8, "I8": 8}
 
 
-def unpacked(tensors: Sequence[RawTensor], quantization: Mapping[str, Any] | None = None) -> tuple[list[StoredTensor], bool]:
+def unpacked(
+    tensors: Sequence[RawTensor], quantization: Mapping[str, Any] | None = None
+) -> tuple[list[StoredTensor], bool]:
     """The tensors with the numbers each stands for, and whether some packing is not understood.
 
     Scales, zero points and index tables stand for none. Packed are: GPTQ and AWQ `qweight` (32 / bits numbers

@@ -93,7 +93,7 @@ def _exit_code(verdicts: list[Verdict], every: bool) -> int:
 def _tasks(names: tuple[str, ...], every: bool) -> list[Task]:
     if every:
         return [Task(entry.name, entry.config) for entry in models()]
-    tasks = []
+    tasks: list[Task] = []
     for name in names:
         spec = model_spec(name)
         if not isinstance(spec.config.get("model_type"), str):
@@ -166,7 +166,7 @@ def _file_text(report: dict[str, Any]) -> str:
     """The report as JSON with a line a model, so that two of them can be compared by eye and by diff."""
     rest = {name: value for name, value in report.items() if name != "models"}
     lines = ",\n".join(json.dumps(model, ensure_ascii=False) for model in report["models"])
-    return f"{json.dumps(rest)[:-1]}, \"models\": [\n{lines}\n]}}\n"
+    return f'{json.dumps(rest)[:-1]}, "models": [\n{lines}\n]}}\n'
 
 
 def _page(verdicts: list[Verdict], transformers: str, torch: str) -> list[str]:

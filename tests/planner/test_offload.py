@@ -62,7 +62,10 @@ def test_fit_answers_it_for_gguf_files_alone(tmp_path: Path) -> None:
     found = CliRunner().invoke(fit.command, [path, "--memory", "24GiB", "--seq", "1k", "--json"])
     assert json.loads(found.output)["offload"]["ngl"] == 4
     assert "offload" not in json.loads(CliRunner().invoke(fit.command, ["gpt2", "--memory", "24GiB", "--json"]).output)
-    assert "--n-gpu-layers 4, 3 of 3 layers and the head" in CliRunner().invoke(fit.command, [path, "--memory", "24GiB"]).output
+    assert (
+        "--n-gpu-layers 4, 3 of 3 layers and the head"
+        in CliRunner().invoke(fit.command, [path, "--memory", "24GiB"]).output
+    )
 
 
 def test_show_lists_what_is_stored(tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ LLAMA = {
 }  # fmt: skip
 
 
-def llama_tensors(dtype: str = "BF16", norms: str = "F32", layers: int = 2, kv_rows: int = 16) -> dict[str, tuple[str, list[int]]]:
+def llama_tensors(
+    dtype: str = "BF16", norms: str = "F32", layers: int = 2, kv_rows: int = 16
+) -> dict[str, tuple[str, list[int]]]:
     """The tensors of LLAMA by transformers' names."""
     found: dict[str, tuple[str, list[int]]] = {"model.embed_tokens.weight": (dtype, [100, 64])}
     for i in range(layers):

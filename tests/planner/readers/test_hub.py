@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -60,7 +60,9 @@ def sharded(count: int = 3) -> tuple[Fake, int]:
         contents[name], sizes[name] = head, len(head) + data
         where |= dict.fromkeys(tensors, name)
         total += data
-    contents["model.safetensors.index.json"] = json.dumps({"weight_map": where, "metadata": {"total_size": total}}).encode()
+    contents["model.safetensors.index.json"] = json.dumps(
+        {"weight_map": where, "metadata": {"total_size": total}}
+    ).encode()
     return Fake(contents, sizes), total
 
 
@@ -82,15 +84,15 @@ def test_a_repository_of_one_file_and_one_of_a_config_alone() -> None:
     assert read_hub("org/model", Fake({"config.json": config})).stored is None
 
 
-def gguf_repository() -> tuple[Fake, int]:
+def gguf_repository() -> Fake:
     case = CASES["gqa"]
     head, data = gguf_header(case.pairs, case.tensors)
     names = ["m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-f16.gguf", "README.md"]
-    return Fake(dict.fromkeys(names, head), dict.fromkeys(names, len(head) + data)), data
+    return Fake(dict.fromkeys(names, head), dict.fromkeys(names, len(head) + data))
 
 
 def test_a_gguf_of_a_repository_is_named_by_its_type_or_its_file() -> None:
-    fake, data = gguf_repository()
+    fake = gguf_repository()
     by_type, by_file = read_hub("org/m-GGUF:q4_k_m", fake), read_hub("org/m-GGUF/m-Q4_K_M.gguf", fake)
     assert by_type.stored is not None and by_file.stored is not None
     assert by_type.stored.bytes == by_file.stored.bytes
@@ -119,9 +121,22 @@ def test_names_and_addresses_are_understood(text: str, name: HubName) -> None:
     assert hub_name(text) == name
 
 
-@pytest.mark.parametrize("text", ["org", "org/", "/org/name", "org/na me", "org/name@a b", "org/name/../x.gguf", "org/name/x.bin", "hf://", "https://x/"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "org",
+        "org/",
+        "/org/name",
+        "org/na me",
+        "org/name@a b",
+        "org/name/../x.gguf",
+        "org/name/x.bin",
+        "hf://",
+        "https://x/",
+    ],
+)
 def test_what_is_no_name_is_refused(text: str) -> None:
-    with pytest.raises(BadRequest, match="is no name of the Hub|of the repository is wanted"):
+    with pytest.raises(BadRequest, match=r"is no name of the Hub|of the repository is wanted"):
         hub_name(text)
 
 
@@ -170,7 +185,7 @@ RANGES = {"on": True}
 class Handler(http.server.BaseHTTPRequestHandler):
     """Enough of the Hub: a repository's list of files, and ranges of them."""
 
-    seen: list[tuple[str, str | None, str | None]] = []
+    seen: ClassVar[list[tuple[str, str | None, str | None]]] = []
     fake, _ = sharded()
 
     def do_GET(self) -> None:
@@ -210,7 +225,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Handler]]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_address[1]}"
         monkeypatch.setattr(constants, "ENDPOINT", address)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
+        )
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         Handler.seen, Handler.fake = [], sharded()[0]

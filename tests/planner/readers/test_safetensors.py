@@ -11,6 +11,7 @@ import json
 import struct
 import time
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,14 @@ from planner.resolve import model_spec
 from planner.sharding import Sharding
 from planner.spec import ModelSpec
 from planner.stored import part_of
-from tests.planner.readers.headers import LLAMA, checkpoint, llama_tensors, safetensors_header, write_safetensors, write_sharded
+from tests.planner.readers.headers import (
+    LLAMA,
+    checkpoint,
+    llama_tensors,
+    safetensors_header,
+    write_safetensors,
+    write_sharded,
+)
 
 
 def read(folder: Path) -> ModelSpec:
@@ -105,7 +113,10 @@ def quantised(folder: Path, layout: dict[str, tuple[str, list[int]]], config: di
     for name, (dtype, shape) in llama_tensors().items():
         if ".layers." in name and len(shape) == 2:
             for suffix, (packed, axes) in layout.items():
-                tensors[name.removesuffix("weight") + suffix] = (packed, [eval(str(axis), {"o": shape[0], "i": shape[1]}) for axis in axes])
+                tensors[name.removesuffix("weight") + suffix] = (
+                    packed,
+                    [eval(str(axis), {"o": shape[0], "i": shape[1]}) for axis in axes],
+                )
         else:
             tensors[name] = (dtype, shape)
     checkpoint(folder, {**LLAMA, "quantization_config": config}, tensors)
@@ -293,7 +304,9 @@ def test_a_50_gb_file_costs_a_few_mib_and_milliseconds(tmp_path: Path) -> None:
     layers, hidden, ffn = 80, 8192, 14336
     tensors: dict[str, tuple[str, list[int]]] = {"model.embed_tokens.weight": ("BF16", [128256, hidden])}
     for i in range(layers):
-        tensors |= {f"model.layers.{i}.mlp.{name}_proj.weight": ("BF16", [ffn, hidden]) for name in ("gate", "up", "down")}
+        tensors |= {
+            f"model.layers.{i}.mlp.{name}_proj.weight": ("BF16", [ffn, hidden]) for name in ("gate", "up", "down")
+        }
         tensors |= {f"model.layers.{i}.self_attn.{name}_proj.weight": ("BF16", [hidden, hidden]) for name in "qo"}
     size = write_safetensors(tmp_path / "model.safetensors", tensors)
     assert size > 50 * 10**9
@@ -310,15 +323,21 @@ def test_a_50_gb_file_costs_a_few_mib_and_milliseconds(tmp_path: Path) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 100))
 def test_no_bytes_make_the_parser_fail_in_any_other_way(header: bytes, data: int) -> None:
-    try:
+    with suppress(KvplanError):
         parse_header(header, data, "x")
-    except KvplanError:
-        pass
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 2**70) | st.floats() | st.text(max_size=6) | st.sampled_from(["F32", "U8", "dtype"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "dtype", "shape", "data_offsets", "__metadata__"]), inner),
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 2**70)
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from(["F32", "U8", "dtype"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "dtype", "shape", "data_offsets", "__metadata__"]), inner)
+    ),
     max_leaves=12,
 )
 
@@ -326,10 +345,8 @@ JSON = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(JSON, st.integers(0, 64))
 def test_no_json_makes_the_parser_fail_in_any_other_way(value: Any, data: int) -> None:
-    try:
+    with suppress(KvplanError):
         parse_header(json.dumps(value).encode(), data, "x")
-    except KvplanError:
-        pass
 
 
 @settings(max_examples=200, deadline=None)
@@ -414,7 +431,13 @@ REAL = {
                "num_hidden_layers": 4},
     "mamba": {"model_type": "mamba", "state_size": 8},
 }  # fmt: skip
-SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 8, "intermediate_size": 128, "vocab_size": 128}
+SIZES = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "intermediate_size": 128,
+    "vocab_size": 128,
+}
 
 
 def missing(*packages: str) -> bool:

@@ -36,7 +36,19 @@ _HOMES = {
     "ModelSpec": "planner.spec",
 }
 
-__all__ = ["Estimate", "KvplanError", "ModelSpec", "calibrate", "compare_models", "estimate", "fit", "gpus", "models", "profile", "show"]
+__all__ = [
+    "Estimate",
+    "KvplanError",
+    "ModelSpec",
+    "calibrate",
+    "compare_models",
+    "estimate",
+    "fit",
+    "gpus",
+    "models",
+    "profile",
+    "show",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from planner.errors import BadRequest, KvplanError, one_line
@@ -46,7 +47,7 @@ def interpolate(points: Sequence[tuple[float, float]], x: float) -> float:
         return points[0][1]
     if x >= points[-1][0]:
         return points[-1][1] * x / points[-1][0]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x <= x1:
             share = math.log(x / x0) / math.log(x1 / x0)
             return math.exp(math.log(y0) * (1 - share) + math.log(y1) * share)
@@ -180,7 +181,9 @@ class Calibration:
         """All of `matmul.count` products for a step of `rows` tokens."""
         shapes = self._shapes.get((dtype, linear))
         if shapes is None:
-            raise BadRequest(f"the device file has no products in {dtype}, {linear}: run kvplan calibrate --dtype {dtype}")
+            raise BadRequest(
+                f"the device file has no products in {dtype}, {linear}: run kvplan calibrate --dtype {dtype}"
+            )
         each = matmul.rows_each(rows)
         known = shapes.get((matmul.outputs, matmul.inputs))
         if known is not None:
@@ -208,7 +211,9 @@ class Calibration:
 
     def layer_time(self, style: str, rows: float, hidden: int, dtype: str) -> tuple[float, float]:
         """(rest of a layer, rest of a step) in seconds."""
-        alike = [t for t in self.layers if t.dtype == dtype and t.style == style] or [t for t in self.layers if t.dtype == dtype]
+        alike = [t for t in self.layers if t.dtype == dtype and t.style == style] or [
+            t for t in self.layers if t.dtype == dtype
+        ]
         if not alike:
             return 0.0, 0.0
         scaled = [(t.rows, t.hidden, t.layer_seconds) for t in alike]
@@ -225,7 +230,9 @@ class Calibration:
         total = step_rest + self.matmul_seconds(head_matmul(spec), batch, dtype, linear)
         for layer, count in spec.groups:
             products = sum(self.matmul_seconds(m, rows, dtype, linear) for m in layer_matmuls(layer))
-            reads = sum(self.attention_seconds(a, batch, context_tokens, new_tokens, dtype) for a in layer_attention(layer))
+            reads = sum(
+                self.attention_seconds(a, batch, context_tokens, new_tokens, dtype) for a in layer_attention(layer)
+            )
             total += count * (products + reads + layer_rest)
         return total * (self.correction(spec, batch, context_tokens, new_tokens, dtype, linear) if corrected else 1.0)
 
@@ -293,7 +300,9 @@ def speedup(
     """Seconds of uncached generation over cached: every step a prefill of all so far, against prefill and decode steps."""
 
     def step(context: int, new: int) -> float:
-        return calibration.step_seconds(spec, batch=batch, context_tokens=context, new_tokens=new, dtype=dtype, linear=linear)
+        return calibration.step_seconds(
+            spec, batch=batch, context_tokens=context, new_tokens=new, dtype=dtype, linear=linear
+        )
 
     lengths = range(prompt_tokens, prompt_tokens + new_tokens)
     cached = step(prompt_tokens, prompt_tokens) + sum(step(length, 1) for length in lengths[1:])
@@ -336,7 +345,9 @@ def calibration_from_json(text: str, where: str) -> Calibration:
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise BadDeviceFile(f"{where}: has no schema_version{again}")
     if version > SCHEMA_VERSION:
-        raise BadDeviceFile(f"{where}: schema_version {version} is newer than this kvplan reads ({SCHEMA_VERSION}); update kvplan")
+        raise BadDeviceFile(
+            f"{where}: schema_version {version} is newer than this kvplan reads ({SCHEMA_VERSION}); update kvplan"
+        )
     try:
         return Calibration(
             environment=dict(raw["environment"]),
@@ -349,7 +360,9 @@ def calibration_from_json(text: str, where: str) -> Calibration:
             warnings=tuple(str(line) for line in raw["warnings"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadDeviceFile(f"{where}: is damaged ({type(error).__name__}: {one_line(str(error), 60)}){again}") from None
+        raise BadDeviceFile(
+            f"{where}: is damaged ({type(error).__name__}: {one_line(str(error), 60)}){again}"
+        ) from None
 
 
 def _rows(kind: Any, raw: Any) -> tuple[Any, ...]:

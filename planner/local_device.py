@@ -18,9 +18,7 @@ from planner.errors import KvplanError, one_line
 MIB = 1 << 20
 GIB = 1 << 30
 TIMEOUT_SECONDS = 10  # nvidia-smi takes a second or two when the driver sleeps
-MEMORY_TOLERANCE = (
-    0.15  # between marketing and driver lie 3 to 8 %, between two sizes of one card at least 25 %
-)
+MEMORY_TOLERANCE = 0.15  # between marketing and driver lie 3 to 8 %, between two sizes of one card at least 25 %
 
 NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
 SYSCTL = ("sysctl", "-n", "machdep.cpu.brand_string", "hw.memsize")
@@ -67,10 +65,16 @@ def with_measured_rates(device: Device) -> Device:
     from planner.calibration import load_calibration  # most questions are about another device
 
     found = load_calibration()
-    if found is None or not _same(device, str(found.environment.get("device_kind")), str(found.environment.get("device"))):
+    if found is None or not _same(
+        device, str(found.environment.get("device_kind")), str(found.environment.get("device"))
+    ):
         return device
     read = found.read_bytes_per_s
-    flops = {name[: -len("_flops_per_s")]: int(rate.value) for name, rate in found.rates.items() if name.endswith("_flops_per_s")}
+    flops = {
+        name[: -len("_flops_per_s")]: int(rate.value)
+        for name, rate in found.rates.items()
+        if name.endswith("_flops_per_s")
+    }
     words = f"bandwidth and FLOP/s {found.words()}"
     kept = None if device.bandwidth_bytes_per_s is None else device.notes
     return replace(
@@ -86,7 +90,9 @@ def _same(device: Device, kind: str, name: str) -> bool:
     """Whether a device file of that kind and name is of `device`; a GPU's name is in what the driver said."""
     if kind == "cpu":
         return device.vendor is None and device.name == "cpu"
-    return {"cuda": "NVIDIA", "mps": "Apple"}.get(kind) == device.vendor and (kind == "mps" or any(name in s for s in device.source))
+    return {"cuda": "NVIDIA", "mps": "Apple"}.get(kind) == device.vendor and (
+        kind == "mps" or any(name in s for s in device.source)
+    )
 
 
 def from_nvidia_smi(output: str, *, root: str = "/") -> Device | None:
@@ -100,18 +106,12 @@ def from_nvidia_smi(output: str, *, root: str = "/") -> Device | None:
     if not found:
         return None
     name, memory_bytes, shared = found[0]
-    says = (
-        "host memory, which the GPU shares"
-        if shared
-        else "nvidia-smi memory.total; CUDA reports about 1 % less"
-    )
+    says = "host memory, which the GPU shares" if shared else "nvidia-smi memory.total; CUDA reports about 1 % less"
     note = None
     if len(found) > 1:
         same = "alike" if len(set(found)) == 1 else "not all alike"
         note = f"first of {len(found)} GPUs, {same}"
-    return _known_or_bare(
-        name, memory_bytes, says, "nvidia-smi --query-gpu=name,memory.total", "NVIDIA", note
-    )
+    return _known_or_bare(name, memory_bytes, says, "nvidia-smi --query-gpu=name,memory.total", "NVIDIA", note)
 
 
 def _nvidia_line(line: str, root: str) -> tuple[str, int, bool] | None:
@@ -149,9 +149,7 @@ def from_host(*, root: str = "/") -> Device:
     """The host itself, for running on the CPU: its memory, or the container's limit where that is lower."""
     memory = host_memory(root)
     if memory is None:
-        raise KvplanError(
-            "this machine's memory cannot be found out; name a device with --gpu, or its memory"
-        )
+        raise KvplanError("this machine's memory cannot be found out; name a device with --gpu, or its memory")
     memory_bytes, says = memory
     return Device(
         name="cpu",

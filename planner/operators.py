@@ -75,7 +75,9 @@ def layer_matmuls(layer: Layer) -> tuple[Matmul, ...]:
     found: list[Matmul] = []
     for mixer in layer.mixers:
         if type(mixer) is Attention:
-            found.append(Matmul(mixer.heads * mixer.head_dim + mixer.kv_heads * (mixer.head_dim + mixer.value_dim), mixer.hidden))
+            found.append(
+                Matmul(mixer.heads * mixer.head_dim + mixer.kv_heads * (mixer.head_dim + mixer.value_dim), mixer.hidden)
+            )
             found.append(Matmul(mixer.hidden, mixer.heads * mixer.value_dim))
         elif isinstance(mixer, LatentAttention):
             q_out = mixer.heads * (mixer.nope_dim + mixer.rope_dim)
@@ -93,7 +95,9 @@ def layer_matmuls(layer: Layer) -> tuple[Matmul, ...]:
             found += _mlp(mlp.hidden, mlp.width, mlp.gated)
             continue
         found.append(Matmul(mlp.experts, mlp.hidden))
-        found += _mlp(mlp.expert_hidden or mlp.hidden, mlp.expert_width, mlp.gated, mlp.experts, mlp.active / mlp.experts)
+        found += _mlp(
+            mlp.expert_hidden or mlp.hidden, mlp.expert_width, mlp.gated, mlp.experts, mlp.active / mlp.experts
+        )
         if mlp.expert_hidden:
             found += [Matmul(mlp.expert_hidden, mlp.hidden), Matmul(mlp.hidden, mlp.expert_hidden)]
         if mlp.shared_width:
@@ -138,7 +142,9 @@ def weight_read_elements(spec: ModelSpec, rows: int) -> float:
 
 def kv_read_elements(spec: ModelSpec, context_tokens: int) -> int:
     """Cached numbers that one sequence's step reads at this length, all layers, windows honoured."""
-    return sum(count * read.read_elements(context_tokens) for layer, count in spec.groups for read in layer_attention(layer))
+    return sum(
+        count * read.read_elements(context_tokens) for layer, count in spec.groups for read in layer_attention(layer)
+    )
 
 
 def decode_read_bytes(spec: ModelSpec, *, batch: int, context_tokens: int, element_bytes: int) -> float:

@@ -214,7 +214,9 @@ class Calibrator:
                 spec, batch=batch, context_tokens=tokens, new_tokens=tokens, dtype=dtype, linear=linear
             )
             times = speed.prefill_times(model, self.device, batch=batch, tokens=tokens, plan=Plan(3, 1.0))
-            self.tables.held_back.append(HeldBack(spec.name, "prefill", dtype, linear, batch, tokens, predicted, times.median))
+            self.tables.held_back.append(
+                HeldBack(spec.name, "prefill", dtype, linear, batch, tokens, predicted, times.median)
+            )
 
     def _room(self, spec: ModelSpec, batch: int, context: int, dtype: str) -> bool:
         """Whether a static cache of this size leaves half of the free memory alone."""
@@ -348,13 +350,14 @@ def answers(model: GPT, batch: int, new: int) -> Iterator[None]:
     attention: Any = first.attention
     mixed = torch.randn(batch, new, attention.heads * attention.v_dim, device=place).to(dtype)
     own = torch.randn(batch, 1, model.spec.vocab, device=place).to(dtype)
-    whole, logits = profiler.gpt.attend, model.logits
-    profiler.gpt.attend = lambda *arguments, **more: mixed
+    gpt: Any = profiler.gpt
+    whole, logits = gpt.attend, model.logits
+    gpt.attend = lambda *arguments, **more: mixed
     model.logits = lambda x: (model.norm(x), own)[1]  # type: ignore[method-assign]
     try:
         yield
     finally:
-        profiler.gpt.attend = whole
+        gpt.attend = whole
         model.logits = logits  # type: ignore[method-assign]
 
 
@@ -390,4 +393,3 @@ def errors(held_back: Iterable[HeldBack], **place: str) -> list[float]:
     """Absolute errors of the points that match, in rising order."""
     found = (h for h in held_back if all(getattr(h, key) == value for key, value in place.items()))
     return sorted(abs(h.error) for h in found)
-

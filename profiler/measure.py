@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from profiler.device import Device
@@ -111,7 +112,7 @@ def laps(
         step()
         marks.append(device.mark())
     device.synchronise()
-    return Times(tuple(device.between(a, b) for a, b in zip(marks, marks[1:], strict=False)))
+    return Times(tuple(device.between(a, b) for a, b in pairwise(marks)))
 
 
 def unstable(name: str, times: Times) -> str | None:

@@ -159,7 +159,9 @@ def split(model: GPT, tp: int, rank: int) -> GPT:
 def joined(tp: int, device: Device) -> Iterator[int]:
     """This process as one of `tp` ranks that torchrun started; gives its rank."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        raise BadRequest(f"--tp {tp} wants {tp} processes: torchrun --nproc-per-node {tp} -m kvplan profile MODEL --tp {tp}")
+        raise BadRequest(
+            f"--tp {tp} wants {tp} processes: torchrun --nproc-per-node {tp} -m kvplan profile MODEL --tp {tp}"
+        )
     if int(os.environ["WORLD_SIZE"]) != tp:
         raise BadRequest(f"--tp {tp} and torchrun's {os.environ['WORLD_SIZE']} processes differ; make them equal")
     dist.init_process_group("nccl" if device.kind == "cuda" else "gloo")
@@ -207,7 +209,12 @@ def _time_ranks(runner: Profile, tp: int) -> None:
     shapes = layer_shapes(gpt.spec, tp)
     for context in runner.lengths(DECODE_TOKENS)[:2]:
         cache = make_cache(
-            "static", shapes, batch=settings.batch, max_tokens=context, dtype=gpt.embedding.dtype, device=device.torch_device
+            "static",
+            shapes,
+            batch=settings.batch,
+            max_tokens=context,
+            dtype=gpt.embedding.dtype,
+            device=device.torch_device,
         )
         steps = min(speed.DECODE_STEPS, context - 3)
         ids = memory.random_tokens(gpt, settings.batch, context)
@@ -219,5 +226,3 @@ def _time_ranks(runner: Profile, tp: int) -> None:
         times = laps(lambda token=token, cache=cache: decode_step(gpt, token, cache), device, steps)  # type: ignore[misc]
         readings = speed.decode_readings(gpt, times, batch=settings.batch, context=context, reach_bytes_per_s=None)
         runner.point("decode", times, readings, context_tokens=context, cache="static", mode=f"tp{tp}")
-
-

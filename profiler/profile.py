@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -187,7 +188,11 @@ class Profile:
         outputs = self.outputs()
         if outputs:
             for name in settings.caches:
-                yield f"generating {outputs[-1]} tokens, {name} cache", 8 + outputs[-1] / 40, partial(self.run_cached, name)
+                yield (
+                    f"generating {outputs[-1]} tokens, {name} cache",
+                    8 + outputs[-1] / 40,
+                    partial(self.run_cached, name),
+                )
             yield "uncached steps", 8 + outputs[-1] / 40, self.run_uncached
             yield "speedup", 0.1, self.compare
         if settings.extrapolate:
@@ -217,7 +222,9 @@ class Profile:
 
             left = load_weights(self.gpt, settings.weights)
             if left:
-                self.found.notes.append(f"{len(left)} tensors of the file are not the language model's: {', '.join(left[:3])}, ...")
+                self.found.notes.append(
+                    f"{len(left)} tensors of the file are not the language model's: {', '.join(left[:3])}, ..."
+                )
             if settings.linear == "packed":
                 self.gpt.pack()
 
@@ -238,7 +245,9 @@ class Profile:
     def wanted_bytes(self, spec: ModelSpec, batch: int | None = None, tokens: int | None = None) -> int:
         """Weights, cache and activations of the largest thing that will be run."""
         tokens = tokens or self.limit
-        request = Request(tokens, batch or self.settings.batch, self.dtype, prefill_tokens=min(tokens, max(PREFILL_TOKENS)))
+        request = Request(
+            tokens, batch or self.settings.batch, self.dtype, prefill_tokens=min(tokens, max(PREFILL_TOKENS))
+        )
         device = estimate(spec, request).per_device
         copies = 2 if self.settings.linear == "packed" else 1  # matrices are reordered one by one, the tied head twice
         head = spec.vocab * spec.hidden * self.element_bytes * (copies - 1)
@@ -254,7 +263,9 @@ class Profile:
                 self.gpt, self.device, strategies, batch=batch, prompt_tokens=tokens, max_tokens=longest
             )
         found.checks.append(memory.weight_check(self.gpt, settings.linear))
-        found.checks += memory.transient_checks(self.gpt, self.device, batch=settings.batch, tokens=min(64, self.limit - 2))
+        found.checks += memory.transient_checks(
+            self.gpt, self.device, batch=settings.batch, tokens=min(64, self.limit - 2)
+        )
 
     def check_peaks(self) -> None:
         tokens = min(256, self.limit // 2)
@@ -270,9 +281,16 @@ class Profile:
         after = self.device.resident_bytes()
         growth = None if before is None or after is None else after - before
         predicted = strategy_bytes(
-            shapes, "static", tokens=self.limit, max_tokens=self.limit, batch=self.settings.batch, element_bytes=self.element_bytes
+            shapes,
+            "static",
+            tokens=self.limit,
+            max_tokens=self.limit,
+            batch=self.settings.batch,
+            element_bytes=self.element_bytes,
         )
-        self.found.checks.append(memory.resident_check(self.device, growth, predicted, f"static, {self.limit:,} tokens"))
+        self.found.checks.append(
+            memory.resident_check(self.device, growth, predicted, f"static, {self.limit:,} tokens")
+        )
 
     def measure_reach(self) -> None:
         """Read bandwidth and product rate, from the device file when it is of this machine, else measured quickly."""
@@ -290,9 +308,10 @@ class Profile:
             found.figures["flops_per_s"] = times.rate(flops)
             self.reach_flops = found.figures["flops_per_s"].value
 
-    def point(self, what: str, times: Times | None, readings: dict[str, Reading], **place: object) -> Point:
+    def point(self, what: str, times: Times | None, readings: dict[str, Reading], **place: Any) -> Point:
         """A point of this run, noted; a wide spread is said in words."""
-        point = Point(what, **{"batch": self.settings.batch, "dtype": self.dtype, "linear": self.settings.linear, **place}, readings=readings)  # type: ignore[arg-type]
+        settings = self.settings
+        point = Point(what, settings.batch, dtype=self.dtype, linear=settings.linear, readings=readings, **place)
         self.found.points.append(point)
         if times is not None and (said := unstable(f"{what} at {point.context_tokens:,} tokens", times)):
             self.found.warnings.append(said)
@@ -347,7 +366,18 @@ class Profile:
         except Exception as error:  # a compiler that is missing or fails is a finding, not an end
             reason = one_line(f"{type(error).__name__}: {error}", 160)
             self.found.points.append(
-                Point("decode", self.settings.batch, tokens, 0, "static", self.dtype, self.settings.linear, "compiled", "failed", reason)
+                Point(
+                    "decode",
+                    self.settings.batch,
+                    tokens,
+                    0,
+                    "static",
+                    self.dtype,
+                    self.settings.linear,
+                    "compiled",
+                    "failed",
+                    reason,
+                )
             )
             self.found.warnings.append(f"torch.compile does not work here: {reason}")
             return
@@ -363,7 +393,9 @@ class Profile:
         if not settings.full:
             step = max((p.readings["step_seconds"].value for p in self.found.points if (p.what, p.cache) == ("decode", strategy)),
                        default=0.0)  # fmt: skip
-            whole = max([n for n in outputs if n * step <= RUN_BUDGET_SECONDS] or [min(outputs[0], WHOLE_UNCACHED_TOKENS)])
+            whole = max(
+                [n for n in outputs if n * step <= RUN_BUDGET_SECONDS] or [min(outputs[0], WHOLE_UNCACHED_TOKENS)]
+            )
         runs: list[tuple[float, ...]] = []
         start = self.device.clock()
         for _ in range(settings.repeats):
@@ -377,7 +409,8 @@ class Profile:
         if whole < outputs[-1]:
             lengths = [n for n in self.lengths(DECODE_TOKENS) if n > prompt]
             steps = {
-                n: speed.decode_times(self.gpt, self.device, batch=settings.batch, context=n, strategy=strategy) for n in lengths
+                n: speed.decode_times(self.gpt, self.device, batch=settings.batch, context=n, strategy=strategy)
+                for n in lengths
             }
             curve = speed.integrate(steps, prompt, outputs[-1], [curve.seconds(n).value for n in range(1, whole + 1)])
         self.curves[strategy] = curve
@@ -388,7 +421,9 @@ class Profile:
         short = outputs[-1] if settings.full else min(WHOLE_UNCACHED_TOKENS, outputs[-1])
         runs: list[tuple[float, ...]] = []
         start = self.device.clock()
-        while not runs or (not settings.full and len(runs) < 3 and self.device.clock() - start < UNCACHED_BUDGET_SECONDS):
+        while not runs or (
+            not settings.full and len(runs) < 3 and self.device.clock() - start < UNCACHED_BUDGET_SECONDS
+        ):
             seconds = speed.run_times(
                 self.gpt, self.device, batch=settings.batch, prompt=prompt, new_tokens=short, strategy="none"
             )
@@ -417,7 +452,9 @@ class Profile:
     def _note_curve(self, what: str, strategy: str, curve: Curve, outputs: list[int]) -> None:
         for tokens in outputs:
             seconds = curve.seconds(tokens)
-            rate = Reading(self.settings.batch * tokens / seconds.value, seconds.kind, repeats=seconds.repeats, note=seconds.note)
+            rate = Reading(
+                self.settings.batch * tokens / seconds.value, seconds.kind, repeats=seconds.repeats, note=seconds.note
+            )
             self.point(
                 what, None, {"total_seconds": seconds, "tokens_per_s": rate}, context_tokens=self.settings.prompt_tokens,
                 new_tokens=tokens, cache=strategy,
@@ -430,13 +467,22 @@ class Profile:
         for tokens in outputs:
             slow, fast = uncached.seconds(tokens), cached.seconds(tokens)
             ratio = Reading(slow.value / fast.value, slow.kind, note=slow.note)
-            self.point("speedup", None, {"speedup": ratio}, context_tokens=self.settings.prompt_tokens, new_tokens=tokens, cache=self.main)
+            self.point(
+                "speedup",
+                None,
+                {"speedup": ratio},
+                context_tokens=self.settings.prompt_tokens,
+                new_tokens=tokens,
+                cache=self.main,
+            )
             self._predict_speedup(tokens, ratio)
         crossing = speed.crossing_tokens(cached, uncached, outputs[-1])
         if crossing is None:
             found.notes.append(f"caching did not pay here up to {outputs[-1]:,} new tokens")
         else:
-            found.figures["crossing_tokens"] = Reading(crossing, uncached.seconds(crossing).kind, note="fewest new tokens from which the cache pays")
+            found.figures["crossing_tokens"] = Reading(
+                crossing, uncached.seconds(crossing).kind, note="fewest new tokens from which the cache pays"
+            )
 
     def _predict_speedup(self, tokens: int, ratio: Reading) -> None:
         calibration, settings = self.calibration, self.settings
@@ -472,7 +518,12 @@ class Profile:
             name = "ttft_seconds" if point.what == "prefill" else "step_seconds"
             if point.what == "prefill":
                 times = speed.prefill_times(
-                    model, self.device, batch=point.batch, tokens=point.context_tokens, strategy=point.cache, plan=self.plan
+                    model,
+                    self.device,
+                    batch=point.batch,
+                    tokens=point.context_tokens,
+                    strategy=point.cache,
+                    plan=self.plan,
                 )
             else:
                 times = speed.decode_times(
@@ -488,7 +539,9 @@ class Profile:
             seconds = Reading(value, "estimated", min(ends), max(ends), note=note)
             tokens = point.batch * (point.context_tokens if point.what == "prefill" else 1)
             rate = Reading(tokens / value, "estimated", note=note)
-            self.found.points.append(replace(point, mode="extrapolated", readings={name: seconds, "tokens_per_s": rate}))
+            self.found.points.append(
+                replace(point, mode="extrapolated", readings={name: seconds, "tokens_per_s": rate})
+            )
 
     def write_trace(self) -> None:
         """A Chrome trace of one prefill and a few decode steps."""
@@ -509,8 +562,12 @@ class Profile:
         try:
             record.export_chrome_trace(self.settings.trace)
         except (OSError, RuntimeError) as error:
-            raise BadRequest(f"--trace {one_line(self.settings.trace, 80)} cannot be written: {one_line(str(error), 80)}") from None
-        self.found.notes.append(f"trace written to {self.settings.trace}; open it in chrome://tracing or ui.perfetto.dev")
+            raise BadRequest(
+                f"--trace {one_line(self.settings.trace, 80)} cannot be written: {one_line(str(error), 80)}"
+            ) from None
+        self.found.notes.append(
+            f"trace written to {self.settings.trace}; open it in chrome://tracing or ui.perfetto.dev"
+        )
 
     def write_text(self) -> None:
         from profiler.tokenizer import find_codec
@@ -557,6 +614,8 @@ def _calibration(here: Environment, found: Found) -> Calibration | None:
     made = calibration.environment
     for key, now in (("device", here.device), ("threads", here.threads)):
         if made.get(key) != now:
-            found.notes.append(f"the device file is of {key} {one_line(str(made.get(key)), 40)}, this is {now}: not used")
+            found.notes.append(
+                f"the device file is of {key} {one_line(str(made.get(key)), 40)}, this is {now}: not used"
+            )
             return None
     return calibration

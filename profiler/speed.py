@@ -46,11 +46,16 @@ def fill(cache: Cache, tokens: int) -> None:
     cache.reset()
     for layer, shape in enumerate(cache.shapes):
         front = (cache.batch, shape.kv_heads, tokens)
-        k, v = (torch.full((*front, dim), 0.01, dtype=cache.dtype, device=cache.device) for dim in (shape.k_dim, shape.v_dim))
+        k, v = (
+            torch.full((*front, dim), 0.01, dtype=cache.dtype, device=cache.device)
+            for dim in (shape.k_dim, shape.v_dim)
+        )
         cache.update(layer, k, v)
 
 
-def prefill_times(model: GPT, device: Device, *, batch: int, tokens: int, strategy: str = "static", plan: Plan) -> Times:
+def prefill_times(
+    model: GPT, device: Device, *, batch: int, tokens: int, strategy: str = "static", plan: Plan
+) -> Times:
     """Whole prompts into an emptied cache up to the first token: TTFT."""
     ids = random_tokens(model, batch, tokens)
     cache = cache_for(model, strategy, batch=batch, max_tokens=tokens)
@@ -178,7 +183,9 @@ def element_bytes(model: GPT) -> int:
     return int(model.embedding.element_size())
 
 
-def decode_readings(model: GPT, times: Times, *, batch: int, context: int, reach_bytes_per_s: float | None) -> dict[str, Reading]:
+def decode_readings(
+    model: GPT, times: Times, *, batch: int, context: int, reach_bytes_per_s: float | None
+) -> dict[str, Reading]:
     """TPOT, tokens a second, and the bytes that had to be read a second, with their share of the reach."""
     moved = decode_read_bytes(model.spec, batch=batch, context_tokens=context, element_bytes=element_bytes(model))
     found = {"step_seconds": times.reading(), "tokens_per_s": times.rate(batch), "read_bytes_per_s": times.rate(moved)}
@@ -187,10 +194,16 @@ def decode_readings(model: GPT, times: Times, *, batch: int, context: int, reach
     return found
 
 
-def prefill_readings(model: GPT, times: Times, *, batch: int, tokens: int, reach_flops_per_s: float | None) -> dict[str, Reading]:
+def prefill_readings(
+    model: GPT, times: Times, *, batch: int, tokens: int, reach_flops_per_s: float | None
+) -> dict[str, Reading]:
     """TTFT, prompt tokens a second, FLOP a second, with their share of the reach."""
     flops = prefill_flops(model.spec, batch=batch, tokens=tokens)
-    found = {"ttft_seconds": times.reading(), "tokens_per_s": times.rate(batch * tokens), "flops_per_s": times.rate(flops)}
+    found = {
+        "ttft_seconds": times.reading(),
+        "tokens_per_s": times.rate(batch * tokens),
+        "flops_per_s": times.rate(flops),
+    }
     if reach_flops_per_s:
         found["flops_share"] = _share(found["flops_per_s"], reach_flops_per_s)
     return found
@@ -199,7 +212,9 @@ def prefill_readings(model: GPT, times: Times, *, batch: int, tokens: int, reach
 def _share(rate: Reading, reach: float) -> Reading:
     low = None if rate.low is None else rate.low / reach
     high = None if rate.high is None else rate.high / reach
-    return Reading(rate.value / reach, "measured", low, high, rate.repeats, "of what this machine was measured to reach")
+    return Reading(
+        rate.value / reach, "measured", low, high, rate.repeats, "of what this machine was measured to reach"
+    )
 
 
 def read_rate(device: Device, size_bytes: int = 256 << 20, repeats: int = 7) -> Times:

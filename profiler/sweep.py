@@ -66,7 +66,9 @@ def parse_grid(items: Iterable[str], dtype: str) -> Grid:
     for name in given.get("dtype", (dtype,)):
         known = float_dtype(name)
         if known is None:
-            raise BadRequest(f"--sweep dtype={one_line(name, 30)} is not one the profiler runs in; choose fp32, fp16, bf16")
+            raise BadRequest(
+                f"--sweep dtype={one_line(name, 30)} is not one the profiler runs in; choose fp32, fp16, bf16"
+            )
         dtypes.append(known)
     if empty := [name for name, values in given.items() if not values]:
         raise BadRequest(f"--sweep {empty[0]}= names no value")
@@ -127,7 +129,9 @@ def sweep(
 def _kept(begun: Measurement, spec: ModelSpec, settings: Settings) -> tuple[Point, ...]:
     layers = settings.layers or len(spec.layers)
     if (begun.model, begun.layers_run) != (spec.name, layers):
-        raise BadResult(f"--resume: that result is of {begun.model} with {begun.layers_run} layers, not {spec.name} with {layers}")
+        raise BadResult(
+            f"--resume: that result is of {begun.model} with {begun.layers_run} layers, not {spec.name} with {layers}"
+        )
     return tuple(p for p in begun.points if p.status in ("done", "skipped"))
 
 
@@ -197,15 +201,21 @@ def _measure(runner: Profile, blank: Point) -> None:
     prefill = replace(blank, what="prefill")
     if cache == "none" or any(replace(p, cache="").key == replace(prefill, cache="").key for p in found.points):
         return  # a prefill does not depend on the cache: once is enough
-    expected = prefill_flops(runner.spec, batch=batch, tokens=context) / runner.reach_flops if runner.reach_flops else 0.0
+    expected = (
+        prefill_flops(runner.spec, batch=batch, tokens=context) / runner.reach_flops if runner.reach_flops else 0.0
+    )
     if expected > PREFILL_LIMIT_SECONDS and not runner.settings.full:
-        found.points.append(replace(prefill, status="skipped", note=f"a prefill would take about {expected:.0f} s; --full runs it"))
+        found.points.append(
+            replace(prefill, status="skipped", note=f"a prefill would take about {expected:.0f} s; --full runs it")
+        )
         return
     times = speed.prefill_times(gpt, device, batch=batch, tokens=context, strategy=cache, plan=Plan(3, 2.0))
     found.points.append(
         replace(
             prefill,
-            readings=speed.prefill_readings(gpt, times, batch=batch, tokens=context, reach_flops_per_s=runner.reach_flops),
+            readings=speed.prefill_readings(
+                gpt, times, batch=batch, tokens=context, reach_flops_per_s=runner.reach_flops
+            ),
         )
     )
 

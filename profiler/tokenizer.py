@@ -31,7 +31,9 @@ def find_codec(spec: ModelSpec, weights: str | None, tokenizer: str | None) -> C
         import tiktoken
 
         encoding = tiktoken.get_encoding("gpt2")
-        return Codec(lambda text: list(encoding.encode(text)), lambda ids: str(encoding.decode(list(ids))), encoding.eot_token)
+        return Codec(
+            lambda text: list(encoding.encode(text)), lambda ids: str(encoding.decode(list(ids))), encoding.eot_token
+        )
     raise BadRequest(
         f"--prompt: no tokenizer.json beside the weights; name one with --tokenizer FILE (or for GPT-2: {EXTRA})"
     )

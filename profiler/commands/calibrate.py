@@ -19,7 +19,12 @@ from profiler.commands.torch_wanted import want_torch
 
 
 @click.command(name="calibrate", epilog="Example: kvplan calibrate; kvplan calibrate --model llama-3.2-1b --dtype bf16")
-@click.option("--model", default="gpt2", show_default=True, help="The model whose shapes are measured exactly and whose steps are probed.")
+@click.option(
+    "--model",
+    default="gpt2",
+    show_default=True,
+    help="The model whose shapes are measured exactly and whose steps are probed.",
+)
 @click.option("--dtype", default="fp32,bf16", show_default=True, help="fp32, fp16, bf16: a list.")
 @click.option("--linear", help="plain or packed (default: both where the device has both).")
 @click.option("--device", metavar="NAME", help="cuda, cuda:N, mps or cpu (default: the fastest that is there).")

@@ -31,16 +31,32 @@ NOT_EXACT = 3
 @click.option("--dtype", metavar="D", help="fp32, fp16 or bf16 (default: as the config says).")
 @click.option("--device", metavar="NAME", help="cuda, cuda:N, mps or cpu (default: the fastest that is there).")
 @click.option("--batch", metavar="N", default="1", show_default=True, help="Sequences at once.")
-@click.option("--cache", metavar="LIST", default="static,concat", show_default=True, help="Strategies to time, the first throughout: concat, static, sliding, paged, int8, int4. Sizes of all are checked.")
-@click.option("--outputs", metavar="LIST", help="Output lengths, cached against uncached (default: 10,25,50,100,200,500,1000).")
+@click.option(
+    "--cache",
+    metavar="LIST",
+    default="static,concat",
+    show_default=True,
+    help="Strategies to time, the first throughout: concat, static, sliding, paged, int8, int4. Sizes of all are checked.",
+)
+@click.option(
+    "--outputs", metavar="LIST", help="Output lengths, cached against uncached (default: 10,25,50,100,200,500,1000)."
+)
 @click.option("--prompt-tokens", metavar="N", default="16", show_default=True, help="Length of the prompt before them.")
-@click.option("--linear", type=click.Choice(["plain", "packed"]), default="plain", show_default=True, help="How matrices are stored; packed is oneDNN's layout for CPUs.")
+@click.option(
+    "--linear",
+    type=click.Choice(["plain", "packed"]),
+    default="plain",
+    show_default=True,
+    help="How matrices are stored; packed is oneDNN's layout for CPUs.",
+)
 @click.option("--layers", metavar="N", help="Run the first N layers only, at full width.")
 @click.option("--extrapolate", is_flag=True, help="Measure two depths and predict the time of all layers.")
 @click.option("--full", is_flag=True, help="Run long generations whole, in place of integrating sampled steps.")
 @click.option("--repeats", metavar="N", default="5", show_default=True, help="Repeats of each measurement.")
 @click.option("--seed", metavar="N", default="0", show_default=True, help="Of the random weights.")
-@click.option("--sweep", is_flag=True, help="Run a grid: batch=1,4,16 context=128..4096 cache=concat,static dtype=fp32,bf16.")
+@click.option(
+    "--sweep", is_flag=True, help="Run a grid: batch=1,4,16 context=128..4096 cache=concat,static dtype=fp32,bf16."
+)
 @click.option("--resume", metavar="FILE", help="Go on with the sweep whose result FILE holds, and write there.")
 @click.option("--weights", metavar="FILE", help="Real weights, .safetensors or a folder (default: random).")
 @click.option("--prompt", metavar="TEXT", help="With --weights: text to go on with.")
@@ -49,11 +65,22 @@ NOT_EXACT = 3
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="With --prompt: 0 is greedy.")
 @click.option("--top-k", type=int, help="With --prompt: choose among the K likeliest.")
 @click.option("--top-p", type=float, help="With --prompt: choose among the likeliest of this share.")
-@click.option("--compile", "compiled", is_flag=True, help="Measure decode through torch.compile too (CUDA graphs where they are).")
+@click.option(
+    "--compile", "compiled", is_flag=True, help="Measure decode through torch.compile too (CUDA graphs where they are)."
+)
 @click.option("--trace", metavar="FILE", help="Write a Chrome trace of a prefill and some steps.")
-@click.option("--tp", metavar="N", help="Tensor parallel over N processes: torchrun --nproc-per-node N -m kvplan profile MODEL --tp N.")
+@click.option(
+    "--tp",
+    metavar="N",
+    help="Tensor parallel over N processes: torchrun --nproc-per-node N -m kvplan profile MODEL --tp N.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The whole result as JSON on the screen.")
-@click.option("-o", "--output", metavar="FILE", help="Write the result to FILE (default: a new file in results/ of the config folder).")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Write the result to FILE (default: a new file in results/ of the config folder).",
+)
 def command(**values: Any) -> None:
     """Build MODEL here, run it with and without a KV cache, and put each prediction beside its measurement.
 
@@ -198,7 +225,16 @@ def _checks(result: Measurement) -> str:
         error = "" if check.error is None or check.verdict == "exact" else f"{100 * check.error:+.1f} %"
         verdict = check.verdict
         paint = good if verdict in ("exact", "within 2 %", "in range") else bad if check.expect == "exact" else str
-        rows.append([_name(check.name), check.where, _value(check.name, check.predicted), _value(check.name, check.measured), error, verdict])
+        rows.append(
+            [
+                _name(check.name),
+                check.where,
+                _value(check.name, check.predicted),
+                _value(check.name, check.measured),
+                error,
+                verdict,
+            ]
+        )
         rows[-1][-1] = paint(verdict)
     return table(["", "", "predicted", "measured", "", ""], rows, left=2)
 
@@ -286,9 +322,11 @@ def _outputs(result: Measurement) -> list[str]:
             f"{ratio.value:.1f}x" if ratio else "-",
         ])  # fmt: skip
     lines = [table(["  new tokens", *(f"{c} cache" for c in caches), "no cache", "speedup"], rows, left=0)]
-    if any(p.readings["total_seconds"].kind == "estimated" for p in (*result.of("generate"), *result.of("generate_uncached"))):
+    if any(
+        p.readings["total_seconds"].kind == "estimated"
+        for p in (*result.of("generate"), *result.of("generate_uncached"))
+    ):
         lines.append(dim("  ~ integrated from single steps measured at sampled lengths; --full runs them whole"))
     if crossing := result.figures.get("crossing_tokens"):
         lines.append(f"  the cache pays from {crossing.value:.0f} new token{'s' if crossing.value != 1 else ''} on")
     return lines
-

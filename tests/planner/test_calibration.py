@@ -43,7 +43,9 @@ def machine(**more: Any) -> Calibration:
         environment={"device": "imagined", "device_kind": "cpu", "threads": 2, "date": "2026-01-02T03:04:05+00:00"},
         rates={"read_bytes_per_s": Rate(READ, 0.9 * READ, READ), "fp32_flops_per_s": Rate(1e11, 1e11, 1e11)},
         matmuls=tuple(
-            MatmulTime("fp32", "plain", o, i, rows, product_seconds(o, i, rows)) for o, i in shapes for rows in (1, 4, 16, 256, 1024)
+            MatmulTime("fp32", "plain", o, i, rows, product_seconds(o, i, rows))
+            for o, i in shapes
+            for rows in (1, 4, 16, 256, 1024)
         ),
         attention=tuple(
             AttentionTime("fp32", batch, 12, 1, 64, context, 1, batch * 12 * context * 128 * 4 / 20e9)

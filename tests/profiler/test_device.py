@@ -41,7 +41,7 @@ class FakeCuda:
         self.reserved = max(self.reserved, self.live)
         self.synchronised = False
 
-    def Event(self, enable_timing: bool) -> FakeEvent:  # noqa: N802
+    def Event(self, enable_timing: bool) -> FakeEvent:
         assert enable_timing
         return FakeEvent(self)
 
@@ -162,7 +162,9 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 
 
 def test_running_out_of_memory_is_told_from_other_errors() -> None:
-    said = "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+    said = (
+        "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+    )
     assert is_out_of_memory(RuntimeError(said)) and is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
     assert not is_out_of_memory(RuntimeError("shapes do not match"))

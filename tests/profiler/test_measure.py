@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("torch", reason="the profiler needs torch: pip install 'llm-kvplan[profile]'")
 
-from profiler.device import Device  # noqa: E402
-from profiler.measure import Times, laps, measure, unstable  # noqa: E402
-from profiler.progress import Progress  # noqa: E402
+from profiler.device import Device
+from profiler.measure import Times, laps, measure, unstable
+from profiler.progress import Progress
 
 
 class Clock:

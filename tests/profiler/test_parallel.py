@@ -48,7 +48,17 @@ NAMES = ("gpt2", "llama", "llama_mqa", "qwen3", "gemma2", "mixtral", "deepseek_v
 
 
 def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "0",
+        "--standalone",
+        *arguments,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, env=environment, check=False)
 
@@ -71,7 +81,9 @@ def test_the_command_checks_every_rank(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps(dict(small("llama").config)))
     out = tmp_path / "run.json"
-    done = torchrun("-m", "kvplan", "profile", str(config), "--tp", "2", "--device", "cpu", "--dtype", "fp32", "-o", str(out))
+    done = torchrun(
+        "-m", "kvplan", "profile", str(config), "--tp", "2", "--device", "cpu", "--dtype", "fp32", "-o", str(out)
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(out.read_text())
     checks = [c for c in found["checks"] if c["name"] == "kv_bytes"]
@@ -84,7 +96,9 @@ def test_the_command_checks_every_rank(tmp_path: Path) -> None:
 def test_a_rank_keeps_the_bytes_that_the_formula_gives(name: str) -> None:
     spec = small(name)
     shapes = layer_shapes(spec, 2)
-    whole, share = (strategy_bytes(s, "static", tokens=8, max_tokens=8, element_bytes=4) for s in (layer_shapes(spec), shapes))
+    whole, share = (
+        strategy_bytes(s, "static", tokens=8, max_tokens=8, element_bytes=4) for s in (layer_shapes(spec), shapes)
+    )
     assert share == (whole if name == "llama_mqa" else whole // 2)  # one KV head is copied
 
 

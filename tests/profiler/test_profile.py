@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch", reason="the profiler needs torch: pip insta
 from planner.calibration import device_file_path  # noqa: E402
 from planner.errors import BadRequest, UnsupportedModel  # noqa: E402
 from planner.resolve import model_spec  # noqa: E402
-
 from profiler import memory, speed  # noqa: E402
 from profiler.caches import make_cache  # noqa: E402
 from profiler.device import Device, choose  # noqa: E402
@@ -23,7 +22,6 @@ from profiler.profile import Profile, Settings, profile  # noqa: E402
 from profiler.results import Check, Measurement, Point, load  # noqa: E402
 from profiler.speed import Curve, Plan, crossing_tokens, integrate  # noqa: E402
 from profiler.sweep import Grid, parse_grid, sweep  # noqa: E402
-
 from tests.profiler.small_models import small  # noqa: E402
 
 QUICK = Settings(device="cpu", dtype="fp32", outputs=(3, 8), prompt_tokens=4, repeats=2)
@@ -62,7 +60,9 @@ def test_each_curve_has_its_points(result: Measurement) -> None:
 
 def test_integrated_times_say_so_and_measured_ones_say_that(result: Measurement) -> None:
     for point in result.of("generate_uncached"):
-        assert point.readings["total_seconds"].kind == "estimated" and "integrated" in point.readings["total_seconds"].note
+        assert (
+            point.readings["total_seconds"].kind == "estimated" and "integrated" in point.readings["total_seconds"].note
+        )
     assert all(p.readings["total_seconds"].kind == "measured" for p in result.of("generate"))
     assert any(check.name == "uncached_seconds" for check in result.checks)
 
@@ -291,10 +291,11 @@ def test_points_and_checks_are_plain_data() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_sizes_and_peaks() -> None:
-    found = profile(model_spec("gpt2"), Settings(device="cuda", dtype="bf16", outputs=(10, 25), caches=("static", "concat")))
+    found = profile(
+        model_spec("gpt2"), Settings(device="cuda", dtype="bf16", outputs=(10, 25), caches=("static", "concat"))
+    )
     assert not found.failed
     assert any(check.name == "kv_allocated_bytes" and check.verdict == "exact" for check in found.checks)
-
 
 
 def test_measured_plan_has_a_budget() -> None:

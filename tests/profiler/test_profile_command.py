@@ -46,7 +46,20 @@ def config(tmp_path: Path) -> str:
     return str(path)
 
 
-QUICK = ("--dtype", "fp32", "--device", "cpu", "--outputs", "3,6", "--prompt-tokens", "4", "--repeats", "1", "--cache", "static")
+QUICK = (
+    "--dtype",
+    "fp32",
+    "--device",
+    "cpu",
+    "--outputs",
+    "3,6",
+    "--prompt-tokens",
+    "4",
+    "--repeats",
+    "1",
+    "--cache",
+    "static",
+)
 WITHOUT_TORCH = """
 import sys
 from importlib.util import find_spec
@@ -59,7 +72,9 @@ main(sys.argv[1:])
 
 @pytest.mark.parametrize("command", [["profile", "gpt2"], ["calibrate"]])
 def test_a_missing_torch_is_one_line_that_names_the_extra(command: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *command], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *command], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "pip install 'llm-kvplan[profile]'" in done.stderr
 
@@ -67,7 +82,9 @@ def test_a_missing_torch_is_one_line_that_names_the_extra(command: list[str]) ->
 @pytest.mark.parametrize("command", ["profile", "calibrate"])
 def test_help_needs_no_torch_and_has_an_example(command: str) -> None:
     code = "import sys; from kvplan.cli import main\ntry: main(sys.argv[1:])\nfinally: sys.stderr.write(str('torch' in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert "Example: kvplan" in done.stdout and done.stderr == "False"
 
 
@@ -91,7 +108,9 @@ def test_json_is_the_whole_result_and_writes_no_file(run: Callable[..., Run], co
 def test_a_sweep_is_written_as_it_goes_and_resumed(run: Callable[..., Run], config: str, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason=NEEDS_TORCH)
     path = tmp_path / "sweep.json"
-    first = run("profile", config, "--sweep", "batch=1,2", "context=16", "cache=static,int8", *QUICK[:4], "-o", str(path))
+    first = run(
+        "profile", config, "--sweep", "batch=1,2", "context=16", "cache=static,int8", *QUICK[:4], "-o", str(path)
+    )
     assert first.code == 0, first.err
     before = json.loads(path.read_text())["points"]
     more = run("profile", config, "--resume", str(path), "batch=1,2", "context=16,32", "cache=static,int8", *QUICK[:4])
@@ -100,14 +119,16 @@ def test_a_sweep_is_written_as_it_goes_and_resumed(run: Callable[..., Run], conf
     assert before == after[: len(before)] and len([p for p in after if p["what"] == "decode"]) == 8
 
 
-def test_a_size_that_is_not_exact_is_exit_code_3(run: Callable[..., Run], config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_size_that_is_not_exact_is_exit_code_3(
+    run: Callable[..., Run], config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("torch", reason=NEEDS_TORCH)
     from profiler import memory
 
     real: Any = memory.strategy_bytes
     monkeypatch.setattr(memory, "strategy_bytes", lambda *a, **k: real(*a, **k) + 1)
     found = run("profile", config, *QUICK)
-    assert found.code == 3 and "off" in found.out or "within 2 %" in found.out
+    assert found.code == 3 and ("off" in found.out or "within 2 %" in found.out)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +151,9 @@ def test_a_size_that_is_not_exact_is_exit_code_3(run: Callable[..., Run], config
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
 )
-def test_what_is_wrong_is_one_line(run: Callable[..., Run], arguments: tuple[str, ...], code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_is_one_line(
+    run: Callable[..., Run], arguments: tuple[str, ...], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("torch", reason=NEEDS_TORCH)
     monkeypatch.delenv("RANK", raising=False)
     found = run(*arguments)

@@ -12,7 +12,9 @@ import pytest
 
 from profiler.results import BadResult, Check, Environment, Measurement, Point, Reading, load
 
-HERE = Environment("AMD EPYC", "cpu", "Linux 6", "2.13.0", "3.11", "Linux", 2, 1 << 34, "0.1.0", "abc", "2026-01-02T03:04:05+00:00")
+HERE = Environment(
+    "AMD EPYC", "cpu", "Linux 6", "2.13.0", "3.11", "Linux", 2, 1 << 34, "0.1.0", "abc", "2026-01-02T03:04:05+00:00"
+)
 RUN = Measurement(
     model="gpt2", model_type="gpt2", parameters=124439808, layers=12, layers_run=12, dtype="fp32", linear="plain",
     weights="random", environment=HERE,

@@ -26,6 +26,7 @@ MAX_TENSORS = 250_000
 MAX_KEY = 1024
 MAX_TEXT = 4096  # of a value that is kept
 MAX_LIST = 10_000  # of a list that is kept
+MAX_TEXTS = 4_000_000  # stepped over in one file; the largest vocabularies and their merges are under a million
 MAX_AXES = 4  # GGML_MAX_DIMS
 MAX_NAME = 256
 MAX_FILES = 4096
@@ -79,6 +80,7 @@ class _Cursor:
         self.end = min(source.size, MAX_HEADER_BYTES)
         self.base = self.at = 0  # of `held` in the file; inside `held`
         self.held = b""
+        self.texts = 0
 
     @property
     def position(self) -> int:
@@ -115,6 +117,9 @@ class _Cursor:
         """`count` texts, each with its length; a vocabulary has hundreds of thousands."""
         if 8 * count > self.end - self.position:
             raise self.wrong(f"claims a list of {count:,} texts, more than it could hold")
+        self.texts += count
+        if self.texts > MAX_TEXTS:
+            raise self.wrong(f"claims lists of {self.texts:,} texts; {MAX_TEXTS:,} at most are stepped over")
         for _ in range(count):
             at = self.at
             if at + 8 <= len(self.held):

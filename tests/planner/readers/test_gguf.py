@@ -395,6 +395,7 @@ HOSTILE = {
     "long list": header(text("a") + struct.pack("<IIQ", 9, 4, 2**62), 1),
     "list of many": header(text("a") + struct.pack("<IIQ", 9, 4, 9_000), 1),
     "list of texts": header(text("a") + struct.pack("<IIQ", 9, 8, 2**61), 1),
+    "list of many texts": header(text("a") + struct.pack("<IIQ", 9, 8, 60_000_000), 1),
     "list of lists": header(text("a") + struct.pack("<IIQ", 9, 9, 1) * 50, 1),
     "type": header(text("a") + struct.pack("<I", 13), 1),
     "twice": header((text("a") + struct.pack("<II", 4, 1)) * 2, 2),

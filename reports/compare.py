@@ -8,6 +8,7 @@ from planner.errors import KvplanError
 from profiler.results import Check, Point, Reading
 from reports.runs import Run
 
+DERIVED = ("read_bytes_per_s", "flops_per_s")  # say what the seconds say
 MARGIN = 0.01  # below one percent nothing is said to have changed
 HIGHER_IS_BETTER = ("_per_s", "_share", "speedup")
 COLUMNS = [
@@ -32,7 +33,7 @@ def comparison(a: Run, b: Run) -> pd.DataFrame:
         if other is None:
             continue
         for name, reading in point.readings.items():
-            if name in other.readings:
+            if name in other.readings and name not in DERIVED:
                 rows.append([*_where(point, other), name, *_change(name, reading, other.readings[name])])
     rows += _check_rows(a, b)
     frame = pd.DataFrame(rows, columns=COLUMNS)

@@ -12,13 +12,15 @@ from matplotlib.figure import Figure
 
 from planner.units import human_bytes, human_tokens
 from reports import compare, measured, tables, words
+from reports.cells import cell, heading
 from reports.kinds import KINDS, MOST_RUNS, RUNS, Kind, empty, frame_of
 from reports.question import Question
 from reports.runs import Run
-from reports.style import save
+from reports.style import number, save
 
 HEAT_MAPS = 6
 MODELS_SUMMED = 6
+RUNS_AS_COLUMNS = 3
 BOUND_DEVICES = 2
 ROWS_SHOWN = 60
 
@@ -210,7 +212,28 @@ def _summary(q: Question, verdicts: pd.DataFrame) -> tuple[str, ...]:
         .to_dict("records")
     ):
         lines.append(f"{row['model']} on {row['device']} is tight: with estimates at their highest it does not fit.")
+    lines += [_found(run) for run in q.runs[:RUNS_AS_COLUMNS]]
     return tuple(lines)
+
+
+def _found(run: Run) -> str:
+    """What a run found, in a sentence."""
+    found = run.found
+    sizes = [check for check in found.checks if check.expect == "exact" and check.measured is not None]
+    said = []
+    if sizes:
+        right = sum(check.verdict == "exact" for check in sizes)
+        said.append(f"{right} of {len(sizes)} sizes that should be exact are, to the byte")
+    generated = found.of("generate")
+    if generated:
+        longest = max(generated, key=lambda point: (point.new_tokens, point.cache == "static"))
+        said.append(
+            f"{number(longest.readings['tokens_per_s'].value)} tokens/s with a {longest.cache} cache over {longest.new_tokens:,} new tokens"
+        )
+    if crossing := found.figures.get("crossing_tokens"):
+        said.append(f"the cache pays from {int(crossing.value):,} new token{'s' if crossing.value > 1 else ''}")
+    where = found.environment
+    return f"{found.model} in {found.dtype}, measured on {where.device} ({where.date[:10]}): {'; '.join(said) or 'nothing to the end'}."
 
 
 def _binds(name: str, rows: Sequence[dict[Hashable, Any]]) -> str:
@@ -418,7 +441,7 @@ def _bounds(q: Question) -> Section:
         picture("step-bounds", q, 0, index[name], f"-{index[name] + 1}" if len(devices) > 1 else "")
         for name in devices[-BOUND_DEVICES:]
     ]
-    rows = Table("bounds", "Bounds of prefill and decode steps", "max(bytes / bandwidth, FLOPs / rate) of the published figures: a bound, not a prediction.", table,
+    rows = Table("bounds", "Bounds of prefill and decode steps", "max(bytes / bandwidth, FLOPs / rate) by the device's published rates, or those a run measured: a bound, not a prediction.", table,
                  ("model", "device", "step", "batch", "context_tokens", "read_bytes", "flops", "bound_seconds", "bound_tokens_per_s", "bound_by", "fits"))  # fmt: skip
     return Section("bounds", "Speed, bounds", "How fast a device could be at best by its bandwidth and arithmetic. Real engines stay below.",
                    _kept(*shown, picture("roofline", q), rows) if len(table) else ())  # fmt: skip
@@ -455,9 +478,14 @@ def _equations(q: Question) -> Section:
 
 def _environment(q: Question, pair: tuple[Run, Run] | None, skipped: Sequence[str]) -> Section:
     runs = list({run.path: run for run in (*q.runs, *(pair or ()))}.values())
-    table = Table(
-        "environments", "Where it was measured", "Device, versions and date of each run.", measured.environments(runs)
-    )
+    found = measured.environments(runs)
+    if 0 < len(found) <= RUNS_AS_COLUMNS:
+        turned = found.set_index("run").astype(object).T
+        turned.insert(0, "what", [heading(str(name)) for name in turned.index])
+        for name in turned.columns[1:]:
+            turned[name] = [cell(str(key), value) for key, value in zip(found.columns[1:], turned[name], strict=True)]
+        found = turned.reset_index(drop=True)
+    table = Table("environments", "Where it was measured", "Device, versions and date of each run.", found)
     said = [f"{run.name}: {line}" for run in runs for line in (*run.found.warnings, *run.found.notes)]
     return Section("environment", "Environment", "What this report was made with, and where its runs were made.",
                    _kept(table, Lines("Run files left out", tuple(skipped)), Lines("What the runs say", tuple(said[:40])), Lines("", tuple(q.notes))))  # fmt: skip

@@ -14,7 +14,7 @@ from planner.resolve import model_spec
 from planner.spec import ModelSpec
 from profiler.results import Check, Point, Reading
 from reports.bounds import Step, decode_step, prefill_step
-from reports.runs import Run
+from reports.runs import Run, reach
 
 PLACE = ["run", "model", "device", "what", "cache", "batch", "context_tokens", "new_tokens", "dtype", "linear", "mode"]
 READING_COLUMNS = [*PLACE, "reading", "value", "low", "high", "exactness", "repeats", "note"]
@@ -199,14 +199,14 @@ def measured_roofline(runs: Sequence[Run]) -> pd.DataFrame:
     ]
     rows: list[list[Any]] = []
     for run in runs:
-        bandwidth, peak = reach(run)
+        bandwidth, peak = reach(run.found)
         if bandwidth and peak:
             rows.append(
                 [
                     "roof",
                     run.name,
                     run.found.environment.device,
-                    f"{run.name}, what the machine reaches",
+                    "measured roof" + (f", {run.name}" if len(runs) > 1 else ""),
                     None,
                     peak,
                     bandwidth,
@@ -247,20 +247,6 @@ def _step(run: Run, spec: ModelSpec, point: Point) -> Step | None:
         return (prefill_step if point.what == "prefill" else decode_step)(answer, point.batch)
     except KvplanError:
         return None
-
-
-def reach(run: Run) -> tuple[float | None, float | None]:
-    """(bytes/s, FLOP/s) that the machine of a run was measured to reach, from its figures or from its shares."""
-    figures = run.found.figures
-    bandwidth = figures["read_bytes_per_s"].value if "read_bytes_per_s" in figures else None
-    peak = figures["flops_per_s"].value if "flops_per_s" in figures else None
-    for point in run.found.points:
-        got = point.readings
-        if bandwidth is None and "read_share" in got and got["read_share"].value:
-            bandwidth = got["read_bytes_per_s"].value / got["read_share"].value
-        if peak is None and "flops_share" in got and got["flops_share"].value:
-            peak = got["flops_per_s"].value / got["flops_share"].value
-    return bandwidth, peak
 
 
 def spec_of(run: Run) -> ModelSpec | None:

@@ -13,7 +13,7 @@ from planner.resolve import device as find_device
 from planner.resolve import device_capacity, model_spec
 from planner.spec import ModelSpec
 from planner.units import human_tokens
-from reports.runs import Run
+from reports.runs import Run, reach
 
 USUAL_DEVICES = ("RTX-4090-24GB", "L40S", "H100-SXM5-80GB")
 USUAL_TOKENS = 8192
@@ -171,7 +171,23 @@ def run_place(run: Run) -> Place | None:
     where = run.found.environment
     if not where.memory_bytes:
         return None
-    return Place(Capacity(where.device, where.memory_bytes, "cuda" if where.device_kind == "cuda" else "host"))
+    room = Capacity(where.device, where.memory_bytes, "cuda" if where.device_kind == "cuda" else "host")
+    bandwidth, peak = reach(run.found)
+    if not bandwidth or not peak:
+        return Place(room)
+    rates = {run.found.dtype: int(peak)}
+    source = (f"measured, {where.date[:10]}",)
+    return Place(
+        room,
+        Device(
+            where.device,
+            where.memory_bytes,
+            source,
+            where.date[:10],
+            bandwidth_bytes_per_s=int(bandwidth),
+            dense_flops_per_s=rates,
+        ),
+    )
 
 
 def usual_tokens(specs: list[ModelSpec]) -> int:

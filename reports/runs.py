@@ -48,3 +48,17 @@ def run_name(path: str) -> str:
     """
     base = os.path.basename(path)
     return one_line(base.removesuffix(".json") or path, 60)
+
+
+def reach(found: Measurement) -> tuple[float | None, float | None]:
+    """(bytes/s, FLOP/s) that the machine of a result was measured to reach, from its figures or from its shares."""
+    figures = found.figures
+    bandwidth = figures["read_bytes_per_s"].value if "read_bytes_per_s" in figures else None
+    peak = figures["flops_per_s"].value if "flops_per_s" in figures else None
+    for point in found.points:
+        got = point.readings
+        if bandwidth is None and "read_share" in got and got["read_share"].value:
+            bandwidth = got["read_bytes_per_s"].value / got["read_share"].value
+        if peak is None and "flops_share" in got and got["flops_share"].value:
+            peak = got["flops_per_s"].value / got["flops_share"].value
+    return bandwidth, peak

@@ -36,6 +36,8 @@ HATCHES = {"weights": "", "KV cache": "///", "activations": "", "overhead": "", 
 WIDTH, HEIGHT = 4.8, 3.4  # inches: two side by side on a desk, one on a phone
 TICKS = 7
 NAME_LENGTH = 30
+BAR = 0.62  # height of a bar in its row
+TINY = 8.0  # points; the smallest text
 
 STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
@@ -243,3 +245,13 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
     for i, place in zip(order, flat, strict=True):
         moved[i] = round(place, 6)
     return moved
+
+
+def plain_legend(figure: Figure, handles: Sequence[Any], columns: int | None = None) -> None:
+    figure.legend(
+        handles=list(handles),
+        loc="outside lower center",
+        ncols=columns or min(5, len(handles)),
+        columnspacing=1.2,
+        handletextpad=0.5,
+    )

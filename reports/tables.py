@@ -278,7 +278,8 @@ def feasible_region(q: Question, model: int = 0, place: int = 0) -> pd.DataFrame
     ceiling = max(q.request.seq_tokens, min(spec.max_positions or MOST_TOKENS, 262144))
     lengths = geometric(max(1, min(512, ceiling // 64)), ceiling, 1, q.request.seq_tokens)[-9:]
     most = most_sequences(spec, replace(q.request, seq_tokens=lengths[-1]), room)
-    batches = _thinned(geometric(1, min(1 << 16, max(256, 2 * q.request.batch, 2 * most)), 1), q.request.batch)
+    high = min(1 << 16, max(256, 2 * q.request.batch, 2 * most))
+    batches = _thinned(geometric(1, 1 << (high - 1).bit_length(), 1), q.request.batch)
     grid = Grid([spec], [room], batches, lengths, (q.request.sharding,), base=q.request)
     rows = []
     for block in grid.blocks():

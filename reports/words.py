@@ -173,8 +173,8 @@ def bounds_sees(frame: pd.DataFrame) -> str:
         return f"On {device} none of them fits in memory: hollow points are what its bandwidth alone would allow."
     best = table.loc[table["bound_tokens_per_s"].idxmax()]
     return (
-        f"No software is faster than this on {device}: most tokens a second, {number(float(best['bound_tokens_per_s']))}, "
-        f"for {best['model']} at batch {int(best['batch']):,}. Hollow points do not fit in memory."
+        f"By its bandwidth and arithmetic {device} does at most {number(float(best['bound_tokens_per_s']))} tokens a second, "
+        f"with {best['model']} at batch {int(best['batch']):,}. Hollow points do not fit in memory."
     )
 
 
@@ -222,7 +222,7 @@ def scatter_sees(frame: pd.DataFrame) -> str:
     worst = frame.loc[errors.idxmax()]
     far = f"farthest off is {worst['quantity']} ({worst['where']}), {worst['error_share'] * 100:+.0f} %."
     if (frame["unit"] == "seconds").all():
-        return f"On the line measured equals predicted: over {len(frame)} times the error is {errors.median() * 100:.0f} % at the median; {far}"
+        return f"On the line measured equals predicted: at {len(frame)} point{'s' if len(frame) > 1 else ''} the error is {errors.median() * 100:.0f} % at the median; {far}"
     exact, close = int((frame["verdict"] == "exact").sum()), int((frame["verdict"] == "within 2 %").sum())
     return f"On the line measured equals predicted: {exact} of {len(frame)} exactly, {close} more within 2 %; {far}"
 

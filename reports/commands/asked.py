@@ -15,6 +15,7 @@ from planner.resolve import capacity, model_spec
 from planner.units import parse_tokens
 
 if TYPE_CHECKING:
+    from planner.spec import ModelSpec
     from reports.question import Question
     from reports.runs import Run
 
@@ -46,6 +47,7 @@ def question_of(models: Sequence[str], values: dict[str, Any], runs: Sequence[Ru
     specs = [model_spec(name, assume=values["assume"]) for name in dict.fromkeys(models)]
     known = specs or [model_spec(run.found.model) for run in runs if known_name(run.found.model)]
     seq = usual_tokens(known) if values["seq"] is None else parse_tokens(values["seq"], "--seq")
+    values = {**values, "dtype": values["dtype"] or _dtype_of(known, runs)}
     memories = [room for size in names_in(values["memory"]) if (room := capacity(None, size)) is not None]
     return question(
         tuple(specs),
@@ -55,6 +57,14 @@ def question_of(models: Sequence[str], values: dict[str, Any], runs: Sequence[Ru
         runs=tuple(runs),
         assume=values["assume"],
     )
+
+
+def _dtype_of(specs: Sequence[ModelSpec], runs: Sequence[Run]) -> str | None:
+    """The float type that one model was run in, where its config names none: estimate and measurement then agree."""
+    dtypes = {run.found.dtype for run in runs}
+    silent = all(spec.dtype is None and not spec.quantization for spec in specs)
+    alone = {run.found.model for run in runs} >= {spec.name for spec in specs}
+    return dtypes.pop() if specs and silent and alone and len(dtypes) == 1 else None
 
 
 def known_name(name: str) -> bool:

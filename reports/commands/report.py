@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import subprocess
 
     from reports.content import Report
+    from reports.question import Question
     from reports.runs import Run
 
 RUN_FILE = "run.json"
@@ -172,7 +173,7 @@ def _report(
     from reports.content import report
 
     q = question_of(models, values, runs)
-    made = report(q, pair=pair, skipped=skipped, commands=_command_lines(models, values, q.specs), made=made_with())
+    made = report(q, pair=pair, skipped=skipped, commands=_command_lines(models, values, q), made=made_with())
     return replace(made, files=kept)
 
 
@@ -191,7 +192,7 @@ def made_with() -> tuple[tuple[str, str], ...]:
     )
 
 
-def _command_lines(models: tuple[str, ...], values: dict[str, Any], specs: Sequence[Any]) -> tuple[str, ...]:
+def _command_lines(models: tuple[str, ...], values: dict[str, Any], q: Question) -> tuple[str, ...]:
     """What to type to get this report again, and the figures behind it one by one."""
     words = ["kvplan", "report", *models]
     for name in ("gpu", "memory", "run"):
@@ -207,9 +208,8 @@ def _command_lines(models: tuple[str, ...], values: dict[str, Any], specs: Seque
     lines = [shlex.join(words)]
     if values["profile"]:
         lines.insert(0, shlex.join(["kvplan", "profile", models[0], "-o", RUN_FILE, *_profile_options(values)]))
-    seq = f" --seq {values['seq']}" if values["seq"] else ""
     for model in models[:6]:
-        lines.append(f"kvplan estimate {shlex.quote(model)}{seq or ' --seq 8k'} --explain")
+        lines.append(f"kvplan estimate {shlex.quote(model)} --seq {q.request.seq_tokens} --explain")
     return tuple(lines)
 
 

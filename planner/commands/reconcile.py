@@ -1,0 +1,214 @@
+"""`kvplan reconcile`: a server's start-up log beside what kvplan says of the same model and flags."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from typing import Any
+
+import click
+
+from planner.commands import flags
+from planner.commands.options import with_flags
+from planner.commands.output import emit, to_json, write_whole
+from planner.commands.values import maybe_count
+from planner.engines.registry import ENGINES, parse_engine
+from planner.errors import KvplanError, UsageError, one_line
+from planner.memory import SCHEMA_VERSION
+from planner.reconcile.facts import Log, engines_of, identity
+from planner.reconcile.ledger import Given, Ledger, ledger_of
+from planner.reconcile.reader import Source
+from planner.resolve import capacity, model_spec
+from planner.text import bad, bold, dim, good, table
+from planner.units import gib, human_bytes, parse_tokens
+
+FLAGS: tuple[flags.Flag, ...] = (
+    ("--model", "NAME", "The model, where the log does not name one that kvplan knows."),
+    ("--config", "FILE", "Its config.json, in place of --model."),
+    *flags.ASSUME,
+    *flags.DEVICE,
+    (
+        "--engine",
+        "NAME",
+        "The engine or program and its version, where the log does not say: vllm==0.11.2, llamacpp==b5331.",
+    ),
+    ("--tp", "N", "Tensor-parallel ranks, where the log does not say."),
+    ("--pp", "N", "Pipeline stages, where the log does not say."),
+    ("--dtype", "D", "How weights are stored, where the log does not say."),
+    ("--kv-dtype", "D", "How K and V are stored, where the log does not say."),
+    ("--max-model-len", "N", "Longest request, or llama.cpp's context, where the log does not say."),
+    ("--record", "FILE", "Append what the log says as a row of a case file (CSV)."),
+    ("--json", "", "JSON in base units, keys that stay."),
+    ("--output", "FILE", "Write to FILE instead of the screen."),
+)
+RECORDED = (
+    "engine", "version", "model", "tp", "pp", "kv_dtype", "weight_dtype", "gpu_memory_gib", "fraction", "max_model_len",
+    "available_gib", "k_gib", "v_gib", "tokens", "blocks", "concurrency", "cpu_blocks", "needed_gib", "estimated_max_len",
+    "weights_gib", "activation_gib", "non_torch_gib", "graphs_gib", "kv_mib", "state_mib", "compute_mib", "source",
+)  # fmt: skip
+
+
+@click.command(name="reconcile", epilog="Example: kvplan reconcile server.log --gpu h100")
+@click.argument("log")
+@with_flags(FLAGS)
+def command(log: str, **values: Any) -> None:
+    """Where every GiB of a server went: a start-up LOG beside our prediction, with the difference and its reason.
+
+    LOG is a file (also .gz), or - for standard input: vLLM, SGLang, llama.cpp, ik_llama.cpp, ollama, TensorRT-LLM
+    or LMDeploy, with any prefixes and colours; several servers in one file are told apart.
+    """
+    given = _given(values)
+    source = Source(log)
+    found = Log().read(source.lines())
+    runs = engines_of(found)
+    if not runs:
+        raise KvplanError(_nothing(log, source, found))
+    ledgers = [ledger_of(run, given) for run in runs]
+    for made, run in zip(ledgers, runs, strict=True):
+        count = found.starts.get(identity(run), 1)
+        if count > 1:
+            made.notes.insert(0, f"{count} starts of it in this file; the last whole one is shown")
+    if values["record"]:
+        _record(values["record"], ledgers, log)
+    if values["as_json"]:
+        text = to_json({"schema_version": SCHEMA_VERSION, "file": log, "ledgers": [made.to_dict() for made in ledgers]})
+    else:
+        text = "\n\n".join("\n".join(_page(made)) for made in ledgers)
+    emit(text, values["output"])
+
+
+def _given(values: dict[str, Any]) -> Given:
+    name = version = None
+    if values["engine"] is not None:
+        name, version = parse_engine(values["engine"])
+    model, config = values["model"], values["config"]
+    if model is not None and config is not None:
+        raise UsageError("--model and --config both name a model; give one of them")
+    spec = model_spec(model, config=config, assume=values["assume"]) if model or config else None
+    length = values["max_model_len"]
+    return Given(
+        spec=spec,
+        capacity=capacity(values["gpu"], values["memory"]),
+        version=version,
+        program=name if name and ENGINES[name][0] == "llamacpp" else None,
+        tp=maybe_count(values["tp"], "--tp"),
+        pp=maybe_count(values["pp"], "--pp"),
+        dtype=values["dtype"],
+        kv_dtype=values["kv_dtype"],
+        max_model_len=None if length is None else parse_tokens(length, "--max-model-len"),
+    )
+
+
+def _nothing(log: str, source: Source, found: Log) -> str:
+    """Why a file has no ledger."""
+    shown = one_line(log, 80)
+    if not source.read_bytes:
+        return f"{shown} is empty; name a server's log"
+    if source.zero_bytes * 1000 > source.read_bytes:
+        return f"{shown} is not a text log; name a server's log"
+    if found.lines:
+        seen = ", ".join(sorted(found.current))
+        return f"{shown} has lines of {seen}, but none that says how much cache it got; a log from the start of the server is wanted"
+    return (
+        f"{shown} ({human_bytes(source.read_bytes)}) has no start-up line of vLLM, SGLang, llama.cpp, ollama, TensorRT-LLM "
+        "or LMDeploy; a log from the start of the server is wanted"
+    )
+
+
+def _page(made: Ledger) -> list[str]:
+    head = bold(f"{made.engine} {made.version or ''}".strip())
+    model = made.model or "model not named"
+    taken = f" (taken as {made.taken_as})" if made.taken_as and made.taken_as != made.model else ""
+    layout = f", TP {made.tp}" * (made.tp > 1) + f", PP {made.pp}" * (made.pp > 1)
+    lines = [f"{head}  {model}{taken}{layout}" + (f", KV in {made.kv_dtype}" if made.kv_dtype else ""), ""]
+    rows = []
+    for entry in made.entries:
+        ours = entry.predicted
+        logged = "-" if entry.logged is None else gib(entry.logged)
+        predicted = "-" if ours is None else gib(ours.bytes)
+        if ours is not None and ours.low != ours.high:
+            predicted += f" ({gib(ours.low)} to {gib(ours.high)})"
+        difference = "-" if ours is None or entry.logged is None else _signed(entry.logged - ours.bytes)
+        rows.append([f"  {entry.name}", logged, predicted, difference])
+    lines.append(table(["  where it went", "logged", "predicted", "difference"], rows))
+    lines += [dim(f"  {entry.name}: {entry.reason}") for entry in made.entries if entry.reason]
+    lines += _closing(made)
+    for figure in made.figures:
+        span = _number(figure.low) if figure.low == figure.high else f"{_number(figure.low)} to {_number(figure.high)}"
+        paint = good if figure.agrees else bad
+        verdict = paint("agrees" if figure.agrees else "differs")
+        lines.append(f"  {figure.name}: logged {_number(figure.logged)}, predicted {span}: {verdict}, {figure.reason}")
+    if made.more_room:
+        lines += ["", "  what would give more room"]
+        for room in made.more_room:
+            tokens = f"about {room.gain_tokens:,} tokens" if room.gain_tokens else ""
+            size = gib(room.gain_bytes) if room.gain_bytes else ""
+            lines.append(f"    {room.flags}: {' = '.join(part for part in (size, tokens) if part)} more a device")
+    lines += [bad("  not in the log: ") + line for line in made.missing]
+    return lines + [dim(f"  note: {line}") for line in made.notes]
+
+
+def _closing(made: Ledger) -> list[str]:
+    if made.unexplained is None:
+        return ["  the log does not print enough to close the ledger"]
+    if made.closes:
+        return [good(f"  closes: {_signed(made.unexplained)} left over")]
+    return [bad(f"  does not close: {_signed(made.unexplained)} not accounted for")]
+
+
+def _signed(size: int) -> str:
+    return f"-{gib(-size)}" if size < 0 else gib(size)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+
+
+def _record(path: str, ledgers: list[Ledger], log: str) -> None:
+    """Append a row for each ledger; the file gets a header when it is new, and its own columns are kept."""
+    old = ""
+    columns = ["id", *RECORDED]
+    if os.path.exists(path):
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                old = file.read(64 << 20)
+        except (OSError, UnicodeDecodeError):
+            raise KvplanError(
+                f"--record {one_line(path, 80)} is not a CSV file that can be read; name another"
+            ) from None
+        columns = next(csv.reader(io.StringIO(old)), columns)
+        if "engine" not in columns:
+            raise KvplanError(f"--record {one_line(path, 80)} has no column `engine`; name a case file or a new one")
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n", extrasaction="ignore", restval="")
+    if not old:
+        writer.writeheader()
+    for made in ledgers:
+        writer.writerow(_row(made, log))
+    write_whole(path, old + ("" if not old or old.endswith("\n") else "\n") + out.getvalue())
+
+
+def _row(made: Ledger, log: str) -> dict[str, Any]:
+    assert made.run is not None
+    run = made.run
+    row: dict[str, Any] = {name: _plain(run.smallest(name)) for name in RECORDED}
+    name = os.path.splitext(os.path.basename(log))[0] or "log"
+    return row | {
+        "id": one_line(name, 60),
+        "engine": made.engine,
+        "version": made.version or "",
+        "model": made.taken_as or made.model or "",
+        "tp": made.tp,
+        "pp": made.pp,
+        "kv_dtype": made.kv_dtype or "",
+        "weight_dtype": made.weight_dtype or "",
+        "gpu_memory_gib": _plain(run.smallest("card_gib")),
+        "source": one_line(log, 200),
+    }
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(int(value)) if value.denominator == 1 else f"{float(value):.6g}"

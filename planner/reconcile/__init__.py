@@ -1,0 +1,1 @@
+"""Start-up logs of serving engines: what they say, and how it compares with what kvplan would have said."""

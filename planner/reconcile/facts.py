@@ -1,0 +1,191 @@
+"""What a log says, collected: runs of servers, and in each the facts by worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from planner.reconcile.patterns import ARGUMENTS, LLAMA, OLLAMA, PATTERNS, Pattern, rank_of
+from planner.units import GIB, MIB
+
+MAX_VALUES = 4096
+MAX_RUNS = 16
+SAID_ONCE = ("tokens", "blocks", "cpu_blocks", "card_gib", "model", "name", "n_layer", "n_ctx")
+# A run with one of these says something about a cache.
+POOL_FACTS = (
+    "tokens", "blocks", "available_gib", "pool_tokens", "kv_mib", "kv_self_mib", "kv_gib", "kv_device_mib", "needed_gib",
+)  # fmt: skip
+
+
+@dataclass
+class Run:
+    """One server: (fact, worker or device) -> value as printed. A repeated line changes nothing.
+
+    `section`: which of llama.cpp's two caches the lines that follow are about. `mixed`: facts that a server says
+    once and that came twice and differ: the lines of two servers lie between one another.
+    """
+
+    engine: str
+    values: dict[tuple[str, str], str] = field(default_factory=dict)
+    section: str = ""
+    mixed: dict[str, str] = field(default_factory=dict)
+
+    def put(self, name: str, key: str, value: str) -> None:
+        before = self.values.get((name, key))
+        if (
+            before is not None
+            and before != value
+            and name in SAID_ONCE
+            and as_number(before) != (as_number(value) or -1)
+        ):
+            self.mixed[name] = f"{before} and {value}"
+        if len(self.values) < MAX_VALUES or (name, key) in self.values:
+            self.values[name, key] = value
+
+    def all(self, name: str) -> list[str]:
+        return [value for (found, _), value in self.values.items() if found == name]
+
+    def by_key(self, name: str) -> dict[str, str]:
+        return {key: value for (found, key), value in self.values.items() if found == name}
+
+    def text(self, name: str) -> str | None:
+        found = self.all(name)
+        return found[-1] if found else None
+
+    def numbers(self, name: str) -> list[Fraction]:
+        return [number for value in self.all(name) if (number := as_number(value)) is not None]
+
+    def smallest(self, name: str) -> Fraction | None:
+        """The poorest worker's value."""
+        return min(self.numbers(name), default=None)
+
+    def largest(self, name: str) -> Fraction | None:
+        return max(self.numbers(name), default=None)
+
+    def bytes(self, name: str, poorest: bool = False) -> int | None:
+        """A size whose unit ends the name."""
+        value = self.smallest(name) if poorest else self.largest(name)
+        return None if value is None else int(value * unit_of(name))
+
+    def total_bytes(self, name: str) -> int | None:
+        """Over all devices or buffers."""
+        found = self.numbers(name)
+        return int(sum(found) * unit_of(name)) if found else None
+
+    def whole(self, name: str) -> int | None:
+        value = self.smallest(name)
+        return None if value is None else int(value)
+
+    @property
+    def has_pool(self) -> bool:
+        return any(name in POOL_FACTS for name, _ in self.values)
+
+    @property
+    def workers(self) -> list[str]:
+        return sorted(
+            {key for (name, key) in self.values if name in ("available_gib", "weights_gib", "tokens") and key}
+        )
+
+
+def unit_of(name: str) -> int:
+    return GIB if name.endswith("_gib") else MIB if name.endswith("_mib") else 1
+
+
+def as_number(text: str) -> Fraction | None:
+    """
+    >>> as_number("563,744"), as_number("23.46"), as_number("auto")
+    (Fraction(563744, 1), Fraction(1173, 50), None)
+    """
+    clean = text.replace(",", "").strip()
+    digits = clean.lstrip("-").replace(".", "", 1)
+    if not digits.isascii() or not digits.isdigit() or len(clean) > 24:
+        return None
+    return Fraction(clean)
+
+
+@dataclass
+class Log:
+    """All servers of a file that said something: the last run of each engine and model.
+
+    `starts` counts the runs of each, `lines` the lines that meant something.
+    """
+
+    current: dict[str, Run] = field(default_factory=dict)
+    complete: dict[tuple[str, str | None], Run] = field(default_factory=dict)
+    starts: dict[tuple[str, str | None], int] = field(default_factory=dict)
+    lines: int = 0
+
+    def read(self, lines: Iterable[str]) -> Log:
+        for line in lines:
+            self._line(line)
+        for run in self.current.values():
+            if run.has_pool:
+                self._close(run)
+        return self
+
+    def _close(self, run: Run) -> None:
+        key = identity(run)
+        before = self.complete.pop(key, None)
+        keep = run if before is None or 2 * len(run.values) >= len(before.values) else before  # not a scrap
+        self.complete[key] = keep
+        self.starts[key] = self.starts.get(key, 0) + 1
+        while len(self.complete) > MAX_RUNS:
+            del self.complete[next(iter(self.complete))]
+
+    def _line(self, line: str) -> None:
+        rank = rank_of(line)
+        used = False
+        for pattern in PATTERNS:
+            match = pattern.regex.search(line)
+            if match:
+                used = True
+                self._found(pattern, match.groups(), rank)
+        for engine, phrase, arguments in ARGUMENTS:
+            if phrase.search(line):
+                used = True
+                run = self._run(engine)
+                for name, regex in arguments:
+                    value = regex.search(line)
+                    if value and value.group(1) not in ("None", "null"):
+                        run.put(name, "", value.group(1))
+        self.lines += used
+
+    def _found(self, pattern: Pattern, groups: tuple[str | None, ...], rank: str) -> None:
+        run = self._run(pattern.engine)
+        if pattern.start and run.has_pool:
+            self._close(run)
+            del self.current[pattern.engine]
+            run = self._run(pattern.engine)
+        if pattern.facts == ("section",):
+            run.section = groups[0] or ""
+            return
+        key = rank
+        if pattern.key is not None:
+            key = f"{rank}/{groups[pattern.key]}" if rank else str(groups[pattern.key])
+        if run.section and (pattern.facts[0].startswith("kv_") or pattern.facts[-1] == "kv_device_mib"):
+            key += f"/{run.section}"
+        for name, value in zip(pattern.facts, groups, strict=True):
+            if value is not None and not (pattern.key is not None and name == "device"):
+                run.put(name, key, value)
+
+    def _run(self, engine: str) -> Run:
+        if engine not in self.current:
+            run = self.current[engine] = Run(engine)
+            around = self.current.get(OLLAMA)
+            if engine == LLAMA and around is not None:
+                for (name, key), value in around.values.items():
+                    run.put(f"ollama_{name}", key, value)
+        return self.current[engine]
+
+
+def identity(run: Run) -> tuple[str, str | None]:
+    """Two runs of one server are one: the engine and the model that it names."""
+    return run.engine, run.text("model") or run.text("name")
+
+
+def engines_of(log: Log) -> list[Run]:
+    """The runs, each with a cache to speak of; ollama's own lines count only without the llama.cpp inside it."""
+    runs = list(log.complete.values())
+    inside = any(run.engine == LLAMA and any(name.startswith("ollama_") for name, _ in run.values) for run in runs)
+    return [run for run in runs if not (run.engine == OLLAMA and inside)]

@@ -1,0 +1,193 @@
+"""What the start-up lines of each engine look like: a pattern, and the facts its groups carry.
+
+The formats are those that the engines' own sources print; every number may have commas. A pattern is searched
+anywhere in a line, so prefixes (time, level, rank, container) do not matter.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+NUMBER = r"(-?[\d,]+(?:\.\d+)?)"
+GIB, MIB = "gib", "mib"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """`facts`: a name for each group; the end of the name says the unit (_gib, _mib; none: as it is).
+
+    `start`: the first line of a server, which opens a new run. `key`: the group that tells devices or buffers apart.
+    """
+
+    engine: str
+    regex: re.Pattern[str]
+    facts: tuple[str, ...]
+    start: bool = False
+    key: int | None = None
+
+
+def _p(engine: str, regex: str, *facts: str, start: bool = False, key: int | None = None) -> Pattern:
+    return Pattern(engine, re.compile(regex.replace("NUM", NUMBER), re.ASCII), facts, start, key)
+
+
+VLLM, SGLANG, LLAMA, OLLAMA, TRT, LMDEPLOY = "vllm", "sglang", "llamacpp", "ollama", "tensorrt-llm", "lmdeploy"
+
+PATTERNS: tuple[Pattern, ...] = (
+    # vLLM
+    _p(VLLM, r"vLLM API server version v?([\w.+-]{1,60})", "version", start=True),
+    _p(VLLM, r"Initializing an? (?:V[01] )?LLM engine \(v([\w.+-]{1,60})\)", "version", start=True),
+    _p(VLLM, r"(Initializing a V1 LLM) engine", "is_v1"),
+    _p(VLLM, r"Loading model weights took NUM GB", "weights_gib"),
+    _p(VLLM, r"Model loading took NUM Gi?B", "weights_gib"),
+    _p(VLLM, r"total_gpu_memory \(NUM ?GiB\) x gpu_memory_utilization \((\d\.\d+)\) = NUM ?GiB", "card_gib", "fraction", "budget_gib"),
+    _p(VLLM, r"model weights take NUM ?GiB; non_torch_memory takes NUM ?GiB; PyTorch activation peak memory takes NUM ?GiB; "
+             r"the rest of the memory reserved for KV Cache is NUM ?GiB",
+       "weights_gib", "non_torch_gib", "activation_gib", "available_gib"),
+    _p(VLLM, r"total_gpu_memory=NUM ?GiB", "card_gib"),
+    _p(VLLM, r"peak_torch_memory=NUM ?GiB", "peak_torch_gib"),
+    _p(VLLM, r"non_torch_memory=NUM ?GiB", "non_torch_gib"),
+    _p(VLLM, r"kv_cache_size=NUM ?GiB", "available_gib"),
+    _p(VLLM, r"gpu_memory_utilization=(\d\.\d+)", "fraction"),
+    _p(VLLM, r"torch peak memory increase: NUM ?GiB", "activation_gib"),
+    _p(VLLM, r"non-torch forward increase memory: NUM ?GiB", "non_torch_gib"),
+    _p(VLLM, r"weights memory: NUM ?GiB", "weights_gib"),
+    _p(VLLM, r"# (?:GPU|cuda|rocm|hpu|xpu|neuron|tpu|HPU) blocks: NUM, # CPU blocks: NUM", "blocks", "cpu_blocks"),
+    _p(VLLM, r"Available KV cache memory: NUM GiB", "available_gib"),
+    _p(VLLM, r"GPU KV cache size: NUM tokens", "tokens"),
+    _p(VLLM, r"Maximum concurrency for NUM tokens per request: NUMx", "max_model_len", "concurrency"),
+    _p(VLLM, r"Graph capturing finished in .{0,40}? took NUM GiB", "graphs_gib"),
+    _p(VLLM, r"attention block size to NUM tokens", "block_tokens"),
+    _p(VLLM, r"max_num_batched_tokens=(\d+)", "batched_tokens"),
+    _p(VLLM, r"\(NUM GiB KV cache is needed, which is larger than the available KV cache memory \(NUM GiB\)", "needed_gib", "available_gib"),
+    _p(VLLM, r"max seq len \((\d+)\).{0,10}\(?NUM GiB KV", "max_model_len", "needed_gib"),
+    _p(VLLM, r"estimated maximum model length is (\d+)", "estimated_max_len"),
+    _p(VLLM, r"tokens that can be stored in KV cache \((\d+)\)", "tokens"),
+    # SGLang
+    _p(SGLANG, r"(server_args=ServerArgs)\(", "seen", start=True),
+    _p(SGLANG, r"Load weight begin\. avail mem=NUM GB", "before_gib"),
+    _p(SGLANG, r"Load weight end\..*?avail mem=NUM GB(?:, mem usage=NUM GB)?", "after_gib", "weights_gib"),
+    _p(SGLANG, r"KV Cache is allocated\..*?#tokens: NUM, K size: NUM GB, V size: NUM GB", "pool_tokens", "k_gib", "v_gib", key=0),
+    _p(SGLANG, r"KV Cache is allocated\..*?#tokens: NUM, KV size: NUM GB", "pool_tokens", "k_gib", key=0),
+    _p(SGLANG, r"Load weight end\..*?dtype=(torch\.\w+)", "dtype"),
+    _p(SGLANG, r"Memory pool end\. avail mem=NUM GB", "left_gib"),
+    _p(SGLANG, r"max_total_num_tokens=(\d+)", "tokens"),
+    _p(SGLANG, r"full_layer_tokens=(\d+), swa_layer_tokens=(\d+)", "tokens", "swa_tokens"),
+    _p(SGLANG, r"max_total_num_tokens=.*?max_running_requests=(\d+)", "running_requests"),
+    _p(SGLANG, r"max_total_num_tokens=.*?context_len=(\d+)", "max_model_len"),
+    _p(SGLANG, r"Capture cuda graph end\..*?mem usage=NUM GB", "graphs_gib"),
+    _p(SGLANG, r"Mamba Cache is allocated\..*?max_mamba_cache_size: (\d+), conv_state size: NUM ?GB, ssm_state size: NUM ?GB",
+       "state_slots", "conv_gib", "ssm_gib"),
+    # llama.cpp and ik_llama.cpp
+    _p(LLAMA, r"\bbuild(?::| =) ?(\d+) \(", "version", start=True),
+    _p(LLAMA, r'msg="(starting (?:ollama )?(?:runner|llama server|engine))"', "runner", start=True),
+    _p(LLAMA, r"(llama_model_loader: loaded meta)", "loaded", start=True),
+    _p(LLAMA, r"general\.name(?: str)? *= *(\S[^\n]{0,120})", "name"),
+    _p(LLAMA, r"print_(?:info|meta): arch *= *(\w+)", "arch"),
+    *(_p(LLAMA, rf"print_(?:info|meta): {key} *= *(\d+)", key)
+      for key in ("n_layer", "n_head", "n_head_kv", "n_embd", "n_embd_head_k", "n_embd_head_v", "n_vocab", "n_ff", "n_swa", "n_expert")),
+    *(_p(LLAMA, rf"(?:llama_context|llama_new_context_with_model|llama_init_from_model): {key} *= *(\d+)", key)
+      for key in ("n_seq_max", "n_ctx", "n_batch", "n_ubatch", "mla_attn")),
+    _p(LLAMA, r"(?:llama_context|llama_new_context_with_model|llama_init_from_model): flash_attn *= *(\w+)", "flash_attn"),
+    _p(LLAMA, r"llama_context: kv_unified *= *(\w+)", "kv_unified"),
+    _p(LLAMA, r"(?:load_tensors|llm_load_tensors): +(\S+) (?:model )?buffer size *= *NUM Mi?B", "device", "weights_mib", key=0),
+    _p(LLAMA, r"creating +((?:non-)?SWA) KV cache", "section"),
+    _p(LLAMA, r"llama_kv_cache\w*: size *= *NUM MiB \( *(\d+) cells, *(\d+) layers", "kv_mib", "cells", "kv_layers", key=1),
+    _p(LLAMA, r"llama_kv_cache\w*: size *=.*?K \((\w+)\): *NUM MiB, V \((\w+)\): *NUM MiB", "k_type", "k_mib", "v_type", "v_mib"),
+    _p(LLAMA, r"[Kk][Vv] self size *= *NUM Mi?B", "kv_self_mib"),
+    _p(LLAMA, r"self size *=.*?K \((\w+)\): *NUM MiB, V \((\w+)\): *NUM MiB", "k_type", "k_mib", "v_type", "v_mib"),
+    _p(LLAMA, r"self size *=.*?c\^KV \((\w+)\): *NUM MiB", "k_type", "k_mib"),
+    _p(LLAMA, r"(?:llama_kv_cache\w*): +(\S+) KV buffer size *= *NUM MiB", "device", "kv_device_mib", key=0),
+    _p(LLAMA, r"llama_memory_recurrent: size *= *NUM MiB", "state_mib"),
+    _p(LLAMA, r": +(\S+) compute buffer size *(?:of|=) *NUM MiB", "device", "compute_mib", key=0),
+    # ollama, besides the lines of the llama.cpp inside it
+    _p(OLLAMA, r"Listening on \S+ \(version ([\w.-]{1,40})\)", "version", start=True),
+    _p(OLLAMA, r'msg="kv cache" device=(\S+) size="NUM GiB"', "device", "kv_gib", key=0),
+    _p(OLLAMA, r'msg="kv cache" device=(\S+) size="NUM MiB"', "device", "kv_mib", key=0),
+    _p(OLLAMA, r'msg="model weights" device=(\S+) size="NUM GiB"', "device", "weights_gib", key=0),
+    _p(OLLAMA, r'msg="compute graph" device=(\S+) size="NUM MiB"', "device", "compute_mib", key=0),
+    _p(OLLAMA, r'msg="compute graph" device=(\S+) size="NUM GiB"', "device", "compute_gib", key=0),
+    _p(OLLAMA, r'memory\.required\.kv="NUM GiB"', "kv_gib"),
+    _p(OLLAMA, r'memory\.required\.kv="NUM MiB"', "kv_mib"),
+    _p(OLLAMA, r'memory\.weights\.total="NUM GiB"', "weights_gib"),
+    _p(OLLAMA, r'memory\.graph\.full="NUM MiB"', "compute_mib"),
+    _p(OLLAMA, r'memory\.graph\.full="NUM GiB"', "compute_gib"),
+    _p(OLLAMA, r"OLLAMA_NUM_PARALLEL[=:](\d+)", "parallel"),
+    _p(OLLAMA, r"ollama.*--ctx-size (\d+)", "ctx_size"),
+    _p(OLLAMA, r"ollama.*--parallel (\d+)", "parallel"),
+    # TensorRT-LLM
+    _p(TRT, r"TensorRT-LLM version:? v?([\w.+-]{1,40})", "version", start=True),
+    _p(TRT, r"Loaded engine size: NUM MiB", "weights_mib"),
+    _p(TRT, r"Allocated NUM GiB for execution context memory", "execution_gib"),
+    _p(TRT, r"Allocated NUM MiB for execution context memory", "execution_mib"),
+    _p(TRT, r"Allocated NUM ([MG])i?B.{0,40}for.{0,20}runtime buffers", "runtime_gib", "runtime_unit"),
+    _p(TRT, r"Allocated NUM ([MG])i?B.{0,40}for.{0,20}decoder", "decoder_gib", "decoder_unit"),
+    _p(TRT, r"paged kv cache: total: NUM GiB, available: NUM GiB", "card_gib", "free_gib"),
+    _p(TRT, r"Allocated NUM GiB for max tokens in paged KV cache \((\d+)\)", "available_gib", "tokens"),
+    _p(TRT, r"[Nn]umber of tokens per block: (\d+)", "block_tokens"),
+    _p(TRT, r"[Nn]umber of blocks in KV cache primary pool: (\d+)", "blocks"),
+    # LMDeploy
+    _p(LMDEPLOY, r"(TurbomindEngineConfig)\(", "seen", start=True),
+    _p(LMDEPLOY, r"\[BlockManager\] block_size = NUM MB", "block_mib"),
+    _p(LMDEPLOY, r"\[BlockManager\] max_block_count = (\d+)", "blocks"),
+)  # fmt: skip
+
+# Arguments in a line that lists them all: (engine, phrase of the line, fact, patterns of its value)
+_WORD = r"""['"]?([\w./:@+-]{1,200})"""
+ARGUMENTS: tuple[tuple[str, re.Pattern[str], tuple[tuple[str, re.Pattern[str]], ...]], ...] = (
+    (
+        VLLM,
+        re.compile(r"LLM engine|LLMEngine|args: Namespace|non-default args"),
+        tuple(
+            (name, re.compile(rf"\b{key}['\"]?[=:] ?{_WORD}", re.ASCII))
+            for name, key in (
+                ("model", "model"), ("dtype", "dtype"), ("max_model_len", "max_seq_len"), ("max_model_len", "max_model_len"),
+                ("tp", "tensor_parallel_size"), ("pp", "pipeline_parallel_size"), ("dcp", "decode_context_parallel_size"),
+                ("kv_dtype", "kv_cache_dtype"), ("quantization", "quantization"), ("fraction", "gpu_memory_utilization"),
+                ("batched_tokens", "max_num_batched_tokens"), ("sequences", "max_num_seqs"), ("block_size", "block_size"),
+                ("swap", "swap_space"),
+            )
+        ),
+    ),
+    (
+        SGLANG,
+        re.compile(r"server_args"),
+        tuple(
+            (name, re.compile(rf"\b{key}['\"]?[=:] ?{_WORD}", re.ASCII))
+            for name, key in (
+                ("model", "model_path"), ("dtype", "dtype"), ("kv_dtype", "kv_cache_dtype"), ("quantization", "quantization"),
+                ("fraction", "mem_fraction_static"), ("tp", "tp_size"), ("pp", "pp_size"), ("page_size", "page_size"),
+                ("max_model_len", "context_length"), ("swa_ratio", "swa_full_tokens_ratio"),
+                ("chunk", "chunked_prefill_size"), ("graph_batch", "cuda_graph_max_bs"),
+            )
+        ),
+    ),
+    (
+        LMDEPLOY,
+        re.compile(r"TurbomindEngineConfig"),
+        tuple(
+            (name, re.compile(rf"\b{key}['\"]?[=:] ?{_WORD}", re.ASCII))
+            for name, key in (
+                ("model", "model_name"), ("tp", "tp"), ("max_model_len", "session_len"), ("fraction", "cache_max_entry_count"),
+                ("block_size", "cache_block_seq_len"), ("quant_policy", "quant_policy"),
+            )
+        ),
+    ),
+)  # fmt: skip
+
+# Which worker wrote a line, where the engine says so.
+RANK = re.compile(
+    r"\((?:VllmWorkerProcess|RayWorkerWrapper|RayWorkerProc|VllmWorker|Worker|EngineCore)[^)]{0,80}?(?:rank=(\d+)|((?:_?(?:DP|PP|TP|EP|DCP)\d+)+)|pid=(\d+))"
+    r"|\[[^\]]{0,60}?((?:(?:DP|PP|TP|EP)\d+ ?)+)\]|\[RANK (\d+)\]",
+    re.ASCII,
+)
+"""A worker's name, or its process where it has none; the driver's lines have neither."""
+
+
+def rank_of(line: str) -> str:
+    """
+    >>> rank_of("(VllmWorker rank=1 pid=77) INFO"), rank_of("[2025-01-01 10:00:00 TP0] Load"), rank_of("INFO 01-01")
+    ('1', 'TP0', '')
+    """
+    match = RANK.search(line[:200])
+    return next((group.strip(" _") for group in match.groups() if group), "") if match else ""

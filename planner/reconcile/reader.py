@@ -1,0 +1,126 @@
+"""The lines of a log that may matter, out of a file of any size, in bounded memory.
+
+A file is read a megabyte at a time and only lines that hold one of a few phrases are looked at, so gigabytes of
+request lines cost a search each. Lines longer than a megabyte are cut. gzip and UTF-16 are read as they are.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from planner.errors import KvplanError, one_line
+
+CHUNK_BYTES = 1 << 20
+LONGEST_LINE = 1 << 16
+PHRASES: tuple[bytes, ...] = (
+    b"vLLM API server version", b"LLM engine", b"LLMEngine", b"eights took", b"odel loading took", b"total_gpu_memory",
+    b"eights take", b"blocks:", b"KV cache size", b"KV cache memory", b"KV cache is needed", b"KV cache (", b"Maximum concurrency",
+    b"Graph capturing", b"attention block size", b"max_num_batched_tokens", b"non-default args", b"args: Namespace",
+    b"torch peak memory", b"server_args", b"Load weight", b"Memory pool end", b"KV Cache is allocated",
+    b"max_total_num_tokens", b"sliding window memory", b"cuda graph end", b"Mamba Cache is",
+    b"build: ", b"build = ", b"print_info", b"print_meta", b"llama_", b"buffer size", b"self size", b"ollama", b"OLLAMA_",
+    b"msg=", b"TensorRT-LLM", b"MemUsageChange", b"BlockManager", b"TurbomindEngineConfig", b"lmdeploy",
+)  # fmt: skip
+_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+
+
+class Source:
+    """A log being read: `text_bytes` and `zero_bytes` tell afterwards whether it was text at all."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.read_bytes = 0
+        self.zero_bytes = 0
+
+    def lines(self) -> Iterator[str]:
+        """Lines with one of the phrases, without colours and wrappers, in order."""
+        try:
+            with self._open() as file:
+                for chunk in self._chunks(file):
+                    yield from _marked(chunk)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            return  # a cut archive: what came before the cut counts
+
+    def _open(self) -> BinaryIO:
+        if self.path == "-":
+            return sys.stdin.buffer
+        try:
+            file = open(self.path, "rb")  # noqa: SIM115
+        except OSError as error:
+            raise KvplanError(
+                f"{one_line(self.path, 80)} cannot be read: {error.strerror}; name a log file, or - for standard input"
+            ) from None
+        except ValueError:
+            raise KvplanError("the name of the log holds a zero byte; name a file") from None
+        try:
+            first = file.peek(2)[:2]
+        except OSError as error:
+            file.close()
+            raise KvplanError(f"{one_line(self.path, 80)} cannot be read: {error.strerror}; name a log file") from None
+        return io.BufferedReader(gzip.GzipFile(fileobj=file)) if first == b"\x1f\x8b" else file
+
+    def _chunks(self, file: BinaryIO) -> Iterator[bytes]:
+        """Whole lines, about a megabyte at a time."""
+        held, codec = b"", ""
+        while True:
+            data = file.read(CHUNK_BYTES)
+            if not data:
+                break
+            if not self.read_bytes and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                codec = "utf-16-le" if data[:2] == b"\xff\xfe" else "utf-16-be"
+            self.read_bytes += len(data)
+            if codec:
+                data = data[: len(data) // 2 * 2].decode(codec, "replace").encode("utf-8", "replace")
+            self.zero_bytes += data.count(b"\0")
+            data = held + data
+            end = data.rfind(b"\n") + 1
+            if not end and len(data) > CHUNK_BYTES:
+                end = len(data)  # one endless line: cut it
+            held = data[end:]
+            yield data[:end]
+        yield held
+
+
+def _marked(chunk: bytes) -> Iterator[str]:
+    """The lines of a chunk that hold a phrase."""
+    if not chunk:
+        return
+    starts: set[int] = set()
+    for phrase in PHRASES:
+        at = chunk.find(phrase)
+        while at >= 0:
+            starts.add(chunk.rfind(b"\n", 0, at) + 1)
+            at = chunk.find(phrase, _line_end(chunk, at))
+    for start in sorted(starts):
+        text = chunk[start : min(_line_end(chunk, start), start + LONGEST_LINE)].decode("utf-8", "replace")
+        for piece in clean(text).split("\r"):
+            if piece.strip():
+                yield piece
+
+
+def _line_end(chunk: bytes, at: int) -> int:
+    end = chunk.find(b"\n", at)
+    return len(chunk) if end < 0 else end
+
+
+def clean(line: str) -> str:
+    """A line without colour codes, out of docker's JSON where it lies in that.
+
+    >>> clean("\\x1b[32mINFO\\x1b[0m # GPU blocks: 5"), clean('{"log":"# GPU blocks: 5\\\\n","stream":"stderr"}')
+    ('INFO # GPU blocks: 5', '# GPU blocks: 5')
+    """
+    if line.startswith('{"') and '"log"' in line[:200]:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict) and isinstance(record.get("log"), str):
+            line = record["log"].rstrip("\n")
+    return _ESCAPES.sub("", line)

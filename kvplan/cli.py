@@ -21,6 +21,7 @@ COMMANDS = {
     "estimate": ("planner.commands.estimate", "Memory of a model: KV cache to the byte, weights, and whether it fits."),
     "fit": ("planner.commands.fit", "Most sequences, longest context, fewest devices, which devices."),
     "engines": ("planner.commands.engines", "What vLLM, SGLang, llama.cpp and others make of it, side by side."),
+    "reconcile": ("planner.commands.reconcile", "A server's start-up log: where every GiB went, and why it differs."),
     "compare-models": ("planner.commands.compare_models", "Several models side by side."),
     "models": ("planner.commands.models", "The model catalogue."),
     "show": ("planner.commands.show", "A model's layers: cache kind, bytes a token, config fields behind each."),

@@ -98,7 +98,7 @@ def known_figures_page() -> str:
     lines = [
         "# Figures that are often wrong",
         "",
-        "One sequence. GB is 10^9 bytes. \"Naive\" is what 2 x tokens x layers x heads x head_dim x bytes gives with every",
+        'One sequence. GB is 10^9 bytes. "Naive" is what 2 x tokens x layers x heads x head_dim x bytes gives with every',
         "attention head and every layer counted alike. The quoted figures are those that teaching texts repeat.",
         "",
         "| model | tokens | KV dtype | often quoted | naive | kvplan | bytes | why |",
@@ -147,6 +147,7 @@ def accuracy_page() -> str:
     same = sum(int(row["elements"]) in truth.cache_sizes(row)[0] for row in cache_rows)
     log_rows = truth.rows("engine_plain.csv")
     within = sum(low <= difference <= high for difference, low, high in map(truth.logged_difference, log_rows))
+    verified = truth.verified()
     reasons = {**truth.CACHE_REASONS, **truth.BYTES_REASONS, **truth.PARAMETER_REASONS}
     lines = [
         "# Predicted against real",
@@ -157,6 +158,7 @@ def accuracy_page() -> str:
         f"| parameter counts of transformers 5.23.0 models built at full size | {equal} | {len(counted)} |",
         f"| cache tensors that those models made, elements | {same} | {len(cache_rows)} |",
         f"| bytes per token in start-up logs of real servers, within their rounding | {within} | {len(log_rows)} |",
+        f"| catalogue models that `kvplan verify --all` found exact or explained, layer by layer | {verified.agree} | {verified.built} |",
         "",
         "transformers drops the oldest token of a window (and of a chunk) after a forward pass: it keeps window - 1; both",
         "counts are accepted above. Left out, or compared in elements only, with the reason:",
@@ -166,6 +168,8 @@ def accuracy_page() -> str:
         "Rows of a log that compare with more than the pool alone may stand above ours:",
         "",
         *[f"- {kind}: up to {above} %, {reason}" for kind, (above, reason) in truth.LOG_REASONS.items()],
+        "",
+        *verified.lines,
     ]
     return GENERATED + "\n".join(lines) + "\n"
 

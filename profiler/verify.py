@@ -69,8 +69,6 @@ class Verdict:
     caches: tuple[CacheCheck, ...] = ()
     fallbacks: tuple[str, ...] = ()
     filled: tuple[str, ...] = ()
-    transformers: str = ""
-    torch: str = ""
     seconds: float = 0.0
     key: str = field(default="", repr=False)
 
@@ -138,8 +136,6 @@ def verify_config(config: Mapping[str, Any], name: str = "config", runner: Calla
         caches=checks,
         fallbacks=found.fallbacks,
         filled=found.filled,
-        transformers=found.transformers,
-        torch=found.torch,
         seconds=round(time.monotonic() - started, 1),
         key=key_of(spec),
     )

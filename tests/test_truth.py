@@ -12,7 +12,9 @@ from planner.readers import read_entry
 from tests import truth
 
 
-@pytest.mark.parametrize("case", truth.kv_cases(), ids=lambda c: f"{c['config']}-{c['seq_tokens']}-{c['cache_dtype']}-tp{c['tp']}")
+@pytest.mark.parametrize(
+    "case", truth.kv_cases(), ids=lambda c: f"{c['config']}-{c['seq_tokens']}-{c['cache_dtype']}-tp{c['tp']}"
+)
 def test_worked_case_is_exact_to_the_byte(case: dict[str, Any]) -> None:
     answer = truth.kv_answer(case)
     assert answer.kv_bytes == case["cache_bytes"]
@@ -28,7 +30,11 @@ def test_parameters_equal_the_implementation_built_at_full_size(row: dict[str, s
     assert ours & reference
 
 
-@pytest.mark.parametrize("row", truth.rows("cache_elements.csv"), ids=lambda r: f"{r['model']}-{r['seq_tokens']}x{r['batch']}-{r['source_tokens']}")
+@pytest.mark.parametrize(
+    "row",
+    truth.rows("cache_elements.csv"),
+    ids=lambda r: f"{r['model']}-{r['seq_tokens']}x{r['batch']}-{r['source_tokens']}",
+)
 def test_cache_equals_the_implementations_own_tensors(row: dict[str, str]) -> None:
     if row["model"] in truth.CACHE_REASONS:
         pytest.skip(truth.CACHE_REASONS[row["model"]])
@@ -42,6 +48,16 @@ def test_cache_equals_the_implementations_own_tensors(row: dict[str, str]) -> No
 def test_bytes_per_token_equal_a_server_log_within_its_rounding(row: dict[str, str]) -> None:
     difference, low, high = truth.logged_difference(row)
     assert low <= difference <= high
+
+
+@pytest.mark.parametrize("model", truth.verified().models, ids=lambda m: m["model"])
+def test_numbers_that_the_real_implementation_confirmed_have_not_moved(model: dict[str, Any]) -> None:
+    """Where this fails because a number was put right: kvplan verify --all -o tests/cases/verified.json."""
+    assert model["status"] in ("exact", "explained")
+    assert truth.verified_numbers(model) == (
+        model["ours_parameters"],
+        [check["ours_bytes"] for check in model["caches"]],
+    )
 
 
 @pytest.mark.parametrize("entry", models(), ids=lambda e: e.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,79 @@ def cache_sizes(row: dict[str, str]) -> tuple[list[int], list[int]]:
     elements, size = [0, 0], [0, 0]
     for layer, count in spec.groups:
         for cache in layer.caches:
-            numbers, kept, state = cache.elements(tokens, source), cache.kv_bytes(tokens, source, BF16), cache.state_bytes(BF16)
+            numbers, kept, state = (
+                cache.elements(tokens, source),
+                cache.kv_bytes(tokens, source, BF16),
+                cache.state_bytes(BF16),
+            )
             elements[0] += batch * count * numbers
             elements[1] += batch * count * kept_by_transformers(cache, tokens, numbers)
             size[0] += batch * count * (kept + state)
             size[1] += batch * count * (kept_by_transformers(cache, tokens, kept) + state)
     return elements, size
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `kvplan verify --all -o tests/cases/verified.json` wrote."""
+
+    raw: dict[str, Any]
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """Those whose type transformers knows."""
+        return [model for model in self.raw["models"] if model["status"] != "unknown to transformers"]
+
+    @property
+    def built(self) -> int:
+        return len(self.models)
+
+    @property
+    def agree(self) -> int:
+        return sum(model["status"] in ("exact", "explained") for model in self.models)
+
+    @property
+    def lines(self) -> list[str]:
+        checks = [check for model in self.models for check in model.get("caches", ())]
+        equal = sum(model["ours_parameters"] == model["theirs_parameters"] for model in self.models)
+        layers, exact = sum(check["layers"] for check in checks), sum(check["exact"] for check in checks)
+        reasons = sorted({reason for check in checks for reason in check.get("reasons", ())})
+        filled = [model for model in self.models if model.get("filled")]
+        unknown = [model["model"] for model in self.raw["models"] if model["status"] == "unknown to transformers"]
+        return [
+            "## kvplan verify --all",
+            "",
+            f"transformers {self.raw['transformers']}, torch {self.raw['torch']}, meta device, bf16; the cache after a prefill and after two decode steps, a",
+            "second time with the largest window filled:",
+            "",
+            f"- {self.built} models of {len({model['model_type'] for model in self.models})} types built at full size; {equal} of {self.built} equal in parameters.",
+            f"- {len(checks)} caches of {layers:,} layers read: {exact:,} layers equal to the byte, {layers - exact:,} with a reason:",
+            *[f"  - {reason}" for reason in reasons],
+            f"- {len(filled)} entries leave out keys that transformers would fill otherwise; each is said in the report: "
+            f"{', '.join(model['model'] for model in filled)}.",
+            f"- {len(unknown)} catalogue models are of types that transformers does not have: {', '.join(unknown)}.",
+        ]
+
+
+def verified_numbers(model: dict[str, Any]) -> tuple[int, list[int]]:
+    """(parameters of what was built, cache bytes of each run) as we have them now."""
+    spec = read_entry(find_model(model["model"]))
+    towers = sum(size for part, size in parameters_by_part(spec).items() if part in TOWERS)
+    runs = []
+    prompt = model["caches"][0]["tokens"]  # an encoder reads as many
+    source = (prompt if spec.source_tokens is None else spec.source_tokens) if spec.has_cross_attention else 0
+    for check in model["caches"]:
+        tokens = check["tokens"]
+        caches = [(cache, count) for layer, count in spec.groups for cache in layer.caches]
+        runs.append(
+            check["batch"]
+            * sum(count * (c.kv_bytes(tokens, source, BF16) + c.state_bytes(BF16)) for c, count in caches)
+        )
+    return parameters(spec) - (towers if model.get("text_only") else 0), runs
+
+
+def verified() -> Verified:
+    return Verified(json.loads((CASES / "verified.json").read_text()))
 
 
 def logged_difference(row: dict[str, str]) -> tuple[float, float, float]:

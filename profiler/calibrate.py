@@ -29,7 +29,7 @@ from planner.readers import read_config
 from planner.spec import ModelSpec
 from profiler import speed
 from profiler.attention import attend
-from profiler.device import Device, choose, environment
+from profiler.device import Device, busy_words, choose, environment
 from profiler.generate import cache_for, decode_step, prefill
 from profiler.gpt import GPT, blank, build, torch_dtype
 from profiler.linear import LINEAR_KINDS, Linear, check_packing
@@ -47,6 +47,7 @@ PREFILL_PROBES = ((1, 64), (1, 512))
 PREFILL_PLACES = ((1, 128), (1, 256), (4, 64))
 # Between the sizes of models; (outputs, inputs).
 SHAPES = ((512, 512), (1024, 1024), (4096, 1024), (1024, 4096), (16000, 1024))
+HELD_BACK_STEPS = 6
 COLD_BYTES = 96 << 20  # matrices in rotation are more than this together, so that none is in a cache
 LARGE_ELEMENTS = 4 << 20
 SMALL = Plan(5, 0.06)  # repeats and seconds of one operator
@@ -106,6 +107,8 @@ class Calibrator:
         self.spec, self.device, self.dtypes = spec, device, dtypes
         self.linears = {dtype: _linears(device, dtype, linears) for dtype in dtypes}
         self.tables = Tables()
+        if said := busy_words():
+            self.tables.warnings.append(said)
         self.unseen = read_config(UNSEEN, name="unseen", where="calibrate")
         limit = spec.max_positions or 4096
         self.contexts = tuple(n for n in CONTEXTS if n <= limit)
@@ -205,7 +208,7 @@ class Calibrator:
                 if (batch, context) in seen or context > limit or not self._room(spec, batch, context, dtype):
                     continue
                 predicted = known.step_seconds(spec, batch=batch, context_tokens=context, dtype=dtype, linear=linear)
-                times = speed.decode_times(model, self.device, batch=batch, context=context)
+                times = speed.decode_times(model, self.device, batch=batch, context=context, steps=HELD_BACK_STEPS)
                 self.tables.held_back.append(
                     HeldBack(spec.name, "decode", dtype, linear, batch, context, predicted, times.median)
                 )

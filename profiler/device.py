@@ -316,6 +316,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
+def busy_words(load: float | None = None, cores: int | None = None) -> str | None:
+    """A warning when other programs were running in the last minute.
+
+    >>> busy_words(3.0, 2), busy_words(0.4, 2) is None
+    ('the load of this machine was 3.0 on 2 cores before the start: other programs were running', True)
+    """
+    if load is None:
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    cores = cores or os.cpu_count() or 1
+    if load <= 0.75 * cores:
+        return None
+    return f"the load of this machine was {load:.1f} on {cores} cores before the start: other programs were running"
+
+
 def environment(device: Device) -> Environment:
     """The surroundings of a measurement made now on `device`."""
     version, commit = _version(), _commit()

@@ -23,7 +23,7 @@ from planner.parameters import parameters
 from planner.spec import ModelSpec
 from planner.units import human_bytes
 from profiler import memory, speed
-from profiler.device import Device, choose, environment
+from profiler.device import Device, busy_words, choose, environment
 from profiler.generate import Sampling, cache_for, decode_step, generate, prefill
 from profiler.gpt import GPT, build, torch_dtype
 from profiler.linear import check_packing
@@ -110,6 +110,8 @@ class Profile:
         self.element_bytes = cache_format(spec, Request(1, dtype=self.dtype)).model_dtype_bytes
         self.main = settings.caches[0]
         self.found = Found()
+        if said := busy_words():
+            self.found.warnings.append(said)
         self.environment: Environment = environment(self.device)
         self.calibration = _calibration(self.environment, self.found)
         self.reach_bytes: float | None = None

@@ -53,7 +53,8 @@ class Check:
 
     name      what is compared, its unit last ("kv_bytes")
     where     the place: strategy, batch, tokens, dtype, rank
-    expect    "exact": anything else fails the run; "close": within 2 %; "estimated": inside low..high
+    expect    "exact": anything else fails the run; "close": within 2 %; "estimated": inside low..high;
+              "shown": a figure that proves nothing
     measured  None where this device cannot say; `reason` then says why
     reason    why the two differ, or may
     """
@@ -76,7 +77,7 @@ class Check:
 
     @property
     def verdict(self) -> str:
-        """exact, within 2 %, in range, off or not measured.
+        """exact, within 2 %, in range, off, no proof or not measured.
 
         >>> Check("kv_bytes", "static", 100, 100).verdict, Check("kv_bytes", "static", 100, 101).verdict
         ('exact', 'within 2 %')
@@ -85,6 +86,8 @@ class Check:
         """
         if self.measured is None:
             return "not measured"
+        if self.expect == "shown":
+            return "no proof"
         if self.measured == self.predicted:
             return "exact"
         error = self.error

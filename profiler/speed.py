@@ -170,9 +170,12 @@ def _between(xs: Sequence[int], ys: Sequence[float], x: int) -> float:
 
 
 def crossing_tokens(cached: Curve, uncached: Curve, new_tokens: int) -> int | None:
-    """The fewest new tokens from which the cache is faster at every length up to `new_tokens`; None if never."""
+    """The fewest new tokens from which the cache is faster at every length up to `new_tokens`; None if never.
+
+    The first token is a prefill either way.
+    """
     crossing = None
-    for tokens in range(new_tokens, 0, -1):
+    for tokens in range(new_tokens, 1, -1):
         if cached.seconds(tokens).value >= uncached.seconds(tokens).value:
             break
         crossing = tokens

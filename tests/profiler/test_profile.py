@@ -145,7 +145,9 @@ def test_the_crossing_is_where_the_cache_wins_for_good() -> None:
     assert crossing_tokens(Curve(((1.5, 2.5, 2.9, 3.0),), 4), uncached, 4) == 3
     assert crossing_tokens(Curve(((0.5, 2.5, 2.9, 3.0),), 4), uncached, 4) == 3
     assert crossing_tokens(Curve(((9.0, 9.0, 9.0, 9.0),), 4), uncached, 4) is None
-    assert crossing_tokens(Curve(((0.5, 1.0, 1.5, 2.0),), 4), uncached, 4) == 1
+    assert (
+        crossing_tokens(Curve(((0.5, 1.0, 1.5, 2.0),), 4), uncached, 4) == 2
+    )  # the first token is a prefill either way
 
 
 def test_two_depths_predict_a_third() -> None:

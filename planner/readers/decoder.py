@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from planner.errors import BadConfig
 from planner.attention import Attention, Mixer
+from planner.errors import BadConfig
 from planner.mlps import Mlp, Moe
 from planner.readers.fields import MAX_LAYERS, Fields
 from planner.readers.plans import CHUNKED, DENSE, FULL, MOE, NONE, SLIDING, all_of

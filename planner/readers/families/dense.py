@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.errors import BadConfig
 from planner.attention import Mixer
+from planner.errors import BadConfig
 from planner.mlps import Mlp, Moe
 from planner.readers import decoder
 from planner.readers.fields import Fields

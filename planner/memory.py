@@ -226,13 +226,17 @@ class Estimate:
             lines.append(f"{asked:,} tokens are more than the {limit:,} positions that the config gives this model")
         stated = format_of_kv(self.spec.quantization)
         if stated and self.request.k_dtype is None:
-            lines.append(f"the checkpoint says its KV cache is meant for {stated}; that is not applied unasked: --kv-dtype {stated}")
+            lines.append(
+                f"the checkpoint says its KV cache is meant for {stated}; that is not applied unasked: --kv-dtype {stated}"
+            )
         for fmt in {self.fmt.k.name: self.fmt.k, self.fmt.v.name: self.fmt.v}.values():
             if fmt.note and fmt.group_bytes == 4 and fmt.name.startswith("kivi"):
                 lines.append(fmt.note)
         if self.spec.mtp:
             extra = sum(weight.parameters for weight in self.spec.mtp)
-            lines.append(f"the checkpoint also holds multi-token-prediction layers of {extra:,} parameters; not counted")
+            lines.append(
+                f"the checkpoint also holds multi-token-prediction layers of {extra:,} parameters; not counted"
+            )
         return tuple(lines)
 
     @property
@@ -387,7 +391,9 @@ def _source_words(spec: ModelSpec, tokens: int) -> str:
 def override_lines(lines: tuple[OverheadLine, ...], given: Mapping[str, int]) -> tuple[OverheadLine, ...]:
     """Named lines replaced by what the user gave; a name that is not there is a line of its own."""
     kept = [
-        OverheadLine(line.name, given[line.name], given[line.name], given[line.name], "as given") if line.name in given else line
+        OverheadLine(line.name, given[line.name], given[line.name], given[line.name], "as given")
+        if line.name in given
+        else line
         for line in lines
     ]
     names = {line.name for line in lines}

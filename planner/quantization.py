@@ -76,7 +76,9 @@ def weight_plan(spec: ModelSpec, dtype: str | None = None) -> WeightPlan:
     if spec.quantization:
         return _from_config(spec.quantization, float_name)
     if spec.dtype:
-        return WeightPlan(weight_format(spec.dtype), weight_format(spec.dtype), words=f"weights in {spec.dtype}, as the config says")
+        return WeightPlan(
+            weight_format(spec.dtype), weight_format(spec.dtype), words=f"weights in {spec.dtype}, as the config says"
+        )
     fmt = weight_format("bf16")
     return WeightPlan(fmt, fmt, words="weights in 16 bit (bf16): the config names no dtype")
 
@@ -91,9 +93,13 @@ def _from_config(config: Mapping[str, Any], float_name: str) -> WeightPlan:
             f"quantization_config {shown!r} is not read: weights counted in {float_name}, an upper bound; "
             "give --dtype to say what they are stored in"
         )
-        return WeightPlan(float_fmt, float_fmt, exactness="upper bound", words=f"weights in {float_name}", warnings=(warning,))
+        return WeightPlan(
+            float_fmt, float_fmt, exactness="upper bound", words=f"weights in {float_name}", warnings=(warning,)
+        )
     spared, partial = _spared(config)
-    warnings = () if not partial else ("some single layers or matrices stay unquantised; they are counted as quantised",)
+    warnings = (
+        () if not partial else ("some single layers or matrices stay unquantised; they are counted as quantised",)
+    )
     return WeightPlan(
         fmt, float_fmt, UNTOUCHED | spared, "estimated" if partial or fmt.estimated else "exact",
         f"weights in {fmt.name} as quantization_config says; embedding, head, norms, router{_also(spared)} stay {float_name}",
@@ -166,14 +172,20 @@ def _compressed_tensors(config: Mapping[str, Any]) -> WeightFormat | None:
     if not isinstance(weights, Mapping):
         return None
     keys = ("num_bits", "type", "group_size", "strategy", "block_structure", "symmetric")
-    if any(not isinstance(other, Mapping) or any(other.get(key) != weights.get(key) for key in keys) for other in found):
+    if any(
+        not isinstance(other, Mapping) or any(other.get(key) != weights.get(key) for key in keys) for other in found
+    ):
         return None  # several formats in one checkpoint: which matrix has which is not read
     bits, kind, group = weights.get("num_bits"), weights.get("type"), weights.get("group_size")
     if kind == "float":
         if bits == 4:
             return weight_format("nvfp4" if group == 16 else "mxfp4")
         block = weights.get("block_structure")
-        return _fp8({"weight_block_size": block}) if block else weight_format("fp8_channel" if weights.get("strategy") == "channel" else "fp8")
+        return (
+            _fp8({"weight_block_size": block})
+            if block
+            else weight_format("fp8_channel" if weights.get("strategy") == "channel" else "fp8")
+        )
     if bits == 8 and not group:
         return weight_format("int8")
     return _grouped("int", {"bits": bits, "group_size": group or 0}, zero=weights.get("symmetric") is False)

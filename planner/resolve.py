@@ -65,11 +65,18 @@ def _is_path(name: str) -> bool:
 
 def _is_hub_id(name: str) -> bool:
     """owner/name, with what may follow; nothing that lies on disk."""
-    return "/" in name[1:] and not name.startswith((".", "/", "~")) and not name.endswith(os.sep) and not os.path.exists(name)
+    return (
+        "/" in name[1:]
+        and not name.startswith((".", "/", "~"))
+        and not name.endswith(os.sep)
+        and not os.path.exists(name)
+    )
 
 
 def _offline(name: str) -> UnknownName:
-    return UnknownName(f"{one_line(name, 80)!r} is on the Hub, and kvplan does not use the network unasked: {ASK_THE_HUB}")
+    return UnknownName(
+        f"{one_line(name, 80)!r} is on the Hub, and kvplan does not use the network unasked: {ASK_THE_HUB}"
+    )
 
 
 def _from_hub(name: str, full: bool, online: bool) -> ModelSpec:
@@ -128,7 +135,11 @@ def by_hand(dimensions: Mapping[str, int | None]) -> ModelSpec:
     if known:
         return replace(spec, notes=("weights counted as those of a LLaMA of these widths, untied",))
     missing = ", ".join(f"--{key}" for key in ("heads", "hidden", "intermediate", "vocab") if key not in given)
-    return replace(spec, weights_known=False, warnings=(f"only the cache is answered, not weights and activations: {missing} not given",))
+    return replace(
+        spec,
+        weights_known=False,
+        warnings=(f"only the cache is answered, not weights and activations: {missing} not given",),
+    )
 
 
 def device(name: str) -> Device:

@@ -90,7 +90,10 @@ def _ranges(indices: list[int]) -> str:
 
 def _stored_lines(stored: StoredWeights) -> list[str]:
     """What the headers say: bytes by part and dtype, and of a layer."""
-    rows = [[group.part, group.dtype, f"{group.tensors:,}", f"{group.parameters:,}", f"{group.bytes:,}"] for group in stored.groups]
+    rows = [
+        [group.part, group.dtype, f"{group.tensors:,}", f"{group.parameters:,}", f"{group.bytes:,}"]
+        for group in stored.groups
+    ]
     lines = [table(["part", "dtype", "tensors", "parameters", "bytes stored"], rows, left=2)]
     lines.append(f"  together {stored.bytes:,} B = {human_bytes(stored.bytes)} in {stored.source}")
     layers = [size for size in stored.layer_bytes if size]

@@ -57,7 +57,9 @@ def fuzz_gguf(data: bytes) -> None:
     from planner.readers.gguf_models import spec_of
 
     try:
-        spec = spec_of(read_gguf_file(Memory(data[1:], hole=bool(data[:1] and data[0] & 1))), name="input", shown="input")
+        spec = spec_of(
+            read_gguf_file(Memory(data[1:], hole=bool(data[:1] and data[0] & 1))), name="input", shown="input"
+        )
         answer = estimate(spec, Request(64))
         assert answer.kv_bytes >= 0 and answer.weight_bytes >= 0
     except KvplanError:

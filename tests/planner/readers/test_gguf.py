@@ -462,15 +462,17 @@ def test_a_50_gb_file_with_a_large_vocabulary_costs_a_few_mib_and_milliseconds(t
     }  # fmt: skip
     size = write_gguf(tmp_path / "m.gguf", pairs, tensors)
     assert size > 50 * 10**9
-    tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     spec = model_spec(str(tmp_path / "m.gguf"))
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
+    tracemalloc.start()
+    model_spec(str(tmp_path / "m.gguf"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert spec.stored is not None and spec.stored.bytes == size
     assert estimate(spec, Request(1)).kv_bytes == 80 * 2 * 8 * 128 * 2
-    assert peak < 8 << 20 and seconds < 3.0  # 0.1 s without the tracing
+    assert peak < 8 << 20
+    assert seconds < 2.0  # 0.1 s, most of it the vocabulary
 
 
 @settings(max_examples=300, deadline=None)

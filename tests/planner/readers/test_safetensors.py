@@ -310,14 +310,16 @@ def test_a_50_gb_file_costs_a_few_mib_and_milliseconds(tmp_path: Path) -> None:
         tensors |= {f"model.layers.{i}.self_attn.{name}_proj.weight": ("BF16", [hidden, hidden]) for name in "qo"}
     size = write_safetensors(tmp_path / "model.safetensors", tensors)
     assert size > 50 * 10**9
-    tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     found = read_folder(str(tmp_path))
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
+    tracemalloc.start()
+    read_folder(str(tmp_path))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found is not None and found.stored().bytes == size
-    assert peak < 4 << 20 and seconds < 1.0  # 20 ms on an idle core
+    assert peak < 4 << 20
+    assert seconds < 1.0  # 10 ms
 
 
 @settings(max_examples=300, deadline=None)

@@ -132,7 +132,7 @@ def _naive_bytes(spec: ModelSpec, tokens: int, element_bytes: int) -> int:
 
 def accuracy_page() -> str:
     """How many references agree, and the reason for each that does not."""
-    from tests import truth
+    from tests import engine_truth, truth
 
     worked = [(case, truth.kv_answer(case)) for case in truth.kv_cases()]
     exact = sum(
@@ -168,6 +168,13 @@ def accuracy_page() -> str:
         "Rows of a log that compare with more than the pool alone may stand above ours:",
         "",
         *[f"- {kind}: up to {above} %, {reason}" for kind, (above, reason) in truth.LOG_REASONS.items()],
+        "",
+        "## Engines",
+        "",
+        "Start-up logs of real servers beside the rules of docs/engines.md: given the budget that a log prints, the tokens,",
+        "blocks, concurrency, cells and buffers that it prints (`tests/cases/engine_logs.csv`, `llamacpp_memory.csv`).",
+        "",
+        *engine_truth.accuracy_lines(),
         "",
         *verified.lines,
     ]

@@ -28,7 +28,10 @@ COMMANDS = {
     "gpus": ("planner.commands.gpus", "The device catalogue."),
     "profile": ("profiler.commands.profile", "A model built and run here: bytes and speed beside their prediction."),
     "calibrate": ("profiler.commands.calibrate", "What this machine reaches, for --gpu local and every speed answer."),
-    "report": ("reports.commands.report", "A report as a folder: HTML, Markdown, figures, tables; with --profile measured too."),
+    "report": (
+        "reports.commands.report",
+        "A report as a folder: HTML, Markdown, figures, tables; with --profile measured too.",
+    ),
     "plot": ("reports.commands.plot", "One figure of a report as SVG, PNG or PDF."),
     "verify": ("profiler.commands.verify", "Our numbers against the real transformers implementation."),
 }
@@ -91,7 +94,7 @@ def _reader_gone() -> int:
 
 def _say(message: str, code: int) -> int:
     if sys.stderr is not None:
-        try:
+        try:  # noqa: SIM105 (contextlib is not loaded on the plain way)
             print(f"kvplan: {one_line(message, 500)}", file=sys.stderr)
         except OSError:  # stderr is full or gone: the code still tells
             pass

@@ -70,9 +70,7 @@ class ActivationRate:
         return tokens * (self.per_token + context * self.per_score) + sequences * self.per_sequence
 
 
-def activation_rate(
-    spec: ModelSpec, *, dtype_bytes: int, tp: int = 1, fused_attention: bool = True
-) -> ActivationRate:
+def activation_rate(spec: ModelSpec, *, dtype_bytes: int, tp: int = 1, fused_attention: bool = True) -> ActivationRate:
     """What a token, a sequence and an attention score cost in one prefill step on one rank.
 
     per_token = (2·hidden + widest layer)·bytes; per_sequence = vocab/tp·4·2 (fp32 logits and softmax of the
@@ -123,16 +121,23 @@ def overhead_lines(device_kind: str, devices: int, model_bytes: int) -> tuple[Ov
     ['context', 'allocator', 'communication']
     """
     if device_kind == "host":
-        context = OverheadLine("context", 300 * MIB, 100 * MIB, 600 * MIB, "resident size of python with torch loaded, no device context")
+        context = OverheadLine(
+            "context", 300 * MIB, 100 * MIB, 600 * MIB, "resident size of python with torch loaded, no device context"
+        )
     else:
-        context = OverheadLine("context", 512 * MIB, 300 * MIB, 800 * MIB, "CUDA context and kernel images; stated default")
+        context = OverheadLine(
+            "context", 512 * MIB, 300 * MIB, 800 * MIB, "CUDA context and kernel images; stated default"
+        )
     slack = model_bytes // 50
-    lines = [context, OverheadLine("allocator", slack, 0, 2 * slack, "2 % of what is allocated, rounding and fragments; stated default")]
+    lines = [
+        context,
+        OverheadLine(
+            "allocator", slack, 0, 2 * slack, "2 % of what is allocated, rounding and fragments; stated default"
+        ),
+    ]
     if devices > 1:
         lines.append(
             OverheadLine("communication", 512 * MIB, 128 * MIB, GIB,
                          "NCCL buffers a rank; vLLM logs print 0.25 to 0.6 GiB of non-torch memory at TP 2 to 4")
         )  # fmt: skip
     return tuple(lines)
-
-

@@ -84,7 +84,14 @@ def _batch(short: Estimate) -> list[Change]:
     if not most:
         return []
     after = _retry(short, replace(short.request, batch=most))
-    return [Change(f"{most:,} sequence{'s' if most > 1 else ''} instead of {short.request.batch:,}", f"--batch {most}", _gain(short, after), True)]
+    return [
+        Change(
+            f"{most:,} sequence{'s' if most > 1 else ''} instead of {short.request.batch:,}",
+            f"--batch {most}",
+            _gain(short, after),
+            True,
+        )
+    ]
 
 
 def _length(short: Estimate) -> list[Change]:

@@ -8,7 +8,18 @@ from planner.attention_cache import Cache, Chunked, Full, Shared, SlidingWindow,
 from planner.dtypes import FLOAT_BYTES, CacheFormat
 from planner.units import ceil_div
 
-__all__ = ["Cache", "Chunked", "Cross", "Full", "Latent", "Recurrent", "Shared", "SlidingWindow", "StatePart", "heads_on_rank"]
+__all__ = [
+    "Cache",
+    "Chunked",
+    "Cross",
+    "Full",
+    "Latent",
+    "Recurrent",
+    "Shared",
+    "SlidingWindow",
+    "StatePart",
+    "heads_on_rank",
+]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -143,6 +143,7 @@ def device_from_raw(raw: Mapping[str, Any], origin: str = SHIPPED) -> Device:
 
 # -- look-up ---------------------------------------------------------------------------------------------
 
+
 class _Catalogue:
     """One kind of thing that can be looked up: what differs between models and devices."""
 
@@ -267,14 +268,10 @@ def _user_files(folder: str) -> tuple[tuple[str, int, int], ...]:
     """(path, time of change, size) of each YAML file in the user's `folder`."""
     home = user_folder()
     if os.environ.get("KVPLAN_CONFIG_DIR") and not os.path.isdir(home):
-        raise BadConfig(
-            f"KVPLAN_CONFIG_DIR names {one_line(home)}, which is not a folder; create or unset it"
-        )
+        raise BadConfig(f"KVPLAN_CONFIG_DIR names {one_line(home)}, which is not a folder; create or unset it")
     try:
         with os.scandir(os.path.join(home, folder)) as found:
-            paths = sorted(
-                item.path for item in found if item.name.endswith((".yaml", ".yml")) and item.is_file()
-            )
+            paths = sorted(item.path for item in found if item.name.endswith((".yaml", ".yml")) and item.is_file())
             return tuple((path, (stat := os.stat(path)).st_mtime_ns, stat.st_size) for path in paths)
     except (FileNotFoundError, NotADirectoryError):
         return ()
@@ -283,9 +280,7 @@ def _user_files(folder: str) -> tuple[tuple[str, int, int], ...]:
 
 
 @lru_cache(maxsize=8)
-def _user_entries(
-    folder: str, files: tuple[tuple[str, int, int], ...]
-) -> tuple[tuple[str, str, dict[str, Any]], ...]:
+def _user_entries(folder: str, files: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, str, dict[str, Any]], ...]:
     """(key, path, entry) for each name in the user's files; read again only when a file changes."""
     from planner.schema import device_problems, model_problems, shared_name
     from planner.yaml_files import read_entries

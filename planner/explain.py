@@ -45,7 +45,9 @@ def equations(estimate: Estimate) -> tuple[Equation, ...]:
             continue
         request = estimate.request
         text = cache.equation(request.batch, request.seq_tokens, estimate.source_tokens, estimate.fmt)
-        result.append(Equation(count, kind, f"{text} x {count} layers", size, _symbols(text, cache), layer.config_fields))
+        result.append(
+            Equation(count, kind, f"{text} x {count} layers", size, _symbols(text, cache), layer.config_fields)
+        )
     return tuple(result)
 
 
@@ -79,6 +81,8 @@ def explanation(estimate: Estimate) -> list[str]:
         f"expected {human_bytes(device.activation.low)} to {human_bytes(device.activation.high)}"
     )
     for line in device.overhead:
-        lines.append(f"  {line.name}: {human_bytes(line.bytes)} ({human_bytes(line.low)} to {human_bytes(line.high)}): {line.source}")
+        lines.append(
+            f"  {line.name}: {human_bytes(line.bytes)} ({human_bytes(line.low)} to {human_bytes(line.high)}): {line.source}"
+        )
     lines.append("  docs/formulas.md has every formula with its source")
     return lines

@@ -76,7 +76,9 @@ def fewest_devices(spec: ModelSpec, request: Request, capacity: Capacity, limit:
     return found
 
 
-def tensor_parallel_devices(spec: ModelSpec, request: Request, capacity: Capacity, limit: int = MAX_DEVICES) -> Layout | None:
+def tensor_parallel_devices(
+    spec: ModelSpec, request: Request, capacity: Capacity, limit: int = MAX_DEVICES
+) -> Layout | None:
     """As servers are started: the smallest TP of 1, 2, 4, 8 that holds it, then whole nodes of TP 8 as stages."""
     for tp, pp in [(1, 1), (2, 1), (4, 1), *((8, pp) for pp in range(1, min(len(spec.layers), limit // 8) + 1))]:
         layout = replace(request.sharding, tp=tp, pp=pp, ep=1, dcp=1)

@@ -11,7 +11,6 @@ from planner.attention import Attention, Mixer
 from planner.cache_kinds import Cache, Cross, Latent, Recurrent, StatePart
 from planner.weights import Weight, linear, vector
 
-
 __all__ = ["Attention", "CrossAttention", "EncoderAttention", "LatentAttention", "Mixer", "StateMixer"]
 
 

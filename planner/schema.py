@@ -162,9 +162,7 @@ def list_of(check_item: Check) -> Check:
     def check(value: Any) -> str | None:
         if not isinstance(value, list):
             return "wants a list"
-        return next(
-            (f"item {i + 1}: {why}" for i, item in enumerate(value) if (why := check_item(item))), None
-        )
+        return next((f"item {i + 1}: {why}" for i, item in enumerate(value) if (why := check_item(item))), None)
 
     return check
 

@@ -44,7 +44,9 @@ class Sharding:
         if self.pp > len(spec.layers):
             raise BadRequest(f"--pp {self.pp} is more stages than {spec.name} has layers ({len(spec.layers)})")
         if self.ep > 1:
-            experts = max((w.count for layer, _ in spec.groups for w in layer.weights if w.part == "experts"), default=0)
+            experts = max(
+                (w.count for layer, _ in spec.groups for w in layer.weights if w.part == "experts"), default=0
+            )
             if not experts:
                 raise BadRequest(f"--ep {self.ep}: {spec.name} has no experts; leave --ep out")
             if self.ep > experts or (self.tp * self.dp) % self.ep:
@@ -87,9 +89,13 @@ class Sharding:
                     share = ceil_div(count, self.tp)
                     lines.append(f"TP {self.tp}: {count} KV heads split, {share} a rank")
                 else:
-                    lines.append(f"TP {self.tp}: {count} KV heads on {self.tp} ranks, each held {self.tp / count:g} times")
+                    lines.append(
+                        f"TP {self.tp}: {count} KV heads on {self.tp} ranks, each held {self.tp / count:g} times"
+                    )
                 if max(count, self.tp) % min(count, self.tp):
-                    lines.append(f"TP {self.tp} and {count} KV heads do not divide: engines refuse this; the fullest rank is shown")
+                    lines.append(
+                        f"TP {self.tp} and {count} KV heads do not divide: engines refuse this; the fullest rank is shown"
+                    )
             if any(cache.copied for cache in kinds):
                 lines.append(f"TP {self.tp}: the MLA latent is copied on every rank, not split")
         if self.pp > 1:
@@ -99,7 +105,9 @@ class Sharding:
         if self.ep > 1:
             lines.append(f"EP {self.ep}: whole experts on each expert rank")
         if self.dp > 1:
-            lines.append(f"DP {self.dp}: each replica holds its share of the sequences and all of the attention weights")
+            lines.append(
+                f"DP {self.dp}: each replica holds its share of the sequences and all of the attention weights"
+            )
         if self.dcp > 1:
             lines.append(f"DCP {self.dcp}: the tokens of copied heads are spread over {self.dcp} ranks")
         return tuple(lines)

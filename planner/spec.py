@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from planner.attention_cache import Cache
 from planner.attention import Mixer
+from planner.attention_cache import Cache
 from planner.mlps import Mlp, Moe
 from planner.weights import Weight
 

@@ -21,9 +21,7 @@ def read_entries(path: str) -> list[Any]:
     """The list of entries in the YAML file at `path`; BadConfig, in one line, when it is none."""
     try:
         if os.path.getsize(path) > MAX_BYTES:
-            raise BadConfig(
-                f"{path}: larger than {MAX_BYTES >> 20} MiB, which no catalogue file is; split it"
-            )
+            raise BadConfig(f"{path}: larger than {MAX_BYTES >> 20} MiB, which no catalogue file is; split it")
         with open(path, encoding="utf-8") as file:
             text = file.read(MAX_BYTES + 1)
     except OSError as error:
@@ -82,17 +80,13 @@ def _refuse_tricks(text: str, where: str) -> None:
     for event in yaml.parse(text, Loader=parser):
         line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.AliasEvent):
-            raise BadConfig(
-                f"{where} line {line}: YAML aliases (*{event.anchor}) are not taken; write it out"
-            )
+            raise BadConfig(f"{where} line {line}: YAML aliases (*{event.anchor}) are not taken; write it out")
         starts = isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent))
         if starts or isinstance(event, yaml.ScalarEvent):
             if open_keys and (keys := open_keys[-1]) is not None:
                 if wants_key[-1] and isinstance(event, yaml.ScalarEvent):
                     if event.value in keys:
-                        raise BadConfig(
-                            f"{where} line {line}: the key {one_line(event.value)!r} is given twice"
-                        )
+                        raise BadConfig(f"{where} line {line}: the key {one_line(event.value)!r} is given twice")
                     keys.add(event.value)
                 wants_key[-1] = not wants_key[-1]
             if starts:

@@ -28,7 +28,9 @@ FLAGS: tuple[flags.Flag, ...] = (
 )
 
 
-@click.command(name="compare-models", epilog="\b\nExample: kvplan compare-models llama-2-7b llama-3.1-8b deepseek-v3 --seq 32k")
+@click.command(
+    name="compare-models", epilog="\b\nExample: kvplan compare-models llama-2-7b llama-3.1-8b deepseek-v3 --seq 32k"
+)
 @click.argument("models", nargs=-1, required=True)
 @with_flags(FLAGS)
 def command(models: tuple[str, ...], **values: Any) -> None:
@@ -57,10 +59,21 @@ def _render(answers: list[Estimate], values: dict[str, Any]) -> str:
     first = answers[0]
     fitted = first.capacity is not None
     most = max(answer.kv_bytes + answer.state_bytes for answer in answers) or 1
-    header = ["model", "parameters", "next token", "KV cache", "state", "", "weights", *(["total a device", "fits"] if fitted else [])]
+    header = [
+        "model",
+        "parameters",
+        "next token",
+        "KV cache",
+        "state",
+        "",
+        "weights",
+        *(["total a device", "fits"] if fitted else []),
+    ]
     rows = [_row(answer, most, fitted) for answer in answers]
     batch = first.request.batch
-    title = f"{'1 sequence' if batch == 1 else f'{batch:,} sequences'} of {human_tokens(first.request.seq_tokens)} tokens"
+    title = (
+        f"{'1 sequence' if batch == 1 else f'{batch:,} sequences'} of {human_tokens(first.request.seq_tokens)} tokens"
+    )
     where = f" on {first.capacity.name} ({gib(first.capacity.bytes)})" if first.capacity else ""
     notes = [f"  {answer.spec.name}: {line}" for answer in answers for line in answer.warnings]
     return "\n".join([title + where, table(header, rows), *notes])

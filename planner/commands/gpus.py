@@ -47,7 +47,10 @@ def _render(found: list[Device], as_json: bool, as_csv: bool) -> str:
             row["prices"] = [f"{p['usd_per_hour']} USD/h {p['provider']} {p['date']}" for p in row["prices"]]
         return to_csv(rows)
     cells = [_cells(device) for device in found]
-    return table(["device", "vendor", "memory", "bandwidth", "bf16 dense", "from (USD/h)"], cells, left=2) + f"\n{len(found)} devices"
+    return (
+        table(["device", "vendor", "memory", "bandwidth", "bf16 dense", "from (USD/h)"], cells, left=2)
+        + f"\n{len(found)} devices"
+    )
 
 
 def _cells(device: Device) -> list[str]:

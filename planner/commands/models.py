@@ -37,7 +37,10 @@ def _render(found: list[ModelEntry], as_json: bool, as_csv: bool) -> str:
         return to_csv(rows)
     cells = [[str(row["name"]), str(row["model_type"]), (row["parameters"] and human_count(int(row["parameters"]))) or "-",
               str(row["year"] or "-"), str(row["confidence"] or "-"), str(row["hf_id"] or "-")] for row in rows]  # fmt: skip
-    return table(["name", "type", "parameters", "year", "known from", "Hugging Face id"], cells, left=2) + f"\n{len(found)} models"
+    return (
+        table(["name", "type", "parameters", "year", "known from", "Hugging Face id"], cells, left=2)
+        + f"\n{len(found)} models"
+    )
 
 
 def _row(entry: ModelEntry) -> dict[str, Any]:

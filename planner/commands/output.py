@@ -41,7 +41,9 @@ def write_whole(path: str, text: str) -> None:
             return
         _replace(path, text, mode)
     except OSError as error:
-        raise KvplanError(f"-o {shown} cannot be written: {error.strerror}; choose a file in a folder you may write to") from None
+        raise KvplanError(
+            f"-o {shown} cannot be written: {error.strerror}; choose a file in a folder you may write to"
+        ) from None
 
 
 def _mode(path: str, shown: str) -> int | None:

@@ -171,9 +171,7 @@ def layers(f: Fields, kind: Type, mixer_kinds: list[str], mlp_kinds: list[str]) 
     return tuple(result)
 
 
-def mtp_layers(
-    mixer: MixerMaker, mlp: MlpMaker, *, copies: bool = True
-) -> Callable[[Fields], tuple[Weight, ...]]:
+def mtp_layers(mixer: MixerMaker, mlp: MlpMaker, *, copies: bool = True) -> Callable[[Fields], tuple[Weight, ...]]:
     """DeepSeek's multi-token-prediction layers: `num_nextn_predict_layers` whole layers in the checkpoint.
 
     Beside a layer's own weights each holds eh_proj [hidden, 2·hidden], the norms enorm, hnorm and that of

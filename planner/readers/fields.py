@@ -138,7 +138,9 @@ class Fields:
         if not isinstance(value, (list, tuple)):
             raise self.wrong(key, value, "a list")
         if len(value) > MAX_LAYERS:
-            raise BadConfig(f"{self.where}: key {self.file_key(key)!r} has {len(value):,} entries; {MAX_LAYERS:,} at most")
+            raise BadConfig(
+                f"{self.where}: key {self.file_key(key)!r} has {len(value):,} entries; {MAX_LAYERS:,} at most"
+            )
         if length is not None and len(value) != length:
             raise BadConfig(
                 f"{self.where}: key {self.file_key(key)!r} has {len(value)} entries for {length} layers; one each is wanted"

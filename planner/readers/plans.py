@@ -136,6 +136,4 @@ def sparse_step(f: Fields) -> list[str]:
     step = f.int("decoder_sparse_step", 1)
     dense = set(f.int_list("mlp_only_layers") or [])
     experts = f.int("num_experts", low=0)
-    return [
-        MOE if i not in dense and experts > 0 and (i + 1) % step == 0 else DENSE for i in range(layer_count(f))
-    ]
+    return [MOE if i not in dense and experts > 0 and (i + 1) % step == 0 else DENSE for i in range(layer_count(f))]

@@ -69,8 +69,7 @@ def test_confidence_is_one_of_the_named_classes_and_recalled_entries_are_few() -
 def test_all_eight_gpt3_models_are_as_the_paper_prints_them() -> None:
     printed = {
         entry["name"]: tuple(
-            entry["config"][key]
-            for key in ("num_hidden_layers", "hidden_size", "num_attention_heads", "head_dim")
+            entry["config"][key] for key in ("num_hidden_layers", "hidden_size", "num_attention_heads", "head_dim")
         )
         for entry in load(MODELS)
         if entry["name"].startswith("gpt3-")

@@ -55,10 +55,8 @@ def _falcon(f: Fields, index: int) -> tuple[Mixer, ...]:
     """Falcon: num_kv_heads counts only in the new architecture; else multi_query means one head."""
     base = decoder.attention(f, index)
     grouped, multi_query = f.maybe_int("num_kv_heads"), f.flag("multi_query", True)
-    if f.flag("new_decoder_architecture"):
-        heads = grouped or base.heads
-    else:
-        heads = 1 if multi_query else base.heads
+    ungrouped = 1 if multi_query else base.heads
+    heads = (grouped or base.heads) if f.flag("new_decoder_architecture") else ungrouped
     bias = f.flag("bias")
     return (replace(base, kv_heads=heads, qkv_bias=bias, out_bias=bias),)
 
@@ -166,7 +164,7 @@ TYPES: dict[str, Type] = {
         renames=GPT2_KEYS,
         implied={"norm": "layer", "layer_norms": 1, "mlp_gated": False, "mlp_4x": True, "mlp_bias": True,
                  "lm_head_bias": True},
-    ),  # fmt: skip
+    ),
     "gpt_neo": Type(
         renames={"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads"},
         defaults={"tie_word_embeddings": True},
@@ -193,13 +191,13 @@ TYPES: dict[str, Type] = {
         defaults={"tie_word_embeddings": True, "qkv_bias": True, "o_bias": True, "mlp_bias": True},
         implied={"norm": "layer", "mlp_gated": False},
         model_extra=_opt_positions,
-    ),  # fmt: skip
+    ),
     "bloom": Type(
         renames={"hidden_size": ("hidden_size", "n_embed"), "num_hidden_layers": ("n_layer", "num_hidden_layers"),
                  "num_attention_heads": ("n_head", "num_attention_heads"), "max_position_embeddings": "seq_length"},
         defaults={"tie_word_embeddings": True, "vocab_size": 250880},
         implied={**GPT2_STYLE, "embed_norms": 1},
-    ),  # fmt: skip
+    ),
     "falcon": Type(
         renames={"intermediate_size": "ffn_hidden_size", "num_key_value_heads": "num_heads_never_read",
                  "mlp_bias": "bias"},
@@ -215,7 +213,7 @@ TYPES: dict[str, Type] = {
         implied={"norm": "layer_nobias", "mlp_gated": False, "mlp_4x": True},
         mixers={FULL: _mpt},
         model_extra=_mpt_positions,
-    ),  # fmt: skip
+    ),
     "llama": LLAMA,
     "internlm": replace(
         LLAMA, source="internlm configuration_internlm.py: key `bias`",

@@ -245,7 +245,7 @@ def bytes_per_token(frame: pd.DataFrame) -> Figure:
     families = list(dict.fromkeys(table["attention"]))
     handles: list[Any] = [Patch(facecolor=FAMILY_COLOURS[name], label=name) for name in families]
     handles.append(Line2D([], [], color=INK, linewidth=2.2, label="next token adds"))
-    plain_legend(figure, handles, 4)
+    plain_legend(figure, handles)
     return figure
 
 
@@ -284,7 +284,7 @@ def feasible_region(frame: pd.DataFrame) -> Figure:
         for share, words in ((0.3, "fits, under half full"), (0.6, "fits, over half"), (0.9, "fits, over 85 %"))
     ]
     handles.append(Patch(facecolor=_cell(2, False)[0], edgecolor="#ffffff", hatch="////", label="does not fit"))
-    plain_legend(figure, handles, 2)
+    plain_legend(figure, handles)
     return figure
 
 

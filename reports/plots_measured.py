@@ -54,7 +54,7 @@ def prediction_scatter(frame: pd.DataFrame) -> Figure:
         for i, name in enumerate(quantities)
     ]
     handles.append(Line2D([], [], color=INK, linewidth=1.1, label="measured = predicted"))
-    plain_legend(figure, handles, 2 if len(units) == 1 else 4)
+    plain_legend(figure, handles)
     return figure
 
 
@@ -340,7 +340,7 @@ def comparison(frame: pd.DataFrame) -> Figure:
         Patch(facecolor=SERIES[1], label="slower, beyond the spread"),
         Patch(facecolor="#ffffff", edgecolor=MUTED, label="within the spread"),
     ]
-    plain_legend(figure, handles, 3)
+    plain_legend(figure, handles)
     return figure
 
 

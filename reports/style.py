@@ -212,13 +212,16 @@ def byte_axis(axes: Axes, which: str, values: Sequence[float], label: str, log: 
 
 
 def legend_below(figure: Figure, axes: Axes, entries: int) -> None:
-    """A legend under the plot, in as many columns as its names allow."""
-    if not entries:
-        return
-    handles, labels = axes.get_legend_handles_labels()
-    widest = max((len(label) for label in labels), default=1)
-    columns = max(1, min(len(labels), int(62 / (widest + 8))))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    """The legend of the lines that are named, under the plot."""
+    if entries:
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns_for(figure, labels))
+
+
+def columns_for(figure: Figure, labels: Sequence[str]) -> int:
+    """Columns of a legend that fit the figure's width, by the widest of its names."""
+    widest = max((len(label) for label in labels), default=1) * 5.4 + 46  # points: letters, handle, gaps
+    return max(1, min(len(labels), int(figure.get_figwidth() * 72 / widest)))
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -228,30 +231,30 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
     [0.46, 0.56, 0.9]
     """
     order = sorted(range(len(places)), key=lambda i: places[i])
-    clusters: list[list[float]] = []  # [middle, count]
+
+    def within(middle: float, count: float) -> float:
+        """The middle of a cluster that stays inside."""
+        half = gap * (count - 1) / 2
+        return min(max(middle, low + half), high - half) if high - low >= 2 * half else (low + high) / 2
+
+    clusters: list[tuple[float, int]] = []  # where its middle wants to be, how many it holds
     for i in order:
-        clusters.append([places[i], 1])
+        clusters.append((places[i], 1))
         while len(clusters) > 1:
             (m0, n0), (m1, n1) = clusters[-2:]
-            if m1 - m0 >= gap * (n0 + n1) / 2:
+            if within(m1, n1) - within(m0, n0) >= gap * (n0 + n1) / 2:
                 break
-            clusters[-2:] = [[(m0 * n0 + m1 * n1) / (n0 + n1), n0 + n1]]
-    flat: list[float] = []
-    for middle, count in clusters:
-        half = gap * (count - 1) / 2
-        middle = min(max(middle, low + half), high - half) if high - low >= 2 * half else (low + high) / 2
-        flat += [middle - half + gap * k for k in range(int(count))]
+            clusters[-2:] = [((m0 * n0 + m1 * n1) / (n0 + n1), n0 + n1)]
+    flat = [within(middle, n) + gap * (k - (n - 1) / 2) for middle, n in clusters for k in range(n)]
     moved = [0.0] * len(places)
     for i, place in zip(order, flat, strict=True):
         moved[i] = round(place, 6)
     return moved
 
 
-def plain_legend(figure: Figure, handles: Sequence[Any], columns: int | None = None) -> None:
+def plain_legend(figure: Figure, handles: Sequence[Any]) -> None:
+    """A legend under the plot, of handles made by hand."""
+    columns = columns_for(figure, [str(handle.get_label()) for handle in handles])
     figure.legend(
-        handles=list(handles),
-        loc="outside lower center",
-        ncols=columns or min(5, len(handles)),
-        columnspacing=1.2,
-        handletextpad=0.5,
+        handles=list(handles), loc="outside lower center", ncols=columns, columnspacing=1.2, handletextpad=0.5
     )

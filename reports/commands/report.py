@@ -60,7 +60,7 @@ def command(models: tuple[str, ...], **values: Any) -> None:
     from reports.folder import check_target, files_of, write_folder
 
     _check(models, values)
-    folder = values["output"] or _folder_name(models, values)
+    folder = _folder_name(models, values) if values["output"] is None else values["output"]
     check_target(folder, values["force"])
     runs, pair, skipped, kept = _runs(models, values)
     report = _report(models, values, runs, pair, skipped, kept)
@@ -73,10 +73,10 @@ def command(models: tuple[str, ...], **values: Any) -> None:
 
 
 def _check(models: tuple[str, ...], values: dict[str, Any]) -> None:
-    if not (models or values["run"] or values["compare"]):
-        raise UsageError("which MODEL? A name of `kvplan models` or a config.json; or --run RESULT.json")
     if values["profile"] and not models:
         raise UsageError("--profile wants a MODEL")
+    if not (models or values["run"] or values["compare"]):
+        raise UsageError("which MODEL? A name of `kvplan models` or a config.json; or --run RESULT.json")
 
 
 def _folder_name(models: tuple[str, ...], values: dict[str, Any]) -> str:

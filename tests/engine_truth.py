@@ -236,3 +236,37 @@ def llama_checks(row: dict[str, str], answer: dict[str, Any]) -> list[Check]:
 def compute_in_range(row: dict[str, str], answer: dict[str, Any]) -> bool:
     logged = float(row["compute_mib"]) * MIB
     return bool(answer["compute_buffer_bytes_low"] <= logged <= answer["compute_buffer_bytes_high"])
+
+
+# -- counted, for docs/accuracy.md -----------------------------------------------------------------------
+
+
+def accuracy_lines() -> list[str]:
+    """How many logged figures agree, by engine, and each row that does not with its reason."""
+    lines = ["| engine | rows | agree within the rounding of the log | within 1 % |", "|---|---|---|---|"]
+    by_engine: dict[str, list[tuple[dict[str, str], list[Check]]]] = {}
+    for row in logged_rows():
+        by_engine.setdefault(row["engine"], []).append((row, checks(row)))
+    for engine, found in sorted(by_engine.items()):
+        exact = sum(all(check.agrees for check in each) for _, each in found)
+        near = sum(all(check.off_percent <= 1 for check in each if check.what != "concurrency") for _, each in found)
+        lines.append(f"| {engine} | {len(found)} | {exact} | {near} |")
+    answers = [(row, llama_answer(row)) for row in llama_rows()]
+    exact = sum(all(check.agrees for check in llama_checks(row, answer)) for row, answer in answers)
+    lines.append(f"| llama.cpp, ik_llama.cpp, LM Studio: cells and buffers | {len(answers)} | {exact} | {exact} |")
+    buffers = [compute_in_range(row, answer) for row, answer in answers if row["compute_mib"]]
+    first = [first_principles(row) for row in logged_rows() if stated(row)]
+    near5, near15 = (sum(abs(one.off_percent) <= limit for one in first) for limit in (5, 15))
+    lines += [
+        "",
+        f"The range of the compute buffer holds {sum(buffers)} of {len(buffers)} logged ones. From model, card and flags alone "
+        f"(nothing read from the log but what a user states) {len(first)} rows can be asked: the tokens are within 5 % on "
+        f"{near5}, within 15 % on {near15}, and the printed range holds {sum(one.in_range for one in first)}. The rest are small "
+        "pools on small cards, where the number of sequences that a notebook sets and does not print decides, and",
+        "quantised checkpoints whose publishers leave more layers alone than the format says.",
+        "",
+        "Rows that differ:",
+        "",
+    ]
+    lines += [f"- {row['id']}: {row['reason']}" for row in logged_rows() if row["reason"]]
+    return lines

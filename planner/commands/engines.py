@@ -95,27 +95,30 @@ def _page(found: Estimate, rows: list[tuple[str, EngineAnswer | str]]) -> list[s
     cells = []
     for label, row in rows:
         if isinstance(row, str):
-            cells.append([label, "-", "-", "-", "-"])
+            cells.append([label, "-", "-", "-", "-", "-"])
             continue
         pool = row.ranged.pool if row.ranged else None
         most = row.most_requests
+        ends = (row.ranged.low.tokens, row.ranged.high.tokens) if row.ranged else (0, 0)
         cells.append(
             [
                 label,
                 human_bytes(row.request_bytes),
                 gib(pool.bytes) if pool else "-",
                 f"{pool.tokens:,}" if pool else "-",
+                f"{ends[0]:,} to {ends[1]:,}" if ends[0] != ends[1] else "-" if pool is None else "exact",
                 "-" if most is None else f"{most:,}",
             ]
         )
-    lines.append(table(["engine", "a request", "pool", "tokens", "at once"], cells))
+    lines.append(table(["engine", "a request", "pool", "tokens", "estimated range", "at once"], cells))
     lines.append("")
     for label, row in rows:
         if isinstance(row, str):
             lines.append(dim(f"  {label}: {row}"))
             continue
         lines += [f"  {label} prints: {line}" for line in row.lines[:2]]
-        lines += [dim(f"  {label} differs: {reason}") for reason in row.reasons]
+        if row.reasons:
+            lines.append(dim(f"  {label}: {'; '.join(row.reasons)}"))
     logical = next((row.logical_bytes for _, row in rows if not isinstance(row, str)), None)
     if logical is not None:
         lines.append(f"  logical, before any engine rounds it: {human_bytes(logical)} a request")

@@ -19,12 +19,12 @@ from planner.cache_kinds import Cross, Latent, Recurrent
 from planner.dtypes import FLOAT_BYTES, CacheFormat, kv_format
 from planner.engines.base import LATEST, EngineAnswer, Options, Pool, Ranged, parse_version, want
 from planner.engines.vllm import logical_bytes
-from planner.errors import BadRequest, UnsupportedModel
+from planner.errors import UnsupportedModel
 from planner.limits import largest
 from planner.memory import Estimate
 from planner.mixers import LatentAttention
 from planner.mlps import Mlp, Moe
-from planner.units import GIB, MAX_TOKENS, MIB, ceil_div, human_bytes
+from planner.units import GIB, MAX_TOKENS, MIB, ceil_div
 
 MLA_SINCE, NO_V_SINCE = 5134, 7830
 WINDOWS_SINCE, WINDOWS_BY_UBATCH_SINCE = 5427, 5554
@@ -94,6 +94,8 @@ def answer(estimate: Estimate, options: Options, version: str | None, program: s
         else min(setting.slots, setting.seq_cells // seq)
     )
     weights = estimate.per_device.weight_bytes
+    if options.pool_bytes is not None and found.total > options.pool_bytes:
+        most = 0
     fits: bool | None = most >= min(estimate.request.batch, setting.slots)
     if estimate.capacity is not None:
         fits = bool(fits) and weights + found.total + compute.bytes + GIB // 2 <= estimate.capacity.bytes
@@ -155,15 +157,15 @@ def settings(estimate: Estimate, options: Options, build: int, program: str) -> 
 
 
 def _largest_context(estimate: Estimate, options: Options, build: int, program: str, pool: int) -> Setting:
-    """The longest context whose buffers stay within `pool`."""
+    """The longest context whose buffers stay within `pool`, not beyond the model's positions for every slot."""
 
     def at(n: int) -> Setting:
         return settings(estimate, replace(options, ctx_size=n), build, program)
 
-    best = largest(lambda n: buffers(estimate, at(n), options).total <= pool, MAX_TOKENS)
-    if not best:
-        raise BadRequest(f"--kv-pool {human_bytes(pool)} holds not one token of {estimate.spec.name}; give more")
-    return at(best)
+    slots = options.parallel or estimate.request.batch
+    longest = (estimate.spec.max_positions or estimate.request.seq_tokens) * slots
+    best = largest(lambda n: buffers(estimate, at(n), options).total <= pool, min(longest, MAX_TOKENS))
+    return at(max(best, 1))
 
 
 def window_cells(setting: Setting, window: int) -> int:
@@ -350,6 +352,9 @@ def _lines(found: Buffers, setting: Setting, estimate: Estimate) -> tuple[str, .
         f"{setting.slots:2d}/{setting.streams} seqs" if setting.build >= STREAMS_SINCE else f"{setting.slots:2d} seqs"
     )
     lines = []
+    if setting.program == "ik_llamacpp" or setting.build < WINDOWS_SINCE:
+        lines.append(f"llama_new_context_with_model: KV self size  = {_mib(found.full + found.window)}, {names}")
+        return tuple(lines)
     if found.full_layers:
         tail = f", {names}" if not found.window_layers else ""
         lines.append(

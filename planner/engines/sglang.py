@@ -27,7 +27,7 @@ from planner.engines.base import (
     want,
 )
 from planner.engines.device_memory import weights_loaded
-from planner.engines.vllm import logical_bytes
+from planner.engines.vllm import logical_bytes, with_sparse_record
 from planner.errors import UnsupportedModel
 from planner.memory import Estimate
 from planner.sparse import IndexKeys
@@ -63,6 +63,8 @@ class Cell:
 def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
     """SGLang's pool, start-up lines and reasons."""
     number = (parse_version(version) if version else None) or LATEST
+    if estimate.fmt.k.name == "fp8":  # a sparse-attention model's fp8 record has scales and a 16-bit rope part
+        estimate = with_sparse_record(estimate)
     cell = token_cell(estimate)
     longest = want(options.max_model_len, estimate.spec.max_positions or estimate.request.seq_tokens, "--max-model-len")
     page = want(options.block_size, 1, "--page-size")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from planner.activations import Estimated
@@ -12,6 +12,7 @@ from planner.engines.base import LATEST, EngineAnswer, Options, Pool, Ranged, Ve
 from planner.engines.device_memory import added, cuda_graphs, non_torch, vllm_activation, weights_loaded
 from planner.errors import KvplanError
 from planner.memory import Estimate
+from planner.memory import estimate as ask
 from planner.units import GIB, human_bytes
 
 V1_SINCE: Version = (0, 8)
@@ -42,8 +43,9 @@ class Setting:
 
 def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
     """vLLM's pool, start-up lines and reasons; `generation` v0 or v1 where the name of the engine says which."""
-    estimate = _with_engine_formats(estimate, version)
     setting = settings(estimate, options, version, generation)
+    if setting.version >= FP8_MLA_SINCE:
+        estimate = with_sparse_record(estimate)
     if setting.v1:
         return _answer_v1(estimate, options, setting)
     return _answer_v0(estimate, options, setting)
@@ -138,8 +140,8 @@ def _off_gpu(estimate: Estimate) -> bool:
     return bool(capacity and (capacity.kind == "host" or capacity.name.lower().startswith(("gaudi", "tpu"))))
 
 
-def _with_engine_formats(estimate: Estimate, version: str | None) -> Estimate:
-    """fp8 of a sparse-attention model becomes fp8_ds_mla, which is also what `auto` means there.
+def with_sparse_record(estimate: Estimate) -> Estimate:
+    """fp8 of a sparse-attention model becomes fp8_ds_mla, which in vLLM is also what `auto` means there.
 
     Source: vLLM 0.11 `DeepseekV32ForCausalLM.verify_and_update_config`; bf16 given keeps bf16.
     """
@@ -147,10 +149,6 @@ def _with_engine_formats(estimate: Estimate, version: str | None) -> Estimate:
     request = estimate.request
     if not sparse or request.k_dtype not in (None, "auto", "fp8", "fp8_e4m3"):
         return estimate
-    from dataclasses import replace
-
-    from planner.memory import estimate as ask
-
     return ask(estimate.spec, replace(request, k_dtype="fp8_ds_mla", v_dtype="fp8_ds_mla"), estimate.capacity)
 
 

@@ -14,6 +14,7 @@ from planner.units import GIB, ceil_div
 
 BLOCK_TOKENS = 16
 SWAP_BYTES = 4 * GIB
+MQA_SINCE: Version = (0, 2)  # before, GPTBigCode's one KV head was stored for every query head
 MLA_SINCE: Version = (0, 7, 1)
 MLA_ALIGNED: tuple[Version, Version] = ((0, 7, 2), (0, 9))
 PADDED_MLA_HEAD = 256
@@ -55,7 +56,10 @@ def _stage_bytes(estimate: Estimate, version: Version, stage: range) -> int:
         elif isinstance(cache, Latent):
             sizes.append(_latent_bytes(estimate, cache, version))
         elif isinstance(cache, Full):
-            sizes.append(cache.kv_heads * cache.vector_pair_bytes(estimate.fmt))
+            heads = cache.kv_heads
+            if version < MQA_SINCE and estimate.spec.model_type == "gpt_bigcode":
+                heads = _query_heads(estimate)
+            sizes.append(heads * cache.vector_pair_bytes(estimate.fmt))
         elif not isinstance(cache, Recurrent) and cache.kind != "no cache":
             raise UnsupportedModel(
                 f"{estimate.spec.name}: vLLM's first engine never held a layer of {cache.kind}; name a later version"
@@ -83,9 +87,13 @@ def _latent_bytes(estimate: Estimate, cache: Latent, version: Version) -> int:
         plain = fmt.k.vector_bytes(cache.latent_dim + cache.rope_dim)
         low, high = MLA_ALIGNED
         return ceil_div(plain, 256) * 256 if low <= version < high else plain
+    return _query_heads(estimate) * (fmt.k.vector_bytes(PADDED_MLA_HEAD) + fmt.v.vector_bytes(PADDED_MLA_HEAD))
+
+
+def _query_heads(estimate: Estimate) -> int:
+    """Attention heads of one rank."""
     heads = max((mixer.score_heads for layer, _ in estimate.spec.groups for mixer in layer.mixers), default=1)
-    rank = max(1, ceil_div(heads, estimate.request.sharding.tp))
-    return rank * (fmt.k.vector_bytes(PADDED_MLA_HEAD) + fmt.v.vector_bytes(PADDED_MLA_HEAD))
+    return max(1, ceil_div(heads, estimate.request.sharding.tp))
 
 
 def pool(estimate: Estimate, options: Options, version: Version, size: int, longest: int) -> Pool:

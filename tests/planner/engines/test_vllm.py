@@ -104,6 +104,12 @@ def test_mla_by_version_of_the_first_engine() -> None:
     assert pool_of(found, "0.7.3")["block_bytes"] == 16 * 61 * 1280
 
 
+def test_gpt_bigcode_of_0_1_stored_its_one_head_for_every_query_head() -> None:
+    """WizardCoder 15B on two ranks: 24 heads a rank, 24 times what later versions store (vLLM issue 761)."""
+    old, new = (pool_of(asked("starcoder-15b", tp=2), version) for version in ("0.1.4", "0.2.7"))
+    assert old["block_bytes"] == 24 * int(str(new["block_bytes"]))
+
+
 def test_pipeline_stages_before_0_7_3_leave_the_remainder_to_the_last() -> None:
     """62 layers on 4 stages: 17 on the last, later 16 at most."""
     spec = read_config({"model_type": "llama", "hidden_size": 1024, "num_hidden_layers": 62, "num_attention_heads": 8,

@@ -584,7 +584,7 @@ class Profile:
             self.gpt, [prompt], settings.new_tokens, cache=self.main, sampling=settings.sampling,
             stop=() if codec.stop is None else codec.stop,
         )  # fmt: skip
-        self.found.text = settings.prompt + codec.decode(answer.sequences[0])
+        self.found.text = codec.decode([*prompt, *answer.sequences[0]])
 
 
 def profile(spec: ModelSpec, settings: Settings | None = None, progress: Progress | None = None) -> Measurement:

@@ -70,7 +70,7 @@ def non_torch(estimate: Estimate, old: bool) -> Estimated:
     if name.startswith("mi"):
         return Estimated(3 * GIB, GIB // 4, 8 * GIB, "ROCm and RCCL")
     if devices == 1:
-        return Estimated(120 * MIB, 0, 512 * MIB, "CUDA and kernels outside torch")
+        return Estimated(80 * MIB, 0, 512 * MIB, "CUDA and kernels outside torch")
     if old and devices >= 8:
         return Estimated(4 * GIB, GIB // 4, 9 * GIB, "NCCL and custom all-reduce")
     return Estimated(640 * MIB, 128 * MIB, 5 * GIB // 2, "NCCL and custom all-reduce")

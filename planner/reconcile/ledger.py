@@ -271,7 +271,7 @@ def _by_dimensions(run: Run) -> ModelSpec | None:
 
 
 _WEIGHTS = {
-    "bitsandbytes": "nf4", "awq": "awq", "awq_marlin": "awq", "gptq": "gptq", "gptq_marlin": "gptq", "fp8": "fp8",
+    "bitsandbytes": "nf4_dq", "awq": "awq", "awq_marlin": "awq", "gptq": "gptq", "gptq_marlin": "gptq", "fp8": "fp8",
     "compressed-tensors": None, "modelopt": "fp8", "modelopt_fp4": "nvfp4", "mxfp4": "mxfp4",
 }  # fmt: skip
 
@@ -611,7 +611,7 @@ _GGML_NAMES = {"f16": "fp16", "f32": "fp32"}
 
 def _llama(run: Run, given: Given, made: Ledger) -> None:
     ollama = any(name.startswith("ollama_") for name, _ in run.values)
-    ik = run.text("mla_attn") is not None
+    ik = run.text("mla_attn") is not None or run.text("ik") is not None
     program = given.program or ("ik_llamacpp" if ik else "llamacpp")
     made.engine = "ollama" if ollama and given.program is None else program
     made.kv_dtype = run.text("k_type")

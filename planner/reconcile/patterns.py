@@ -100,6 +100,7 @@ PATTERNS: tuple[Pattern, ...] = (
     _p(LLAMA, r"(?:llama_kv_cache\w*): +(\S+) KV buffer size *= *NUM MiB", "device", "kv_device_mib", key=0),
     _p(LLAMA, r"llama_memory_recurrent: size *= *NUM MiB", "state_mib"),
     _p(LLAMA, r": +(\S+) compute buffer size *(?:of|=) *NUM MiB", "device", "compute_mib", key=0),
+    _p(LLAMA, r"llama_new_context_with_model: (attn_max_b|fused_moe|fused_up_gate|ser|graph_reuse) *=", "ik"),
     # ollama, besides the lines of the llama.cpp inside it
     _p(OLLAMA, r"Listening on \S+ \(version ([\w.-]{1,40})\)", "version", start=True),
     _p(OLLAMA, r'msg="kv cache" device=(\S+) size="NUM GiB"', "device", "kv_gib", key=0),
@@ -113,6 +114,8 @@ PATTERNS: tuple[Pattern, ...] = (
     _p(OLLAMA, r'memory\.graph\.full="NUM MiB"', "compute_mib"),
     _p(OLLAMA, r'memory\.graph\.full="NUM GiB"', "compute_gib"),
     _p(OLLAMA, r"OLLAMA_NUM_PARALLEL[=:](\d+)", "parallel"),
+    _p(OLLAMA, r"msg=load.*\bKvSize:(\d+)", "ctx_size"),
+    _p(OLLAMA, r"msg=load.*\bParallel:(\d+)", "parallel"),
     _p(OLLAMA, r"ollama.*--ctx-size (\d+)", "ctx_size"),
     _p(OLLAMA, r"ollama.*--parallel (\d+)", "parallel"),
     # TensorRT-LLM
@@ -124,12 +127,14 @@ PATTERNS: tuple[Pattern, ...] = (
     _p(TRT, r"Allocated NUM ([MG])i?B.{0,40}for.{0,20}decoder", "decoder_gib", "decoder_unit"),
     _p(TRT, r"paged kv cache: total: NUM GiB, available: NUM GiB", "card_gib", "free_gib"),
     _p(TRT, r"Allocated NUM GiB for max tokens in paged KV cache \((\d+)\)", "available_gib", "tokens"),
+    _p(TRT, r"Using (\d+) (?:total )?tokens in paged KV cache", "tokens"),
     _p(TRT, r"[Nn]umber of tokens per block: (\d+)", "block_tokens"),
     _p(TRT, r"[Nn]umber of blocks in KV cache primary pool: (\d+)", "blocks"),
     # LMDeploy
     _p(LMDEPLOY, r"(TurbomindEngineConfig)\(", "seen", start=True),
-    _p(LMDEPLOY, r"\[BlockManager\] block_size = NUM MB", "block_mib"),
-    _p(LMDEPLOY, r"\[BlockManager\] max_block_count = (\d+)", "blocks"),
+    _p(LMDEPLOY, r"\[BlockManager\] block_size ?= ?NUM MB", "block_mib"),
+    _p(LMDEPLOY, r"\[BlockManager\] max_block_count ?= ?(\d+)", "blocks"),
+    _p(LMDEPLOY, r"\[TM\].*max cached tokens: (\d+)", "tokens"),
 )  # fmt: skip
 
 # Arguments in a line that lists them all: (engine, phrase of the line, fact, patterns of its value)

@@ -213,6 +213,8 @@ def _summary(q: Question, verdicts: pd.DataFrame) -> tuple[str, ...]:
     ):
         lines.append(f"{row['model']} on {row['device']} is tight: with estimates at their highest it does not fit.")
     lines += [_found(run) for run in q.runs[:RUNS_AS_COLUMNS]]
+    if len(q.runs) > RUNS_AS_COLUMNS:
+        lines.append(f"{len(q.runs) - RUNS_AS_COLUMNS} more runs are in the tables.")
     return tuple(lines)
 
 
@@ -308,7 +310,7 @@ def _memory(q: Question, verdicts: pd.DataFrame) -> Section:
               ("model", "device", "fits", "total_bytes", "capacity_bytes", "free_bytes", "most_sequences", "longest_tokens", "fewest_devices", "binds_first")),
         Table("changes", "What would make it fit", "Each change by itself, with the flags that ask for it and what it gains on each device.", tables.changes(q)),
         Table("models", "The models", f"{exact} One load: {q.load}.", tables.model_rows(q),
-              ("model", "attention", "layers", "parameters", "active_parameters", "weight_dtype", "weight_bytes", "kv_dtype", "kv_bytes", "state_bytes", "next_token_bytes", "exactness")),
+              ("model", "attention", "layers", "parameters", "active_parameters", "weight_dtype", "weight_bytes", "kv_dtype", "kv_bytes", "state_bytes", "exactness")),
         picture("memory-bars", q),
         curve,
         picture("memory-vs-batch", q),

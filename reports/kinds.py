@@ -13,7 +13,7 @@ from reports import compare, measured, plots, tables, words
 from reports.question import Question
 
 MODELS, RUNS, TWO_RUNS = "models", "runs", "two runs"
-MOST_RUNS = 8  # lines that can still be told apart
+MOST_RUNS = 4  # lines that can still be told apart
 
 
 @dataclass(frozen=True)

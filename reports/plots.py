@@ -37,6 +37,7 @@ from reports.style import (
     HATCHES,
     INK,
     LIMITS,
+    MOST_BARS,
     MUTED,
     PARTS,
     SERIES,
@@ -87,7 +88,7 @@ def _memory_curve(frame: pd.DataFrame, axis: str, label: str) -> Figure:
     limits = frame[frame["role"] == "limit"]
     crossings = frame[frame["role"] == "crossing"]
     series = list(dict.fromkeys(lines["series"]))
-    figure, axes = new_figure(height=3.9 + 0.17 * ((len(series) + 1) // 2))
+    figure, axes = new_figure(height=3.4)
     sizes = [float(n) for n in (*lines["total_bytes"], *limits["total_bytes"])]
     unit = byte_axis(axes, "y", sizes, "Memory a device")
     for i, name in enumerate(series):
@@ -184,12 +185,13 @@ def _outside(box: tuple[float, float, float, float], frame: Any) -> float:
 @styled
 def memory_bars(frame: pd.DataFrame) -> Figure:
     """What fills each device, as a share of its memory; bars past the line do not fit and are cut, with the share."""
+    frame = frame.head(MOST_BARS)
     several = frame["device"].nunique() > 1
     names = [
         short(str(model), 24) + (f"\n{short(str(device), 24)}" if several else "")
         for model, device in zip(frame["model"], frame["device"], strict=True)
     ]
-    figure, axes = new_figure(height=1.5 + (0.42 if several else 0.34) * len(frame))
+    figure, axes = new_figure(height=1.05 + (0.42 if several else 0.34) * len(frame))
     columns = (("weights", "weight_bytes"), ("KV cache", "cache_bytes"), ("activations", "activation_bytes"), ("overhead", "overhead_bytes"), ("free", "free_bytes"))  # fmt: skip
     for row, record in enumerate(frame.to_dict("records")):
         done = 0.0
@@ -229,7 +231,7 @@ def _few(size: float) -> str:
 def bytes_per_token(frame: pd.DataFrame) -> Figure:
     """Average cache of a token as a bar, what the next token adds as a line across it."""
     table = frame.sort_values(["average_bytes", "model"], ascending=[False, True], kind="stable").reset_index(drop=True)
-    figure, axes = new_figure(height=1.6 + 0.36 * len(table))
+    figure, axes = new_figure(height=1.0 + 0.36 * len(table))
     largest = [max(a, float(n)) for a, n in zip(table["average_bytes"], table["next_token_bytes"], strict=True)]
     unit = byte_axis(axes, "x", largest, "Cache a token", log=False)
     for row, record in enumerate(table.to_dict("records")):
@@ -261,7 +263,7 @@ def feasible_region(frame: pd.DataFrame) -> Figure:
     """Batch x context: share of memory as colour, tokens held in the cells, a thick border where it stops fitting."""
     lengths = sorted(set(frame["context_tokens"]))
     batches = sorted(set(frame["batch"]))
-    figure, axes = new_figure(width=max(WIDTH, 0.5 * len(lengths) + 0.9), height=1.5 + 0.3 * len(batches))
+    figure, axes = new_figure(width=max(WIDTH, 0.5 * len(lengths) + 0.9), height=0.95 + 0.3 * len(batches))
     fits = {(r["batch"], r["context_tokens"]): bool(r["fits"]) for r in frame.to_dict("records")}
     for record in frame.to_dict("records"):
         x, y = lengths.index(record["context_tokens"]), batches.index(record["batch"])
@@ -342,7 +344,7 @@ def kv_dtype_savings(frame: pd.DataFrame) -> Figure:
         scales=frame["scale_bytes"] / native * 100,
     )
     dtypes = list(table.groupby("dtype", sort=False)["ratio"].mean().sort_values(ascending=False, kind="stable").index)
-    figure, axes = new_figure(height=1.6 + 0.27 * len(dtypes))
+    figure, axes = new_figure(height=1.15 + 0.27 * len(dtypes))
     for row, dtype in enumerate(dtypes):
         part = table[table["dtype"] == dtype]
         codes, scales = float(part["codes"].mean()), float(part["scales"].mean())

@@ -43,7 +43,7 @@ from reports.style import (
 def prediction_scatter(frame: pd.DataFrame) -> Figure:
     """Measured against predicted on equal log axes, bytes and seconds apart; on the line they are equal."""
     units = [unit for unit in ("bytes", "seconds") if (frame["unit"] == unit).any()]
-    figure = Figure(figsize=(WIDTH if len(units) == 1 else 1.9 * WIDTH, 4.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH if len(units) == 1 else 1.9 * WIDTH, 3.9), layout="constrained")
     quantities = list(dict.fromkeys(frame["quantity"]))
     for i, unit in enumerate(units):
         axes = figure.add_subplot(1, len(units), i + 1)
@@ -143,7 +143,7 @@ def _measured_lines(
 def speed_vs_output(frame: pd.DataFrame) -> Figure:
     """Tokens a second with and without a cache against output length, the crossing marked."""
     lines = frame[frame["role"] == "line"]
-    figure, axes = new_figure(height=4.1)
+    figure, axes = new_figure(height=3.4)
     series = _measured_lines(axes, lines, "new_tokens")
     log_axis(axes, "x", [float(n) for n in lines["new_tokens"]], number, 10)
     _output_ticks(axes, sorted({int(n) for n in lines["new_tokens"]}))
@@ -155,6 +155,8 @@ def speed_vs_output(frame: pd.DataFrame) -> Figure:
         at = float(record["new_tokens"])
         inside = max(at, float(lines["new_tokens"].min()))
         axes.axvline(inside, color=MUTED, linewidth=1.1, linestyle=(0, (2, 2)))
+        if runs > 3:
+            continue
         words = f"the cache pays from {int(at):,} token{'s' if at > 1 else ''}"
         if runs > 1:
             words = f"{short(str(record['run']), 18)}: {int(at):,}"
@@ -176,7 +178,7 @@ def _output_ticks(axes: Axes, values: Sequence[int]) -> None:
 @styled
 def speedup(frame: pd.DataFrame) -> Figure:
     """How many times faster generation is with a cache, against output length; 1 is no gain."""
-    figure, axes = new_figure(height=3.9)
+    figure, axes = new_figure()
     measured = frame[frame["role"] == "measured"]
     series = _measured_lines(axes, measured, "new_tokens")
     predicted = frame[frame["role"] == "predicted"]
@@ -205,7 +207,7 @@ def speedup(frame: pd.DataFrame) -> Figure:
 
 
 def _times_figure(frame: pd.DataFrame, axis: str, xlabel: str, ylabel: str, parts: Sequence[str]) -> Figure:
-    figure, axes = new_figure(height=3.9)
+    figure, axes = new_figure()
     seconds = [float(n) for n in frame["value"]]
     scale, unit = time_scale(seconds)
     series = _measured_lines(axes, frame, axis, scale, parts)
@@ -242,7 +244,7 @@ def tpot_vs_batch(frame: pd.DataFrame) -> Figure:
 @styled
 def bandwidth_share(frame: pd.DataFrame) -> Figure:
     """Bytes that a decode step must read, over its time, as a share of the bandwidth that the machine reaches."""
-    figure, axes = new_figure(height=3.9)
+    figure, axes = new_figure()
     series = _measured_lines(axes, frame, "context_tokens", 0.01)
     token_axis(axes, "x", [float(n) for n in frame["context_tokens"]], "Context (tokens)")
     axes.axhline(100, color=INK, linewidth=1.1)
@@ -258,7 +260,7 @@ def bandwidth_share(frame: pd.DataFrame) -> Figure:
 def step_bounds(frame: pd.DataFrame) -> Figure:
     """The least a decode step can take against batch, on one device; hollow where the batch no longer fits."""
     table = frame[frame["step"] == "decode"]
-    figure, axes = new_figure(height=4.1)
+    figure, axes = new_figure(height=3.4)
     models = list(dict.fromkeys(table["model"]))
     values = [float(n) * 1e3 for n in table["bound_seconds"]]
     for i, name in enumerate(models):
@@ -281,7 +283,7 @@ def step_bounds(frame: pd.DataFrame) -> Figure:
 def roofline(frame: pd.DataFrame) -> Figure:
     """FLOP/s against FLOPs for each byte read: a roof a device, and the steps under it."""
     roof, points = frame[frame["role"] == "roof"], frame[frame["role"] == "point"]
-    figure, axes = new_figure(height=4.3)
+    figure, axes = new_figure(height=3.4)
     ridges = [float(r["flops_per_s"] / r["bandwidth_bytes_per_s"]) for r in roof.to_dict("records")]
     reach = [float(n) for n in points["intensity_flops_per_byte"]]
     low, high = min([*reach, *ridges, 1.0]) / 2, max([*reach, *ridges]) * 3
@@ -318,7 +320,7 @@ def comparison(frame: pd.DataFrame) -> Figure:
     """Change of each time from run A to run B in percent; filled where it is beyond the spread of both."""
     table = frame[frame["quantity"].isin(["ttft_seconds", "step_seconds", "total_seconds"])].reset_index(drop=True)
     table = table[table["change_share"].notna()].head(32).reset_index(drop=True)
-    figure, axes = new_figure(width=1.2 * WIDTH, height=1.5 + 0.25 * max(1, len(table)))
+    figure, axes = new_figure(width=1.2 * WIDTH, height=1.1 + 0.25 * max(1, len(table)))
     for row, record in enumerate(table.to_dict("records")):
         change, beyond = record["change_share"] * 100, record["verdict"] == "beyond the spread"
         colour = SERIES[0] if change < 0 else SERIES[1]

@@ -13,7 +13,7 @@ from planner.resolve import device as find_device
 from planner.resolve import device_capacity, model_spec
 from planner.spec import ModelSpec
 from planner.units import human_tokens
-from reports.runs import Run, reach
+from reports.runs import Run, reach, unique
 
 USUAL_DEVICES = ("RTX-4090-24GB", "L40S", "H100-SXM5-80GB")
 USUAL_TOKENS = 8192
@@ -109,19 +109,6 @@ def geometric(low: int, high: int, per_octave: int, *always: int) -> tuple[int, 
                 found.add(value)
         power += 1
     return tuple(sorted(found))
-
-
-def unique(names: list[str]) -> list[str]:
-    """
-    >>> unique(["gpt2", "llama", "gpt2"])
-    ['gpt2', 'llama', 'gpt2 (2)']
-    """
-    seen: dict[str, int] = {}
-    found = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return found
 
 
 def places_of(gpus: tuple[str, ...], memories: tuple[Capacity, ...] = ()) -> tuple[Place, ...]:

@@ -34,10 +34,21 @@ def load_runs(paths: Sequence[str]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
     if paths and not runs:
         more = f" (and {len(skipped) - 1} more files that cannot be used)" if len(skipped) > 1 else ""
         raise KvplanError(f"{skipped[0]}{more}")
-    from reports.question import unique
-
     names = unique([run.name for run in runs])
     return tuple(Run(name, run.path, run.found) for name, run in zip(names, runs, strict=True)), tuple(skipped)
+
+
+def unique(names: list[str]) -> list[str]:
+    """
+    >>> unique(["gpt2", "llama", "gpt2"])
+    ['gpt2', 'llama', 'gpt2 (2)']
+    """
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
 
 
 def run_name(path: str) -> str:

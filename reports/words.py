@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from planner.units import gib, human_bytes, human_tokens
-from reports.style import number
+from reports.style import MOST_BARS, number
 
 MOST_NAMED = 6
 
@@ -87,7 +87,8 @@ def parts_sees(frame: pd.DataFrame) -> str:
         if len(cached)
         else ""
     )
-    return f"Weights and cache are exact, activations and overhead estimated. {words}{more}"
+    drawn = f" The first {MOST_BARS} are drawn; the table of the figure holds all." if len(frame) > MOST_BARS else ""
+    return f"Weights and cache are exact, activations and overhead estimated. {words}{more}{drawn}"
 
 
 def parts_alt(frame: pd.DataFrame) -> str:
@@ -109,7 +110,7 @@ def token_sees(frame: pd.DataFrame) -> str:
     if least["average_bytes"] <= 0:
         return words + f"{least['model']} ({least['attention']}) nothing that grows."
     ratio = most["average_bytes"] / least["average_bytes"]
-    return words + f"{ratio:.3g} times what {least['model']} ({least['attention']}) does."
+    return words + f"{number(ratio)} times what {least['model']} ({least['attention']}) does."
 
 
 def token_alt(frame: pd.DataFrame) -> str:

@@ -217,7 +217,7 @@ def test_long_tables_are_cut_on_the_page_and_whole_in_the_files(make_run: Make) 
 def test_more_runs_than_lines_can_be_told_apart_are_said(make_run: Make) -> None:
     runs = tuple(make_run(f"run {i}") for i in range(12))
     made = report(Question((), (), question(("gpt2",)).request, runs=runs))
-    assert "Figures show the first 8 of 12 runs" in html.page(made)
+    assert "Figures show the first 4 of 12 runs" in html.page(made)
 
 
 def test_the_template_is_part_of_the_package() -> None:

@@ -84,9 +84,13 @@ def options_of(row: dict[str, str], pool: int | None) -> Options:
 
 
 def estimate_of(row: dict[str, str], capacity: Capacity | None = None) -> Estimate:
-    sharding = Sharding(tp=int(row["tp"]), pp=int(row["pp"]), dcp=int(row["dcp"]))
+    sharding = Sharding(tp=int(row["tp"] or 1), pp=int(row["pp"] or 1), dcp=int(row["dcp"] or 1))
     request = Request(
-        1, dtype=row["weight_dtype"] or None, k_dtype=row["kv_dtype"], v_dtype=row["kv_dtype"], sharding=sharding
+        1,
+        dtype=row["weight_dtype"] or None,
+        k_dtype=row["kv_dtype"] or None,
+        v_dtype=row["kv_dtype"] or None,
+        sharding=sharding,
     )
     return estimate(spec_of(row["model"]), request, capacity)
 

@@ -17,7 +17,7 @@ from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import KvplanError, UsageError, one_line
 from planner.memory import SCHEMA_VERSION
 from planner.reconcile.facts import Log, engines_of, identity
-from planner.reconcile.ledger import Given, Ledger, ledger_of
+from planner.reconcile.ledger import BY_DIMENSIONS, Given, Ledger, generation, ledger_of
 from planner.reconcile.reader import Source
 from planner.resolve import capacity, model_spec
 from planner.text import bad, bold, dim, good, table
@@ -196,9 +196,9 @@ def _row(made: Ledger, log: str) -> dict[str, Any]:
     name = os.path.splitext(os.path.basename(log))[0] or "log"
     return row | {
         "id": one_line(name, 60),
-        "engine": made.engine,
+        "engine": f"vllm-{generation(run)}" if made.engine == "vllm" else made.engine,
         "version": made.version or "",
-        "model": made.taken_as or made.model or "",
+        "model": made.model or "" if made.taken_as in (None, BY_DIMENSIONS) else made.taken_as,
         "tp": made.tp,
         "pp": made.pp,
         "kv_dtype": made.kv_dtype or "",

@@ -115,7 +115,7 @@ def _answer(rules: Rules, block: int, estimate: Estimate, options: Options, vers
         block_tokens=block,
         activation=activation,
         overhead=overhead,
-        fits=None if most is None else most >= estimate.request.batch,
+        fits=None if most is None else most >= estimate.request.sharding.sequences_on_rank(estimate.request.batch),
         most_requests=most,
         lines=_lines(rules, ranged.pool, one) if ranged else (),
         reasons=_reasons(rules, block, estimate),

@@ -27,7 +27,7 @@ from planner.engines.base import (
     want,
 )
 from planner.engines.device_memory import weights_loaded
-from planner.engines.vllm import logical_bytes, with_sparse_record
+from planner.engines.vllm import default_length, logical_bytes, with_sparse_record
 from planner.errors import UnsupportedModel
 from planner.memory import Estimate
 from planner.sparse import IndexKeys
@@ -66,7 +66,7 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
     if estimate.fmt.k.name == "fp8":  # a sparse-attention model's fp8 record has scales and a 16-bit rope part
         estimate = with_sparse_record(estimate)
     cell = token_cell(estimate)
-    longest = want(options.max_model_len, estimate.spec.max_positions or estimate.request.seq_tokens, "--max-model-len")
+    longest = want(options.max_model_len, default_length(estimate), "--max-model-len")
     page = want(options.block_size, 1, "--page-size")
     size, fraction = _budget(estimate, options, number)
 
@@ -77,6 +77,9 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
     seq = estimate.request.seq_tokens
     taken = seq * cell.full + (min(seq, cell.window) if cell.window else seq) * cell.sliding + cell.state
     most = None if ranged is None else _most(ranged.pool, cell, seq)
+    reasons = _reasons(cell, options, estimate)
+    if seq > longest:
+        most, reasons = 0, (*reasons, f"requests beyond a context length of {longest:,} are refused")
     running = options.max_running_requests
     table = None if running is None else 4 * (running + 1) * (longest + 4)
     extra = {
@@ -93,10 +96,10 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
         ranged=ranged,
         block_tokens=page,
         overhead=None if estimate.capacity is None else RESERVED_CONTEXT,
-        fits=None if most is None else most >= estimate.request.batch,
+        fits=None if most is None else most >= estimate.request.sharding.sequences_on_rank(estimate.request.batch),
         most_requests=most,
         lines=_lines(ranged.pool, estimate) if ranged else (),
-        reasons=_reasons(cell, options, estimate),
+        reasons=reasons,
         assumptions=_assumptions(estimate, options, fraction, version),
         extra=extra,
     )

@@ -10,7 +10,7 @@ from planner.cache_kinds import Latent
 from planner.engines import vllm_v0, vllm_v1
 from planner.engines.base import LATEST, EngineAnswer, Options, Pool, Ranged, Version, gib_two, parse_version, want
 from planner.engines.device_memory import added, cuda_graphs, non_torch, vllm_activation, weights_loaded
-from planner.errors import KvplanError
+from planner.errors import BadRequest, KvplanError
 from planner.memory import Estimate
 from planner.memory import estimate as ask
 from planner.units import GIB, human_bytes
@@ -84,9 +84,14 @@ def settings(estimate: Estimate, options: Options, text: str | None, generation:
 
 def _number(text: str | None, generation: str | None) -> Version:
     """The version asked for; the newest that logs confirm where none is, the newest rules for a development build."""
-    if text:
-        return parse_version(text) or LATEST
-    return DEFAULT_V0 if generation == "v0" else DEFAULT
+    number = parse_version(text) if text else None
+    if number is not None and generation == "v0" and number >= V1_ONLY_SINCE:
+        raise BadRequest(f"vllm-v0=={text}: vLLM 0.11 and later have V1 alone; name vllm or an earlier version")
+    if number is not None and generation == "v1" and number < V1_SINCE:
+        raise BadRequest(f"vllm-v1=={text}: V1 came with vLLM 0.8; name vllm or a later version")
+    if number is not None:
+        return number
+    return DEFAULT_V0 if generation == "v0" else LATEST if text else DEFAULT
 
 
 def runs_v1(estimate: Estimate, version: Version) -> bool:
@@ -98,7 +103,8 @@ def runs_v1(estimate: Estimate, version: Version) -> bool:
 
 
 def default_length(estimate: Estimate) -> int:
-    return estimate.spec.max_positions or estimate.request.seq_tokens
+    """The model's positions, or the request where that is longer (a flag lets a server go beyond them)."""
+    return max(estimate.spec.max_positions or 0, estimate.request.seq_tokens)
 
 
 def default_block(estimate: Estimate, v1: bool, version: Version, longest: int) -> int:
@@ -289,6 +295,8 @@ def _finish(
     reasons: tuple[str, ...],
 ) -> EngineAnswer:
     logical = logical_bytes(estimate)
+    if estimate.request.seq_tokens > setting.longest:
+        most, reasons = 0, (*reasons, f"requests beyond max_model_len {setting.longest:,} are refused")
     if taken != logical and not reasons:
         reasons = (f"whole blocks of {block} tokens, every layer at full length",)
     given = options.pool_bytes is not None
@@ -308,7 +316,7 @@ def _finish(
         block_tokens=block,
         activation=activation,
         overhead=overhead,
-        fits=None if most is None else most >= estimate.request.batch,
+        fits=None if most is None else most >= estimate.request.sharding.sequences_on_rank(estimate.request.batch),
         most_requests=most,
         lines=lines,
         reasons=reasons,

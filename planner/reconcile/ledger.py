@@ -27,6 +27,7 @@ from planner.units import GIB, MAX_TOKENS, MIB, gib
 HALF_GIB = GIB // 200  # half of the last digit of "x.xx GiB"
 HALF_MIB = MIB // 200 + 1
 CLOSES_WITHIN = GIB // 10
+BY_DIMENSIONS = "the dimensions in the log"
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _spec(run: Run, given: Given, made: Ledger) -> ModelSpec | None:
             return found
     found = _by_dimensions(run)
     if found is not None:
-        made.taken_as = "the dimensions in the log"
+        made.taken_as = BY_DIMENSIONS
         return found
     what = f"model {made.model!r} is not in the catalogue" if made.model else "the model is not named"
     made.missing.append(f"{what}: --model NAME or --config FILE")
@@ -329,9 +330,14 @@ def _fraction(run: Run) -> Fraction | None:
 # -- vLLM --------------------------------------------------------------------------------------------------
 
 
+def generation(run: Run) -> str:
+    """v0 or v1: only the first engine prints CPU blocks."""
+    return "v0" if run.text("cpu_blocks") is not None and run.text("is_v1") is None else "v1"
+
+
 def _vllm(run: Run, given: Given, made: Ledger) -> None:
-    first = run.text("cpu_blocks") is not None and run.text("is_v1") is None
-    engine = "vllm-v0" if first else "vllm-v1"
+    engine = f"vllm-{generation(run)}"
+    first = engine == "vllm-v0"
     version = _known_version(made)
     pool = run.bytes("available_gib", poorest=True)
     card = run.bytes("card_gib", poorest=True) or (given.capacity.bytes if given.capacity else None)

@@ -271,6 +271,24 @@ def test_a_row_is_recorded_and_appended(tmp_path: Path, capsys: pytest.CaptureFi
     assert code == 1 and "no column" in err
 
 
+def test_a_recorded_row_is_a_case_that_agrees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A copy of the case file takes the row in its own columns, and the row is checked like any other."""
+    import csv
+    import shutil
+
+    from tests import engine_truth
+
+    path = tmp_path / "engine_logs.csv"
+    shutil.copy(LOGS.parent / "engine_logs.csv", path)
+    for name in ("vllm-v0.log", "vllm-hybrid.log", "sglang-tp4.log"):
+        run(["reconcile", str(LOGS / name), "--record", str(path)], capsys)
+    with open(path, newline="") as file:
+        added = list(csv.DictReader(file))[-3:]
+    for row in added:
+        found = engine_truth.checks(row)
+        assert found and all(check.agrees for check in found), row["id"]
+
+
 def test_ranks_by_prefix() -> None:
     assert rank_of("(VllmWorkerProcess pid=123) INFO") == "123"
     assert rank_of("(Worker_TP1 pid=102) INFO") == "TP1"

@@ -182,3 +182,23 @@ def test_what_is_not_modelled_is_refused() -> None:
         pool_of(asked("recurrentgemma-2b"), "0.20.0")
     with pytest.raises(BadRequest, match="fp8_ds_mla"):
         pool_of(asked("deepseek-v3", kv="fp8_ds_mla"), "0.6.6")
+
+
+def test_requests_beyond_the_longest_are_refused() -> None:
+    found = pool_of(asked("llama-3.1-8b", 8192), "0.11.2", max_model_len=4096)
+    assert (found["most_requests"], found["fits"]) == (0, False)
+    assert "refused" in found["differences"][-1]  # type: ignore[index]
+
+
+def test_replicas_share_the_batch() -> None:
+    """Data parallelism: 8 sequences on two replicas are 4 on each."""
+    spec = read_entry(find_model("llama-3.1-8b"))
+    for batch, fits in ((8, True), (10, False)):
+        found = estimate(spec, Request(8192, batch, sharding=Sharding(dp=2)))
+        assert pool_of(found, "0.11.2", pool_bytes=4 * GIB)["fits"] is fits
+
+
+@pytest.mark.parametrize(("generation", "version"), [("v0", "0.11.2"), ("v1", "0.6.6")])
+def test_engines_that_a_version_does_not_have_are_refused(generation: str, version: str) -> None:
+    with pytest.raises(BadRequest, match="name vllm or"):
+        vllm.answer(asked("llama-3.1-8b"), Options(), version, generation)

@@ -9,8 +9,6 @@ Names resolve on first use, so that `import kvplan` costs nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -52,6 +50,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     if name == "plots":
         return import_module("kvplan.plots")
     home = _HOMES.get(name)

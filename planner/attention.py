@@ -11,7 +11,6 @@ from planner.attention_cache import Cache, Chunked, Full, Shared, SlidingWindow
 from planner.weights import Weight, linear, vector
 
 
-@dataclass(frozen=True)
 class Mixer:
     """Base: mixes nothing, keeps nothing."""
 

@@ -32,7 +32,6 @@ def heads_on_rank(heads: int, tp: int) -> int:
     return max(1, ceil_div(heads, tp))
 
 
-@dataclass(frozen=True)
 class Cache:
     """Base of all kinds: keeps nothing."""
 
@@ -150,7 +149,7 @@ class SlidingWindow(Full):
         return min(tokens, self.window)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Chunked(Full):
     """Attention inside chunks of `chunk` tokens (Llama 4): at most one chunk is needed."""
 
@@ -164,7 +163,6 @@ class Chunked(Full):
         return min(tokens, self.chunk)
 
 
-@dataclass(frozen=True)
 class Shared(Cache):
     """A layer that attends over an earlier layer's cache and stores none of its own."""
 

@@ -22,7 +22,7 @@ ALIASES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class KvFormat:
     """One cached vector (one token, one KV head, K or V) as it lies in memory.
 
@@ -88,7 +88,7 @@ def float_dtype(name: str) -> str | None:
     return key if key in FLOAT_BYTES else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CacheFormat:
     """How K and V are stored, and the float type of the state that follows the model's dtype."""
 
@@ -101,7 +101,7 @@ class CacheFormat:
         return self.k.name if self.k == self.v else f"{self.k.name}/{self.v.name}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WeightFormat:
     """How one weight matrix [rows out, cols in] is stored.
 

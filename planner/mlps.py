@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from planner.weights import Weight, linear, vector
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Mlp:
     """up [width, hidden], down [hidden, width], and gate [width, hidden] when gated (SwiGLU, GeGLU)."""
 
@@ -33,7 +33,7 @@ class Mlp:
         return up * ups + down
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Moe:
     """`experts` MLPs of `expert_width`, `active` of them a token, plus shared ones that always run.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from planner.stored import StoredWeights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """One decoder layer. `extra` holds norms and whatever else is neither mixer nor MLP.
 
@@ -43,7 +43,7 @@ class Layer:
         return own + self.extra
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ModelSpec:
     """A model as kvplan knows it.
 
@@ -80,6 +80,9 @@ class ModelSpec:
     weights_known: bool = True
     config: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
     stored: StoredWeights | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"ModelSpec({self.name!r}, model_type={self.model_type!r}, layers={len(self.layers)})"
 
     @cached_property
     def groups(self) -> tuple[tuple[Layer, int], ...]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from planner.readers.types import Type
 
-# A module's TYPES and the model types in it. A test holds this table against the modules.
+# The modules that declare types, those of most questions first.
 MODULES = ("dense", "experts", "latent", "mamba", "hybrid", "encoder_decoder", "multimodal")
 
 
@@ -24,5 +22,5 @@ def known_types() -> list[str]:
 
 
 def _types(module: str) -> dict[str, Type]:
-    types: dict[str, Type] = import_module(f"planner.readers.families.{module}").TYPES
+    types: dict[str, Type] = __import__(f"planner.readers.families.{module}", fromlist=["TYPES"]).TYPES
     return types

@@ -8,6 +8,7 @@ matplotlib to the next.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -44,9 +45,10 @@ def main(arguments: list[str]) -> int:
 
 
 def stable(path: Path) -> list[str]:
-    """The lines of a file, without those that name what the report was made with."""
+    """The lines of a file, fractions to nine digits, without those that name what the report was made with."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [line for line in lines if not line.startswith(("- Python:", "- packages:", "- kvplan:"))]
+    kept = [line for line in lines if not line.startswith(("- Python:", "- packages:", "- kvplan:"))]
+    return [re.sub(r"\d+\.\d+(e[+-]?\d+)?", lambda found: f"{float(found[0]):.9g}", line) for line in kept]
 
 
 if __name__ == "__main__":

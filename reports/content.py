@@ -170,9 +170,9 @@ def _cards(q: Question, verdicts: pd.DataFrame) -> tuple[Card, ...]:
             answer = f"{len(good)} of {len(rows)} models fit"
         lines = []
         for row in good[:MODELS_SUMMED]:
-            lines.append(
-                f"{row['model']}: up to {row['most_sequences']:,} sequences, or {human_tokens(int(row['longest_tokens']))} tokens at batch {q.request.batch:,}"
-            )
+            whole = " (all its positions)" if row["longest_tokens"] == row["max_tokens"] else ""
+            longest = f"{human_tokens(int(row['longest_tokens']))} tokens{whole} at batch {q.request.batch:,}"
+            lines.append(f"{row['model']}: up to {row['most_sequences']:,} sequences, or {longest}")
         for row in [row for row in rows if not row["fits"]][:MODELS_SUMMED]:
             devices = row["fewest_devices"]
             more = (

@@ -23,7 +23,8 @@ CHECK_COLUMNS = [
     "measured_is", "low", "high", "reason",
 ]  # fmt: skip
 QUANTITIES = {"kv": "KV cache", "kv_allocated": "KV cache, allocated", "weight": "weights"}
-PREDICTED_IS = {"exact": "exact", "close": "exact", "estimated": "estimated"}
+PREDICTED_IS = {"exact": "exact", "close": "exact", "estimated": "estimated", "shown": "estimated"}
+NO_PROOF = "no proof"  # a check that is shown and proves nothing, such as the growth of the resident set
 
 
 def readings(runs: Sequence[Run]) -> pd.DataFrame:
@@ -99,7 +100,7 @@ def error_summary(table: pd.DataFrame) -> pd.DataFrame:
     columns = ["quantity", "predicted_is", "checks", "exact", "within_2_percent", "in_range", "off", "not_measured",
                "median_error_share", "worst_error_share"]  # fmt: skip
     rows = []
-    for (quantity, kind), part in table.groupby(["quantity", "predicted_is"], sort=True):
+    for (quantity, kind), part in table[table["verdict"] != NO_PROOF].groupby(["quantity", "predicted_is"], sort=True):
         errors = part["error_share"].dropna().abs()
         counts = part["verdict"].value_counts()
         rows.append(
@@ -113,7 +114,9 @@ def error_summary(table: pd.DataFrame) -> pd.DataFrame:
 def prediction_scatter(runs: Sequence[Run]) -> pd.DataFrame:
     """The checks that have both numbers: bytes and seconds."""
     table = checks(runs)
-    both = table["measured"].notna() & (table["predicted"] > 0) & (table["measured"] > 0)
+    both = (
+        (table["verdict"] != NO_PROOF) & table["measured"].notna() & (table["predicted"] > 0) & (table["measured"] > 0)
+    )
     return table[both & table["unit"].isin(["bytes", "seconds"])].reset_index(drop=True)
 
 

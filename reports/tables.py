@@ -53,6 +53,7 @@ def _verdict(q: Question, model: int, place: int) -> dict[str, Any]:
         "free_bytes": answer.free_bytes,
         "most_sequences": most,
         "longest_tokens": longest_context(spec, request, room),
+        "max_tokens": spec.max_positions,
         "fewest_devices": None if layout is None else layout.devices,
         "layout": None if layout is None else _layout_words(layout.sharding.tp, layout.sharding.pp),
         "compute_bound_batch": turn,
@@ -463,7 +464,7 @@ def roofs(q: Question) -> pd.DataFrame:
         peaks = [peak_flops_per_s(place.device, q.answer(m, None)) for m in q.names]
         for peak in sorted({rate for rate in peaks if rate}):
             types = [name for name, rate in place.device.dense_flops_per_s.items() if rate == peak]
-            name = "fp16, bf16" if {"fp16", "bf16"} <= set(types) else types[0]
+            name = "16 bit" if {"fp16", "bf16"} <= set(types) else types[0]
             rows.append([place.name, name, float(place.device.bandwidth_bytes_per_s), peak, "published"])
     return pd.DataFrame(rows, columns=["device", "dtype", "bandwidth_bytes_per_s", "flops_per_s", "source"])
 

@@ -146,7 +146,7 @@ def report(
     sections += [_environment(q, pair, skipped), _limits(q), _reproduce(commands)]
     title = q.titles or (f"{pair[0].name} against {pair[1].name}" if pair else "runs")
     asked = asked or f"What did {words.listing([run.name for run in q.runs], 3)} find?"
-    kept = tuple(section for section in sections if section.blocks)
+    kept = tuple(section for section in sections if section.blocks or section.name == "environment")
     return Report(f"kvplan: {title}", asked, answer, cards, summary, kept, tuple(made))
 
 
@@ -258,13 +258,17 @@ def _binds(name: str, rows: Sequence[dict[Hashable, Any]]) -> str:
 
 def _helps(name: str, changed: pd.DataFrame) -> str:
     """What would make it fit where it does not."""
-    parts = []
+    helped, hopeless = [], []
     for device, part in changed.groupby("device", sort=False):
         ways = [f"{r['change']} ({r['flags']})" for r in part[part["fits"]].to_dict("records")]
-        parts.append(
-            f"on {device} with {' or '.join(ways[:2])}" if ways else f"not on {device} with anything kvplan knows of"
-        )
-    return f"{name} would fit {'; '.join(parts)}."
+        if ways:
+            helped.append(f"on {device} with {' or '.join(ways[:2])}")
+        else:
+            hopeless.append(str(device))
+    said = [f"would fit {'; '.join(helped)}"] if helped else []
+    if hopeless:
+        said.append(f"no change that kvplan knows of makes it fit on {words.listing(hopeless)}")
+    return f"{name}: {'; '.join(said)}." if hopeless else f"{name} {said[0]}."
 
 
 # Sections

@@ -47,6 +47,7 @@ from reports.style import (
     legend_below,
     look,
     new_figure,
+    number,
     plain_legend,
     short,
     spread,
@@ -204,7 +205,7 @@ def memory_bars(frame: pd.DataFrame) -> Figure:
         total = record["total_bytes"] / record["capacity_bytes"]
         words = f"{_few(record['total_bytes'] / GIB)} of {_few(record['capacity_bytes'] / GIB)} GiB"
         if total > SHARE_CLIP:
-            words += f" ({total:.3g}x)"
+            words += f" ({number(total)}x)"
         axes.text(max(done, 1.0) * 100 + 2, row, words, va="center", fontsize=TINY, color=INK)
     axes.axvline(100, color=INK, linewidth=1.4)
     axes.set_yticks(range(len(names)), names)

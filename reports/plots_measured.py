@@ -262,11 +262,12 @@ def step_bounds(frame: pd.DataFrame) -> Figure:
     table = frame[frame["step"] == "decode"]
     figure, axes = new_figure(height=3.4)
     models = list(dict.fromkeys(table["model"]))
-    values = [float(n) * 1e3 for n in table["bound_seconds"]]
+    scale, unit = time_scale([float(n) for n in table["bound_seconds"]])
+    values = [float(n) / scale for n in table["bound_seconds"]]
     for i, name in enumerate(models):
         part = table[table["model"] == name].sort_values("batch", kind="stable")
         style = look(i)
-        x, y = [float(n) for n in part["batch"]], [float(n) * 1e3 for n in part["bound_seconds"]]
+        x, y = [float(n) for n in part["batch"]], [float(n) / scale for n in part["bound_seconds"]]
         axes.plot(x, y, color=style["color"], linestyle=style["linestyle"])
         for record, a, b in zip(part.to_dict("records"), x, y, strict=True):
             axes.plot([a], [b], marker=style["marker"], color=style["color"], linestyle="none",
@@ -274,7 +275,7 @@ def step_bounds(frame: pd.DataFrame) -> Figure:
         axes.plot([], [], label=short(name), **style)
     token_axis(axes, "x", [float(n) for n in table["batch"]], "Batch (sequences at once)")
     log_axis(axes, "y", values, number, 10)
-    axes.set_ylabel("Least time a decode step (ms)")
+    axes.set_ylabel(f"Least time a decode step ({unit})")
     legend_below(figure, axes, len(models))
     return figure
 

@@ -67,8 +67,8 @@ class Question:
     @cached_property
     def load(self) -> str:
         """The load in words: `4 sequences of 8k tokens`."""
-        batch, tokens = self.request.batch, human_tokens(self.request.seq_tokens)
-        return f"{'1 sequence' if batch == 1 else f'{batch:,} sequences'} of {tokens} tokens"
+        batch = self.request.batch
+        return f"{'1 sequence' if batch == 1 else f'{batch:,} sequences'} of {tokens_words(self.request.seq_tokens)}"
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
@@ -92,6 +92,14 @@ class Question:
         full = [most_sequences(spec, self.request, place.capacity) for spec in self.specs for place in self.places]
         first = min((n for n in full if n), default=0)
         return geometric(1, min(MOST_BATCH, max(64, 4 * asked, 2 * first)), LENGTHS_PER_OCTAVE, asked)
+
+
+def tokens_words(tokens: int) -> str:
+    """
+    >>> tokens_words(8192), tokens_words(1)
+    ('8k tokens', '1 token')
+    """
+    return f"{human_tokens(tokens)} token{'' if tokens == 1 else 's'}"
 
 
 def geometric(low: int, high: int, per_octave: int, *always: int) -> tuple[int, ...]:

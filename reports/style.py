@@ -216,7 +216,7 @@ def byte_axis(axes: Axes, which: str, values: Sequence[float], label: str, log: 
     unit, name = byte_unit(max(found))
     scaled = [value / unit for value in found]
     if log or (log is None and max(scaled) / min(scaled) > 30):
-        log_axis(axes, which, scaled, number)
+        log_axis(axes, which, scaled, number, 10 if max(scaled) / min(scaled) > 3000 else 2)
     else:
         axis = axes.xaxis if which == "x" else axes.yaxis
         axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))

@@ -20,9 +20,9 @@ from planner.grid import Grid
 from planner.limits import fewest_devices, largest, longest_context, most_sequences
 from planner.memory import Estimate, cache_format, estimate
 from planner.spec import ModelSpec
-from planner.units import MAX_COUNT, human_count, human_tokens
+from planner.units import MAX_COUNT, human_bytes
 from reports.bounds import compute_bound_batch, decode_step, peak_flops_per_s, prefill_step
-from reports.question import MOST_TOKENS, Place, Question, geometric
+from reports.question import MOST_TOKENS, Place, Question, geometric, tokens_words
 
 KV_SERIES = (None, "fp8", "int4")  # lines for a single model
 SAVINGS = ("fp32", "bf16", "fp8", "int8", "q8_0", "int4", "q4_0", "nvfp4", "kivi4_g32", "kivi2_g32", "fp8_ds_mla")
@@ -529,17 +529,20 @@ def summary_words(q: Question, table: pd.DataFrame) -> tuple[str, str]:
     if len(table) == 1:
         row = table.iloc[0]
         if row["fits"]:
-            return (
-                asked,
-                f"Yes: up to {row['most_sequences']:,} sequences of {human_tokens(q.request.seq_tokens)} tokens fit.",
+            most = int(row["most_sequences"])
+            sequences = (
+                "1 sequence fits"
+                if most == 1
+                else f"up to {most:,} sequences of {tokens_words(q.request.seq_tokens)} fit"
             )
-        return asked, "No."
+            return asked, f"Yes: {sequences}."
+        each = " on each device" if layout > 1 else ""
+        return (
+            asked,
+            f"No: it needs {human_bytes(int(row['total_bytes']))}{each} and is short by {human_bytes(-int(row['free_bytes']))}.",
+        )
     if fitting.empty:
         return asked, f"None of the {len(table)} combinations fits."
     if len(fitting) == len(table):
         return asked, f"All {len(table)} combinations of model and device fit."
     return asked, f"{len(fitting)} of {len(table)} combinations of model and device fit."
-
-
-def size_words(answer: Estimate) -> str:
-    return f"{human_count(answer.parameters)} parameters"

@@ -12,8 +12,8 @@ from planner.catalogue import devices
 from planner.commands import flags
 from planner.commands.options import with_flags
 from planner.commands.output import emit, to_csv, to_json
-from planner.commands.values import one_format, request_of, spec_of
-from planner.errors import UsageError
+from planner.commands.values import maybe_count, one_format, request_of, spec_of
+from planner.errors import BadRequest, UsageError
 from planner.lengths import Concurrency, LengthMix, concurrency, parse_mix
 from planner.limits import fewest_devices, longest_context, most_sequences, pool_bytes, tensor_parallel_devices
 from planner.memory import SCHEMA_VERSION, Capacity, Estimate, Request, caches_on_rank, estimate, rank_kv_bytes
@@ -34,6 +34,7 @@ FLAGS: tuple[flags.Flag, ...] = (
     *flags.LAYOUT,
     *flags.RUNTIME,
     *flags.ENGINE,
+    ("--ngl", "N", "A GGUF file: N layers on the card, as llama.cpp's --n-gpu-layers (default: the most that fit)."),
     *flags.OUTPUT,
 )
 TABLE_LENGTHS = (1024, 4096, 8192, 32768, 131072)
@@ -66,6 +67,8 @@ def command(**values: Any) -> None:
     if asked is not None:
         answer["engine"], lines = _engine(spec, request, room, asked, values["emit"])
     for_people = not (values["as_json"] or values["as_csv"])
+    if values["ngl"] is not None:
+        answer["offload"] = _offload(spec, request, room, values["ngl"])
     emit("\n".join([_render(answer, values), *(lines if for_people else [])]), values["output"])
     if not (answer["engine"]["most_requests"] if asked is not None else answer["most_sequences"]):
         raise SystemExit(DOES_NOT_FIT)
@@ -130,6 +133,20 @@ def fit_answer(spec: ModelSpec, request: Request, room: Capacity, mix: LengthMix
 
         answer["offload"] = most_layers(estimate(spec, request, room), room.bytes).to_dict()
     return answer
+
+
+def _offload(spec: ModelSpec, request: Request, room: Capacity, text: str) -> dict[str, Any]:
+    """So many layers on the card, whether they fit or not; 0 keeps all of them on the host."""
+    from planner.offload import offload  # only of GGUF files
+
+    layers = 0 if text.strip() == "0" else maybe_count(text, "--ngl") or 0
+    if spec.stored is None or not spec.model_type.startswith("gguf ") or request.sharding.devices > 1:
+        raise BadRequest("--ngl is for a .gguf file on one card; give the file itself, and no --tp or --pp")
+    if layers > len(spec.layers) + 1:
+        raise BadRequest(
+            f"--ngl {layers}: {spec.name} has {len(spec.layers)} layers and a head; write 0 to {len(spec.layers) + 1}"
+        )
+    return offload(estimate(spec, request, room), layers).to_dict()
 
 
 def _offload_lines(found: dict[str, Any], answer: dict[str, Any]) -> list[str]:

@@ -74,3 +74,14 @@ def test_show_lists_what_is_stored(tmp_path: Path) -> None:
     assert sum(stored["bytes_by_dtype"].values()) == sum(stored["bytes_by_part"].values()) == stored["bytes"]
     assert len(stored["layer_bytes"]) == 2
     assert "MXFP4" in CliRunner().invoke(show.command, [path]).output
+
+
+def test_ngl_asks_for_so_many_layers_and_is_refused_elsewhere(tmp_path: Path) -> None:
+    path = write(CASES["gqa"], tmp_path)
+    line = [path, "--memory", "24GiB", "--seq", "1k", "--json"]
+    done = CliRunner().invoke(fit.command, [*line, "--engine", "llamacpp", "--ngl", "1"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["offload"]["layers_on_device"] == 1
+    assert CliRunner().invoke(fit.command, [*line, "--ngl", "0"]).exit_code == 0
+    for wrong in ([*line, "--ngl", "99"], [*line, "--ngl", "-1"], ["gpt2", *line[1:], "--ngl", "1"]):
+        assert CliRunner().invoke(fit.command, wrong).exception is not None

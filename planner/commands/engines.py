@@ -46,8 +46,9 @@ def command(**values: Any) -> None:
         raise UsageError(
             "a device is wanted: --gpu NAME (kvplan gpus lists them), --memory 24GiB, or a pool with --kv-pool"
         )
-    text = values["seq"] or values["max_model_len"]
-    seq = parse_tokens(text, "--seq") if text else min(spec.max_positions or 8192, 8192)
+    option = "--max-model-len" if values["seq"] is None else "--seq"
+    text = values[flags.parameter(option)]
+    seq = min(spec.max_positions or 8192, 8192) if text is None else parse_tokens(text, option)
     found = estimate(spec, request_of(values, seq), room)
     emit(_render(found, _rows(found, values), values), values["output"])
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -417,3 +419,12 @@ def test_random_bytes_are_never_a_config(data: bytes) -> None:
 
     with pytest.raises(KvplanError):
         read_config(parse_json(data, "x"))
+
+
+@pytest.mark.parametrize("option", ["--seq", "--max-model-len"])
+def test_engines_names_the_option_that_is_wrong(option: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kvplan", "engines", "gpt2", "--gpu", "l4", option, "-1"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"kvplan: {option} '-1'")

@@ -1,0 +1,52 @@
+"""One forward step of a serving replica as a sum that is linear in the cached tokens, in whole picoseconds.
+
+    step_ps = fixed_ps + max(memory_ps + Σ kv_ps[i]·R_i,  compute_ps + Σ score_ps[i]·R_i)
+
+R_i is the sum over the decoding sequences of min(context, reach_i): the tokens that layers of kind i read. Integers
+and straight lines, so that the time of many steps between two events has a closed form and equals the time of the
+same steps one by one, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+PS_PER_SECOND = 10**12
+
+
+@dataclass(frozen=True)
+class StepTerms:
+    """What a step takes besides reading and scoring the decoding sequences' caches."""
+
+    fixed_ps: int
+    memory_ps: int
+    compute_ps: int
+
+
+class StepModel(Protocol):
+    """How long a replica's steps take; everything it holds is constant between two events of a simulation."""
+
+    @property
+    def reaches(self) -> tuple[int | None, ...]:
+        """The window of each kind of attention layer; None reads the whole context."""
+
+    @property
+    def kv_ps(self) -> tuple[int, ...]:
+        """Time to read one cached token, by kind of layer."""
+
+    @property
+    def score_ps(self) -> tuple[int, ...]:
+        """Time to compute with one cached token, by kind of layer."""
+
+    def terms(self, sequences: int, chunks: Sequence[tuple[int, int]]) -> StepTerms:
+        """A step that decodes `sequences` and prefills chunks of (tokens, tokens already cached before them)."""
+
+
+def step_ps(model: StepModel, sequences: int, reached: Sequence[int], chunks: Sequence[tuple[int, int]] = ()) -> int:
+    """One step: `reached[i]` tokens are read by layers of kind i, all sequences together."""
+    terms = model.terms(sequences, chunks)
+    memory = terms.memory_ps + sum(a * r for a, r in zip(model.kv_ps, reached, strict=True))
+    compute = terms.compute_ps + sum(a * r for a, r in zip(model.score_ps, reached, strict=True))
+    return terms.fixed_ps + max(memory, compute)

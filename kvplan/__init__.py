@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvplan.api import calibrate, compare_models, estimate, fit, gpus, models, profile, show
+    from kvplan.api import calibrate, compare_models, engine, estimate, fit, gpus, models, profile, show
     from planner.errors import KvplanError
     from planner.memory import Estimate
     from planner.spec import ModelSpec
@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "estimate": "kvplan.api",
     "fit": "kvplan.api",
+    "engine": "kvplan.api",
     "compare_models": "kvplan.api",
     "models": "kvplan.api",
     "show": "kvplan.api",
@@ -40,6 +41,7 @@ __all__ = [
     "ModelSpec",
     "calibrate",
     "compare_models",
+    "engine",
     "estimate",
     "fit",
     "gpus",

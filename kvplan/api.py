@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from planner.catalogue import ModelEntry
 from planner.device import Device
-from planner.errors import BadRequest
+from planner.errors import BadRequest, one_line
 from planner.memory import Estimate, Request
 from planner.memory import estimate as _estimate
 from planner.resolve import capacity, model_spec
@@ -16,6 +16,7 @@ from planner.spec import ModelSpec
 
 if TYPE_CHECKING:
     from planner.calibration import Calibration
+    from planner.engines.base import EngineAnswer
     from profiler.results import Measurement
 
 
@@ -106,6 +107,46 @@ def fit(
     request = Request(seq, batch, dtype, kv_dtype, kv_dtype, sharding=Sharding(tp=tp, pp=pp, ep=ep, dp=dp))
     spec = model if isinstance(model, ModelSpec) else model_spec(model, assume=assume)
     return fit_answer(spec, request, room, None if lengths is None else parse_mix(lengths))
+
+
+def engine(
+    model: str | ModelSpec,
+    name: str,
+    *,
+    gpu: str | None = None,
+    memory: str | None = None,
+    seq: int | None = None,
+    assume: str | None = None,
+    flags: Mapping[str, str | int | float | bool] | None = None,
+    **options: Any,
+) -> EngineAnswer:
+    """What an engine makes of it, as `kvplan estimate --engine` answers: pool, requests at once, what it prints, and why.
+
+    name     `vllm`, `vllm==0.11.2`, `sglang`, `llamacpp` ...
+    seq      tokens of a request (default: what the flags say, else the model's limit, at most 8k)
+    flags    the engine's own, by its own names: {"max_model_len": 4096, "gpu_memory_utilization": 0.8}
+    options  batch, dtype, kv_dtype, tp and the rest, as `estimate` takes them
+
+    >>> answer = engine("llama-3.1-8b", "vllm==0.11.2", gpu="l4", flags={"max_model_len": 4096})
+    >>> answer.most_requests, answer.to_dict()["block_tokens"]
+    (7, 16)
+
+    Raises KvplanError: as `estimate`, and for an unknown engine or a flag that is another engine's.
+    """
+    from planner.commands.engine_values import engine_answer, prepare
+    from planner.commands.flags import ENGINE_FLAGS, parameter
+
+    values: dict[str, Any] = dict.fromkeys(parameter(option) for option, _, _ in ENGINE_FLAGS)
+    for flag, value in (flags or {}).items():
+        if flag not in values:
+            raise BadRequest(f"{one_line(flag, 40)!r} is not an engine's flag; write for example max_model_len")
+        values[flag] = value if isinstance(value, bool) else str(value)
+    values |= {"engine": name, "seq": None if seq is None else str(seq)}
+    asked = prepare(values)  # a length that only a flag names becomes seq
+    assert asked is not None
+    spec = model if isinstance(model, ModelSpec) else model_spec(model, assume=assume)
+    length = seq if seq is not None else int(values["seq"] or min(spec.max_positions or 8192, 8192))
+    return engine_answer(asked, estimate(spec, seq=length, gpu=gpu, memory=memory, **options))
 
 
 def compare_models(*models: str, seq: int = 8192, **options: Any) -> list[Estimate]:

@@ -60,6 +60,34 @@ def test_fit_answers_as_the_command_does(run: Callable[..., Any]) -> None:
     assert json.loads(json.dumps(ours)) == run("fit", "llama-3.1-8b", "--gpu", "rtx-4090", "--seq", "8k", "--json").json
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "options", "flags"),
+    [
+        ("vllm==0.11.2", {"seq": 4096}, {}, ["--seq", "4096"]),
+        ("vllm", {"flags": {"max_model_len": 4096, "gpu_memory_utilization": 0.8}}, {"tp": 2},
+         ["--max-model-len", "4096", "--gpu-memory-utilization", "0.8", "--tp", "2"]),
+        ("llama.cpp", {"flags": {"ctx_size": 8192, "parallel": 4, "kv_unified": True}}, {"kv_dtype": "q8_0"},
+         ["--ctx-size", "8192", "--parallel", "4", "--kv-unified", "--kv-dtype", "q8_0"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_an_engine_answers_as_the_command_does(
+    run: Callable[..., Any], name: str, given: dict[str, Any], options: dict[str, Any], flags: list[str]
+) -> None:
+    ours = kvplan.engine("llama-3.1-8b", name, gpu="h100-sxm", **given, **options).to_dict()
+    theirs = run("estimate", "llama-3.1-8b", "--gpu", "h100-sxm", "--engine", name, *flags, "--json").json["engine"]
+    assert json.loads(json.dumps(ours)) == theirs
+
+
+def test_an_engine_refuses_flags_that_are_not_its_own() -> None:
+    with pytest.raises(kvplan.KvplanError, match="mem-fraction-static is not a flag of vllm"):
+        kvplan.engine("gpt2", "vllm", gpu="l4", flags={"mem_fraction_static": 0.8})
+    with pytest.raises(kvplan.KvplanError, match="'max-len' is not an engine's flag"):
+        kvplan.engine("gpt2", "vllm", gpu="l4", flags={"max-len": 1})
+    with pytest.raises(kvplan.KvplanError, match="--seq 0"):
+        kvplan.engine("gpt2", "vllm", gpu="l4", seq=0)
+
+
 def test_models_are_compared_at_one_length() -> None:
     answers = kvplan.compare_models("gpt2", "llama-7b", seq=1000, kv_dtype="fp8")
     assert [answer.spec.name for answer in answers] == ["gpt2", "llama-7b"]

@@ -12,12 +12,12 @@ def all_weights(spec: ModelSpec) -> Iterator[tuple[Weight, int]]:
     """Every weight with how many equal copies the model has; multi-token-prediction layers apart."""
     for weight in (*spec.before, *spec.after, *spec.encoder_extra, *spec.towers):
         yield weight, 1
-    for layer, count in (*spec.groups, *_counted(spec.encoder)):
+    for layer, count in (*spec.groups, *counted(spec.encoder)):
         for weight in layer.weights:
             yield weight, count
 
 
-def _counted(layers: Iterable[Layer]) -> list[tuple[Layer, int]]:
+def counted(layers: Iterable[Layer]) -> list[tuple[Layer, int]]:
     counts: dict[Layer, int] = {}
     for layer in layers:
         counts[layer] = counts.get(layer, 0) + 1

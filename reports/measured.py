@@ -11,9 +11,9 @@ import pandas as pd
 from planner.errors import KvplanError
 from planner.memory import Request, estimate
 from planner.resolve import model_spec
+from planner.roofline_step import Step, decode_step, prefill_step
 from planner.spec import ModelSpec
 from profiler.results import Check, Point, Reading
-from reports.bounds import Step, decode_step, prefill_step
 from reports.runs import Run, reach
 
 PLACE = ["run", "model", "device", "what", "cache", "batch", "context_tokens", "new_tokens", "dtype", "linear", "mode"]

@@ -19,9 +19,9 @@ from planner.explain import equations
 from planner.grid import Grid
 from planner.limits import fewest_devices, largest, longest_context, most_sequences
 from planner.memory import Estimate, cache_format, estimate
+from planner.roofline_step import compute_bound_batch, decode_step, peak_flops_per_s, prefill_step
 from planner.spec import ModelSpec
 from planner.units import MAX_COUNT, human_bytes
-from reports.bounds import compute_bound_batch, decode_step, peak_flops_per_s, prefill_step
 from reports.question import MOST_TOKENS, Place, Question, geometric, tokens_words
 
 KV_SERIES = (None, "fp8", "int4")  # lines for a single model
@@ -74,8 +74,7 @@ def _turning(answer: Estimate, place: Place) -> tuple[int | None, str | None]:
     peak = peak_flops_per_s(device, answer)
     if peak is None:
         return None, None
-    ranks = answer.request.sharding.devices
-    rates = (ranks * device.bandwidth_bytes_per_s, ranks * peak)
+    rates = (float(device.bandwidth_bytes_per_s), peak)
     return compute_bound_batch(answer, *rates), decode_step(answer, answer.request.batch).bound_by(*rates)
 
 
@@ -424,8 +423,7 @@ def _bounds_on(q: Question, model: int, index: int, place: Place) -> list[dict[s
     peak = None if device is None else peak_flops_per_s(device, answer)
     if device is None or not device.bandwidth_bytes_per_s or peak is None:
         return []
-    ranks = q.request.sharding.devices
-    rates = (ranks * device.bandwidth_bytes_per_s, ranks * peak)
+    rates = (float(device.bandwidth_bytes_per_s), peak)  # a step's bytes and FLOPs are those of one rank
     most = most_sequences(q.specs[model], q.request, place.capacity)
     rows = []
     for name, make in (("prefill", prefill_step), ("decode", decode_step)):

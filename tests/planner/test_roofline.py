@@ -1,4 +1,4 @@
-"""Bounds of steps, worked by hand."""
+"""Bytes, FLOPs and bounds of steps worked by hand; expectations against measured ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from planner.memory import Request, estimate
 from planner.resolve import device, model_spec
-from reports.bounds import compute_bound_batch, decode_step, peak_flops_per_s, prefill_step
+from planner.roofline import compute_bound_batch, decode_step, peak_flops_per_s, prefill_step
 
 
 def test_a_decode_step_reads_the_weights_once_and_every_cache() -> None:

@@ -1,0 +1,430 @@
+"""How fast: the expected seconds of prefill and decode with a range, the bound below them, and what binds.
+
+TPOT = max(bytes / (e_m · bandwidth), FLOPs / (e_c · peak))            the step's roofline, at what is reached of it
+     + layers · t_layer + t_step + batch · t_sequence                  what a step takes whatever its size
+     + 2 · layers · all-reduce(tp)                                     latency and bytes between ranks
+     + under load: prefill seconds of a prompt · batch / output tokens what the others' prompts take from everyone
+
+`speed(answer, device, prompt_tokens=, output_tokens=, batch=, load=, engine=)`  -> Speed, all figures with range
+`constants_for(engine, device)`, `with_measured_point(...)`                      -> Constants
+`decode_step`, `prefill_step`, `compute_bound_batch`                             -> bytes and FLOPs, no constants
+`step_model(answer, device, constants)`                                          -> what the simulator sums
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from planner.device import Device
+from planner.errors import BadRequest
+from planner.memory import Estimate
+from planner.roofline_step import (
+    Step,
+    Work,
+    compute_bound_batch,
+    decode_of,
+    decode_step,
+    pairs,
+    peak_flops_per_s,
+    prefill_of,
+    prefill_step,
+    work,
+)
+from planner.speed_constants import Constants, constants_for
+from planner.step import PS_PER_SECOND, StepTerms
+from planner.units import ceil_div
+
+__all__ = [
+    "LOADS",
+    "Constants",
+    "Figure",
+    "Rates",
+    "Speed",
+    "Step",
+    "Work",
+    "compute_bound_batch",
+    "constants_for",
+    "decode_step",
+    "peak_flops_per_s",
+    "prefill_step",
+    "rates_of",
+    "speed",
+    "step_model",
+    "with_measured_point",
+    "work",
+]
+
+LOADS = ("static", "serving")
+CHUNK_TOKENS = 8192  # a longer prefill runs in several steps
+PCIE_BYTES_PER_S = {3: 16e9, 4: 32e9, 5: 64e9, 6: 128e9}  # x16, one direction
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An expectation with its range, and the bound that nothing on this device can beat."""
+
+    value: float
+    low: float
+    high: float
+    bound: float
+
+    def inverse(self, amount: float = 1.0) -> Figure:
+        """amount / figure: seconds into a rate, the ends of the range swapped."""
+        return Figure(amount / self.value, amount / self.high, amount / self.low, amount / self.bound)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a device offers one rank: bytes and FLOPs a second, and bytes a second to its neighbours."""
+
+    bandwidth_bytes_per_s: float
+    flops_per_s: float
+    link_bytes_per_s: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast one deployment serves `batch` sequences at once.
+
+    ttft_seconds           static: all prompts prefilled together; serving: one prompt among the others' steps
+    tpot_seconds           between two tokens of one sequence
+    decode_tokens_per_s    of all sequences together, after their first token
+    prefill_tokens_per_s   prompt tokens, prefill alone
+    request_seconds        prompt to last token
+    tpot_parts             what the time between tokens is made of, seconds by name; their sum is its value
+    """
+
+    batch: int
+    prompt_tokens: int
+    output_tokens: int
+    load: str
+    ttft_seconds: Figure
+    tpot_seconds: Figure
+    decode_tokens_per_s: Figure
+    prefill_tokens_per_s: Figure
+    request_seconds: Figure
+    tpot_parts: dict[str, float]
+    binds: str
+    devices: int
+    constants: Constants
+
+    @property
+    def share_achieved(self) -> float:
+        """The bound of a decode step over its expectation."""
+        return self.tpot_seconds.bound / self.tpot_seconds.value
+
+    @property
+    def constants_from(self) -> str:
+        return self.constants.origin
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract: base units; each figure with `_low`, `_high` and `_bound`."""
+        figures: dict[str, Any] = {}
+        for name in (
+            "ttft_seconds",
+            "tpot_seconds",
+            "decode_tokens_per_s",
+            "prefill_tokens_per_s",
+            "request_seconds",
+        ):
+            figure: Figure = getattr(self, name)
+            figures[name] = figure.value
+            figures |= {f"{name}_{end}": getattr(figure, end) for end in ("low", "high", "bound")}
+        return {
+            "batch": self.batch,
+            "prompt_tokens": self.prompt_tokens,
+            "output_tokens": self.output_tokens,
+            "load": self.load,
+            "devices": self.devices,
+            **figures,
+            "tokens_per_s_user": 1 / self.tpot_seconds.value,
+            "decode_tokens_per_s_device": self.decode_tokens_per_s.value / self.devices,
+            "tpot_parts_seconds": dict(self.tpot_parts),
+            "share_achieved": self.share_achieved,
+            "binds": self.binds,
+            "constants_from": self.constants_from,
+        }
+
+
+def speed(
+    answer: Estimate,
+    device: Device,
+    *,
+    prompt_tokens: int,
+    output_tokens: int,
+    batch: int,
+    load: str = "serving",
+    engine: str | None = None,
+    constants: Constants | None = None,
+) -> Speed:
+    """How fast `answer`'s model, formats and layout run on that many of `device`, with a range.
+
+    load      "static": one batch, its prompts prefilled together and no other request; "serving": `batch` requests
+              in flight, a new one in place of each that ends
+    engine    as `parse_engine` reads it; None takes constants of all engines together
+    constants in place of those that `constants_for` finds
+
+    >>> from planner.catalogue import find_device, find_model
+    >>> from planner.memory import Request, estimate
+    >>> from planner.readers import read_entry
+    >>> llama = estimate(read_entry(find_model("llama-3.1-8b")), Request(1024))
+    >>> found = speed(llama, find_device("h100-sxm"), prompt_tokens=1000, output_tokens=1, batch=1, load="static")
+    >>> round(found.tpot_seconds.bound * 1e3, 2)      # (15.01 GB of weights + 0.13 GB of cache) / 3.35 TB/s
+    4.52
+
+    Leaves out: images, queues that grow (see the simulator), other tenants, clocks that throttle.
+    Raises BadRequest for lengths that mean nothing, and for a device whose bandwidth or FLOP/s are not known.
+    """
+    _check(prompt_tokens, output_tokens, batch, load)
+    rates = rates_of(device, answer)
+    found = constants or constants_for(engine, device)
+    sums = work(answer)
+    ttft, ttft_bound = _ttft(sums, rates, found, prompt_tokens, batch, load, answer.source_tokens)
+    parts, tpot_bound, binds = _tpot(sums, rates, found, prompt_tokens, output_tokens, batch, load)
+    tpot = sum(parts.values())
+    ttft_seconds = Figure(ttft, max(ttft * found.ttft_low, ttft_bound), ttft * found.ttft_high, ttft_bound)
+    tpot_seconds = Figure(tpot, max(tpot * found.tpot_low, tpot_bound), tpot * found.tpot_high, tpot_bound)
+    steps = output_tokens - 1
+    request = Figure(*(getattr(ttft_seconds, end) + steps * getattr(tpot_seconds, end)
+                       for end in ("value", "low", "high", "bound")))  # fmt: skip
+    return Speed(
+        batch=batch,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        load=load,
+        ttft_seconds=ttft_seconds,
+        tpot_seconds=tpot_seconds,
+        decode_tokens_per_s=tpot_seconds.inverse(batch),
+        prefill_tokens_per_s=_prefill_rate(sums, rates, found, prompt_tokens, batch, answer.source_tokens),
+        request_seconds=request,
+        tpot_parts=parts,
+        binds=binds,
+        devices=sums.sharding.devices,
+        constants=found,
+    )
+
+
+def _check(prompt_tokens: int, output_tokens: int, batch: int, load: str) -> None:
+    for name, value in (("--prompt", prompt_tokens), ("--output", output_tokens), ("--batch", batch)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise BadRequest(f"{name} {value!r} is not a whole number of at least 1")
+    if load not in LOADS:
+        raise BadRequest(f"--load {load!r} is not known; choose one of: {', '.join(LOADS)}")
+
+
+def rates_of(device: Device, answer: Estimate) -> Rates:
+    """A device's rates for `answer`'s formats; BadRequest, in one line, where the catalogue does not know them."""
+    peak = peak_flops_per_s(device, answer)
+    if not device.bandwidth_bytes_per_s or peak is None:
+        unknown = "memory bandwidth" if peak is not None else "FLOP/s"
+        raise BadRequest(
+            f"{device.name}: its {unknown} is not known, so no speed can be said; choose a device of `kvplan gpus`"
+            " that has it, add it to your own entries, or run kvplan calibrate there"
+        )
+    link = device.interconnect
+    pcie = PCIE_BYTES_PER_S.get(device.pcie_gen or 4, 32e9)
+    per_s = (link.bytes_per_s_per_direction if link else None) or pcie
+    return Rates(float(device.bandwidth_bytes_per_s), peak, float(per_s))
+
+
+def _all_reduce_seconds(sums: Work, rates: Rates, constants: Constants, rows: float) -> float:
+    """Two a layer: latency that grows with the ranks, and 2·(tp - 1)/tp of each row's vector over the link."""
+    tp, pp = sums.sharding.tp, sums.sharding.pp
+    message = rows * sums.row_message_bytes / (rates.link_bytes_per_s * constants.link_efficiency)
+    hops = (pp - 1) * (constants.all_reduce_seconds + message)
+    if tp == 1:
+        return hops
+    latency = constants.all_reduce_seconds * (1 + 0.25 * math.log2(tp))
+    return hops + 2 * sums.layers * (latency + 2 * (tp - 1) / tp * message)
+
+
+def _tpot(
+    sums: Work, rates: Rates, constants: Constants, prompt: int, output: int, batch: int, load: str
+) -> tuple[dict[str, float], float, str]:
+    """(seconds by part, bound, what binds) of the mean step between the first and the last token."""
+    step = decode_of(sums, batch, prompt + 1, prompt + output)
+    rows = sums.rows_each(batch)
+    scale = constants.tpot_scale
+    memory = step.read_bytes / (rates.bandwidth_bytes_per_s * constants.memory_efficiency)
+    compute = step.flops / (rates.flops_per_s * constants.compute_efficiency)
+    held = ceil_div(batch, sums.sharding.dp)
+    parts = {
+        "bandwidth" if memory >= compute else "compute": max(memory, compute),
+        "layers": sums.layers * constants.layer_seconds,
+        "step": constants.step_seconds,
+        "sequences": held * constants.sequence_seconds,
+        "all-reduce": _all_reduce_seconds(sums, rates, constants, rows),
+        "prefill of others": 0.0,
+    }
+    if load == "serving":
+        parts["prefill of others"] = _prefill_roof(sums, rates, constants, 1, prompt) * held / output
+    parts = {name: seconds * scale for name, seconds in parts.items() if seconds}
+    return parts, step.seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s), max(parts, key=lambda name: parts[name])
+
+
+def _prefill_roof(
+    sums: Work, rates: Rates, constants: Constants, prompts: float, prompt: int, source: int = 0
+) -> float:
+    """A prefill without its fixed times: roofline at what is reached of it, and the bytes between ranks."""
+    step = prefill_of(sums, prompts, prompt, source)
+    memory = step.read_bytes / (rates.bandwidth_bytes_per_s * constants.memory_efficiency)
+    compute = step.flops / (rates.flops_per_s * constants.prefill_efficiency)
+    return max(memory, compute) + _all_reduce_seconds(sums, rates, constants, prompts * prompt)
+
+
+def _prefill_seconds(
+    sums: Work, rates: Rates, constants: Constants, prompts: int, prompt: int, source: int
+) -> tuple[float, float]:
+    """(expected, bound) of prefilling `prompts` on one replica, in chunks of at most CHUNK_TOKENS."""
+    steps = max(1, math.ceil(prompts * prompt / CHUNK_TOKENS))
+    fixed = (sums.layers + sums.encoder_layers) * constants.layer_seconds + constants.step_seconds
+    seconds = _prefill_roof(sums, rates, constants, prompts, prompt, source) + steps * fixed
+    bound = prefill_of(sums, prompts, prompt, source).seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s)
+    return seconds * constants.ttft_scale, bound
+
+
+def _ttft(
+    sums: Work, rates: Rates, constants: Constants, prompt: int, batch: int, load: str, source: int
+) -> tuple[float, float]:
+    prompts = ceil_div(batch, sums.sharding.dp) if load == "static" else 1
+    seconds, bound = _prefill_seconds(sums, rates, constants, prompts, prompt, source)
+    waiting = 0.0
+    if load == "serving":  # on the mean half a step of those in flight, and this step beside their tokens
+        parts, _, _ = _tpot(sums, rates, constants, prompt, 1, batch, "static")
+        waiting = 1.5 * sum(parts.values()) if batch > 1 else 0.0
+    return seconds + waiting + constants.request_seconds, bound
+
+
+def _prefill_rate(sums: Work, rates: Rates, constants: Constants, prompt: int, batch: int, source: int) -> Figure:
+    """Prompt tokens a second of all replicas when nothing else runs."""
+    prompts = ceil_div(batch, sums.sharding.dp)
+    seconds, bound = _prefill_seconds(sums, rates, constants, prompts, prompt, source)
+    low, high = max(bound, seconds * constants.ttft_low), seconds * constants.ttft_high
+    return Figure(seconds, low, high, bound).inverse(float(prompts * prompt * sums.sharding.dp))
+
+
+# -- a measured point --------------------------------------------------------------------------------------
+
+MEASURED_KEYS = ("tpot_ms", "ttft_ms", "tok_s", "batch", "seq", "prompt", "output")
+MEASURED_SPREAD = 1.2  # of other batches and lengths on the deployment that was measured
+
+
+def with_measured_point(
+    text: str, answer: Estimate, device: Device, *, load: str = "serving", engine: str | None = None
+) -> Constants:
+    """Constants that give what was measured at one point, for the same model, device and engine elsewhere.
+
+    `text`: "tpot_ms=14.2 batch=8 seq=2048", also ttft_ms, or tok_s (of all sequences) in place of tpot_ms; `seq` is
+    the mean context of the steps, or prompt and output say it apart. Raises BadRequest for anything else, and for a
+    time below the bound of the device.
+    """
+    given = _measured(text)
+    batch = int(given.get("batch", 1))
+    prompt = int(given.get("prompt", given.get("seq", answer.request.seq_tokens)))
+    output = int(given.get("output", 1 if "seq" in given else 128))
+    base = constants_for(engine, device)
+    found = speed(
+        answer, device, prompt_tokens=prompt, output_tokens=output, batch=batch, load=load if output > 1 else "static",
+        constants=base,
+    )  # fmt: skip
+    if "tok_s" in given:
+        given["tpot_ms"] = 1e3 * batch / given["tok_s"]
+    scales: dict[str, float] = {}
+    for key, figure in (("tpot_ms", found.tpot_seconds), ("ttft_ms", found.ttft_seconds)):
+        if key in given:
+            seconds = given[key] / 1e3
+            if seconds < figure.bound:
+                raise BadRequest(
+                    f"--measured {key}={given[key]:g}: {device.name} cannot be faster than {figure.bound * 1e3:.3g} ms "
+                    "at this point by its bandwidth and FLOP/s; check model, dtype, layout and units"
+                )
+            scales[key[:4]] = seconds / figure.value
+    measured = base.scaled(**scales, origin=f"measured point given ({' '.join(text.split())}), beside: {base.origin}")
+    spread = {end: factor for name in scales for end, factor in
+              ((f"{name}_low", 1 / MEASURED_SPREAD), (f"{name}_high", MEASURED_SPREAD))}  # fmt: skip
+    return replace(measured, **spread)  # type: ignore[arg-type]
+
+
+def _measured(text: str) -> dict[str, float]:
+    wanted = 'write for example "tpot_ms=14.2 batch=8 seq=2048"'
+    given: dict[str, float] = {}
+    for word in text.replace(",", " ").split():
+        key, equals, value = word.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        whole = key in ("batch", "seq", "prompt", "output")
+        if not equals or key not in MEASURED_KEYS or not 0 < number < 1e12 or (whole and number != int(number)):
+            raise BadRequest(
+                f"--measured {word[:40]!r} is not one of {', '.join(MEASURED_KEYS)} with a number; {wanted}"
+            )
+        given[key] = number
+    if not given.keys() & {"tpot_ms", "ttft_ms", "tok_s"}:
+        raise BadRequest(f"--measured names no tpot_ms, ttft_ms or tok_s; {wanted}")
+    return given
+
+
+# -- the simulator's step ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LinearSteps:
+    """A replica's steps as `planner.step.StepModel`; `terms` is computed from the sums each time."""
+
+    sums: Work
+    rates: Rates
+    constants: Constants
+    reaches: tuple[int | None, ...]
+    kv_ps: tuple[int, ...]
+    score_ps: tuple[int, ...]
+
+    def terms(self, sequences: int, chunks: Sequence[tuple[int, int]]) -> StepTerms:
+        """Weights are read once for decoding sequences and chunks together; chunks compute at the prefill's rate."""
+        sums, rates, c = self.sums, self.rates, self.constants
+        rows = max(1.0, sequences / sums.sharding.pp) if sequences else 0.0
+        new = float(sum(tokens for tokens, _ in chunks))
+        memory = sums.weights_read(rows + new) + rows * sums.sequence_bytes
+        decode = sums.row_products(rows) + rows * (sums.head_flops + sums.sequence_flops)
+        prefill = sums.row_products(new) + len(chunks) * sums.head_flops
+        for tokens, before in chunks:
+            prefill += sum(read.pair_flops * pairs(read.reach, tokens, before) for read in sums.reads)
+            memory += sum(read.token_bytes * min(before + tokens, read.reach or before + tokens) for read in sums.reads)
+        compute = decode / c.compute_efficiency + prefill / c.prefill_efficiency
+        fixed = (
+            sums.layers * c.layer_seconds
+            + c.step_seconds
+            + sequences * c.sequence_seconds
+            + _all_reduce_seconds(sums, rates, c, rows + new)
+        )
+        return StepTerms(
+            _ps(fixed * c.tpot_scale),
+            _ps(memory / (rates.bandwidth_bytes_per_s * c.memory_efficiency) * c.tpot_scale),
+            _ps(compute / rates.flops_per_s * c.tpot_scale),
+        )
+
+
+def step_model(answer: Estimate, device: Device, constants: Constants) -> LinearSteps:
+    """One replica's steps for the simulator, in whole picoseconds, from the same sums and constants as `speed`.
+
+    A replica is one of the `dp` of the layout. Under pipeline parallelism a step is the way through all stages of one
+    of `pp` micro-batches, so that all sequences get a token a step.
+    """
+    sums, rates = work(answer), rates_of(device, answer)
+    pp = sums.sharding.pp
+    kv = tuple(
+        _ps(r.token_bytes / pp / (rates.bandwidth_bytes_per_s * constants.memory_efficiency) * constants.tpot_scale)
+        for r in sums.reads
+    )
+    scores = tuple(
+        _ps(r.token_flops / pp / (rates.flops_per_s * constants.compute_efficiency) * constants.tpot_scale)
+        for r in sums.reads
+    )
+    return LinearSteps(sums, rates, constants, tuple(read.reach for read in sums.reads), kv, scores)
+
+
+def _ps(seconds: float) -> int:
+    return round(seconds * PS_PER_SECOND)

@@ -5,7 +5,7 @@
 Each term is looked up in a table of measured operator times: exact at shapes and rows that were measured, between
 them linear in logarithms. It is a sum, not a maximum: on the machines tried so far one operator waits for the
 other. A model whose whole steps were measured at a few points (`probes`) gets the ratio of those steps to the sum
-as a correction.
+as a correction; any other model gets the median of these ratios.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from planner.errors import BadRequest, KvplanError, one_line
@@ -106,6 +107,16 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class WholeStep:
+    """Whole steps over the sum of their operators, the median of the probes; `phase` is decode or prefill."""
+
+    dtype: str
+    linear: str
+    phase: str
+    ratio: float
+
+
+@dataclass(frozen=True)
 class HeldBack:
     """A point that was measured and not used, beside what was predicted for it."""
 
@@ -142,6 +153,7 @@ class Calibration:
     attention: tuple[AttentionTime, ...] = ()
     layers: tuple[LayerTime, ...] = ()
     probes: tuple[Probe, ...] = ()
+    whole_steps: tuple[WholeStep, ...] = ()
     held_back: tuple[HeldBack, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -237,7 +249,10 @@ class Calibration:
         return total * (self.correction(spec, batch, context_tokens, new_tokens, dtype, linear) if corrected else 1.0)
 
     def correction(self, spec: ModelSpec, batch: int, context: int, new: int, dtype: str, linear: str) -> float:
-        """Measured over summed at the probes of this model, between them; 1 without probes."""
+        """Measured over summed: between the probes of this model; of a model without, the median of the one probed.
+
+        A whole step takes longer than its operators alone, by much the same share in every model of one machine.
+        """
         key = (spec.name, dtype, linear, new > 1)
         if key not in self._ratios:
             self._ratios[key] = [
@@ -245,8 +260,19 @@ class Calibration:
                 for probe in self.probes
                 if (probe.model, probe.dtype, probe.linear, probe.new_tokens > 1) == key
             ]
-        ratios = self._ratios[key]
-        return plane(ratios, batch, context, clamp=True) if ratios else 1.0
+        if ratios := self._ratios[key]:
+            return plane(ratios, batch, context, clamp=True)
+        phase = phase_of(new)
+        return next((w.ratio for w in self.whole_steps if (w.dtype, w.linear, w.phase) == (dtype, linear, phase)), 1.0)
+
+    def with_whole_steps(self, spec: ModelSpec) -> Calibration:
+        """The same file with the medians of the probes of `spec`, by dtype, layout and phase."""
+        found: dict[tuple[str, str, str], list[float]] = {}
+        for probe in self.probes:
+            if probe.model == spec.name:
+                key = (probe.dtype, probe.linear, phase_of(probe.new_tokens))
+                found.setdefault(key, []).append(probe.seconds / self._summed(spec, probe))
+        return replace(self, whole_steps=tuple(WholeStep(*key, median(ratios)) for key, ratios in found.items()))
 
     def _summed(self, spec: ModelSpec, probe: Probe) -> float:
         return self.step_seconds(
@@ -286,6 +312,10 @@ def plane(points: Iterable[tuple[float, float, float]], x: float, y: float, clam
 
 def _within(x: float, low: float, high: float) -> float:
     return min(max(x, low), high)
+
+
+def phase_of(new_tokens: int) -> str:
+    return "prefill" if new_tokens > 1 else "decode"
 
 
 def style_of(spec: ModelSpec) -> str:
@@ -356,6 +386,7 @@ def calibration_from_json(text: str, where: str) -> Calibration:
             attention=_rows(AttentionTime, raw["attention"]),
             layers=_rows(LayerTime, raw["layers"]),
             probes=_rows(Probe, raw["probes"]),
+            whole_steps=_rows(WholeStep, raw.get("whole_steps", [])),  # not in files written before 2026-11-22
             held_back=_rows(HeldBack, raw["held_back"]),
             warnings=tuple(str(line) for line in raw["warnings"]),
         )

@@ -8,14 +8,19 @@
                  residuals, cache append and Python; and a step without layers
     probes       whole steps of one model at six points, which correct the sum for that model
 
-Then whole steps at points that none of these saw are predicted and measured: `held_back`.
+Whole steps at points that none of these use are predicted and measured: `held_back`.
+
+Everything is measured in ROUNDS rounds, one after the other, and the median of all rounds counts: a machine that is
+slower for half a minute (clock, neighbours) then shifts what predicts and what is predicted alike.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -33,7 +38,7 @@ from profiler.device import Device, busy_words, choose, environment
 from profiler.generate import cache_for, decode_step, prefill
 from profiler.gpt import GPT, blank, build, torch_dtype
 from profiler.linear import LINEAR_KINDS, Linear, check_packing
-from profiler.measure import Times, laps, measure, unstable
+from profiler.measure import UNSTABLE, Times, laps, measure, unstable
 from profiler.memory import random_tokens
 from profiler.profile import no_gradients, running_dtype
 from profiler.progress import Progress
@@ -47,10 +52,12 @@ PREFILL_PROBES = ((1, 64), (1, 512))
 PREFILL_PLACES = ((1, 128), (1, 256), (4, 64))
 # Between the sizes of models; (outputs, inputs).
 SHAPES = ((512, 512), (1024, 1024), (4096, 1024), (1024, 4096), (16000, 1024))
-HELD_BACK_STEPS = 6
+ROUNDS = 2
+STEPS = 6  # decode steps of one point in one round
+PREFILLS = Plan(2, 0.4)
 COLD_BYTES = 96 << 20  # matrices in rotation are more than this together, so that none is in a cache
 LARGE_ELEMENTS = 4 << 20
-SMALL = Plan(5, 0.06)  # repeats and seconds of one operator
+SMALL = Plan(3, 0.03)  # repeats and seconds of one operator in one round
 
 # A size that is never probed, to see how far the tables carry: LLaMA's operators, other widths than GPT-2's.
 UNSEEN = {
@@ -59,17 +66,24 @@ UNSEEN = {
 }  # fmt: skip
 
 
-@dataclass
-class Tables:
-    """What has been measured so far."""
+# What is measured, without its seconds: the key under which the rounds are pooled.
+Key = tuple[str | int, ...]
 
-    rates: dict[str, Rate] = field(default_factory=dict)
-    matmuls: list[MatmulTime] = field(default_factory=list)
-    attention: list[AttentionTime] = field(default_factory=list)
-    layers: list[LayerTime] = field(default_factory=list)
-    probes: list[Probe] = field(default_factory=list)
-    held_back: list[HeldBack] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+
+@dataclass
+class Samples:
+    """Seconds of every repeat of every round, by what was measured."""
+
+    bandwidth: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    gemm: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    matmuls: dict[Key, list[float]] = field(default_factory=lambda: defaultdict(list))
+    attention: dict[Key, list[float]] = field(default_factory=lambda: defaultdict(list))
+    layers: dict[Key, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    steps: dict[Key, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+
+def _row(kind: Any, key: Key, *seconds: float) -> Any:
+    return kind(*key, *seconds)
 
 
 def rate_of(times: Times, amount: float) -> Rate:
@@ -90,7 +104,7 @@ def calibrate(
     progress = progress or Progress(0, quiet=True)
     with no_gradients():
         runner = Calibrator(spec, device, tuple(running_dtype(spec, name) for name in dtypes), linears)
-        work = list(runner.work(unseen))
+        work = [piece for _ in range(ROUNDS) for piece in runner.work(unseen)]
         progress.total = sum(weight for _, weight, _, _ in work)
         for words, weight, action, arguments in work:
             progress.show(words)
@@ -101,20 +115,20 @@ def calibrate(
 
 
 class Calibrator:
-    """One machine, one model to probe; each method fills a table."""
+    """One machine, one model to probe; each method adds a round of samples."""
 
     def __init__(self, spec: ModelSpec, device: Device, dtypes: tuple[str, ...], linears: Sequence[str] | None) -> None:
         self.spec, self.device, self.dtypes = spec, device, dtypes
         self.linears = {dtype: _linears(device, dtype, linears) for dtype in dtypes}
-        self.tables = Tables()
-        if said := busy_words():
-            self.tables.warnings.append(said)
+        self.samples = Samples()
+        said = busy_words()
+        self.warnings = [said] if said else []
         self.unseen = read_config(UNSEEN, name="unseen", where="calibrate")
-        limit = spec.max_positions or 4096
-        self.contexts = tuple(n for n in CONTEXTS if n <= limit)
+        self.bandwidth_bytes = (256 << 20) if device.kind == "cpu" else (1 << 30)
+        self.gemm_flops = 0.0
 
     def work(self, unseen: bool) -> Iterator[tuple[str, float, Any, tuple[Any, ...]]]:
-        """(words, weight, action, its arguments) of every piece."""
+        """(words, weight, action, its arguments) of every piece of a round."""
         yield "bandwidth", 2, self.bandwidth, ()
         for dtype in self.dtypes:
             yield f"{dtype} rate", 1, self.gemm, (dtype,)
@@ -123,42 +137,82 @@ class Calibrator:
             yield f"{dtype} attention", 6, self.attention, (dtype,)
             yield f"{dtype} layers", 4, self.rest, (dtype,)
             for linear in self.linears[dtype]:
-                yield f"{dtype} steps of {self.spec.name}, {linear}", 8, self.probe, (self.spec, dtype, linear)
+                yield f"{dtype} steps of {self.spec.name}, {linear}", 8, self.whole_steps, (self.spec, dtype, linear)
                 if unseen:
-                    yield f"{dtype} steps of another size, {linear}", 6, self.hold_back, (self.unseen, dtype, linear)
+                    yield f"{dtype} steps of another size, {linear}", 6, self.whole_steps, (self.unseen, dtype, linear)
 
     def calibration(self) -> Calibration:
-        tables = self.tables
-        return Calibration(
+        """The tables, and what they predict for the points that are not in them."""
+        tables = self._tables()
+        held_back = tuple(self._held_back(tables))
+        return replace(tables, held_back=held_back, warnings=tuple(dict.fromkeys([*self.warnings, *self._unstable()])))
+
+    def _tables(self) -> Calibration:
+        samples, size = self.samples, self.bandwidth_bytes
+        rates = {f"{name}_bytes_per_s": rate_of(Times(tuple(found)), size) for name, found in samples.bandwidth.items()}
+        for dtype, found in samples.gemm.items():
+            rates[f"{dtype}_flops_per_s"] = rate_of(Times(tuple(found)), self.gemm_flops)
+        tables = Calibration(
             environment=asdict(environment(self.device)),
-            rates=dict(tables.rates),
-            matmuls=tuple(tables.matmuls),
-            attention=tuple(tables.attention),
-            layers=tuple(tables.layers),
-            probes=tuple(tables.probes),
-            held_back=tuple(tables.held_back),
-            warnings=tuple(dict.fromkeys(tables.warnings)),
+            rates=rates,
+            matmuls=tuple(_row(MatmulTime, key, median(found)) for key, found in samples.matmuls.items()),
+            attention=tuple(_row(AttentionTime, key, median(found)) for key, found in samples.attention.items()),
+            layers=tuple(
+                _row(LayerTime, key, median(layer for layer, _ in found), median(step for _, step in found))
+                for key, found in samples.layers.items()
+            ),
+            probes=tuple(_row(Probe, key, median(found)) for key, found in samples.steps.items() if self._probed(key)),
         )
+        return tables.with_whole_steps(self.spec)
+
+    def _held_back(self, tables: Calibration) -> Iterator[HeldBack]:
+        specs = {self.spec.name: self.spec, self.unseen.name: self.unseen}
+        for key, found in self.samples.steps.items():
+            if self._probed(key):
+                continue
+            model, dtype, linear, batch, context, new = key
+            assert isinstance(model, str) and isinstance(dtype, str) and isinstance(linear, str)
+            assert isinstance(batch, int) and isinstance(context, int) and isinstance(new, int)
+            predicted = tables.step_seconds(
+                specs[model], batch=batch, context_tokens=context, new_tokens=new, dtype=dtype, linear=linear
+            )
+            what = "prefill" if new > 1 else "decode"
+            yield HeldBack(model, what, dtype, linear, batch, context, predicted, median(found))
+
+    def _probed(self, key: Key) -> bool:
+        """Whether a step of the probed model is one that corrects the sum; all others are held back."""
+        model, _, _, batch, context, new = key
+        places = PREFILL_PROBES if new != 1 else PROBE_PLACES
+        return model == self.spec.name and (batch, context) in places
+
+    def _unstable(self) -> Iterator[str]:
+        """What spread widely, in words: the rates by name, the steps in one line."""
+        for name, found in self.samples.bandwidth.items():
+            if said := unstable(f"{name} bandwidth", Times(tuple(found))):
+                yield said
+        spreads = [Times(tuple(found)).spread for found in self.samples.steps.values()]
+        wide = [spread for spread in spreads if spread > UNSTABLE]
+        if wide:
+            yield (
+                f"the repeats of {len(wide)} of {len(spreads)} kinds of steps lie more than {100 * UNSTABLE:.0f} % apart "
+                f"(up to {100 * max(wide):.0f} %); close other programs and repeat"
+            )
 
     def bandwidth(self) -> None:
-        size = (256 << 20) if self.device.kind == "cpu" else (1 << 30)
-        read, copy = speed.read_rate(self.device, size), speed.copy_rate(self.device, size // 2)
-        self.tables.rates["read_bytes_per_s"] = rate_of(read, size)
-        self.tables.rates["copy_bytes_per_s"] = rate_of(copy, size)  # half read, half written
-        for name, times in (("read bandwidth", read), ("copy bandwidth", copy)):
-            if said := unstable(name, times):
-                self.tables.warnings.append(said)
+        size = self.bandwidth_bytes
+        self.samples.bandwidth["read"] += speed.read_rate(self.device, size).seconds
+        self.samples.bandwidth["copy"] += speed.copy_rate(self.device, size // 2).seconds  # half read, half written
 
     def gemm(self, dtype: str) -> None:
-        times, flops = speed.gemm_rate(self.device, torch_dtype(dtype))
-        self.tables.rates[f"{dtype}_flops_per_s"] = rate_of(times, flops)
+        times, self.gemm_flops = speed.gemm_rate(self.device, torch_dtype(dtype))
+        self.samples.gemm[dtype] += times.seconds
 
     def products(self, dtype: str, linear: str) -> None:
         """Every shape of the model and some between, at every number of rows."""
         own = {(m.outputs, m.inputs) for m in (head_matmul(self.spec), *_matmuls(self.spec)) if m.share == 1.0}
         for outputs, inputs in sorted(own | set(SHAPES), key=lambda shape: shape[0] * shape[1]):
             for rows, seconds in matmul_times(outputs, inputs, dtype, linear, self.device):
-                self.tables.matmuls.append(MatmulTime(dtype, linear, outputs, inputs, rows, seconds))
+                self.samples.matmuls[dtype, linear, outputs, inputs, rows] += seconds
 
     def attention(self, dtype: str) -> None:
         """Plain heads as in GPT-2 and grouped ones as in LLaMA 3, one query and whole prompts."""
@@ -171,55 +225,28 @@ class Calibrator:
 
     def _attention(self, dtype: str, batch: int, kv_heads: int, groups: int, context: int, new: int) -> None:
         seconds = attention_seconds(dtype, batch, kv_heads, groups, 64, context, new, self.device)
-        self.tables.attention.append(AttentionTime(dtype, batch, kv_heads, groups, 64, context, new, seconds))
+        self.samples.attention[dtype, batch, kv_heads, groups, 64, context, new] += seconds
 
     def rest(self, dtype: str) -> None:
         for style in ("learned", "rope"):
             for hidden in (256, 768, 2048):
                 for rows, layer, step in rest_times(style, hidden, dtype, self.device):
-                    self.tables.layers.append(LayerTime(dtype, style, rows, hidden, layer, step))
+                    self.samples.layers[dtype, style, rows, hidden].append((layer, step))
 
-    def probe(self, spec: ModelSpec, dtype: str, linear: str) -> None:
-        """Whole steps at the probe points, then at the held-back ones."""
+    def whole_steps(self, spec: ModelSpec, dtype: str, linear: str) -> None:
+        """Decode steps over the grid and some prefills, of a model built for it."""
         model = build(spec, device=self.device.torch_device, dtype=dtype, linear=linear)
         limit = spec.max_positions or 4096
-        places = {(batch, min(context, limit)) for batch, context in PROBE_PLACES}
-        for batch, context in sorted(places):
-            if self._room(spec, batch, context, dtype):
-                times = speed.decode_times(model, self.device, batch=batch, context=context)
-                self._note(times, f"{dtype} decode at {context} tokens")
-                self.tables.probes.append(Probe(spec.name, dtype, linear, batch, context, 1, times.median))
-        for batch, tokens in PREFILL_PROBES:
-            if tokens <= limit:
-                times = speed.prefill_times(model, self.device, batch=batch, tokens=tokens, plan=Plan(3, 1.0))
-                self.tables.probes.append(Probe(spec.name, dtype, linear, batch, tokens, tokens, times.median))
-        self._hold_back(model, spec, dtype, linear, places)
-
-    def hold_back(self, spec: ModelSpec, dtype: str, linear: str) -> None:
-        """A model that was not probed: every point is held back."""
-        model = build(spec, device=self.device.torch_device, dtype=dtype, linear=linear)
-        self._hold_back(model, spec, dtype, linear, ())
-
-    def _hold_back(self, model: GPT, spec: ModelSpec, dtype: str, linear: str, seen: Iterable[tuple[int, int]]) -> None:
-        known, limit = self.calibration(), spec.max_positions or 4096
-        seen = set(seen)
         for batch in BATCHES:
-            for context in CONTEXTS:
-                if (batch, context) in seen or context > limit or not self._room(spec, batch, context, dtype):
-                    continue
-                predicted = known.step_seconds(spec, batch=batch, context_tokens=context, dtype=dtype, linear=linear)
-                times = speed.decode_times(model, self.device, batch=batch, context=context, steps=HELD_BACK_STEPS)
-                self.tables.held_back.append(
-                    HeldBack(spec.name, "decode", dtype, linear, batch, context, predicted, times.median)
-                )
-        for batch, tokens in PREFILL_PLACES:
-            predicted = known.step_seconds(
-                spec, batch=batch, context_tokens=tokens, new_tokens=tokens, dtype=dtype, linear=linear
-            )
-            times = speed.prefill_times(model, self.device, batch=batch, tokens=tokens, plan=Plan(3, 1.0))
-            self.tables.held_back.append(
-                HeldBack(spec.name, "prefill", dtype, linear, batch, tokens, predicted, times.median)
-            )
+            for context in sorted({min(context, limit) for context in CONTEXTS}):
+                if self._room(spec, batch, context, dtype):
+                    times = speed.decode_times(model, self.device, batch=batch, context=context, steps=STEPS)
+                    self.samples.steps[spec.name, dtype, linear, batch, context, 1] += times.seconds
+        probes = PREFILL_PROBES if spec.name == self.spec.name else ()
+        for batch, tokens in (*probes, *PREFILL_PLACES):
+            if tokens <= limit:
+                times = speed.prefill_times(model, self.device, batch=batch, tokens=tokens, plan=PREFILLS)
+                self.samples.steps[spec.name, dtype, linear, batch, tokens, tokens] += times.seconds
 
     def _room(self, spec: ModelSpec, batch: int, context: int, dtype: str) -> bool:
         """Whether a static cache of this size leaves half of the free memory alone."""
@@ -231,10 +258,6 @@ class Calibrator:
         )  # fmt: skip
         free = self.device.free_bytes
         return free is None or 2 * wanted <= free
-
-    def _note(self, times: Times, name: str) -> None:
-        if said := unstable(name, times):
-            self.tables.warnings.append(said)
 
 
 def _linears(device: Device, dtype: str, asked: Sequence[str] | None) -> tuple[str, ...]:
@@ -256,8 +279,10 @@ def _matmuls(spec: ModelSpec) -> Iterator[Matmul]:
         yield from layer_matmuls(layer)
 
 
-def matmul_times(outputs: int, inputs: int, dtype: str, linear: str, device: Device) -> Iterator[tuple[int, float]]:
-    """(rows, seconds of one product), over as many matrices in turn as no cache holds."""
+def matmul_times(
+    outputs: int, inputs: int, dtype: str, linear: str, device: Device
+) -> Iterator[tuple[int, list[float]]]:
+    """(rows, seconds of one product, each repeat), over as many matrices in turn as no cache holds."""
     kind = torch_dtype(dtype)
     copies = max(1, -(-COLD_BYTES // (outputs * inputs * kind.itemsize)))
     modules = [_matrix(outputs, inputs, kind, linear, device) for _ in range(copies)]
@@ -273,7 +298,7 @@ def matmul_times(outputs: int, inputs: int, dtype: str, linear: str, device: Dev
                 module(x)
 
         times = measure(run, device, repeats=SMALL.repeats, budget_seconds=SMALL.budget_seconds)
-        yield rows, times.median / len(some)
+        yield rows, [seconds / len(some) for seconds in times.seconds]
 
 
 def _matrix(outputs: int, inputs: int, kind: torch.dtype, linear: str, device: Device) -> Linear:
@@ -287,8 +312,8 @@ def _matrix(outputs: int, inputs: int, kind: torch.dtype, linear: str, device: D
 
 def attention_seconds(
     dtype: str, batch: int, kv_heads: int, groups: int, dim: int, context: int, new: int, device: Device
-) -> float:
-    """One layer's attention over caches in turn that together exceed any cache."""
+) -> list[float]:
+    """Seconds of one layer's attention, each repeat, over caches in turn that together exceed any cache."""
     kind, place = torch_dtype(dtype), device.torch_device
     pair_bytes = 2 * batch * kv_heads * context * dim * kind.itemsize
     copies = 1 if new > 1 else max(1, min(64, -(-COLD_BYTES // 2 // pair_bytes)))
@@ -299,7 +324,8 @@ def attention_seconds(
         for pair in pairs:
             attend(q, pair[0], pair[1], mask=None, causal=new > 1, scale=dim**-0.5)
 
-    return measure(run, device, repeats=SMALL.repeats, budget_seconds=SMALL.budget_seconds).median / copies
+    times = measure(run, device, repeats=SMALL.repeats, budget_seconds=SMALL.budget_seconds)
+    return [seconds / copies for seconds in times.seconds]
 
 
 class Ready(nn.Module):
@@ -385,7 +411,7 @@ def _rest(model: GPT, batch: int, new: int, device: Device) -> float:
     ids = random_tokens(model, batch, new)
     if new == 1:
         prefill(model, ids, cache)
-        return laps(lambda: decode_step(model, ids, cache).argmax(-1), device, 40, 5, 2 * SMALL.budget_seconds).median
+        return laps(lambda: decode_step(model, ids, cache).argmax(-1), device, 16, 3, SMALL.budget_seconds).median
     times = measure(
         lambda: prefill(model, ids, cache).argmax(-1), device, repeats=8, budget_seconds=SMALL.budget_seconds, warmup=1
     )

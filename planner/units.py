@@ -85,6 +85,31 @@ def human_tokens(n: int) -> str:
     return f"{n:,}"
 
 
+def human_seconds(seconds: float) -> str:
+    """Three digits, in the unit that reads best.
+
+    >>> [human_seconds(s) for s in (0.0, 2.5e-6, 0.0142, 0.99951, 12.34, 100, 7200)]
+    ['0 s', '2.50 us', '14.2 ms', '1.00 s', '12.3 s', '100 s', '2.00 h']
+    """
+    if not seconds:
+        return "0 s"
+    for unit, name in ((3600.0, "h"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if seconds >= 0.9995 * unit:
+            break
+    return f"{significant(seconds / unit)} {name}"
+
+
+def significant(value: float) -> str:
+    """A measured or estimated number with three digits.
+
+    >>> [significant(v) for v in (1.234, 45.67, 989.4, 12345.6, 0.0456)]
+    ['1.23', '45.7', '989', '12,346', '0.0456']
+    """
+    if value >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}" if value >= 0.1 else f"{value:.3g}"
+
+
 def bandwidth(bytes_per_s: float) -> str:
     """
     >>> bandwidth(3.35e12), bandwidth(1008e9)

@@ -92,4 +92,4 @@ def pool_bytes(estimate_of_one: Estimate) -> int:
     if estimate_of_one.capacity is None:
         raise BadRequest("a device is wanted: --gpu or --memory")
     device = estimate_of_one.per_device
-    return estimate_of_one.capacity.bytes - (device.total_bytes - device.kv_bytes - device.state_bytes)
+    return estimate_of_one.capacity.bytes - (device.total_bytes - device.sequence_bytes)

@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from planner.residents import Residents
+
 SCHEMA_VERSION = 1
 
 
@@ -28,7 +30,7 @@ SCHEMA_VERSION = 1
 class Request:
     """What is asked of a model: lengths, formats, layout. Sizes in tokens, sequences and bytes.
 
-    `activation_override` and `overhead_override` (by line name) replace the estimates.
+    `activation_override` and `overhead_override` (by line name) replace the estimates; `residents` share the devices.
     """
 
     seq_tokens: int
@@ -42,6 +44,7 @@ class Request:
     fused_attention: bool = True
     activation_override: int | None = None
     overhead_override: Mapping[str, int] = field(default_factory=dict, hash=False)
+    residents: Residents | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,10 @@ class Capacity:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OnDevice:
-    """The fullest device of one pipeline stage."""
+    """The fullest device of one pipeline stage.
+
+    `residents` are what else is there for good, `resident_cache_bytes` what they keep for the sequences.
+    """
 
     stage: int
     layers: int
@@ -64,20 +70,32 @@ class OnDevice:
     weight_bytes: int
     activation: Estimated
     overhead: tuple[OverheadLine, ...]
+    residents: tuple[OverheadLine, ...] = ()
+    resident_cache_bytes: int = 0
 
     @property
     def overhead_bytes(self) -> int:
         return sum(line.bytes for line in self.overhead)
 
     @property
+    def resident_bytes(self) -> int:
+        return sum(line.bytes for line in self.residents)
+
+    @property
+    def sequence_bytes(self) -> int:
+        """All that grows with the sequences."""
+        return self.kv_bytes + self.state_bytes + self.resident_cache_bytes
+
+    @property
     def total_bytes(self) -> int:
-        return self.kv_bytes + self.state_bytes + self.weight_bytes + self.activation.bytes + self.overhead_bytes
+        beside = self.resident_bytes if self.residents else 0
+        return self.sequence_bytes + self.weight_bytes + self.activation.bytes + self.overhead_bytes + beside
 
     @property
     def total_range(self) -> tuple[int, int]:
-        exact = self.kv_bytes + self.state_bytes + self.weight_bytes
-        low = exact + self.activation.low + sum(line.low for line in self.overhead)
-        return low, exact + self.activation.high + sum(line.high for line in self.overhead)
+        exact, lines = self.sequence_bytes + self.weight_bytes, (*self.overhead, *self.residents)
+        low = exact + self.activation.low + sum(line.low for line in lines)
+        return low, exact + self.activation.high + sum(line.high for line in lines)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -153,7 +171,10 @@ class Estimate:
         known = self.spec.weights_known
         weights = self._weights_on_rank(self._stage_weights(index, layers, pp)) if known else 0
         activation = self._activation(sequences) if known else Estimated(0, 0, 0, "not counted")
-        held = sequences * (kv + state) + weights
+        beside, cache_beside = (
+            ((), 0) if request.residents is None else request.residents.on_stage(self, index, layers, caches)
+        )
+        held = sequences * (kv + state + cache_beside) + weights + sum(line.bytes for line in beside)
         lines = overhead_lines(self.capacity.kind if self.capacity else "cuda", sharding.devices, held)
         return OnDevice(
             stage=index,
@@ -163,6 +184,8 @@ class Estimate:
             weight_bytes=weights,
             activation=activation,
             overhead=override_lines(lines, request.overhead_override),
+            residents=beside,
+            resident_cache_bytes=sequences * cache_beside,
         )
 
     def _stage_weights(self, index: int, layers: list[tuple[Layer, int]], pp: int) -> Iterable[tuple[Weight, int]]:

@@ -91,7 +91,8 @@ def weights_loaded(estimate: Estimate) -> Estimated:
     16-bit checkpoints load 0.02 to 0.3 GiB above their count (buffers, padded vocabularies, LoRA slots);
     quantised ones differ by which layers a publisher left alone (-5 to +30 %; 23 and 30 % in two of vision models).
     """
-    size = estimate.per_device.weight_bytes
+    device = estimate.per_device
+    size = device.weight_bytes + device.resident_bytes  # adapters' slots are made while the model is loaded
     exact = estimate.plan.fmt.name in ("bf16", "fp16", "fp32")
     if exact:
         return Estimated(size, size, size + size // 50 + GIB * 3 // 10, "counted")

@@ -93,10 +93,10 @@ def human_seconds(seconds: float) -> str:
     """
     if not seconds:
         return "0 s"
-    for unit, name in ((3600.0, "h"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+    for unit, name in ((3600.0, "h"), (1.0, "s"), (1e-3, "ms")):
         if seconds >= 0.9995 * unit:
-            break
-    return f"{significant(seconds / unit)} {name}"
+            return f"{significant(seconds / unit)} {name}"
+    return f"{significant(seconds * 1e6)} us"
 
 
 def significant(value: float) -> str:

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ class Contender:
     label: str
     run: Callable[[torch.Tensor, int], Any] | None = None
     skipped: str = ""
+    same_weights: bool = True
     seconds: dict[tuple[int, int], list[float]] = field(default_factory=dict)
     tokens: dict[tuple[int, int], list[int]] = field(default_factory=dict)
 
@@ -78,12 +80,12 @@ def theirs(model: Any, **options: Any) -> Callable[[torch.Tensor, int], list[int
     return run
 
 
-def llama_cpp(path: str | None, threads: int) -> Contender:
+def llama_cpp(path: str | None, threads: int, written: bool, why_not: str) -> Contender:
     label = "llama.cpp"
     if not importlib.util.find_spec("llama_cpp"):
         return Contender(label, skipped="llama-cpp-python is not installed")
     if path is None:
-        return Contender(label, skipped="no --gguf FILE")
+        return Contender(label, skipped=f"no --gguf FILE, and {why_not}")
     from llama_cpp import Llama
 
     model = Llama(path, n_ctx=1024, n_threads=threads, n_threads_batch=threads, verbose=False)
@@ -97,7 +99,58 @@ def llama_cpp(path: str | None, threads: int) -> Contender:
             model.eval(found[-1:])
         return found
 
-    return Contender(f"{label} ({Path(path).name}, batch 1)", run)
+    return Contender(f"{label} ({Path(path).name}, batch 1)", run, same_weights=written)
+
+
+# GPT-2's names in transformers and in GGUF; Conv1D keeps its matrices [in, out], GGUF wants [out, in].
+GGUF_NAMES = {
+    "ln_1": "attn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "ln_2": "ffn_norm", "mlp.c_fc": "ffn_up",
+    "mlp.c_proj": "ffn_down",
+}  # fmt: skip
+GGUF_TOP = {
+    "transformer.wte.weight": "token_embd.weight", "transformer.wpe.weight": "position_embd.weight",
+    "transformer.ln_f.weight": "output_norm.weight", "transformer.ln_f.bias": "output_norm.bias",
+}  # fmt: skip
+
+
+def write_gguf(state: dict[str, torch.Tensor], spec: ModelSpec, path: str) -> None:
+    """The same random weights for llama.cpp: fp32, or matrices in bf16 where the model is; no tokenizer."""
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "gpt2")
+    writer.add_context_length(spec.config["n_positions"])
+    writer.add_embedding_length(spec.hidden)
+    writer.add_block_count(spec.config["n_layer"])
+    writer.add_feed_forward_length(4 * spec.hidden)
+    writer.add_head_count(spec.config["n_head"])
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_tokenizer_model("none")
+    writer.add_vocab_size(spec.vocab)
+    for name, tensor in state.items():
+        if name == "lm_head.weight":
+            continue  # tied
+        matrix = ".c_" in name and name.endswith("weight")
+        found = tensor.detach().T.contiguous() if matrix else tensor.detach()
+        half = found.dtype == torch.bfloat16 and found.ndim > 1 and "wpe" not in name
+        raw_dtype = gguf.GGMLQuantizationType.BF16 if half else None
+        data = found.contiguous().view(torch.uint8).numpy() if half else found.float().numpy()
+        writer.add_tensor(_gguf_name(name), data, raw_dtype=raw_dtype)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _gguf_name(name: str) -> str:
+    """
+    >>> _gguf_name("transformer.h.3.mlp.c_fc.weight")
+    'blk.3.ffn_up.weight'
+    """
+    if name in GGUF_TOP:
+        return GGUF_TOP[name]
+    layer, rest = name.removeprefix("transformer.h.").split(".", 1)
+    module, kind = rest.rsplit(".", 1)
+    return f"blk.{layer}.{GGUF_NAMES[module]}.{kind}"
 
 
 def transformers_model(spec: ModelSpec, dtype: str) -> Any:
@@ -114,7 +167,7 @@ def transformers_model(spec: ModelSpec, dtype: str) -> Any:
     return model.eval()
 
 
-def contenders(spec: ModelSpec, dtype: str, gguf: str | None, device: Device) -> list[Contender]:
+def contenders(spec: ModelSpec, dtype: str, gguf: str | None, folder: str) -> list[Contender]:
     reference = transformers_model(spec, dtype)
     plain, packed = build(spec, dtype=dtype), build(spec, dtype=dtype)
     if reference is not None:
@@ -134,7 +187,14 @@ def contenders(spec: ModelSpec, dtype: str, gguf: str | None, device: Device) ->
     dynamic, static = ({}, {"cache_implementation": "static", "disable_compile": True})
     for label, options in ((BASELINE, dynamic), ("transformers, static cache", static)):
         found.append(Contender(label, None if missing else theirs(reference, **options), missing))
-    return [*found, llama_cpp(gguf, torch.get_num_threads())]
+    written, why_not = False, "the weights to write one are transformers', which is not installed"
+    if gguf is None and reference is not None and importlib.util.find_spec("llama_cpp"):
+        why_not = "gguf is not installed"
+        if importlib.util.find_spec("gguf"):
+            gguf = f"{folder}/gpt2-{dtype}.gguf"
+            write_gguf(reference.state_dict(), spec, gguf)
+            written = True
+    return [*found, llama_cpp(gguf, torch.get_num_threads(), written, why_not)]
 
 
 def measure(table: list[Contender], places: list[tuple[int, int]], rounds: int, vocab: int) -> None:
@@ -154,10 +214,10 @@ def measure(table: list[Contender], places: list[tuple[int, int]], rounds: int, 
 
 
 def disagreement(table: list[Contender]) -> str | None:
-    """The first contender of ours that did not write what transformers wrote."""
+    """The first contender with the same weights that did not write what transformers wrote."""
     wanted = next((row.tokens for row in table if row.label == BASELINE), {})
     for row in table:
-        if row.label.startswith("kvplan") and any(row.tokens.get(place) != tokens for place, tokens in wanted.items()):
+        if row.same_weights and any(wanted.get(place, tokens) != tokens for place, tokens in row.tokens.items()):
             return row.label
     return None
 
@@ -259,7 +319,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--gguf", help="a GGUF file of the same model for llama.cpp")
+    parser.add_argument("--gguf", help="a GGUF file for llama.cpp (default: the same weights, written for this run)")
     parser.add_argument("--layers", type=int, help="fewer layers, for a quick look")
     parser.add_argument("--speedup", action="store_true", help="cached against uncached over output lengths")
     parser.add_argument("--outputs", type=numbers, default=list(speed.OUTPUT_TOKENS))
@@ -284,10 +344,11 @@ def main() -> int:
             show_speedups(rows)
         return 0
     read, origin = read_bandwidth(device)
-    table = contenders(spec, arguments.dtype, arguments.gguf, device)
     # Long answers at batch 1, as people read them; the shorter length at the other batches.
     places = [(b, n) for b in arguments.batches for n in (arguments.tokens if b == 1 else arguments.tokens[:1])]
-    measure(table, places, arguments.rounds, spec.vocab)
+    with tempfile.TemporaryDirectory() as folder:
+        table = contenders(spec, arguments.dtype, arguments.gguf, folder)
+        measure(table, places, arguments.rounds, spec.vocab)
     if arguments.json:
         rows_of = {row.label: {f"batch {b}, {n} tokens": s for (b, n), s in row.seconds.items()} for row in table}
         print(

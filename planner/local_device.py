@@ -15,6 +15,10 @@ from planner.catalogue import device_key, device_keys, devices
 from planner.device import Device
 from planner.errors import KvplanError, one_line
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from planner.calibration import Calibration
+
 MIB = 1 << 20
 GIB = 1 << 30
 TIMEOUT_SECONDS = 10  # nvidia-smi takes a second or two when the driver sleeps
@@ -62,12 +66,8 @@ def _asked(run: Runner, platform: str, root: str) -> Device:
 
 def with_measured_rates(device: Device) -> Device:
     """`device` with the bandwidth and FLOP/s of the user's device file, where that file is of this device."""
-    from planner.calibration import load_calibration  # most questions are about another device
-
-    found = load_calibration()
-    if found is None or not _same(
-        device, str(found.environment.get("device_kind")), str(found.environment.get("device"))
-    ):
+    found = calibration_of(device)
+    if found is None:
         return device
     read = found.read_bytes_per_s
     flops = {
@@ -84,6 +84,17 @@ def with_measured_rates(device: Device) -> Device:
         notes="; ".join(filter(None, (words, kept))),
         source=(*device.source, "kvplan calibrate"),
     )
+
+
+def calibration_of(device: Device) -> Calibration | None:
+    """The user's device file, where there is one and it is of `device`, this machine's."""
+    from planner.calibration import load_calibration  # most questions are about another device
+
+    found = load_calibration()
+    if found is None:
+        return None
+    measured = found.environment
+    return found if _same(device, str(measured.get("device_kind")), str(measured.get("device"))) else None
 
 
 def _same(device: Device, kind: str, name: str) -> bool:

@@ -68,11 +68,34 @@ RUNTIME: tuple[Flag, ...] = (
         "Set an overhead line: context, allocator, communication, or one of your own (cuda_graphs=1GiB). Repeatable.",
     ),
 )
+# What shares the devices with the model; `planner.commands.resident_values` reads them.
+RESIDENTS: tuple[Flag, ...] = (
+    (
+        "--lora",
+        "NxrRANK...",
+        "LoRA adapters on the device: 8xr16, or 4xr64:q,v for some modules (default: every linear layer). Repeatable.",
+    ),
+    ("--drafter", "MODEL", "Speculative decoding: a draft MODEL, or mtp, eagle, eagle3 for a head of that kind."),
+    ("--draft-tokens", "N", "Tokens drafted in a step (default: 4, mtp 1)."),
+    (
+        "--also",
+        "MODEL:SEQxN...",
+        "Another model on the same devices with room for N sequences of SEQ tokens; MODEL:4kx8@30% gets that share "
+        "of what is left, too. Repeatable.",
+    ),
+    ("--idle-sessions", "N", "Sessions whose cache is kept between turns: on the device, or in the tiers below."),
+    ("--host-memory", "SIZE", "Host memory for idle sessions, of the whole layout: 256GiB."),
+    ("--ssd", "SIZE", "Disk for idle sessions: 2TB."),
+    ("--host-bandwidth", "SIZE", "Bytes a second between one device and the host: 25GB (default: its PCIe x16)."),
+    ("--ssd-bandwidth", "SIZE", "Bytes a second of the disks together: 7GB."),
+)
 OUTPUT: tuple[Flag, ...] = (
     ("--json", "", "JSON in base units, keys that stay."),
     ("--csv", "", "CSV in base units."),
     ("--output", "FILE", "Write to FILE instead of the screen."),
 )
+# Where --output is the tokens of an answer.
+OUTPUT_FILE: tuple[Flag, ...] = (*OUTPUT[:2], ("--output-file", "FILE", OUTPUT[2][2]))
 # Flags keep the names their engines give them; `planner.commands.engine_values` knows whose is whose.
 ENGINE_FLAGS: tuple[Flag, ...] = (
     ("--kv-pool", "SIZE", "The cache budget of the poorest device, in place of one derived from --gpu."),

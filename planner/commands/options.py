@@ -24,7 +24,8 @@ def with_flags(flags: Sequence[Flag], model: bool = False) -> Callable[[F], F]:
 
 
 def _option(option: str, metavar: str, words: str) -> Callable[[F], F]:
-    names = [option, parameter(option), *(short for short, long in SHORT.items() if long == option)]
+    shorts = [short for short, long in SHORT.items() if metavar == "FILE" and option in (long, f"{long}-file")]
+    names = [option, parameter(option), *shorts]
     if not metavar:
         return click.option(*names, is_flag=True, help=words)
     return click.option(*names, metavar=metavar.removesuffix("..."), multiple=metavar.endswith("..."), help=words)

@@ -1,0 +1,325 @@
+"""A serving replica in its steady state: how many sequences decode at once, TPOT, TTFT, and the load it can carry.
+
+The step model (`planner.step`) says how long one step of n decoding sequences takes, with or without a piece of a
+prompt in it. Little's law says how many sequences there are. Together:
+
+    x        time that one request's prompt adds to the steps that hold its pieces
+    d(n)     a step that decodes n sequences
+    TPOT(n)  = d(n) + n·x / steps          each decoding sequence waits for the prompts that arrive meanwhile
+    rate(n)  = n / (steps · TPOT(n))       Little's law for the decoding sequences, steps = output - 1
+
+TPOT(n) follows from: a request decodes `steps` steps, of which the prompts of others take the share rate·x of the
+time, so TPOT = d / (1 - rate·x). Both grow with n, so a load has one n.
+
+TTFT is what is left of the running step, the prompt's own steps, and waiting: for prompts before it, as M/G/1 with
+the Pollaczek-Khinchine mean, and for room among `most` sequences, as M/G/c with Sakasegawa's approximation (Sakasegawa
+1977; exact for M/M/1). Percentiles take the waiting time as zero or exponential. It is an approximation: the
+simulator (`kvplan simulate`) plays the requests one by one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from planner.deploy_load import Load, cached
+from planner.step import PS_PER_SECOND, StepModel, step_ps
+from planner.units import ceil_div
+
+GRID = 4.0  # the prompts' share of a step is computed at 1, 4, 16, ... sequences, and between them on a line
+NEARLY_FULL = 0.995  # prompts that fill more of the time than this pile up
+BISECTIONS = 40
+
+
+@dataclass(frozen=True)
+class State:
+    """A replica under its share of the load.
+
+    decoding       sequences that decode, on average
+    seen           sequences in the steps of one that decodes: itself and the others
+    waiting        requests that wait for room, on average (closed loop: users beyond `most`)
+    prefill_share  share of the time that goes into prompts
+    utilisation    rate over the rate at which the replica is full
+    """
+
+    users: float
+    rate_per_s: float
+    decoding: float
+    seen: float
+    waiting: float
+    step_seconds: float
+    tpot_seconds: float
+    ttft_seconds: float
+    ttft_mean_seconds: float
+    prefill_seconds: float
+    prefill_share: float
+    utilisation: float
+
+
+class Replica:
+    """One replica of a model: its step model, the load's lengths, and what bounds it.
+
+    chunk_tokens    prompt tokens of one step, at most
+    most            sequences that decode at once, at most
+    share           of the requests that the TTFT is said for
+    before_seconds  a request's way in, before its prompt runs
+    slower          all times of steps are multiplied by this (the ends of a range)
+    """
+
+    def __init__(
+        self,
+        model: StepModel,
+        load: Load,
+        *,
+        chunk_tokens: int,
+        most: int,
+        share: float = 0.95,
+        before_seconds: float = 0.0,
+        slower: float = 1.0,
+    ) -> None:
+        self.model, self.load, self.chunk_tokens, self.most = model, load, chunk_tokens, most
+        self.share, self.before_seconds, self.slower = share, before_seconds, slower
+        self.reached = [
+            sum(held.share * (held.tokens if reach is None else min(held.tokens, reach)) for held in load.residents)
+            for reach in model.reaches
+        ]
+        self._steps: dict[int, float] = {}
+        self._prompts: dict[int, tuple[tuple[float, int], ...]] = {}
+
+    def slowed(self, factor: float) -> Replica:
+        """The same replica with steps `factor` times as long."""
+        return Replica(
+            self.model, self.load, chunk_tokens=self.chunk_tokens, most=self.most, share=self.share,
+            before_seconds=self.before_seconds, slower=self.slower * factor,
+        )  # fmt: skip
+
+    # Steps
+
+    def _step(self, sequences: int, chunks: Sequence[tuple[int, int]] = ()) -> float:
+        reached = [round(sequences * mean) for mean in self.reached]
+        return self.slower * step_ps(self.model, sequences, reached, chunks) / PS_PER_SECOND
+
+    def decode_seconds(self, sequences: float) -> float:
+        """d(n): a step without prompts; n need not be whole."""
+        low = max(1, math.floor(sequences))
+        share = max(0.0, sequences - low)
+        for n in (low, low + 1) if share else (low,):
+            if n not in self._steps:
+                self._steps[n] = self._step(n)
+        return self._steps[low] + (share * (self._steps[low + 1] - self._steps[low]) if share else 0.0)
+
+    def _prompt_seconds(self, sequences: int) -> tuple[tuple[float, int], ...]:
+        """For each bin of prompts: (time that it adds to the steps that decode so many, steps that it takes)."""
+        if sequences not in self._prompts:
+            alone = self._step(sequences)
+            self._prompts[sequences] = tuple(
+                self._one_prompt(item.tokens, sequences, alone) for item in self.load.prompts
+            )
+        return self._prompts[sequences]
+
+    def _one_prompt(self, tokens: int, sequences: int, alone: float) -> tuple[float, int]:
+        """Equal pieces but the last: their cost is linear in the tokens before them, so their middle stands for all."""
+        hit = cached(tokens, self.load.prefix_share)
+        return self._pieces(tokens - hit, hit, sequences, alone), ceil_div(tokens - hit, self.chunk_tokens)
+
+    def _pieces(self, new: int, hit: int, sequences: int, alone: float) -> float:
+        chunk = self.chunk_tokens
+        whole, rest = divmod(new, chunk)
+        added = 0.0
+        if whole:
+            before = hit + (whole - 1) * chunk // 2
+            added += whole * (self._step(sequences, [(chunk, before)]) - alone)
+        if rest:
+            added += self._step(sequences, [(rest, hit + whole * chunk)]) - alone
+        return added
+
+    def prompts(self, sequences: float) -> tuple[tuple[float, float], ...]:
+        """(x, steps) of each bin at n sequences, on lines between the powers of GRID."""
+        n = max(1.0, sequences)
+        power = math.floor(math.log(n, GRID) + 1e-9)
+        low, high = round(GRID**power), round(GRID ** (power + 1))
+        share = (n - low) / (high - low)
+        first = self._prompt_seconds(low)
+        if share < 1e-9:
+            return first
+        return tuple(
+            (a + share * (b - a), steps) for (a, steps), (b, _) in zip(first, self._prompt_seconds(high), strict=True)
+        )
+
+    # The state at n decoding sequences
+
+    def added_seconds(self, sequences: float) -> float:
+        """x: what one request's prompt adds to the steps, on average."""
+        return sum(x * item.share for (x, _), item in zip(self.prompts(sequences), self.load.prompts, strict=True))
+
+    def cached_seconds(self, sequences: float) -> float:
+        """The part of x that goes into attending to cached tokens: x less that of the new tokens standing alone."""
+        if not self.load.cached_tokens:
+            return 0.0
+        n = max(1, round(sequences))
+        alone = self._step(n)
+        bare = 0.0
+        for item in self.load.prompts:
+            new = item.tokens - cached(item.tokens, self.load.prefix_share)
+            bare += item.share * self._pieces(new, 0, n, alone)
+        return max(0.0, self.added_seconds(n) - bare)
+
+    def _seen(self, decoding: float, others: float) -> float:
+        """Sequences in the step of one that decodes: itself, and the others as an outsider would find them."""
+        return min(float(self.most), 1 + others * decoding)
+
+    def tpot_seconds(self, decoding: float, others: float = 1.0) -> float:
+        """TPOT(n) = d(1 + others·n) + others·n·x / steps; `others` is 1, or (users - 1) / users in a closed loop."""
+        seen = self._seen(decoding, others)
+        return self.decode_seconds(seen) + others * decoding * self.added_seconds(seen) / self.load.decode_steps
+
+    def rate_per_s(self, decoding: float, others: float = 1.0) -> float:
+        """Requests a second at which so many decode on average."""
+        return decoding / (self.load.decode_steps * self.tpot_seconds(decoding, others))
+
+    def prefill_share(self, decoding: float, others: float = 1.0) -> float:
+        """Share of the time in steps that hold prompts, where pieces of several prompts fill one step."""
+        seen = self._seen(decoding, others)
+        work = self.added_seconds(seen) + self.load_new_tokens / self.chunk_tokens * self.decode_seconds(seen)
+        return self.rate_per_s(decoding, others) * work
+
+    @cached_property
+    def load_new_tokens(self) -> float:
+        return self.load.prompt_tokens - self.load.cached_tokens
+
+    @cached_property
+    def full(self) -> float:
+        """Decoding sequences when nothing more goes in: `most`, or fewer where prompts fill the time."""
+        if self.prefill_share(self.most) <= NEARLY_FULL:
+            return float(self.most)
+        return _root(lambda n: self.prefill_share(n) - NEARLY_FULL, 0.0, float(self.most))
+
+    @cached_property
+    def full_rate_per_s(self) -> float:
+        return self.rate_per_s(self.full)
+
+    def ttft(self, decoding: float, others: float = 1.0, closed: bool = False) -> tuple[float, float]:
+        """(mean, at the share asked) of the time to the first token, while there is room."""
+        seen = self._seen(decoding, others)
+        step, rate = self.decode_seconds(seen), self.rate_per_s(decoding, others)
+        filled = self.load_new_tokens / self.chunk_tokens * step
+        own, service, square = [], 0.0, 0.0
+        for (added, steps), item in zip(self.prompts(seen), self.load.prompts, strict=True):
+            own.append((added + steps * step, item.share))
+            service += item.share * (added + filled)
+            square += item.share * (added + filled) ** 2
+        busy = min(NEARLY_FULL, rate * service)
+        wait = others * rate * square / (2 * (1 - busy))
+        chance = others * busy
+        if not closed:  # users that each have one request never exceed the room that there is
+            room, likely = self._wait_for_room(decoding)
+            wait, chance = wait + room, max(chance, likely)
+        residual = self.tpot_seconds(decoding, others) / 2 * min(1.0, others * decoding)
+        first = self.before_seconds + residual
+        mean = first + wait + sum(seconds * share for seconds, share in own)
+        return mean, first + _quantile(own, wait, chance, self.share)
+
+    def _wait_for_room(self, decoding: float) -> tuple[float, float]:
+        """Sakasegawa: W = S·(1 + cv²)/2 · ρ^(√(2(c + 1)) - 1) / (c·(1 - ρ)), and about how likely a wait is."""
+        ratio = min(decoding / self.most, 0.9999)
+        likely = ratio ** (math.sqrt(2 * (self.most + 1)) - 1)
+        held = self.load.decode_steps * self.tpot_seconds(decoding)
+        spread = (1 + self.load.output_spread) / 2
+        return held * spread * likely / (self.most * (1 - ratio)), likely
+
+    # The state under a load
+
+    def at_rate(self, rate_per_s: float) -> State | None:
+        """Requests that arrive at random; None where they are more than the replica can carry."""
+        if rate_per_s >= self.full_rate_per_s:
+            return None
+        decoding = _root(lambda n: self.rate_per_s(n) - rate_per_s, 0.0, self.full)
+        mean, at_share = self.ttft(decoding)
+        tpot = self.tpot_seconds(decoding)
+        users = rate_per_s * (mean + self.load.decode_steps * tpot + self.load.think_seconds)
+        return self._state(users, rate_per_s, decoding, 0.0, 1.0, mean, at_share)
+
+    def at_users(self, users: int) -> State:
+        """Users who send their next request `think_seconds` after an answer: they wait rather than overload it."""
+        others = (users - 1) / users
+
+        def all_users(n: float) -> float:
+            wait, _ = self.ttft(n, others, closed=True)
+            took = wait + self.load.decode_steps * self.tpot_seconds(n, others) + self.load.think_seconds
+            return self.rate_per_s(n, others) * took
+
+        full = min(self.full, float(users))
+        if all_users(full) > users:
+            decoding = _root(lambda n: all_users(n) - users, 0.0, full)
+            mean, at_share = self.ttft(decoding, others, closed=True)
+            return self._state(users, self.rate_per_s(decoding, others), decoding, 0.0, others, mean, at_share)
+        rate = self.rate_per_s(full, others)
+        decode = self.load.decode_steps * self.tpot_seconds(full, others)
+        mean, at_share = self.ttft(full, others, closed=True)
+        queued = max(0.0, users / rate - decode - self.load.think_seconds - mean)
+        return self._state(users, rate, full, queued * rate, others, mean + queued, at_share + queued)
+
+    def _state(
+        self, users: float, rate: float, decoding: float, waiting: float, others: float, mean: float, at_share: float
+    ) -> State:
+        seen = self._seen(decoding, others)
+        step = self.decode_seconds(seen)
+        own = sum(
+            (added + steps * step) * item.share
+            for (added, steps), item in zip(self.prompts(seen), self.load.prompts, strict=True)
+        )
+        return State(
+            users=users,
+            rate_per_s=rate,
+            decoding=decoding,
+            seen=seen,
+            waiting=waiting,
+            step_seconds=step,
+            tpot_seconds=self.tpot_seconds(decoding, others),
+            ttft_seconds=at_share,
+            ttft_mean_seconds=mean,
+            prefill_seconds=own,
+            prefill_share=min(1.0, rate * self.added_seconds(seen)),
+            utilisation=min(1.0, rate / self.full_rate_per_s),
+        )
+
+
+def _root(rising: Callable[[float], float], low: float, high: float) -> float:
+    """Where a rising function passes zero."""
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        if rising(middle) < 0:
+            low = middle
+        else:
+            high = middle
+        if high - low <= 1e-6 * high:
+            break
+    return (low + high) / 2
+
+
+def _quantile(own: Sequence[tuple[float, float]], wait: float, chance: float, share: float) -> float:
+    """The `share` quantile of own + waiting, where waiting is 0 with 1 - chance and else exponential of mean wait.
+
+    P(T <= t) = Σ share_i · (1 - chance·exp(-(t - own_i)·chance / wait)) over the own_i below t.
+
+    >>> round(_quantile([(1.0, 1.0)], 0.5, 0.5, 0.95), 4)     # 1 + ln(0.5 / 0.05) · (0.5 / 0.5)
+    3.3026
+    >>> _quantile([(1.0, 0.9), (5.0, 0.1)], 0.0, 0.0, 0.95)
+    5.0
+    """
+    if wait <= 0 or chance <= 0:
+        below = 0.0
+        for seconds, part in sorted(own):
+            below += part
+            if below >= share - 1e-9:
+                return seconds
+        return max(seconds for seconds, _ in own)
+    scale = wait / chance
+
+    def reached(t: float) -> float:
+        return sum(part * (1 - chance * math.exp(-(t - s) / scale)) for s, part in own if t >= s)
+
+    high = max(seconds for seconds, _ in own) + scale * (3 + math.log(1 / (1 - share)))
+    return _root(lambda t: reached(t) - share, 0.0, high)

@@ -45,6 +45,10 @@ class Lora:
     targets: tuple[str, ...] = ()
     slots: bool = False
 
+    @property
+    def name(self) -> str:
+        return f"{self.count:,} LoRA r{self.rank}" + (f" {','.join(self.targets)}" if self.targets else "")
+
 
 def modules(layer: Layer, targets: Sequence[str] = ()) -> Iterator[tuple[str, Matrix]]:
     """The modules of one layer that an adapter goes on, by name: q, k, v, o, gate, up, down, router,

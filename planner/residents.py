@@ -223,29 +223,36 @@ class Residents:
             lines.append(OverheadLine(f"drafter {self.drafter.name}", held, low, high, "its weights"))
         lines += [_other_line(other, answer, index) for other in self.others]
         if self.idle_sessions:
-            each = self._sequence_bytes(answer, index, caches, 0) + self._own_bytes(answer, caches)
+            tokens = answer.request.seq_tokens
+            each = self._drafting_bytes(answer, index, caches, tokens, 0) + _own_bytes(answer, caches, tokens)
             size = answer.request.sharding.sequences_on_rank(self.idle_sessions) * each
             lines.append(OverheadLine("idle sessions", size, size, size, f"{self.idle_sessions:,} kept on the device"))
+        return tuple(lines), self.sequence_bytes(answer, index, caches, answer.request.seq_tokens)
+
+    def sequence_bytes(self, answer: Estimate, index: int, caches: Mapping[Cache, int], tokens: int) -> int:
+        """What each running sequence of `tokens` adds on the fullest device of a stage, the model's own cache apart."""
         drafts = 0 if self.drafter is None else self.drafter.draft_tokens
-        return tuple(lines), self._sequence_bytes(answer, index, caches, drafts)
+        return self._drafting_bytes(answer, index, caches, tokens, drafts)
 
-    def _own_bytes(self, answer: Estimate, caches: Mapping[Cache, int]) -> int:
-        request = answer.request
-        kv = rank_kv_bytes(caches, request.sharding, request.seq_tokens, answer.source_tokens, answer.fmt)
-        return kv + sum(count * cache.state_bytes(answer.fmt) for cache, count in caches.items())
-
-    def _sequence_bytes(self, answer: Estimate, index: int, caches: Mapping[Cache, int], drafts: int) -> int:
+    def _drafting_bytes(
+        self, answer: Estimate, index: int, caches: Mapping[Cache, int], tokens: int, drafts: int
+    ) -> int:
         """The drafter's cache at the same length, and the slots of the tokens drafted in a step: in the target's
         cache as in the drafter's, and a state more for each where the target is recurrent."""
         if self.drafter is None:
             return 0
-        request, fmt = answer.request, answer.fmt
-        source, tokens = answer.source_tokens, request.seq_tokens
+        request, fmt, source = answer.request, answer.fmt, answer.source_tokens
         longer = rank_kv_bytes(caches, request.sharding, tokens + drafts, source, fmt)
         slots = longer - rank_kv_bytes(caches, request.sharding, tokens, source, fmt)
         states = drafts * sum(count * cache.state_bytes(fmt) for cache, count in caches.items())
         last = index == request.sharding.pp - 1
         return max(0, slots) + states + (self.drafter.cache_bytes(answer, tokens + drafts) if last else 0)
+
+
+def _own_bytes(answer: Estimate, caches: Mapping[Cache, int], tokens: int) -> int:
+    """The model's own cache of one sequence on one rank."""
+    kv = rank_kv_bytes(caches, answer.request.sharding, tokens, answer.source_tokens, answer.fmt)
+    return kv + sum(count * cache.state_bytes(answer.fmt) for cache, count in caches.items())
 
 
 def _adapter_line(lora: Lora, answer: Estimate, index: int, layers: list[tuple[Layer, int]]) -> OverheadLine:
@@ -258,7 +265,7 @@ def _adapter_line(lora: Lora, answer: Estimate, index: int, layers: list[tuple[L
         ends = (index == 0) + (index == sharding.pp - 1)
         tables = table_parameters(spec, lora.rank) * ends // 2 * each
     words = "slots preallocated" if lora.slots else "adapters resident"
-    return OverheadLine(f"{lora.count} LoRA r{lora.rank}", low + tables, low, low + tables, words)
+    return OverheadLine(lora.name, low + tables, low, low + tables, words)
 
 
 def _other_line(other: Other, answer: Estimate, index: int) -> OverheadLine:
@@ -328,6 +335,7 @@ def residents_dict(answer: Estimate) -> dict[str, Any]:
 def _lora_dict(lora: Lora, answer: Estimate) -> dict[str, Any]:
     numbers = adapter_parameters(answer.spec, lora)
     return {
+        "name": lora.name,
         "count": lora.count,
         "rank": lora.rank,
         "targets": list(lora.targets) or ["all"],
@@ -349,4 +357,5 @@ def _drafter_dict(drafter: Drafter, answer: Estimate) -> dict[str, Any]:
         "weight_bytes_low": low,
         "weight_bytes_high": high,
         "sequence_cache_bytes": drafter.cache_bytes(answer, answer.request.seq_tokens),
+        "notes": list(drafter.notes),
     }

@@ -9,15 +9,17 @@ from typing import Any
 import click
 
 from planner.catalogue import devices
-from planner.commands import flags
+from planner.commands import flags, resident_values
 from planner.commands.options import with_flags
 from planner.commands.output import emit, to_csv, to_json
 from planner.commands.values import maybe_count, one_format, request_of, spec_of
+from planner.device import Device
 from planner.errors import BadRequest, UsageError
+from planner.kv_tiers import Tiers
 from planner.lengths import Concurrency, LengthMix, concurrency, parse_mix
 from planner.limits import fewest_devices, longest_context, most_sequences, pool_bytes, tensor_parallel_devices
 from planner.memory import SCHEMA_VERSION, Capacity, Estimate, Request, caches_on_rank, estimate, rank_kv_bytes
-from planner.resolve import capacity, device_capacity
+from planner.resolve import capacity, device, device_capacity
 from planner.sharding import stages
 from planner.spec import ModelSpec
 from planner.text import bad, bold, dim, good, table
@@ -33,6 +35,7 @@ FLAGS: tuple[flags.Flag, ...] = (
     *flags.DEVICE,
     *flags.LAYOUT,
     *flags.RUNTIME,
+    *flags.RESIDENTS,
     *flags.ENGINE,
     ("--ngl", "N", "A GGUF file: N layers on the card, as llama.cpp's --n-gpu-layers (default: the most that fit)."),
     *flags.OUTPUT,
@@ -55,6 +58,7 @@ def command(**values: Any) -> None:
         from planner.commands.engine_values import prepare
 
         asked = prepare(values)
+    online = values["online"]
     spec = spec_of(values)
     room = capacity(values["gpu"], values["memory"])
     if room is None:
@@ -62,7 +66,13 @@ def command(**values: Any) -> None:
     seq = parse_tokens(values["seq"], "--seq") if values["seq"] is not None else min(spec.max_positions or 8192, 8192)
     request = request_of(values, seq)
     mix = None if values["lengths"] is None else parse_mix(values["lengths"])
-    answer = fit_answer(spec, request, room, mix)
+    tiers, card = None, None
+    if resident_values.residents_given(values):
+        engine = None if asked is None else asked[0]
+        request = replace(request, residents=resident_values.residents_of(values, spec, engine=engine, online=online))
+        card = None if values["gpu"] is None else device(values["gpu"])
+        tiers = resident_values.tiers_of(values, card)
+    answer = fit_answer(spec, request, room, mix, tiers, card)
     lines: list[str] = []
     if asked is not None:
         answer["engine"], lines = _engine(spec, request, room, asked, values["emit"])
@@ -94,11 +104,23 @@ def _engine(
     ]
 
 
-def fit_answer(spec: ModelSpec, request: Request, room: Capacity, mix: LengthMix | None = None) -> dict[str, Any]:
-    """The inverse questions of one model on one device, in base units."""
-    one = estimate(spec, replace(request, batch=1), room)
+def fit_answer(
+    spec: ModelSpec,
+    request: Request,
+    room: Capacity,
+    mix: LengthMix | None = None,
+    tiers: Tiers | None = None,
+    card: Device | None = None,
+) -> dict[str, Any]:
+    """The inverse questions of one model on one device, in base units; what the request carries beside it counts."""
     fewest = fewest_devices(spec, request, room)
     servers = tensor_parallel_devices(spec, request, room)
+    holders = _holders(spec, request)
+    if request.residents is not None:
+        from planner.residents import split_pool
+
+        request = split_pool(spec, request, room)
+    one = estimate(spec, replace(request, batch=1), room)
     answer: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "model": spec.name,
@@ -109,7 +131,7 @@ def fit_answer(spec: ModelSpec, request: Request, room: Capacity, mix: LengthMix
         "kv_dtype": one.fmt.name,
         "weight_bytes": one.weight_bytes if spec.weights_known else None,
         "pool_bytes": pool_bytes(one),
-        "sequence_bytes": one.per_device.kv_bytes + one.per_device.state_bytes,
+        "sequence_bytes": one.per_device.sequence_bytes,
         "most_sequences": _bounded(most_sequences(spec, request, room)),
         "longest_context_tokens": longest_context(spec, request, room),
         "longest_context_limit_tokens": spec.max_positions,
@@ -121,13 +143,17 @@ def fit_answer(spec: ModelSpec, request: Request, room: Capacity, mix: LengthMix
             {"seq_tokens": n, "most_sequences": _bounded(most_sequences(spec, replace(request, seq_tokens=n), room))}
             for n in _lengths(spec, request)
         ],
-        "devices_that_hold_it": _holders(spec, request),
+        "devices_that_hold_it": holders,
         "warnings": list(one.warnings),
         "assumptions": list(one.assumptions),
         "exactness": one.exactness,
     }
     if mix is not None:
         answer["length_mix"] = _mix_answer(spec, request, room, mix)
+    if request.residents is not None or tiers is not None:
+        from planner.commands.resident_text import resident_block
+
+        answer["residents"] = resident_block(one, tiers, card)
     if spec.stored is not None and spec.model_type.startswith("gguf ") and request.sharding.devices == 1:
         from planner.offload import most_layers  # only of GGUF files
 
@@ -178,11 +204,11 @@ def _lengths(spec: ModelSpec, request: Request) -> list[int]:
 def _holders(spec: ModelSpec, request: Request) -> list[dict[str, Any]]:
     """Catalogue devices that hold the request in its layout, the smallest first."""
     holders = []
-    for device in devices():
-        answer = estimate(spec, request, device_capacity(device))
+    for held in devices():
+        answer = estimate(spec, request, device_capacity(held))
         if answer.fits:
             free = answer.free_bytes
-            holders.append({"device": device.name, "capacity_bytes": device.memory_bytes, "free_bytes": free})
+            holders.append({"device": held.name, "capacity_bytes": held.memory_bytes, "free_bytes": free})
     return sorted(holders, key=lambda row: (row["capacity_bytes"], row["device"]))
 
 
@@ -214,8 +240,15 @@ def request_bytes(longest: Estimate, lengths: Iterable[int]) -> dict[int, int]:
     caches = caches_on_rank(stages(longest.spec, sharding.pp)[stage.stage], sharding)
     follows = longest.request.source_tokens is None and longest.spec.source_tokens is None
     source = longest.source_tokens
+    residents = longest.request.residents
+
+    def beside(length: int) -> int:
+        return 0 if residents is None else residents.sequence_bytes(longest, stage.stage, caches, length)
+
     return {
-        length: stage.state_bytes + rank_kv_bytes(caches, sharding, length, length if follows else source, longest.fmt)
+        length: stage.state_bytes
+        + rank_kv_bytes(caches, sharding, length, length if follows else source, longest.fmt)
+        + beside(length)
         for length in lengths
     }
 
@@ -253,6 +286,10 @@ def _page(answer: dict[str, Any]) -> list[str]:
     lines += ["", table(["  length", "most sequences"], by_length)]
     if "length_mix" in answer:
         lines += ["", *_mix_lines(answer["length_mix"])]
+    if "residents" in answer:
+        from planner.commands.resident_text import resident_lines
+
+        lines += ["", *resident_lines(answer["residents"], answer["seq_tokens"])]
     if "offload" in answer:
         lines += ["", *_offload_lines(answer["offload"], answer)]
     lines += ["", _holder_line(answer)]

@@ -93,7 +93,7 @@ def answer(estimate: Estimate, options: Options, version: str | None, program: s
         if seq <= setting.seq_cells and setting.streams > 1
         else min(setting.slots, setting.seq_cells // seq)
     )
-    weights = estimate.per_device.weight_bytes
+    weights = estimate.per_device.weight_bytes + estimate.per_device.resident_bytes
     if options.pool_bytes is not None and found.total > options.pool_bytes:
         most = 0
     fits: bool | None = most >= min(estimate.request.batch, setting.slots)

@@ -1,0 +1,98 @@
+"""What shares the devices, and where idle sessions lie: the lines of a table and the block of the JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from planner.device import Device
+from planner.errors import KvplanError
+from planner.kv_tiers import Tiers, idle_answer
+from planner.memory import Estimate
+from planner.residents import residents_dict
+from planner.text import dim
+from planner.units import gib, human_bytes, human_count, human_seconds, human_tokens
+
+KINDS = {"model": "a model of its own", "mtp": "the checkpoint's own layers", "eagle": "an EAGLE head", "eagle3": "an EAGLE-3 head"}  # fmt: skip
+
+
+def resident_block(one: Estimate, tiers: Tiers | None, device: Device | None) -> dict[str, Any]:
+    """The `residents` of an answer, from the estimate of one sequence."""
+    found = residents_dict(one) if one.request.residents is not None else {}
+    if tiers is not None:
+        idle = idle_answer(one, tiers).to_dict()
+        kept = one.request.residents.idle_sessions if one.request.residents is not None else 0
+        if kept:
+            idle |= {"device_sessions": kept, "sessions_left": 0}
+        found["idle"] = idle | {"recompute_seconds": _recompute_seconds(one, device)}
+    return found
+
+
+def _recompute_seconds(one: Estimate, device: Device | None) -> float | None:
+    """What computing a session's cache again takes, as the speed model expects it; None where that is not known."""
+    if device is None:
+        return None
+    from planner.roofline import speed  # only of idle sessions
+
+    try:
+        found = speed(one, device, prompt_tokens=one.request.seq_tokens, output_tokens=1, batch=1, load="static")
+    except KvplanError:
+        return None
+    return found.ttft_seconds.value
+
+
+def resident_lines(found: Mapping[str, Any], seq_tokens: int) -> list[str]:
+    """For people: a table of what lies beside the model, then the tiers."""
+    lines: list[str] = []
+    if "lines" in found:
+        rows = [[f"  {name}", gib(size), _words(name, found)] for name, size in found["lines"].items()]
+        lines += ["Beside the model on each device", *_left_table(rows)]
+        if found["sequence_bytes"]:
+            lines.append(f"  and {human_bytes(found['sequence_bytes'])} for each sequence of {human_tokens(seq_tokens)} tokens: "
+                         "the drafter's cache and the slots of a step's drafts")  # fmt: skip
+        lines += [dim(f"  note: {note}") for note in found.get("drafter", {}).get("notes", [])]
+    if "idle" in found:
+        lines += ([""] if lines else []) + _idle_lines(found["idle"], seq_tokens)
+    return lines
+
+
+def _left_table(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    return [f"{name.ljust(widths[0])}  {size.rjust(widths[1])}  {words}" for name, size, words in rows]
+
+
+def _words(name: str, found: Mapping[str, Any]) -> str:
+    for lora in found.get("lora", ()):
+        if name == lora["name"]:
+            where = "every linear layer" if lora["targets"] == ["all"] else ", ".join(lora["targets"])
+            kind = "slots, preallocated for" if lora["slots"] else "on"
+            return f"{human_count(lora['adapter_parameters'])} parameters each, {kind} {where}"
+    drafter = found.get("drafter")
+    if drafter and name == f"drafter {drafter['model']}":
+        return f"{KINDS[drafter['kind']]}, {human_count(drafter['parameters'])} parameters, {drafter['draft_tokens']} tokens drafted a step"
+    for other in found.get("models", ()):
+        if name == f"model {other['model']}":
+            share = f"; {other['share']:.0%} of what is left" if other["share"] else ""
+            return f"room for {other['sequences']:,} x {human_tokens(other['seq_tokens'])} tokens{share}: {other['most_sequences']:,} at once"
+    return "kept on the device" if name == "idle sessions" else ""
+
+
+def _idle_lines(idle: Mapping[str, Any], seq_tokens: int) -> list[str]:
+    lines = [f"Idle sessions of {human_tokens(seq_tokens)} tokens: {human_bytes(idle['session_bytes'])} each"]
+    for tier, name in (("host", "host memory"), ("ssd", "disk")):
+        most = idle[f"{tier}_sessions_most"]
+        if most is None:
+            continue
+        back = idle[f"{tier}_restore_seconds_bound"]
+        words = "" if back is None else f", back in at least {human_seconds(back)}"
+        used = f"{idle[f'{tier}_sessions']:,} of them used, " if idle["sessions"] else ""
+        lines.append(f"  {name.ljust(11)}  holds {most:,}: {used}{human_bytes(idle['session_bytes'])} each{words}")
+    if idle.get("device_sessions"):
+        lines.append(
+            f"  device       holds all {idle['device_sessions']:,}: they count as sequences; --host-memory or --ssd takes them off"
+        )
+    if idle["sessions_left"]:
+        lines.append(f"  no room for {idle['sessions_left']:,}: computed again when they come back")
+    if idle["recompute_seconds"] is not None:
+        lines.append(f"  computing one again takes about {human_seconds(idle['recompute_seconds'])} (estimated)")
+    return lines

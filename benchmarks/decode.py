@@ -28,7 +28,7 @@ sys.path.insert(0, str(REPOSITORY))
 import torch
 
 from benchmarks.machine import header
-from planner.calibration import load_calibration
+from planner.calibration import load_calibration, speedup
 from planner.operators import decode_read_bytes
 from planner.readers import read_config
 from planner.resolve import model_spec
@@ -269,12 +269,21 @@ def speedups(spec: ModelSpec, dtype: str, device: Device, outputs: list[int], wh
         }
         uncached.append(speed.integrate(steps, PROMPT_TOKENS, longest))
     rows = []
+    known = load_calibration()
+    if known is not None and not known.serves(dtype):
+        known = None
     for tokens in outputs:
         fast = statistics.median(run[tokens - 1] for run in cached)
         slow = statistics.median(curve.seconds(tokens).value for curve in uncached)
         kind = "measured" if whole else "integrated"
+        foreseen = None
+        if known is not None:
+            foreseen = speedup(
+                known, spec, prompt_tokens=PROMPT_TOKENS, new_tokens=tokens, batch=1, dtype=dtype, linear="plain"
+            )
         rows.append(
             {
+                "predicted_speedup": foreseen,
                 "new_tokens": tokens,
                 "cached_seconds": fast,
                 "uncached_seconds": slow,
@@ -286,17 +295,20 @@ def speedups(spec: ModelSpec, dtype: str, device: Device, outputs: list[int], wh
 
 
 def show_speedups(rows: list[dict[str, Any]]) -> None:
-    print(f"\n{'new tokens':>10}  {'cached':>9}  {'no cache':>9}  {'speedup':>8}  claimed")
+    print(f"\n{'new tokens':>10}  {'cached':>9}  {'no cache':>9}  {'speedup':>8}  {'predicted':>14}  claimed")
     for row in rows:
         claimed = CLAIMED.get(row["new_tokens"])
         said = f"{claimed:g}x" if claimed else "7x on a T4" if row["new_tokens"] >= 500 else "-"
+        ratio = row["predicted_speedup"]
+        foreseen = "-" if ratio is None else f"{ratio:.1f}x ({100 * (ratio / row['speedup'] - 1):+.0f} %)"
         print(
-            f"{row['new_tokens']:>10}  {row['cached_seconds']:7.2f} s  {row['uncached_seconds']:7.2f} s  {row['speedup']:7.1f}x  {said}"
+            f"{row['new_tokens']:>10}  {row['cached_seconds']:7.2f} s  {row['uncached_seconds']:7.2f} s  {row['speedup']:7.1f}x  {foreseen:>14}  {said}"
         )
     print(
         f"\nno cache: {rows[0]['uncached']}"
         + ("" if rows[0]["uncached"] == "measured" else " from steps at sampled lengths (--full runs them)")
     )
+    print("predicted: from kvplan calibrate's device file, which saw none of these runs")
     print(WHY)
 
 

@@ -55,7 +55,7 @@ SHAPES = ((512, 512), (1024, 1024), (4096, 1024), (1024, 4096), (16000, 1024))
 ROUNDS = 2
 STEPS = 6  # decode steps of one point in one round
 PREFILLS = Plan(2, 0.4)
-COLD_BYTES = 96 << 20  # matrices in rotation are more than this together, so that none is in a cache
+COLD_BYTES = 256 << 20  # matrices in rotation are more than this together, so that none is in a cache
 LARGE_ELEMENTS = 4 << 20
 SMALL = Plan(3, 0.03)  # repeats and seconds of one operator in one round
 

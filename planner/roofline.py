@@ -14,7 +14,7 @@ TPOT = max(bytes / (e_m · bandwidth), FLOPs / (e_c · peak))            the ste
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -180,7 +180,7 @@ def speed(
     """
     _check(prompt_tokens, output_tokens, batch, load)
     rates = rates_of(device, answer)
-    found = constants or constants_for(engine, device)
+    found = constants or constants_for(engine, device, load)
     sums = work(answer)
     ttft, ttft_bound = _ttft(sums, rates, found, prompt_tokens, batch, load, answer.source_tokens)
     parts, tpot_bound, binds = _tpot(sums, rates, found, prompt_tokens, output_tokens, batch, load)
@@ -230,78 +230,169 @@ def rates_of(device: Device, answer: Estimate) -> Rates:
     return Rates(float(device.bandwidth_bytes_per_s), peak, float(per_s))
 
 
-def _all_reduce_seconds(sums: Work, rates: Rates, constants: Constants, rows: float) -> float:
-    """Two a layer: latency that grows with the ranks, and 2·(tp - 1)/tp of each row's vector over the link."""
+# -- passes ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Forward passes of one replica in seconds at 100 % of the device, and counts of what takes fixed time.
+
+    weight, cache, compute, message   bytes / bandwidth, bytes / bandwidth, FLOPs / peak, bytes / link
+    layers, steps, sequences          launches of a layer, steps, sequences scheduled
+    latencies                         all-reduces, each weighed by how its latency grows with the ranks
+    """
+
+    weight_seconds: float
+    cache_seconds: float
+    compute_seconds: float
+    message_seconds: float
+    layers: float
+    steps: float
+    sequences: float
+    latencies: float
+    packed: bool = False
+
+
+def decode_pass(sums: Work, rates: Rates, batch: int, first_tokens: int, last_tokens: int) -> Pass:
+    """The mean step that gives each of `batch` sequences a token, at contexts first..last."""
+    step = decode_of(sums, batch, first_tokens, last_tokens)
+    sent, latencies = _sent(sums, rates, sums.rows_each(batch))
+    return Pass(
+        weight_seconds=(step.read_bytes - step.cache_bytes) / rates.bandwidth_bytes_per_s,
+        cache_seconds=step.cache_bytes / rates.bandwidth_bytes_per_s,
+        compute_seconds=step.flops / rates.flops_per_s,
+        message_seconds=sent,
+        layers=sums.layers,
+        steps=1,
+        sequences=ceil_div(batch, sums.sharding.dp),
+        latencies=latencies,
+        packed=sums.packed,
+    )
+
+
+def prefill_pass(sums: Work, rates: Rates, prompts: int, prompt_tokens: int, source_tokens: int = 0) -> Pass:
+    """`prompts` prompts on one replica, in steps of at most CHUNK_TOKENS.
+
+    Through `pp` stages the prompts go as m = min(prompts, pp) micro-batches: a stage of the first has to end before a
+    second is busy, so all take (m + pp - 1) / (m · pp) of the path's sum.
+    """
+    step = prefill_of(sums, prompts, prompt_tokens, source_tokens)
+    steps = max(1, math.ceil(prompts * prompt_tokens / CHUNK_TOKENS))
+    sent, latencies = _sent(sums, rates, prompts * prompt_tokens)
+    parts = min(prompts, sums.sharding.pp)
+    bubble = (parts + sums.sharding.pp - 1) / (parts * sums.sharding.pp)
+    return Pass(
+        weight_seconds=(step.read_bytes - step.cache_bytes) / rates.bandwidth_bytes_per_s * bubble * parts,
+        cache_seconds=step.cache_bytes / rates.bandwidth_bytes_per_s * bubble,
+        compute_seconds=step.flops / rates.flops_per_s * bubble,
+        message_seconds=sent * bubble,
+        layers=(sums.layers + sums.encoder_layers) * steps,
+        steps=steps,
+        sequences=0,
+        latencies=latencies * steps,
+        packed=sums.packed,
+    )
+
+
+def _sent(sums: Work, rates: Rates, rows: float) -> tuple[float, float]:
+    """(seconds at the link's full rate, all-reduces) of a step of `rows` tokens: two a layer, and a hop a stage.
+
+    An all-reduce sends 2·(tp - 1)/tp of each row's vector; its latency grows as 1 + log2(tp) / 4.
+    """
     tp, pp = sums.sharding.tp, sums.sharding.pp
-    message = rows * sums.row_message_bytes / (rates.link_bytes_per_s * constants.link_efficiency)
-    hops = (pp - 1) * (constants.all_reduce_seconds + message)
+    row_seconds = rows * sums.row_message_bytes / rates.link_bytes_per_s
     if tp == 1:
-        return hops
-    latency = constants.all_reduce_seconds * (1 + 0.25 * math.log2(tp))
-    return hops + 2 * sums.layers * (latency + 2 * (tp - 1) / tp * message)
+        return (pp - 1) * row_seconds, pp - 1
+    reduces = 2 * sums.layers
+    return (pp - 1 + reduces * 2 * (tp - 1) / tp) * row_seconds, pp - 1 + reduces * (1 + 0.25 * math.log2(tp))
+
+
+def roof_seconds(work: Pass, constants: Constants, *, prefill: bool, maximum: Callable[..., Any] = max) -> Any:
+    """max(bytes / (e_m · bandwidth), FLOPs / (e_c · peak)); `maximum` is given where the numbers are arrays."""
+    c = constants
+    memory = work.weight_seconds / (c.packed_efficiency if work.packed else c.memory_efficiency)
+    memory = memory + work.cache_seconds / c.cache_efficiency
+    products = c.packed_prefill_efficiency if work.packed else c.prefill_efficiency
+    return maximum(memory, work.compute_seconds / (products if prefill else c.compute_efficiency))
+
+
+def fixed_parts(work: Pass, constants: Constants) -> dict[str, Any]:
+    """What passes take besides their roofline, by name."""
+    c = constants
+    return {
+        "layers": work.layers * c.layer_seconds,
+        "steps": work.steps * c.step_seconds,
+        "sequences": work.sequences * c.sequence_seconds,
+        "all-reduce": work.latencies * c.all_reduce_seconds + work.message_seconds / c.link_efficiency,
+    }
+
+
+def prefill_seconds(work: Pass, constants: Constants, maximum: Callable[..., Any] = max) -> Any:
+    """A prefill with nothing else on the device."""
+    roof = roof_seconds(work, constants, prefill=True, maximum=maximum)
+    return (roof + sum(fixed_parts(work, constants).values())) * constants.ttft_scale
+
+
+def others_seconds(work: Pass, constants: Constants) -> Any:
+    """What the prefill of one prompt adds to steps that run anyhow: its products and its bytes between ranks."""
+    products = constants.packed_prefill_efficiency if work.packed else constants.prefill_efficiency
+    return work.compute_seconds / products + work.message_seconds / constants.link_efficiency
+
+
+def decode_parts(
+    work: Pass, other: Pass | None, output_tokens: int, constants: Constants, maximum: Callable[..., Any] = max
+) -> dict[str, Any]:
+    """Seconds between two tokens, by name; `other` is the prefill of one prompt that others bring under load."""
+    parts = {"roofline": roof_seconds(work, constants, prefill=False, maximum=maximum), **fixed_parts(work, constants)}
+    if other is not None:
+        parts["prefill of others"] = others_seconds(other, constants) * work.sequences / output_tokens
+    return {name: seconds * constants.tpot_scale for name, seconds in parts.items()}
+
+
+# -- times -------------------------------------------------------------------------------------------------
 
 
 def _tpot(
     sums: Work, rates: Rates, constants: Constants, prompt: int, output: int, batch: int, load: str
 ) -> tuple[dict[str, float], float, str]:
     """(seconds by part, bound, what binds) of the mean step between the first and the last token."""
-    step = decode_of(sums, batch, prompt + 1, prompt + output)
-    rows = sums.rows_each(batch)
-    scale = constants.tpot_scale
-    memory = step.read_bytes / (rates.bandwidth_bytes_per_s * constants.memory_efficiency)
-    compute = step.flops / (rates.flops_per_s * constants.compute_efficiency)
-    held = ceil_div(batch, sums.sharding.dp)
-    parts = {
-        "bandwidth" if memory >= compute else "compute": max(memory, compute),
-        "layers": sums.layers * constants.layer_seconds,
-        "step": constants.step_seconds,
-        "sequences": held * constants.sequence_seconds,
-        "all-reduce": _all_reduce_seconds(sums, rates, constants, rows),
-        "prefill of others": 0.0,
-    }
-    if load == "serving":
-        parts["prefill of others"] = _prefill_roof(sums, rates, constants, 1, prompt) * held / output
-    parts = {name: seconds * scale for name, seconds in parts.items() if seconds}
-    return parts, step.seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s), max(parts, key=lambda name: parts[name])
+    first, last = prompt + 1, prompt + output
+    step = decode_pass(sums, rates, batch, first, last)
+    other = prefill_pass(sums, rates, 1, prompt) if load == "serving" else None
+    parts = decode_parts(step, other, output, constants)
+    roof = parts.pop("roofline")
+    computes = step.compute_seconds / constants.compute_efficiency * constants.tpot_scale >= roof
+    parts = {"compute" if computes else "bandwidth": roof, **{name: value for name, value in parts.items() if value}}
+    bound = decode_of(sums, batch, first, last).seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s)
+    return parts, bound, max(parts, key=lambda name: parts[name])
 
 
-def _prefill_roof(
-    sums: Work, rates: Rates, constants: Constants, prompts: float, prompt: int, source: int = 0
-) -> float:
-    """A prefill without its fixed times: roofline at what is reached of it, and the bytes between ranks."""
-    step = prefill_of(sums, prompts, prompt, source)
-    memory = step.read_bytes / (rates.bandwidth_bytes_per_s * constants.memory_efficiency)
-    compute = step.flops / (rates.flops_per_s * constants.prefill_efficiency)
-    return max(memory, compute) + _all_reduce_seconds(sums, rates, constants, prompts * prompt)
-
-
-def _prefill_seconds(
+def _prefill(
     sums: Work, rates: Rates, constants: Constants, prompts: int, prompt: int, source: int
 ) -> tuple[float, float]:
-    """(expected, bound) of prefilling `prompts` on one replica, in chunks of at most CHUNK_TOKENS."""
-    steps = max(1, math.ceil(prompts * prompt / CHUNK_TOKENS))
-    fixed = (sums.layers + sums.encoder_layers) * constants.layer_seconds + constants.step_seconds
-    seconds = _prefill_roof(sums, rates, constants, prompts, prompt, source) + steps * fixed
-    bound = prefill_of(sums, prompts, prompt, source).seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s)
-    return seconds * constants.ttft_scale, bound
+    """(expected, bound) of prefilling `prompts` on one replica."""
+    seconds = prefill_seconds(prefill_pass(sums, rates, prompts, prompt, source), constants)
+    whole = prefill_of(sums, prompts, prompt, source).seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s)
+    return seconds, whole / sums.sharding.pp  # stages that are never idle
 
 
 def _ttft(
     sums: Work, rates: Rates, constants: Constants, prompt: int, batch: int, load: str, source: int
 ) -> tuple[float, float]:
+    """Static: all prompts at once. Serving: one prompt, after the step that runs and beside the next one's tokens."""
     prompts = ceil_div(batch, sums.sharding.dp) if load == "static" else 1
-    seconds, bound = _prefill_seconds(sums, rates, constants, prompts, prompt, source)
+    seconds, bound = _prefill(sums, rates, constants, prompts, prompt, source)
     waiting = 0.0
-    if load == "serving":  # on the mean half a step of those in flight, and this step beside their tokens
+    if load == "serving" and batch > 1:
         parts, _, _ = _tpot(sums, rates, constants, prompt, 1, batch, "static")
-        waiting = 1.5 * sum(parts.values()) if batch > 1 else 0.0
+        waiting = 1.5 * sum(parts.values())
     return seconds + waiting + constants.request_seconds, bound
 
 
 def _prefill_rate(sums: Work, rates: Rates, constants: Constants, prompt: int, batch: int, source: int) -> Figure:
     """Prompt tokens a second of all replicas when nothing else runs."""
     prompts = ceil_div(batch, sums.sharding.dp)
-    seconds, bound = _prefill_seconds(sums, rates, constants, prompts, prompt, source)
+    seconds, bound = _prefill(sums, rates, constants, prompts, prompt, source)
     low, high = max(bound, seconds * constants.ttft_low), seconds * constants.ttft_high
     return Figure(seconds, low, high, bound).inverse(float(prompts * prompt * sums.sharding.dp))
 
@@ -325,7 +416,7 @@ def with_measured_point(
     batch = int(given.get("batch", 1))
     prompt = int(given.get("prompt", given.get("seq", answer.request.seq_tokens)))
     output = int(given.get("output", 1 if "seq" in given else 128))
-    base = constants_for(engine, device)
+    base = constants_for(engine, device, load)
     found = speed(
         answer, device, prompt_tokens=prompt, output_tokens=output, batch=batch, load=load if output > 1 else "static",
         constants=base,
@@ -387,22 +478,27 @@ class LinearSteps:
         sums, rates, c = self.sums, self.rates, self.constants
         rows = max(1.0, sequences / sums.sharding.pp) if sequences else 0.0
         new = float(sum(tokens for tokens, _ in chunks))
-        memory = sums.weights_read(rows + new) + rows * sums.sequence_bytes
+        weights, cached = sums.weights_read(rows + new), rows * sums.sequence_bytes
         decode = sums.row_products(rows) + rows * (sums.head_flops + sums.sequence_flops)
         prefill = sums.row_products(new) + len(chunks) * sums.head_flops
         for tokens, before in chunks:
             prefill += sum(read.pair_flops * pairs(read.reach, tokens, before) for read in sums.reads)
-            memory += sum(read.token_bytes * min(before + tokens, read.reach or before + tokens) for read in sums.reads)
-        compute = decode / c.compute_efficiency + prefill / c.prefill_efficiency
+            cached += sum(read.token_bytes * min(before + tokens, read.reach or before + tokens) for read in sums.reads)
+        products = c.packed_prefill_efficiency if sums.packed else c.prefill_efficiency
+        compute = decode / c.compute_efficiency + prefill / products
+        reading = c.packed_efficiency if sums.packed else c.memory_efficiency
+        sent, latencies = _sent(sums, rates, rows + new)
         fixed = (
             sums.layers * c.layer_seconds
             + c.step_seconds
             + sequences * c.sequence_seconds
-            + _all_reduce_seconds(sums, rates, c, rows + new)
+            + latencies * c.all_reduce_seconds
+            + sent / c.link_efficiency
         )
+        memory = weights / reading + cached / c.cache_efficiency
         return StepTerms(
             _ps(fixed * c.tpot_scale),
-            _ps(memory / (rates.bandwidth_bytes_per_s * c.memory_efficiency) * c.tpot_scale),
+            _ps(memory / rates.bandwidth_bytes_per_s * c.tpot_scale),
             _ps(compute / rates.flops_per_s * c.tpot_scale),
         )
 
@@ -416,7 +512,7 @@ def step_model(answer: Estimate, device: Device, constants: Constants) -> Linear
     sums, rates = work(answer), rates_of(device, answer)
     pp = sums.sharding.pp
     kv = tuple(
-        _ps(r.token_bytes / pp / (rates.bandwidth_bytes_per_s * constants.memory_efficiency) * constants.tpot_scale)
+        _ps(r.token_bytes / pp / (rates.bandwidth_bytes_per_s * constants.cache_efficiency) * constants.tpot_scale)
         for r in sums.reads
     )
     scores = tuple(

@@ -10,7 +10,7 @@ Left out: activations, kernel launches, images and sounds (towers run once a req
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from planner.attention import Attention, Mixer
 from planner.dtypes import CacheFormat, float_dtype
@@ -39,6 +39,7 @@ class Step:
 
     read_bytes: float
     flops: float
+    cache_bytes: float = 0.0  # of those read
 
     @property
     def intensity(self) -> float:
@@ -101,6 +102,7 @@ class Work:
     sequence_bytes, _flops    read for each sequence whatever its length: recurrent state, cross attention
     encoder_bytes, _flops     an encoder over its source, once a request
     row_message_bytes         one token's vector, as all-reduces carry it
+    packed                    weights are stored in codes that each product has to unpack (4 bits, GGUF blocks)
     """
 
     weight_bytes: float
@@ -116,12 +118,8 @@ class Work:
     row_message_bytes: int
     layers: int
     encoder_layers: int
+    packed: bool
     sharding: Sharding
-
-    @cached_property
-    def expert_layers(self) -> int:
-        """Groups of expert layers, 0 for a dense model: what decides whether tokens are sent between ranks."""
-        return len(self.experts)
 
     def rows_each(self, batch: float) -> float:
         """Sequences that one stage of one replica steps at a time: batch / dp in `pp` micro-batches."""
@@ -201,6 +199,7 @@ def _work(
         row_message_bytes=spec.hidden * fmt.model_dtype_bytes,
         layers=len(spec.layers),
         encoder_layers=len(spec.encoder),
+        packed=is_packed(stored_name(plan)),
         sharding=sharding,
     )
 
@@ -366,7 +365,7 @@ def decode_of(sums: Work, batch: float, first_tokens: int, last_tokens: int) -> 
         kept += read.token_bytes * tokens
         scores += read.token_flops * tokens
     flops = sums.row_products(rows) + rows * (sums.head_flops + scores)
-    return Step(sums.weights_read(rows) + rows * kept, flops)
+    return Step(sums.weights_read(rows) + rows * kept, flops, rows * kept)
 
 
 def prefill_step(answer: Estimate, batch: int, prompt_tokens: int | None = None) -> Step:
@@ -388,7 +387,7 @@ def prefill_of(sums: Work, prompts: float, prompt_tokens: int, source_tokens: in
         kept += read.token_bytes * mean_reach(read.reach, prompt_tokens, prompt_tokens)
     encoder = prompts * source_tokens * sums.encoder_flops
     flops = sums.row_products(rows) + prompts * (sums.head_flops + scores) + encoder
-    return Step(sums.weights_read(rows) + sums.encoder_bytes + prompts * kept, flops)
+    return Step(sums.weights_read(rows) + sums.encoder_bytes + prompts * kept, flops, prompts * kept)
 
 
 # -- rates -------------------------------------------------------------------------------------------------
@@ -404,10 +403,36 @@ def peak_flops_per_s(device: Device, answer: Estimate) -> float | None:
     running = running if running in ("fp32", "fp16") else "bf16"
     rates = device.dense_flops_per_s
     plain = next((float(rates[name]) for name in (running, "bf16", "fp16", "fp32") if name in rates), None)
-    narrow = _narrow_rate(answer.plan.fmt.name)
+    narrow = _narrow_rate(stored_name(answer.plan))
     if narrow in rates and plain is not None:
         return max(plain, float(rates[narrow]))
     return plain
+
+
+_GGML = ("q2", "q3", "q4", "q5", "q6", "q8", "iq", "tq")
+_UNPACKED = ("fp", "bf", "f16", "f32", "int8", "mxfp8", "nvfp4")
+
+
+def stored_name(plan: WeightPlan) -> str:
+    """The format of most weight bytes, in lower case.
+
+    >>> from planner.dtypes import weight_format
+    >>> stored_name(WeightPlan(weight_format("Q4_K_M"), weight_format("bf16")))
+    'q4_k_m'
+    """
+    stored = getattr(plan, "stored", None)
+    if stored is None:
+        return plan.fmt.name
+    sizes: dict[str, int] = stored.by_dtype
+    return max(sizes, key=lambda name: sizes[name], default=plan.fmt.name).lower()
+
+
+def is_packed(name: str) -> bool:
+    """
+    >>> is_packed("q4_k_m"), is_packed("awq"), is_packed("bf16"), is_packed("fp8_block")
+    (True, True, False, False)
+    """
+    return not name.startswith(_UNPACKED)
 
 
 def _narrow_rate(name: str) -> str:
@@ -416,7 +441,7 @@ def _narrow_rate(name: str) -> str:
         return "fp4"
     if name.startswith(("fp8", "mxfp8")):
         return "fp8"
-    if name == "int8" or name[:2] in ("q2", "q3", "q4", "q5", "q6", "q8", "iq"):
+    if name == "int8" or name.startswith(_GGML):
         return "int8"
     return ""
 

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 class Constants:
     """How far a real step is from its bound.
 
-    memory_efficiency    of the device's bandwidth, reading weights and cache
+    memory_efficiency    of the device's bandwidth, reading weights
+    packed_efficiency    the same for weights in codes that have to be unpacked (4 bits, GGUF blocks)
+    cache_efficiency     the same for the cache
     compute_efficiency   of its FLOP/s, in the products of a decode step
-    prefill_efficiency   of its FLOP/s, in a prefill
+    prefill_efficiency, packed_prefill_efficiency   of its FLOP/s, in a prefill
     layer_seconds        a layer's kernels, whatever their size
     step_seconds         a step's scheduling and sampling, whatever its batch
     sequence_seconds     scheduling and sampling of one sequence in a step
@@ -28,8 +30,11 @@ class Constants:
     """
 
     memory_efficiency: float
+    packed_efficiency: float
+    cache_efficiency: float
     compute_efficiency: float
     prefill_efficiency: float
+    packed_prefill_efficiency: float
     layer_seconds: float
     step_seconds: float
     sequence_seconds: float
@@ -56,8 +61,11 @@ class Constants:
 
 DEFAULT = Constants(
     memory_efficiency=0.85,
+    packed_efficiency=0.75,
+    cache_efficiency=0.8,
     compute_efficiency=0.5,
     prefill_efficiency=0.5,
+    packed_prefill_efficiency=0.35,
     layer_seconds=65e-6,
     step_seconds=0.0,
     sequence_seconds=27e-6,
@@ -72,6 +80,6 @@ DEFAULT = Constants(
 )
 
 
-def constants_for(engine: str | None, device: Device) -> Constants:
+def constants_for(engine: str | None, device: Device, load: str = "serving") -> Constants:
     """The constants for an engine (as `--engine` names it, with a version or without) on a device."""
     return DEFAULT

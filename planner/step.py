@@ -44,6 +44,31 @@ class StepModel(Protocol):
         """A step that decodes `sequences` and prefills chunks of (tokens, tokens already cached before them)."""
 
 
+@dataclass(frozen=True)
+class Linear:
+    """A StepModel of constants alone: what tests, benchmarks and examples by hand need.
+
+    fixed_ps, sequence_ps, token_ps   a step, each decoding sequence (memory), each token of a chunk (compute)
+    """
+
+    fixed_ps: int = 0
+    sequence_ps: int = 0
+    token_ps: int = 0
+    pair_ps: int = 0
+    reaches: tuple[int | None, ...] = (None,)
+    kv_ps: tuple[int, ...] = (0,)
+    score_ps: tuple[int, ...] = (0,)
+
+    def terms(self, sequences: int, chunks: Sequence[tuple[int, int]]) -> StepTerms:
+        """A chunk of n tokens after m cached ones scores n·m + n·(n + 1)/2 pairs.
+
+        >>> Linear(fixed_ps=5, sequence_ps=2, token_ps=3, pair_ps=1).terms(4, [(2, 10)])
+        StepTerms(fixed_ps=5, memory_ps=8, compute_ps=29)
+        """
+        compute = sum(self.token_ps * n + self.pair_ps * (n * m + n * (n + 1) // 2) for n, m in chunks)
+        return StepTerms(self.fixed_ps, self.sequence_ps * sequences, compute)
+
+
 def step_ps(model: StepModel, sequences: int, reached: Sequence[int], chunks: Sequence[tuple[int, int]] = ()) -> int:
     """One step: `reached[i]` tokens are read by layers of kind i, all sequences together."""
     terms = model.terms(sequences, chunks)

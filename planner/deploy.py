@@ -1,0 +1,605 @@
+"""From a load and targets to a deployment: every layout and format on every device, what is dropped and why, the rest
+ranked.
+
+`search(question)` -> Answer. A candidate is a device, a layout of one replica, formats of weights and cache. Its room
+(`deploy_memory`) says how many sequences it admits, its steady state (`deploy_steady`) how fast they run, and a
+search over replicas how many of it carry the load within the targets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from planner.cost import HourlyPrice, TokenCosts, price_of, token_costs, watt_hours_per_million_tokens
+from planner.deploy_load import Load, Targets
+from planner.deploy_memory import Room, engine_room, room
+from planner.deploy_space import Formats, kv_dtypes, layouts, weight_dtypes
+from planner.deploy_steady import Replica, State
+from planner.device import Device
+from planner.engines.base import EngineAnswer, Options
+from planner.engines.registry import answer_of
+from planner.errors import BadRequest, UnsupportedModel
+from planner.limits import largest
+from planner.memory import Estimate, Request, estimate
+from planner.resolve import device_capacity
+from planner.roofline import Constants, LinearSteps, constants_for, decode_step, rates_of, step_model
+from planner.sharding import Sharding
+from planner.spec import ModelSpec
+from planner.step import PS_PER_SECOND
+from planner.units import ceil_div
+
+MAX_DEVICES = 512
+CHUNK_TOKENS = 2048  # prompt tokens of a step, unless the engine or the user says otherwise
+MAX_USERS = 10**6
+SORTS = ("cost", "devices", "energy")
+FRONT_REPLICAS = (1.0, 1.5, 2.0, 3.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What `kvplan plan` asks.
+
+    dtype, kv_dtype   fixed formats; None searches
+    as_published      search no format but the model's own
+    engine            (name, version) as `parse_engine` gives it, with its options; None: in kvplan's own terms
+    prices            given US dollars an hour, by the device's key
+    """
+
+    spec: ModelSpec
+    devices: tuple[Device, ...]
+    load: Load
+    targets: Targets = field(default_factory=Targets)
+    dtype: str | None = None
+    kv_dtype: str | None = None
+    as_published: bool = False
+    engine: tuple[str, str | None] | None = None
+    options: Options = field(default_factory=Options)
+    chunk_tokens: int | None = None
+    prices: dict[str, float] = field(default_factory=dict)
+    budget_usd_per_hour: float | None = None
+    sort: str = "cost"
+
+
+@dataclass(frozen=True)
+class Miss:
+    """Why a candidate was dropped, and by how much: `ratio` is what it has over what it may have."""
+
+    reason: str
+    ratio: float
+    words: str
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One replica: a layout of a model in its formats on a device."""
+
+    question: Question
+    device: Device
+    sharding: Sharding
+    formats: Formats
+    room: Room
+    chunk_tokens: int
+    constants: Constants
+    answer: EngineAnswer | None = None
+
+    @cached_property
+    def steps(self) -> LinearSteps:
+        return step_model(self.room.found, self.device, self.constants)
+
+    @cached_property
+    def replica(self) -> Replica:
+        """One of the `dp` ranks that serve sequences of their own."""
+        return Replica(
+            self.steps,
+            self.question.load,
+            chunk_tokens=self.chunk_tokens,
+            most=self.room.admitted,
+            share=self.question.targets.ttft_share,
+            before_seconds=self.constants.request_seconds,
+        )
+
+    @cached_property
+    def price(self) -> HourlyPrice | None:
+        return price_of(self.device, self.question.prices)
+
+    def state(self, replicas: int, replica: Replica | None = None) -> State | None:
+        """Each rank under its share of the load; None where that is more than it can carry."""
+        load, ranks = self.question.load, replicas * self.sharding.dp
+        steady = replica or self.replica
+        if load.users is not None:
+            return steady.at_users(ceil_div(load.users, ranks))
+        assert load.rate_per_s is not None
+        return steady.at_rate(load.rate_per_s / ranks)
+
+    @property
+    def most_replicas(self) -> int:
+        """More would stand idle, or be more devices than are searched."""
+        most = MAX_DEVICES // self.sharding.devices
+        users = self.question.load.users
+        return max(1, most if users is None else min(most, ceil_div(users, self.sharding.dp)))
+
+    def meets(self, replicas: int) -> bool:
+        return not failures(self.state(replicas), self.question.targets)
+
+
+def failures(state: State | None, targets: Targets) -> list[tuple[str, float]]:
+    """The targets that a state misses, with what it has over what it may have; the worst first."""
+    if state is None:
+        return [("load", float("inf"))]
+    found = []
+    for name, has, may in (
+        ("TTFT", state.ttft_seconds, targets.ttft_seconds),
+        ("TPOT", state.tpot_seconds, targets.tpot_seconds),
+    ):
+        if may is not None and has > may:
+            found.append((name, has / may))
+    return sorted(found, key=lambda item: -item[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A candidate with as many replicas as carry the load within the targets."""
+
+    candidate: Candidate
+    replicas: int
+    state: State
+
+    @property
+    def devices(self) -> int:
+        return self.replicas * self.candidate.sharding.devices
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        price = self.candidate.price
+        return None if price is None else price.usd_per_hour * self.devices
+
+    @property
+    def watts(self) -> float | None:
+        tdp = self.candidate.device.tdp_watts
+        return None if tdp is None else tdp * self.devices
+
+    @property
+    def ranks(self) -> int:
+        return self.replicas * self.candidate.sharding.dp
+
+    @property
+    def requests_per_s(self) -> float:
+        return self.state.rate_per_s * self.ranks
+
+    @property
+    def tokens_per_s(self) -> float:
+        load = self.candidate.question.load
+        return self.requests_per_s * (load.prompt_tokens + load.output_tokens)
+
+    @property
+    def watt_hours_per_million_tokens(self) -> float | None:
+        return None if self.watts is None else watt_hours_per_million_tokens(self.watts, self.tokens_per_s)
+
+    @cached_property
+    def costs(self) -> TokenCosts | None:
+        if self.usd_per_hour is None:
+            return None
+        load, replica, state = self.candidate.question.load, self.candidate.replica, self.state
+        hit = replica.cached_seconds(state.seen)
+        return token_costs(
+            usd_per_hour=self.usd_per_hour,
+            requests_per_s=self.requests_per_s,
+            prompt_tokens=load.prompt_tokens,
+            cached_tokens=load.cached_tokens,
+            output_tokens=load.output_tokens,
+            prompt_seconds=replica.added_seconds(state.seen) - hit,
+            cached_seconds=hit,
+            decode_seconds=load.decode_steps * state.step_seconds / state.seen,
+        )
+
+    @cached_property
+    def ends(self) -> tuple[State | None, State | None, State | None, State | None]:
+        """The state where steps are as fast and as slow as the range of the constants: by TPOT's, then by TTFT's."""
+        c = self.candidate.constants
+        low, high, first_low, first_high = (
+            self.candidate.state(self.replicas, self.candidate.replica.slowed(factor))
+            for factor in (c.tpot_low, c.tpot_high, c.ttft_low, c.ttft_high)
+        )
+        return low, high, first_low, first_high
+
+    @property
+    def tpot_range(self) -> tuple[float, float | None]:
+        low, high, _, _ = self.ends
+        assert low is not None
+        return max(low.tpot_seconds, self.tpot_bound_seconds), None if high is None else high.tpot_seconds
+
+    @property
+    def ttft_range(self) -> tuple[float, float | None]:
+        _, _, low, high = self.ends
+        return 0.0 if low is None else low.ttft_seconds, None if high is None else high.ttft_seconds
+
+    @cached_property
+    def tpot_bound_seconds(self) -> float:
+        """What bandwidth and FLOP/s of the device allow a step of so many sequences, nothing else counted."""
+        found, load = self.candidate.room.found, self.candidate.question.load
+        rates = rates_of(self.candidate.device, found)
+        tokens = round(sum(held.tokens * held.share for held in load.residents))
+        batch = max(1, int(self.state.seen)) * self.candidate.sharding.dp
+        return decode_step(found, batch, tokens).seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s)
+
+    @property
+    def tight(self) -> bool:
+        """The targets are met by the expectation, not by the slow end of its range."""
+        targets = self.candidate.question.targets
+        (_, tpot), (_, ttft) = self.tpot_range, self.ttft_range
+        late = targets.ttft_seconds is not None and (ttft is None or ttft > targets.ttft_seconds)
+        slow = targets.tpot_seconds is not None and (tpot is None or tpot > targets.tpot_seconds)
+        return late or slow
+
+    @cached_property
+    def tpot_parts(self) -> dict[str, float]:
+        """Seconds of the time between two tokens, by what they go into."""
+        replica, n = self.candidate.replica, max(1, round(self.state.seen))
+        model = self.candidate.steps
+        terms = model.terms(n, ())
+        reached = [round(n * mean) for mean in replica.reached]
+        memory = terms.memory_ps + sum(a * r for a, r in zip(model.kv_ps, reached, strict=True))
+        compute = terms.compute_ps + sum(a * r for a, r in zip(model.score_ps, reached, strict=True))
+        parts = {
+            "bandwidth" if memory >= compute else "compute": max(memory, compute) / PS_PER_SECOND,
+            "layers, sequences and ranks": terms.fixed_ps / PS_PER_SECOND,
+        }
+        return parts | {"prompts of others": max(0.0, self.state.tpot_seconds - self.state.step_seconds)}
+
+    @property
+    def binds(self) -> str:
+        return max(self.tpot_parts, key=lambda name: self.tpot_parts[name])
+
+    @cached_property
+    def capacity(self) -> tuple[float, str]:
+        """(the most users, or requests a second, that these replicas carry within the targets; what stops more)."""
+        candidate, load, targets = self.candidate, self.candidate.question.load, self.candidate.question.targets
+        if load.users is not None:
+
+            def carries(users: int) -> bool:
+                state = candidate.replica.at_users(users)
+                return not failures(state, targets) and state.waiting < 1
+
+            most = largest(carries, MAX_USERS)
+            beyond = failures(candidate.replica.at_users(most + 1), targets)
+            return float(most * self.ranks), beyond[0][0] if beyond else "memory"
+        full = candidate.replica.full_rate_per_s
+        steps = 10**4
+        share = largest(lambda n: not failures(candidate.replica.at_rate(full * n / steps), targets), steps - 1)
+        beyond = failures(candidate.replica.at_rate(full * (share + 1) / steps), targets)
+        stops = beyond[0][0] if beyond else "load"
+        if stops == "load":
+            stops = "memory" if candidate.replica.full >= candidate.room.admitted else "prompts"
+        return full * share / steps * self.ranks, stops
+
+
+@dataclass(frozen=True)
+class Point:
+    """One deployment for the figure of cost against TPOT."""
+
+    plan: Plan
+    meets: bool
+    front: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Plans that meet the targets, the best first; the rest counted by reason; devices that could not be answered."""
+
+    question: Question
+    plans: tuple[Plan, ...]
+    candidates: tuple[Candidate, ...]
+    dropped: tuple[tuple[str, int], ...]
+    refused: tuple[str, ...]
+    nearest: Miss | None
+
+    @property
+    def searched(self) -> int:
+        return len(self.plans) + sum(count for _, count in self.dropped)
+
+    @cached_property
+    def points(self) -> tuple[Point, ...]:
+        """Cost against TPOT, of every candidate with as few replicas as carry the load, and with more."""
+        found = []
+        for candidate in self.candidates:
+            if candidate.price is None:
+                continue
+            found += [Point(plan, not failures(plan.state, self.question.targets)) for plan in _more(candidate)]
+        best = float("inf")
+        points = []
+        for point in sorted(found, key=lambda p: (p.plan.usd_per_hour or 0.0, p.plan.state.tpot_seconds)):
+            front = point.plan.state.tpot_seconds < best
+            best = min(best, point.plan.state.tpot_seconds)
+            points.append(replace(point, front=front))
+        return tuple(points)
+
+
+def _more(candidate: Candidate) -> Iterator[Plan]:
+    """With the fewest replicas that carry the load at all, and with up to four times as many."""
+    first = _fewest(candidate, Targets())
+    if first is None:
+        return
+    for count in sorted({min(candidate.most_replicas, round(first * more)) for more in FRONT_REPLICAS}):
+        state = candidate.state(count)
+        if state is not None and state.waiting < 1:
+            yield Plan(candidate, count, state)
+
+
+def search(question: Question) -> Answer:
+    """Every candidate of every device: memory, then speed and replicas, then money.
+
+    Raises UnsupportedModel for a model whose speed is not modelled at all; a device without bandwidth or FLOP/s is
+    refused by name and the others are answered.
+    """
+    plans: list[Plan] = []
+    candidates: list[Candidate] = []
+    dropped: Counter[str] = Counter()
+    refused: list[str] = []
+    misses: list[Miss] = []
+    for device in question.devices:
+        try:
+            rates_of(device, estimate(question.spec, Request(1, dtype=question.dtype)))
+        except BadRequest as error:
+            refused.append(str(error))
+            continue
+        for found in _candidates(question, device):
+            if isinstance(found, Miss):
+                dropped[found.reason] += 1
+                misses.append(found)
+                continue
+            candidates.append(found)
+            plan = _plan(found)
+            if isinstance(plan, Miss):
+                dropped[plan.reason] += 1
+                misses.append(plan)
+            else:
+                plans.append(plan)
+    nearest = None if plans or not misses else min(misses, key=lambda miss: miss.ratio)
+    ranked = _without_twins(sorted(plans, key=lambda plan: order(plan, question.sort)), dropped)
+    return Answer(
+        question,
+        tuple(ranked),
+        tuple(candidates),
+        tuple(dropped.most_common()),
+        tuple(refused),
+        nearest,
+    )
+
+
+def _without_twins(plans: Sequence[Plan], dropped: Counter[str]) -> list[Plan]:
+    """Experts spread whole or split over the same ranks often come to the same figures: the simpler one stays."""
+    kept: dict[tuple[object, ...], Plan] = {}
+    for plan in plans:
+        c = plan.candidate
+        key = (c.device.name, c.formats, plan.devices, c.room.admitted, plan.state, c.sharding.dp, c.sharding.pp)
+        if key in kept:
+            dropped["the same figures as without EP"] += 1
+        else:
+            kept[key] = plan
+    return list(kept.values())
+
+
+def order(plan: Plan, sort: str) -> tuple[object, ...]:
+    """What plans are ranked by; a device without a price (or power) comes last."""
+    none = float("inf")
+    cost = none if plan.usd_per_hour is None else plan.usd_per_hour
+    watts = none if plan.watts is None else plan.watts
+    first = {"cost": (cost, plan.devices), "devices": (plan.devices, cost), "energy": (watts, cost)}[sort]
+    sharding = plan.candidate.sharding
+    return (*first, plan.state.tpot_seconds, sharding.ep, sharding.pp)
+
+
+def _candidates(question: Question, device: Device) -> Iterator[Candidate | Miss]:
+    """Layouts x weight formats x cache formats of one device, each with its room, or why not."""
+    name = question.engine[0] if question.engine else None
+    constants = constants_for(name, device)
+    kept = question.as_published
+    dtypes = (question.dtype,) if question.dtype or kept else weight_dtypes(question.spec, device, name)
+    kvs = (question.kv_dtype,) if question.kv_dtype or kept else kv_dtypes(device, name)
+    for sharding in layouts(question.spec, device):
+        for dtype in dtypes:
+            for kv in kvs:
+                formats = Formats(dtype, kv)
+                try:
+                    found = _candidate(question, device, sharding, formats, constants)
+                except UnsupportedModel:
+                    raise
+                except BadRequest as error:
+                    yield Miss("format or layout that the engine does not take", float("inf"), str(error))
+                    continue
+                if not found.room.admitted:
+                    yield _too_large(found)
+                else:
+                    yield found
+
+
+def _candidate(
+    question: Question, device: Device, sharding: Sharding, formats: Formats, constants: Constants
+) -> Candidate:
+    chunk = question.chunk_tokens or CHUNK_TOKENS
+    request = Request(
+        1,
+        dtype=formats.dtype,
+        k_dtype=formats.kv_dtype,
+        v_dtype=formats.kv_dtype,
+        sharding=sharding,
+        prefill_tokens=chunk,
+    )
+    mine = room(question.spec, request, device_capacity(device), question.load)
+    if question.engine is None:
+        return Candidate(question, device, sharding, formats, mine, chunk, constants)
+    if question.engine[0] == "transformers":
+        return Candidate(question, device, sharding, formats, mine, chunk, constants)
+    answers = engine_answers(question, mine.found, chunk)
+    return Candidate(
+        question, device, sharding, formats, engine_room(mine, answers, question.load), chunk, constants, answers[-1][1]
+    )
+
+
+def engine_answers(question: Question, found: Estimate, chunk: int) -> list[tuple[int, EngineAnswer]]:
+    """The engine's answer for a short, a middle, a long and the longest request of the load."""
+    assert question.engine is not None
+    load = question.load
+    held = sorted(r.tokens for r in load.residents)
+    lengths = sorted({held[len(held) // 10], held[len(held) // 2], held[9 * len(held) // 10], load.longest_tokens})
+    name, version = question.engine
+    options = replace(question.options, max_model_len=question.options.max_model_len or load.longest_tokens)
+    if name in ("vllm", "vllm-v0", "vllm-v1"):
+        options = replace(options, max_num_batched_tokens=options.max_num_batched_tokens or chunk)
+    if name == "sglang":
+        options = replace(options, chunked_prefill_size=options.chunked_prefill_size or chunk)
+    return [
+        (
+            n,
+            answer_of(
+                name, version, estimate(found.spec, replace(found.request, seq_tokens=n), found.capacity), options
+            ),
+        )
+        for n in lengths
+    ]
+
+
+def _too_large(found: Candidate) -> Miss:
+    """What is missing, over what there is."""
+    device = device_capacity(found.device)
+    need = device.bytes + found.room.short_bytes
+    if found.room.pool_bytes <= 0:
+        reason, words = "weights do not fit", "weights, activations and overhead alone"
+    else:
+        reason, words = (
+            "the longest request does not fit",
+            f"one request of {found.question.load.longest_tokens:,} tokens",
+        )
+    return Miss(reason, need / device.bytes + 1e3, f"{words}: short by {found.room.short_bytes:,} B on {place(found)}")
+
+
+def place(found: Candidate, replicas: int = 1) -> str:
+    """Devices, layout and formats in words."""
+    return f"{found.sharding.devices * replicas} x {found.device.name} ({layout_words(found.sharding)}, {formats_words(found)})"
+
+
+def layout_words(sharding: Sharding) -> str:
+    """
+    >>> layout_words(Sharding(tp=8, pp=2)), layout_words(Sharding(dp=8, ep=8)), layout_words(Sharding())
+    ('TP 8 PP 2', 'DP 8 EP 8', 'one device')
+    """
+    names = [
+        f"{name.upper()} {getattr(sharding, name)}" for name in ("tp", "pp", "dp", "ep") if getattr(sharding, name) > 1
+    ]
+    return " ".join(names) or "one device"
+
+
+def formats_words(found: Candidate) -> str:
+    estimate_of = found.room.found
+    return f"weights {estimate_of.plan.fmt.name}, KV {estimate_of.fmt.name}"
+
+
+def _plan(candidate: Candidate) -> Plan | Miss:
+    """The fewest replicas that meet the targets, or what is missed, and by how much, with the most of them."""
+    question = candidate.question
+    replicas = _fewest(candidate, question.targets)
+    if replicas is None:
+        return _missed(candidate)
+    state = candidate.state(replicas)
+    assert state is not None
+    plan = Plan(candidate, replicas, state)
+    budget = question.budget_usd_per_hour
+    if budget is None:
+        return plan
+    if plan.usd_per_hour is None:
+        return Miss("no price is known, and a budget was given", float("inf"), f"{place(candidate)}: --price gives one")
+    if plan.usd_per_hour > budget:
+        over = plan.usd_per_hour / budget
+        words = f"the budget: {plan.usd_per_hour:.2f} USD/h against {budget:.2f}, with {place(candidate, replicas)}"
+        return Miss("over the budget", over, words)
+    return plan
+
+
+def _fewest(candidate: Candidate, targets: Targets) -> int | None:
+    """More replicas carry less each, so the fewest are found by bisection; nobody waits for room in them."""
+
+    def meets(replicas: int) -> bool:
+        state = candidate.state(replicas)
+        return not failures(state, targets) and state is not None and state.waiting < 1
+
+    most = candidate.most_replicas
+    if not meets(most):
+        return None
+    low, high = 0, 1
+    while not meets(high):
+        low, high = high, min(2 * high, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if meets(middle) else (middle, high)
+    return high
+
+
+def _missed(candidate: Candidate) -> Miss:
+    most = candidate.most_replicas
+    state = candidate.state(most)
+    found = failures(state, candidate.question.targets)
+    if state is None or not found:
+        devices = most * candidate.sharding.devices
+        words = f"{devices:,} devices do not carry the load: {place(candidate)}"
+        return Miss(f"more than {MAX_DEVICES} devices", 1e6, words)
+    target, ratio = found[0]
+    targets = candidate.question.targets
+    has, may = (
+        (state.ttft_seconds, targets.ttft_seconds) if target == "TTFT" else (state.tpot_seconds, targets.tpot_seconds)
+    )
+    assert may is not None
+    words = f"{target}: {has * 1e3:,.0f} ms against {may * 1e3:,.0f} ms with {place(candidate)}"
+    return Miss(f"{target} missed", ratio, f"{words}, {_share_words(candidate, most)}")
+
+
+def _share_words(candidate: Candidate, replicas: int) -> str:
+    load, ranks = candidate.question.load, replicas * candidate.sharding.dp
+    if load.users is not None:
+        users = ceil_div(load.users, ranks)
+        return f"even with {users:,} user{'s' if users > 1 else ''} each"
+    assert load.rate_per_s is not None
+    return f"even with {load.rate_per_s / ranks:.3g} requests/s each"
+
+
+def neighbours(plan: Plan) -> list[tuple[str, Plan | None, Sequence[tuple[str, float]]]]:
+    """One step down and one up: (what changes, what it comes to, targets that it misses)."""
+    candidate, targets = plan.candidate, plan.candidate.question.targets
+    steps: list[tuple[str, Plan | None, Sequence[tuple[str, float]]]] = []
+    for count in (plan.replicas - 1, plan.replicas + 1):
+        if 1 <= count <= candidate.most_replicas:
+            state = candidate.state(count)
+            found = None if state is None else Plan(candidate, count, state)
+            missed = failures(state, targets)
+            if state is not None and state.waiting >= 1 and not missed:
+                missed = [("room", 1 + state.waiting / max(1.0, state.decoding))]
+            steps.append((f"{count} replica{'s' if count > 1 else ''} of the same", found, missed))
+    return steps
+
+
+def start(plan: Plan) -> tuple[str | None, EngineAnswer | None]:
+    """(the start command of one replica, the engine's answer behind it); None where the engine has no server."""
+    from planner.deploy_space import GGUF_ENGINES, shares_memory
+    from planner.engines.emit import command
+
+    candidate, question = plan.candidate, plan.candidate.question
+    name, version = question.engine or (("llamacpp" if shares_memory(candidate.device) else "vllm"), None)
+    if name == "transformers":
+        return None, None
+    found, load = candidate.room.found, question.load
+    most = max(1, min(candidate.room.admitted, ceil_div(int(plan.state.seen) * 3, 2)))
+    options = replace(question.options, max_model_len=load.longest_tokens)
+    if name.startswith("vllm"):
+        options = replace(
+            options, max_num_seqs=options.max_num_seqs or most, max_num_batched_tokens=candidate.chunk_tokens
+        )
+    elif name == "sglang":
+        options = replace(options, max_running_requests=most, chunked_prefill_size=candidate.chunk_tokens)
+    elif name in GGUF_ENGINES:
+        options = replace(options, max_model_len=None, parallel=most, ctx_size=most * load.longest_tokens)
+    asked = replace(found.request, seq_tokens=load.longest_tokens, batch=1)
+    estimated = estimate(found.spec, asked, found.capacity)
+    answer = answer_of(name, version, estimated, options)
+    return command(answer, estimated, options), answer

@@ -255,7 +255,8 @@ class Estimate:
         for fmt in {self.fmt.k.name: self.fmt.k, self.fmt.v.name: self.fmt.v}.values():
             if fmt.note and fmt.group_bytes == 4 and fmt.name.startswith("kivi"):
                 lines.append(fmt.note)
-        if self.spec.mtp:
+        drafter = None if self.request.residents is None else self.request.residents.drafter
+        if self.spec.mtp and (drafter is None or drafter.kind != "mtp"):
             extra = sum(weight.parameters for weight in self.spec.mtp)
             lines.append(
                 f"the checkpoint also holds multi-token-prediction layers of {extra:,} parameters; not counted"

@@ -303,12 +303,16 @@ def residents_dict(answer: Estimate) -> dict[str, Any]:
     kind = answer.capacity.kind if answer.capacity else "cuda"
     sharding = answer.request.sharding
     sequences = sharding.sequences_on_rank(answer.request.batch)
+    lines = [
+        {"name": line.name, "bytes": line.bytes, "bytes_low": line.low, "bytes_high": line.high}
+        for line in device.residents
+    ]
     found: dict[str, Any] = {
         "device_bytes": sum(line.bytes for line in device.residents),
         "device_bytes_low": sum(line.low for line in device.residents),
         "device_bytes_high": sum(line.high for line in device.residents),
         "sequence_bytes": device.resident_cache_bytes // sequences,
-        "lines": {line.name: line.bytes for line in device.residents},
+        "lines": lines,
     }
     if residents.adapters:
         found["lora"] = [_lora_dict(lora, answer) for lora in residents.adapters]

@@ -257,6 +257,10 @@ def _render(answer: dict[str, Any], values: dict[str, Any]) -> str:
     if values["as_json"]:
         return to_json(answer)
     if values["as_csv"]:
+        if "residents" in answer:
+            from planner.commands.resident_text import resident_row
+
+            answer = {**answer, "residents": resident_row(answer["residents"])}
         return to_csv([{**answer, "devices_that_hold_it": [row["device"] for row in answer["devices_that_hold_it"]],
                         "by_length": [f"{row['seq_tokens']}:{row['most_sequences']}" for row in answer["by_length"]]}])  # fmt: skip
     return "\n".join(_page(answer))

@@ -45,7 +45,7 @@ def resident_lines(found: Mapping[str, Any], seq_tokens: int) -> list[str]:
     """For people: a table of what lies beside the model, then the tiers."""
     lines: list[str] = []
     if "lines" in found:
-        rows = [[f"  {name}", gib(size), _words(name, found)] for name, size in found["lines"].items()]
+        rows = [[f"  {line['name']}", gib(line["bytes"]), _words(line["name"], found)] for line in found["lines"]]
         lines += ["Beside the model on each device", *_left_table(rows)]
         if found["sequence_bytes"]:
             lines.append(f"  and {human_bytes(found['sequence_bytes'])} for each sequence of {human_tokens(seq_tokens)} tokens: "
@@ -69,12 +69,23 @@ def _words(name: str, found: Mapping[str, Any]) -> str:
             return f"{human_count(lora['adapter_parameters'])} parameters each, {kind} {where}"
     drafter = found.get("drafter")
     if drafter and name == f"drafter {drafter['model']}":
-        return f"{KINDS[drafter['kind']]}, {human_count(drafter['parameters'])} parameters, {drafter['draft_tokens']} tokens drafted a step"
+        return f"{KINDS[drafter['kind']]}, {human_count(drafter['parameters'])} parameters, {_plural(drafter['draft_tokens'], 'token')} drafted a step"
     for other in found.get("models", ()):
         if name == f"model {other['model']}":
             share = f"; {other['share']:.0%} of what is left" if other["share"] else ""
             return f"room for {other['sequences']:,} x {human_tokens(other['seq_tokens'])} tokens{share}: {other['most_sequences']:,} at once"
     return "kept on the device" if name == "idle sessions" else ""
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count:,} {word}" + ("" if count == 1 else "s")
+
+
+def resident_row(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The block for one row of CSV: columns that stay, one for all lines."""
+    lines = [f"{line['name']}:{line['bytes']}" for line in found.get("lines", ())]
+    kept = {key: value for key, value in found.items() if key not in ("lines", "lora", "models", "drafter")}
+    return {**kept, "lines": lines}
 
 
 def _idle_lines(idle: Mapping[str, Any], seq_tokens: int) -> list[str]:

@@ -1,0 +1,198 @@
+"""Measured speeds as questions to the public functions: a row's plain description in, its measured value and ours out.
+
+`benchmarks/fit_speed.py` fits the shipped constants on these rows, the tests hold the answers against them.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from planner.catalogue import find_device, find_model
+from planner.device import Device
+from planner.errors import KvplanError
+from planner.memory import Estimate, Request, estimate
+from planner.parameters import parameters
+from planner.readers import read_entry
+from planner.roofline import Constants, Figure, Speed, speed, work
+from planner.sharding import Sharding
+from planner.spec import ModelSpec
+
+CASES = Path(__file__).parent / "cases"
+
+# Names that the sources use, and the catalogue's model of the same shape.
+MODELS = {"gpt-20b": "gpt-neox-20b", "gpt-6.7b": "gpt3-6.7b", "gpt-1.3b": "gpt3-xl", "gpt-175b": "gpt3-175b"}
+WEIGHTS = {"INT4": "awq", "W4A8": "awq", "FP4": "nvfp4"}
+LOADS = {"closed_loop": "serving", "open_loop": "serving"}  # all others are one static batch, or one sequence
+
+DECODE, REQUEST, PREFILL = "TPOT and decode steps", "whole static requests", "prefill and TTFT of static batches"
+TG, PP = "llama.cpp token generation", "llama.cpp prompt processing"
+_KINDS = {
+    "tpot_ms": DECODE,
+    "decode_tok_s": DECODE,
+    "request_ms": REQUEST,
+    "request_tok_s": REQUEST,
+    "request_tok_s_per_gpu": REQUEST,
+    "request_total_tok_s": REQUEST,
+    "ttft_ms": PREFILL,
+    "prefill_tok_s": PREFILL,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured value with all that is known of how it was measured.
+
+    apart   why it is not fitted on, "" where it is
+    kind    which population it belongs to
+    """
+
+    answer: Estimate
+    device: Device
+    engine: str
+    load: str
+    batch: int
+    prompt: int
+    output: int
+    measured: str
+    value: float
+    apart: str
+    kind: str
+    model: str
+    source: str
+
+    @property
+    def dense(self) -> bool:
+        return not work(self.answer).experts
+
+    @property
+    def is_rate(self) -> bool:
+        return not self.measured.endswith("_ms")
+
+    @property
+    def seconds(self) -> float:
+        """The measured value as seconds: of a step, a prefill or a request."""
+        if not self.is_rate:
+            return self.value / 1e3
+        tokens = {
+            "decode_tok_s": self.batch,
+            "prefill_tok_s": self.batch * self.prompt,
+            "request_tok_s": self.batch * self.output,
+            "request_tok_s_per_gpu": self.batch * self.output / self.answer.request.sharding.devices,
+            "request_total_tok_s": self.batch * (self.prompt + self.output),
+        }
+        return tokens[self.measured] / self.value
+
+    def asked(self, constants: Constants | None = None) -> Speed:
+        return speed(
+            self.answer,
+            self.device,
+            prompt_tokens=self.prompt,
+            output_tokens=self.output,
+            batch=self.batch,
+            load=self.load,
+            engine=self.engine,
+            constants=constants,
+        )
+
+    def predicted(self, constants: Constants | None = None) -> Figure:
+        """Our figure of the same thing, in seconds."""
+        found = self.asked(constants)
+        if self.kind in (DECODE, TG):
+            return found.tpot_seconds
+        if self.kind == REQUEST:
+            return found.request_seconds
+        if self.measured == "ttft_ms":
+            return found.ttft_seconds
+        return found.prefill_tokens_per_s.inverse(self.batch * self.prompt)
+
+
+@dataclass(frozen=True)
+class Rows:
+    rows: tuple[Row, ...]
+    unknown: dict[str, int]  # what the catalogue does not hold, with how many rows name it
+
+
+@lru_cache(maxsize=1)
+def serving_rows() -> Rows:
+    """`tests/cases/serving_speed.csv`: servers and static batches."""
+    rows, unknown = [], dict[str, int]()
+    for raw in _read("serving_speed.csv"):
+        sharding = Sharding(tp=int(raw["tp"]), pp=int(raw["pp"]), ep=int(raw["ep"]))
+        kv = raw["kv_dtype"].lower() or None
+        weights = WEIGHTS.get(raw["weight_dtype"], raw["weight_dtype"]).lower()
+        try:
+            device = find_device(raw["gpu"])
+            answer = _estimate(MODELS.get(raw["model"], raw["model"]), weights, kv, sharding)
+        except KvplanError as error:
+            name = str(error).split(";")[0]
+            unknown[name] = unknown.get(name, 0) + 1
+            continue
+        version = raw["engine_version"]
+        rows.append(
+            Row(
+                answer=answer,
+                device=device,
+                engine=f"{raw['engine']}=={version}" if version else raw["engine"],
+                load=LOADS.get(raw["load"], "static"),
+                batch=int(raw["batch"]),
+                prompt=max(1, int(raw["prompt"])),
+                output=max(1, int(raw["output"])),
+                measured=raw["measured"],
+                value=float(raw["value"]),
+                apart=raw["apart"],
+                kind=_KINDS[raw["measured"]],
+                model=raw["model"],
+                source=raw["source"],
+            )
+        )
+    return Rows(tuple(rows), unknown)
+
+
+@lru_cache(maxsize=1)
+def llamacpp_rows() -> Rows:
+    """`tests/cases/llamacpp_speed.csv`: llama-bench; layers split over several devices are pipeline stages."""
+    rows = []
+    for raw in _read("llamacpp_speed.csv"):
+        tokens, depth = int(raw["tokens"]), int(raw["depth"])
+        generates = raw["what"] == "tg"
+        rows.append(
+            Row(
+                answer=_estimate(raw["model"], raw["weight_dtype"], "fp16", Sharding(pp=int(raw["gpus"]))),
+                device=find_device(raw["gpu"]),
+                engine="llamacpp",
+                load="static",
+                batch=1,
+                prompt=max(1, depth) if generates else tokens,
+                output=tokens if generates else 1,
+                measured="decode_tok_s" if generates else "prefill_tok_s",
+                value=float(raw["tokens_per_s"]),
+                apart=raw["apart"] or ("" if generates or not depth else "prefill after a long context"),
+                kind=TG if generates else PP,
+                model=raw["model"],
+                source=raw["source"],
+            )
+        )
+    return Rows(tuple(rows), {})
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    with (CASES / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@lru_cache(maxsize=256)
+def _spec(name: str) -> ModelSpec:
+    return read_entry(find_model(name))
+
+
+@lru_cache(maxsize=4096)
+def _estimate(model: str, weights: str, kv: str | None, sharding: Sharding) -> Estimate:
+    kv = {"int4": "q4_0"}.get(kv or "", kv)
+    return estimate(_spec(model), Request(1, dtype=weights, k_dtype=kv, v_dtype=kv, sharding=sharding))
+
+
+def billions(row: Row) -> float:
+    return parameters(row.answer.spec) / 1e9

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvplan.api import calibrate, compare_models, engine, estimate, fit, gpus, models, profile, show
+    from kvplan.api import calibrate, compare_models, engine, estimate, fit, gpus, models, profile, show, speed
     from planner.errors import KvplanError
     from planner.memory import Estimate
     from planner.spec import ModelSpec
@@ -26,6 +26,7 @@ _HOMES = {
     "engine": "kvplan.api",
     "compare_models": "kvplan.api",
     "models": "kvplan.api",
+    "speed": "kvplan.api",
     "show": "kvplan.api",
     "gpus": "kvplan.api",
     "profile": "kvplan.api",
@@ -48,6 +49,7 @@ __all__ = [
     "models",
     "profile",
     "show",
+    "speed",
 ]
 
 

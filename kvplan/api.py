@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from planner.catalogue import ModelEntry
@@ -16,7 +16,7 @@ from planner.spec import ModelSpec
 
 if TYPE_CHECKING:
     from planner.calibration import Calibration
-    from planner.engines.base import EngineAnswer
+    from planner.engines.base import EngineAnswer, Options
     from profiler.results import Measurement
 
 
@@ -133,7 +133,20 @@ def engine(
 
     Raises KvplanError: as `estimate`, and for an unknown engine or a flag that is another engine's.
     """
-    from planner.commands.engine_values import engine_answer, prepare
+    from planner.commands.engine_values import engine_answer
+
+    asked, wanted = _asked(name, flags, seq)
+    assert asked is not None
+    spec = model if isinstance(model, ModelSpec) else model_spec(model, assume=assume)
+    length = min(spec.max_positions or 8192, 8192) if wanted is None else wanted
+    return engine_answer(asked, estimate(spec, seq=length, gpu=gpu, memory=memory, **options))
+
+
+def _asked(
+    name: str | None, flags: Mapping[str, str | int | float | bool] | None, seq: int | None
+) -> tuple[tuple[str, str | None, Options] | None, int | None]:
+    """(engine, version, options) or None without a name; the length asked, or that only a flag names."""
+    from planner.commands.engine_values import prepare
     from planner.commands.flags import ENGINE_FLAGS, parameter
 
     values: dict[str, Any] = dict.fromkeys(parameter(option) for option, _, _ in ENGINE_FLAGS)
@@ -141,12 +154,66 @@ def engine(
         if flag not in values:
             raise BadRequest(f"{one_line(flag, 40)!r} is not an engine's flag; write for example max_model_len")
         values[flag] = value if isinstance(value, bool) else str(value)
-    values |= {"engine": name, "seq": None if seq is None else str(seq)}
-    asked = prepare(values)  # a length that only a flag names becomes seq
-    assert asked is not None
-    spec = model if isinstance(model, ModelSpec) else model_spec(model, assume=assume)
-    length = seq if seq is not None else int(values["seq"] or min(spec.max_positions or 8192, 8192))
-    return engine_answer(asked, estimate(spec, seq=length, gpu=gpu, memory=memory, **options))
+    values |= {"engine": name, "seq": seq}
+    asked = prepare(values)
+    found = values["seq"]
+    return asked, int(found) if isinstance(found, str) else found
+
+
+def speed(
+    model: str | ModelSpec,
+    *,
+    gpu: str,
+    prompt: int = 1024,
+    output: int = 256,
+    batch: int | Sequence[int] = 1,
+    load: str | None = None,
+    engine: str | None = None,
+    flags: Mapping[str, str | int | float | bool] | None = None,
+    measured: str | None = None,
+    linear: str | None = None,
+    dtype: str | None = None,
+    kv_dtype: str | None = None,
+    tp: int = 1,
+    pp: int = 1,
+    ep: int = 1,
+    dp: int = 1,
+    assume: str | None = None,
+) -> dict[str, Any]:
+    """How fast, as `kvplan speed --json` answers it: TTFT, TPOT, tokens a second with range and bound, what binds.
+
+    batch    one (its figures stand at the top of the answer) or several (each in `batches`)
+    load     "serving" (the default) or "static": one batch from prompt to end
+    flags    the engine's own, as `engine` takes them
+    measured "tpot_ms=14.2 batch=8 seq=2048": the constants are scaled to that point
+
+    >>> answer = speed("llama-3.1-8b", gpu="h100-sxm", prompt=1000, output=2, load="static")
+    >>> round(answer["tpot_seconds_bound"] * 1e3, 2)      # (15.01 GB of weights + 0.13 GB of cache) / 3.35 TB/s
+    4.52
+
+    Raises KvplanError: as `estimate`; a device whose bandwidth or FLOP/s are not known; a point that cannot be.
+    """
+    from planner.commands.speed import speed_answer
+    from planner.resolve import device
+
+    batches = [batch] if isinstance(batch, int) else list(batch)
+    for name, value in (("prompt", prompt), ("output", output)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise BadRequest(f"{name} {one_line(repr(value), 40)} is not a whole number of tokens")
+    asked, _ = _asked(engine, flags, prompt + output)
+    request = Request(prompt + output, 1, dtype, kv_dtype, kv_dtype, sharding=Sharding(tp=tp, pp=pp, ep=ep, dp=dp))
+    return speed_answer(
+        model if isinstance(model, ModelSpec) else model_spec(model, assume=assume),
+        request,
+        device(gpu),
+        prompt_tokens=prompt,
+        output_tokens=output,
+        batches=batches,
+        load=load,
+        asked=asked,
+        measured=measured,
+        linear=linear,
+    ).to_dict()
 
 
 def compare_models(*models: str, seq: int = 8192, **options: Any) -> list[Estimate]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 COMMANDS = {
     "estimate": ("planner.commands.estimate", "Memory of a model: KV cache to the byte, weights, and whether it fits."),
     "fit": ("planner.commands.fit", "Most sequences, longest context, fewest devices, which devices."),
+    "speed": ("planner.commands.speed", "How fast: TTFT, TPOT, tokens a second, with range, bound, and what binds."),
+    "plan": ("planner.commands.plan", "From a load and targets to devices, layout, formats, cost."),
     "engines": ("planner.commands.engines", "What vLLM, SGLang, llama.cpp and others make of it, side by side."),
     "reconcile": ("planner.commands.reconcile", "A server's start-up log: where every GiB went, and why it differs."),
     "compare-models": ("planner.commands.compare_models", "Several models side by side."),

@@ -150,7 +150,7 @@ def decode_parts(
     products = calibration.matmul_seconds(head_matmul(spec), batch, dtype, linear)
     for layer, count in spec.groups:
         products += count * sum(calibration.matmul_seconds(m, batch, dtype, linear) for m in layer_matmuls(layer))
-    found = {"products": 0.0, "layers": 0.0, "step": 0.0}
+    found = {"products": 0.0, "layers": 0.0, "steps": 0.0}
     for context, weight in zip(
         (first, (first + last) // 2, last), (1 / 6, 4 / 6, 1 / 6), strict=True
     ):  # Simpson's rule
@@ -162,14 +162,14 @@ def decode_parts(
         scale = weight * calibration.correction(spec, batch, context, 1, dtype, linear)
         found["products"] += scale * (products + reads)
         found["layers"] += scale * len(spec.layers) * layer_rest
-        found["step"] += scale * step_rest
+        found["steps"] += scale * step_rest
     middle = decode_step(answer, batch, (first + last) // 2)
     bound_by = middle.bound_by(rates.bandwidth_bytes_per_s, rates.flops_per_s)
     return {bound_by if name == "products" else name: seconds for name, seconds in found.items() if seconds}
 
 
 def _figure(value: float, spread: Spread, bound: float) -> Figure:
-    return Figure(value, value * spread.low, value * spread.high, bound)
+    return Figure(value, max(value * spread.low, min(bound, value)), value * spread.high, bound)
 
 
 def _coverage(spread: Spread, phase: str) -> str:

@@ -183,15 +183,15 @@ class Plan:
         if self.usd_per_hour is None:
             return None
         load, replica, state = self.candidate.question.load, self.candidate.replica, self.state
-        hit = replica.cached_seconds(state.seen)
+        prompt, hit = replica.added_seconds(state.decoding), replica.cached_share(state.decoding)
         return token_costs(
             usd_per_hour=self.usd_per_hour,
             requests_per_s=self.requests_per_s,
             prompt_tokens=load.prompt_tokens,
             cached_tokens=load.cached_tokens,
             output_tokens=load.output_tokens,
-            prompt_seconds=replica.added_seconds(state.seen) - hit,
-            cached_seconds=hit,
+            prompt_seconds=prompt * (1 - hit),
+            cached_seconds=prompt * hit,
             decode_seconds=load.decode_steps * state.step_seconds / state.seen,
         )
 

@@ -26,7 +26,6 @@ from functools import cached_property
 
 from planner.deploy_load import Load, cached
 from planner.step import PS_PER_SECOND, StepModel, step_ps
-from planner.units import ceil_div
 
 GRID = 4.0  # the prompts' share of a step is computed at 1, 4, 16, ... sequences, and between them on a line
 NEARLY_FULL = 0.995  # prompts that fill more of the time than this pile up
@@ -58,6 +57,20 @@ class State:
     utilisation: float
 
 
+@dataclass(frozen=True)
+class _Prompt:
+    """What a prompt adds to the steps that hold it: its full pieces, and the last one alone or beside another's."""
+
+    full_seconds: float
+    alone_seconds: float
+    shared_seconds: float
+    steps: int
+
+    def added_seconds(self, alone: float) -> float:
+        """`alone`: how much of what a step hides of a piece it hides of this one."""
+        return self.full_seconds + self.shared_seconds - alone * (self.shared_seconds - self.alone_seconds)
+
+
 class Replica:
     """One replica of a model: its step model, the load's lengths, and what bounds it.
 
@@ -86,7 +99,7 @@ class Replica:
             for reach in model.reaches
         ]
         self._steps: dict[int, float] = {}
-        self._prompts: dict[int, tuple[tuple[float, int], ...]] = {}
+        self._prompts: dict[int, tuple[_Prompt, ...]] = {}
 
     def slowed(self, factor: float) -> Replica:
         """The same replica with steps `factor` times as long."""
@@ -110,61 +123,69 @@ class Replica:
                 self._steps[n] = self._step(n)
         return self._steps[low] + (share * (self._steps[low + 1] - self._steps[low]) if share else 0.0)
 
-    def _prompt_seconds(self, sequences: int) -> tuple[tuple[float, int], ...]:
-        """For each bin of prompts: (time that it adds to the steps that decode so many, steps that it takes)."""
+    def _prompts_at(self, sequences: int) -> tuple[_Prompt, ...]:
+        """Each bin of prompts, beside so many decoding sequences."""
         if sequences not in self._prompts:
             alone = self._step(sequences)
             self._prompts[sequences] = tuple(
-                self._one_prompt(item.tokens, sequences, alone) for item in self.load.prompts
+                self._prompt(item.tokens, cached(item.tokens, self.load.prefix_share), sequences, alone)
+                for item in self.load.prompts
             )
         return self._prompts[sequences]
 
-    def _one_prompt(self, tokens: int, sequences: int, alone: float) -> tuple[float, int]:
-        """Equal pieces but the last: their cost is linear in the tokens before them, so their middle stands for all."""
-        hit = cached(tokens, self.load.prefix_share)
-        return self._pieces(tokens - hit, hit, sequences, alone), ceil_div(tokens - hit, self.chunk_tokens)
-
-    def _pieces(self, new: int, hit: int, sequences: int, alone: float) -> float:
-        chunk = self.chunk_tokens
-        whole, rest = divmod(new, chunk)
-        added = 0.0
+    def _prompt(self, tokens: int, hit: int, sequences: int, alone: float) -> _Prompt:
+        """Full pieces cost a line in the tokens before them, so the middle one stands for all of them."""
+        whole, rest = divmod(tokens - hit, self.chunk_tokens)
+        full = first = second = 0.0
         if whole:
-            before = hit + (whole - 1) * chunk // 2
-            added += whole * (self._step(sequences, [(chunk, before)]) - alone)
+            before = hit + (whole - 1) * self.chunk_tokens // 2
+            full = whole * (self._step(sequences, [(self.chunk_tokens, before)]) - alone)
         if rest:
-            added += self._step(sequences, [(rest, hit + whole * chunk)]) - alone
-        return added
+            piece = (rest, hit + whole * self.chunk_tokens)
+            one = self._step(sequences, [piece])
+            first, second = one - alone, self._step(sequences, [piece, piece]) - one
+        return _Prompt(full, first, second, whole + bool(rest))
 
-    def prompts(self, sequences: float) -> tuple[tuple[float, float], ...]:
-        """(x, steps) of each bin at n sequences, on lines between the powers of GRID."""
-        n = max(1.0, sequences)
+    def prompts(self, decoding: float, others: float) -> list[tuple[float, int]]:
+        """(x, steps) of each bin at n decoding sequences; between the powers of GRID on lines.
+
+        A step hides part of a piece's work behind the weights that it reads anyway. Pieces that arrive during one
+        step share the next, and what is hidden counts once: with y pieces to a step, Poisson, a piece hides
+        (1 - exp(-y)) / y of that.
+        """
+        n = max(1.0, self._seen(decoding, others))
         power = math.floor(math.log(n, GRID) + 1e-9)
         low, high = round(GRID**power), round(GRID ** (power + 1))
         share = (n - low) / (high - low)
-        first = self._prompt_seconds(low)
+        pieces = others * decoding / self.load.decode_steps
+        alone = -math.expm1(-pieces) / pieces if pieces > 1e-9 else 1.0
+        first = self._prompts_at(low)
         if share < 1e-9:
-            return first
-        return tuple(
-            (a + share * (b - a), steps) for (a, steps), (b, _) in zip(first, self._prompt_seconds(high), strict=True)
-        )
+            return [(prompt.added_seconds(alone), prompt.steps) for prompt in first]
+        return [
+            (a.added_seconds(alone) * (1 - share) + b.added_seconds(alone) * share, a.steps)
+            for a, b in zip(first, self._prompts_at(high), strict=True)
+        ]
 
     # The state at n decoding sequences
 
-    def added_seconds(self, sequences: float) -> float:
+    def added_seconds(self, decoding: float, others: float = 1.0) -> float:
         """x: what one request's prompt adds to the steps, on average."""
-        return sum(x * item.share for (x, _), item in zip(self.prompts(sequences), self.load.prompts, strict=True))
+        shares = (item.share for item in self.load.prompts)
+        return sum(x * share for (x, _), share in zip(self.prompts(decoding, others), shares, strict=True))
 
-    def cached_seconds(self, sequences: float) -> float:
-        """The part of x that goes into attending to cached tokens: x less that of the new tokens standing alone."""
+    def cached_share(self, decoding: float) -> float:
+        """The part of x that goes into attending to cached tokens: what new tokens standing alone would not take."""
         if not self.load.cached_tokens:
             return 0.0
-        n = max(1, round(sequences))
+        n = max(1, round(decoding))
         alone = self._step(n)
-        bare = 0.0
+        bare = whole = 0.0
         for item in self.load.prompts:
-            new = item.tokens - cached(item.tokens, self.load.prefix_share)
-            bare += item.share * self._pieces(new, 0, n, alone)
-        return max(0.0, self.added_seconds(n) - bare)
+            hit = cached(item.tokens, self.load.prefix_share)
+            bare += item.share * self._prompt(item.tokens - hit, 0, n, alone).added_seconds(1.0)
+            whole += item.share * self._prompt(item.tokens, hit, n, alone).added_seconds(1.0)
+        return max(0.0, 1 - bare / whole)
 
     def _seen(self, decoding: float, others: float) -> float:
         """Sequences in the step of one that decodes: itself, and the others as an outsider would find them."""
@@ -173,7 +194,8 @@ class Replica:
     def tpot_seconds(self, decoding: float, others: float = 1.0) -> float:
         """TPOT(n) = d(1 + others·n) + others·n·x / steps; `others` is 1, or (users - 1) / users in a closed loop."""
         seen = self._seen(decoding, others)
-        return self.decode_seconds(seen) + others * decoding * self.added_seconds(seen) / self.load.decode_steps
+        added = self.added_seconds(decoding, others)
+        return self.decode_seconds(seen) + others * decoding * added / self.load.decode_steps
 
     def rate_per_s(self, decoding: float, others: float = 1.0) -> float:
         """Requests a second at which so many decode on average."""
@@ -182,11 +204,11 @@ class Replica:
     def prefill_share(self, decoding: float, others: float = 1.0) -> float:
         """Share of the time in steps that hold prompts, where pieces of several prompts fill one step."""
         seen = self._seen(decoding, others)
-        work = self.added_seconds(seen) + self.load_new_tokens / self.chunk_tokens * self.decode_seconds(seen)
-        return self.rate_per_s(decoding, others) * work
+        filled = self.new_tokens / self.chunk_tokens * self.decode_seconds(seen)
+        return self.rate_per_s(decoding, others) * (self.added_seconds(decoding, others) + filled)
 
     @cached_property
-    def load_new_tokens(self) -> float:
+    def new_tokens(self) -> float:
         return self.load.prompt_tokens - self.load.cached_tokens
 
     @cached_property
@@ -204,20 +226,29 @@ class Replica:
         """(mean, at the share asked) of the time to the first token, while there is room."""
         seen = self._seen(decoding, others)
         step, rate = self.decode_seconds(seen), self.rate_per_s(decoding, others)
-        filled = self.load_new_tokens / self.chunk_tokens * step
-        own, service, square = [], 0.0, 0.0
-        for (added, steps), item in zip(self.prompts(seen), self.load.prompts, strict=True):
-            own.append((added + steps * step, item.share))
-            service += item.share * (added + filled)
-            square += item.share * (added + filled) ** 2
-        busy = min(NEARLY_FULL, rate * service)
-        wait = others * rate * square / (2 * (1 - busy))
-        chance = others * busy
+        own = [
+            (added + steps * step, item.share)
+            for (added, steps), item in zip(self.prompts(decoding, others), self.load.prompts, strict=True)
+        ]
+        square = sum(seconds**2 * share for seconds, share in own)
+        held = min(1.0, rate * sum(seconds * share for seconds, share in own))
+        busy = min(NEARLY_FULL, self.prefill_share(decoding, others))
+        queue = rate * square / (2 * (1 - busy))
+        added = self.added_seconds(decoding, others)
+        first = self.before_seconds
+        if closed and not self.load.think_seconds:
+            # The next request comes as an answer ends, between two steps, with those of others whose answers end there.
+            tpot = self.tpot_seconds(decoding, others)
+            filled = min(1.0, rate * tpot * self.new_tokens / self.chunk_tokens)
+            wait, chance = others * (rate * tpot * added + filled * queue), others * held
+        else:
+            current = rate * square + (1 - held) * step  # the step that an arrival finds: long ones more often
+            beside = rate * current / 2 * added  # pieces that come later and share its step
+            wait, chance = others * (queue + beside), others * held
+            first += (1 - held) * step / 2 * min(1.0, others * decoding)
         if not closed:  # users that each have one request never exceed the room that there is
             room, likely = self._wait_for_room(decoding)
             wait, chance = wait + room, max(chance, likely)
-        residual = self.tpot_seconds(decoding, others) / 2 * min(1.0, others * decoding)
-        first = self.before_seconds + residual
         mean = first + wait + sum(seconds * share for seconds, share in own)
         return mean, first + _quantile(own, wait, chance, self.share)
 
@@ -268,7 +299,7 @@ class Replica:
         step = self.decode_seconds(seen)
         own = sum(
             (added + steps * step) * item.share
-            for (added, steps), item in zip(self.prompts(seen), self.load.prompts, strict=True)
+            for (added, steps), item in zip(self.prompts(decoding, others), self.load.prompts, strict=True)
         )
         return State(
             users=users,
@@ -281,7 +312,7 @@ class Replica:
             ttft_seconds=at_share,
             ttft_mean_seconds=mean,
             prefill_seconds=own,
-            prefill_share=min(1.0, rate * self.added_seconds(seen)),
+            prefill_share=min(1.0, rate * self.added_seconds(decoding, others)),
             utilisation=min(1.0, rate / self.full_rate_per_s),
         )
 

@@ -14,8 +14,10 @@ from typing import Any
 from planner.catalogue import find_device, find_model
 from planner.engines.base import EngineAnswer, Options
 from planner.engines.registry import answer_of
+from planner.lora import Lora
 from planner.memory import Capacity, Estimate, Request, estimate
 from planner.readers import read_entry, read_file
+from planner.residents import Residents
 from planner.resolve import by_hand
 from planner.sharding import Sharding
 from planner.spec import ModelSpec
@@ -75,6 +77,8 @@ def options_of(row: dict[str, str], pool: int | None) -> Options:
         fraction=Fraction(row["fraction"]) if row["fraction"] else None,
         max_model_len=number(row["max_model_len"]),
         max_num_batched_tokens=number(row["batched_tokens"]),
+        max_num_seqs=number(row["max_num_seqs"]),
+        cpu_offload_bytes=gib_bytes(row["cpu_offload_gib"] or "0"),
         block_size=number(row["block_size"]),
         swap_space=gib_bytes(row["swap_gib"]) if row["swap_gib"] else None,
         num_speculative_tokens=number(row["speculative_tokens"]) or 0,
@@ -91,6 +95,7 @@ def estimate_of(row: dict[str, str], capacity: Capacity | None = None) -> Estima
         k_dtype=row["kv_dtype"] or None,
         v_dtype=row["kv_dtype"] or None,
         sharding=sharding,
+        residents=Residents((Lora(1, int(row["lora_rank"]), slots=True),)) if row["lora_rank"] else None,
     )
     return estimate(spec_of(row["model"]), request, capacity)
 
@@ -148,12 +153,15 @@ def checks(row: dict[str, str]) -> list[Check]:
 
 
 def stated(row: dict[str, str]) -> bool:
-    """Rows that state the card, the utilisation and how the weights are stored, of the very model that is asked.
+    """Rows that state the card, the share of it and how the weights are stored, of the very model that is asked.
 
-    A stand-in has the cache of the logged model and other weights (a text model for a multimodal one).
+    A stand-in has the cache of the logged model and other weights (a text model for a multimodal one); in a row
+    that is not independent something was worked out from the log itself. The one row of TensorRT-LLM gave the
+    constant of its buffers and proves nothing.
     """
     return bool(
         row["stand_in"] == "0"
+        and row["independent"] == "1"
         and row["engine"].startswith(("vllm", "sglang"))
         and (row["gpu_memory_gib"] or row["gpu"])
         and row["fraction"]

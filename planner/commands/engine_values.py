@@ -31,6 +31,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "--max-num-seqs": VLLM,
     "--block-size": (*VLLM, *FREE, "sglang"),
     "--swap-space": VLLM,
+    "--cpu-offload-gb": VLLM,
     "--disable-hybrid-kv-cache-manager": VLLM,
     "--mamba-ssm-cache-dtype": VLLM,
     "--mamba-cache-mode": VLLM,
@@ -110,7 +111,8 @@ def options_of(values: Mapping[str, Any], engine: str) -> Options:
         max_num_batched_tokens=tokens("--max-num-batched-tokens"),
         max_num_seqs=count("--max-num-seqs"),
         block_size=count("--block-size"),
-        swap_space=_swap(text("--swap-space")),
+        swap_space=_gib(text("--swap-space"), "--swap-space"),
+        cpu_offload_bytes=_gib(text("--cpu-offload-gb"), "--cpu-offload-gb") or 0,
         disable_hybrid=bool(text("--disable-hybrid-kv-cache-manager")),
         mamba_ssm_dtype=None if ssm in (None, "auto") else float_dtype(str(ssm)),
         mamba_cache_mode=mode,
@@ -157,13 +159,13 @@ def _ratio(text: str | None, option: str) -> Fraction | None:
     return value
 
 
-def _swap(text: str | None) -> int | None:
-    """vLLM counts swap space in GiB."""
+def _gib(text: str | None, option: str) -> int | None:
+    """vLLM counts swap space and offloaded weights in GiB."""
     if text is None:
         return None
     if re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text.strip(), re.ASCII):
         return int(Fraction(text.strip()) * GIB)
-    return parse_bytes(text, "--swap-space")
+    return parse_bytes(text, option)
 
 
 def _switch(text: str | None) -> bool | None:

@@ -112,6 +112,7 @@ ENGINE_FLAGS: tuple[Flag, ...] = (
     ("--max-num-seqs", "N", "vLLM: sequences of one step (default: by device and version)."),
     ("--block-size", "N", "Tokens of a block (default: the engine's; SGLang calls it page size)."),
     ("--swap-space", "GIB", "vLLM V0: host memory for swapped blocks, GiB a device (default: 4)."),
+    ("--cpu-offload-gb", "GIB", "vLLM: weights kept in host memory, GiB a device (default: 0)."),
     ("--disable-hybrid-kv-cache-manager", "", "vLLM V1: charge windows at full length."),
     ("--mamba-ssm-cache-dtype", "D", "vLLM V1: type of recurrent states (default: as the config says)."),
     ("--mamba-cache-mode", "none|align|all", "vLLM V1: how recurrent states are cached (default: none)."),

@@ -35,6 +35,7 @@ class Options:
     max_num_seqs: int | None = None
     block_size: int | None = None
     swap_space: int | None = None
+    cpu_offload_bytes: int = 0
     disable_hybrid: bool = False
     mamba_ssm_dtype: str | None = None
     mamba_cache_mode: str | None = None

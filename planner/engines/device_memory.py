@@ -6,13 +6,48 @@ constants were fitted on the start-up lines of `tests/cases/engine_logs.csv` tha
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from planner.activations import ActivationRate, Estimated, activation_rate
+from planner.engines.base import Version
+from planner.errors import KvplanError
 from planner.memory import Estimate
 from planner.units import GIB, MIB
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from planner.device import Device
+
 # Bytes that vLLM's sampler run has alive for one sequence and one entry of the vocabulary: logits in two types,
-# sorted values and indices, probabilities, their sum. 38.7 to 39.4 in eight logs of 0.7 to 0.10 on one device.
+# sorted values and indices, probabilities, their sum. 38.7 to 39.4 in ten logs of 0.7 to 0.15 on six devices.
 SAMPLER_BYTES = 39
+# FlashInfer's kernel sorts nothing: 12.8, 16 and 18 in the logs of 0.11 and 0.16 that name it. The default in 0.11.0
+# (taken back by vLLM PR 26859) and again from 0.21 (PR 40376).
+FLASHINFER_BYTES = 14
+FLASHINFER_SINCE: Version = (0, 21)
+FLASHINFER_ONCE: tuple[Version, Version] = ((0, 11), (0, 11, 1))
+# Between PR 2031 (0.2.6) and PR 9352 (0.6.4) the profile run asked the driver, which also counts what torch's
+# allocator has cached: both parts of the run add up, and fragments double the forward pass.
+DRIVER_PROFILE: tuple[Version, Version] = ((0, 2, 6), (0, 6, 4))
+# AWQ's kernel wrote eight partial products of every token until PR 2566 (0.3.0) dequantised first.
+AWQ_COPIES = 8
+AWQ_COPIES_UNTIL: Version = (0, 3)
+# Until its overhaul (PR 10511, 12126) the profile counted NCCL and contexts of all ranks as non-torch memory.
+OLD_NON_TORCH: tuple[Version, Version] = ((0, 6, 4), (0, 7))
+
+MORE_NON_TORCH_SINCE: Version = (0, 12)
+
+
+@dataclass(frozen=True)
+class ProfileRun:
+    """What one dummy step of vLLM's start-up holds; `sequences_most` where the server may have been given more."""
+
+    version: Version
+    v1: bool
+    tokens: int
+    sequences: int
+    sequences_most: int
+    sequences_given: bool
 
 
 def forward_bytes(estimate: Estimate, tokens: int) -> int:
@@ -23,28 +58,78 @@ def forward_bytes(estimate: Estimate, tokens: int) -> int:
     return int(rate.bytes(tokens, 0, 0))
 
 
-def vllm_activation(estimate: Estimate, tokens: int, sequences: int) -> Estimated:
+def sampler_entry_bytes(run: ProfileRun) -> int:
+    """Bytes a sequence and entry of the vocabulary: 39, or 14 where FlashInfer samples by default.
+
+    >>> sampler_entry_bytes(ProfileRun((0, 15), True, 2048, 256, 256, True))
+    39
+    """
+    once = FLASHINFER_ONCE[0] <= run.version < FLASHINFER_ONCE[1]
+    return FLASHINFER_BYTES if run.v1 and (once or run.version >= FLASHINFER_SINCE) else SAMPLER_BYTES
+
+
+def vllm_activation(estimate: Estimate, run: ProfileRun) -> Estimated:
     """Peak of vLLM's profile run: the larger of the forward pass and of the sampler's dummy run.
 
-    bytes = max(forward(tokens), 39 · sequences · vocab), plus what an encoder of a multimodal model takes.
-    The sampler sees the whole vocabulary on the rank that decides, whatever the tensor parallelism.
+    bytes = max(forward(tokens), 39 · sequences · vocab), plus what an encoder of a multimodal model takes; from
+    0.2.6 to 0.6.3, measured by the driver, 2 · forward + sampler. The sampler sees the whole vocabulary on the
+    rank that decides, whatever the tensor parallelism.
     """
     given = estimate.request.activation_override
     if given is not None:
         return Estimated(given, given, given, "as given")
     spec = estimate.spec
-    forward = forward_bytes(estimate, tokens)
-    sampler = SAMPLER_BYTES * sequences * spec.vocab
+    forward = forward_bytes(estimate, run.tokens) + _unfused_fp8(estimate, run)
+    sampler = sampler_entry_bytes(run) * run.sequences * spec.vocab
     size = max(forward, sampler)
-    encoder = encoder_bytes(estimate, sequences)
-    low = max(forward // 2, sampler // 10)  # servers are often started with fewer sequences
-    high = max(2 * forward, sampler * 6 // 5) + 2 * encoder
-    words = f"profile run of {tokens:,} tokens and {sequences:,} sequences"
+    most = SAMPLER_BYTES * run.sequences_most * spec.vocab
+    least = (
+        sampler // 4 if run.v1 and run.sequences_given else sampler * 9 // 10 if run.sequences_given else sampler // 10
+    )
+    low, high = max(forward // 2, least), max(2 * forward, most * 6 // 5)
+    if DRIVER_PROFILE[0] <= run.version < DRIVER_PROFILE[1]:
+        copies = _awq_copies(estimate, run)
+        size = 2 * (forward + copies) + sampler
+        low, high = max(forward, least), 2 * size
+    encoder = encoder_bytes(estimate, run.sequences)
+    high += 2 * encoder
+    words = f"profile run of {run.tokens:,} tokens and {run.sequences:,} sequences"
     if encoder:
         words += ", with a pass of the encoder"
     if spec.encoder:
         return Estimated(max(size, encoder), min(low, encoder) // 2, high, words)
     return Estimated(size + encoder // 2, low, high + (3 * GIB if spec.towers else 0), words)
+
+
+def _unfused_fp8(estimate: Estimate, run: ProfileRun) -> int:
+    """Without a fused kernel an fp8 product is written in fp32, scaled into another, then cast: 8 B a number more.
+
+    Gate and up come in one product. ROCm in V0 (`apply_fp8_linear`, "unfused DQ"): 86.8 GiB of peak were logged for
+    67.7 of weights and 32,768 tokens.
+    """
+    device = device_of(estimate)
+    if run.v1 or device is None or device.vendor != "AMD" or not estimate.plan.fmt.name.startswith("fp8"):
+        return 0
+    tp = estimate.request.sharding.tp
+    widest = 0
+    for layer, _ in estimate.spec.groups:
+        rows = [weight.on_rank(tp).rows for weight in layer.weights if weight.linear and weight.part == "mlp"]
+        widest = max(widest, sum(sorted(rows)[-2:]))
+    return 8 * run.tokens * widest
+
+
+def _awq_copies(estimate: Estimate, run: ProfileRun) -> int:
+    """Eight partial products of the widest matrix, for every token (`split_k_iters` of awq/gemm_kernels.cu)."""
+    if estimate.plan.fmt.name != "awq" or run.version >= AWQ_COPIES_UNTIL:
+        return 0
+    sharding = estimate.request.sharding
+    widest = max(
+        weight.rows if weight.part == "experts" else weight.on_rank(sharding.tp).rows  # experts lay whole on a rank
+        for layer, _ in estimate.spec.groups
+        for weight in layer.weights
+        if weight.linear
+    )
+    return AWQ_COPIES * run.tokens * widest * estimate.fmt.model_dtype_bytes
 
 
 def encoder_bytes(estimate: Estimate, sequences: int) -> int:
@@ -56,23 +141,27 @@ def encoder_bytes(estimate: Estimate, sequences: int) -> int:
     return GIB if spec.towers else 0
 
 
-def non_torch(estimate: Estimate, old: bool) -> Estimated:
+def non_torch(estimate: Estimate, run: ProfileRun) -> Estimated:
     """What CUDA, NCCL and kernels hold outside torch on one device.
 
-    One device: 0.02 to 0.35 GiB; tensor parallel: 0.2 to 0.6 GiB, in 2024's releases up to 7.7 GiB on eight;
-    ROCm: 0.6 to 6 GiB.
+    One device: 0.02 to 0.1 GiB, 0.4 in logs of 0.15; tensor parallel: 0.2 to 0.6 GiB; 0.6.4 to 0.6.6: 3.6 GiB on two (PR 10511) and
+    7.7 on eight; ROCm: 0.6 to 6 GiB on Instinct, 0.25 to 0.7 on Radeon.
     """
     given = estimate.request.overhead_override.get("non_torch")
     if given is not None:
         return Estimated(given, given, given, "as given")
     devices = estimate.request.sharding.devices
-    name = estimate.capacity.name.lower() if estimate.capacity else ""
-    if name.startswith("mi"):
-        return Estimated(3 * GIB, GIB // 4, 8 * GIB, "ROCm and RCCL")
+    device = device_of(estimate)
+    if device is not None and device.vendor == "AMD":
+        if (device.arch or "").startswith("CDNA"):
+            return Estimated(3 * GIB, GIB // 4, 8 * GIB, "ROCm and RCCL")
+        return Estimated(devices * GIB // 2, GIB // 8, devices * GIB, "ROCm")
     if devices == 1:
-        return Estimated(80 * MIB, 0, 512 * MIB, "CUDA and kernels outside torch")
-    if old and devices >= 8:
-        return Estimated(4 * GIB, GIB // 4, 9 * GIB, "NCCL and custom all-reduce")
+        size = (320 if run.version >= MORE_NON_TORCH_SINCE else 56) * MIB
+        return Estimated(size, 0, 640 * MIB, "CUDA and kernels outside torch")
+    if OLD_NON_TORCH[0] <= run.version < OLD_NON_TORCH[1]:
+        size = 9 * GIB // 4 + devices * 7 * GIB // 10
+        return Estimated(size, GIB // 4, 9 * GIB, "NCCL and contexts of all ranks")
     return Estimated(640 * MIB, 128 * MIB, 5 * GIB // 2, "NCCL and custom all-reduce")
 
 
@@ -88,16 +177,56 @@ def cuda_graphs(estimate: Estimate) -> Estimated:
 def weights_loaded(estimate: Estimate) -> Estimated:
     """Weights as a loader leaves them on the fullest device: the counted bytes, with what loaders add or spare.
 
-    16-bit checkpoints load 0.02 to 0.3 GiB above their count (buffers, padded vocabularies, LoRA slots);
-    quantised ones differ by which layers a publisher left alone (-5 to +30 %; 23 and 30 % in two of vision models).
+    16-bit checkpoints load 0.02 to 0.3 GiB above their count (buffers, padded vocabularies); quantised ones differ
+    by which layers a publisher left alone: -1 to +5 % in text models, 0 to +30 % in those with a tower. The slots of
+    LoRA adapters are made with the weights.
     """
     device = estimate.per_device
-    size = device.weight_bytes + device.resident_bytes  # adapters' slots are made while the model is loaded
-    exact = estimate.plan.fmt.name in ("bf16", "fp16", "fp32")
-    if exact:
-        return Estimated(size, size, size + size // 50 + GIB * 3 // 10, "counted")
+    size, slots = device.weight_bytes, device.resident_bytes
+    if estimate.plan.fmt.name in ("bf16", "fp16", "fp32"):
+        return Estimated(size + slots, size + slots, size + slots + size // 50 + GIB * 3 // 10, "counted")
     likely = size + size * 12 // 100 if estimate.spec.towers else size
-    return Estimated(likely, size * 93 // 100, size + size * 3 // 10 + GIB // 4, "counted, quantised")
+    low, high = size * 93 // 100, size + size * 3 // 10 + GIB // 4
+    return Estimated(likely + slots, low + slots, high + slots, "counted, quantised")
+
+
+def kept_on_device(weights: Estimated, offloaded_bytes: int) -> Estimated:
+    """What is left of the weights on a device of which so many bytes lie in host memory (--cpu-offload-gb)."""
+    low, size, high = (max(0, value - offloaded_bytes) for value in (weights.low, weights.bytes, weights.high))
+    return Estimated(size, low, high, weights.words)
+
+
+def context_before_weights(estimate: Estimate) -> Estimated:
+    """What CUDA and NCCL hold before the weights are loaded: SGLang's baseline of free memory.
+
+    Its logs ("Load weight begin. avail mem", "Init torch distributed ends. mem usage") show 0.4 to 1.0 GiB on one
+    device, 0.7 to 0.95 on several without a switch, 2.1 to 2.4 on four and more behind NVSwitch (H100, H200, H800).
+    """
+    sharding = estimate.request.sharding
+    if sharding.devices == 1:
+        return Estimated(GIB * 6 // 10, GIB // 4, 3 * GIB // 2, "CUDA context before the weights")
+    if sharding.tp >= 4 and _switched(estimate):
+        return Estimated(9 * GIB // 4, 3 * GIB // 4, 7 * GIB // 2, "CUDA context and NCCL before the weights")
+    return Estimated(3 * GIB // 4, GIB // 4, 5 * GIB // 2, "CUDA context and NCCL before the weights")
+
+
+def _switched(estimate: Estimate) -> bool:
+    """NVLink through a switch: 150 GB/s and more to every other device."""
+    device = device_of(estimate)
+    link = device.interconnect if device else None
+    return bool(link and link.type == "NVLink" and (link.bytes_per_s_per_direction or 0) >= 150e9)
+
+
+def device_of(estimate: Estimate) -> Device | None:
+    """The catalogue's device of this capacity, None where it is a bare size."""
+    from planner.catalogue import find_device
+
+    if estimate.capacity is None:
+        return None
+    try:
+        return find_device(estimate.capacity.name)
+    except KvplanError:
+        return None
 
 
 def added(parts: list[Estimated], words: str) -> Estimated:

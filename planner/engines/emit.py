@@ -56,6 +56,11 @@ def _share(options: Options) -> float | None:
     return None if options.fraction is None else float(options.fraction)
 
 
+def _assumed_sequences(answer: EngineAnswer) -> int | None:
+    """The answer's own count where it is not vLLM's default."""
+    return answer.extra["max_num_seqs"] if answer.extra["max_num_seqs_assumed"] else None
+
+
 def _vllm(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[str]:
     sharding = estimate.request.sharding
     pairs: list[tuple[str, object]] = [
@@ -68,8 +73,9 @@ def _vllm(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[st
         ("--gpu-memory-utilization", answer.extra["fraction"]),
         ("--kv-cache-dtype", _VLLM_KV.get(estimate.fmt.k.name) if estimate.request.k_dtype else None),
         ("--max-num-batched-tokens", options.max_num_batched_tokens),
-        ("--max-num-seqs", options.max_num_seqs),
+        ("--max-num-seqs", options.max_num_seqs or _assumed_sequences(answer)),
         ("--block-size", options.block_size),
+        ("--cpu-offload-gb", options.cpu_offload_bytes / 2**30 or None),
         ("--swap-space", None if options.swap_space is None else f"{options.swap_space / 2**30:g}"),
         (
             "--mamba-ssm-cache-dtype",

@@ -42,6 +42,8 @@ class Rules:
 TENSORRT_LLM = Rules("tensorrt-llm", "TensorRT-LLM", Fraction(9, 10), True, "--kv-cache-free-gpu-memory-fraction")
 LMDEPLOY = Rules("lmdeploy", "LMDeploy turbomind", Fraction(8, 10), False, "--cache-max-entry-count")
 SMALL_BLOCKS_SINCE: Version = (0, 14)
+BATCH = 2048  # TensorRT-LLM's default max_batch_size
+BUFFER_BYTES = 56
 
 
 def tensorrt_llm(
@@ -52,12 +54,13 @@ def tensorrt_llm(
     Source: TensorRT-LLM `KvCacheManager` / `[MemUsageChange]` lines: ceil(0.9 · 21.89 GiB / 32 MiB) = 631 blocks.
     """
     number = (parse_version(version) if version else None) or LATEST
-    return _answer(TENSORRT_LLM, 32 if number >= SMALL_BLOCKS_SINCE else 64, estimate, options, version)
+    recent = number >= SMALL_BLOCKS_SINCE
+    return _answer(TENSORRT_LLM, 32 if recent else 64, BATCH if recent else 0, estimate, options, version)
 
 
 def lmdeploy(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
     """blocks of 64 tokens, floor(fraction (0.8) · free memory / block bytes). Source: LMDeploy `BlockManager`."""
-    return _answer(LMDEPLOY, 64, estimate, options, version)
+    return _answer(LMDEPLOY, 64, 0, estimate, options, version)
 
 
 def token_bytes(estimate: Estimate, words: str) -> int:
@@ -84,12 +87,14 @@ def _stage_bytes(estimate: Estimate, stage: range, words: str) -> int:
     return total
 
 
-def _answer(rules: Rules, block: int, estimate: Estimate, options: Options, version: str | None) -> EngineAnswer:
+def _answer(
+    rules: Rules, block: int, sequences: int, estimate: Estimate, options: Options, version: str | None
+) -> EngineAnswer:
     block = want(options.block_size, block, "--block-size")
     one = token_bytes(estimate, rules.words) * block
     longest = want(options.max_model_len, estimate.spec.max_positions or estimate.request.seq_tokens, "--max-model-len")
     fraction = rules.fraction if options.fraction is None else options.fraction
-    size, activation, overhead = _budget(estimate, options, fraction)
+    size, activation, overhead = _budget(estimate, options, fraction, sequences)
 
     def cut(at: int) -> Pool:
         blocks = ceil_div(max(0, at), one) if rules.rounds_up else max(0, at) // one
@@ -131,16 +136,28 @@ def _reasons(rules: Rules, block: int, estimate: Estimate) -> tuple[str, ...]:
     return tuple(reasons)
 
 
+def _buffers(estimate: Estimate, sequences: int) -> Estimated:
+    """forward(8192 tokens) + 56 B · sequences · vocabulary: runtime and decoder buffers in fp32 for every slot.
+
+    A log of 0.20 with its default of 2,048 slots prints 2.2 + 6.0 + 8.0 GiB for a vocabulary of 128,256; a server
+    of fewer slots has less, so the range begins at a quarter of the forward pass.
+    """
+    forward = forward_bytes(estimate, 8192)
+    size = forward + BUFFER_BYTES * sequences * estimate.spec.vocab
+    if not sequences:
+        size = 2 * forward
+    return Estimated(size, forward // 4, size + 11 * forward + 4 * GIB, "execution, runtime and decoder buffers")
+
+
 def _budget(
-    estimate: Estimate, options: Options, fraction: Fraction
+    estimate: Estimate, options: Options, fraction: Fraction, sequences: int
 ) -> tuple[Estimated | None, Estimated | None, Estimated | None]:
     """fraction · (total - context - weights - execution buffers)."""
     given = options.pool_bytes
     if estimate.capacity is None or given is not None:
         return (None if given is None else Estimated(given, given, given, "as given")), None, None
     weights = weights_loaded(estimate)
-    buffers = 2 * forward_bytes(estimate, 8192)
-    activation = Estimated(buffers, buffers // 4, 6 * buffers + 4 * GIB, "execution, runtime and decoder buffers")
+    activation = _buffers(estimate, sequences)
     if estimate.request.activation_override is not None:
         own = estimate.request.activation_override
         activation = Estimated(own, own, own, "as given")

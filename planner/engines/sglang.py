@@ -26,7 +26,7 @@ from planner.engines.base import (
     stage_ranges,
     want,
 )
-from planner.engines.device_memory import weights_loaded
+from planner.engines.device_memory import context_before_weights, weights_loaded
 from planner.engines.vllm import default_length, logical_bytes, with_sparse_record
 from planner.errors import UnsupportedModel
 from planner.memory import Estimate
@@ -39,7 +39,6 @@ FULL_TOKENS_RATIO = Fraction(8, 10)
 MAMBA_RATIO = Fraction(9, 10)
 FRACTION_BY_RANKS = ((16, 79), (8, 81), (4, 85), (2, 87), (1, 88))
 FRACTION_BY_DEVICE_SINCE: Version = (0, 4, 10)
-RESERVED_CONTEXT = Estimated(512 * MIB, 128 * MIB, 3 * GIB // 2, "CUDA context and NCCL before the weights")
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
         logical_bytes=logical_bytes(estimate),
         ranged=ranged,
         block_tokens=page,
-        overhead=None if estimate.capacity is None else RESERVED_CONTEXT,
+        overhead=None if estimate.capacity is None else context_before_weights(estimate),
         fits=None if most is None else most >= estimate.request.sharding.sequences_on_rank(estimate.request.batch),
         most_requests=most,
         lines=_lines(ranged.pool, estimate) if ranged else (),
@@ -213,7 +212,7 @@ def _budget(estimate: Estimate, options: Options, version: Version) -> tuple[Est
     if estimate.capacity is None:
         return None, options.fraction
     fraction = default_fraction(estimate, options, version) if options.fraction is None else options.fraction
-    weights = weights_loaded(estimate)
+    weights, held = weights_loaded(estimate), context_before_weights(estimate)
     total = estimate.capacity.bytes
 
     def rest(context: int, loaded: int) -> int:
@@ -221,9 +220,9 @@ def _budget(estimate: Estimate, options: Options, version: Version) -> tuple[Est
 
     return (
         Estimated(
-            rest(RESERVED_CONTEXT.bytes, weights.bytes),
-            rest(RESERVED_CONTEXT.high, weights.high),
-            rest(RESERVED_CONTEXT.low, weights.low),
+            rest(held.bytes, weights.bytes),
+            rest(held.high, weights.high),
+            rest(held.low, weights.low),
         ),
         fraction,
     )

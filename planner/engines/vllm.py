@@ -9,8 +9,17 @@ from planner.activations import Estimated
 from planner.cache_kinds import Latent
 from planner.engines import vllm_v0, vllm_v1
 from planner.engines.base import LATEST, EngineAnswer, Options, Pool, Ranged, Version, gib_two, parse_version, want
-from planner.engines.device_memory import added, cuda_graphs, non_torch, vllm_activation, weights_loaded
-from planner.errors import BadRequest, KvplanError
+from planner.engines.device_memory import (
+    ProfileRun,
+    added,
+    cuda_graphs,
+    device_of,
+    kept_on_device,
+    non_torch,
+    vllm_activation,
+    weights_loaded,
+)
+from planner.errors import BadRequest
 from planner.memory import Estimate
 from planner.memory import estimate as ask
 from planner.units import GIB, human_bytes
@@ -24,6 +33,12 @@ LARGE_DEVICE_BYTES = 70 * GIB
 OLD_ARCHITECTURES = ("Volta", "Turing", "Pascal")
 DEFAULT: Version = (0, 20, 0)
 DEFAULT_V0: Version = (0, 8, 5)
+CHUNKED_ABOVE = 32768
+SEQUENCES = 256
+MULTIMODAL_TOKENS = 5120
+# Sequences by GiB that weights leave of the share, as Unsloth sets them (unsloth_zoo/vllm_utils.py of 2025; its logs
+# print "Num Sequences"). Nine of nine logs of V0 on a card shared with a trainer have them.
+TRAINER_SEQUENCES = ((2, 128), (4, 160), (8, 192), (12, 224), (16, 256), (24, 288), (40, 320))
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,14 @@ class Setting:
     sequences: int
     block: int
     hybrid: bool
+    sequences_given: bool = True
+    beside_a_trainer: bool = False
+    offloaded_bytes: int = 0
+
+    @property
+    def profile_run(self) -> ProfileRun:
+        most = max(self.sequences, SEQUENCES) if self.beside_a_trainer else self.sequences
+        return ProfileRun(self.version, self.v1, self.batched, self.sequences, most, self.sequences_given)
 
 
 def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
@@ -61,25 +84,63 @@ def settings(estimate: Estimate, options: Options, text: str | None, generation:
     version = _number(text, generation)
     v1 = generation == "v1" or (generation is None and runs_v1(estimate, version))
     longest = want(options.max_model_len, default_length(estimate), "--max-model-len")
-    capacity = estimate.capacity
-    large = bool(capacity and capacity.bytes >= LARGE_DEVICE_BYTES and "a100" not in capacity.name.lower())
-    if v1:
-        batched, sequences = (8192, 1024) if large else (2048, 256)
-        sequences = sequences if version >= (0, 8, 3) else 256
-    else:
-        batched, sequences = (2048 if longest > 32768 else max(longest, 2048)), 256
+    batched, sequences = _default_batch(estimate, v1, version, longest)
     default_fraction = Fraction(92, 100) if version >= HIGHER_UTILISATION_SINCE else Fraction(9, 10)
+    fraction = default_fraction if options.fraction is None else options.fraction
+    beside = options.max_num_seqs is None and not v1 and _shares_its_card(estimate, fraction)
+    if beside:
+        sequences = _sequences_beside_a_trainer(estimate, fraction)
     return Setting(
         version,
         text or ".".join(map(str, version)),
         v1,
-        default_fraction if options.fraction is None else options.fraction,
+        fraction,
         longest,
         want(options.max_num_batched_tokens, batched, "--max-num-batched-tokens"),
         want(options.max_num_seqs, sequences, "--max-num-seqs"),
         want(options.block_size, default_block(estimate, v1, version, longest), "--block-size"),
         not options.disable_hybrid and version >= vllm_v1.HYBRID_SINCE and not _off_gpu(estimate),
+        options.max_num_seqs is not None,
+        beside,
+        options.cpu_offload_bytes,
     )
+
+
+def _default_batch(estimate: Estimate, v1: bool, version: Version, longest: int) -> tuple[int, int]:
+    """(batched tokens, sequences) of a server without these flags.
+
+    V0: a step holds the longest request, unless that is above 32,768 and chunked prefill comes on by itself, which
+    it does not for multimodal models, MLA and LoRA; multimodal models have 5,120 at least.
+    """
+    capacity = estimate.capacity
+    if v1:
+        large = bool(capacity and capacity.bytes >= LARGE_DEVICE_BYTES and "a100" not in capacity.name.lower())
+        return (8192 if large else 2048), (1024 if large and version >= (0, 8, 3) else SEQUENCES)
+    residents = estimate.request.residents
+    adapters = bool(residents and residents.adapters)
+    whole = bool(estimate.spec.towers) or adapters or (version >= vllm_v0.MLA_SINCE and has_latents(estimate))
+    if longest > CHUNKED_ABOVE and not whole:
+        return 2048, SEQUENCES
+    return max(longest, MULTIMODAL_TOKENS if estimate.spec.towers else 2048), SEQUENCES
+
+
+def has_latents(estimate: Estimate) -> bool:
+    return any(isinstance(cache, Latent) for layer, _ in estimate.spec.groups for cache in layer.caches)
+
+
+def _shares_its_card(estimate: Estimate, fraction: Fraction) -> bool:
+    """One GPU of which V0 may take less than its default share: something else runs on it."""
+    capacity = estimate.capacity
+    alone = estimate.request.sharding.devices == 1 and estimate.spec.weights_known
+    return bool(capacity and alone and fraction < Fraction(9, 10) and not _off_gpu(estimate))
+
+
+def _sequences_beside_a_trainer(estimate: Estimate, fraction: Fraction) -> int:
+    assert estimate.capacity is not None
+    if estimate.spec.towers:
+        return 1
+    left = estimate.capacity.bytes * fraction - estimate.per_device.weight_bytes
+    return next((count for limit, count in TRAINER_SEQUENCES if left <= limit * GIB), 368)
 
 
 def _number(text: str | None, generation: str | None) -> Version:
@@ -131,14 +192,8 @@ def default_block(estimate: Estimate, v1: bool, version: Version, longest: int) 
 
 def architecture(estimate: Estimate) -> str:
     """The device's architecture, "" where it is not known."""
-    if estimate.capacity is None:
-        return ""
-    from planner.catalogue import find_device
-
-    try:
-        return find_device(estimate.capacity.name).arch or ""
-    except KvplanError:
-        return ""
+    device = device_of(estimate)
+    return "" if device is None else device.arch or ""
 
 
 def _off_gpu(estimate: Estimate) -> bool:
@@ -165,15 +220,16 @@ def budget(estimate: Estimate, setting: Setting) -> tuple[Estimated | None, Esti
     Source: vLLM 0.6.6.post1 `determine_num_available_blocks`, 0.11.2 `Worker.determine_available_memory`;
     graphs are captured after the pool and outside the budget before 0.21.
     """
-    activation = vllm_activation(estimate, setting.batched, setting.sequences)
-    lines = [non_torch(estimate, not setting.v1)]
+    run = setting.profile_run
+    activation = vllm_activation(estimate, run)
+    lines = [non_torch(estimate, run)]
     if setting.version >= GRAPHS_IN_BUDGET_SINCE:
         lines.append(cuda_graphs(estimate))
     overhead = added(lines, "non-torch memory" + (" and CUDA graphs" if len(lines) > 1 else ""))
     if estimate.capacity is None:
         return None, activation, overhead
     total = int(estimate.capacity.bytes * setting.fraction)
-    weights = weights_loaded(estimate)
+    weights = kept_on_device(weights_loaded(estimate), setting.offloaded_bytes)
     left = Estimated(
         total - weights.bytes - activation.bytes - overhead.bytes,
         total - weights.high - activation.high - overhead.high,
@@ -302,6 +358,11 @@ def _finish(
     given = options.pool_bytes is not None
     assumed = [f"vLLM {setting.label}, the {'V1' if setting.v1 else 'first (V0)'} engine",
                f"max_model_len {setting.longest:,}, {setting.batched:,} batched tokens, {setting.sequences:,} sequences"]  # fmt: skip
+    if setting.beside_a_trainer:
+        assumed.append(
+            f"--max-num-seqs not given: {setting.sequences} as trainers set it that share a card (Unsloth, by the memory "
+            f"left); the range reaches to vLLM's own {SEQUENCES}"
+        )
     if estimate.fmt.k.name == "fp8_ds_mla" and estimate.request.k_dtype != "fp8_ds_mla":
         assumed.append("a sparse indexer: vLLM stores fp8_ds_mla")
     if estimate.capacity is not None and not given:
@@ -326,6 +387,7 @@ def _finish(
             "max_model_len": setting.longest,
             "max_num_batched_tokens": setting.batched,
             "max_num_seqs": setting.sequences,
+            "max_num_seqs_assumed": setting.beside_a_trainer,
             "fraction": float(setting.fraction),
         },
     )

@@ -42,9 +42,18 @@ def test_the_range_of_compute_buffers_holds_nine_in_ten() -> None:
     assert inside >= 0.9 * len(with_buffer)
 
 
-def test_the_range_from_first_principles_holds_nine_in_ten() -> None:
-    """Model, card and flags alone: the range of tokens must hold what the server logged."""
-    found = [truth.first_principles(row) for row in LOGS if truth.stated(row)]
-    assert len(found) >= 20
+STATED = [row for row in LOGS if truth.stated(row)]
+
+
+@pytest.mark.parametrize("flags", [True, False], ids=["with the flags of the source", "without counts and adapters"])
+def test_first_principles(flags: bool) -> None:
+    """Model, card and flags alone: tokens within 5 % on half, 15 % on nine tenths; the range holds nine tenths.
+
+    Most sources print max_num_seqs and the adapters' rank among their flags; it must hold without them, too.
+    """
+    unsaid = {} if flags else {"max_num_seqs": "", "lora_rank": "", "batched_tokens": ""}
+    found = [truth.first_principles(row | unsaid) for row in STATED]
+    assert len(found) >= 25
     assert sum(one.in_range for one in found) >= 0.9 * len(found)
-    assert sum(abs(one.off_percent) <= 5 for one in found) >= 0.35 * len(found)
+    assert sum(abs(one.off_percent) <= 15 for one in found) >= 0.9 * len(found)
+    assert sum(abs(one.off_percent) <= 5 for one in found) >= 0.5 * len(found)

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -21,6 +21,7 @@ MAX_LINE = 1 << 20
 QUANTILES = 2000
 SAFE_SHARE = 0.99
 _WANTED = "a CSV or JSONL file, or p50=800,p95=6000"
+_EXAMPLE = "prompt_tokens,output_tokens"
 
 TOTAL_KEYS = ("tokens", "total_tokens", "length", "seq_tokens")
 PAIR_KEYS = (
@@ -30,6 +31,9 @@ PAIR_KEYS = (
     ("input_length", "output_length"),
     ("contexttokens", "generatedtokens"),
     ("prompt_len", "output_len"),
+    ("prompt", "output"),
+    ("num_prefill_tokens", "num_decode_tokens"),
+    ("request tokens", "response tokens"),
 )
 
 
@@ -127,74 +131,122 @@ def from_percentiles(text: str) -> LengthMix:
     return LengthMix(counts, f"log-normal through {one_line(text, 60)}")
 
 
+class BadRow(BadConfig):
+    """A line of a file of requests that is none; the lines around it may be good."""
+
+
 def from_file(path: str) -> LengthMix:
     """Lengths from CSV (with a header), JSON lines, or one number a line; read line by line."""
     shown = one_line(path, 80)
-    path = os.path.expanduser(path)
-    try:
-        info = os.stat(path)
-        if not stat.S_ISREG(info.st_mode):
-            raise BadConfig(f"--lengths {shown} is not a regular file; {_WANTED} is wanted")
-        if info.st_size > MAX_FILE_BYTES:
-            raise BadConfig(f"--lengths {shown} is over 2 GiB; a sample of it will do")
-        with open(path, encoding="utf-8-sig") as file:
-            counts = Counter(_lengths(iter(lambda: file.readline(MAX_LINE + 1), ""), shown))
-    except FileNotFoundError:
-        raise BadConfig(f"--lengths {shown!r} does not exist; {_WANTED} is wanted") from None
-    except OSError as error:
-        raise BadConfig(f"--lengths {shown} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise BadConfig(f"--lengths {shown} is not text; a CSV or JSONL file of lengths is wanted") from None
-    except ValueError as error:  # a NUL in the name
-        raise BadConfig(f"--lengths {shown} cannot be read: {one_line(str(error), 80)}") from None
+    reader = RowReader("--lengths", shown, _of_keys, {1: ("tokens",)})
+    counts = Counter(_of_row(row, f"--lengths {shown} line {number}") for number, row in reader.rows(path))
     if not counts:
         raise BadConfig(f"--lengths {shown} holds no lengths; one request a line is wanted")
     return LengthMix(counts, f"{sum(counts.values()):,} requests of {shown}")
 
 
-def _lengths(lines: Iterable[str], shown: str) -> Iterator[int]:
+def lines_of(path: str, option: str, wanted: str = _WANTED) -> Iterator[str]:
+    """The lines of a text file; longer ones than MAX_LINE in pieces. BadConfig for what is no regular text file."""
+    shown = one_line(path, 80)
+    path = os.path.expanduser(path)
+    try:
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode):
+            raise BadConfig(f"{option} {shown} is not a regular file; {wanted} is wanted")
+        if info.st_size > MAX_FILE_BYTES:
+            raise BadConfig(f"{option} {shown} is over 2 GiB; a sample of it will do")
+        with open(path, encoding="utf-8-sig") as file:
+            yield from iter(lambda: file.readline(MAX_LINE + 1), "")
+    except FileNotFoundError:
+        raise BadConfig(f"{option} {shown!r} does not exist; {wanted} is wanted") from None
+    except OSError as error:
+        raise BadConfig(f"{option} {shown} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadConfig(f"{option} {shown} is not text; a CSV or JSONL file of lengths is wanted") from None
+    except ValueError as error:  # a NUL in the name
+        raise BadConfig(f"{option} {shown} cannot be read: {one_line(str(error), 80)}") from None
+
+
+@dataclass
+class RowReader:
+    """Requests of a CSV file (with a header, or without one where `unnamed` says what so many columns are) or JSON lines.
+
+    columns_of   the columns that are read, of those that are there; raises BadConfig where they do not do
+    """
+
+    option: str
+    shown: str
+    columns_of: Callable[[Iterable[str]], tuple[str, ...]]
+    unnamed: Mapping[int, tuple[str, ...]]
     header: list[str] | None = None
-    for number, line in enumerate(lines, 1):
+
+    def rows(
+        self, path: str, bad: Callable[[BadRow], None] | None = None
+    ) -> Iterator[tuple[int, Mapping[str, object]]]:
+        """(number of the line, its cells by column); a line that is no row goes to `bad`, or stops it all."""
+        for number, line in enumerate(lines_of(path, self.option), 1):
+            try:
+                row = self.row(line, number)
+            except BadRow as error:
+                if bad is None:
+                    raise
+                bad(error)
+                continue
+            if row is not None:
+                yield number, row
+
+    def row(self, line: str, number: int) -> Mapping[str, object] | None:
+        """The cells of one line; None for a header or nothing."""
+        where = f"{self.option} {self.shown}"
         if len(line) > MAX_LINE:
-            raise BadConfig(f"--lengths {shown} line {number} is too long for a request; one request a line is wanted")
+            raise BadConfig(f"{where} line {number} is too long for a request; one request a line is wanted")
         text = line.strip()
         if not text:
-            continue
+            return None
         if text.startswith("{"):
-            yield _of_row(_json_row(text, shown, number), shown, number)
-            continue
-        cells = next(csv.reader([text]))
-        if header is None and not cells[0].strip().lstrip("-").isdigit():
-            header = [cell.strip().lower() for cell in cells]
-            for key in _of_keys(header, shown):
-                if header.count(key) > 1:
-                    raise BadConfig(f"--lengths {shown} has two columns {key!r}; keep one")
-            continue
-        if header is None:
-            if len(cells) != 1:
-                raise BadConfig(
-                    f"--lengths {shown} has {len(cells)} columns and no header; name them, for example tokens"
-                )
-            yield _whole(cells[0], shown, number)
-        elif len(cells) != len(header):
-            raise BadConfig(
-                f"--lengths {shown} line {number} has {len(cells)} columns, its header {len(header)}; make them equal"
-            )
-        else:
-            yield _of_row(dict(zip(header, cells, strict=True)), shown, number)
+            row = _json_row(text, f"{where} line {number}")
+            try:
+                self.columns_of(row)
+            except BadConfig as error:
+                raise BadRow(f"{where} line {number}{error}") from None
+            return row
+        try:
+            cells = next(csv.reader([text]))
+        except csv.Error:
+            raise BadConfig(f"{where} is not text; a CSV or JSONL file of lengths is wanted") from None
+        if self.header is None and not cells[0].strip().lstrip("-").isdigit():
+            self.header = [cell.strip().lower() for cell in cells]
+            self._check_header(where)
+            return None
+        names = self.unnamed.get(len(cells)) if self.header is None else self.header
+        if names is None:
+            raise BadConfig(f"{where} has {len(cells)} columns and no header; name them, for example {_EXAMPLE}")
+        if len(cells) != len(names):
+            raise BadRow(f"{where} line {number} has {len(cells)} columns, its header {len(names)}; make them equal")
+        return dict(zip(names, cells, strict=True))
+
+    def _check_header(self, where: str) -> None:
+        assert self.header is not None
+        try:
+            columns = self.columns_of(self.header)
+        except BadConfig as error:
+            raise BadConfig(f"{where}{error}") from None
+        for name in columns:
+            if self.header.count(name) > 1:
+                raise BadConfig(f"{where} has two columns {name!r}; keep one")
 
 
-def _json_row(text: str, shown: str, number: int) -> Mapping[str, object]:
+def _json_row(text: str, where: str) -> Mapping[str, object]:
     try:
         row = json.loads(text)
     except (ValueError, RecursionError):
-        raise BadConfig(f"--lengths {shown} line {number} is not JSON") from None
+        raise BadRow(f"{where} is not JSON") from None
     if not isinstance(row, dict):
-        raise BadConfig(f"--lengths {shown} line {number} is not a JSON object")
+        raise BadRow(f"{where} is not a JSON object")
     return {key.lower(): value for key, value in row.items()}
 
 
-def _of_keys(keys: Iterable[str], shown: str) -> tuple[str, ...]:
+def _of_keys(keys: Iterable[str]) -> tuple[str, ...]:
     have = set(keys)
     for key in TOTAL_KEYS:
         if key in have:
@@ -203,25 +255,25 @@ def _of_keys(keys: Iterable[str], shown: str) -> tuple[str, ...]:
         if set(pair) <= have:
             return pair
     raise BadConfig(
-        f"--lengths {shown} has no column of lengths; wanted is one of {', '.join(TOTAL_KEYS)}, or a pair such as "
+        f" has no column of lengths; wanted is one of {', '.join(TOTAL_KEYS)}, or a pair such as "
         "prompt_tokens and output_tokens"
     )
 
 
-def _of_row(row: Mapping[str, object], shown: str, number: int) -> int:
-    total = sum(_whole(row[key], shown, number, low=0) for key in _of_keys(row, shown))
+def _of_row(row: Mapping[str, object], where: str) -> int:
+    total = sum(whole_tokens(row[key], where) for key in _of_keys(row))
     if total < 1:
-        raise BadConfig(f"--lengths {shown} line {number}: a request of 0 tokens; at least 1 is wanted")
+        raise BadRow(f"{where}: a request of 0 tokens; at least 1 is wanted")
     return total
 
 
-def _whole(value: object, shown: str, number: int, low: int = 1) -> int:
+def whole_tokens(value: object, where: str) -> int:
+    """A cell as a number of tokens, 0 included."""
     text = str(value).strip()
     whole = not isinstance(value, bool) and text.isascii() and text.isdigit() and len(text) <= 11
-    if not whole or not low <= int(text) <= MAX_TOKENS:
-        raise BadConfig(
-            f"--lengths {shown} line {number}: {one_line(text, 30)!r} is not a length in tokens; a whole number "
-            f"up to {MAX_TOKENS} is wanted"
+    if not whole or int(text) > MAX_TOKENS:
+        raise BadRow(
+            f"{where}: {one_line(text, 30)!r} is not a length in tokens; a whole number up to {MAX_TOKENS} is wanted"
         )
     return int(text)
 

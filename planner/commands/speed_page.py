@@ -135,10 +135,11 @@ def _facts(answer: Answer, named: bool) -> list[str]:
         if ridge is None
         else f"decode is bound by compute from batch {ridge:,} on"
     )
+    hint = "; kvplan fit says what it would take" if most == 0 else ""
     admits = (
         "memory admits any number: nothing is kept"
         if most is None
-        else f"memory admits {most:,} sequence{'' if most == 1 else 's'} of {human_tokens(tokens)} tokens"
+        else f"memory admits {most:,} sequence{'' if most == 1 else 's'} of {human_tokens(tokens)} tokens{hint}"
     )
     beyond = [found.batch for found in answer.speeds if not answer.fits(found.batch)]
     lines = [f"{lead}{compute}", f"{lead}{admits}" if not beyond else lead + bad(f"{admits}; * is more than that, as if there were room")]  # fmt: skip

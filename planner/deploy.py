@@ -35,6 +35,7 @@ MAX_DEVICES = 512
 CHUNK_TOKENS = 2048  # prompt tokens of a step, unless the engine or the user says otherwise
 MAX_USERS = 10**6
 SORTS = ("cost", "devices", "energy")
+BUSY_MOMENTS = 5  # standard deviations of a Poisson count: sequences that the server is started for
 FRONT_REPLICAS = (1.0, 1.5, 2.0, 3.0, 4.0)
 
 
@@ -139,13 +140,24 @@ def failures(state: State | None, targets: Targets) -> list[tuple[str, float]]:
     return sorted(found, key=lambda item: -item[1])
 
 
+@dataclass(frozen=True)
+class Check:
+    """What came of `requests` simulated requests, the first of them left out; seeded, so the same each time."""
+
+    requests: int
+    tpot_seconds: float
+    ttft_seconds: float
+    preemptions: int
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A candidate with as many replicas as carry the load within the targets."""
+    """A candidate with as many replicas as carry the load within the targets; simulated where `check` is there."""
 
     candidate: Candidate
     replicas: int
     state: State
+    check: Check | None = None
 
     @property
     def devices(self) -> int:
@@ -295,6 +307,7 @@ class Answer:
     dropped: tuple[tuple[str, int], ...]
     refused: tuple[str, ...]
     nearest: Miss | None
+    failed_checks: tuple[Plan, ...] = ()
 
     @property
     def searched(self) -> int:
@@ -551,7 +564,7 @@ def _missed(candidate: Candidate) -> Miss:
         (state.ttft_seconds, targets.ttft_seconds) if target == "TTFT" else (state.tpot_seconds, targets.tpot_seconds)
     )
     assert may is not None
-    words = f"{target}: {has * 1e3:,.0f} ms against {may * 1e3:,.0f} ms with {place(candidate)}"
+    words = f"{target}: {has * 1e3:,.0f} ms against {may * 1e3:,.0f} ms with {place(candidate, most)}"
     return Miss(f"{target} missed", ratio, f"{words}, {_share_words(candidate, most)}")
 
 
@@ -559,9 +572,9 @@ def _share_words(candidate: Candidate, replicas: int) -> str:
     load, ranks = candidate.question.load, replicas * candidate.sharding.dp
     if load.users is not None:
         users = ceil_div(load.users, ranks)
-        return f"even with {users:,} user{'s' if users > 1 else ''} each"
+        return f"even with {users:,} user{'s' if users > 1 else ''} a replica"
     assert load.rate_per_s is not None
-    return f"even with {load.rate_per_s / ranks:.3g} requests/s each"
+    return f"even with {load.rate_per_s / ranks:.3g} requests/s a replica"
 
 
 def neighbours(plan: Plan) -> list[tuple[str, Plan | None, Sequence[tuple[str, float]]]]:
@@ -589,7 +602,8 @@ def start(plan: Plan) -> tuple[str | None, EngineAnswer | None]:
     if name == "transformers":
         return None, None
     found, load = candidate.room.found, question.load
-    most = max(1, min(candidate.room.admitted, ceil_div(int(plan.state.seen) * 3, 2)))
+    busiest = plan.state.seen + BUSY_MOMENTS * plan.state.seen**0.5
+    most = max(1, min(candidate.room.admitted, 8 * ceil_div(int(busiest) + 1, 8)))
     options = replace(question.options, max_model_len=load.longest_tokens)
     if name.startswith("vllm"):
         options = replace(

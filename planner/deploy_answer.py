@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from planner.deploy import Answer, Miss, Plan, Point, layout_words, neighbours, start
@@ -86,6 +87,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "ttft_seconds_low": ttft_low,
         "ttft_seconds_high": ttft_high,
         "ttft_seconds_mean": state.ttft_mean_seconds,
+        "simulated": None if plan.check is None else asdict(plan.check),
         "met_at_the_slow_end": not plan.tight,
         "requests_per_s": plan.requests_per_s,
         "output_tokens_per_s": plan.requests_per_s * c.question.load.output_tokens,

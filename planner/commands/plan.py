@@ -15,6 +15,7 @@ from planner.commands.values import maybe_count, one_format, spec_of
 from planner.cost import parse_prices, parse_usd_per_hour
 from planner.deploy import SORTS, Answer, Question, search
 from planner.deploy_answer import answer_dict
+from planner.deploy_check import verified
 from planner.dtypes import kv_format, weight_format
 from planner.engines.base import Options
 from planner.errors import BadRequest, UsageError, one_line
@@ -63,7 +64,7 @@ def command(**values: Any) -> None:
     one_format(values["as_json"], values["as_csv"])
     question = question_of(values)
     top = maybe_count(values["top"], "--top") or TOP
-    answer = search(question)
+    answer = verified(search(question))
     emit(_render(answer, top, values), values["output_file"])
     if not answer.plans:
         raise SystemExit(MISSES)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from planner.deploy import Answer, Plan, layout_words, neighbours, start
+from planner.deploy import Answer, Plan, layout_words, neighbours, place, start
 from planner.deploy_answer import changed_formats
+from planner.deploy_check import missed
 from planner.errors import KvplanError
 from planner.text import bad, bold, dim, good, table
 from planner.units import gib, human_bytes, human_seconds, percent, significant
@@ -17,7 +18,7 @@ def page(answer: Answer, top: int) -> list[str]:
     """What a person reads."""
     lines = [*_asked(answer), ""]
     if answer.plans:
-        lines += [*_table(answer, top), "", *_details(answer.plans[0])]
+        lines += [*_table(answer, top), *_failed(answer), "", *_details(answer.plans[0])]
         own = next((plan for plan in answer.plans if not changed_formats(plan)), None)
         if changed_formats(answer.plans[0]):
             lines += ["", *_as_published(own)]
@@ -69,6 +70,16 @@ def _table(answer: Answer, top: int) -> list[str]:
     return lines
 
 
+def _failed(answer: Answer) -> list[str]:
+    """Plans that the formulas accept and the simulation does not."""
+    lines = []
+    for plan in answer.failed_checks:
+        assert plan.check is not None
+        words = ", ".join(f"{name} by {100 * (r - 1):.0f} %" for name, r in missed(plan.check, answer.question.targets))
+        lines.append(dim(f"  {place(plan.candidate, plan.replicas)}: simulated, it misses {words}"))
+    return lines
+
+
 def _row(number: int, plan: Plan) -> list[str]:
     c, state = plan.candidate, plan.state
     found = c.room.found
@@ -100,7 +111,7 @@ def _line(label: str, text: str) -> str:
 
 
 def _details(plan: Plan) -> list[str]:
-    c, state = plan.candidate, plan.state
+    c = plan.candidate
     each = "" if plan.replicas == 1 else f", {plan.replicas} replicas of {c.sharding.devices}"
     lines = [
         good(f"Best by {c.question.sort}: ") + f"{plan.devices} x {c.device.name}{each} ({layout_words(c.sharding)})"
@@ -119,7 +130,6 @@ def _details(plan: Plan) -> list[str]:
                     "", dim(f"with a checkpoint stored in {c.room.found.plan.fmt.name} in place of the published one")
                 )
             )
-    del state
     return lines
 
 
@@ -145,7 +155,15 @@ def _speed(plan: Plan) -> list[str]:
                       f"{human_seconds(plan.tpot_bound_seconds)}): {parts}"),
         _line("TTFT", f"{human_seconds(state.ttft_seconds)} for {100 * plan.candidate.question.targets.ttft_share:g} % "
                       f"({_range(*plan.ttft_range)}), {human_seconds(state.ttft_mean_seconds)} on average"),
+        *([] if plan.check is None else [_line("simulated", _check_words(plan))]),
     ]  # fmt: skip
+
+
+def _check_words(plan: Plan) -> str:
+    check = plan.check
+    assert check is not None
+    words = f"TPOT {human_seconds(check.tpot_seconds)}, TTFT {human_seconds(check.ttft_seconds)}"
+    return f"{words}: {check.requests:,} requests played one by one, {check.preemptions:,} preemptions"
 
 
 def _load(plan: Plan) -> list[str]:
@@ -193,14 +211,14 @@ def _money(plan: Plan) -> list[str]:
 
 def _steps(plan: Plan) -> list[tuple[str, str]]:
     found = []
-    for words, other, missed in neighbours(plan):
+    for words, other, misses in neighbours(plan):
         if other is None:
             found.append((words, "does not carry the load"))
             continue
         speeds = f"TPOT {human_seconds(other.state.tpot_seconds)}, TTFT {human_seconds(other.state.ttft_seconds)}"
         cost = "" if other.usd_per_hour is None else f", {other.usd_per_hour:,.2f} USD/h"
         fails = (
-            f": misses {', '.join(f'{name} by {100 * (ratio - 1):.0f} %' for name, ratio in missed)}" if missed else ""
+            f": misses {', '.join(f'{name} by {100 * (ratio - 1):.0f} %' for name, ratio in misses)}" if misses else ""
         )
         found.append((words, speeds + cost + fails))
     return found
@@ -244,5 +262,5 @@ def _assumed(answer: Answer) -> list[str]:
     lines = [f"speeds: {origin}" for origin in origins]
     if chunks:
         lines.append(f"prompts in pieces of at most {chunks[0]:,} tokens beside the decoding sequences")
-    lines.append("TTFT under load is approximate (M/G/1 and M/G/c waiting); kvplan simulate plays the requests")
+    lines.append("TTFT under load is approximate (M/G/1 and M/G/c waiting); of the best plan it was simulated, too")
     return [dim(f"  assumed: {line}") for line in lines]

@@ -1,0 +1,73 @@
+"""`kvplan sweep`: any grid of questions to CSV or Parquet."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import click
+
+from planner.commands import flags
+from planner.commands.options import with_flags
+from planner.commands.values import maybe_count
+from planner.errors import KvplanError, UsageError
+from planner.progress import Progress
+
+INTERRUPTED = 130
+FLAGS: tuple[flags.Flag, ...] = (
+    ("--workers", "N", "Processes on this machine (default: 1)."),
+    ("--ray", "ADDRESS", "The workers of a Ray cluster: host:port, or auto (extra `cluster`)."),
+    ("--resume", "", "Keep the points that FILE already holds."),
+    *flags.ASSUME,
+    *flags.ONLINE,
+    ("--output", "FILE", "What to write, .csv or .parquet (extra `parquet`)."),
+)
+
+
+@click.command(
+    name="sweep", epilog="\b\nExample: kvplan sweep estimate model=llama-7b,gpt2 seq=1k..8k batch=1,8 -o sweep.csv"
+)
+@click.argument("question", metavar="estimate|fit|speed")
+@click.argument("axes", nargs=-1, metavar="AXIS=VALUES...")
+@with_flags(FLAGS)
+def command(question: str, axes: tuple[str, ...], **values: Any) -> None:
+    """A grid of questions, one row a point, in base units.
+
+    Axes: model, gpu, memory, engine, dtype, kv_dtype, tp, pp, ep, dp, dcp, batch, seq (estimate, fit), and prompt,
+    output, load (speed). Values: a list 1,8,32, a range that doubles 1k..128k, or with its step 1k..128k:x4,
+    1k..8k:+1k. A point that cannot be answered says why in the column `refused`. The file is the same whoever
+    computes it, and Ctrl-C keeps what is done.
+    """
+    from planner.sweeps import files, workers
+    from planner.sweeps.axes import parse_grid
+    from planner.sweeps.questions import shared_of
+    from planner.sweeps.run import sweep
+
+    if values["workers"] is not None and values["ray"] is not None:
+        raise UsageError("--workers is of this machine and --ray of a cluster; give one of them")
+    if values["output"] is None:
+        raise UsageError("where to? -o FILE.csv or -o FILE.parquet")
+    count = maybe_count(values["workers"], "--workers") or 1
+    if count > workers.MAX_WORKERS:
+        raise KvplanError(f"--workers {count:,} is more than {workers.MAX_WORKERS:,}; write one for each core")
+    grid = parse_grid(question, axes)
+    path: str = values["output"]
+    files.check_path(path)
+    shared = shared_of(grid, workers.code_mark(), assume=values["assume"], online=values["online"])
+    work: Any = workers.here
+    if values["ray"] is not None:
+        work = partial(workers.on_ray, address=values["ray"])
+    elif count > 1:
+        work = partial(workers.in_processes, workers=count)
+    found = sweep(grid, shared, path, work, resume=values["resume"], progress=Progress(0))
+    done = found.answered + found.refused
+    if not found.complete:
+        click.echo(
+            f"kvplan: interrupted: {done:,} of {found.points:,} points are in {path}; --resume goes on", err=True
+        )
+        raise SystemExit(INTERRUPTED)
+    if not found.answered:
+        raise KvplanError(f"no point was answered ({path} says why); the first: {found.first_refusal}")
+    kept = f", {found.kept:,} of them kept" if found.kept else ""
+    refused = f", {found.refused:,} refused" if found.refused else ""
+    click.echo(f"{done:,} points in {path}{kept}{refused}")

@@ -1,0 +1,1 @@
+"""Any grid of questions, answered point by point: axes, questions, files, and who computes."""

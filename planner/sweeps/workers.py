@@ -1,0 +1,147 @@
+"""Who computes: this process, several processes here, or a Ray cluster. The answers come in the order of the grid."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from planner.errors import KvplanError, one_line
+from planner.sweeps.questions import Point, Row, Shared, answer_rows
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ProcessPoolExecutor
+
+A = TypeVar("A")
+B = TypeVar("B")
+Rows = Generator[list[Row], None, None]
+CHUNK_POINTS = {"estimate": 128, "fit": 8, "speed": 64}
+MAX_WORKERS = 1024
+
+
+def chunks(question: str, points: Sequence[Point]) -> list[Sequence[Point]]:
+    size = CHUNK_POINTS[question]
+    return [points[start : start + size] for start in range(0, len(points), size)]
+
+
+def here(shared: Shared, work: Iterable[Sequence[Point]]) -> Rows:
+    """One chunk after the other, in this process."""
+    for points in work:
+        yield answer_rows(shared, points)
+
+
+def in_processes(shared: Shared, work: Iterable[Sequence[Point]], workers: int) -> Rows:
+    """The same in `workers` processes of this machine."""
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start, initargs=(shared,))
+    try:
+        yield from _window(partial(_submit, pool), _result, work, 3 * workers)
+    except BrokenProcessPool:
+        raise KvplanError(
+            "a worker process was ended from outside (out of memory?); try again with fewer --workers and --resume"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, points: Sequence[Point]) -> Future[list[Row]]:
+    """A process that is started here is born deaf to Ctrl-C, which goes to all of a terminal's processes."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread: whoever runs this handles signals
+        return pool.submit(_answer, points)
+    try:
+        return pool.submit(_answer, points)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _result(future: Future[list[Row]]) -> list[Row]:
+    return future.result()
+
+
+_shared: Shared | None = None
+
+
+def _start(shared: Shared) -> None:
+    """In a worker process: what all points have in common."""
+    global _shared
+    _shared = shared
+
+
+def _answer(points: Sequence[Point]) -> list[Row]:
+    assert _shared is not None
+    return answer_rows(_shared, points)
+
+
+def on_ray(shared: Shared, work: Iterable[Sequence[Point]], address: str) -> Rows:
+    """The same on the workers of a Ray cluster; refused where they run another kvplan than this one."""
+    ray = _ray()
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        raise KvplanError(
+            f"--ray {one_line(address, 80)}: no cluster answers there ({one_line(str(error), 160)}); "
+            "ray start --head starts one and prints its address"
+        ) from None
+    try:
+        remote = ray.remote(max_retries=3)(_answer_on_ray)
+        common, mark = ray.put(shared), code_mark()
+        cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        yield from _window(lambda points: remote.remote(common, points, mark), ray.get, work, 3 * cores)
+    except ray.exceptions.RayTaskError as error:
+        cause = getattr(error, "cause", None)
+        raise KvplanError(one_line(str(cause if isinstance(cause, KvplanError) else error), 300)) from None
+    except ray.exceptions.RayError as error:
+        raise KvplanError(f"the Ray cluster failed: {one_line(str(error), 300)}; --resume goes on") from None
+    finally:
+        ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError:
+        raise KvplanError(
+            "--ray needs ray: pip install 'llm-kvplan[cluster]', or --workers N on this machine"
+        ) from None
+    return ray
+
+
+def _answer_on_ray(shared: Shared, points: Sequence[Point], mark: str) -> list[Row]:
+    if code_mark() != mark:
+        raise KvplanError("the Ray workers run another kvplan than this one; install the same on every machine")
+    return answer_rows(shared, points)
+
+
+def code_mark() -> str:
+    """A mark of the formulas and the constants that this process runs with."""
+    import model_configs
+    import planner
+
+    digest = hashlib.sha256()
+    for package, pattern in ((planner, "**/*.py"), (model_configs, "*.json*")):
+        folder = Path(str(package.__file__)).parent
+        for path in sorted(folder.glob(pattern)):
+            digest.update(str(path.relative_to(folder)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _window(submit: Callable[[A], B], result: Callable[[B], list[Row]], work: Iterable[A], width: int) -> Rows:
+    """Results in the order of `work`, with at most `width` under way: a million points do not queue up in memory."""
+    waiting: deque[B] = deque()
+    for item in work:
+        waiting.append(submit(item))
+        if len(waiting) >= width:
+            yield result(waiting.popleft())
+    while waiting:
+        yield result(waiting.popleft())

@@ -3,7 +3,7 @@
 docs/cli.md            every command's help, as the commands print it
 docs/model-types.md    the model types that are read, with what each implies and its source
 docs/known-figures.md  figures that teaching texts and calculators get wrong, ours beside them, the working
-docs/accuracy.md       our numbers against implementations and server logs, counted
+docs/accuracy.md       our numbers against implementations and server logs, as `kvplan accuracy` counts them
 README.md              the output below each `$ kvplan ...`, run anew
 """
 
@@ -23,6 +23,9 @@ import click
 
 from kvplan.cli import COMMANDS
 from kvplan.group import cli
+from planner.accuracy.cases import Cases
+from planner.accuracy.page import compare
+from planner.accuracy.page import page as counted_page
 from planner.catalogue import find_model
 from planner.explain import equations
 from planner.memory import Request, estimate
@@ -131,54 +134,8 @@ def _naive_bytes(spec: ModelSpec, tokens: int, element_bytes: int) -> int:
 
 
 def accuracy_page() -> str:
-    """How many references agree, and the reason for each that does not."""
-    from tests import engine_truth, truth
-
-    worked = [(case, truth.kv_answer(case)) for case in truth.kv_cases()]
-    exact = sum(
-        (a.kv_bytes, a.state_bytes, a.per_device.kv_bytes)
-        == (c["cache_bytes"], c["state_bytes"], c["cache_bytes_per_device"])
-        for c, a in worked
-    )
-    parameter_rows = truth.rows("parameters.csv")
-    counted = [row for row in parameter_rows if row["model"] not in truth.PARAMETER_REASONS]
-    equal = sum(bool(ours & reference) for ours, reference in map(truth.parameter_counts, counted))
-    cache_rows = [row for row in truth.rows("cache_elements.csv") if row["model"] not in truth.CACHE_REASONS]
-    same = sum(int(row["elements"]) in truth.cache_sizes(row)[0] for row in cache_rows)
-    log_rows = truth.rows("engine_plain.csv")
-    within = sum(low <= difference <= high for difference, low, high in map(truth.logged_difference, log_rows))
-    verified = truth.verified()
-    reasons = {**truth.CACHE_REASONS, **truth.BYTES_REASONS, **truth.PARAMETER_REASONS}
-    lines = [
-        "# Predicted against real",
-        "",
-        "| reference | agree | of |",
-        "|---|---|---|",
-        f"| worked cases, to the byte, per device too (`tests/cases/kv_cases.json`) | {exact} | {len(worked)} |",
-        f"| parameter counts of transformers 5.23.0 models built at full size | {equal} | {len(counted)} |",
-        f"| cache tensors that those models made, elements | {same} | {len(cache_rows)} |",
-        f"| bytes per token in start-up logs of real servers, within their rounding | {within} | {len(log_rows)} |",
-        f"| catalogue models that `kvplan verify --all` found exact or explained, layer by layer | {verified.agree} | {verified.built} |",
-        "",
-        "transformers drops the oldest token of a window (and of a chunk) after a forward pass: it keeps window - 1; both",
-        "counts are accepted above. Left out, or compared in elements only, with the reason:",
-        "",
-        *[f"- {name}: {reason}" for name, reason in sorted(reasons.items())],
-        "",
-        "Rows of a log that compare with more than the pool alone may stand above ours:",
-        "",
-        *[f"- {kind}: up to {above} %, {reason}" for kind, (above, reason) in truth.LOG_REASONS.items()],
-        "",
-        "## Engines",
-        "",
-        "Start-up logs of real servers beside the rules of docs/engines.md: given the budget that a log prints, the tokens,",
-        "blocks, concurrency, cells and buffers that it prints (`tests/cases/engine_logs.csv`, `llamacpp_memory.csv`).",
-        "",
-        *engine_truth.accuracy_lines(),
-        "",
-        *verified.lines,
-    ]
-    return GENERATED + "\n".join(lines) + "\n"
+    """What `kvplan accuracy` prints."""
+    return counted_page(compare(Cases(ROOT / "tests" / "cases")))
 
 
 CONSOLE = re.compile(r"```console\n\$ (kvplan [^\n]*)\n.*?```", re.DOTALL)

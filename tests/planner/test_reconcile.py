@@ -273,19 +273,18 @@ def test_a_row_is_recorded_and_appended(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_recorded_row_is_a_case_that_agrees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A copy of the case file takes the row in its own columns, and the row is checked like any other."""
-    import csv
     import shutil
 
-    from tests import engine_truth
+    from planner.accuracy.cases import Cases
+    from planner.accuracy.engine_logs import checks
 
     path = tmp_path / "engine_logs.csv"
     shutil.copy(LOGS.parent / "engine_logs.csv", path)
     for name in ("vllm-v0.log", "vllm-hybrid.log", "sglang-tp4.log"):
         run(["reconcile", str(LOGS / name), "--record", str(path)], capsys)
-    with open(path, newline="") as file:
-        added = list(csv.DictReader(file))[-3:]
-    for row in added:
-        found = engine_truth.checks(row)
+    cases = Cases(tmp_path)
+    for row in cases.rows("engine_logs.csv")[-3:]:
+        found = checks(cases, row)
         assert found and all(check.agrees for check in found), row["id"]
 
 

@@ -1,4 +1,4 @@
-"""Engine start-up logs beside what the engine modules answer; the tests assert it and docs/accuracy.md counts it.
+"""Engine start-up logs beside what the engine modules answer.
 
 A log prints two decimals of GiB, so the budget behind it is an interval: ours is asked at both ends, and agrees
 where the logged figure lies between the two answers.
@@ -8,34 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from typing import Any
 
-from planner.catalogue import find_device, find_model
+from planner.accuracy.cases import Cases, Row
+from planner.catalogue import find_device
 from planner.engines.base import EngineAnswer, Options
 from planner.engines.registry import answer_of
+from planner.errors import KvplanError
 from planner.lora import Lora
 from planner.memory import Capacity, Estimate, Request, estimate
-from planner.readers import read_entry, read_file
 from planner.residents import Residents
-from planner.resolve import by_hand
 from planner.sharding import Sharding
-from planner.spec import ModelSpec
 from planner.units import GIB, MIB
-from tests.truth import CASES, rows
 
 HALF = GIB // 200  # half of the last printed digit of "x.xx GiB"
-
-
-@cache
-def spec_of(name: str) -> ModelSpec:
-    """A catalogue model, a config of the cases, or layers x heads x head_dim."""
-    if name.startswith("configs/"):
-        return read_file(str(CASES / name))
-    if name.replace("x", "").isdigit():
-        layers, heads, head_dim = map(int, name.split("x"))
-        return by_hand({"layers": layers, "heads": heads, "head_dim": head_dim})
-    return read_entry(find_model(name))
 
 
 def number(text: str) -> int | None:
@@ -67,11 +53,7 @@ class Check:
         return min(abs(self.low - self.logged), abs(self.high - self.logged)) / self.logged * 100
 
 
-def logged_rows() -> list[dict[str, str]]:
-    return rows("engine_logs.csv")
-
-
-def options_of(row: dict[str, str], pool: int | None) -> Options:
+def options_of(row: Row, pool: int | None) -> Options:
     return Options(
         pool_bytes=pool,
         fraction=Fraction(row["fraction"]) if row["fraction"] else None,
@@ -87,7 +69,7 @@ def options_of(row: dict[str, str], pool: int | None) -> Options:
     )
 
 
-def estimate_of(row: dict[str, str], capacity: Capacity | None = None) -> Estimate:
+def estimate_of(cases: Cases, row: Row, capacity: Capacity | None = None) -> Estimate:
     sharding = Sharding(tp=int(row["tp"] or 1), pp=int(row["pp"] or 1), dcp=int(row["dcp"] or 1))
     request = Request(
         1,
@@ -97,14 +79,14 @@ def estimate_of(row: dict[str, str], capacity: Capacity | None = None) -> Estima
         sharding=sharding,
         residents=Residents((Lora(1, int(row["lora_rank"]), slots=True),)) if row["lora_rank"] else None,
     )
-    return estimate(spec_of(row["model"]), request, capacity)
+    return estimate(cases.spec(row["model"]), request, capacity)
 
 
-def answer_at(row: dict[str, str], pool: int | None, capacity: Capacity | None = None) -> EngineAnswer:
-    return answer_of(row["engine"], row["version"] or None, estimate_of(row, capacity), options_of(row, pool))
+def answer_at(cases: Cases, row: Row, pool: int | None, capacity: Capacity | None = None) -> EngineAnswer:
+    return answer_of(row["engine"], row["version"] or None, estimate_of(cases, row, capacity), options_of(row, pool))
 
 
-def budget_interval(row: dict[str, str]) -> tuple[int, int] | None:
+def budget_interval(row: Row) -> tuple[int, int] | None:
     """(least, most) bytes that the printed budget stands for: the pool's GiB, or K and V of SGLang."""
     if row["k_gib"]:
         sizes = [row["k_gib"]] + ([row["v_gib"]] if row["v_gib"] else [])
@@ -122,11 +104,11 @@ def budget_interval(row: dict[str, str]) -> tuple[int, int] | None:
     return middle - spread, middle + spread
 
 
-def checks(row: dict[str, str]) -> list[Check]:
+def checks(cases: Cases, row: Row) -> list[Check]:
     """Every figure of a row that the row's own budget, or no budget at all, decides."""
     interval = budget_interval(row)
     where = card(row) if row["gpu"].startswith("tpu") else None
-    low, high = (answer_at(row, size, where).to_dict() for size in interval or (GIB, GIB))
+    low, high = (answer_at(cases, row, size, where).to_dict() for size in interval or (GIB, GIB))
     found = []
     if interval is not None:
         names = {
@@ -138,11 +120,11 @@ def checks(row: dict[str, str]) -> list[Check]:
         if row["needed_gib"]:
             names["estimated_max_len"] = "estimated_max_model_len"
         for column, key in names.items():
-            if row[column]:
+            if row[column] and low.get(key) is not None:
                 slack = 0.0051 if column == "concurrency" else 1 if column == "swa_tokens" else 0
                 found.append(Check(column, float(row[column]), low[key] - slack, high[key] + slack))
     for column, key, scale in (("cpu_blocks", "cpu_blocks", 1), ("needed_gib", "needed_bytes", GIB)):
-        if row[column]:
+        if row[column] and low.get(key) is not None:
             value = low[key] / scale
             slack = 0.0051 if scale == GIB else 0
             found.append(Check(column, float(row[column]), value - slack, value + slack))
@@ -152,7 +134,7 @@ def checks(row: dict[str, str]) -> list[Check]:
 # -- from first principles -------------------------------------------------------------------------------
 
 
-def stated(row: dict[str, str]) -> bool:
+def stated(row: Row) -> bool:
     """Rows that state the card, the share of it and how the weights are stored, of the very model that is asked.
 
     A stand-in has the cache of the logged model and other weights (a text model for a multimodal one); in a row
@@ -160,8 +142,8 @@ def stated(row: dict[str, str]) -> bool:
     constant of its buffers and proves nothing.
     """
     return bool(
-        row["stand_in"] == "0"
-        and row["independent"] == "1"
+        row["stand_in"] != "1"
+        and row["independent"] != "0"
         and row["engine"].startswith(("vllm", "sglang"))
         and (row["gpu_memory_gib"] or row["gpu"])
         and row["fraction"]
@@ -190,7 +172,7 @@ class FirstPrinciples:
         return self.low <= self.logged <= self.high
 
 
-def card(row: dict[str, str]) -> Capacity:
+def card(row: Row) -> Capacity:
     """The card that a row states, with the memory that the log prints, else the catalogue's."""
     known = find_device(row["gpu"]) if row["gpu"] else None
     name = known.name if known else f"{row['gpu_memory_gib']} GiB"
@@ -198,8 +180,8 @@ def card(row: dict[str, str]) -> Capacity:
     return Capacity(name, size)
 
 
-def first_principles(row: dict[str, str]) -> FirstPrinciples:
-    answer = answer_at(row, None, card(row))
+def first_principles(cases: Cases, row: Row) -> FirstPrinciples:
+    answer = answer_at(cases, row, None, card(row))
     assert answer.ranged is not None
     logged = number(row["tokens"]) or int(row["blocks"]) * (answer.block_tokens or 16)
     ranged = answer.ranged
@@ -207,17 +189,21 @@ def first_principles(row: dict[str, str]) -> FirstPrinciples:
     return FirstPrinciples(row["id"], values[0] or 0, values[1] or 0, values[2] or 0, logged)
 
 
+# What most users do not say, though most sources print it.
+OFTEN_UNSAID = ("max_num_seqs", "lora_rank", "batched_tokens")
+
+
+def unsaid(row: Row) -> Row:
+    return Row(row | dict.fromkeys(OFTEN_UNSAID, ""))
+
+
 # -- llama.cpp -------------------------------------------------------------------------------------------
 
 
-def llama_rows() -> list[dict[str, str]]:
-    return rows("llamacpp_memory.csv")
-
-
-def llama_answer(row: dict[str, str]) -> dict[str, Any]:
+def llama_answer(cases: Cases, row: Row) -> dict[str, Any]:
     options = Options(
         ctx_size=int(row["ctx_size"]),
-        parallel=int(row["slots"]),
+        parallel=int(row["slots"] or 1),
         ubatch_size=number(row["ubatch"]),
         batch_size=number(row["batch"]),
         flash_attn={"on": True, "off": False}.get(row["flash_attn"]),
@@ -227,11 +213,11 @@ def llama_answer(row: dict[str, str]) -> dict[str, Any]:
         num_speculative_tokens=number(row["speculative"]) or 0,
     )
     request = Request(min(512, int(row["ctx_size"])), k_dtype=row["k_dtype"] or None, v_dtype=row["v_dtype"] or None)
-    found = estimate(spec_of(row["model"]), request)
+    found = estimate(cases.spec(row["model"]), request)
     return answer_of(row["program"], row["build"] or None, found, options).to_dict()
 
 
-def llama_checks(row: dict[str, str], answer: dict[str, Any]) -> list[Check]:
+def llama_checks(row: Row, answer: dict[str, Any]) -> list[Check]:
     """Cache figures, within the two decimals of MiB that are printed."""
     full = "kv_full_bytes" if row["swa_mib"] else "kv_bytes"
     keys = {"kv_mib": full, "swa_mib": "kv_swa_bytes", "state_mib": "state_bytes", "total_mib": "kv_bytes"}
@@ -245,40 +231,61 @@ def llama_checks(row: dict[str, str], answer: dict[str, Any]) -> list[Check]:
     return found
 
 
-def compute_in_range(row: dict[str, str], answer: dict[str, Any]) -> bool:
+def compute_in_range(row: Row, answer: dict[str, Any]) -> bool:
     logged = float(row["compute_mib"]) * MIB
     return bool(answer["compute_buffer_bytes_low"] <= logged <= answer["compute_buffer_bytes_high"])
 
 
-# -- counted, for docs/accuracy.md -----------------------------------------------------------------------
+# -- all rows of a folder --------------------------------------------------------------------------------
 
 
-def accuracy_lines() -> list[str]:
-    """How many logged figures agree, by engine, and each row that does not with its reason."""
-    lines = ["| engine | rows | agree within the rounding of the log | within 1 % |", "|---|---|---|---|"]
-    by_engine: dict[str, list[tuple[dict[str, str], list[Check]]]] = {}
-    for row in logged_rows():
-        by_engine.setdefault(row["engine"], []).append((row, checks(row)))
-    for engine, found in sorted(by_engine.items()):
-        exact = sum(all(check.agrees for check in each) for _, each in found)
-        near = sum(all(check.off_percent <= 1 for check in each if check.what != "concurrency") for _, each in found)
-        lines.append(f"| {engine} | {len(found)} | {exact} | {near} |")
-    answers = [(row, llama_answer(row)) for row in llama_rows()]
-    exact = sum(all(check.agrees for check in llama_checks(row, answer)) for row, answer in answers)
-    lines.append(f"| llama.cpp, ik_llama.cpp, LM Studio: cells and buffers | {len(answers)} | {exact} | {exact} |")
-    buffers = [compute_in_range(row, answer) for row, answer in answers if row["compute_mib"]]
-    first = [first_principles(row) for row in logged_rows() if stated(row)]
-    near5, near15 = (sum(abs(one.off_percent) <= limit for one in first) for limit in (5, 15))
-    lines += [
-        "",
-        f"The range of the compute buffer holds {sum(buffers)} of {len(buffers)} logged ones. From model, card and flags alone "
-        f"(nothing read from the log but what a user states) {len(first)} rows can be asked: the tokens are within 5 % on "
-        f"{near5}, within 15 % on {near15}, and the printed range holds {sum(one.in_range for one in first)}. The rest are small "
-        "pools on small cards, where the number of sequences that a notebook sets and does not print decides, and",
-        "quantised checkpoints whose publishers leave more layers alone than the format says.",
-        "",
-        "Rows that differ:",
-        "",
-    ]
-    lines += [f"- {row['id']}: {row['reason']}" for row in logged_rows() if row["reason"]]
-    return lines
+@dataclass(frozen=True)
+class Asked:
+    """One row with what became of it: its checks, or why it could not be asked."""
+
+    row: Row
+    engine: str
+    checks: tuple[Check, ...] = ()
+    first: FirstPrinciples | None = None
+    first_unsaid: FirstPrinciples | None = None
+    compute: bool | None = None
+    refused: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.row["id"]
+
+    @property
+    def agrees(self) -> bool:
+        return all(check.agrees for check in self.checks)
+
+    @property
+    def near(self) -> bool:
+        """Counts within 1 %; a concurrency is printed too coarsely on small pools."""
+        return all(check.off_percent <= 1 for check in self.checks if check.what != "concurrency")
+
+
+def asked(cases: Cases) -> list[Asked]:
+    """Every row of engine_logs.csv and llamacpp_memory.csv; rows of llama.cpp are told by their `program`."""
+    rows = [*cases.rows("engine_logs.csv"), *cases.rows("llamacpp_memory.csv")]
+    return [_asked(cases, row) for row in rows]
+
+
+def _asked(cases: Cases, row: Row) -> Asked:
+    engine = row["program"] or row["engine"]
+    try:
+        if row["program"]:
+            answer = llama_answer(cases, row)
+            compute = compute_in_range(row, answer) if row["compute_mib"] else None
+            return Asked(row, engine, tuple(llama_checks(row, answer)), compute=compute)
+        if not row["model"]:
+            return Asked(row, engine, refused="it names no model that kvplan knows; fill in the column `model`")
+        first = rest = None
+        if stated(row):
+            first, rest = first_principles(cases, row), first_principles(cases, unsaid(row))
+        found = checks(cases, row)
+        return Asked(row, engine, tuple(found), first, rest, refused="" if found else "no figure of it can be checked")
+    except KvplanError as error:
+        return Asked(row, engine, refused=str(error))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return Asked(row, engine, refused="a number of the row is not one")

@@ -1,25 +1,21 @@
-"""The comparisons of our numbers with what reality printed; the tests assert them and docs/accuracy.md counts them."""
+"""Counts and sizes that do not depend on an engine: worked cases, transformers' own tensors, bytes a token in logs."""
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from planner.accuracy.cases import Cases, Row
 from planner.cache_kinds import Cache
-from planner.catalogue import find_model
 from planner.dtypes import CacheFormat, kv_format
 from planner.memory import Estimate, Request, estimate
 from planner.parameters import parameters, parameters_by_part
-from planner.readers import read_entry, read_file
-from planner.resolve import by_hand
+from planner.readers import read_file
 from planner.sharding import Sharding
 
-CASES = Path(__file__).parent / "cases"
 TOWERS = {"vision", "audio", "projector"}
 BF16 = CacheFormat(kv_format("bf16"), kv_format("bf16"))
+EXPLAINED = ("exact", "explained")
 
 # Where the reference itself is not what a sequence needs, or not the published model, and why.
 CACHE_REASONS = {
@@ -38,27 +34,74 @@ LOG_REASONS = {
 }
 
 
-def rows(name: str) -> list[dict[str, str]]:
-    with open(CASES / name, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+@dataclass(frozen=True)
+class Count:
+    """How many of a reference's figures ours equal."""
+
+    reference: str
+    agree: int
+    of: int
 
 
-def kv_cases() -> list[dict[str, Any]]:
-    cases: list[dict[str, Any]] = json.loads((CASES / "kv_cases.json").read_text())["cases"]
-    return cases
+def counts(cases: Cases) -> list[Count]:
+    """Every reference of the folder."""
+    worked = kv_cases(cases)
+    parameter_rows = [row for row in cases.rows("parameters.csv") if row["model"] not in PARAMETER_REASONS]
+    cache_rows = [row for row in cases.rows("cache_elements.csv") if row["model"] not in CACHE_REASONS]
+    log_rows = cases.rows("engine_plain.csv")
+    built = Verified(cases.record("verified.json"))
+    found = [
+        Count(
+            "worked cases, to the byte, per device too (`kv_cases.json`)",
+            sum(worked_exactly(cases, case) for case in worked),
+            len(worked),
+        ),
+        Count(
+            "parameter counts of transformers 5.23.0 models built at full size",
+            sum(bool(ours & theirs) for ours, theirs in (parameter_counts(cases, row) for row in parameter_rows)),
+            len(parameter_rows),
+        ),
+        Count(
+            "cache tensors that those models made, elements",
+            sum(int(row["elements"]) in cache_sizes(cases, row)[0] for row in cache_rows),
+            len(cache_rows),
+        ),
+        Count(
+            "bytes per token in start-up logs of real servers, within their rounding",
+            sum(low <= off <= high for off, low, high in (logged_difference(cases, row) for row in log_rows)),
+            len(log_rows),
+        ),
+        Count(
+            "catalogue models that `kvplan verify --all` found exact or explained, layer by layer",
+            built.agree,
+            len(built.models),
+        ),
+    ]
+    return [count for count in found if count.of]
 
 
-def kv_answer(case: dict[str, Any]) -> Estimate:
-    spec = read_file(str(CASES / "configs" / f"{case['config']}.json"))
+def kv_cases(cases: Cases) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = cases.record("kv_cases.json").get("cases", [])
+    return found
+
+
+def kv_answer(cases: Cases, case: dict[str, Any]) -> Estimate:
+    spec = read_file(str(cases.folder / "configs" / f"{case['config']}.json"))
     kv = case["cache_dtype"]
     request = Request(case["seq_tokens"], case["batch"], k_dtype=kv, v_dtype=kv, source_tokens=case["source_tokens"],
                       sharding=Sharding(tp=case["tp"]))  # fmt: skip
     return estimate(spec, request)
 
 
-def parameter_counts(row: dict[str, str]) -> tuple[set[int], set[int]]:
+def worked_exactly(cases: Cases, case: dict[str, Any]) -> bool:
+    answer = kv_answer(cases, case)
+    ours = (answer.kv_bytes, answer.state_bytes, answer.per_device.kv_bytes)
+    return ours == (case["cache_bytes"], case["state_bytes"], case["cache_bytes_per_device"])
+
+
+def parameter_counts(cases: Cases, row: Row) -> tuple[set[int], set[int]]:
     """(ours: whole and text alone, the reference's)."""
-    spec = read_entry(find_model(row["model"]))
+    spec = cases.spec(row["model"])
     whole = parameters(spec)
     towers = sum(size for part, size in parameters_by_part(spec).items() if part in TOWERS)
     return {whole, whole - towers}, {int(row[key]) for key in ("text_or_whole", "with_towers") if row[key]}
@@ -70,18 +113,15 @@ def kept_by_transformers(cache: Cache, tokens: int, size: int) -> int:
     return size // limit * (limit - 1) if limit is not None and tokens >= limit else size
 
 
-def cache_sizes(row: dict[str, str]) -> tuple[list[int], list[int]]:
+def cache_sizes(cases: Cases, row: Row) -> tuple[list[int], list[int]]:
     """([elements as needed, as transformers keeps], [bytes likewise]) of a catalogue model in bf16."""
-    spec = read_entry(find_model(row["model"]))
+    spec = cases.spec(row["model"])
     tokens, batch, source = int(row["seq_tokens"]), int(row["batch"]), int(row["source_tokens"] or 0)
     elements, size = [0, 0], [0, 0]
     for layer, count in spec.groups:
         for cache in layer.caches:
-            numbers, kept, state = (
-                cache.elements(tokens, source),
-                cache.kv_bytes(tokens, source, BF16),
-                cache.state_bytes(BF16),
-            )
+            numbers = cache.elements(tokens, source)
+            kept, state = cache.kv_bytes(tokens, source, BF16), cache.state_bytes(BF16)
             elements[0] += batch * count * numbers
             elements[1] += batch * count * kept_by_transformers(cache, tokens, numbers)
             size[0] += batch * count * (kept + state)
@@ -89,40 +129,50 @@ def cache_sizes(row: dict[str, str]) -> tuple[list[int], list[int]]:
     return elements, size
 
 
+def logged_difference(cases: Cases, row: Row) -> tuple[float, float, float]:
+    """(logged - ours in percent, lowest allowed, highest allowed) of bytes per token and device."""
+    spec = cases.spec(row["layers_heads_dim"] or row["model"])
+    request = Request(1, k_dtype=row["kv_dtype"], v_dtype=row["kv_dtype"], sharding=Sharding(tp=int(row["tp"])))
+    ours, logged = estimate(spec, request).per_device.kv_bytes, float(row["bytes_per_token_per_device"])
+    # The file gives the rounding of the printed figure to two decimals of a percent.
+    allowed = float(row["rounding_tol_pct"]) + 0.01
+    return (logged - ours) / logged * 100, -allowed, allowed + LOG_REASONS.get(row["compared"], (0.0, ""))[0]
+
+
 @dataclass(frozen=True)
 class Verified:
-    """What `kvplan verify --all -o tests/cases/verified.json` wrote."""
+    """What `kvplan verify --all -o tests/cases/verified.json` wrote; {} where it did not."""
 
     raw: dict[str, Any]
 
     @property
     def models(self) -> list[dict[str, Any]]:
         """Those whose type transformers knows."""
-        return [model for model in self.raw["models"] if model["status"] != "unknown to transformers"]
-
-    @property
-    def built(self) -> int:
-        return len(self.models)
+        return [model for model in self.raw.get("models", ()) if model["status"] != "unknown to transformers"]
 
     @property
     def agree(self) -> int:
-        return sum(model["status"] in ("exact", "explained") for model in self.models)
+        return sum(model["status"] in EXPLAINED for model in self.models)
 
     @property
     def lines(self) -> list[str]:
+        """The section of docs/accuracy.md."""
+        if not self.models:
+            return []
         checks = [check for model in self.models for check in model.get("caches", ())]
         equal = sum(model["ours_parameters"] == model["theirs_parameters"] for model in self.models)
         layers, exact = sum(check["layers"] for check in checks), sum(check["exact"] for check in checks)
         reasons = sorted({reason for check in checks for reason in check.get("reasons", ())})
         filled = [model for model in self.models if model.get("filled")]
         unknown = [model["model"] for model in self.raw["models"] if model["status"] == "unknown to transformers"]
+        built = len(self.models)
         return [
             "## kvplan verify --all",
             "",
             f"transformers {self.raw['transformers']}, torch {self.raw['torch']}, meta device, bf16; the cache after a prefill and after two decode steps, a",
             "second time with the largest window filled:",
             "",
-            f"- {self.built} models of {len({model['model_type'] for model in self.models})} types built at full size; {equal} of {self.built} equal in parameters.",
+            f"- {built} models of {len({model['model_type'] for model in self.models})} types built at full size; {equal} of {built} equal in parameters.",
             f"- {len(checks)} caches of {layers:,} layers read: {exact:,} layers equal to the byte, {layers - exact:,} with a reason:",
             *[f"  - {reason}" for reason in reasons],
             f"- {len(filled)} entries leave out keys that transformers would fill otherwise; each is said in the report: "
@@ -131,9 +181,9 @@ class Verified:
         ]
 
 
-def verified_numbers(model: dict[str, Any]) -> tuple[int, list[int]]:
+def verified_numbers(cases: Cases, model: dict[str, Any]) -> tuple[int, list[int]]:
     """(parameters of what was built, cache bytes of each run) as we have them now."""
-    spec = read_entry(find_model(model["model"]))
+    spec = cases.spec(model["model"])
     towers = sum(size for part, size in parameters_by_part(spec).items() if part in TOWERS)
     runs = []
     prompt = model["caches"][0]["tokens"]  # an encoder reads as many
@@ -146,21 +196,3 @@ def verified_numbers(model: dict[str, Any]) -> tuple[int, list[int]]:
             * sum(count * (c.kv_bytes(tokens, source, BF16) + c.state_bytes(BF16)) for c, count in caches)
         )
     return parameters(spec) - (towers if model.get("text_only") else 0), runs
-
-
-def verified() -> Verified:
-    return Verified(json.loads((CASES / "verified.json").read_text()))
-
-
-def logged_difference(row: dict[str, str]) -> tuple[float, float, float]:
-    """(logged - ours in percent, lowest allowed, highest allowed) of bytes per token and device."""
-    if row["layers_heads_dim"]:
-        layers, heads, head_dim = map(int, row["layers_heads_dim"].split("x"))
-        spec = by_hand({"layers": layers, "heads": heads, "head_dim": head_dim})
-    else:
-        spec = read_entry(find_model(row["model"]))
-    request = Request(1, k_dtype=row["kv_dtype"], v_dtype=row["kv_dtype"], sharding=Sharding(tp=int(row["tp"])))
-    ours, logged = estimate(spec, request).per_device.kv_bytes, float(row["bytes_per_token_per_device"])
-    # The file gives the rounding of the printed figure to two decimals of a percent.
-    allowed = float(row["rounding_tol_pct"]) + 0.01
-    return (logged - ours) / logged * 100, -allowed, allowed + LOG_REASONS.get(row["compared"], (0.0, ""))[0]

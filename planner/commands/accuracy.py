@@ -1,0 +1,66 @@
+"""`kvplan accuracy`: our numbers beside measured ones, counted from case files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from planner.accuracy.cases import Cases
+from planner.accuracy.page import compare, page, to_dict
+from planner.commands import flags
+from planner.commands.options import with_flags
+from planner.commands.output import emit, to_json
+from planner.errors import KvplanError, one_line
+from planner.memory import SCHEMA_VERSION
+
+FLAGS: tuple[flags.Flag, ...] = (
+    ("--cases", "DIR", "Folder of case files (default: tests/cases of the checkout that is run)."),
+    ("--json", "", "JSON in base units, keys that stay."),
+    ("--output", "FILE", "Write to FILE instead of the screen."),
+)
+DEFAULT = Path(__file__).parent.parent.parent / "tests" / "cases"
+UNEXPLAINED = 3
+PATIENCE_SECONDS = 2.0
+
+
+@click.command(name="accuracy", epilog="Example: kvplan accuracy -o docs/accuracy.md")
+@with_flags(FLAGS)
+def command(**values: Any) -> None:
+    """How often our numbers agree with what implementations and servers printed, with a reason for each that does not.
+
+    Reads a folder of case files and writes Markdown. Anyone can add a row: kvplan reconcile LOG --record
+    DIR/engine_logs.csv. Exit code 3 where something differs and no reason is given.
+    """
+    began = time.monotonic()
+
+    def progress(what: str) -> None:
+        if time.monotonic() - began > PATIENCE_SECONDS:
+            click.echo(f"comparing {what} ...", err=True)
+
+    found = compare(Cases(_folder(values["cases"])), progress)
+    text = to_json({"schema_version": SCHEMA_VERSION, **to_dict(found)}) if values["as_json"] else page(found)
+    emit(text, values["output"])
+    if found.unexplained:
+        shown = ", ".join(one_line(name, 60) for name in found.unexplained[:5])
+        more = f" and {len(found.unexplained) - 5} more" if len(found.unexplained) > 5 else ""
+        click.echo(f"kvplan: differs without a reason: {shown}{more}", err=True)
+        raise SystemExit(UNEXPLAINED)
+
+
+def _folder(given: str | None) -> Path:
+    if given is None:
+        if not DEFAULT.is_dir():
+            raise KvplanError(
+                "the case files are not part of the installed package; give --cases DIR, the folder tests/cases of a checkout"
+            )
+        return DEFAULT
+    try:
+        folder = Path(given).expanduser()
+        if folder.is_dir():
+            return folder
+    except (OSError, ValueError, RuntimeError):
+        pass
+    raise KvplanError(f"--cases {one_line(given, 80)!r} is not a folder; give one with case files, such as tests/cases")

@@ -5,7 +5,7 @@
 >>> figure.savefig("memory.svg")                                                        # doctest: +SKIP
 
 Each function is a kind of `kvplan plot` with underscores. Those of models take their names and gpu=, memory=, seq=,
-batch=, dtype=, kv_dtype= and the layout (tp=, pp=, ...); those of runs take the paths of result files. Nothing is
+batch=, dtype=, kv_dtype= and the layout (tp=, pp=, ...); those of runs and plans take the paths of result files. Nothing is
 shown or saved; a notebook shows the figure that a cell returns. Needs `pip install 'llm-kvplan[report]'`.
 """
 
@@ -31,8 +31,9 @@ KINDS_OF_RUNS = (
     "prediction", "speed_vs_output", "speedup", "ttft_vs_context", "tpot_vs_context", "tpot_vs_batch", "bandwidth_share",
     "measured_roofline", "comparison",
 )  # fmt: skip
+KINDS_OF_PLANS = ("cost_vs_tpot",)
 
-__all__ = [*KINDS_OF_MODELS, *KINDS_OF_RUNS]
+__all__ = [*KINDS_OF_MODELS, *KINDS_OF_RUNS, *KINDS_OF_PLANS]
 
 
 def of_models(
@@ -78,12 +79,25 @@ def of_runs(kind: str, *paths: str) -> Figure:
     return found.draw(frame_of(found, Question((), (), Request(1), runs=runs)))
 
 
+def of_plan(kind: str, path: str) -> Figure:
+    """The figure `kind` of this answer of `kvplan plan --json`."""
+    need_report_extra()
+    from reports.kinds import find_kind, frame_of
+    from reports.plans import load_plans
+    from reports.question import Question
+
+    found = find_kind(kind)
+    return found.draw(frame_of(found, Question((), (), Request(1), plans=load_plans([path]))))
+
+
 def __getattr__(name: str) -> Callable[..., Any]:
     """A function for each kind; its text is that of the figure."""
     if name in KINDS_OF_MODELS:
         make: Callable[..., Any] = of_models
     elif name in KINDS_OF_RUNS:
         make = of_runs
+    elif name in KINDS_OF_PLANS:
+        make = of_plan
     else:
         raise AttributeError(f"module 'kvplan.plots' has no attribute {name!r}")
 

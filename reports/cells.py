@@ -33,6 +33,8 @@ HEADINGS = {
     "longest_tokens": "longest context (tokens)",
     "context_tokens": "context (tokens)",
     "max_tokens": "positions",
+    "usd_per_h": "USD/h",
+    "utilisation_share": "utilisation",
     "a": "A",
     "b": "B",
 }
@@ -48,8 +50,9 @@ def heading(column: str) -> str:
         return HEADINGS[column]
     name = column
     for end in ("_low", "_high"):
-        if name.endswith("_bytes" + end):
-            name = name.removesuffix("_bytes" + end) + end
+        for unit in ("_bytes", "_seconds"):
+            if name.endswith(unit + end):
+                name = name.removesuffix(unit + end) + end
     for tail in TAILS:
         if name.endswith(tail):
             name = name.removesuffix(tail) if tail in ("_bytes", "_seconds", "_flops") else name
@@ -101,7 +104,7 @@ def _by_name(name: str, value: Any) -> str:
         return number(size)
     if name == "bytes" or name.endswith(("_bytes", "_bytes_low", "_bytes_high")):
         return human_bytes(round(size))
-    if name.endswith("_seconds"):
+    if name.endswith(("_seconds", "_seconds_low", "_seconds_high")):
         return seconds(size)
     if name.endswith("parameters"):
         return human_count(round(size))

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from planner.units import human_bytes, human_tokens
-from reports import compare, measured, tables, words
+from reports import compare, measured, plans, tables, words
 from reports.cells import cell, heading
 from reports.kinds import KINDS, MOST_RUNS, RUNS, Kind, empty, frame_of
 from reports.question import Question
@@ -137,6 +137,10 @@ def report(
         sections += [_accuracy(q), _speed(q)]
     if q.specs:
         sections.append(_bounds(q))
+    if q.plans:
+        sections.append(_plans(q))
+        asked = asked or f"Which devices for {words.listing([plan.asked for plan in q.plans], 2)}?"
+        answer = answer or plans.best_words(q.plans[0])
     if pair is not None:
         sections.append(_comparison(*pair))
         asked = asked or f"What changed from {pair[0].name} to {pair[1].name}?"
@@ -144,7 +148,8 @@ def report(
     if q.specs:
         sections.append(_equations(q))
     sections += [_environment(q, pair, skipped), _limits(q), _reproduce(commands)]
-    title = q.titles or (f"{pair[0].name} against {pair[1].name}" if pair else "runs")
+    named = words.listing([plan.name for plan in q.plans], 3) or "runs"
+    title = q.titles or (f"{pair[0].name} against {pair[1].name}" if pair else named)
     asked = asked or f"What did {words.listing([run.name for run in q.runs], 3)} find?"
     kept = tuple(section for section in sections if section.blocks or section.name == "environment")
     return Report(f"kvplan: {title}", asked, answer, cards, summary, kept, tuple(made))
@@ -451,6 +456,25 @@ def _bounds(q: Question) -> Section:
                  ("model", "device", "step", "batch", "context_tokens", "read_bytes", "flops", "bound_seconds", "bound_tokens_per_s", "bound_by", "fits"))  # fmt: skip
     return Section("bounds", "Speed, bounds", "How fast a device could be at best by its bandwidth and arithmetic. Real engines stay below.",
                    _kept(*shown, picture("roofline", q), rows) if len(table) else ())  # fmt: skip
+
+
+def _plans(q: Question) -> Section:
+    """The ranking of each plan, and its front."""
+    kind = KINDS["cost-vs-tpot"]
+    blocks: list[Block] = []
+    for i, plan in enumerate(q.plans):
+        suffix = f"-{i + 1}" if len(q.plans) > 1 else ""
+        frame = plans.points(plan)
+        if not empty(frame):
+            title = f"{kind.title}: {plan.asked}"
+            blocks.append(Picture(kind.name + suffix, title, kind.sees(frame), kind.alt(frame), frame, kind))
+        blocks.append(Table(f"plan{suffix}", f"The plans: {plan.asked}", plans.best_words(plan), plans.rows(plan)))
+    return Section(
+        "plan",
+        "Deployment",
+        "What would carry a load within its targets, by cost; speeds are estimates with a range.",
+        _kept(*blocks),
+    )
 
 
 def _comparison(a: Run, b: Run) -> Section:

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from planner.errors import BadRequest, UsageError
-from reports import compare, measured, plots, tables, words
+from reports import compare, measured, plans, plots, plots_plan, tables, words
 from reports.question import Question
 
-MODELS, RUNS, TWO_RUNS = "models", "runs", "two runs"
+MODELS, RUNS, TWO_RUNS, PLANS = "models", "runs", "two runs", "plans"
 MOST_RUNS = 4  # lines that can still be told apart
 
 
@@ -20,8 +20,8 @@ MOST_RUNS = 4  # lines that can still be told apart
 class Kind:
     """One kind of figure.
 
-    needs   models (and devices), runs, or two runs
-    per     what one figure is about where a question gives several: "" all, "device", "model and device"
+    needs   models (and devices), runs, two runs, or plans
+    per     what one figure is about where a question gives several: "" all, "device", "model and device", "plan"
     """
 
     name: str
@@ -66,6 +66,7 @@ KINDS = {
              words.lines_alt("share of read bandwidth in percent against context", "context_tokens", 0.01, "%")),
         Kind("measured-roofline", "Roofline, measured", RUNS, measured.measured_roofline, plots.roofline, words.roofline_sees, words.roofline_alt),
         Kind("comparison", "Run A against run B", TWO_RUNS, compare.comparison, plots.comparison, words.comparison_sees, words.comparison_alt),
+        Kind("cost-vs-tpot", "Cost against time a token", PLANS, plans.points, plots_plan.cost_against_tpot, plans.front_sees, plans.front_alt, "plan"),
     )
 }  # fmt: skip
 
@@ -99,6 +100,10 @@ def frame_of(kind: Kind, q: Question, model: int = 0, place: int = 0) -> pd.Data
         if not q.runs:
             raise BadRequest(f"{kind.name} wants a run of `kvplan profile`: --run RESULT.json")
         found = kind.frame(q.runs[:MOST_RUNS])
+    elif kind.needs == PLANS:
+        if not q.plans:
+            raise BadRequest(f"{kind.name} wants an answer of `kvplan plan --json`: --plan PLAN.json")
+        found = kind.frame(q.plans[place])
     else:
         if len(q.runs) != 2:
             raise BadRequest(f"{kind.name} wants two runs: --run A.json --run B.json")
@@ -118,4 +123,6 @@ def empty(frame: pd.DataFrame) -> bool:
 def _why_empty(kind: Kind) -> str:
     if kind.needs == MODELS:
         return "the model keeps no cache, or the device's bandwidth and FLOP/s are not known"
+    if kind.needs == PLANS:
+        return "no device of the plan has a price, or none carries the load"
     return "the runs hold no such points"

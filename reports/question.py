@@ -13,6 +13,7 @@ from planner.resolve import device as find_device
 from planner.resolve import device_capacity, model_spec
 from planner.spec import ModelSpec
 from planner.units import human_tokens
+from reports.plans import PlanFile
 from reports.runs import Run, reach, unique
 
 USUAL_DEVICES = ("RTX-4090-24GB", "L40S", "H100-SXM5-80GB")
@@ -47,6 +48,7 @@ class Question:
     request: Request
     usual: bool = False
     runs: tuple[Run, ...] = ()
+    plans: tuple[PlanFile, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     @cached_property
@@ -133,6 +135,7 @@ def question(
     memories: tuple[Capacity, ...] = (),
     request: Request | None = None,
     runs: tuple[Run, ...] = (),
+    plans: tuple[PlanFile, ...] = (),
     assume: str | None = None,
 ) -> Question:
     """A question from names; the models of the runs are added where the catalogue knows them.
@@ -158,7 +161,7 @@ def question(
     usual = not places and not measured
     if not places:
         places = measured or places_of(USUAL_DEVICES)
-    return Question(tuple(specs), places, request, usual, runs, tuple(notes))
+    return Question(tuple(specs), places, request, usual, runs, plans, tuple(notes))
 
 
 def run_place(run: Run) -> Place | None:

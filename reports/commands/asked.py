@@ -28,6 +28,7 @@ FLAGS: tuple[flags.Flag, ...] = (
     *flags.DTYPE,
     *flags.LAYOUT,
     ("--run", "FILE...", "A result of `kvplan profile`, laid beside the estimates. Repeatable."),
+    ("--plan", "FILE...", "An answer of `kvplan plan --json`: its ranking, and cost against time a token. Repeatable."),
 )
 
 
@@ -42,6 +43,7 @@ def names_in(values: Sequence[str]) -> tuple[str, ...]:
 
 def question_of(models: Sequence[str], values: dict[str, Any], runs: Sequence[Run]) -> Question:
     """The question that the options ask; `runs` add their models and devices."""
+    from reports.plans import load_plans
     from reports.question import question, usual_tokens
 
     specs = [model_spec(name, assume=values["assume"]) for name in dict.fromkeys(models)]
@@ -55,6 +57,7 @@ def question_of(models: Sequence[str], values: dict[str, Any], runs: Sequence[Ru
         memories=tuple(Capacity(room.name, room.bytes, room.kind) for room in memories),
         request=request_of({name: value for name, value in values.items() if name not in ("gpu", "memory")}, seq),
         runs=tuple(runs),
+        plans=load_plans(values["plan"]),
         assume=values["assume"],
     )
 

@@ -24,7 +24,7 @@ def kinds_help() -> str:
 KIND_NAMES = (
     "memory-vs-length", "memory-vs-batch", "memory-bars", "bytes-per-token", "feasible-region", "kv-dtype-savings",
     "step-bounds", "roofline", "prediction", "speed-vs-output", "speedup", "ttft-vs-context", "tpot-vs-context",
-    "tpot-vs-batch", "bandwidth-share", "measured-roofline", "comparison",
+    "tpot-vs-batch", "bandwidth-share", "measured-roofline", "comparison", "cost-vs-tpot",
 )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def command(kind: str, models: tuple[str, ...], **values: Any) -> None:
 
     KIND is memory-vs-length, memory-vs-batch, memory-bars, bytes-per-token, feasible-region, kv-dtype-savings,
     step-bounds or roofline (of MODELs), or, of a --run, prediction, speed-vs-output, speedup, ttft-vs-context,
-    tpot-vs-context, tpot-vs-batch, bandwidth-share or measured-roofline, or comparison (of two runs).
+    tpot-vs-context, tpot-vs-batch, bandwidth-share or measured-roofline, or comparison (of two runs), or cost-vs-tpot (of a --plan).
     feasible-region is of the first model and device, step-bounds of the first device.
     """
     need_report_extra()
@@ -64,7 +64,9 @@ def command(kind: str, models: tuple[str, ...], **values: Any) -> None:
     warn(skipped)
     if found.needs == "models" and not (models or runs):
         raise UsageError(f"which MODEL? {found.name} wants one or several")
-    if found.needs != "models" and not runs:
+    if found.needs == "plans" and not values["plan"]:
+        raise UsageError(f"{found.name} wants a plan: --plan PLAN.json (kvplan plan --json -o PLAN.json writes one)")
+    if found.needs in ("runs", "two runs") and not runs:
         raise UsageError(f"{found.name} wants a run: --run RESULT.json (kvplan profile writes one)")
     frame = frame_of(found, question_of(models, values, runs))
     write_file(path, save(found.draw(frame), ending))

@@ -75,15 +75,17 @@ def command(models: tuple[str, ...], **values: Any) -> None:
 def _check(models: tuple[str, ...], values: dict[str, Any]) -> None:
     if values["profile"] and not models:
         raise UsageError("--profile wants a MODEL")
-    if not (models or values["run"] or values["compare"]):
-        raise UsageError("which MODEL? A name of `kvplan models` or a config.json; or --run RESULT.json")
+    if not (models or values["run"] or values["compare"] or values["plan"]):
+        raise UsageError(
+            "which MODEL? A name of `kvplan models` or a config.json; or --run RESULT.json, --plan PLAN.json"
+        )
 
 
 def _folder_name(models: tuple[str, ...], values: dict[str, Any]) -> str:
     """report-MODEL, of letters that any file system takes."""
     from reports.runs import run_name
 
-    named = models or tuple(run_name(path) for path in (*values["run"], *(values["compare"] or ())))
+    named = models or tuple(run_name(path) for path in (*values["run"], *values["plan"], *(values["compare"] or ())))
     base = os.path.basename(named[0].rstrip("/\\")).removesuffix(".json")
     clean = "".join(ch if ch.isascii() and (ch.isalnum() or ch in "-._") else "-" for ch in base).strip("-.")[:60]
     more = f"-and-{len(named) - 1}-more" if len(named) > 1 else ""
@@ -195,7 +197,7 @@ def made_with() -> tuple[tuple[str, str], ...]:
 def _command_lines(models: tuple[str, ...], values: dict[str, Any], q: Question) -> tuple[str, ...]:
     """What to type to get this report again, and the figures behind it one by one."""
     words = ["kvplan", "report", *models]
-    for name in ("gpu", "memory", "run"):
+    for name in ("gpu", "memory", "run", "plan"):
         for item in values[name]:
             words += [f"--{name}", item]
     if values["profile"]:

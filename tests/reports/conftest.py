@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,6 +99,29 @@ def run_file(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def plan_answer() -> dict[str, object]:
+    """An answer of `kvplan plan --json`: gpt2 on two small devices, both with a price."""
+    from planner.deploy import Question as Asked
+    from planner.deploy import search
+    from planner.deploy_answer import answer_dict
+    from planner.deploy_load import Targets, load
+    from planner.lengths import from_percentiles
+    from planner.resolve import device, model_spec
+
+    lengths = from_percentiles("p50=200,p95=500")
+    asked = load(lengths, from_percentiles("p50=50,p95=200"), users=64)
+    places = (device("l4"), device("t4"))
+    return answer_dict(search(Asked(model_spec("gpt2"), places, asked, Targets(1.0, 0.03), as_published=True)), 5)
+
+
+@pytest.fixture
+def plan_file(tmp_path: Path, plan_answer: dict[str, object]) -> Path:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(plan_answer), encoding="utf-8")
+    return path
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from kvplan.cli import main
 from kvplan.plots import KINDS_OF_MODELS, KINDS_OF_RUNS
 from planner.errors import KvplanError
 from reports.commands import report as report_command
-from reports.kinds import KINDS, MODELS
+from reports.kinds import KINDS, MODELS, PLANS
 
 Write = Callable[..., Path]
 
@@ -197,8 +197,12 @@ def test_open_hands_the_page_to_the_browser(run: Runner, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind_can_be_plotted_by_itself(run: Runner, tmp_path: Path, run_file: Write, name: str) -> None:
+def test_every_kind_can_be_plotted_by_itself(
+    run: Runner, tmp_path: Path, run_file: Write, plan_file: Path, name: str
+) -> None:
     asked: tuple[object, ...] = ("gpt2", "--gpu", "t4") if KINDS[name].needs == MODELS else ("--run", run_file("a"))
+    if KINDS[name].needs == PLANS:
+        asked = ("--plan", plan_file)
     if KINDS[name].needs == "two runs":
         asked = (*asked, "--run", run_file("b", 2.0))
     ended = run("plot", name, *asked, "-o", "out.svg", "--data")
@@ -221,6 +225,7 @@ def test_the_ending_decides_the_format(run: Runner, tmp_path: Path, ending: str,
         (("memory-bar", "gpt2", "-o", "a.svg"), "did you mean memory-bars", 2),
         (("memory-bars", "-o", "a.svg"), "which MODEL?", 2),
         (("speedup", "gpt2", "-o", "a.svg"), "--run RESULT.json", 2),
+        (("cost-vs-tpot", "gpt2", "-o", "a.svg"), "--plan PLAN.json", 2),
         (("memory-bars", "gpt2", "-o", "a.gif"), ".svg, .png, .pdf", 2),
         (("memory-bars", "gpt2", "-o", "none/a.svg"), "cannot be written", 1),
         (("kv-dtype-savings", "mamba-2.8b", "-o", "a.svg"), "nothing to draw", 1),
@@ -248,6 +253,10 @@ def test_a_notebook_gets_a_figure_from_names(name: str) -> None:
 def test_a_notebook_gets_a_figure_from_run_files(name: str, run_file: Write) -> None:
     paths = [str(run_file("a"))] + ([str(run_file("b", 2.0))] if name == "comparison" else [])
     assert isinstance(getattr(kvplan.plots, name)(*paths), Figure)
+
+
+def test_a_notebook_gets_a_figure_from_a_plan(plan_file: Path) -> None:
+    assert isinstance(kvplan.plots.cost_vs_tpot(str(plan_file)), Figure)
 
 
 def test_there_is_no_other_plot() -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,8 @@ from matplotlib.figure import Figure
 from planner.units import GIB
 from reports import measured, plots, tables
 from reports.compare import comparison
-from reports.kinds import KINDS, MODELS, RUNS, frame_of
+from reports.kinds import KINDS, MODELS, PLANS, RUNS, frame_of
+from reports.plans import PlanFile
 from reports.question import Question, question
 from reports.runs import Run
 from reports.style import byte_axis, new_figure, save, short, spread
@@ -36,19 +38,21 @@ def legend(figure: Figure) -> list[str]:
     return [text.get_text() for found in figure.legends for text in found.get_texts()]
 
 
-def frame_for(name: str, five: Question, make_run: Make) -> pd.DataFrame:
-    kind = KINDS[name]
-    if kind.needs == MODELS:
-        return frame_of(kind, five, 1)
+@pytest.fixture
+def asked(five: Question, make_run: Make, plan_answer: dict[str, object]) -> Question:
+    """Models, devices, two runs and a plan: what every kind needs."""
     runs = (make_run("a"), make_run("b", 1.5))
-    return frame_of(kind, Question(five.specs, five.places, five.request, runs=runs))
+    return replace(five, runs=runs, plans=(PlanFile("plan", "plan.json", plan_answer),))
+
+
+def frame_for(name: str, asked: Question) -> pd.DataFrame:
+    kind = KINDS[name]
+    return frame_of(kind, asked, 1 if kind.needs == MODELS else 0)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_figure_function_returns_a_figure_and_leaves_its_frame_alone(
-    name: str, five: Question, make_run: Make
-) -> None:
-    frame = frame_for(name, five, make_run)
+def test_a_figure_function_returns_a_figure_and_leaves_its_frame_alone(name: str, asked: Question) -> None:
+    frame = frame_for(name, asked)
     before = frame.copy(deep=True)
     figure = KINDS[name].draw(frame)
     assert isinstance(figure, Figure)
@@ -56,8 +60,8 @@ def test_a_figure_function_returns_a_figure_and_leaves_its_frame_alone(
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_axis_of_numbers_names_its_unit(name: str, five: Question, make_run: Make) -> None:
-    for axes in KINDS[name].draw(frame_for(name, five, make_run)).axes:
+def test_every_axis_of_numbers_names_its_unit(name: str, asked: Question) -> None:
+    for axes in KINDS[name].draw(frame_for(name, asked)).axes:
         for axis in (axes.xaxis, axes.yaxis):
             written = axis.get_label().get_text()
             if not written or written == "KV dtype":  # names at the ticks
@@ -67,14 +71,14 @@ def test_every_axis_of_numbers_names_its_unit(name: str, five: Question, make_ru
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_same_frame_gives_the_same_bytes(name: str, five: Question, make_run: Make) -> None:
-    frame = frame_for(name, five, make_run)
+def test_the_same_frame_gives_the_same_bytes(name: str, asked: Question) -> None:
+    frame = frame_for(name, asked)
     assert save(KINDS[name].draw(frame), "svg") == save(KINDS[name].draw(frame), "svg")
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_each_figure_says_what_to_see_and_has_a_text_alternative(name: str, five: Question, make_run: Make) -> None:
-    frame = frame_for(name, five, make_run)
+def test_each_figure_says_what_to_see_and_has_a_text_alternative(name: str, asked: Question) -> None:
+    frame = frame_for(name, asked)
     sees, alternative = KINDS[name].sees(frame), KINDS[name].alt(frame)
     assert sees.endswith(".") and 20 < len(sees) < 400
     assert alternative.endswith(".") and len(alternative) > 60
@@ -251,9 +255,9 @@ def test_an_axis_of_bytes_has_its_unit_and_ticks(sizes: list[int]) -> None:
 
 
 def test_the_kinds_need_what_their_names_say() -> None:
-    assert {kind.needs for kind in KINDS.values()} == {MODELS, RUNS, "two runs"}
-    from kvplan.plots import KINDS_OF_MODELS, KINDS_OF_RUNS
+    assert {kind.needs for kind in KINDS.values()} == {MODELS, RUNS, "two runs", PLANS}
+    from kvplan.plots import KINDS_OF_MODELS, KINDS_OF_PLANS, KINDS_OF_RUNS
     from reports.commands.plot import KIND_NAMES
 
     assert tuple(KINDS) == KIND_NAMES
-    assert [name.replace("_", "-") for name in (*KINDS_OF_MODELS, *KINDS_OF_RUNS)] == list(KINDS)
+    assert [name.replace("_", "-") for name in (*KINDS_OF_MODELS, *KINDS_OF_RUNS, *KINDS_OF_PLANS)] == list(KINDS)

@@ -1,0 +1,163 @@
+"""How fast the simulator is: a day of half a million requests on one replica, and 2,000 requests beside vidur.
+
+    python benchmarks/simulate.py --trace AzureLLMInferenceTrace_conv.csv --vidur-python .vidur/bin/python
+
+The day is the rate and the lengths of the Azure conversation trace of 2023 (5.53 requests a second; the hour of the
+file repeated, or, without --trace, log-normal lengths through its median and 95th percentile at Poisson times), on
+Llama-3.1-8B, one H100, vLLM's pool. vidur (https://github.com/microsoft/vidur) runs its own scheduler and event loop
+with step times of the same formula as kvplan in that comparison, so the times it gives should be ours too; it is
+skipped with a word where it is not installed. Standard library and kvplan alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from machine import header, peak_rss_bytes
+
+from planner.catalogue import find_device
+from planner.engines.base import Options
+from planner.lengths import from_percentiles
+from planner.memory import Request
+from planner.paged_pool import Pool
+from planner.resolve import device_capacity, model_spec
+from planner.roofline import constants_for
+from planner.serving import Server, server
+from planner.simulation import Simulation, percentiles
+from planner.simulator import Policy, simulate
+from planner.step import PS_PER_SECOND, Linear
+from planner.traces import read_trace
+from planner.traffic import Arrival
+from planner.workload import Workload
+
+DAY_REQUESTS = 500_000
+FEW_REQUESTS = 2_000
+AZURE_RATE_PER_S = 5.53
+AZURE_PROMPTS, AZURE_OUTPUTS = "p50=1020,p95=4083", "p50=129,p95=451"
+LIMIT_SECONDS, LIMIT_BYTES = 60, 10**9
+STEPS = Linear(
+    fixed_ps=8 * 10**9, token_ps=30 * 10**6, kv_ps=(50_000,)
+)  # 8 ms + max(30 us a new token, 50 ns a cached)
+BLOCKS, SEATS, BUDGET = 20_000, 256, 2048
+
+
+def workload(trace: str | None, requests: int) -> Workload:
+    if trace is not None:
+        return Workload(trace=read_trace(trace), wanted=requests)
+    prompts, outputs = from_percentiles(AZURE_PROMPTS), from_percentiles(AZURE_OUTPUTS)
+    return Workload(prompts=prompts, outputs=outputs, rate_per_s=AZURE_RATE_PER_S, wanted=requests)
+
+
+def replica(load: Workload) -> Server:
+    gpu = find_device("h100-sxm")
+    return server(
+        model_spec("llama-3.1-8b"), Request(load.longest_tokens), gpu, device_capacity(gpu), constants_for("vllm", gpu),
+        ("vllm", None, Options()),
+    )  # fmt: skip
+
+
+def a_day(trace: str | None) -> dict[str, Any]:
+    """CPU seconds and peak memory of reading and running a day, in this process."""
+    began = time.process_time()
+    load = workload(trace, DAY_REQUESTS)
+    one = replica(load)
+    policy = Policy(one.max_num_seqs, one.max_num_batched_tokens, one.longest_tokens)
+    run = simulate(load.arrivals(), one.model, one.pool, policy)
+    seconds = time.process_time() - began
+    return {
+        "requests": len(run.requests),
+        "simulated_seconds": run.seconds,
+        "steps": run.steps,
+        "schedules": run.events,
+        "cpu_seconds": seconds,
+        "peak_bytes": peak_rss_bytes() or 0,
+        "utilisation": run.utilisation,
+        "ttft_seconds_p95": percentiles(run.ttft_seconds(), [0.95])[0],
+    }
+
+
+def few(arrivals: list[Arrival]) -> tuple[Simulation, float]:
+    began = time.perf_counter()
+    run = simulate(arrivals, STEPS, Pool.of_blocks(BLOCKS), Policy(SEATS, BUDGET))
+    return run, time.perf_counter() - began
+
+
+def vidur(python: str, arrivals: list[Arrival]) -> dict[str, Any] | None:
+    """vidur's answer to the same requests; None where it does not run."""
+    asked = {
+        "requests": [[a.time_ps / PS_PER_SECOND, a.prompt_tokens, a.output_tokens] for a in arrivals],
+        "blocks": BLOCKS, "seats": SEATS, "budget": BUDGET,
+        "fixed_ps": STEPS.fixed_ps, "kv_ps": STEPS.kv_ps[0], "token_ps": STEPS.token_ps,
+    }  # fmt: skip
+    script = Path(__file__).resolve().parent / "simulate_vidur.py"
+    done = subprocess.run([python, str(script)], input=json.dumps(asked), capture_output=True, text=True, check=False)
+    if done.returncode:
+        return None
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def beside(python: str, trace: str | None, rounds: int) -> dict[str, Any]:
+    """The best of `rounds` of each on the first 2,000 requests, and how far their answers are apart."""
+    arrivals = list(workload(trace, FEW_REQUESTS).arrivals())
+    runs = [few(arrivals) for _ in range(rounds)]
+    ours = min(seconds for _, seconds in runs)
+    answer: dict[str, Any] = {"requests": len(arrivals), "rounds": rounds, "kvplan_seconds": ours, "vidur": None}
+    theirs = [vidur(python, arrivals) for _ in range(rounds)]
+    found = next((one for one in theirs if one is not None), None)
+    if found is None:
+        return answer
+    seconds = min(one["seconds"] for one in theirs if one is not None)
+    pairs = [*zip(runs[0][0].ttft_seconds(), found["ttft_seconds"], strict=True),
+             *zip(runs[0][0].latency_seconds(), found["latency_seconds"], strict=True)]  # fmt: skip
+    return answer | {
+        "vidur": found["version"],
+        "vidur_seconds": seconds,
+        "ratio": seconds / ours,
+        "largest_difference_seconds": max(abs(a - b) for a, b in pairs),
+    }
+
+
+def show(day: dict[str, Any], both: dict[str, Any]) -> None:
+    print(f"a day     {day['requests']:,} requests, {day['steps']:,} steps in {day['schedules']:,} schedules")
+    print(f"          {day['cpu_seconds']:.1f} s of one core, {day['peak_bytes'] / 1e6:,.0f} MB at most"
+          f" (wanted: {LIMIT_SECONDS} s, {LIMIT_BYTES / 1e6:,.0f} MB)")  # fmt: skip
+    print(f"          utilisation {day['utilisation']:.0%}, TTFT p95 {day['ttft_seconds_p95'] * 1e3:.0f} ms")
+    print(
+        f"beside    {both['requests']:,} requests, best of {both['rounds']}: kvplan {both['kvplan_seconds']:.3f} s",
+        end="",
+    )
+    if both["vidur"] is None:
+        print("; vidur skipped: not installed in the Python of --vidur-python")
+        return
+    print(f", vidur {both['vidur']} {both['vidur_seconds']:.2f} s: {both['ratio']:.0f} times as long")
+    print(f"          TTFT and latency of each request: {both['largest_difference_seconds']:.1e} s apart at most")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trace", help="the Azure conversation trace, a CSV file")
+    parser.add_argument("--vidur-python", default=sys.executable, help="a Python in which vidur is installed")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    day = a_day(arguments.trace)
+    both = beside(arguments.vidur_python, arguments.trace, max(1, arguments.rounds))
+    if arguments.json:
+        print(json.dumps({"machine": header(), "day": day, "beside": both}, indent=1))
+    else:
+        print(header() + "\n")
+        show(day, both)
+    return 0 if day["cpu_seconds"] <= LIMIT_SECONDS and day["peak_bytes"] <= LIMIT_BYTES else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

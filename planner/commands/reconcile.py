@@ -17,8 +17,11 @@ from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import KvplanError, UsageError, one_line
 from planner.memory import SCHEMA_VERSION
 from planner.reconcile.facts import Log, engines_of, identity
-from planner.reconcile.ledger import BY_DIMENSIONS, Given, Ledger, generation, ledger_of
+from planner.reconcile.ledger import Given, Ledger
+from planner.reconcile.model import BY_DIMENSIONS
 from planner.reconcile.reader import Source
+from planner.reconcile.runs import ledger_of
+from planner.reconcile.vllm import generation
 from planner.resolve import capacity, model_spec
 from planner.text import bad, bold, dim, good, table
 from planner.units import gib, human_bytes, parse_tokens

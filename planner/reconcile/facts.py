@@ -77,6 +77,20 @@ class Run:
         value = self.smallest(name)
         return None if value is None else int(value)
 
+    def positive(self, name: str) -> int | None:
+        """A count that can be one, else None."""
+        value = self.whole(name)
+        return value if value is not None and 0 < value <= 10**9 else None
+
+    def ranks(self, name: str) -> int | None:
+        value = self.whole(name)
+        return value if value is not None and 1 <= value <= 4096 else None
+
+    def share(self) -> Fraction | None:
+        """The fraction of a card that the server may take."""
+        value = self.largest("fraction")
+        return value if value is not None and 0 < value <= 1 else None
+
     @property
     def has_pool(self) -> bool:
         return any(name in POOL_FACTS for name, _ in self.values)

@@ -14,9 +14,10 @@ from kvplan.cli import main
 from planner.errors import KvplanError
 from planner.memory import Capacity
 from planner.reconcile.facts import Log, engines_of
-from planner.reconcile.ledger import Given, Ledger, ledger_of
+from planner.reconcile.ledger import Given, Ledger
 from planner.reconcile.patterns import rank_of
 from planner.reconcile.reader import Source
+from planner.reconcile.runs import ledger_of
 from planner.units import GIB
 
 LOGS = Path(__file__).parent.parent / "cases" / "logs"

@@ -1,0 +1,95 @@
+"""TensorRT-LLM's and LMDeploy's logs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+from planner.engines.base import Options
+from planner.reconcile.facts import Run
+from planner.reconcile.ledger import HALF_GIB, Entry, Figure, Given, Ledger, exact, gain, why
+from planner.reconcile.model import answer_or_note, estimate_of, known_version, spec_of
+from planner.units import GIB, MIB
+
+
+def tensorrt(run: Run, given: Given, made: Ledger) -> None:
+    """Fills the ledger of one TensorRT-LLM engine."""
+    version = known_version(made)
+    free, pool = run.bytes("free_gib", poorest=True), run.bytes("available_gib", poorest=True)
+    fraction = run.share() or Fraction(9, 10)
+    made.entries += [
+        Entry("card", run.bytes("card_gib", poorest=True)),
+        Entry("engine (weights)", run.bytes("weights_mib")),
+        Entry("execution context", run.bytes("execution_gib") or run.bytes("execution_mib")),
+        Entry("runtime buffers", _either(run, "runtime")),
+        Entry("decoder buffers", _either(run, "decoder")),
+        Entry("free before the cache", free),
+    ]
+    predicted = exact(int(free * fraction), f"{float(fraction):g} of what is free") if free is not None else None
+    made.entries.append(Entry("KV cache pool", pool, predicted))
+    if free is not None and pool is not None:
+        made.unexplained = pool - int(free * fraction)
+    spec = spec_of(run, given, made)
+    found = estimate_of(run, given, made, spec, 1) if spec else None
+    if found is not None and pool is not None:
+        options = Options(block_size=run.positive("block_tokens"))
+        ends = [
+            answer_or_note(made, "tensorrt-llm", version, found, replace(options, pool_bytes=max(1, pool + step)))
+            for step in (-HALF_GIB, HALF_GIB)
+        ]
+        if ends[0] and ends[1]:
+            low, high = ends[0].to_dict(), ends[1].to_dict()
+            for name, key in (("blocks", "pool_blocks"), ("tokens", "pool_tokens")):
+                logged = run.whole(name)
+                if logged is not None:
+                    figure = Figure(name, logged, low[key], high[key])
+                    figure.reason = why(figure, made)
+                    made.figures.append(figure)
+    if pool is None:
+        made.missing.append('the pool ("for max tokens in paged KV cache"): a log of INFO level')
+    tokens = run.whole("tokens")
+    if free and fraction < Fraction(95, 100):
+        gain(made, "--kv_cache_free_gpu_memory_fraction 0.95", int(free * (Fraction(95, 100) - fraction)), pool, tokens)
+
+
+def _either(run: Run, name: str) -> int | None:
+    """A size that is printed in MiB or GiB, the unit in a group of its own."""
+    value = run.largest(f"{name}_gib")
+    if value is None:
+        return None
+    return int(value * (MIB if (run.text(f"{name}_unit") or "G").startswith("M") else GIB))
+
+
+def lmdeploy(run: Run, given: Given, made: Ledger) -> None:
+    """Fills the ledger of one LMDeploy turbomind server."""
+    block, blocks = run.bytes("block_mib"), run.whole("blocks")
+    pool = block * blocks if block is not None and blocks is not None else None
+    if run.text("quant_policy") in ("4", "8"):
+        made.kv_dtype = f"int{run.text('quant_policy')}"
+    spec = spec_of(run, given, made)
+    found = estimate_of(run, replace(given, kv_dtype=given.kv_dtype or made.kv_dtype), made, spec, 1) if spec else None
+    made.entries.append(Entry("KV cache pool", pool))
+    if found is not None and block is not None:
+        answer = answer_or_note(
+            made,
+            "lmdeploy",
+            made.version,
+            found,
+            Options(pool_bytes=pool or GIB, block_size=run.positive("block_size")),
+        )
+        if answer is not None:
+            size = answer.to_dict()["block_bytes"]
+            figure = Figure("block MiB", block / MIB, size / MIB - 0.00051, size / MIB + 0.00051)
+            figure.reason = (
+                "within the rounding of the log" if figure.agrees else "another model, layout or cache type than found"
+            )
+            made.figures.append(figure)
+            if pool is not None and blocks is not None:
+                made.entries[-1].predicted = exact(size * blocks)
+                made.unexplained = pool - size * blocks
+    fraction = run.share()
+    if pool is None:
+        made.missing.append('the pool ("[BlockManager] max_block_count"): a log with TM_LOG_LEVEL=INFO')
+    elif fraction is not None and fraction < Fraction(9, 10):
+        tokens = (blocks or 0) * 64
+        gain(made, "--cache-max-entry-count 0.9", int(pool / fraction * (Fraction(9, 10) - fraction)), pool, tokens)

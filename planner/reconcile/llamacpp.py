@@ -1,0 +1,137 @@
+"""llama.cpp's log, alone or inside ollama, and ollama's own lines."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from planner.engines.base import EngineAnswer, Options
+from planner.errors import KvplanError, one_line
+from planner.memory import Request, estimate
+from planner.reconcile.facts import Run
+from planner.reconcile.ledger import HALF_MIB, Entry, Figure, Given, Ledger, exact, gain
+from planner.reconcile.model import answer_or_note, spec_of
+from planner.spec import ModelSpec
+from planner.units import MAX_TOKENS, MIB
+
+_GGML_NAMES = {"f16": "fp16", "f32": "fp32"}
+
+
+def llama(run: Run, given: Given, made: Ledger) -> None:
+    """Fills the ledger of one llama.cpp or ik_llama.cpp server, or of the runner inside ollama."""
+    ollama = any(name.startswith("ollama_") for name, _ in run.values)
+    ik = run.text("mla_attn") is not None or run.text("ik") is not None
+    program = given.program or ("ik_llamacpp" if ik else "llamacpp")
+    made.engine = "ollama" if ollama and given.program is None else program
+    made.kv_dtype = run.text("k_type")
+    if made.engine == "ollama":
+        made.version = given.version or run.text("ollama_version")
+    elif given.version is None and run.text("version") is None:
+        made.missing.append("the build: --engine llamacpp==bNNNN; the newest rules are used")
+    spec = spec_of(run, given, made)
+    kv = run.total_bytes("kv_mib") or run.bytes("kv_self_mib") or run.total_bytes("kv_device_mib")
+    state, compute = run.bytes("state_mib"), run.by_key("compute_mib")
+    answer = _predicted(run, given, made, spec, program) if spec else None
+    values = answer.to_dict() if answer else {}
+    for device, size in sorted(run.by_key("weights_mib").items()):
+        made.entries.append(Entry(f"weights on {one_line(device, 20)}", _mib(size)))
+    cache = exact(values["kv_bytes"]) if values else None
+    made.entries.append(Entry("KV cache", kv, cache, "; ".join(answer.reasons) if answer else ""))
+    if state is not None or values.get("state_bytes"):
+        made.entries.append(Entry("recurrent state", state, exact(values["state_bytes"]) if values else None))
+    for device, size in sorted(compute.items()):
+        host = device.upper().endswith(("HOST", "CPU"))
+        made.entries.append(
+            Entry(
+                f"compute buffer on {one_line(device, 20)}",
+                _mib(size),
+                None if host or answer is None else answer.compute_buffer,
+            )
+        )
+    devices = run.total_bytes("kv_device_mib")
+    if kv is not None and devices is not None:
+        made.unexplained = devices - kv
+    elif kv is not None and cache is not None:
+        made.unexplained = kv - cache.bytes
+    if cache is not None and kv is not None:
+        lines = max(1, len(run.all("kv_mib")))
+        figure = Figure(
+            "KV cache MiB", kv / MIB, (cache.bytes - lines * HALF_MIB) / MIB, (cache.bytes + lines * HALF_MIB) / MIB
+        )
+        figure.reason = (
+            "within the rounding of the log"
+            if figure.agrees
+            else "another build, --swa-full, layers or type than found in the log"
+        )
+        made.figures.append(figure)
+    if kv is None:
+        made.missing.append('the KV cache ("KV self size", "llama_kv_cache: size"): a log from the start of the model')
+    _more_room(made, run, kv)
+
+
+def _predicted(run: Run, given: Given, made: Ledger, spec: ModelSpec, program: str) -> EngineAnswer | None:
+    ctx = given.max_model_len or run.whole("n_ctx")
+    if not ctx or not 0 < ctx <= MAX_TOKENS:
+        made.missing.append("n_ctx: --max-model-len N")
+        return None
+    k, v = (
+        _GGML_NAMES.get((run.text(name) or "").lower(), (run.text(name) or "").lower()) for name in ("k_type", "v_type")
+    )
+    flash = (run.text("flash_attn") or "").lower()
+    swa_full = _window_in_full(run, ctx)
+    options = Options(
+        ctx_size=ctx,
+        parallel=run.positive("n_seq_max") or 1,
+        ubatch_size=run.positive("n_ubatch"),
+        batch_size=run.positive("n_batch"),
+        flash_attn={"1": True, "true": True, "enabled": True, "0": False, "false": False, "disabled": False}.get(flash),
+        kv_unified=(run.text("kv_unified") or "").lower() == "true",
+        swa_full=swa_full,
+        mla_mode=run.whole("mla_attn"),
+    )
+    try:
+        found = estimate(spec, Request(1, k_dtype=k or None, v_dtype=v or k or None), given.capacity)
+    except KvplanError as error:
+        made.notes.append(f"no prediction: {error}")
+        return None
+    return answer_or_note(made, program, given.version or run.text("version"), found, options)
+
+
+def _window_in_full(run: Run, ctx: int) -> bool:
+    """Two cache lines of equal cells: the window layers hold the whole context (--swa-full)."""
+    cells = [int(value) for value in run.all("cells") if value.isdigit()]
+    return len(cells) > 1 and len(set(cells)) == 1 and cells[0] >= ctx
+
+
+def _mib(text: str) -> int:
+    return int(Fraction(text.replace(",", "")) * MIB)
+
+
+def _more_room(made: Ledger, run: Run, kv: int | None) -> None:
+    cells = run.whole("n_ctx")
+    if kv and made.kv_dtype in ("f16", "bf16"):
+        gain(made, "--cache-type-k q8_0 --cache-type-v q8_0", kv - kv * 34 // 64, kv, cells)
+    ubatch, device = run.whole("n_ubatch"), run.largest("compute_mib")
+    if ubatch and device and ubatch > 128 and device * MIB > 256 * MIB:
+        gain(made, f"--ubatch-size {ubatch // 2}", int(device * MIB) // 2, kv, cells)
+
+
+def ollama(run: Run, given: Given, made: Ledger) -> None:
+    """Only ollama's own lines: sizes, no dimensions."""
+    kv = run.total_bytes("kv_gib") or run.total_bytes("kv_mib")
+    for name, fact in (("weights", "weights_gib"), ("KV cache", "")):
+        made.entries.append(Entry(name, run.total_bytes(fact) if fact else kv))
+    compute = (run.total_bytes("compute_gib") or 0) + (run.total_bytes("compute_mib") or 0)
+    made.entries.append(Entry("compute graph", compute or None))
+    spec, ctx = spec_of(run, given, made), given.max_model_len or run.whole("ctx_size")
+    if spec is None or not ctx:
+        if not ctx:
+            made.missing.append("the context: --max-model-len N")
+        return
+    found = estimate(spec, Request(1, k_dtype=given.kv_dtype, v_dtype=given.kv_dtype))
+    answer = answer_or_note(
+        made, "ollama", made.version, found, Options(ctx_size=ctx, parallel=run.positive("parallel") or 1)
+    )
+    if answer and kv is not None:
+        size = answer.to_dict()["kv_bytes"]
+        made.entries[1].predicted = exact(size)
+        made.unexplained = kv - size

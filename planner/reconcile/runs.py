@@ -1,0 +1,34 @@
+"""The ledger of a run, whichever engine wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from planner.errors import one_line
+from planner.reconcile.facts import Run
+from planner.reconcile.fractions_of_free import lmdeploy, tensorrt
+from planner.reconcile.ledger import Given, Ledger
+from planner.reconcile.llamacpp import llama, ollama
+from planner.reconcile.patterns import LLAMA, LMDEPLOY, OLLAMA, SGLANG, TRT, VLLM
+from planner.reconcile.sglang import sglang
+from planner.reconcile.vllm import vllm
+
+MAKERS: dict[str, Callable[[Run, Given, Ledger], None]] = {
+    VLLM: vllm, SGLANG: sglang, LLAMA: llama, OLLAMA: ollama, TRT: tensorrt, LMDEPLOY: lmdeploy,
+}  # fmt: skip
+
+
+def ledger_of(run: Run, given: Given) -> Ledger:
+    """The ledger of one run."""
+    named = run.text("model") or run.text("name")
+    name = one_line(named.strip().strip("'\""), 120) if named else None
+    made = Ledger(run.engine, given.version or run.text("version"), name, run=run, workers=run.workers)
+    made.tp = given.tp or run.ranks("tp") or 1
+    made.pp = given.pp or run.ranks("pp") or 1
+    MAKERS[run.engine](run, given, made)
+    if run.mixed:
+        what = "; ".join(f"{name} {one_line(said, 100)}" for name, said in run.mixed.items())
+        made.missing.insert(0, f"which server said what: lines of several lie between one another ({what})")
+        made.unexplained = None
+        made.figures = []
+    return made

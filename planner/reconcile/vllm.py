@@ -1,0 +1,164 @@
+"""vLLM's start-up log: the budget of the poorest worker and what it was cut into."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from planner.activations import Estimated
+from planner.engines.base import EngineAnswer, Options
+from planner.engines.device_memory import weights_loaded
+from planner.memory import Capacity, Estimate
+from planner.reconcile.facts import Run
+from planner.reconcile.ledger import HALF_GIB, Entry, Figure, Given, Ledger, eight_bit_room, gain, why
+from planner.reconcile.model import answer_or_note, estimate_of, known_version, spec_of
+from planner.units import GIB, gib
+
+
+def generation(run: Run) -> str:
+    """v0 or v1: only the first engine prints CPU blocks."""
+    return "v0" if run.text("cpu_blocks") is not None and run.text("is_v1") is None else "v1"
+
+
+def vllm(run: Run, given: Given, made: Ledger) -> None:
+    """Fills the ledger of one vLLM server."""
+    engine = f"vllm-{generation(run)}"
+    first = engine == "vllm-v0"
+    version = known_version(made)
+    pool = run.bytes("available_gib", poorest=True)
+    card = run.bytes("card_gib", poorest=True) or (given.capacity.bytes if given.capacity else None)
+    if given.capacity is None and card is not None:
+        given = replace(given, capacity=Capacity(f"{gib(card)} card", card))
+    longest = given.max_model_len or run.whole("max_model_len")
+    spec = spec_of(run, given, made)
+    found = estimate_of(run, given, made, spec, longest or 1) if spec else None
+    options = Options(
+        fraction=run.share(),
+        max_model_len=longest if longest and longest > 0 else None,
+        max_num_batched_tokens=run.positive("batched_tokens"),
+        max_num_seqs=run.positive("sequences"),
+        block_size=None if (run.whole("block_tokens") or 0) > 256 else run.positive("block_size"),
+        swap_space=_swap(run),
+    )
+    derived = answer_or_note(made, engine, version, found, options) if found else None
+    _entries(run, made, card, pool, found, derived, options)
+    if found and pool is not None:
+        ends = [
+            answer_or_note(made, engine, version, found, replace(options, pool_bytes=pool + step))
+            for step in (-HALF_GIB, HALF_GIB)
+        ]
+        if ends[0] and ends[1]:
+            _figures(run, made, ends[0].to_dict(), ends[1].to_dict())
+    elif found and first and derived is None:
+        at = answer_or_note(made, engine, version, found, replace(options, pool_bytes=GIB))
+        if at:
+            _figures(run, made, at.to_dict(), at.to_dict())
+    if pool is None and run.text("needed_gib") is None:
+        made.missing.append('the cache budget ("Available KV cache memory"): a log of INFO level from the start')
+    if card is None:
+        made.missing.append("the card's memory: --gpu NAME or --memory SIZE")
+    tokens = run.whole("tokens") or ((run.whole("blocks") or 0) * 16 or None)
+    eight_bit_room(made, pool, tokens)
+    used = options.fraction or Fraction(9, 10)
+    if card and used < Fraction(95, 100):
+        gain(made, "--gpu-memory-utilization 0.95", int(card * (Fraction(95, 100) - used)), pool, tokens)
+    if derived and derived.activation and (options.max_num_seqs or derived.extra["max_num_seqs"]) > 64 and found:
+        fewer = answer_or_note(made, engine, version, found, replace(options, max_num_seqs=64))
+        if fewer and fewer.activation:
+            gain(made, "--max-num-seqs 64", derived.activation.bytes - fewer.activation.bytes, pool, tokens)
+
+
+def _swap(run: Run) -> int | None:
+    value = run.smallest("swap")
+    return None if value is None or not 0 <= value <= 10**6 else int(value * GIB)
+
+
+def _entries(
+    run: Run,
+    made: Ledger,
+    card: int | None,
+    pool: int | None,
+    found: Estimate | None,
+    derived: EngineAnswer | None,
+    options: Options,
+) -> None:
+    """Budget = weights + activation + non-torch + pool, of the poorest worker; graphs come on top."""
+    budget = run.bytes("budget_gib", poorest=True)
+    if budget is None and card is not None:
+        fraction = options.fraction
+        if fraction is None and derived is not None:
+            fraction = Fraction(derived.extra["fraction"]).limit_denominator(1000)
+            made.notes.append(f"gpu_memory_utilization {float(fraction):g}, the default: the log does not say")
+        budget = int(card * fraction) if fraction else None
+    weights = run.bytes("weights_gib")
+    activation, other = run.bytes("activation_gib"), run.bytes("non_torch_gib")
+    if activation is None and (peak := run.bytes("peak_torch_gib")) is not None and weights is not None:
+        activation = max(0, peak - weights)
+    loaded = weights_loaded(found) if found is not None and found.spec.weights_known else None
+    if budget is not None:
+        made.entries.append(Entry("budget (card x utilisation)", budget))
+    made.entries.append(Entry("weights", weights, loaded))
+    predicted_activation = derived.activation if derived else None
+    predicted_other = derived.overhead if derived else None
+    if activation is not None or other is not None:
+        made.entries.append(Entry("activation peak", activation, predicted_activation))
+        made.entries.append(Entry("non-torch memory", other, predicted_other))
+        parts = [weights, activation, other, pool]
+    else:
+        together = None
+        if budget is not None and weights is not None and pool is not None:
+            together = budget - weights - pool
+        both = None
+        if predicted_activation and predicted_other:
+            both = Estimated(
+                predicted_activation.bytes + predicted_other.bytes,
+                predicted_activation.low + predicted_other.low,
+                predicted_activation.high + predicted_other.high,
+            )
+        words = "not printed: what is left of the budget"
+        if together is not None and together < 0:
+            words, made.unexplained = "weights and pool are more than the budget: another utilisation or card", together
+        elif both is not None and together is not None and not both.low <= together <= both.high:
+            words += "; outside the range expected"
+        made.entries.append(Entry("activation peak and non-torch memory", together, both, words))
+        parts = [weights, together, pool]
+    derived_pool = None
+    if derived is not None and derived.ranged is not None:
+        low, middle, high = derived.ranged.low.bytes, derived.ranged.pool.bytes, derived.ranged.high.bytes
+        derived_pool = Estimated(middle, low, high)
+    workers = len(run.by_key("available_gib"))
+    reason = f"the poorest of {workers} workers decides" if workers > 1 else ""
+    made.entries.append(Entry("KV cache pool", pool, derived_pool, reason))
+    graphs = run.bytes("graphs_gib")
+    if graphs is not None:
+        made.entries.append(
+            Entry("CUDA graphs", graphs, None, "captured after the pool, outside the budget before 0.21")
+        )
+    if budget is not None and made.unexplained is None and all(part is not None for part in parts):
+        made.unexplained = budget - sum(part or 0 for part in parts)
+
+
+def _figures(run: Run, made: Ledger, low: dict[str, Any], high: dict[str, Any]) -> None:
+    """Blocks, tokens, concurrency and the start-up check, each at both ends of the printed budget's rounding."""
+    budgeted = (
+        ("blocks", "pool_blocks", 0.0),
+        ("tokens", "printed_tokens", 0.0),
+        ("concurrency", "max_concurrency", 0.0051),
+    )
+    for name, key, slack in (*budgeted, ("cpu_blocks", "cpu_blocks", 0.0), ("block_tokens", "block_tokens", 0.0)):
+        logged = run.smallest(name)
+        if (
+            logged is None
+            or low.get(key) is None
+            or (name in ("blocks", "tokens", "concurrency") and not run.text("available_gib"))
+        ):
+            continue
+        made.figures.append(Figure(name, float(logged), low[key] - slack, high[key] + slack))
+    for name, key, scale in (("needed_gib", "needed_bytes", GIB), ("estimated_max_len", "estimated_max_model_len", 1)):
+        logged = run.smallest(name)
+        if logged is not None:
+            slack = 0.0051 if scale == GIB else 0
+            made.figures.append(Figure(name, float(logged), low[key] / scale - slack, high[key] / scale + slack))
+    for figure in made.figures:
+        figure.reason = why(figure, made)

@@ -59,6 +59,9 @@ __all__ = [
 
 LOADS = ("static", "serving")
 CHUNK_TOKENS = 8192  # a longer prefill runs in several steps
+# One all-reduce of a small message over PCIe takes so long for each rank: 6.5, 13 and 26 us for 2, 4 and 8 on L40S and
+# RTX PRO 6000, with NCCL and with the engines' own kernels (tables of aiconfigurator 0.12, commit 095f58a).
+PCIE_RANK_SECONDS = 3.2e-6
 PCIE_BYTES_PER_S = {3: 16e9, 4: 32e9, 5: 64e9, 6: 128e9}  # x16, one direction
 
 
@@ -83,6 +86,7 @@ class Rates:
     bandwidth_bytes_per_s: float
     flops_per_s: float
     link_bytes_per_s: float
+    rank_seconds: float = 0.0  # what each rank adds to an all-reduce's latency, where they share PCIe
 
 
 @dataclass(frozen=True)
@@ -184,9 +188,8 @@ def speed(
     sums = work(answer)
     ttft, ttft_bound = _ttft(sums, rates, found, prompt_tokens, batch, load, answer.source_tokens)
     parts, tpot_bound, binds = _tpot(sums, rates, found, prompt_tokens, output_tokens, batch, load)
-    tpot = sum(parts.values())
-    ttft_seconds = Figure(ttft, max(ttft * found.ttft_low, ttft_bound), ttft * found.ttft_high, ttft_bound)
-    tpot_seconds = Figure(tpot, max(tpot * found.tpot_low, tpot_bound), tpot * found.tpot_high, tpot_bound)
+    ttft_seconds = _figure(ttft, found.ttft_low, found.ttft_high, ttft_bound)
+    tpot_seconds = _figure(sum(parts.values()), found.tpot_low, found.tpot_high, tpot_bound)
     steps = output_tokens - 1
     request = Figure(*(getattr(ttft_seconds, end) + steps * getattr(tpot_seconds, end)
                        for end in ("value", "low", "high", "bound")))  # fmt: skip
@@ -205,6 +208,11 @@ def speed(
         devices=sums.sharding.devices,
         constants=found,
     )
+
+
+def _figure(seconds: float, low: float, high: float, bound: float) -> Figure:
+    """An expectation and its range, none of them below the bound."""
+    return Figure(*(max(bound, end) for end in (seconds, seconds * low, seconds * high)), bound)
 
 
 def _check(prompt_tokens: int, output_tokens: int, batch: int, load: str) -> None:
@@ -227,7 +235,7 @@ def rates_of(device: Device, answer: Estimate) -> Rates:
     link = device.interconnect
     pcie = PCIE_BYTES_PER_S.get(device.pcie_gen or 4, 32e9)
     per_s = (link.bytes_per_s_per_direction if link else None) or pcie
-    return Rates(float(device.bandwidth_bytes_per_s), peak, float(per_s))
+    return Rates(float(device.bandwidth_bytes_per_s), peak, float(per_s), 0.0 if link else PCIE_RANK_SECONDS)
 
 
 # -- passes ------------------------------------------------------------------------------------------------
@@ -240,6 +248,7 @@ class Pass:
     weight, cache, compute, message   bytes / bandwidth, bytes / bandwidth, FLOPs / peak, bytes / link
     layers, steps, sequences          launches of a layer, steps, sequences scheduled
     latencies                         all-reduces, each weighed by how its latency grows with the ranks
+    shared_seconds                    what PCIe adds to them
     """
 
     weight_seconds: float
@@ -250,6 +259,7 @@ class Pass:
     steps: float
     sequences: float
     latencies: float
+    shared_seconds: float = 0.0
     packed: bool = False
 
 
@@ -262,10 +272,11 @@ def decode_pass(sums: Work, rates: Rates, batch: int, first_tokens: int, last_to
         cache_seconds=step.cache_bytes / rates.bandwidth_bytes_per_s,
         compute_seconds=step.flops / rates.flops_per_s,
         message_seconds=sent,
-        layers=sums.layers,
+        layers=sums.launches,
         steps=1,
         sequences=ceil_div(batch, sums.sharding.dp),
         latencies=latencies,
+        shared_seconds=_shared_seconds(sums, rates),
         packed=sums.packed,
     )
 
@@ -286,10 +297,11 @@ def prefill_pass(sums: Work, rates: Rates, prompts: int, prompt_tokens: int, sou
         cache_seconds=step.cache_bytes / rates.bandwidth_bytes_per_s * bubble,
         compute_seconds=step.flops / rates.flops_per_s * bubble,
         message_seconds=sent * bubble,
-        layers=(sums.layers + sums.encoder_layers) * steps,
+        layers=(sums.launches + sums.encoder_layers) * steps,
         steps=steps,
         sequences=0,
         latencies=latencies * steps,
+        shared_seconds=_shared_seconds(sums, rates) * steps,
         packed=sums.packed,
     )
 
@@ -307,13 +319,23 @@ def _sent(sums: Work, rates: Rates, rows: float) -> tuple[float, float]:
     return (pp - 1 + reduces * 2 * (tp - 1) / tp) * row_seconds, pp - 1 + reduces * (1 + 0.25 * math.log2(tp))
 
 
+def _shared_seconds(sums: Work, rates: Rates) -> float:
+    tp = sums.sharding.tp
+    return 2 * sums.layers * tp * rates.rank_seconds if tp > 1 else 0.0
+
+
 def roof_seconds(work: Pass, constants: Constants, *, prefill: bool, maximum: Callable[..., Any] = max) -> Any:
     """max(bytes / (e_m · bandwidth), FLOPs / (e_c · peak)); `maximum` is given where the numbers are arrays."""
-    c = constants
-    memory = work.weight_seconds / (c.packed_efficiency if work.packed else c.memory_efficiency)
+    c, packed = constants, work.packed
+    memory = work.weight_seconds / _either(packed, c.packed_efficiency, c.memory_efficiency)
     memory = memory + work.cache_seconds / c.cache_efficiency
-    products = c.packed_prefill_efficiency if work.packed else c.prefill_efficiency
-    return maximum(memory, work.compute_seconds / (products if prefill else c.compute_efficiency))
+    products = _either(packed, c.packed_prefill_efficiency, c.prefill_efficiency) if prefill else c.compute_efficiency
+    return maximum(memory, work.compute_seconds / products)
+
+
+def _either(packed: bool, then: float, otherwise: float) -> float:
+    """`then if packed else otherwise`, for an array of marks, too."""
+    return packed * then + (1 - packed) * otherwise
 
 
 def fixed_parts(work: Pass, constants: Constants) -> dict[str, Any]:
@@ -323,7 +345,9 @@ def fixed_parts(work: Pass, constants: Constants) -> dict[str, Any]:
         "layers": work.layers * c.layer_seconds,
         "steps": work.steps * c.step_seconds,
         "sequences": work.sequences * c.sequence_seconds,
-        "all-reduce": work.latencies * c.all_reduce_seconds + work.message_seconds / c.link_efficiency,
+        "all-reduce": work.latencies * c.all_reduce_seconds
+        + work.shared_seconds
+        + work.message_seconds / c.link_efficiency,
     }
 
 
@@ -335,7 +359,7 @@ def prefill_seconds(work: Pass, constants: Constants, maximum: Callable[..., Any
 
 def others_seconds(work: Pass, constants: Constants) -> Any:
     """What the prefill of one prompt adds to steps that run anyhow: its products and its bytes between ranks."""
-    products = constants.packed_prefill_efficiency if work.packed else constants.prefill_efficiency
+    products = _either(work.packed, constants.packed_prefill_efficiency, constants.mixed_efficiency)
     return work.compute_seconds / products + work.message_seconds / constants.link_efficiency
 
 
@@ -393,8 +417,8 @@ def _prefill_rate(sums: Work, rates: Rates, constants: Constants, prompt: int, b
     """Prompt tokens a second of all replicas when nothing else runs."""
     prompts = ceil_div(batch, sums.sharding.dp)
     seconds, bound = _prefill(sums, rates, constants, prompts, prompt, source)
-    low, high = max(bound, seconds * constants.ttft_low), seconds * constants.ttft_high
-    return Figure(seconds, low, high, bound).inverse(float(prompts * prompt * sums.sharding.dp))
+    figure = _figure(seconds, constants.ttft_low, constants.ttft_high, bound)
+    return figure.inverse(float(prompts * prompt * sums.sharding.dp))
 
 
 # -- a measured point --------------------------------------------------------------------------------------
@@ -489,10 +513,11 @@ class LinearSteps:
         reading = c.packed_efficiency if sums.packed else c.memory_efficiency
         sent, latencies = _sent(sums, rates, rows + new)
         fixed = (
-            sums.layers * c.layer_seconds
+            sums.launches * c.layer_seconds
             + c.step_seconds
             + sequences * c.sequence_seconds
             + latencies * c.all_reduce_seconds
+            + _shared_seconds(sums, rates)
             + sent / c.link_efficiency
         )
         memory = weights / reading + cached / c.cache_efficiency

@@ -17,10 +17,11 @@ from planner.dtypes import CacheFormat, float_dtype
 from planner.errors import BadRequest
 from planner.memory import Estimate, Request, cache_format
 from planner.mixers import CrossAttention, EncoderAttention, LatentAttention
+from planner.mlps import Moe
 from planner.parameters import all_weights
 from planner.quantization import WeightPlan, weight_plan
 from planner.sharding import Sharding
-from planner.spec import ModelSpec
+from planner.spec import Layer, ModelSpec
 from planner.units import ceil_div
 from planner.weights import Weight
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 TOWERS = frozenset({"vision", "audio", "projector"})
 MOST_BATCH = 1 << 20
+QK_NORM_LAUNCHES, EXPERT_LAUNCHES = 0.3, 0.3  # of a plain layer's fixed time
 _FAR = 1 << 20  # a length at which a curve's slope is taken
 
 
@@ -102,6 +104,7 @@ class Work:
     sequence_bytes, _flops    read for each sequence whatever its length: recurrent state, cross attention
     encoder_bytes, _flops     an encoder over its source, once a request
     row_message_bytes         one token's vector, as all-reduces carry it
+    launches                  layers, each counted by the small kernels it runs (see `layer_launches`)
     packed                    weights are stored in codes that each product has to unpack (4 bits, GGUF blocks)
     """
 
@@ -117,6 +120,7 @@ class Work:
     encoder_flops: float
     row_message_bytes: int
     layers: int
+    launches: float
     encoder_layers: int
     packed: bool
     sharding: Sharding
@@ -198,10 +202,25 @@ def _work(
         encoder_flops=sum(2.0 * weight.on_rank(sharding.tp).parameters for weight, _ in encoder),
         row_message_bytes=spec.hidden * fmt.model_dtype_bytes,
         layers=len(spec.layers),
+        launches=sum(count * layer_launches(layer) for layer, count in spec.groups),
         encoder_layers=len(spec.encoder),
         packed=is_packed(stored_name(plan)),
         sharding=sharding,
     )
+
+
+def layer_launches(layer: Layer) -> float:
+    """How long a layer's fixed time is beside that of a plain one, whose ten or so small kernels it is counted in.
+
+    Norms of q and k are kernels of their own, and keep the rotation of q and k from being fused with what follows;
+    experts need a router, a choice, and tokens sorted by expert and back.
+
+    >>> layer_launches(Layer((Attention(4096, 32, 8, 128),))), layer_launches(Layer((Attention(4096, 32, 8, 128, qk_norm="head"),)))
+    (1.0, 1.3)
+    """
+    normed = any(isinstance(mixer, Attention) and mixer.qk_norm for mixer in layer.mixers)
+    routed = any(isinstance(mlp, Moe) for mlp in layer.mlps)
+    return 1 + QK_NORM_LAUNCHES * normed + EXPERT_LAUNCHES * routed
 
 
 class _rank_bytes:

@@ -1,0 +1,530 @@
+"""Fits the constants of the speed model on measured rows, says how far it is off, and writes model_configs/speed.json.
+
+    python benchmarks/fit_speed.py            # errors, printed
+    python benchmarks/fit_speed.py --write    # and the constants and errors, shipped with the package
+
+Rows: tests/cases/serving_speed.csv and llamacpp_speed.csv. What is minimised is the absolute error of log(ours /
+measured), each source weighed by the root of its rows, with a prior that keeps a constant near the fit of all engines
+together where an engine's own rows say nothing about it. Errors are of rows that were left out: a fifth of the rows
+("device seen"), all rows of a device, all rows of a model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from planner.roofline import (  # noqa: E402
+    Pass,
+    decode_parts,
+    decode_pass,
+    prefill_pass,
+    prefill_seconds,
+    rates_of,
+    work,
+)
+from planner.speed_constants import DEFAULT, Constants, Population, constants_of, population, serves  # noqa: E402
+from tests.speed_truth import DECODE, PP, PREFILL, REQUEST, TG, Row, llamacpp_rows, serving_rows  # noqa: E402
+
+OUT = ROOT / "model_configs" / "speed.json"
+
+# Constant -> (how far, in logarithms, it may be from what all engines together say; its largest value).
+FITTED = {
+    "memory_efficiency": (0.15, 0.95),
+    "packed_efficiency": (0.2, 0.95),
+    "cache_efficiency": (0.3, 0.95),
+    "compute_efficiency": (0.6, 0.9),
+    "prefill_efficiency": (0.2, 0.7),  # what data-centre parts reach end to end at 1,000 tokens and more
+    "packed_prefill_efficiency": (0.5, 0.95),
+    "mixed_efficiency": (0.5, 0.95),
+    "layer_seconds": (0.7, 1e-2),
+    "step_seconds": (1.5, 1e-1),
+    "sequence_seconds": (1.0, 1e-2),
+    "all_reduce_seconds": (1.2, 1e-3),
+    "link_efficiency": (0.5, 0.95),
+    "request_seconds": (1.5, 1.0),
+}
+SOFT = 0.03  # errors below this weigh as squares: no row is measured better
+ROWS_OF_A_SCALE = 5  # a device's factor is believed by half when it has as many rows
+LARGEST_SCALE = 1.6
+FOLDS = 5
+RANGE = (0.05, 0.95)
+
+
+# -- rows as arrays ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows with their passes stacked, so that one call of the model's formula predicts them all."""
+
+    rows: tuple[Row, ...]
+    decode: Pass
+    prefill: Pass
+    others: Pass
+    output: np.ndarray
+    kind: np.ndarray
+    seconds: np.ndarray
+    weight: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, mask: Sequence[bool] | np.ndarray) -> Data:
+        kept = np.asarray(mask, bool)
+        part = lambda p: Pass(**{f.name: getattr(p, f.name)[kept] for f in fields(Pass)})  # noqa: E731
+        rows = tuple(row for row, keep in zip(self.rows, kept, strict=True) if keep)
+        return Data(rows, part(self.decode), part(self.prefill), part(self.others), self.output[kept],
+                    self.kind[kept], self.seconds[kept], self.weight[kept])  # fmt: skip
+
+    def at(self, index: np.ndarray) -> Data:
+        mask = np.zeros(len(self), bool)
+        mask[index] = True
+        return self.where(mask)
+
+    @cached_property
+    def populations(self) -> list[Population]:
+        return [population(row.engine, row.load, row.device) for row in self.rows]
+
+    @cached_property
+    def of_prefill(self) -> np.ndarray:
+        return np.isin(self.kind, (2, 3))
+
+    def predicted(self, constants: Constants) -> np.ndarray:
+        """Seconds of what each row measured, by the model's own formulas."""
+        step = sum(decode_parts(self.decode, self.others, self.output, constants, np.maximum).values())
+        prefill = prefill_seconds(self.prefill, constants, np.maximum)
+        first = prefill + constants.request_seconds
+        request = first + (self.output - 1) * step
+        return np.select([self.kind == 0, self.kind == 1, self.kind == 2], [step, request, first], prefill)
+
+    def errors(self, constants: Constants) -> np.ndarray:
+        """log(ours / measured)."""
+        return np.log(self.predicted(constants) / self.seconds)
+
+
+def data_of(rows: Iterable[Row]) -> Data:
+    kept = tuple(rows)
+    passes = [_passes(row) for row in kept]
+    stack = lambda i: Pass(**{f.name: np.array([float(getattr(p[i], f.name)) for p in passes]) for f in fields(Pass)})  # noqa: E731
+    sizes: dict[str, int] = {}
+    for row in kept:
+        sizes[row.source] = sizes.get(row.source, 0) + 1
+    return Data(
+        kept,
+        stack(0),
+        stack(1),
+        stack(2),
+        np.array([float(row.output) for row in kept]),
+        np.array([_kind(row) for row in kept]),
+        np.array([row.seconds for row in kept]),
+        np.array([sizes[row.source] ** -0.5 for row in kept]),
+    )
+
+
+def _passes(row: Row) -> tuple[Pass, Pass, Pass]:
+    sums, rates = work(row.answer), rates_of(row.device, row.answer)
+    serving = row.load == "serving"
+    decode = decode_pass(sums, rates, row.batch, row.prompt + 1, row.prompt + row.output)
+    prefill = prefill_pass(sums, rates, 1 if serving else row.batch, row.prompt)
+    nothing = Pass(0, 0, 0, 0, 0, 0, 0, 0, packed=sums.packed)
+    return decode, prefill, prefill if serving else nothing
+
+
+def _kind(row: Row) -> int:
+    """0 a decode step, 1 a request, 2 a first token, 3 a prefill alone."""
+    if row.kind in (DECODE, TG):
+        return 0
+    if row.kind == REQUEST:
+        return 1
+    return 2 if row.measured == "ttft_ms" else 3
+
+
+# -- fitting -----------------------------------------------------------------------------------------------
+
+NAMES = tuple(FITTED)
+WIDTHS = np.array([FITTED[name][0] for name in NAMES])
+CAPS = np.log([FITTED[name][1] for name in NAMES])
+
+
+def logs(constants: Constants) -> np.ndarray:
+    return np.log([getattr(constants, name) for name in NAMES])
+
+
+def from_logs(x: np.ndarray) -> Constants:
+    values = {field.name: getattr(DEFAULT, field.name) for field in fields(Constants)}
+    return Constants(**{**values, **dict(zip(NAMES, np.exp(x).tolist(), strict=True))})
+
+
+def fit(data: Data, prior: Constants, *, width: float = 1.0, steps: int = 30) -> Constants:
+    """The better of two starts: where memory takes longest at first, the rate of products has no slope to follow."""
+    centre = np.minimum(logs(prior), CAPS)
+    slow = centre.copy()
+    slow[NAMES.index("compute_efficiency")] += math.log(0.2)
+    found = [_descend(data, centre, start, WIDTHS * width, steps) for start in (centre, slow)]
+    return from_logs(min(found, key=lambda pair: pair[0])[1])
+
+
+def _descend(
+    data: Data, centre: np.ndarray, start: np.ndarray, widths: np.ndarray, steps: int
+) -> tuple[float, np.ndarray]:
+    """Levenberg-Marquardt on sqrt(error² + SOFT²), weighted, with a Gaussian prior around `centre` in logarithms."""
+
+    def cost(x: np.ndarray) -> tuple[float, np.ndarray]:
+        e = data.errors(from_logs(x))
+        return float(np.sum(data.weight * np.sqrt(e * e + SOFT**2)) + 0.05 * np.sum(((x - centre) / widths) ** 2)), e
+
+    x, damping = start.copy(), 1e-2
+    now, e = cost(x)
+    for _ in range(steps):
+        jacobian = np.stack([(data.errors(from_logs(x + 1e-4 * row)) - e) / 1e-4 for row in np.eye(len(x))], axis=1)
+        each = data.weight / np.sqrt(e * e + SOFT**2)
+        square = jacobian.T @ (jacobian * each[:, None]) + 0.1 * np.diag(1 / widths**2)
+        slope = jacobian.T @ (each * e) + 0.1 * (x - centre) / widths**2
+        for _ in range(8):
+            move = -np.linalg.solve(square + damping * np.diag(np.diag(square)), slope)
+            there = np.minimum(x + np.clip(move, -1, 1), CAPS)
+            then, found = cost(there)
+            if then < now:
+                break
+            damping *= 4
+        else:
+            break
+        done = now - then < 2e-5 * now
+        x, now, e, damping = there, then, found, max(damping / 3, 1e-6)
+        if done:
+            break
+    return now, x
+
+
+# -- entries of the shipped file -----------------------------------------------------------------------------
+
+LLAMA = "llamacpp"
+FEWEST_ROWS = 5  # of a group with constants of its own
+FEWEST_ON_A_DEVICE = 3
+WIDE = {"tpot_low": 0.5, "tpot_high": 2.0, "ttft_low": 0.4, "ttft_high": 3.0}
+_fitted: dict[tuple[bytes, bytes], Constants] = {}
+
+
+def fit_once(data: Data, prior: Constants, index: np.ndarray) -> Constants:
+    """`fit`, kept for the next split that leaves these rows (by their numbers) as they are."""
+    key = (index.tobytes(), logs(prior).tobytes())
+    if key not in _fitted:
+        _fitted[key] = fit(data, prior)
+    return _fitted[key]
+
+
+def group_of(asked: Population) -> tuple[str, str, str]:
+    """(engine, generation, classes) that a row is fitted with; llama.cpp's kernels differ by kind of memory, too."""
+    split = asked.engine in GENERATIONS
+    classes = asked.device_class if asked.engine == LLAMA else asked.device_class.split()[0]
+    return asked.engine, asked.generation if split else "", classes
+
+
+def build(data: Data, kept: np.ndarray) -> list[dict[str, Any]]:
+    """All entries from the rows `kept` (by number), the nearest first, with ranges still wide."""
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for i in kept:
+        groups.setdefault(group_of(data.populations[i]), []).append(int(i))
+    servers = [i for key, rows in groups.items() for i in rows if key[0] != LLAMA]
+    llamas = [i for key, rows in groups.items() for i in rows if key[0] == LLAMA]
+    llama = _entry(data, llamas, DEFAULT, (LLAMA, "", "")) if llamas else {"fit": DEFAULT}
+    entries = [
+        _entry(data, rows, llama["fit"] if key[0] == LLAMA else DEFAULT, key)
+        for key, rows in sorted(groups.items())
+        if key[0] and len(rows) >= FEWEST_ROWS
+    ]
+    entries += [llama] if llamas else []
+    pooled: dict[tuple[str, str, str], list[int]] = {}
+    for i in servers:
+        asked = data.populations[i]
+        vendor = asked.device_class.split()[0]
+        if vendor == "nvidia":
+            if asked.engine in GENERATIONS:
+                pooled.setdefault(("", asked.generation, vendor), []).append(i)
+        else:
+            pooled.setdefault(("", "", vendor), []).append(i)
+    entries += [_entry(data, rows, DEFAULT, key) for key, rows in sorted(pooled.items()) if len(rows) >= FEWEST_ROWS]
+    apple = [i for i in llamas if data.populations[i].device_class == "apple"]
+    if apple:
+        entries.append(_entry(data, apple, llama["fit"], ("", "", "apple")))
+    entries.append(_entry(data, servers, DEFAULT, ("", "", "")))
+    return entries
+
+
+CLASSES = {"": [], "nvidia": ["nvidia hbm", "nvidia gddr"]}
+GENERATIONS = ("vllm", "tensorrt-llm", "sglang")
+
+
+def _entry(data: Data, rows: Sequence[int], prior: Constants, key: tuple[str, str, str]) -> dict[str, Any]:
+    engine, generation, classes = key
+    index = np.array(sorted(rows))
+    mine = data.at(index)
+    fitted = fit_once(mine, prior, index)
+    rounded = {name: float(f"{getattr(fitted, name):.4g}") for name in NAMES}
+    constants = replace(DEFAULT, **rounded)
+    return {
+        "engine": engine,
+        "generation": generation,
+        "classes": CLASSES.get(classes, [classes]),
+        "rows": len(index),
+        "words": words_of(mine, key),
+        "constants": rounded,
+        "devices": device_scales(mine, constants) if engine and classes else {},
+        "range_seen": WIDE,
+        "range_unseen": WIDE,
+        "fit": fitted,
+    }
+
+
+LABELS = {
+    "vllm": "vLLM", "tensorrt-llm": "TensorRT-LLM", "sglang": "SGLang", "lmdeploy": "LMDeploy", LLAMA: "llama.cpp",
+    "deepspeed": "DeepSpeed", "deepspeed-mii": "DeepSpeed-MII", "fastertransformer": "FasterTransformer",
+    "megatron-lm": "Megatron-LM", "tgi": "TGI", "exllama": "ExLlama", "autoawq": "AutoAWQ (GEMM)",
+    "autoawq-gemv": "AutoAWQ (GEMV)", "tinychat": "TinyChat", "mlc": "MLC LLM", "transformers": "transformers", "": "all engines",
+}  # fmt: skip
+MAKERS = {"nvidia": "NVIDIA", "nvidia hbm": "NVIDIA with HBM", "nvidia gddr": "NVIDIA with GDDR", "amd": "AMD",
+          "gaudi": "Gaudi", "apple": "Apple", "intel": "Intel", "": "any device"}  # fmt: skip
+
+
+def words_of(data: Data, key: tuple[str, str, str]) -> str:
+    engine, generation, classes = key
+    era = {"": "", "current": " of 2025 and later", "to 2024": " of 2023 and 2024"}[generation]
+    label = LABELS.get(engine, engine) + era
+    return f"fitted on {len(data)} rows of {label} on {MAKERS.get(classes, classes)}"
+
+
+def scale_of(errors: np.ndarray) -> float:
+    """measured / ours of a device: its median, drawn towards 1 while rows are few."""
+    if not len(errors):
+        return 1.0
+    factor = math.exp(-float(np.median(errors)) * len(errors) / (len(errors) + ROWS_OF_A_SCALE))
+    return min(max(factor, 1 / LARGEST_SCALE), LARGEST_SCALE)
+
+
+def device_scales(data: Data, constants: Constants) -> dict[str, dict[str, float]]:
+    """Each device's factors, of decode steps first, then of prefills."""
+    scales = {}
+    for name in sorted({row.device.name for row in data.rows}):
+        mine = data.where([row.device.name == name for row in data.rows])
+        if len(mine) < FEWEST_ON_A_DEVICE:
+            continue
+        steps = scale_of(mine.errors(constants)[~mine.of_prefill])
+        scaled = constants.scaled(tpot=steps)
+        first = scale_of(mine.errors(scaled)[mine.of_prefill])
+        scales[name] = {"tpot_scale": round(steps, 4), "ttft_scale": round(first, 4)}
+    return scales
+
+
+# -- how far off it is -------------------------------------------------------------------------------------------
+
+
+def choose(entries: Sequence[dict[str, Any]], row: Row, asked: Population) -> tuple[dict[str, Any], Constants]:
+    """The entry and the constants that a question gets, as `constants_for` finds them."""
+    entry = next(entry for entry in entries if serves(entry, asked))
+    return entry, constants_of(entry, row.device, asked)
+
+
+def errors_of(data: Data, entries: Sequence[dict[str, Any]], index: np.ndarray) -> np.ndarray:
+    """log(ours / measured) of the rows `index`, each by the constants that it would get."""
+    found = np.full(len(data), np.nan)
+    together: dict[tuple[int, str], list[int]] = {}
+    for i in index:
+        entry, _ = choose(entries, data.rows[i], data.populations[i])
+        together.setdefault((id(entry), data.rows[i].device.name), []).append(int(i))
+    for rows in together.values():
+        where = np.array(rows)
+        _, constants = choose(entries, data.rows[where[0]], data.populations[where[0]])
+        found[where] = data.at(where).errors(constants)
+    return found[index]
+
+
+def left_out(data: Data, usable: np.ndarray, part: Callable[[int], str]) -> np.ndarray:
+    """Errors of every row under constants that rows of its part (device, model, fold) had no share in."""
+    errors = np.full(len(data), np.nan)
+    parts: dict[str, list[int]] = {}
+    for i in range(len(data)):
+        parts.setdefault(part(i), []).append(i)
+    for rows in parts.values():
+        kept = np.setdiff1d(usable, rows)
+        errors[rows] = errors_of(data, build(data, kept), np.array(rows))
+    return errors
+
+
+def quantiles(errors: np.ndarray) -> tuple[float, float]:
+    """The ends of measured / ours that hold nine of ten rows, not narrower than a percent and a half."""
+    low, high = np.quantile(-errors, RANGE)
+    return round(min(math.exp(low), 0.985), 3), round(max(math.exp(high), 1.015), 3)
+
+
+FEWEST_OF_A_RANGE = 30
+
+
+def ranges(data: Data, errors: np.ndarray, circles: Sequence[np.ndarray]) -> dict[str, float]:
+    """The range of an entry: of the narrowest circle of rows that are enough, and not narrower than its own few."""
+    found = {}
+    for name, kinds in (("tpot", ~data.of_prefill), ("ttft", data.of_prefill)):
+        sizes = [np.flatnonzero(circle & kinds & ~np.isnan(errors)) for circle in circles]
+        low, high = quantiles(errors[next(rows for rows in sizes if len(rows) >= FEWEST_OF_A_RANGE)])
+        if len(sizes[0]) >= FEWEST_ROWS:
+            own_low, own_high = quantiles(errors[sizes[0]])
+            low, high = min(low, own_low), max(high, own_high)
+        found |= {f"{name}_low": low, f"{name}_high": high}
+    return found
+
+
+KINDS = (DECODE, REQUEST, PREFILL, TG, PP)
+SPLITS = ("fitted", "rows left out", "device left out", "model left out", "engine left out")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The shipped entries, and every row's error under each way of leaving rows out."""
+
+    data: Data
+    entries: list[dict[str, Any]]
+    errors: dict[str, np.ndarray]
+    usable: np.ndarray
+    dense: np.ndarray
+
+
+def fitted(rows: Sequence[Row]) -> Fitted:
+    data = data_of(rows)
+    dense = np.array([row.dense for row in rows])
+    usable = np.flatnonzero(dense & np.array([not row.apart for row in rows]))
+    everything = np.arange(len(data))
+    entries = build(data, usable)
+    errors = {
+        SPLITS[0]: errors_of(data, entries, everything),
+        SPLITS[1]: left_out(data, usable, lambda i: str(i % FOLDS)),
+        SPLITS[2]: left_out(data, usable, lambda i: rows[i].device.name),
+        SPLITS[3]: left_out(data, usable, lambda i: rows[i].model),
+        SPLITS[4]: left_out(data, usable, lambda i: data.populations[i].engine),
+    }
+    found = Fitted(data, entries, errors, usable, dense)
+    for entry in entries:
+        _give_ranges(found, entry)
+    return found
+
+
+def _give_ranges(found: Fitted, entry: dict[str, Any]) -> None:
+    """Seen: rows left out. Unseen: devices left out; for entries of any engine, engines left out."""
+    data = found.data
+    fits = np.zeros(len(data), bool)
+    fits[found.usable] = True
+    mine = fits & np.array([serves(entry, asked) for asked in data.populations])
+    llama = np.array([asked.engine == LLAMA for asked in data.populations])
+    vendors = {name.split()[0] for name in entry["classes"]}
+    near = np.array([not vendors or asked.device_class.split()[0] in vendors for asked in data.populations])
+    kin = fits & (llama if entry["engine"] == LLAMA else ~llama)
+    unseen = SPLITS[2] if entry["engine"] else SPLITS[4]
+    several = len({row.device.name for row, own in zip(data.rows, mine, strict=True) if own}) > 1
+    entry["range_seen"] = ranges(data, found.errors[SPLITS[1]], (mine, kin & near, kin, fits))
+    entry["range_unseen"] = ranges(data, found.errors[unseen], (mine & several, kin & near, kin, fits))
+
+
+def covered(found: Fitted, split: str) -> np.ndarray:
+    """Whether each measured value lies in the range that the entry prints for it."""
+    inside = np.zeros(len(found.data), bool)
+    for i, row in enumerate(found.data.rows):
+        asked = found.data.populations[i]
+        entry, _ = choose(found.entries, row, asked)
+        seen = split in SPLITS[:2] and row.device.name in entry["devices"]
+        limits = entry["range_seen" if seen else "range_unseen"]
+        name = "ttft" if found.data.of_prefill[i] else "tpot"
+        inside[i] = limits[f"{name}_low"] <= math.exp(-found.errors[split][i]) <= limits[f"{name}_high"]
+    return inside
+
+
+def table(found: Fitted, mask: np.ndarray, label: str) -> list[dict[str, Any]]:
+    lines = []
+    for split in SPLITS[:4]:
+        e = found.errors[split][mask]
+        if not len(e):
+            continue
+        off = np.abs(np.expm1(e))
+        lines.append(
+            {
+                "population": label,
+                "split": split,
+                "rows": len(e),
+                "median_percent": round(100 * float(np.median(off)), 1),
+                "p90_percent": round(100 * float(np.quantile(off, 0.9)), 1),
+                "ratio": round(float(np.exp(np.median(e))), 3),
+                "in_range_percent": round(100 * float(covered(found, split)[mask].mean()), 1),
+            }
+        )
+    return lines
+
+
+def errors_by_population(found: Fitted) -> list[dict[str, Any]]:
+    rows, kept = found.data.rows, np.zeros(len(found.data), bool)
+    kept[found.usable] = True
+    kind = np.array([row.kind for row in rows])
+    tpot = np.array([row.measured == "tpot_ms" for row in rows])
+    lines = []
+    for name in KINDS:
+        lines += table(found, kept & (kind == name), name)
+        if name == DECODE:
+            lines += table(found, kept & tpot, "  of them TPOT")
+            lines += table(found, found.dense & (kind == name), "  with the rows set apart")
+    one = np.array([row.answer.request.sharding.devices == 1 for row in rows])
+    lines += table(found, kept & one & (kind == TG), "  of them on one device")
+    lines += table(found, ~found.dense & (kind == DECODE), "MoE: TPOT and decode steps (not fitted on)")
+    lines += table(found, ~found.dense & (kind == REQUEST), "MoE: whole static requests (not fitted on)")
+    return lines
+
+
+def errors_by_entry(found: Fitted) -> list[dict[str, Any]]:
+    lines = []
+    fits = np.zeros(len(found.data), bool)
+    fits[found.usable] = True
+    for entry in found.entries:
+        if not entry["engine"]:
+            continue
+        mine = fits & np.array([serves(entry, asked) and choose(found.entries, row, asked)[0] is entry
+                                for row, asked in zip(found.data.rows, found.data.populations, strict=True)])  # fmt: skip
+        steps = mine & ~found.data.of_prefill
+        for split in (SPLITS[1], SPLITS[2]):
+            lines += [line for line in table(found, steps, entry["words"]) if line["split"] == split]
+    return lines
+
+
+def show(lines: Iterable[dict[str, Any]]) -> None:
+    for line in lines:
+        print(
+            f"{line['population'][:70]:70} {line['split']:16} {line['rows']:5} rows  median {line['median_percent']:5.1f} %"
+            f"  P90 {line['p90_percent']:5.1f} %  ours/measured {line['ratio']:.2f}  in range {line['in_range_percent']:.0f} %"
+        )
+
+
+def main(arguments: list[str]) -> int:
+    serving, llama = serving_rows(), llamacpp_rows()
+    for name, count in sorted(serving.unknown.items(), key=lambda pair: -pair[1]):
+        print(f"{count} rows left out: {name}")
+    found = fitted((*serving.rows, *llama.rows))
+    by_population, by_entry = errors_by_population(found), errors_by_entry(found)
+    show(by_population)
+    print()
+    show(by_entry)
+    if "--write" in arguments:
+        fits = [{key: value for key, value in entry.items() if key != "fit"} for entry in found.entries]
+        text = json.dumps({"fits": fits, "errors": by_population, "errors_by_fit": by_entry}, indent=1)
+        OUT.write_text(text + "\n", encoding="utf-8")
+        print(f"wrote {OUT.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -208,25 +208,29 @@ class Plan:
         )
 
     @cached_property
-    def ends(self) -> tuple[State | None, State | None, State | None, State | None]:
-        """The state where steps are as fast and as slow as the range of the constants: by TPOT's, then by TTFT's."""
+    def ends(self) -> tuple[State | None, State | None]:
+        """The state where steps are as fast, and as slow, as the range of the constants for TPOT says."""
         c = self.candidate.constants
-        low, high, first_low, first_high = (
+        low, high = (
             self.candidate.state(self.replicas, self.candidate.replica.slowed(factor))
-            for factor in (c.tpot_low, c.tpot_high, c.ttft_low, c.ttft_high)
+            for factor in (c.tpot_low, c.tpot_high)
         )
-        return low, high, first_low, first_high
+        return low, high
 
     @property
     def tpot_range(self) -> tuple[float, float | None]:
-        low, high, _, _ = self.ends
+        """None: with steps that slow the load is more than can be carried."""
+        low, high = self.ends
         assert low is not None
         return max(low.tpot_seconds, self.tpot_bound_seconds), None if high is None else high.tpot_seconds
 
     @property
     def ttft_range(self) -> tuple[float, float | None]:
-        _, _, low, high = self.ends
-        return 0.0 if low is None else low.ttft_seconds, None if high is None else high.ttft_seconds
+        """The wider of the range of the constants for TTFT, and of what slower or faster steps make of the queue."""
+        (low, high), c = self.ends, self.candidate.constants
+        assert low is not None
+        least = min(low.ttft_seconds, self.state.ttft_seconds * c.ttft_low)
+        return least, None if high is None else max(high.ttft_seconds, self.state.ttft_seconds * c.ttft_high)
 
     @cached_property
     def tpot_bound_seconds(self) -> float:

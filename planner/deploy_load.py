@@ -13,6 +13,9 @@ from itertools import pairwise
 
 from planner.errors import BadRequest
 from planner.lengths import LengthMix
+from planner.paged_pool import HASH_TOKENS
+from planner.traces import Trace
+from planner.traffic import cached_tokens
 
 EDGES = (0.0, 0.2, 0.45, 0.55, 0.7, 0.88, 0.92, 0.94, 0.96, 0.98, 1.0)
 RESIDENT_EDGES = tuple(i / 64 for i in range(65))
@@ -111,6 +114,8 @@ class Load:
     think_seconds      a user's pause between an answer and the next request
     prefix_share       share of each prompt that is found in the cache
     prefix_common      that share is one prefix of all requests, and is held once; else each has its own
+    mixes              prompts and outputs as they were given, uncut
+    trace              the requests themselves, where they were recorded
     """
 
     prompts: tuple[Bin, ...]
@@ -123,7 +128,12 @@ class Load:
     think_seconds: float = 0.0
     prefix_share: float = 0.0
     prefix_common: bool = True
-    words: str = ""
+    mixes: tuple[LengthMix, LengthMix] = (LengthMix({}, ""), LengthMix({}, ""))
+    trace: Trace | None = None
+
+    @property
+    def words(self) -> str:
+        return f"prompts {self.mixes[0].words}; outputs {self.mixes[1].words}"
 
     @cached_property
     def prompt_tokens(self) -> float:
@@ -149,18 +159,7 @@ class Load:
     @cached_property
     def cached_tokens(self) -> float:
         """Prompt tokens that a request finds in the cache, on average."""
-        return sum(cached(item.tokens, self.prefix_share) * item.share for item in self.prompts)
-
-
-def cached(prompt_tokens: int, prefix_share: float) -> int:
-    """Tokens of a prompt that are found in the cache; at least one token is left to compute.
-
-    Leaves out that engines find whole blocks (of 16 tokens, usually) alone.
-
-    >>> cached(1000, 0.6), cached(10, 1.0)
-    (600, 9)
-    """
-    return min(int(prefix_share * prompt_tokens + 1e-9), prompt_tokens - 1)
+        return sum(cached_tokens(item.tokens, self.prefix_share) * item.share for item in self.prompts)
 
 
 def load(
@@ -173,6 +172,7 @@ def load(
     prefix_share: float = 0.0,
     prefix_common: bool = True,
     pairs: Iterable[tuple[int, int]] | None = None,
+    trace: Trace | None = None,
 ) -> Load:
     """A Load from two mixes, independent of each other unless `pairs` (prompt, output) says who has which.
 
@@ -189,13 +189,13 @@ def load(
         weighted = [(p.tokens, o.tokens, p.share * o.share) for p in cut_prompts for o in cut_outputs]
         longest = prompts.longest + outputs.longest
     else:
-        weighted = [(prompt, output, 1.0) for prompt, output in pairs]
+        weighted = [(min(p, prompts.longest), min(o, outputs.longest), 1.0) for p, o in pairs]
         longest = max(prompt + output for prompt, output, _ in weighted)
     common = prefix_share if prefix_common else 0.0
     found = Load(
         cut_prompts,
         cut_outputs,
-        residents((p, o, cached(p, common), weight) for p, o, weight in weighted),
+        residents((p, o, cached_tokens(p, common), weight) for p, o, weight in weighted),
         prompts.longest,
         longest,
         users,
@@ -203,11 +203,32 @@ def load(
         think_seconds,
         prefix_share,
         prefix_common,
-        f"prompts {prompts.words}; outputs {outputs.words}",
+        (prompts, outputs),
+        trace,
     )
     if found.decode_steps <= 0:
         raise BadRequest("--output of 1 token: no token is decoded after the first; write at least 2")
     return found
+
+
+def trace_hit_share(trace: Trace) -> float:
+    """Share of a trace's prompt tokens whose block of 512 came before: what a cache that forgets nothing would find.
+
+    An upper figure; the simulator keeps only what the pool has room for.
+
+    >>> from array import array
+    >>> column = lambda *values: array("q", values)
+    >>> trace_hit_share(Trace("", "Mooncake", column(0, 1), column(1024, 1024), column(9, 9), column(1, 2, 1, 3), column(2, 4)))
+    0.25
+    """
+    seen: set[int] = set()
+    found = 0
+    for row, prompt in enumerate(trace.prompt_tokens):
+        ids = trace.hash_ids(row)
+        known = next((place for place, block in enumerate(ids) if block not in seen), len(ids))
+        found += min(known * HASH_TOKENS, prompt - 1)
+        seen.update(ids)
+    return found / sum(trace.prompt_tokens)
 
 
 @dataclass(frozen=True)

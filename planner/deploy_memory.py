@@ -15,12 +15,13 @@ from itertools import pairwise
 
 from planner.attention_cache import Cache
 from planner.cache_kinds import Full, Latent
-from planner.deploy_load import Load, cached
+from planner.deploy_load import Load
 from planner.engines.base import EngineAnswer
 from planner.lengths import LengthMix, concurrency
 from planner.memory import Capacity, Estimate, Request, caches_on_rank, estimate, rank_kv_bytes
 from planner.sharding import stages
 from planner.spec import ModelSpec
+from planner.traffic import cached_tokens
 
 MOST_SEQUENCES = 1024  # decoding at once on one rank: more is no engine's default
 WEIGHTS_OF_SHARES = 10**6
@@ -69,7 +70,7 @@ def room(spec: ModelSpec, request: Request, capacity: Capacity, load: Load) -> R
         size = sizes.own(tokens, own_tokens)
         return size + (beside * size // own if own else beside)
 
-    common = cached(load.longest_prompt_tokens, load.prefix_share) if load.prefix_common else 0
+    common = cached_tokens(load.longest_prompt_tokens, load.prefix_share) if load.prefix_common else 0
     prefix = sizes.growing(common)
     longest = taken(load.longest_tokens, load.longest_tokens - common)
     return _room(one, pool, prefix, longest, [(taken(r.tokens, r.own_tokens), r.share) for r in load.residents])
@@ -102,7 +103,7 @@ def engine_room(mine: Room, answers: list[tuple[int, EngineAnswer]], load: Load)
         return mine
     sizes = Sizes(mine.found)
     points = [(tokens, answer.request_bytes) for tokens, answer in answers]
-    common = cached(load.longest_prompt_tokens, load.prefix_share) if load.prefix_common else 0
+    common = cached_tokens(load.longest_prompt_tokens, load.prefix_share) if load.prefix_common else 0
     if "slots" in ranged.pool.extra:
         slot = longest_answer.request_bytes
         count = max(0, mine.pool_bytes // slot) if slot else MOST_SEQUENCES

@@ -24,8 +24,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from planner.deploy_load import Load, cached
+from planner.deploy_load import Load
 from planner.step import PS_PER_SECOND, StepModel, step_ps
+from planner.traffic import cached_tokens
 
 GRID = 4.0  # the prompts' share of a step is computed at 1, 4, 16, ... sequences, and between them on a line
 NEARLY_FULL = 0.995  # prompts that fill more of the time than this pile up
@@ -128,7 +129,7 @@ class Replica:
         if sequences not in self._prompts:
             alone = self._step(sequences)
             self._prompts[sequences] = tuple(
-                self._prompt(item.tokens, cached(item.tokens, self.load.prefix_share), sequences, alone)
+                self._prompt(item.tokens, cached_tokens(item.tokens, self.load.prefix_share), sequences, alone)
                 for item in self.load.prompts
             )
         return self._prompts[sequences]
@@ -182,7 +183,7 @@ class Replica:
         alone = self._step(n)
         bare = whole = 0.0
         for item in self.load.prompts:
-            hit = cached(item.tokens, self.load.prefix_share)
+            hit = cached_tokens(item.tokens, self.load.prefix_share)
             bare += item.share * self._prompt(item.tokens - hit, 0, n, alone).added_seconds(1.0)
             whole += item.share * self._prompt(item.tokens, hit, n, alone).added_seconds(1.0)
         return max(0.0, 1 - bare / whole)

@@ -27,6 +27,7 @@ FLAGS: tuple[flags.Flag, ...] = (
     *flags.MODEL,
     ("--users", "N", "Users who each have one request running: 200."),
     ("--rate", "N/s", "Requests that arrive at random, in place of --users: 5/s, 300/min."),
+    ("--trace", "FILE", "Recorded requests in place of --prompt and --output, and of --rate: CSV or JSON lines, as `kvplan simulate` reads."),
     ("--prompt", "MIX", "Prompt lengths: p50=800,p95=6000, one length, or a file of lengths."),
     ("--output", "MIX", "Output lengths: p50=200,p95=900, one length, or a file of lengths."),
     ("--longest", "N", "Longest request served, prompt and output (default: the longest of the mix that the model takes)."),

@@ -37,8 +37,12 @@ def _asked(answer: Answer) -> list[str]:
     engine = f" in {question.engine[0]}" if question.engine else ""
     lines = [bold(question.spec.name) + f"{engine} for {who}", f"  {load.words}"]
     mean = f"  mean prompt {load.prompt_tokens:,.0f}, output {load.output_tokens:,.0f}, longest request {load.longest_tokens:,} tokens"
-    if load.prefix_share:
+    if load.prefix_share and load.prefix_common:
         mean += f"; {100 * load.prefix_share:g} % of each prompt is one prefix of all"
+    elif load.prefix_share:
+        mean += f"; {100 * load.prefix_share:.0f} % of the prompt tokens came before, at most so many are cached"
+    if load.trace is not None and load.trace.bad_rows:
+        lines.append(f"  {load.trace.bad_rows:,} rows of the trace are left out: {'; '.join(load.trace.bad_words)}")
     return [*lines, mean, f"  targets: {_targets(answer)}"]
 
 
@@ -155,7 +159,7 @@ def _speed(plan: Plan) -> list[str]:
                       f"{human_seconds(plan.tpot_bound_seconds)}): {parts}"),
         _line("TTFT", f"{human_seconds(state.ttft_seconds)} for {100 * plan.candidate.question.targets.ttft_share:g} % "
                       f"({_range(*plan.ttft_range)}), {human_seconds(state.ttft_mean_seconds)} on average"),
-        *([] if plan.check is None else [_line("simulated", _check_words(plan))]),
+        _line("simulated", bad("not: the first of the ranking were, and missed") if plan.check is None else _check_words(plan)),
     ]  # fmt: skip
 
 

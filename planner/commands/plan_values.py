@@ -8,15 +8,17 @@ from typing import Any
 
 from planner.catalogue import devices as catalogue_devices
 from planner.commands.values import maybe_count
-from planner.deploy_load import Load, Targets, load
+from planner.deploy_load import Load, Targets, load, trace_hit_share
 from planner.device import Device
 from planner.errors import BadRequest, UsageError, one_line
 from planner.lengths import LengthMix, parse_mix
 from planner.resolve import device as find_device
+from planner.traces import Trace, read_trace
 from planner.units import parse_tokens
 
 MAX_SECONDS = 86_400.0
 MAX_RATE = 1e6
+MAX_ROWS = 200_000  # of a trace: more say nothing new of lengths and rate
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _PER = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -108,29 +110,55 @@ def clip(prompts: LengthMix, outputs: LengthMix, longest: int) -> tuple[LengthMi
 
 def load_of(values: dict[str, Any], max_positions: int | None) -> Load:
     """The load that the options describe, cut at the longest request that is served."""
-    for name in ("prompt", "output"):
-        if values.get(name) is None:
-            raise UsageError(f"how long? --{name} p50=800,p95=6000, or one length, or --trace FILE")
+    limit = _longest(values.get("longest"), max_positions)
     users, rate = maybe_count(values.get("users"), "--users"), values.get("rate")
-    longest = values.get("longest")
-    asked = None if longest is None else parse_tokens(longest, "--longest")
-    if asked is not None and max_positions and asked > max_positions:
-        raise BadRequest(f"--longest {asked:,} is more than the {max_positions:,} positions of the model")
-    prompts, outputs = mix_of(values["prompt"], "--prompt"), mix_of(values["output"], "--output")
-    limit = asked or max_positions
-    if limit is not None:
-        if limit < 3:
-            raise BadRequest(f"--longest {limit}: a prompt and two tokens of output are 3 at least")
-        prompts, outputs = clip(prompts, outputs, limit)
+    rate_per_s = None if rate is None else parse_rate(rate)
     think, share = values.get("think"), values.get("prefix_share")
+    given_share = None if share is None else parse_share(share, "--prefix-share")
+    trace = None
+    if values.get("trace") is not None:
+        trace = _trace(values)
+        prompts, outputs = trace.prompts, trace.outputs
+        if users is None and rate_per_s is None:
+            rate_per_s = trace.rate_per_s
+            if rate_per_s is None:
+                raise UsageError("--trace: this one has no times; add --rate 5/s or --users 200")
+    else:
+        for name in ("prompt", "output"):
+            if values.get(name) is None:
+                raise UsageError(f"how long? --{name} p50=800,p95=6000, or one length, or --trace FILE")
+        prompts, outputs = mix_of(values["prompt"], "--prompt"), mix_of(values["output"], "--output")
+    if limit is not None:
+        prompts, outputs = clip(prompts, outputs, limit)
     return load(
         prompts,
         outputs,
         users=users,
-        rate_per_s=None if rate is None else parse_rate(rate),
+        rate_per_s=rate_per_s,
         think_seconds=0.0 if think is None else parse_seconds(think, "--think"),
-        prefix_share=0.0 if share is None else parse_share(share, "--prefix-share"),
+        prefix_share=given_share or (trace_hit_share(trace) if trace is not None and given_share is None else 0.0),
+        prefix_common=trace is None or given_share is not None,
+        pairs=None if trace is None else trace.pairs(),
+        trace=trace,
     )
+
+
+def _longest(text: str | None, max_positions: int | None) -> int | None:
+    """The longest request served: as asked, else what the model takes."""
+    if text is None:
+        return max_positions
+    asked = parse_tokens(text, "--longest")
+    if max_positions and asked > max_positions:
+        raise BadRequest(f"--longest {asked:,} is more than the {max_positions:,} positions of the model")
+    if asked < 3:
+        raise BadRequest(f"--longest {asked}: a prompt and two tokens of output are 3 at least")
+    return asked
+
+
+def _trace(values: dict[str, Any]) -> Trace:
+    if values.get("prompt") is not None or values.get("output") is not None:
+        raise UsageError("--trace has its own lengths; leave --prompt and --output out")
+    return read_trace(values["trace"], MAX_ROWS)
 
 
 def devices_of(values: dict[str, Any]) -> tuple[Device, ...]:

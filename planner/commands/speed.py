@@ -83,6 +83,9 @@ def command(**values: Any) -> None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them), or --gpu local")
     prompt, output = (_length(values, name, tokens) for name, tokens in (("prompt", 1024), ("output", 256)))
     batches = parse_batches(values.pop("batch") or DEFAULT_BATCHES)
+    devices = devices_of(values["gpu"])
+    if values["measured"] is not None and len(devices) > 1:
+        raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
     values |= {"seq": str(prompt + output), "batch": None}
     asked = prepare(values)
     spec = spec_of(values)
@@ -91,7 +94,7 @@ def command(**values: Any) -> None:
             spec, request_of(values, prompt + output), found, prompt_tokens=prompt, output_tokens=output, batches=batches,
             load=values["load"], asked=asked, measured=values["measured"], linear=values["linear"],
         )
-        for found in devices_of(values["gpu"])
+        for found in devices
     ]  # fmt: skip
     emit(_render(answers, values), values["output_file"])
     if not any(answer.fits(batch) for answer in answers for batch in batches):

@@ -374,6 +374,7 @@ def test_a_bar_is_always_as_wide(parts: dict[str, float]) -> None:
         (["llama-7b", "--gpu", "no-such"], 1, "no-such"),
         (["no-such", "--gpu", "l4"], 1, "no-such"),
         (["llama-7b", "--gpu", "l4", "--measured", "fast"], 1, "write for example"),
+        (["llama-7b", "--gpu", "l4,t4", "--measured", "tpot_ms=99"], 2, "--measured is of one device"),
         (["llama-7b", "--gpu", "l4", "--max-model-len", "4k"], 2, "--engine"),
         (["llama-7b", "--gpu", "l4", "--engine", "vllm", "--mem-fraction-static", "0.8"], 2, "not a flag of vllm"),
         (["llama-7b", "--gpu", "l4", "--explain", "--json"], 2, "--explain is for people"),

@@ -1,0 +1,96 @@
+"""What one measured point is worth: each measured row of a deployment, given as --measured, against its other rows.
+
+    python benchmarks/measured_point.py
+
+A deployment is a model in its formats and layout, a device, an engine and a kind of load; rows that are set apart
+(tests/cases) are left out. Every row in turn is the point given, and is compared with up to PAIRS others.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from planner.errors import KvplanError  # noqa: E402
+from planner.roofline import Figure, with_measured_point  # noqa: E402
+from planner.text import table  # noqa: E402
+from tests.speed_truth import DECODE, PREFILL, TG, Row, llamacpp_rows, serving_rows  # noqa: E402
+
+PAIRS = 20
+LEAST_PROMPT = 128  # below it the time to the first token is a server's way in
+KEYS = {DECODE: "tpot_ms", TG: "tpot_ms", PREFILL: "ttft_ms"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row predicted from another of its deployment, and from the shipped constants alone."""
+
+    kind: str
+    dense: bool
+    measured_seconds: float
+    plain: Figure
+    given: Figure
+
+
+def outcomes(rows: Iterable[Row]) -> Iterator[Outcome]:
+    """Every pair of rows that differ in batch or lengths."""
+    deployments: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        first = row.measured == "ttft_ms" and row.prompt >= LEAST_PROMPT
+        if not row.apart and row.kind in KEYS and (row.kind != PREFILL or first):
+            deployments[id(row.answer), row.device.name, row.engine, row.load, row.kind, row.source].append(row)
+    chosen = random.Random(1)
+    for members in deployments.values():
+        for point in members:
+            others = [row for row in members if _place(row) != _place(point)]
+            for row in chosen.sample(others, min(PAIRS, len(others))):
+                try:
+                    constants = with_measured_point(
+                        text_of(point), point.answer, point.device, load=point.load, engine=point.engine
+                    )
+                except KvplanError:  # below the bound of the device
+                    continue
+                yield Outcome(row.kind, row.dense, row.seconds, row.predicted(), row.predicted(constants))
+
+
+def _place(row: Row) -> tuple[int, int, int]:
+    return row.batch, row.prompt, row.output
+
+
+def text_of(row: Row) -> str:
+    """A row as --measured takes it."""
+    return f"{KEYS[row.kind]}={1e3 * row.seconds} batch={row.batch} prompt={row.prompt} output={row.output}"
+
+
+def errors(found: Iterable[Outcome], which: str) -> tuple[float, float, float]:
+    """(median, 90th percentile of |predicted / measured - 1|, share of rows inside the range)."""
+    rows = [(one.measured_seconds, getattr(one, which)) for one in found]
+    off = sorted(abs(figure.value / measured - 1) for measured, figure in rows)
+    held = sum(figure.low <= measured <= figure.high for measured, figure in rows)
+    return off[len(off) // 2], off[int(0.9 * len(off))], held / len(rows)
+
+
+def main() -> None:
+    found = list(outcomes([*serving_rows().rows, *llamacpp_rows().rows]))
+    lines = []
+    for kind in KEYS:
+        for dense in (True, False):
+            alike = [one for one in found if (one.kind, one.dense) == (kind, dense)]
+            if not alike:
+                continue
+            for which, words in (("plain", "no point given"), ("given", "one point given")):
+                middle, ninth, held = errors(alike, which)
+                name = f"{kind}, {'dense' if dense else 'MoE'}"
+                lines.append([name, words, f"{len(alike):,}", *(f"{100 * x:.1f} %" for x in (middle, ninth, held))])
+    print(table(["rows", "", "pairs", "median error", "P90", "in the range"], lines, left=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -113,14 +113,14 @@ def _range(item: str, name: str, read: Callable[[str, str], int]) -> Sequence[in
     low_text, dots, rest = item.partition("..")
     if not dots:
         return [read(item, name)]
-    high_text, _, step = rest.partition(":")
+    high_text, colon, step = rest.partition(":")
     low, high = read(low_text, name), read(high_text, name)
     factor, add = 2, 0
     if step[:1] == "x":
         factor = read(step[1:], name)
     elif step[:1] == "+":
         factor, add = 1, read(step[1:], name)
-    elif step:
+    elif colon:
         factor = 0
     if high < low or factor < 1 or (factor == 1 and not add):
         raise BadRequest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
@@ -21,6 +22,7 @@ B = TypeVar("B")
 Rows = Generator[list[Row], None, None]
 CHUNK_POINTS = {"estimate": 128, "fit": 8, "speed": 64}
 MAX_WORKERS = 1024
+KNOCK_SECONDS = 10
 
 
 def chunks(question: str, points: Sequence[Point]) -> list[Sequence[Point]]:
@@ -85,6 +87,7 @@ def on_ray(shared: Shared, work: Iterable[Sequence[Point]], address: str) -> Row
     """The same on the workers of a Ray cluster; refused where they run another kvplan than this one."""
     ray = _ray()
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         raise KvplanError(
@@ -103,6 +106,18 @@ def on_ray(shared: Shared, work: Iterable[Sequence[Point]], address: str) -> Row
         raise KvplanError(f"the Ray cluster failed: {one_line(str(error), 300)}; --resume goes on") from None
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Whether anybody listens there: Ray itself would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        if address not in ("auto", "local"):
+            raise ValueError("write host:port, auto or local")
+        return
+    if not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise ValueError(f"{one_line(port, 20)!r} is not a port")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def _ray() -> Any:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from typing import Any
 
 import click
@@ -18,10 +15,9 @@ from planner.errors import KvplanError, UsageError, one_line
 from planner.memory import SCHEMA_VERSION
 from planner.reconcile.facts import Log, engines_of, identity
 from planner.reconcile.ledger import Given, Ledger
-from planner.reconcile.model import BY_DIMENSIONS
 from planner.reconcile.reader import Source
+from planner.reconcile.record import merged
 from planner.reconcile.runs import ledger_of
-from planner.reconcile.vllm import generation
 from planner.resolve import capacity, model_spec
 from planner.text import bad, bold, dim, good, table
 from planner.units import gib, human_bytes, parse_tokens
@@ -45,11 +41,6 @@ FLAGS: tuple[flags.Flag, ...] = (
     ("--json", "", "JSON in base units, keys that stay."),
     ("--output", "FILE", "Write to FILE instead of the screen."),
 )
-RECORDED = (
-    "engine", "version", "model", "tp", "pp", "kv_dtype", "weight_dtype", "gpu_memory_gib", "fraction", "max_model_len",
-    "available_gib", "k_gib", "v_gib", "tokens", "blocks", "concurrency", "cpu_blocks", "needed_gib", "estimated_max_len",
-    "weights_gib", "activation_gib", "non_torch_gib", "graphs_gib", "kv_mib", "state_mib", "compute_mib", "source",
-)  # fmt: skip
 
 
 @click.command(name="reconcile", epilog="Example: kvplan reconcile server.log --gpu h100")
@@ -73,7 +64,7 @@ def command(log: str, **values: Any) -> None:
         if count > 1:
             made.notes.insert(0, f"{count} starts of it in this file; the last whole one is shown")
     if values["record"]:
-        _record(values["record"], ledgers, log)
+        write_whole(values["record"], merged(values["record"], ledgers, log, values["gpu"]))
     if values["as_json"]:
         text = to_json({"schema_version": SCHEMA_VERSION, "file": log, "ledgers": [made.to_dict() for made in ledgers]})
     else:
@@ -166,52 +157,3 @@ def _signed(size: int) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
-
-
-def _record(path: str, ledgers: list[Ledger], log: str) -> None:
-    """Append a row for each ledger; the file gets a header when it is new, and its own columns are kept."""
-    old = ""
-    columns = ["id", *RECORDED]
-    if os.path.exists(path):
-        try:
-            with open(path, encoding="utf-8", newline="") as file:
-                old = file.read(64 << 20)
-        except (OSError, UnicodeDecodeError):
-            raise KvplanError(
-                f"--record {one_line(path, 80)} is not a CSV file that can be read; name another"
-            ) from None
-        columns = next(csv.reader(io.StringIO(old)), columns)
-        if "engine" not in columns:
-            raise KvplanError(f"--record {one_line(path, 80)} has no column `engine`; name a case file or a new one")
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n", extrasaction="ignore", restval="")
-    if not old:
-        writer.writeheader()
-    for made in ledgers:
-        writer.writerow(_row(made, log))
-    write_whole(path, old + ("" if not old or old.endswith("\n") else "\n") + out.getvalue())
-
-
-def _row(made: Ledger, log: str) -> dict[str, Any]:
-    assert made.run is not None
-    run = made.run
-    row: dict[str, Any] = {name: _plain(run.smallest(name)) for name in RECORDED}
-    name = os.path.splitext(os.path.basename(log))[0] or "log"
-    return row | {
-        "id": one_line(name, 60),
-        "engine": f"vllm-{generation(run)}" if made.engine == "vllm" else made.engine,
-        "version": made.version or "",
-        "model": made.model or "" if made.taken_as in (None, BY_DIMENSIONS) else made.taken_as,
-        "tp": made.tp,
-        "pp": made.pp,
-        "kv_dtype": made.kv_dtype or "",
-        "weight_dtype": made.weight_dtype or "",
-        "gpu_memory_gib": _plain(run.smallest("card_gib")),
-        "source": one_line(log, 200),
-    }
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(int(value)) if value.denominator == 1 else f"{float(value):.6g}"

@@ -109,6 +109,10 @@ class Ledger:
     notes: list[str] = field(default_factory=list)
     run: Run | None = None
 
+    def logged_bytes(self, name: str) -> int | None:
+        """What the log says of one entry."""
+        return next((entry.logged for entry in self.entries if entry.name == name), None)
+
     @property
     def closes(self) -> bool | None:
         return None if self.unexplained is None else abs(self.unexplained) <= CLOSES_WITHIN

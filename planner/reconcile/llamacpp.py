@@ -13,7 +13,7 @@ from planner.reconcile.model import answer_or_note, spec_of
 from planner.spec import ModelSpec
 from planner.units import MAX_TOKENS, MIB
 
-_GGML_NAMES = {"f16": "fp16", "f32": "fp32"}
+GGML_NAMES = {"f16": "fp16", "f32": "fp32"}
 
 
 def llama(run: Run, given: Given, made: Ledger) -> None:
@@ -74,16 +74,15 @@ def _predicted(run: Run, given: Given, made: Ledger, spec: ModelSpec, program: s
         made.missing.append("n_ctx: --max-model-len N")
         return None
     k, v = (
-        _GGML_NAMES.get((run.text(name) or "").lower(), (run.text(name) or "").lower()) for name in ("k_type", "v_type")
+        GGML_NAMES.get((run.text(name) or "").lower(), (run.text(name) or "").lower()) for name in ("k_type", "v_type")
     )
-    flash = (run.text("flash_attn") or "").lower()
-    swa_full = _window_in_full(run, ctx)
+    swa_full = window_in_full(run, ctx)
     options = Options(
         ctx_size=ctx,
         parallel=run.positive("n_seq_max") or 1,
         ubatch_size=run.positive("n_ubatch"),
         batch_size=run.positive("n_batch"),
-        flash_attn={"1": True, "true": True, "enabled": True, "0": False, "false": False, "disabled": False}.get(flash),
+        flash_attn=flash_attention(run),
         kv_unified=(run.text("kv_unified") or "").lower() == "true",
         swa_full=swa_full,
         mla_mode=run.whole("mla_attn"),
@@ -96,7 +95,13 @@ def _predicted(run: Run, given: Given, made: Ledger, spec: ModelSpec, program: s
     return answer_or_note(made, program, given.version or run.text("version"), found, options)
 
 
-def _window_in_full(run: Run, ctx: int) -> bool:
+def flash_attention(run: Run) -> bool | None:
+    """What the log says of it, None where it leaves it to the program."""
+    said = (run.text("flash_attn") or "").lower()
+    return {"1": True, "true": True, "enabled": True, "0": False, "false": False, "disabled": False}.get(said)
+
+
+def window_in_full(run: Run, ctx: int) -> bool:
     """Two cache lines of equal cells: the window layers hold the whole context (--swa-full)."""
     cells = [int(value) for value in run.all("cells") if value.isdigit()]
     return len(cells) > 1 and len(set(cells)) == 1 and cells[0] >= ctx

@@ -22,7 +22,7 @@ LONGEST_LINE = 1 << 16
 PHRASES: tuple[bytes, ...] = (
     b"vLLM API server version", b"LLM engine", b"LLMEngine", b"eights took", b"odel loading took", b"total_gpu_memory",
     b"eights take", b"blocks:", b"KV cache size", b"KV cache memory", b"KV cache is needed", b"KV cache (", b"Maximum concurrency",
-    b"Graph capturing", b"attention block size", b"max_num_batched_tokens", b"non-default args", b"args: Namespace",
+    b"Graph capturing", b"attention block size", b"max_num_batched_tokens", b"non-default args", b"args: Namespace", b"Free memory on device", b"CUDA graph memory: ", b"Num Sequences = ",
     b"torch peak memory", b"server_args", b"Load weight", b"Memory pool end", b"KV Cache is allocated",
     b"max_total_num_tokens", b"sliding window memory", b"cuda graph end", b"Mamba Cache is",
     b"build: ", b"build = ", b"print_info", b"print_meta", b"llama_", b"buffer size", b"self size", b"ollama", b"OLLAMA_",

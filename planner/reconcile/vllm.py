@@ -39,7 +39,8 @@ def vllm(run: Run, given: Given, made: Ledger) -> None:
         max_num_batched_tokens=run.positive("batched_tokens"),
         max_num_seqs=run.positive("sequences"),
         block_size=None if (run.whole("block_tokens") or 0) > 256 else run.positive("block_size"),
-        swap_space=_swap(run),
+        swap_space=_gib(run, "swap"),
+        cpu_offload_bytes=_gib(run, "offload") or 0,
     )
     derived = answer_or_note(made, engine, version, found, options) if found else None
     _entries(run, made, card, pool, found, derived, options)
@@ -69,8 +70,9 @@ def vllm(run: Run, given: Given, made: Ledger) -> None:
             gain(made, "--max-num-seqs 64", derived.activation.bytes - fewer.activation.bytes, pool, tokens)
 
 
-def _swap(run: Run) -> int | None:
-    value = run.smallest("swap")
+def _gib(run: Run, name: str) -> int | None:
+    """An argument that vLLM counts in GiB."""
+    value = run.smallest(name)
     return None if value is None or not 0 <= value <= 10**6 else int(value * GIB)
 
 
@@ -93,6 +95,8 @@ def _entries(
         budget = int(card * fraction) if fraction else None
     weights = run.bytes("weights_gib")
     activation, other = run.bytes("activation_gib"), run.bytes("non_torch_gib")
+    if other is None and weights is not None and (consumed := run.bytes("consumed_gib")) is not None:
+        other = max(0, consumed - weights)
     if activation is None and (peak := run.bytes("peak_torch_gib")) is not None and weights is not None:
         activation = max(0, peak - weights)
     loaded = weights_loaded(found) if found is not None and found.spec.weights_known else None
@@ -136,7 +140,17 @@ def _entries(
             Entry("CUDA graphs", graphs, None, "captured after the pool, outside the budget before 0.21")
         )
     if budget is not None and made.unexplained is None and all(part is not None for part in parts):
-        made.unexplained = budget - sum(part or 0 for part in parts)
+        made.unexplained = _left_over(
+            made, budget - sum(part or 0 for part in parts), run.bytes("graphs_estimated_gib")
+        )
+
+
+def _left_over(made: Ledger, left: int, graphs: int | None) -> int:
+    """From 0.21 the estimate of the graphs is taken off the budget, unless its environment variable says no."""
+    if graphs is None or abs(left - graphs) >= abs(left):
+        return left
+    made.entries.append(Entry("CUDA graphs, estimated in the budget", graphs))
+    return left - graphs
 
 
 def _figures(run: Run, made: Ledger, low: dict[str, Any], high: dict[str, Any]) -> None:

@@ -260,35 +260,6 @@ def test_the_page_shows_logged_predicted_and_reason(capsys: pytest.CaptureFixtur
     assert "closes: 0.00 GiB left over" in out
 
 
-def test_a_row_is_recorded_and_appended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "rows.csv"
-    for _ in range(2):
-        run(["reconcile", str(LOGS / "vllm-v0.log"), "--record", str(path)], capsys)
-    lines = path.read_text().splitlines()
-    assert len(lines) == 3
-    assert "4741" in lines[1] and "4.05" in lines[1]
-    path.write_text("not,a,case\n")
-    code, _, err = run(["reconcile", str(LOGS / "vllm-v0.log"), "--record", str(path)], capsys)
-    assert code == 1 and "no column" in err
-
-
-def test_a_recorded_row_is_a_case_that_agrees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A copy of the case file takes the row in its own columns, and the row is checked like any other."""
-    import shutil
-
-    from planner.accuracy.cases import Cases
-    from planner.accuracy.engine_logs import checks
-
-    path = tmp_path / "engine_logs.csv"
-    shutil.copy(LOGS.parent / "engine_logs.csv", path)
-    for name in ("vllm-v0.log", "vllm-hybrid.log", "sglang-tp4.log"):
-        run(["reconcile", str(LOGS / name), "--record", str(path)], capsys)
-    cases = Cases(tmp_path)
-    for row in cases.rows("engine_logs.csv")[-3:]:
-        found = checks(cases, row)
-        assert found and all(check.agrees for check in found), row["id"]
-
-
 def test_ranks_by_prefix() -> None:
     assert rank_of("(VllmWorkerProcess pid=123) INFO") == "123"
     assert rank_of("(Worker_TP1 pid=102) INFO") == "TP1"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from planner.deploy import Answer, Check, Plan, order
+from planner.deploy import Answer, Check, Plan, Question, order
 from planner.deploy_load import Targets
 from planner.deploy_memory import Sizes
 from planner.replica_pool import pool_of
@@ -29,28 +29,36 @@ MOST_CHECKS = 10
 def verified(answer: Answer) -> Answer:
     """The best plan is simulated; where that misses a target it gets more replicas and its new place in the ranking.
 
-    One more, or half as many more where a target is missed twofold. At most MOST_CHECKS runs; all else in the ranking
-    rests on the formulas alone.
+    One more; where a target is missed twofold the formulas are off for this load, and all plans on that device that
+    cost no more get half as many again. At most MOST_CHECKS runs; the rest of the ranking stays with the formulas.
     """
     question = answer.question
-    plans, checks = list(answer.plans), []
+    plans, failed = list(answer.plans), []
     for _ in range(MOST_CHECKS):
         if not plans:
             break
-        best = plans[0]
-        found = check(best)
-        misses = missed(found, question.targets)
+        best = replace(plans[0], check=check(plans[0]))
+        assert best.check is not None
+        misses = missed(best.check, question.targets)
         if not misses:
-            plans[0] = replace(best, check=found)
+            plans[0] = best
             break
-        checks.append(replace(best, check=found))
-        plans.pop(0)
+        failed.append(best)
         far = max(ratio for _, ratio in misses) >= FAR
-        more = _with(best, best.replicas + (max(1, best.replicas // 2) if far else 1))
-        budget = question.budget_usd_per_hour
-        if more is not None and (budget is None or (more.usd_per_hour or 0.0) <= budget):
-            plans = sorted([*plans, more], key=lambda plan: order(plan, question.sort))
-    return replace(answer, plans=tuple(plans), failed_checks=tuple(checks))
+        plans = [found for plan in plans if (found := _more(plan, best, far, question)) is not None]
+        plans.sort(key=lambda plan: order(plan, question.sort))
+    return replace(answer, plans=tuple(plans), failed_checks=tuple(failed))
+
+
+def _more(plan: Plan, failed: Plan, far: bool, question: Question) -> Plan | None:
+    """`plan` itself, or with more replicas where a failed simulation says so; None where it cannot have them."""
+    itself = plan.candidate is failed.candidate
+    alike = far and plan.candidate.device is failed.candidate.device and plan.devices <= failed.devices
+    if not (itself or alike):
+        return plan
+    more = _with(plan, plan.replicas + (ceil_div(plan.replicas, 2) if far else 1))
+    budget = question.budget_usd_per_hour
+    return None if more is None or (budget is not None and (more.usd_per_hour or 0.0) > budget) else more
 
 
 def _with(plan: Plan, count: int) -> Plan | None:
@@ -70,6 +78,8 @@ def check(plan: Plan) -> Check:
     load, room = candidate.question.load, candidate.room
     users = 0 if load.users is None else ceil_div(load.users, plan.ranks)
     count = max(REQUESTS, min(MOST_REQUESTS, PER_USER * users))
+    if load.trace is not None:
+        count = min(len(load.trace), MOST_REQUESTS)
     sizes = Sizes(room.found)
     whole = sum(held.share * sizes.own(held.tokens, held.tokens) for held in load.residents)
     pool = max(1, round((room.pool_bytes - room.prefix_bytes) * whole / max(1, room.request_bytes)))

@@ -212,12 +212,28 @@ class Replica:
     def new_tokens(self) -> float:
         return self.load.prompt_tokens - self.load.cached_tokens
 
+    def held(self, decoding: float, others: float = 1.0) -> float:
+        """Sequences that the pool holds, in decoding ones: prompts under way hold half of themselves on average."""
+        step = self.decode_seconds(self._seen(decoding, others))
+        under_way = sum(
+            (added + steps * step) * item.share * item.tokens
+            for (added, steps), item in zip(self.prompts(decoding, others), self.load.prompts, strict=True)
+        )
+        return decoding + self.rate_per_s(decoding, others) * under_way / (2 * self.resident_tokens)
+
+    @cached_property
+    def resident_tokens(self) -> float:
+        """Held by a decoding sequence, on average."""
+        return sum(held.tokens * held.share for held in self.load.residents)
+
     @cached_property
     def full(self) -> float:
-        """Decoding sequences when nothing more goes in: `most`, or fewer where prompts fill the time."""
-        if self.prefill_share(self.most) <= NEARLY_FULL:
-            return float(self.most)
-        return _root(lambda n: self.prefill_share(n) - NEARLY_FULL, 0.0, float(self.most))
+        """Decoding sequences when nothing more goes in: the pool is full, or prompts fill the time."""
+
+        def over(n: float) -> float:
+            return max(self.prefill_share(n) - NEARLY_FULL, self.held(n) / self.most - 1)
+
+        return _root(over, 0.0, float(self.most))
 
     @cached_property
     def full_rate_per_s(self) -> float:
@@ -255,7 +271,7 @@ class Replica:
 
     def _wait_for_room(self, decoding: float) -> tuple[float, float]:
         """Sakasegawa: W = S·(1 + cv²)/2 · ρ^(√(2(c + 1)) - 1) / (c·(1 - ρ)), and about how likely a wait is."""
-        ratio = min(decoding / self.most, 0.9999)
+        ratio = min(self.held(decoding) / self.most, 0.9999)
         likely = ratio ** (math.sqrt(2 * (self.most + 1)) - 1)
         held = self.load.decode_steps * self.tpot_seconds(decoding)
         spread = (1 + self.load.output_spread) / 2

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.engines.base import Options
+from planner.engines.device_memory import weights_loaded
 from planner.engines.registry import answer_of
 from planner.errors import BadRequest
 from planner.limits import longest_context, most_sequences, pool_bytes
@@ -18,6 +19,7 @@ from planner.memory import Capacity, Request, estimate
 from planner.residents import Other, Residents, draft_model, eagle_head, mtp_head, residents_dict, split_pool
 from planner.resolve import capacity, model_spec
 from planner.sharding import Sharding
+from planner.units import GIB
 
 LLAMA, SMALL, QWEN = model_spec("llama-3.1-8b"), model_spec("llama-3.2-1b"), model_spec("qwen2.5-0.5b")
 ROOM = capacity("rtx-4090", None)
@@ -193,3 +195,19 @@ def test_slots_are_taken_from_an_engines_pool() -> None:
     held = estimate(LLAMA, Request(8192, residents=slots)).per_device.resident_bytes
     assert held == 8 * 2 * (adapter_parameters(LLAMA, Lora(1, 16)) + 2 * 16 * (LLAMA.vocab + LLAMA.hidden))
     assert 0 <= plain.ranged.pool.bytes - less.ranged.pool.bytes - held < held // 10
+
+
+@pytest.mark.parametrize(
+    ("model", "printed_gib", "off_gib"),
+    [
+        # "Model loading took 13.58 GiB": vLLM 0.14.0, Mistral-7B-Instruct-v0.2, max_loras 1, max_lora_rank 16, L40S
+        ("mistral-7b", 13.58, 0.02),
+        # "Model loading took 14.43 GiB": vLLM 0.19.1 on ROCm, Qwen2.5-7B-Instruct, enable_lora with its defaults
+        ("qwen2.5-7b", 14.43, 0.2),
+    ],
+)
+def test_weights_with_slots_are_what_vllm_prints_after_loading(model: str, printed_gib: float, off_gib: float) -> None:
+    slots = Residents((Lora(1, 16, slots=True),))
+    found = weights_loaded(estimate(model_spec(model), Request(4096, residents=slots)))
+    assert found.low <= printed_gib * GIB <= found.high
+    assert abs(found.bytes - printed_gib * GIB) < off_gib * GIB

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import click
@@ -34,6 +34,7 @@ from planner.roofline import (
     work,
 )
 from planner.spec import ModelSpec
+from planner.speed_checks import LeftOut, left_out
 from planner.units import MAX_COUNT, parse_tokens
 
 DOES_NOT_FIT = 3
@@ -147,6 +148,12 @@ class Answer:
         return self.largest_batch is None or batch <= self.largest_batch
 
     @property
+    def left_out(self) -> LeftOut | None:
+        """How the constants did on rows that they were not fitted on; None for a point given and for a calibration."""
+        origin = self.speeds[0].constants_from
+        return left_out(origin) if origin.startswith(("fitted", "no rows")) else None
+
+    @property
     def engine(self) -> str | None:
         return None if self.asked is None else "==".join(filter(None, self.asked[:2]))
 
@@ -169,6 +176,7 @@ class Answer:
             "largest_batch": self.largest_batch,
             "compute_bound_batch": self.compute_bound_batch,
             "constants_from": one.constants_from,
+            "constants_checked": None if self.left_out is None else asdict(self.left_out),
         }
         said = {
             "notes": list(self.notes),

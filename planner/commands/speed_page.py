@@ -144,6 +144,8 @@ def _facts(answer: Answer, named: bool) -> list[str]:
     beyond = [found.batch for found in answer.speeds if not answer.fits(found.batch)]
     lines = [f"{lead}{compute}", f"{lead}{admits}" if not beyond else lead + bad(f"{admits}; * is more than that, as if there were room")]  # fmt: skip
     lines.append(f"{lead}constants: {one.constants_from}")
+    if answer.left_out is not None:
+        lines.append(f"{lead}checked: {answer.left_out.words()}")
     lines += [f"{lead}{note}" for note in answer.notes]
     return lines
 

@@ -171,6 +171,16 @@ def test_the_function_answers_as_the_command_does(run: Run) -> None:
     assert single["batch"] == 1 and single["tpot_seconds"] == single["batches"][0]["tpot_seconds"]
 
 
+def test_the_range_names_the_rows_it_was_checked_on(run: Run) -> None:
+    seen = run("speed", *LLAMA, "--engine", "vllm", "--batch", "1", "--json").json["constants_checked"]
+    assert seen["split"] == "rows left out" and seen["rows"] > 50 and seen["in_range_percent"] > 80
+    unseen = run("speed", "llama-3.1-8b", "--gpu", "a10", "--engine", "vllm", "--batch", "1", "--json").json
+    assert ", none on A10" in unseen["constants_from"]
+    assert unseen["constants_checked"]["split"] == "device left out"
+    given = run("speed", *LLAMA, "--measured", "tpot_ms=20 batch=8 seq=2k", "--json").json
+    assert given["constants_checked"] is None
+
+
 # -- a measured point --------------------------------------------------------------------------------------
 
 
@@ -349,7 +359,7 @@ def test_the_explained_parts_come_to_the_answer(run: Run) -> None:
 
 def test_the_page_says_bound_range_memory_and_source(run: Run) -> None:
     page = run("speed", *LLAMA, "--engine", "vllm").out
-    for words in ("TTFT", "TPOT", "bound", "reached", "binds", "memory admits", "decode is bound by", "constants: ",
+    for words in ("TTFT", "TPOT", "bound", "reached", "binds", "memory admits", "decode is bound by", "constants: ", "checked: on ",
                   "Where the time between tokens goes"):  # fmt: skip
         assert words in page
     assert max(map(len, page.splitlines())) <= 170

@@ -72,6 +72,26 @@ class _Prompt:
         return self.full_seconds + self.shared_seconds - alone * (self.shared_seconds - self.alone_seconds)
 
 
+@dataclass(frozen=True)
+class _FirstToken:
+    """The time to the first token: what comes first, the prompt's own steps by share, and waiting.
+
+    wait_seconds   on average; it is 0 with probability 1 - chance, else exponential
+    """
+
+    first_seconds: float
+    own: list[tuple[float, float]]
+    wait_seconds: float
+    chance: float
+
+    @property
+    def mean_seconds(self) -> float:
+        return self.first_seconds + self.wait_seconds + sum(seconds * share for seconds, share in self.own)
+
+    def quantile_seconds(self, share: float) -> float:
+        return self.first_seconds + _quantile(self.own, self.wait_seconds, self.chance, share)
+
+
 class Replica:
     """One replica of a model: its step model, the load's lengths, and what bounds it.
 
@@ -101,6 +121,7 @@ class Replica:
         ]
         self._steps: dict[int, float] = {}
         self._prompts: dict[int, tuple[_Prompt, ...]] = {}
+        self._means: dict[int, _Prompt] = {}
 
     def slowed(self, factor: float) -> Replica:
         """The same replica with steps `factor` times as long."""
@@ -154,26 +175,45 @@ class Replica:
         step share the next, and what is hidden counts once: with y pieces to a step, Poisson, a piece hides
         (1 - exp(-y)) / y of that.
         """
+        alone = self._alone(decoding, others)
+        low, high, share = self._between(decoding, others)
+        return [
+            (a.added_seconds(alone) * (1 - share) + b.added_seconds(alone) * share, a.steps)
+            for a, b in zip(self._prompts_at(low), self._prompts_at(high), strict=True)
+        ]
+
+    def _alone(self, decoding: float, others: float) -> float:
+        """(1 - exp(-y)) / y of the y pieces that come in one step."""
+        pieces = others * decoding / self.load.decode_steps
+        return -math.expm1(-pieces) / pieces if pieces > 1e-9 else 1.0
+
+    def _between(self, decoding: float, others: float) -> tuple[int, int, float]:
+        """The powers of GRID around n, and how far n is from the lower one to the upper."""
         n = max(1.0, self._seen(decoding, others))
         power = math.floor(math.log(n, GRID) + 1e-9)
         low, high = round(GRID**power), round(GRID ** (power + 1))
         share = (n - low) / (high - low)
-        pieces = others * decoding / self.load.decode_steps
-        alone = -math.expm1(-pieces) / pieces if pieces > 1e-9 else 1.0
-        first = self._prompts_at(low)
-        if share < 1e-9:
-            return [(prompt.added_seconds(alone), prompt.steps) for prompt in first]
-        return [
-            (a.added_seconds(alone) * (1 - share) + b.added_seconds(alone) * share, a.steps)
-            for a, b in zip(first, self._prompts_at(high), strict=True)
-        ]
+        return (low, high, share) if share > 1e-9 else (low, low, 0.0)
 
     # The state at n decoding sequences
 
     def added_seconds(self, decoding: float, others: float = 1.0) -> float:
         """x: what one request's prompt adds to the steps, on average."""
-        shares = (item.share for item in self.load.prompts)
-        return sum(x * share for (x, _), share in zip(self.prompts(decoding, others), shares, strict=True))
+        alone = self._alone(decoding, others)
+        low, high, share = self._between(decoding, others)
+        below = self._mean_prompt(low).added_seconds(alone)
+        return below + (share * (self._mean_prompt(high).added_seconds(alone) - below) if share else 0.0)
+
+    def _mean_prompt(self, sequences: int) -> _Prompt:
+        """All bins together."""
+        if sequences not in self._means:
+            full = first = second = 0.0
+            for prompt, item in zip(self._prompts_at(sequences), self.load.prompts, strict=True):
+                full += prompt.full_seconds * item.share
+                first += prompt.alone_seconds * item.share
+                second += prompt.shared_seconds * item.share
+            self._means[sequences] = _Prompt(full, first, second, 0)
+        return self._means[sequences]
 
     def cached_share(self, decoding: float) -> float:
         """The part of x that goes into attending to cached tokens: what new tokens standing alone would not take."""
@@ -239,8 +279,8 @@ class Replica:
     def full_rate_per_s(self) -> float:
         return self.rate_per_s(self.full)
 
-    def ttft(self, decoding: float, others: float = 1.0, closed: bool = False) -> tuple[float, float]:
-        """(mean, at the share asked) of the time to the first token, while there is room."""
+    def ttft(self, decoding: float, others: float = 1.0, closed: bool = False) -> _FirstToken:
+        """The time to the first token while there is room."""
         seen = self._seen(decoding, others)
         step, rate = self.decode_seconds(seen), self.rate_per_s(decoding, others)
         own = [
@@ -266,8 +306,7 @@ class Replica:
         if not closed:  # users that each have one request never exceed the room that there is
             room, likely = self._wait_for_room(decoding)
             wait, chance = wait + room, max(chance, likely)
-        mean = first + wait + sum(seconds * share for seconds, share in own)
-        return mean, first + _quantile(own, wait, chance, self.share)
+        return _FirstToken(first, own, wait, chance)
 
     def _wait_for_room(self, decoding: float) -> tuple[float, float]:
         """Sakasegawa: W = S·(1 + cv²)/2 · ρ^(√(2(c + 1)) - 1) / (c·(1 - ρ)), and about how likely a wait is."""
@@ -284,7 +323,8 @@ class Replica:
         if rate_per_s >= self.full_rate_per_s:
             return None
         decoding = _root(lambda n: self.rate_per_s(n) - rate_per_s, 0.0, self.full)
-        mean, at_share = self.ttft(decoding)
+        found = self.ttft(decoding)
+        mean, at_share = found.mean_seconds, found.quantile_seconds(self.share)
         tpot = self.tpot_seconds(decoding)
         users = rate_per_s * (mean + self.load.decode_steps * tpot + self.load.think_seconds)
         return self._state(users, rate_per_s, decoding, 0.0, 1.0, mean, at_share)
@@ -294,18 +334,23 @@ class Replica:
         others = (users - 1) / users
 
         def all_users(n: float) -> float:
-            wait, _ = self.ttft(n, others, closed=True)
-            took = wait + self.load.decode_steps * self.tpot_seconds(n, others) + self.load.think_seconds
+            took = (
+                self.ttft(n, others, closed=True).mean_seconds
+                + self.load.decode_steps * self.tpot_seconds(n, others)
+                + self.load.think_seconds
+            )
             return self.rate_per_s(n, others) * took
 
         full = min(self.full, float(users))
         if all_users(full) > users:
             decoding = _root(lambda n: all_users(n) - users, 0.0, full)
-            mean, at_share = self.ttft(decoding, others, closed=True)
+            found = self.ttft(decoding, others, closed=True)
+            mean, at_share = found.mean_seconds, found.quantile_seconds(self.share)
             return self._state(users, self.rate_per_s(decoding, others), decoding, 0.0, others, mean, at_share)
         rate = self.rate_per_s(full, others)
         decode = self.load.decode_steps * self.tpot_seconds(full, others)
-        mean, at_share = self.ttft(full, others, closed=True)
+        found = self.ttft(full, others, closed=True)
+        mean, at_share = found.mean_seconds, found.quantile_seconds(self.share)
         queued = max(0.0, users / rate - decode - self.load.think_seconds - mean)
         return self._state(users, rate, full, queued * rate, others, mean + queued, at_share + queued)
 
@@ -342,7 +387,7 @@ def _root(rising: Callable[[float], float], low: float, high: float) -> float:
             low = middle
         else:
             high = middle
-        if high - low <= 1e-6 * high:
+        if high - low <= 1e-5 * high:
             break
     return (low + high) / 2
 

@@ -32,10 +32,21 @@ from planner.roofline import (  # noqa: E402
     prefill_pass,
     prefill_seconds,
     rates_of,
+    tpot_range,
     work,
 )
 from planner.speed_constants import DEFAULT, Constants, Population, constants_of, population, serves  # noqa: E402
-from tests.speed_truth import DECODE, PP, PREFILL, REQUEST, TG, Row, llamacpp_rows, serving_rows  # noqa: E402
+from tests.speed_truth import (  # noqa: E402
+    DECODE,
+    PP,
+    PREFILL,
+    QUEUED,
+    REQUEST,
+    TG,
+    Row,
+    llamacpp_rows,
+    serving_rows,
+)
 
 OUT = ROOT / "model_configs" / "speed.json"
 
@@ -59,7 +70,7 @@ SOFT = 0.03  # errors below this weigh as squares: no row is measured better
 ROWS_OF_A_SCALE = 5  # a device's factor is believed by half when it has as many rows
 LARGEST_SCALE = 1.6
 FOLDS = 5
-RANGE = (0.05, 0.95)
+RANGE = (0.04, 0.96)
 
 
 # -- rows as arrays ----------------------------------------------------------------------------------------
@@ -413,8 +424,12 @@ def fitted(rows: Sequence[Row]) -> Fitted:
         SPLITS[4]: left_out(data, usable, lambda i: data.populations[i].engine),
     }
     found = Fitted(data, entries, errors, usable, dense)
+    routed = ~dense & ~data.of_prefill & np.array([not row.apart for row in rows])
+    low, high = quantiles(errors[SPLITS[0]][routed])
     for entry in entries:
         _give_ranges(found, entry)
+        for side in ("range_seen", "range_unseen"):
+            entry[side] |= {"experts_low": low, "experts_high": high}
     return found
 
 
@@ -442,8 +457,10 @@ def covered(found: Fitted, split: str) -> np.ndarray:
         entry, _ = choose(found.entries, row, asked)
         seen = split in SPLITS[:2] and row.device.name in entry["devices"]
         limits = entry["range_seen" if seen else "range_unseen"]
-        name = "ttft" if found.data.of_prefill[i] else "tpot"
-        inside[i] = limits[f"{name}_low"] <= math.exp(-found.errors[split][i]) <= limits[f"{name}_high"]
+        low, high = limits["ttft_low"], limits["ttft_high"]
+        if not found.data.of_prefill[i]:
+            low, high = tpot_range(replace(DEFAULT, **limits), not found.dense[i])
+        inside[i] = low <= math.exp(-found.errors[split][i]) <= high
     return inside
 
 
@@ -481,8 +498,9 @@ def errors_by_population(found: Fitted) -> list[dict[str, Any]]:
             lines += table(found, found.dense & (kind == name), "  with the rows set apart")
     one = np.array([row.answer.request.sharding.devices == 1 for row in rows])
     lines += table(found, kept & one & (kind == TG), "  of them on one device")
-    lines += table(found, ~found.dense & (kind == DECODE), "MoE: TPOT and decode steps (not fitted on)")
-    lines += table(found, ~found.dense & (kind == REQUEST), "MoE: whole static requests (not fitted on)")
+    routed = ~found.dense & np.array([not row.apart for row in rows])
+    lines += table(found, routed & (kind == DECODE), "MoE: TPOT and decode steps (not fitted on)")
+    lines += table(found, routed & (kind == REQUEST), "MoE: whole static requests (not fitted on)")
     return lines
 
 
@@ -501,6 +519,28 @@ def errors_by_entry(found: Fitted) -> list[dict[str, Any]]:
     return lines
 
 
+def under_load(entries: Sequence[dict[str, Any]], rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """TTFT of servers under closed loop, by the constants of the entries: the queue's share is fitted on them, no more."""
+    errors, inside = [], []
+    for row in rows:
+        _, constants = choose(entries, row, population(row.engine, row.load, row.device))
+        figure = row.predicted(constants)
+        errors.append(math.log(figure.value / row.seconds))
+        inside.append(figure.low <= row.seconds <= figure.high)
+    off = np.abs(np.expm1(errors))
+    return [
+        {
+            "population": QUEUED,
+            "split": SPLITS[0],
+            "rows": len(errors),
+            "median_percent": round(100 * float(np.median(off)), 1),
+            "p90_percent": round(100 * float(np.quantile(off, 0.9)), 1),
+            "ratio": round(float(np.exp(np.median(errors))), 3),
+            "in_range_percent": round(100 * float(np.mean(inside)), 1),
+        }
+    ]
+
+
 def show(lines: Iterable[dict[str, Any]]) -> None:
     for line in lines:
         print(
@@ -513,8 +553,10 @@ def main(arguments: list[str]) -> int:
     serving, llama = serving_rows(), llamacpp_rows()
     for name, count in sorted(serving.unknown.items(), key=lambda pair: -pair[1]):
         print(f"{count} rows left out: {name}")
-    found = fitted((*serving.rows, *llama.rows))
+    queued = [row for row in serving.rows if row.kind == QUEUED]
+    found = fitted([row for row in (*serving.rows, *llama.rows) if row.kind != QUEUED])
     by_population, by_entry = errors_by_population(found), errors_by_entry(found)
+    by_population += under_load(found.entries, [row for row in queued if row.dense])
     show(by_population)
     print()
     show(by_entry)

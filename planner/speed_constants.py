@@ -41,6 +41,8 @@ class Constants:
     request_seconds      a request's way in before its prefill starts
     tpot_scale, ttft_scale  what a measured point, or the device itself, showed beside the model
     tpot_low .. ttft_high   the range that holds 9 of 10 measured values, as factors of the expectation
+    queued_low, queued_high the same of TTFT under load, where the others' prompts decide
+    experts_low, _high      the same of TPOT for a model with experts, whose kernels and routing are not modelled
     origin               where all this comes from, in words
     """
 
@@ -64,6 +66,10 @@ class Constants:
     origin: str
     tpot_scale: float = 1.0
     ttft_scale: float = 1.0
+    queued_low: float = 0.5
+    queued_high: float = 5.0
+    experts_low: float = 0.7
+    experts_high: float = 2.5
 
     def scaled(self, *, tpot: float = 1.0, ttft: float = 1.0, origin: str | None = None) -> Constants:
         """The same with decode steps `tpot` and prefills `ttft` times as long."""

@@ -28,6 +28,7 @@ WEIGHTS = {"INT4": "awq", "W4A8": "awq", "FP4": "nvfp4"}
 LOADS = {"closed_loop": "serving", "open_loop": "serving"}  # all others are one static batch, or one sequence
 
 DECODE, REQUEST, PREFILL = "TPOT and decode steps", "whole static requests", "prefill and TTFT of static batches"
+QUEUED = "TTFT under load (not fitted on)"
 TG, PP = "llama.cpp token generation", "llama.cpp prompt processing"
 _KINDS = {
     "tpot_ms": DECODE,
@@ -143,7 +144,7 @@ def serving_rows() -> Rows:
                 measured=raw["measured"],
                 value=float(raw["value"]),
                 apart=raw["apart"],
-                kind=_KINDS[raw["measured"]],
+                kind=QUEUED if raw["measured"] == "ttft_ms" and raw["load"] in LOADS else _KINDS[raw["measured"]],
                 model=raw["model"],
                 source=raw["source"],
             )

@@ -14,7 +14,7 @@ from planner.errors import BadRequest, UsageError, one_line
 from planner.kv_tiers import Tiers, pcie_bytes_per_s
 from planner.lora import MAX_RANK, Lora, adapter_parameters, canonical_targets, slot_rank
 from planner.residents import Drafter, Other, Residents, draft_model, eagle_head, mtp_head
-from planner.resolve import model_spec
+from planner.resolve import device_capacity, model_spec
 from planner.spec import ModelSpec
 from planner.units import parse_bytes, parse_tokens
 
@@ -52,7 +52,7 @@ def residents_of(
 def parse_lora(text: str, spec: ModelSpec, *, slots: bool = False) -> Lora:
     """`8xr16`, `r64:q,v`: so many adapters of a rank, on some modules or on every linear layer.
 
-    >>> from planner.resolve import model_spec
+    >>> from planner.resolve import device_capacity, model_spec
     >>> parse_lora("8xr16:q_proj,v_proj", model_spec("llama-7b"))
     Lora(count=8, rank=16, targets=('q', 'v'), slots=False)
     """
@@ -111,6 +111,10 @@ def tiers_of(values: Mapping[str, Any], device: Device | None = None) -> Tiers |
             raise UsageError(f"--{bandwidth.replace('_', '-')} is of a tier: add --{tier.replace('_', '-')} SIZE")
     if not sessions and all(size is None for size in sizes.values()):
         return None
+    if device is not None and sizes["host_memory"] is not None and device_capacity(device).kind == "host":
+        raise BadRequest(
+            f"--host-memory: {device.name} and its host share one memory; leave it out, idle sessions stay in it"
+        )
     link = sizes["host_bandwidth"]
     if link is None and device is not None and device.pcie_gen is not None:
         link = pcie_bytes_per_s(device.pcie_gen)

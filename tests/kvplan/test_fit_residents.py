@@ -79,3 +79,9 @@ def test_what_cannot_be_meant_is_refused_in_one_line(run: Runner, options: tuple
 )  # fmt: skip
 def test_options_that_hang_in_the_air_are_a_usage_error(run: Runner, options: tuple[str, ...]) -> None:
     run(*ASKED, *options).refused(2)
+
+
+def test_host_memory_is_no_tier_where_it_is_the_devices_own(run: Runner) -> None:
+    asked = ("fit", "llama-3.1-8b", "--gpu", "apple-m2-ultra", "--seq", "8k", "--idle-sessions", "2")
+    assert "share one memory" in run(*asked, "--host-memory", "64GiB").refused()
+    assert run(*asked, "--ssd", "1TB", "--json").json["residents"]["idle"]["ssd_sessions_most"] == 931

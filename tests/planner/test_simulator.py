@@ -72,7 +72,7 @@ def prefix_workloads(draw):
         if draw(st.integers(0, 20)) == 20:
             ids = [draw(st.integers(0, 3)) for _ in ids]  # a file that is wrong about its hashes
         prompt = max(1, 512 * len(ids) + draw(st.sampled_from([-512, -100, 0, 1, 17, 300])))
-        found.append(Arrival(time, prompt, draw(st.integers(1, 60)), 0, tuple(ids)))
+        found.append(Arrival(time, prompt, draw(st.sampled_from([1, 5, 60, 300])), 0, tuple(ids)))
     return found
 
 
@@ -83,7 +83,7 @@ def prefix_policies(draw):
 
 
 def prefix_pools():
-    plain = st.integers(40, 500).map(Pool.of_blocks)
+    plain = st.one_of(st.integers(40, 130), st.integers(40, 500)).map(Pool.of_blocks)
     windowed = st.integers(300, 1500).map(lambda size: Pool(size, (BlockKind(16, 2), BlockKind(16, 3, 100)), 5))
     odd = st.integers(100, 400).map(lambda size: Pool(size, (BlockKind(48, 2),)))
     return st.one_of(plain, windowed, odd)
@@ -197,6 +197,21 @@ def test_the_longest_idle_prefix_gives_way_first():
     arrivals = [Arrival(time, 1025, 1, 0, ids) for time, ids in zip(times, prefixes, strict=True)]
     run = simulate(arrivals, Linear(fixed_ps=1), Pool.of_blocks(2 * 64 + 1 + 2), Policy())
     assert list(run.requests.hit_tokens) == [0, 0, 0, 1024, 0]
+
+
+def test_a_prefix_that_gave_way_during_a_jump_is_gone_after_it():
+    """The second request grows to 91 of 100 blocks in one jump: the idle 32 of the first one's prefix must go."""
+    arrivals = [Arrival(0, 513, 1, 0, (1,)), Arrival(10, 16, 16 * 90), Arrival(10**6, 513, 1, 0, (1,))]
+    run, _ = assert_equal(arrivals, Linear(fixed_ps=1), Pool.of_blocks(100), Policy())
+    assert list(run.requests.hit_tokens) == [0, 0, 0]
+
+
+def test_the_first_in_line_may_need_less_once_its_prefix_gave_way():
+    """With its prefix it needs 36 blocks at once, and 35 are free; when the prefix is gone, a first chunk of 4 fits."""
+    arrivals = [Arrival(0, 513, 1, 0, (1,)), Arrival(100, 16 * 65, 500), Arrival(200, 600, 1, 0, (1,))]
+    run, _ = assert_equal(arrivals, Linear(fixed_ps=1), Pool.of_blocks(100), Policy(4, 64))
+    rows = run.requests
+    assert rows.hit_tokens[2] == 0 and rows.first_ps[1] < rows.scheduled_ps[2] < rows.last_ps[1]
 
 
 def test_routing_by_turns_and_by_load():

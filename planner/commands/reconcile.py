@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from planner.commands.values import maybe_count
 from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import KvplanError, UsageError, one_line
 from planner.memory import SCHEMA_VERSION
+from planner.progress import Progress
 from planner.reconcile.facts import Log, engines_of, identity
 from planner.reconcile.ledger import Given, Ledger
 from planner.reconcile.reader import Source
@@ -53,8 +55,12 @@ def command(log: str, **values: Any) -> None:
     or LMDeploy, with any prefixes and colours; several servers in one file are told apart.
     """
     given = _given(values)
-    source = Source(log)
-    found = Log().read(source.lines())
+    progress = Progress(_size(log))
+    source = Source(log, lambda size: progress.step("reading", size))
+    try:
+        found = Log().read(source.lines())
+    finally:
+        progress.close()
     runs = engines_of(found)
     if not runs:
         raise KvplanError(_nothing(log, source, found))
@@ -70,6 +76,14 @@ def command(log: str, **values: Any) -> None:
     else:
         text = "\n\n".join("\n".join(_page(made)) for made in ledgers)
     emit(text, values["output"])
+
+
+def _size(log: str) -> int:
+    """Bytes to read, for the progress alone: 0 where it cannot be told."""
+    try:
+        return 0 if log == "-" else os.stat(log).st_size
+    except (OSError, ValueError):
+        return 0
 
 
 def _given(values: dict[str, Any]) -> Given:

@@ -1,7 +1,8 @@
 """The lines of a log that may matter, out of a file of any size, in bounded memory.
 
-A file is read a megabyte at a time and only lines that hold one of a few phrases are looked at, so gigabytes of
-request lines cost a search each. Lines longer than a megabyte are cut. gzip and UTF-16 are read as they are.
+A file is read a megabyte at a time and only lines that hold one of a few phrases are looked at. Gigabytes of
+request lines differ in their digits alone: a line whose like was searched in vain is not searched again. Lines
+longer than a megabyte are cut. gzip and UTF-16 are read as they are.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from planner.errors import KvplanError, one_line
 
 CHUNK_BYTES = 1 << 20
 LONGEST_LINE = 1 << 16
+SHAPES = 1 << 15
+LONGEST_SHAPE = 512
 PHRASES: tuple[bytes, ...] = (
     b"vLLM API server version", b"LLM engine", b"LLMEngine", b"eights took", b"odel loading took", b"total_gpu_memory",
     b"eights take", b"blocks:", b"KV cache size", b"KV cache memory", b"KV cache is needed", b"KV cache (", b"Maximum concurrency",
@@ -28,25 +31,46 @@ PHRASES: tuple[bytes, ...] = (
     b"build: ", b"build = ", b"print_info", b"print_meta", b"llama_", b"buffer size", b"self size", b"ollama", b"OLLAMA_",
     b"msg=", b"TensorRT-LLM", b"paged KV cache", b"paged kv cache", b"MemUsageChange", b"BlockManager", b"max cached tokens", b"TurbomindEngineConfig", b"lmdeploy",
 )  # fmt: skip
+_DIGITS = bytes.maketrans(b"0123456789", b"0000000000")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
 
 class Source:
     """A log being read: `text_bytes` and `zero_bytes` tell afterwards whether it was text at all."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, progress: Callable[[int], None] = lambda _: None) -> None:
         self.path = path
+        self.progress = progress
         self.read_bytes = 0
         self.zero_bytes = 0
+        self._dull: set[bytes] = set()
 
     def lines(self) -> Iterator[str]:
         """Lines with one of the phrases, without colours and wrappers, in order."""
         try:
             with self._open() as file:
                 for chunk in self._chunks(file):
-                    yield from _marked(chunk)
+                    yield from self._marked(chunk)
         except (EOFError, zlib.error, gzip.BadGzipFile):
             return  # a cut archive: what came before the cut counts
+
+    def _marked(self, chunk: bytes) -> Iterator[str]:
+        """The lines of a chunk that hold a phrase; no phrase has a digit, so lines that differ in digits are alike."""
+        lines, shapes = chunk.split(b"\n"), chunk.translate(_DIGITS).split(b"\n")
+        fresh = [index for index, shape in enumerate(shapes) if shape not in self._dull]
+        starts = _marked_starts(b"\n".join([lines[index] for index in fresh]))
+        at = 0
+        for index in fresh:
+            line = lines[index]
+            if at in starts:
+                for piece in clean(line[:LONGEST_LINE].decode("utf-8", "replace")).split("\r"):
+                    if piece.strip():
+                        yield piece
+            elif len(line) <= LONGEST_SHAPE:
+                self._dull.add(shapes[index])
+            at += len(line) + 1
+        if len(self._dull) > SHAPES:
+            self._dull.clear()
 
     def _open(self) -> BinaryIO:
         if self.path == "-":
@@ -76,6 +100,7 @@ class Source:
             if not self.read_bytes and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
                 codec = "utf-16-le" if data[:2] == b"\xff\xfe" else "utf-16-be"
             self.read_bytes += len(data)
+            self.progress(len(data))
             if codec:
                 data = data[: len(data) // 2 * 2].decode(codec, "replace").encode("utf-8", "replace")
             self.zero_bytes += data.count(b"\0")
@@ -88,21 +113,15 @@ class Source:
         yield held
 
 
-def _marked(chunk: bytes) -> Iterator[str]:
-    """The lines of a chunk that hold a phrase."""
-    if not chunk:
-        return
+def _marked_starts(text: bytes) -> set[int]:
+    """Where the lines begin that hold a phrase."""
     starts: set[int] = set()
     for phrase in PHRASES:
-        at = chunk.find(phrase)
+        at = text.find(phrase)
         while at >= 0:
-            starts.add(chunk.rfind(b"\n", 0, at) + 1)
-            at = chunk.find(phrase, _line_end(chunk, at))
-    for start in sorted(starts):
-        text = chunk[start : min(_line_end(chunk, start), start + LONGEST_LINE)].decode("utf-8", "replace")
-        for piece in clean(text).split("\r"):
-            if piece.strip():
-                yield piece
+            starts.add(text.rfind(b"\n", 0, at) + 1)
+            at = text.find(phrase, _line_end(text, at))
+    return starts
 
 
 def _line_end(chunk: bytes, at: int) -> int:

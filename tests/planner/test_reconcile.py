@@ -223,6 +223,19 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
     return int(caught.value.code or 0), said.out, said.err
 
 
+def test_lines_that_differ_in_digits_alone_are_searched_once_and_none_with_a_phrase_is_dropped(tmp_path: Path) -> None:
+    """Two starts among a hundred thousand request lines: both are read, in order, whatever lies between."""
+    request = '"POST /v1/completions" from 10.0.{0}.{1}:{2} took {3} ms\n'
+    noise = "".join(request.format(n % 255, n % 7, n * 31 % 65536, n) for n in range(50_000))
+    path = tmp_path / "long.log"
+    blocks = "INFO # GPU blocks: {0}, # CPU blocks: 512\n"
+    path.write_text(blocks.format(100) + noise + blocks.format(200) + noise + blocks.format(200))
+    seen: list[int] = []
+    source = Source(str(path), seen.append)
+    assert [line.split()[4] for line in source.lines()] == ["100,", "200,", "200,"]
+    assert sum(seen) == source.read_bytes == path.stat().st_size
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [(b"", "is empty"), (bytes(range(256)) * 40, "not a text log"), (b"hello\nworld\n", "no start-up line"),

@@ -4,6 +4,7 @@ docs/cli.md            every command's help, as the commands print it
 docs/model-types.md    the model types that are read, with what each implies and its source
 docs/known-figures.md  figures that teaching texts and calculators get wrong, ours beside them, the working
 docs/accuracy.md       our numbers against implementations and server logs, as `kvplan accuracy` counts them
+docs/examples.md       five questions to `kvplan plan`, each answer worked out again by hand (docs/examples.py)
 README.md              the output below each `$ kvplan ...`, run anew
 """
 
@@ -14,6 +15,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -160,6 +162,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/model-types.md": model_types_page,
     "docs/known-figures.md": known_figures_page,
     "docs/accuracy.md": accuracy_page,
+    "docs/examples.md": lambda: import_module("docs.examples").page(),
 }
 
 

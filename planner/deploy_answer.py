@@ -27,6 +27,7 @@ def answer_dict(answer: Answer, top: int) -> dict[str, Any]:
             "prompt_tokens_mean": load.prompt_tokens,
             "cached_tokens_mean": load.cached_tokens,
             "output_tokens_mean": load.output_tokens,
+            "decoding_tokens_mean": sum(held.tokens * held.share for held in load.residents),
             "longest_tokens": load.longest_tokens,
             "prefix_share": load.prefix_share,
             "words": load.words,

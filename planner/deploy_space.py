@@ -139,12 +139,14 @@ def weight_dtypes(spec: ModelSpec, device: Device, engine: str | None) -> tuple[
 def kv_dtypes(device: Device, engine: str | None) -> tuple[str | None, ...]:
     """Cache formats worth a try: the float type the model runs in, and 8 bit as the engine has it.
 
+    fp8 where the device computes in it: elsewhere it depends on the attention kernel whether an engine takes it.
+
     >>> from planner.resolve import device
-    >>> kv_dtypes(device("h100-sxm"), "vllm"), kv_dtypes(device("apple-m4-max"), None)
-    ((None, 'fp8'), (None, 'q8_0'))
+    >>> kv_dtypes(device("h100-sxm"), "vllm"), kv_dtypes(device("apple-m4-max"), None), kv_dtypes(device("a10"), None)
+    ((None, 'fp8'), (None, 'q8_0'), (None,))
     """
     if engine == "transformers":
         return (None,)
     if engine in GGUF_ENGINES or (engine is None and shares_memory(device)):
         return (None, "q8_0")
-    return (None, "fp8")
+    return (None, "fp8") if "fp8" in device.dense_flops_per_s else (None,)

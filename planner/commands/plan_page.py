@@ -24,16 +24,15 @@ def page(answer: Answer, top: int) -> list[str]:
             lines += ["", *_as_published(own)]
     else:
         lines += _none(answer)
-    return [*lines, "", *_left_out(answer), *_assumed(answer)]
+    return [*lines, "", *_left_out(answer), *_assumed(answer, top)]
 
 
 def _asked(answer: Answer) -> list[str]:
     question, load = answer.question, answer.question.load
-    who = (
-        f"{load.users:,} users at once" if load.users is not None else f"{significant(load.rate_per_s or 0)} requests/s"
-    )
-    if load.think_seconds:
-        who += f", {human_seconds(load.think_seconds)} between an answer and the next request"
+    who = f"{significant(load.rate_per_s or 0)} requests/s" if load.users is None else f"{load.users:,} users"
+    if load.users is not None:
+        pause = f", {human_seconds(load.think_seconds)} between an answer and the next request"
+        who += pause if load.think_seconds else " at once"
     engine = f" in {question.engine[0]}" if question.engine else ""
     lines = [bold(question.spec.name) + f"{engine} for {who}", f"  {load.words}"]
     mean = f"  mean prompt {load.prompt_tokens:,.0f}, output {load.output_tokens:,.0f}, longest request {load.longest_tokens:,} tokens"
@@ -142,13 +141,14 @@ def _memory(plan: Plan) -> list[str]:
     device = room.found.per_device
     assert room.found.capacity is not None
     parts = f"weights {gib(device.weight_bytes)}, activations {gib(device.activation.bytes)}, overhead {gib(device.overhead_bytes)}"
+    pool = "left for KV" if plan.candidate.answer is None else f"{plan.candidate.answer.name}'s pool"
     prefix = f" ({human_bytes(room.prefix_bytes)} of it the common prefix)" if room.prefix_bytes else ""
     rank = "a rank" if plan.candidate.sharding.dp > 1 else "a replica"
+    held = f"a decoding sequence holds {human_bytes(room.request_bytes)} on average"
     return [
-        _line("memory, a device", f"{gib(room.found.capacity.bytes)}: {parts}, left for KV {gib(room.pool_bytes)}{prefix}"),
-        _line("", f"a decoding sequence holds {human_bytes(room.request_bytes)} on average: {room.admitted:,} at once {rank}, "
-                  f"{plan.state.decoding:,.1f} decode"),
-    ]  # fmt: skip
+        _line("memory, a device", f"{gib(room.found.capacity.bytes)}: {parts}, {pool} {gib(room.pool_bytes)}{prefix}"),
+        _line("", f"{held}: {room.admitted:,} at once {rank}, {plan.state.decoding:,.1f} decode"),
+    ]
 
 
 def _speed(plan: Plan) -> list[str]:
@@ -203,7 +203,9 @@ def _money(plan: Plan) -> list[str]:
                 f"a million tokens at this load: prompt {plan.costs.prompt:.3f}, {cached}output {plan.costs.output:.3f} USD",
             )
         )
-    if plan.watts is not None:
+    if plan.watts is None:
+        lines.append(_line("power", f"no rated power of {c.device.name} is known"))
+    else:
         lines.append(
             _line(
                 "power, at most",
@@ -260,11 +262,14 @@ def _counts(dropped: Sequence[tuple[str, int]]) -> str:
     return "".join(f"; {count:,} {reason}" for reason, count in dropped)
 
 
-def _assumed(answer: Answer) -> list[str]:
-    origins = dict.fromkeys(candidate.constants.origin for candidate in answer.candidates)
+def _assumed(answer: Answer, top: int) -> list[str]:
+    shown = [plan.candidate for plan in answer.plans[:top]] or answer.candidates
+    origins = dict.fromkeys(candidate.constants.origin for candidate in shown)
     chunks = sorted({candidate.chunk_tokens for candidate in answer.candidates})
     lines = [f"speeds: {origin}" for origin in origins]
     if chunks:
         lines.append(f"prompts in pieces of at most {chunks[0]:,} tokens beside the decoding sequences")
+    if answer.question.load.cached_tokens:
+        lines.append("a cached prefix spares its prefill; each decoding sequence still reads it for itself")
     lines.append("TTFT under load is approximate (M/G/1 and M/G/c waiting); of the best plan it was simulated, too")
     return [dim(f"  assumed: {line}") for line in lines]

@@ -137,6 +137,8 @@ def _share(at_peak_seconds: float, seconds: float) -> str:
 def _fixed(step: Pass, constants: Constants, parts: dict[str, float], scale: float) -> list[Term]:
     """Layers, steps, sequences, all-reduces: counts times what each takes."""
     sent = f"{_seconds(step.message_seconds)} / {constants.link_efficiency:.3g}"
+    if step.shared_seconds:
+        sent += f" + {_seconds(step.shared_seconds)} over PCIe"
     texts = {
         "layers": f"{step.layers:,g} x {_seconds(constants.layer_seconds)}",
         "steps": f"{step.steps:,g} x {_seconds(constants.step_seconds)}",

@@ -319,7 +319,9 @@ UNITS = {"ms": 1e-3, "us": 1e-6, "s": 1.0, "h": 3600.0}
 
 def evaluated(text: str) -> float:
     """An explained term worked out: x is times, commas and units are taken out."""
-    text = re.sub(r" (?:sequences|tokens|of (?:the head|experts|products|attention|state))", "", text.replace(",", ""))
+    text = re.sub(
+        r" (?:sequences|tokens|over PCIe|of (?:the head|experts|products|attention|state))", "", text.replace(",", "")
+    )
     text = re.sub(r"(\d) (ms|us|s|h)\b", lambda m: f"{m[1]}*{UNITS[m[2]]}", text)
     text = re.sub(r" (?:B/s|FLOP/s|B|FLOP)\b", "", text).replace(" x ", " * ")
     assert re.fullmatch(r"[\d.e+*/() -]+", text), text
@@ -332,6 +334,7 @@ def evaluated(text: str) -> float:
         ["llama-3.1-8b", "--gpu", "h100-sxm", "--batch", "1,64"],
         ["llama-3.1-70b", "--gpu", "h100-sxm", "--tp", "4", "--pp", "2", "--batch", "16"],
         ["gpt-oss-20b", "--gpu", "l40s", "--load", "static", "--batch", "4"],
+        ["llama-3.1-70b", "--gpu", "rtx-4090", "--tp", "8", "--batch", "4"],
         ["deepseek-v3", "--gpu", "h200", "--tp", "8", "--ep", "16", "--dp", "2", "--batch", "64"],
         ["mamba-2.8b", "--gpu", "l4", "--batch", "8"],
         ["llama-3.1-8b", "--gpu", "l4", "--measured", "tpot_ms=100 ttft_ms=900 batch=2 seq=1024", "--batch", "8"],

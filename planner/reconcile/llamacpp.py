@@ -52,7 +52,10 @@ def llama(run: Run, given: Given, made: Ledger) -> None:
         made.unexplained = devices - kv
     elif kv is not None and cache is not None:
         made.unexplained = kv - cache.bytes
-    if cache is not None and kv is not None:
+    if values.get("kv_swa_bytes") and values.get("kv_full_bytes") and len(run.all("kv_mib")) == 1:
+        made.missing.append("one of the two caches (layers with windows and those without): a whole log")
+        made.unexplained = None
+    elif cache is not None and kv is not None:
         lines = max(1, len(run.all("kv_mib")))
         figure = Figure(
             "KV cache MiB", kv / MIB, (cache.bytes - lines * HALF_MIB) / MIB, (cache.bytes + lines * HALF_MIB) / MIB

@@ -33,6 +33,7 @@ from planner.roofline_step import (
     prefill_step,
     work,
 )
+from planner.sharding import MAX_RANKS
 from planner.speed_constants import Constants, constants_for
 from planner.step import PS_PER_SECOND, StepTerms
 from planner.units import ceil_div, parse_tokens
@@ -244,10 +245,25 @@ def rates_of(device: Device, answer: Estimate) -> Rates:
             f"{device.name}: its {unknown} is not known, so no speed can be said; choose a device of `kvplan gpus`"
             " that has it, add it to your own entries, or run kvplan calibrate there"
         )
-    link = device.interconnect
+    ranks = answer.request.sharding.tp
+    link = device.interconnect if ranks <= bridged_ranks(device) else None
     pcie = PCIE_BYTES_PER_S.get(device.pcie_gen or 4, 32e9)
     per_s = (link.bytes_per_s_per_direction if link else None) or pcie
     return Rates(float(device.bandwidth_bytes_per_s), peak, float(per_s), 0.0 if link else PCIE_RANK_SECONDS)
+
+
+def bridged_ranks(device: Device) -> int:
+    """How many devices the catalogued link joins: an NVLink bridge of plug-in cards two, a switch or a board all.
+
+    >>> from planner.catalogue import find_device
+    >>> [bridged_ranks(find_device(name)) for name in ("rtx-3090", "a100-pcie-80gb", "h100-nvl", "l40s")]
+    [2, 2, 2, 1]
+    """
+    link = device.interconnect
+    if link is None:
+        return 1
+    card = any(word in device.name for word in ("PCIe", "NVL-")) or (link.bytes_per_s_per_direction or 0) < 100e9
+    return 2 if link.type.startswith("NVLink") and card else MAX_RANKS
 
 
 # -- passes ------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ V1_ONLY_SINCE: Version = (0, 11)
 GRAPHS_IN_BUDGET_SINCE: Version = (0, 21)
 HIGHER_UTILISATION_SINCE: Version = (0, 20)
 FP8_MLA_SINCE: Version = (0, 11)
+ALIGNED_STATES_SINCE: Version = (0, 27)
 LARGE_DEVICE_BYTES = 70 * GIB
 OLD_ARCHITECTURES = ("Volta", "Turing", "Pascal")
 DEFAULT: Version = (0, 20, 0)
@@ -276,6 +277,7 @@ def _answer_v0(estimate: Estimate, options: Options, setting: Setting) -> Engine
 
 def _answer_v1(estimate: Estimate, options: Options, setting: Setting) -> EngineAnswer:
     size, activation, overhead = _sizes(estimate, options, setting)
+    options = replace(options, mamba_cache_mode=options.mamba_cache_mode or state_mode(setting.version))
     found = vllm_v1.layout(
         estimate, options, setting.version, block=setting.block, batched=setting.batched, longest=setting.longest,
         hybrid=setting.hybrid,
@@ -291,6 +293,16 @@ def _answer_v1(estimate: Estimate, options: Options, setting: Setting) -> Engine
     lines = _lines_v1(ranged.pool, setting) if ranged else ()
     reasons = _reasons_v1(estimate, options, setting, found)
     return _finish(estimate, options, setting, ranged, taken, found.block, activation, overhead, most, lines, reasons)
+
+
+def state_mode(version: Version) -> str:
+    """How recurrent states are cached where no flag says: `align` with prefix caching, which hybrids have by default
+    from 0.27 (vLLM PR 50991), `none` before.
+
+    >>> state_mode((0, 26)), state_mode((0, 27))
+    ('none', 'align')
+    """
+    return "align" if version >= ALIGNED_STATES_SINCE else "none"
 
 
 def _lines_v1(pool: Pool, setting: Setting) -> tuple[str, ...]:
@@ -317,6 +329,11 @@ def _reasons_v1(estimate: Estimate, options: Options, setting: Setting, found: v
         reasons.append(
             f"recurrent states share the pool: blocks of {found.block:,} tokens so that a page holds a state"
         )
+        if options.mamba_cache_mode == "align":
+            reasons.append(
+                "a request may hold two states of each group: mamba_cache_mode align, the default from 0.27 "
+                "(--mamba-cache-mode none where prefix caching is off)"
+            )
     if len(found.groups) > 1:
         reasons.append(
             f"{len(found.groups)} groups of {max(max(g.layers) for g in found.groups)} layers share the blocks; the last of a kind is padded"

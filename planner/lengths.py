@@ -84,14 +84,14 @@ class LengthMix:
         return LengthMix(counts, words)
 
 
-def parse_mix(text: str) -> LengthMix:
-    """`p50=800,p95=6000`, or the path of a CSV or JSONL file of lengths."""
+def parse_mix(text: str, option: str = "--lengths") -> LengthMix:
+    """`p50=800,p95=6000`, or the path of a CSV or JSONL file of lengths; `option` is where it was given."""
     if "=" in text and not os.path.exists(text):
-        return from_percentiles(text)
-    return from_file(text)
+        return from_percentiles(text, option)
+    return from_file(text, option)
 
 
-def from_percentiles(text: str) -> LengthMix:
+def from_percentiles(text: str, option: str = "--lengths") -> LengthMix:
     """A log-normal mix through two percentiles (or a fixed length through one), as 2,000 equal quantiles.
 
     ln L = mu + sigma·z; two percentiles give mu and sigma exactly.
@@ -106,20 +106,18 @@ def from_percentiles(text: str) -> LengthMix:
         name = name.strip().lower()
         share = float(name[1:]) / 100 if re.fullmatch(r"p\d{1,2}(\.\d{1,6})?", name, re.ASCII) else 0.0
         if not 0 < share < 1:
-            raise BadRequest(
-                f"--lengths {one_line(item, 40)!r} is not a percentile; write for example p50=800,p95=6000"
-            )
-        points[share] = parse_tokens(value, "--lengths")
+            raise BadRequest(f"{option} {one_line(item, 40)!r} is not a percentile; write for example p50=800,p95=6000")
+        points[share] = parse_tokens(value, option)
     shares = sorted(points)
     if len(shares) > 2 or len(shares) < 1 or len(shares) != len(text.split(",")):
         raise BadRequest(
-            "--lengths takes one or two different percentiles, or a file; write for example p50=800,p95=6000"
+            f"{option} takes one or two different percentiles, or a file; write for example p50=800,p95=6000"
         )
     if len(shares) == 1:
         return LengthMix({points[shares[0]]: 1}, f"every request {points[shares[0]]:,} tokens")
     low, high = shares
     if points[high] < points[low]:
-        raise BadRequest(f"--lengths {one_line(text, 60)!r}: the higher percentile is the shorter length")
+        raise BadRequest(f"{option} {one_line(text, 60)!r}: the higher percentile is the shorter length")
     normal = NormalDist()
     z_low, z_high = normal.inv_cdf(low), normal.inv_cdf(high)
     sigma = (math.log(points[high]) - math.log(points[low])) / (z_high - z_low)
@@ -135,17 +133,17 @@ class BadRow(BadConfig):
     """A line of a file of requests that is none; the lines around it may be good."""
 
 
-def from_file(path: str) -> LengthMix:
+def from_file(path: str, option: str = "--lengths") -> LengthMix:
     """Lengths from CSV (with a header), JSON lines, or one number a line; read line by line."""
     shown = one_line(path, 80)
-    reader = RowReader("--lengths", shown, _of_keys, {1: ("tokens",)})
-    counts = Counter(_of_row(row, f"--lengths {shown} line {number}") for number, row in reader.rows(path))
+    reader = RowReader(option, shown, _of_keys, {1: ("tokens",)})
+    counts = Counter(_of_row(row, f"{option} {shown} line {number}") for number, row in reader.rows(path))
     if not counts:
-        raise BadConfig(f"--lengths {shown} holds no lengths; one request a line is wanted")
+        raise BadConfig(f"{option} {shown} holds no lengths; one request a line is wanted")
     return LengthMix(counts, f"{sum(counts.values()):,} requests of {shown}")
 
 
-def lines_of(path: str, option: str, wanted: str = _WANTED) -> Iterator[str]:
+def lines_of(path: str, option: str, wanted: str) -> Iterator[str]:
     """The lines of a text file; longer ones than MAX_LINE in pieces. BadConfig for what is no regular text file."""
     shown = one_line(path, 80)
     path = os.path.expanduser(path)
@@ -178,13 +176,14 @@ class RowReader:
     shown: str
     columns_of: Callable[[Iterable[str]], tuple[str, ...]]
     unnamed: Mapping[int, tuple[str, ...]]
+    wanted: str = _WANTED
     header: list[str] | None = None
 
     def rows(
         self, path: str, bad: Callable[[BadRow], None] | None = None
     ) -> Iterator[tuple[int, Mapping[str, object]]]:
         """(number of the line, its cells by column); a line that is no row goes to `bad`, or stops it all."""
-        for number, line in enumerate(lines_of(path, self.option), 1):
+        for number, line in enumerate(lines_of(path, self.option, self.wanted), 1):
             try:
                 row = self.row(line, number)
             except BadRow as error:

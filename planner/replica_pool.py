@@ -23,6 +23,12 @@ from planner.units import MAX_TOKENS, ceil_div, human_bytes
 FAR_TOKENS = 1 << 22  # every window is full long before, and a whole number of blocks
 
 
+class NoRoom(BadRequest):
+    """The model does not fit, or leaves nothing for a cache."""
+
+    exit_code = 3
+
+
 @dataclass(frozen=True)
 class EnginePool:
     """An engine's pool with the limits that it schedules by."""
@@ -43,10 +49,10 @@ def pool_of(answer: Estimate, pool_bytes: int, block_tokens: int = BLOCK_TOKENS)
     >>> pool_of(estimate(read_entry(find_model("llama-7b")), Request(2048)), 1 << 30).held_bytes(17)  # 2 blocks
     16777216
 
-    Raises BadRequest where nothing is left for a cache.
+    Raises NoRoom where nothing is left for a cache.
     """
     if pool_bytes < 1:
-        raise BadRequest(
+        raise NoRoom(
             f"no memory is left for the KV cache: short by {human_bytes(-pool_bytes)}; take a larger device, more "
             "ranks (--tp), or smaller weights (--dtype)"
         )
@@ -79,7 +85,7 @@ def vllm_pool(answer: Estimate, options: Options, version: str | None = None) ->
     """vLLM V1's pool for `answer`'s device, formats and layout.
 
     A window holds its tokens and a block more while it decodes; what a long chunk of a prompt holds besides, until
-    the step is over, is left out. Raises BadRequest for the first engine (V0), and where no pool is left.
+    the step is over, is left out. Raises BadRequest for the first engine (V0), NoRoom where no pool is left.
     """
     setting = vllm.settings(answer, options, version)
     if not setting.v1:
@@ -93,7 +99,7 @@ def vllm_pool(answer: Estimate, options: Options, version: str | None = None) ->
         raise BadRequest("a pool is wanted: --gpu NAME, --memory 24GiB or --kv-pool SIZE")
     blocks = ranged.pool.blocks or 0
     if not blocks:
-        raise BadRequest(f"vLLM {setting.label} has no memory left for a KV pool here; take a larger device or --tp")
+        raise NoRoom(f"vLLM {setting.label} has no memory left for a KV pool here; take a larger device or --tp")
     size = found.block_bytes
     kinds: dict[tuple[int, int | None], int] = {}
     fixed = 0

@@ -17,7 +17,7 @@ from planner.errors import BadRequest
 from planner.limits import pool_bytes
 from planner.memory import SCHEMA_VERSION, Capacity, Estimate, Request, estimate
 from planner.paged_pool import BLOCK_TOKENS, HASH_TOKENS, Pool
-from planner.replica_pool import EnginePool, pool_of, vllm_pool
+from planner.replica_pool import EnginePool, NoRoom, pool_of, vllm_pool
 from planner.roofline import Constants, step_model
 from planner.simulation import Simulation, percentiles
 from planner.simulator import Policy, simulate
@@ -66,12 +66,6 @@ def server(
         found, model, constants, engine.pool, engine.max_num_seqs, engine.max_num_batched_tokens, engine.longest_tokens,
         engine.words,
     )  # fmt: skip
-
-
-class NoRoom(BadRequest):
-    """The model does not fit, or leaves nothing for a cache."""
-
-    exit_code = 3
 
 
 def _engine_pool(found: Estimate, asked: Asked | None) -> EnginePool:

@@ -191,7 +191,7 @@ def read_trace(path: str, limit: int | None = None) -> Trace:
     """
     shown = one_line(path, 80)
     columns = _Columns(f"{OPTION} {shown}")
-    reader = RowReader(OPTION, shown, _used, UNNAMED)
+    reader = RowReader(OPTION, shown, _used, UNNAMED, "a CSV or JSONL file of requests")
     for number, row in reader.rows(path, columns.bad):
         try:
             columns.add(row, number)

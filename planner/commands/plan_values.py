@@ -94,10 +94,7 @@ def mix_of(text: str, what: str) -> LengthMix:
     if re.fullmatch(r"[\d_.]+[kKmM]?", text.strip(), re.ASCII):
         tokens = parse_tokens(text, what)
         return LengthMix({tokens: 1}, f"of {tokens:,} tokens")
-    try:
-        return parse_mix(text)
-    except BadRequest as error:
-        raise BadRequest(str(error).replace("--lengths", what)) from None
+    return parse_mix(text, what)
 
 
 def clip(prompts: LengthMix, outputs: LengthMix, longest: int) -> tuple[LengthMix, LengthMix]:

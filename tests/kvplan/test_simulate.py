@@ -1,0 +1,282 @@
+"""`kvplan simulate`: its figures and their order, targets and exit codes, traces, seeds, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+GPU = ("--gpu", "h100-sxm")
+MIX = ("--prompt", "p50=800,p95=6000", "--output", "p50=200,p95=900")
+SMALL = ("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--requests", "300")
+
+
+def written(folder, text, name="trace.csv"):
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def azure(rows=40, gap=2):
+    lines = [f"2023-11-16 18:{(i * gap) // 60:02d}:{(i * gap) % 60:02d}.5,{300 + i},{20 + i}" for i in range(rows)]
+    return "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "\n".join(lines) + "\n"
+
+
+def test_percentiles_throughput_pool_and_the_formulas_are_on_one_page(run):
+    found = run("simulate", *SMALL)
+    assert (found.code, found.err) == (0, "")
+    for words in (
+        "llama-3.1-8b on H100-SXM5-80GB", "300 requests, 5 requests/s", "p50", "p99", "time to first token",
+        "of that queueing", "time between tokens", "request, to last token", "served", "utilisation", "KV pool",
+        "0 preemptions", "formulas", "Little's law", "assumed: vLLM", "Poisson arrivals, seed 1",
+    ):  # fmt: skip
+        assert words in found.out, words
+    assert "nan" not in found.out and "\x1b" not in found.out
+    assert max(map(len, found.out.splitlines())) < 200
+
+
+def test_json_has_base_units_and_keys_that_stay(run):
+    answer = run("simulate", *SMALL, "--json").json
+    assert answer["requests"] == answer["served"] == 300 and answer["rejected"] == 0
+    for name in ("ttft_seconds", "tpot_seconds", "latency_seconds", "queueing_seconds"):
+        figures = answer[name]
+        assert set(figures) == {"mean", "p50", "p90", "p95", "p99"}
+        assert 0 <= figures["p50"] <= figures["p90"] <= figures["p95"] <= figures["p99"]
+    assert answer["ttft_seconds"]["p50"] < answer["latency_seconds"]["p50"]
+    assert 0 < answer["kv_occupancy_mean"] < answer["kv_occupancy_max"] <= 1
+    assert all(0 <= share <= 1 for share in answer["kv_occupancy"]) and len(answer["kv_occupancy"]) <= 64
+    assert answer["rate_times_latency"] == pytest.approx(answer["mean_concurrency"], rel=1e-6)
+    assert (answer["schema_version"], answer["devices"], answer["users"], answer["meets_targets"]) == (1, 1, None, None)
+    assert answer["analytic"]["tpot_seconds"] == pytest.approx(answer["tpot_seconds"]["mean"], rel=0.2)
+
+
+def test_csv_has_a_row_a_request(run):
+    rows = list(csv.DictReader(io.StringIO(run("simulate", *SMALL, "--csv").out)))
+    assert len(rows) == 300
+    one = rows[17]
+    ttft, tpot, output = (float(one[key]) for key in ("ttft_seconds", "tpot_seconds", "output_tokens"))
+    assert float(one["latency_seconds"]) == pytest.approx(ttft + tpot * (output - 1))
+    assert float(one["queueing_seconds"]) < ttft and one["rejected"] == "False"
+
+
+def test_the_same_seed_gives_the_same_answer(run):
+    first, again, other = (run("simulate", *SMALL, "--json", "--seed", seed).out for seed in ("7", "7", "8"))
+    assert first == again != other
+
+
+def test_a_target_met_exits_0_and_a_target_missed_3(run):
+    met = run("simulate", *SMALL, "--ttft", "30s", "--tpot", "1s")
+    assert met.code == 0 and ": met" in met.out and "goodput" in met.out
+    missed = run("simulate", *SMALL, "--tpot", "1ms")
+    assert missed.code == 3 and "missed: TPOT p95" in missed.out
+    answer = run("simulate", *SMALL, "--ttft", "p50=1us", "--json")
+    assert answer.code == 3
+    assert (answer.json["meets_targets"], answer.json["requests_meeting_targets"], answer.json["target_share"]) == (
+        False,
+        0,
+        0.5,
+    )
+
+
+def test_goodput_counts_the_requests_within_both_targets(run):
+    rows = list(csv.DictReader(io.StringIO(run("simulate", *SMALL, "--csv").out)))
+    ttft, tpot = (sorted(float(row[key]) for row in rows if row[key])[150] for key in ("ttft_seconds", "tpot_seconds"))
+    answer = run("simulate", *SMALL, "--ttft", f"p50={ttft:.9f}s", "--tpot", f"{tpot:.9f}s", "--json").json
+    met = sum(
+        float(row["ttft_seconds"]) <= round(ttft, 9) and float(row["tpot_seconds"] or 0) <= round(tpot, 9)
+        for row in rows
+    )
+    assert answer["requests_meeting_targets"] == pytest.approx(met, abs=1)
+
+
+def test_a_trace_is_replayed_sped_up_and_capped(run, tmp_path):
+    path = written(tmp_path, azure())
+    asked = ("simulate", "llama-3.1-8b", *GPU, "--trace", path, "--json")
+    own = run(*asked).json
+    assert own["requests"] == 40 and own["offered_requests_per_s"] == pytest.approx(0.5)
+    assert run(*asked, "--speed-up", "4").json["offered_requests_per_s"] == pytest.approx(2)
+    assert run(*asked, "--rate", "3/s").json["offered_requests_per_s"] == pytest.approx(3)
+    assert run(*asked, "--requests", "10").json["requests"] == 10
+    assert run(*asked, "--requests", "100").json["requests"] == 100
+    users = run(*asked, "--users", "3").json
+    assert users["users"] == 3 and users["offered_requests_per_s"] is None
+
+
+def test_bad_rows_of_a_trace_are_named_and_counted(run, tmp_path):
+    path = written(tmp_path, azure() + "2023-11-16 18:59:00.5,12,0\nnonsense\n")
+    found = run("simulate", "llama-3.1-8b", *GPU, "--trace", path)
+    assert found.code == 0
+    assert "2 rows of" in found.out and "line 42: 12 prompt and 0 output tokens" in found.out and "line 43" in found.out
+
+
+def test_shared_prefixes_of_a_trace_are_hits(run, tmp_path):
+    rows = [
+        {"timestamp": 9000 * i, "input_length": 5200, "output_length": 5, "hash_ids": [*range(10), 100 + i]}
+        for i in range(10)
+    ]
+    path = written(tmp_path, "\n".join(map(json.dumps, rows)), "mooncake.jsonl")
+    answer = run("simulate", "llama-3.1-8b", *GPU, "--trace", path, "--json").json
+    assert answer["prefix_hit_tokens"] == 9 * 5120
+    assert answer["prefill_tokens"] == 10 * 5200 - 9 * 5120
+
+
+def test_a_stated_prefix_share_makes_the_first_token_come_sooner(run):
+    asked = (
+        "simulate",
+        "llama-3.1-8b",
+        *GPU,
+        "--prompt",
+        "8k",
+        "--output",
+        "50",
+        "--rate",
+        "1/s",
+        "--requests",
+        "200",
+        "--json",
+    )
+    none, most = run(*asked).json, run(*asked, "--prefix-share", "0.9").json
+    assert most["ttft_seconds"]["p50"] < none["ttft_seconds"]["p50"] / 2
+    assert most["prefix_hit_tokens"] == 200 * (int(0.9 * 8192) // 16 * 16)
+
+
+def test_users_in_a_closed_loop_keep_the_server_busy(run):
+    answer = run(
+        "simulate",
+        "llama-3.1-8b",
+        *GPU,
+        "--users",
+        "16",
+        "--prompt",
+        "500",
+        "--output",
+        "100",
+        "--requests",
+        "400",
+        "--json",
+    ).json
+    assert answer["mean_concurrency"] == pytest.approx(16, rel=0.1)
+    thinking = run(
+        "simulate",
+        "llama-3.1-8b",
+        *GPU,
+        "--users",
+        "16",
+        "--think",
+        "60s",
+        "--prompt",
+        "500",
+        "--output",
+        "100",
+        "--requests",
+        "400",
+        "--json",
+    ).json
+    assert thinking["utilisation"] < 0.5 < answer["utilisation"]
+
+
+def test_more_replicas_wait_less_and_all_are_counted(run):
+    heavy = ("simulate", "llama-3.1-8b", "--gpu", "l40s", *MIX, "--rate", "4/s", "--requests", "400", "--json")
+    one, two = run(*heavy).json, run(*heavy, "--replicas", "2", "--routing", "least-loaded").json
+    assert two["ttft_seconds"]["p95"] < one["ttft_seconds"]["p95"]
+    assert (two["devices"], two["replicas"], two["routing"]) == (2, 2, "least-loaded")
+
+
+def test_an_overload_is_said(run):
+    found = run("simulate", "llama-3.1-8b", "--gpu", "l4", *MIX, "--rate", "50/s", "--requests", "1500")
+    assert "the load is more than it can carry" in found.out and "are more than the" in found.out
+    answer = run("simulate", "llama-3.1-8b", "--gpu", "l4", *MIX, "--rate", "50/s", "--requests", "1500", "--json").json
+    assert answer["overloaded"] and answer["analytic"] is None and answer["preemptions"] > 0
+
+
+def test_requests_that_cannot_fit_are_rejected_and_counted(run):
+    found = run("simulate", *SMALL, "--engine", "vllm", "--max-model-len", "2k")
+    assert found.code == 0 and "requests rejected: longer than 2,048 tokens" in found.out
+    answer = run("simulate", *SMALL, "--engine", "vllm", "--max-model-len", "2k", "--json", "--ttft", "60s")
+    assert answer.json["rejected"] > 30 and answer.code == 3  # more than 5 of 100 never answered
+
+
+@pytest.mark.parametrize("engine", ["vllm", "vllm==0.11.2", "sglang", "tensorrt-llm", "lmdeploy"])
+def test_pools_of_engines_that_batch_continuously(run, engine):
+    answer = run("simulate", *SMALL, "--engine", engine, "--json").json
+    assert answer["served"] == 300 and answer["pool_bytes"] > 40 << 30
+
+
+@pytest.mark.parametrize("model", ["gemma-3-27b", "gpt-oss-20b", "mistral-7b", "deepseek-v2-lite", "whisper-large-v3"])
+def test_windows_and_latents_have_pools_of_their_own(run, model):
+    asked = (
+        "simulate",
+        model,
+        *GPU,
+        "--prompt",
+        "100",
+        "--output",
+        "50",
+        "--rate",
+        "2/s",
+        "--requests",
+        "50",
+        "--json",
+    )
+    answer = run(*asked)
+    assert answer.code == 0, answer.err
+    assert answer.json["served"] == 50
+
+
+def test_tensor_and_data_parallel_layouts(run):
+    answer = run("simulate", *SMALL, "--tp", "2", "--json").json
+    assert (answer["devices"], answer["sharding"]["tp"]) == (2, 2)
+    both = run("simulate", *SMALL, "--dp", "2", "--json").json
+    assert (both["devices"], both["replicas"]) == (2, 1)
+
+
+def test_a_given_pool_and_seats_bind(run):
+    tight = run("simulate", *SMALL, "--engine", "vllm", "--kv-pool", "4GiB", "--max-model-len", "16k", "--json").json
+    assert tight["pool_bytes"] <= 4 << 30 and tight["kv_occupancy_max"] > 0.9 and tight["preemptions"] > 0
+    seats = run("simulate", *SMALL, "--engine", "vllm", "--max-num-seqs", "2", "--json").json
+    assert seats["max_num_seqs"] == 2 and seats["queueing_seconds"]["p50"] > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("llama-3.1-8b", *MIX, "--rate", "5/s"), 2, "a device is wanted"),
+        (("llama-3.1-8b", *GPU, "--rate", "5/s"), 2, "how long"),
+        (("llama-3.1-8b", *GPU, *MIX), 2, "how often"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--users", "3"), 2, "exclude each other"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--speed-up", "2"), 2, "--speed-up"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--think", "2s"), 2, "--think"),
+        (("llama-3.1-8b", *GPU, "--trace", "x.csv", "--prompt", "5"), 2, "its own lengths"),
+        (("llama-3.1-8b", *GPU, "--trace", "missing.csv"), 1, "does not exist"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "0/s"), 1, "--rate"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "nan"), 1, "--rate"),
+        (("llama-3.1-8b", *GPU, *MIX, "--users", "0"), 1, "--users"),
+        (("llama-3.1-8b", *GPU, *MIX, "--users", "99999999"), 1, "--users"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--requests", "-1"), 1, "--requests"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--requests", "100000000"), 1, "--requests"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--replicas", "0"), 1, "--replicas"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--replicas", "99999"), 1, "--replicas"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--routing", "random"), 1, "--routing"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--seed", "x"), 1, "--seed"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--prefix-share", "2"), 1, "--prefix-share"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--ttft", "fast"), 1, "--ttft"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--json", "--csv"), 2, "--json"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--engine", "llama.cpp"), 1, "choose vllm"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--engine", "vllm==0.6.6"), 1, "V0"),
+        (("llama-3.1-8b", *GPU, "--prompt", "zero", "--output", "5", "--rate", "5/s"), 1, "--prompt"),
+        (("llama-3.1-8b", *GPU, "--prompt", "0", "--output", "5", "--rate", "5/s"), 1, "--prompt"),
+        (("llama-3.1-70b", *GPU, *MIX, "--rate", "5/s"), 3, "no memory left"),
+        (("llama-3.1-8b", *GPU, "--prompt", "200k", "--output", "5", "--rate", "5/s"), 3, "none of the"),
+        (("no-such-model", *GPU, *MIX, "--rate", "5/s"), 1, "no-such-model"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_one_line(run, arguments, code, words):
+    assert words in run("simulate", *arguments).refused(code)
+
+
+def test_the_answer_can_go_to_a_file(run, tmp_path):
+    path = tmp_path / "run.json"
+    assert run("simulate", *SMALL, "--json", "--output-file", str(path)).out == ""
+    assert json.loads(path.read_text(encoding="utf-8"))["requests"] == 300

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.activations import ActivationRate, Estimated, activation_rate
+from planner.cache_kinds import Recurrent
 from planner.engines.base import Version
 from planner.errors import KvplanError
 from planner.memory import Estimate
@@ -36,6 +37,7 @@ AWQ_COPIES_UNTIL: Version = (0, 3)
 OLD_NON_TORCH: tuple[Version, Version] = ((0, 6, 4), (0, 7))
 
 MORE_NON_TORCH_SINCE: Version = (0, 12)
+SECOND_RUNNER_SINCE: Version = (0, 25, 1)
 
 
 @dataclass(frozen=True)
@@ -165,13 +167,26 @@ def non_torch(estimate: Estimate, run: ProfileRun) -> Estimated:
     return Estimated(640 * MIB, 128 * MIB, 5 * GIB // 2, "NCCL and custom all-reduce")
 
 
-def cuda_graphs(estimate: Estimate) -> Estimated:
-    """CUDA graphs of one device: 0.01 to 3.1 GiB in the logs, growing with layers and sizes captured."""
+def cuda_graphs(estimate: Estimate, version: Version) -> Estimated:
+    """What the budget of vLLM 0.21 and later keeps for CUDA graphs, as the profile run estimates it.
+
+    0.13 to 2.4 GiB in the logs that print it, growing with layers and sizes captured. Dense models run on the
+    second model runner from 0.25.1, which kept nothing there at first and about half in 0.26 (vLLM issues 49224, 50159).
+    """
     given = estimate.request.overhead_override.get("cuda_graphs")
     if given is not None:
         return Estimated(given, given, given, "as given")
     size = len(estimate.spec.layers) * 24 * MIB
-    return Estimated(size, size // 8, 5 * size // 2, "CUDA graphs")
+    if version >= SECOND_RUNNER_SINCE and _dense(estimate):
+        return Estimated(size // 2, 0, 3 * size, "CUDA graphs, second model runner")
+    return Estimated(size, size // 8, 3 * size, "CUDA graphs")
+
+
+def _dense(estimate: Estimate) -> bool:
+    """Attention and one MLP a layer."""
+    layers = [layer for layer, _ in estimate.spec.groups]
+    experts = any(weight.part == "experts" for layer in layers for weight in layer.weights)
+    return not experts and not any(isinstance(cache, Recurrent) for layer in layers for cache in layer.caches)
 
 
 def weights_loaded(estimate: Estimate) -> Estimated:

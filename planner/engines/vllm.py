@@ -29,7 +29,7 @@ V1_ONLY_SINCE: Version = (0, 11)
 GRAPHS_IN_BUDGET_SINCE: Version = (0, 21)
 HIGHER_UTILISATION_SINCE: Version = (0, 20)
 FP8_MLA_SINCE: Version = (0, 11)
-ALIGNED_STATES_SINCE: Version = (0, 27)
+ALIGNED_STATES_SINCE: Version = (0, 28)
 LARGE_DEVICE_BYTES = 70 * GIB
 OLD_ARCHITECTURES = ("Volta", "Turing", "Pascal")
 DEFAULT: Version = (0, 20, 0)
@@ -225,7 +225,7 @@ def budget(estimate: Estimate, setting: Setting) -> tuple[Estimated | None, Esti
     activation = vllm_activation(estimate, run)
     lines = [non_torch(estimate, run)]
     if setting.version >= GRAPHS_IN_BUDGET_SINCE:
-        lines.append(cuda_graphs(estimate))
+        lines.append(cuda_graphs(estimate, setting.version))
     overhead = added(lines, "non-torch memory" + (" and CUDA graphs" if len(lines) > 1 else ""))
     if estimate.capacity is None:
         return None, activation, overhead
@@ -297,9 +297,9 @@ def _answer_v1(estimate: Estimate, options: Options, setting: Setting) -> Engine
 
 def state_mode(version: Version) -> str:
     """How recurrent states are cached where no flag says: `align` with prefix caching, which hybrids have by default
-    from 0.27 (vLLM PR 50991), `none` before.
+    from 0.28 (vLLM PR 50991), `none` before.
 
-    >>> state_mode((0, 26)), state_mode((0, 27))
+    >>> state_mode((0, 27)), state_mode((0, 28))
     ('none', 'align')
     """
     return "align" if version >= ALIGNED_STATES_SINCE else "none"
@@ -331,7 +331,7 @@ def _reasons_v1(estimate: Estimate, options: Options, setting: Setting, found: v
         )
         if options.mamba_cache_mode == "align":
             reasons.append(
-                "a request may hold two states of each group: mamba_cache_mode align, the default from 0.27 "
+                "a request may hold two states of each group: mamba_cache_mode align, the default from 0.28 "
                 "(--mamba-cache-mode none where prefix caching is off)"
             )
     if len(found.groups) > 1:

@@ -152,6 +152,18 @@ def test_tensorrt_llm_buffers_go_with_slots_and_vocabulary() -> None:
     assert activation.bytes / GIB == pytest.approx(16.2, rel=0.07)
 
 
+def test_the_second_model_runner_keeps_less_for_graphs() -> None:
+    """Dense models from 0.25.1; nothing for graphs is in the budget before 0.21 (vLLM issues 49224, 50159)."""
+    found, experts = asked("llama-3.1-8b", "h100"), asked("qwen3-30b-a3b", "h100")
+    kept = {version: of(found, version).overhead for version in ("0.20.0", "0.24.0", "0.25.1")}
+    sizes = {version: held.bytes for version, held in kept.items() if held is not None}
+    graphs = 32 * 24 * 2**20
+    assert sizes["0.24.0"] - sizes["0.20.0"] == graphs
+    assert sizes["0.25.1"] - sizes["0.20.0"] == graphs // 2
+    moe = [of(experts, version).overhead for version in ("0.24.0", "0.25.1")]
+    assert moe[0] is not None and moe[1] is not None and moe[0].bytes == moe[1].bytes
+
+
 @given(st.integers(1, 4096), st.integers(1, 65536), st.sampled_from([(0, 5), (0, 8), (0, 11), (0, 15), (0, 24)]))
 def test_more_sequences_or_tokens_never_need_less(sequences: int, tokens: int, version: tuple[int, ...]) -> None:
     found = asked("llama-3.1-8b", "l4")

@@ -48,19 +48,19 @@ def test_qwen3_next_keeps_states_in_the_models_dtype() -> None:
     assert pool_of(asked("qwen3-next-80b-a3b"), "0.11.2", mamba_ssm_dtype="fp32")["block_tokens"] == 1056
 
 
-def test_hybrids_hold_two_states_from_0_27() -> None:
+def test_hybrids_hold_two_states_from_0_28() -> None:
     """Prefix caching became their default (vLLM PR 50991): 2 + drafts blocks of each group of states, as align has."""
     found = asked("qwen3.5-35b-a3b", 8192)
-    old, new = (pool_of(found, version, max_model_len=8192) for version in ("0.26.0", "0.27.0"))
+    old, new = (pool_of(found, version, max_model_len=8192) for version in ("0.27.1", "0.28.0"))
     assert (old["groups"], old["block_tokens"]) == (new["groups"], new["block_tokens"]) == (4, 1056)
     block = int(str(old["block_bytes"]))
     assert old["request_bytes"] == (8 + 3 * 1) * block
     assert new["request_bytes"] == (8 + 3 * 2) * block
     assert (
-        pool_of(found, "0.27.0", max_model_len=8192, mamba_cache_mode="none")["request_bytes"] == old["request_bytes"]
+        pool_of(found, "0.28.0", max_model_len=8192, mamba_cache_mode="none")["request_bytes"] == old["request_bytes"]
     )
     assert (
-        pool_of(found, "0.26.0", max_model_len=8192, mamba_cache_mode="align")["request_bytes"] == new["request_bytes"]
+        pool_of(found, "0.27.1", max_model_len=8192, mamba_cache_mode="align")["request_bytes"] == new["request_bytes"]
     )
 
 

@@ -3,7 +3,7 @@
 TPOT = max(bytes / (e_m · bandwidth), FLOPs / (e_c · peak))            the step's roofline, at what is reached of it
      + layers · t_layer + t_step + batch · t_sequence                  what a step takes whatever its size
      + 2 · layers · all-reduce(tp)                                     latency and bytes between ranks
-     + under load: prefill seconds of a prompt · batch / output tokens what the others' prompts take from everyone
+     + under load: prefill seconds of a prompt · (batch - 1) / output  what the others' prompts take from everyone
 
 `speed(answer, device, prompt_tokens=, output_tokens=, batch=, load=, engine=)`  -> Speed, all figures with range
 `constants_for(engine, device)`, `with_measured_point(...)`                      -> Constants
@@ -397,7 +397,7 @@ def decode_parts(
     """Seconds between two tokens, by name; `other` is the prefill of one prompt that others bring under load."""
     parts = {"roofline": roof_seconds(work, constants, prefill=False, maximum=maximum), **fixed_parts(work, constants)}
     if other is not None:
-        parts["prefill of others"] = others_seconds(other, constants) * work.sequences / output_tokens
+        parts["prefill of others"] = others_seconds(other, constants) * (work.sequences - 1) / output_tokens
     return {name: seconds * constants.tpot_scale for name, seconds in parts.items()}
 
 

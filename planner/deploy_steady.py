@@ -387,7 +387,7 @@ def _root(rising: Callable[[float], float], low: float, high: float) -> float:
             low = middle
         else:
             high = middle
-        if high - low <= 1e-5 * high:
+        if high - low <= 1e-6 * high:
             break
     return (low + high) / 2
 

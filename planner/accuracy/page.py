@@ -13,7 +13,7 @@ from planner.accuracy.cases import FILES, Cases
 from planner.accuracy.engine_logs import Asked, FirstPrinciples, asked
 from planner.errors import KvplanError, one_line
 
-SPEED_MODULE = "planner.accuracy_speed"
+SPEED_MODULE, SPEED_CASES = "planner.accuracy_speed", "serving_speed.csv"
 HEAD = "<!-- written by `kvplan accuracy -o docs/accuracy.md`; edit planner/accuracy, not this -->"
 
 
@@ -171,8 +171,8 @@ def _row_lines(found: Accuracy) -> list[str]:
 
 
 def _speed_lines(cases: Cases) -> list[str]:
-    """The section of measured speeds, where its module is there: `speed_accuracy(folder) -> str`."""
-    if find_spec(SPEED_MODULE) is None:
+    """The section of measured speeds, where the folder has them: `speed_accuracy(folder) -> str`."""
+    if not cases.has(SPEED_CASES) or find_spec(SPEED_MODULE) is None:
         return []
     text: str = import_module(SPEED_MODULE).speed_accuracy(cases.folder)
     return [*text.splitlines(), ""] if text.strip() else []

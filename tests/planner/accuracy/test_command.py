@@ -144,5 +144,7 @@ def test_the_section_of_speeds_comes_from_its_own_module(
     made.speed_accuracy = lambda where: f"## Speed\n\nof {where.name}"
     monkeypatch.setitem(sys.modules, "made_up_speed", made)
     monkeypatch.setattr(accuracy_page, "SPEED_MODULE", "made_up_speed")
+    assert "## Speed" not in run(["--cases", str(folder)], capsys)[1]
+    (folder / "serving_speed.csv").write_text("id\n")
     _, out, _ = run(["--cases", str(folder)], capsys)
     assert f"## Speed\n\nof {folder.name}" in out

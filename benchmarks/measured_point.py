@@ -12,7 +12,7 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,23 +20,36 @@ sys.path.insert(0, str(ROOT))
 
 from planner.errors import KvplanError  # noqa: E402
 from planner.roofline import Figure, with_measured_point  # noqa: E402
+from planner.speed_constants import DEFAULT, Constants  # noqa: E402
 from planner.text import table  # noqa: E402
 from tests.speed_truth import DECODE, PREFILL, TG, Row, llamacpp_rows, serving_rows  # noqa: E402
 
 PAIRS = 20
 LEAST_PROMPT = 128  # below it the time to the first token is a server's way in
+WHICH = {
+    "default": "stated default",
+    "default_given": "stated default, one point given",
+    "fit": "shipped fit",
+    "fit_given": "shipped fit, one point given",
+}
 KEYS = {DECODE: "tpot_ms", TG: "tpot_ms", PREFILL: "ttft_ms"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One row predicted from another of its deployment, and from the shipped constants alone."""
+    """One row predicted from another of its deployment, and without.
+
+    default, default_given   by the stated default, which has seen no row: alone, and scaled to the point
+    fit, fit_given           by the shipped fit, which has seen these rows: alone, and with the point as --measured
+    """
 
     kind: str
     dense: bool
     measured_seconds: float
-    plain: Figure
-    given: Figure
+    default: Figure
+    default_given: Figure
+    fit: Figure
+    fit_given: Figure
 
 
 def outcomes(rows: Iterable[Row]) -> Iterator[Outcome]:
@@ -57,7 +70,21 @@ def outcomes(rows: Iterable[Row]) -> Iterator[Outcome]:
                     )
                 except KvplanError:  # below the bound of the device
                     continue
-                yield Outcome(row.kind, row.dense, row.seconds, row.predicted(), row.predicted(constants))
+                scaled = replace(default_at(point), **ranges_of(constants))
+                yield Outcome(
+                    row.kind, row.dense, row.seconds, row.predicted(DEFAULT), row.predicted(scaled), row.predicted(),
+                    row.predicted(constants),
+                )  # fmt: skip
+
+
+def default_at(point: Row) -> Constants:
+    """The stated default, met to a point: all of its steps, or all of its prefills, so many times as long."""
+    off = point.seconds / point.predicted(DEFAULT).value
+    return DEFAULT.scaled(ttft=off) if point.kind == PREFILL else DEFAULT.scaled(tpot=off)
+
+
+def ranges_of(constants: Constants) -> dict[str, float]:
+    return {f.name: getattr(constants, f.name) for f in fields(Constants) if f.name.endswith(("_low", "_high"))}
 
 
 def _place(row: Row) -> tuple[int, int, int]:
@@ -85,7 +112,7 @@ def main() -> None:
             alike = [one for one in found if (one.kind, one.dense) == (kind, dense)]
             if not alike:
                 continue
-            for which, words in (("plain", "no point given"), ("given", "one point given")):
+            for which, words in WHICH.items():
                 middle, ninth, held = errors(alike, which)
                 name = f"{kind}, {'dense' if dense else 'MoE'}"
                 lines.append([name, words, f"{len(alike):,}", *(f"{100 * x:.1f} %" for x in (middle, ninth, held))])

@@ -6,6 +6,7 @@ docs/known-figures.md  figures that teaching texts and calculators get wrong, ou
 docs/accuracy.md       our numbers against implementations and server logs, as `kvplan accuracy` counts them
 docs/examples.md       five questions to `kvplan plan`, each answer worked out again by hand (docs/examples.py)
 README.md              the output below each `$ kvplan ...`, run anew
+docs/speed.md          the same
 """
 
 from __future__ import annotations
@@ -140,28 +141,30 @@ def accuracy_page() -> str:
     return counted_page(compare(Cases(ROOT / "tests" / "cases")))
 
 
-CONSOLE = re.compile(r"```console\n\$ (kvplan [^\n]*)\n.*?```", re.DOTALL)
+CONSOLE = re.compile(r"```console\n\$ ((?:kvplan|python) [^\n]*)\n.*?```", re.DOTALL)
 
 
-def readme_page() -> str:
-    """README.md with the output below each command as the command prints it now."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def console_page(name: str) -> str:
+    """A page with the output below each command as the command prints it now."""
+    text = (ROOT / name).read_text(encoding="utf-8")
     return CONSOLE.sub(lambda match: f"```console\n$ {match.group(1)}\n{output_of(match.group(1))}```", text)
 
 
 def output_of(command: str) -> str:
     """What a command line prints, in a process of its own."""
-    arguments = shlex.split(command)[1:]
-    done = subprocess.run([sys.executable, "-m", "kvplan", *arguments], cwd=ROOT, capture_output=True, text=True)
+    program, *arguments = shlex.split(command)
+    module = ["-m", "kvplan"] if program == "kvplan" else []
+    done = subprocess.run([sys.executable, *module, *arguments], cwd=ROOT, capture_output=True, text=True)
     return done.stdout + done.stderr
 
 
 PAGES: dict[str, Callable[[], str]] = {
-    "README.md": readme_page,
+    "README.md": lambda: console_page("README.md"),
     "docs/cli.md": cli_page,
     "docs/model-types.md": model_types_page,
     "docs/known-figures.md": known_figures_page,
     "docs/accuracy.md": accuracy_page,
+    "docs/speed.md": lambda: console_page("docs/speed.md"),
     "docs/examples.md": lambda: import_module("docs.examples").page(),
 }
 

@@ -77,9 +77,10 @@ def decode_terms(answer: Estimate, device: Device, found: Speed) -> list[Term]:
     terms += _fixed(step, constants, found.tpot_parts, constants.tpot_scale)
     if "prefill of others" in found.tpot_parts:
         other = prefill_pass(sums, rates, 1, found.prompt_tokens)
-        adds = others_seconds(other, constants)
-        text = f"{_seconds(adds)} x {step.sequences:,g} sequences / {found.output_tokens:,} tokens{_scale(constants.tpot_scale)}"
-        terms.append(Term("prefill of others", text, found.tpot_parts["prefill of others"]))
+        adds, seconds = others_seconds(other, constants), found.tpot_parts["prefill of others"]
+        others = seconds * found.output_tokens / (adds * constants.tpot_scale)
+        text = f"{_seconds(adds)} x {others:,.4g} others / {found.output_tokens:,} tokens{_scale(constants.tpot_scale)}"
+        terms.append(Term("prefill of others", text, seconds))
     return [*terms, _sum(found)]
 
 

@@ -228,7 +228,15 @@ def speed_answer(
         constants = (
             constants_for(engine, device, under)
             if measured is None
-            else with_measured_point(measured, found, device, load=under, engine=engine)
+            else with_measured_point(
+                measured,
+                found,
+                device,
+                load=under,
+                engine=engine,
+                prompt_tokens=prompt_tokens,
+                output_tokens=output_tokens,
+            )
         )
         speeds = tuple(
             speed(found, device, prompt_tokens=prompt_tokens, output_tokens=output_tokens, batch=batch, load=under,

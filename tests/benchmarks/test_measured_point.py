@@ -13,7 +13,9 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "measured_point.py
 def test_one_point_ranges_the_others_of_its_deployment() -> None:
     done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    rows = re.findall(r"^(.+?)  +one point given +([\d,]+) +([\d.]+) % +([\d.]+) % +([\d.]+) %$", done.stdout, re.M)
+    rows = re.findall(
+        r"^(.+?)  +shipped fit, one point given +([\d,]+) +([\d.]+) % +([\d.]+) % +([\d.]+) %$", done.stdout, re.M
+    )
     found = {name: tuple(map(float, (pairs.replace(",", ""), *shares))) for name, pairs, *shares in rows}
     for name in ("TPOT and decode steps, dense", "llama.cpp token generation, dense"):
         pairs, median, _, held = found[name]

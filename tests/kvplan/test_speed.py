@@ -194,6 +194,21 @@ def test_a_measured_point_is_met_and_moves_the_others(run: Run) -> None:
     assert found["constants_from"].startswith("measured point")
 
 
+@pytest.mark.parametrize("load", ["static", "serving"])
+def test_a_point_without_lengths_is_at_those_that_are_asked(run: Run, load: str) -> None:
+    flags = ("speed", *LLAMA, "--load", load, "--batch", "1", "--json")
+    slow_ms = 1.5e3 * run(*flags).json["tpot_seconds"]
+    found = run(*flags, "--measured", f"tpot_ms={slow_ms} ttft_ms=900").json
+    assert found["tpot_seconds"] == pytest.approx(slow_ms / 1e3)
+    assert found["ttft_seconds"] == pytest.approx(0.9)
+
+
+def test_a_rate_of_all_sequences_is_a_time_between_tokens(run: Run) -> None:
+    flags = ("speed", *LLAMA, "--batch", "8", "--json", "--measured")
+    rate, time = (run(*flags, f"{point} batch=8 seq=2k").json for point in ("tok_s=400", "tpot_ms=20"))
+    assert rate["tpot_seconds"] == pytest.approx(time["tpot_seconds"])
+
+
 def test_a_point_faster_than_the_device_is_refused(run: Run) -> None:
     line = run("speed", *LLAMA, "--measured", "tpot_ms=1 batch=8 seq=2048").refused()
     assert "cannot be faster than" in line
@@ -320,7 +335,7 @@ UNITS = {"ms": 1e-3, "us": 1e-6, "s": 1.0, "h": 3600.0}
 def evaluated(text: str) -> float:
     """An explained term worked out: x is times, commas and units are taken out."""
     text = re.sub(
-        r" (?:sequences|tokens|over PCIe|of (?:the head|experts|products|attention|state))", "", text.replace(",", "")
+        r" (?:others|tokens|over PCIe|of (?:the head|experts|products|attention|state))", "", text.replace(",", "")
     )
     text = re.sub(r"(\d) (ms|us|s|h)\b", lambda m: f"{m[1]}*{UNITS[m[2]]}", text)
     text = re.sub(r" (?:B/s|FLOP/s|B|FLOP)\b", "", text).replace(" x ", " * ")

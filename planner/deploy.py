@@ -34,6 +34,7 @@ from planner.units import ceil_div
 MAX_DEVICES = 512
 CHUNK_TOKENS = 2048  # prompt tokens of a step, unless the engine or the user says otherwise
 MAX_USERS = 10**6
+OVER_BUDGET = "over the budget"
 SORTS = ("cost", "devices", "energy")
 BUSY_MOMENTS = 5  # standard deviations of a Poisson count: sequences that the server is started for
 FRONT_REPLICAS = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -374,7 +375,8 @@ def search(question: Question) -> Answer:
                 misses.append(plan)
             else:
                 plans.append(plan)
-    nearest = None if plans or not misses else min(misses, key=lambda miss: miss.ratio)
+    costly = [miss for miss in misses if miss.reason == OVER_BUDGET]  # these meet all the other targets
+    nearest = None if plans or not misses else min(costly or misses, key=lambda miss: miss.ratio)
     ranked = _without_twins(sorted(plans, key=lambda plan: order(plan, question.sort)), dropped)
     return Answer(
         question,
@@ -531,7 +533,7 @@ def _plan(candidate: Candidate) -> Plan | Miss:
     if plan.usd_per_hour > budget:
         over = plan.usd_per_hour / budget
         words = f"the budget: {plan.usd_per_hour:.2f} USD/h against {budget:.2f}, with {place(candidate, replicas)}"
-        return Miss("over the budget", over, words)
+        return Miss(OVER_BUDGET, over, words)
     return plan
 
 

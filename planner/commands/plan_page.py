@@ -29,7 +29,11 @@ def page(answer: Answer, top: int) -> list[str]:
 
 def _asked(answer: Answer) -> list[str]:
     question, load = answer.question, answer.question.load
-    who = f"{significant(load.rate_per_s or 0)} requests/s" if load.users is None else f"{load.users:,} users"
+    who = (
+        f"{significant(load.rate_per_s or 0)} requests/s"
+        if load.users is None
+        else f"{load.users:,} user{'s' if load.users > 1 else ''}"
+    )
     if load.users is not None:
         pause = f", {human_seconds(load.think_seconds)} between an answer and the next request"
         who += pause if load.think_seconds else " at once"

@@ -9,7 +9,8 @@ is the usual count of blocks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -80,7 +81,7 @@ class PrefixCache:
 
     def __init__(self) -> None:
         self.uses: dict[int, int] = {}
-        self.idle: dict[int, None] = {}
+        self.idle: OrderedDict[int, None] = OrderedDict()  # its first is found at once, however many left before it
 
     def hits(self, ids: Sequence[int]) -> int:
         """How many of the leading blocks are here.
@@ -120,11 +121,8 @@ class PrefixCache:
 
         >>> cache = PrefixCache()
         >>> cache.use([1, 2]); cache.release([1, 2]); cache.trim(1)
-        >>> cache.idle
-        {1: None}
+        >>> list(cache.idle)
+        [1]
         """
-        excess = len(self.idle) - blocks
-        if excess > 0:
-            oldest: Iterator[int] = iter(self.idle)
-            for block in [next(oldest) for _ in range(excess)]:
-                del self.idle[block]
+        while len(self.idle) > max(0, blocks):
+            self.idle.popitem(last=False)

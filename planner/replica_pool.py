@@ -116,4 +116,4 @@ def vllm_pool(answer: Estimate, options: Options, version: str | None = None) ->
     pool = Pool(blocks * size, tuple(BlockKind(tokens, held, limit) for (tokens, limit), held in kinds.items()), fixed)
     words = (f"vLLM {setting.label}: {blocks:,} blocks of {found.block:,} tokens, max_num_seqs {setting.sequences:,}, "
              f"max_num_batched_tokens {setting.batched:,}, max_model_len {setting.longest:,}",)  # fmt: skip
-    return EnginePool(pool, setting.sequences, max(setting.batched, setting.sequences), setting.longest, words)
+    return EnginePool(pool, setting.sequences, setting.batched, setting.longest, words)

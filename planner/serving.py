@@ -253,7 +253,7 @@ class Answer:
         if self.overloaded:
             lines.append(
                 f"the load is more than it can carry: {self.run.waiting_at_last:,} requests wait when the last one comes, "
-                "and the times below grow with --requests"
+                "and times grow with --requests"
             )
         if self.run.rejected:
             lines.append(
@@ -371,5 +371,5 @@ def _steady(
     state = steady.at_rate(offered / ranks)
     return (
         state,
-        f"{offered / ranks:.3g} requests a second and replica are more than the {steady.full_rate_per_s:.3g} it carries",
+        f"{offered / ranks:.3g} requests/s are more than the {steady.full_rate_per_s:.3g} that a replica carries",
     )

@@ -198,7 +198,6 @@ class _Replica:
             chunks.append((chunk, partial.computed))
             prefilled.append(partial)
             held += self._compute(partial, chunk)
-            self._trim(held)
             self.flight_bytes = self.pool.held_bytes(partial.computed)
         if self.waiting and budget > chunk:
             self._admit(now, budget - chunk, held, chunks, prefilled)

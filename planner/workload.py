@@ -14,6 +14,7 @@ from planner.traffic import Arrival, exponential_ps, replayed, speed_up_to, synt
 
 DEFAULT_REQUESTS = 5000
 REQUESTS_A_USER = 20
+MOST_BY_DEFAULT = 200_000
 MAX_REQUESTS = 10**7
 SAMPLED_PAIRS = 20_000
 
@@ -58,7 +59,7 @@ class Workload:
             return self.wanted
         if self.trace is not None:
             return len(self.trace)
-        return max(DEFAULT_REQUESTS, REQUESTS_A_USER * self.users)
+        return max(DEFAULT_REQUESTS, min(MOST_BY_DEFAULT, REQUESTS_A_USER * self.users), self.users)
 
     @cached_property
     def pace(self) -> Fraction:

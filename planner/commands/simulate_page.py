@@ -65,10 +65,10 @@ def _throughput(answer: Answer) -> list[str]:
         answer.policy.replicas * answer.server.found.request.sharding.devices // answer.server.found.request.sharding.dp
     )
     lines = [
-        f"  served       {run.served:,} requests, {run.requests_per_s:.3g}/s; {run.output_tokens_per_s:,.0f} output tokens/s"
+        f"  served       {run.served:,} requests, {_plain(run.requests_per_s)}/s; {run.output_tokens_per_s:,.0f} output tokens/s"
         + (f", {run.output_tokens_per_s / devices:,.0f} a device" if devices > 1 else "")
         + (f"; {bad(f'{run.rejected:,} rejected')}" if run.rejected else ""),
-        f"  utilisation  {percent(run.utilisation, 1)} of the time in steps, {run.mean_concurrency:.3g} requests in the "
+        f"  utilisation  {percent(run.utilisation, 1)} of the time in steps, {_plain(run.mean_concurrency)} requests in the "
         "system on the mean",
     ]  # fmt: skip
     hits = sum(run.requests.hit_tokens)
@@ -111,8 +111,8 @@ def _check(answer: Answer) -> list[str]:
         lines.append(table(["  beside it", "simulated", "formulas"], _beside(answer, answer.analytic)))
     lines.append(
         dim(
-            f"  Little's law: {run.requests_per_s:.4g}/s x {seconds(mean_latency)} = "
-            f"{run.requests_per_s * mean_latency:.4g} in the system, counted {run.mean_concurrency:.4g}"
+            f"  Little's law: {_plain(run.requests_per_s)}/s x {seconds(mean_latency)} = "
+            f"{_plain(run.requests_per_s * mean_latency)} in the system, counted {_plain(run.mean_concurrency)}"
         )
     )
     return lines
@@ -151,6 +151,14 @@ def seconds(value: float) -> str:
         if value < limit:
             return f"{_three(value * factor)} {unit}"
     return f"{value / 3600:,.2f} h"
+
+
+def _plain(value: float) -> str:
+    """
+    >>> _plain(0.26257), _plain(20.361), _plain(2048.2)
+    ('0.263', '20.36', '2,048')
+    """
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" if value >= 1 else f"{value:.3g}"
 
 
 def _three(value: float) -> str:

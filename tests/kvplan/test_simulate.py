@@ -186,7 +186,7 @@ def test_more_replicas_wait_less_and_all_are_counted(run):
 
 def test_an_overload_is_said(run):
     found = run("simulate", "llama-3.1-8b", "--gpu", "l4", *MIX, "--rate", "50/s", "--requests", "1500")
-    assert "the load is more than it can carry" in found.out and "are more than the" in found.out
+    assert "the load is more than it can carry" in found.out and "that a replica carries" in found.out
     answer = run("simulate", "llama-3.1-8b", "--gpu", "l4", *MIX, "--rate", "50/s", "--requests", "1500", "--json").json
     assert answer["overloaded"] and answer["analytic"] is None and answer["preemptions"] > 0
 
@@ -265,6 +265,8 @@ def test_a_given_pool_and_seats_bind(run):
         (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--json", "--csv"), 2, "--json"),
         (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--engine", "llama.cpp"), 1, "choose vllm"),
         (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--engine", "vllm==0.6.6"), 1, "V0"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--engine", "vllm", "--max-num-batched-tokens", "100"), 1, "is below max_num_seqs"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "1/h"), 1, "106 days"),
         (("llama-3.1-8b", *GPU, "--prompt", "zero", "--output", "5", "--rate", "5/s"), 1, "--prompt"),
         (("llama-3.1-8b", *GPU, "--prompt", "0", "--output", "5", "--rate", "5/s"), 1, "--prompt"),
         (("llama-3.1-70b", *GPU, *MIX, "--rate", "5/s"), 3, "no memory left"),

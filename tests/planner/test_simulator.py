@@ -214,6 +214,18 @@ def test_the_first_in_line_may_need_less_once_its_prefix_gave_way():
     assert rows.hit_tokens[2] == 0 and rows.first_ps[1] < rows.scheduled_ps[2] < rows.last_ps[1]
 
 
+@pytest.mark.parametrize(("budget", "scheduled"), [(16 * 70 + 64, 100), (592, 110)])
+def test_a_prefix_that_gives_way_to_the_prompt_before_is_not_found_in_the_same_step(budget, scheduled):
+    """A prompt of 70 of 100 blocks leaves 30: the idle 32 go, and the next in line has a first chunk of 4 at once.
+
+    With a budget of 592 the large prompt is under way already when it takes that room.
+    """
+    arrivals = [Arrival(0, 513, 1, 0, (1,)), Arrival(100, 16 * 70, 1), Arrival(100, 600, 1, 0, (1,))]
+    run, _ = assert_equal(arrivals, Linear(fixed_ps=10), Pool.of_blocks(100), Policy(4, budget))
+    assert list(run.requests.scheduled_ps) == [0, 100, scheduled]
+    assert run.requests.hit_tokens[2] == 0
+
+
 def test_routing_by_turns_and_by_load():
     """A long request on the first replica: by turns the third waits behind it, by load it does not."""
     arrivals = [Arrival(0, 1, 100), Arrival(1, 1, 1), Arrival(50, 1, 1), Arrival(50, 1, 1)]

@@ -12,6 +12,7 @@ from math import ceil, floor
 
 from planner.calibration import Calibration, phase_of, style_of
 from planner.device import Device
+from planner.dtypes import FLOAT_BYTES
 from planner.errors import UnsupportedModel
 from planner.memory import Estimate
 from planner.operators import head_matmul, layer_attention, layer_matmuls
@@ -35,9 +36,16 @@ class Spread:
     points: int
 
 
+def running_dtype(answer: Estimate) -> str:
+    """The type that products run in: the weights' own, and of a checkpoint in one float type that type."""
+    name, config = answer.plan.fmt.name, answer.spec.dtype or ""
+    whole = answer.weight_bytes == answer.parameters * FLOAT_BYTES.get(config, 0)
+    return config if name == "as stored" and whole else name
+
+
 def why_not(calibration: Calibration, answer: Estimate, linear: str) -> str | None:
     """Why the operator times do not cover this question, None where they do."""
-    dtype, sharding = answer.plan.fmt.name, answer.request.sharding
+    dtype, sharding = running_dtype(answer), answer.request.sharding
     if sharding.devices > 1:
         return "it is of one device"
     if not calibration.serves(dtype, linear):
@@ -100,7 +108,7 @@ def local_speed(
     Leaves out: a server's scheduling, other programs on this machine. Raises BadRequest where no product of this dtype
     was measured (`why_not` says so before).
     """
-    spec, dtype = answer.spec, answer.plan.fmt.name
+    spec, dtype = answer.spec, running_dtype(answer)
     rates = rates_of(device, answer)
     first, last = prompt_tokens + 1, prompt_tokens + output_tokens
     parts = decode_parts(calibration, answer, rates, batch, first, last, linear)
@@ -145,7 +153,7 @@ def decode_parts(
     calibration: Calibration, answer: Estimate, rates: Rates, batch: int, first: int, last: int, linear: str
 ) -> dict[str, float]:
     """The mean decode step by parts: products with attention (by what binds them), the rest of layers, of the step."""
-    spec, dtype = answer.spec, answer.plan.fmt.name
+    spec, dtype = answer.spec, running_dtype(answer)
     layer_rest, step_rest = calibration.layer_time(style_of(spec), batch, spec.hidden, dtype)
     products = calibration.matmul_seconds(head_matmul(spec), batch, dtype, linear)
     for layer, count in spec.groups:

@@ -18,7 +18,7 @@ from planner.engines.base import Options
 from planner.engines.registry import parse_engine
 from planner.errors import BadRequest, UsageError, one_line
 from planner.limits import largest, most_sequences
-from planner.local_speed import LINEARS, linear_of, local_speed, why_not
+from planner.local_speed import LINEARS, linear_of, local_speed, running_dtype, why_not
 from planner.memory import SCHEMA_VERSION, Capacity, Estimate, Request, estimate
 from planner.resolve import device, device_capacity
 from planner.roofline import (
@@ -290,7 +290,7 @@ def _calibrated(
         return None, "this machine was not measured: run kvplan calibrate for its own operator times"
     if measured is not None:
         return None, "the point given is taken in place of this machine's calibration, of which only the rates are used"
-    kind = linear or linear_of(calibration, found.plan.fmt.name)
+    kind = linear or linear_of(calibration, running_dtype(found))
     reason: str | None
     if engine is not None and parse_engine(engine)[0] != "transformers":
         reason = f"it is of torch, not of {engine}"

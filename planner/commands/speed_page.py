@@ -15,11 +15,12 @@ def page(answers: list[Answer], explain: bool = False) -> list[str]:
     """A table of all devices and batches, the shares of a step, and what was taken as given."""
     first = answers[0]
     one = first.speeds[0]
+    stored = first.found.plan.fmt.name == "as stored"
     where = "" if len(answers) > 1 else f" on {_devices(first)}"
     engine = f", {first.engine}" if first.engine else ""
     lines = [
         bold(first.found.spec.name)
-        + f"{where}, weights in {first.found.plan.fmt.name}, KV in {first.found.fmt.name}{engine}, {one.load}",
+        + f"{where}, weights {'' if stored else 'in '}{first.found.plan.fmt.name}, KV in {first.found.fmt.name}{engine}, {one.load}",
         f"prompts of {human_tokens(one.prompt_tokens)} tokens, answers of {human_tokens(one.output_tokens)}",
         "",
         _table(answers),

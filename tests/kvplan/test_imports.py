@@ -45,6 +45,7 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
         ["estimate", "llama-7b", "--seq", "8192"],
         ["estimate", "deepseek-v3", "--seq", "1k,8k", "--gpu", "h100-sxm", "--gpus", "16", "--json"],
         ["fit", "llama-3.1-8b", "--gpu", "rtx-4090"],
+        ["speed", "llama-3.1-8b", "--gpu", "l4", "--engine", "vllm"],
         ["compare-models", "gpt2", "mamba-2.8b"],
         ["models", "llama"],
         ["show", "gemma-3-27b"],

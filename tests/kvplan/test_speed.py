@@ -18,6 +18,7 @@ import kvplan
 from planner import local_device
 from planner.calibration import AttentionTime, Calibration, HeldBack, LayerTime, MatmulTime, Rate
 from planner.commands.speed_page import BAR_WIDTH, FILLS, share_bar
+from tests.planner.readers.test_gguf import CASES, write
 
 TIMES = ("ttft_seconds", "tpot_seconds", "request_seconds")
 RATES = ("decode_tokens_per_s", "prefill_tokens_per_s")
@@ -159,6 +160,15 @@ def test_a_config_file_is_as_good_as_a_name(run: Run, tmp_path: Path) -> None:
     ours = run("speed", "--config", path, "--gpu", "l4", "--batch", "1", "--json").json
     named = run("speed", "llama-7b", "--gpu", "l4", "--batch", "1", "--json").json
     assert ours["tpot_seconds"] == pytest.approx(named["tpot_seconds"])
+
+
+def test_a_gguf_file_runs_in_llama_cpp_unless_said_otherwise(run: Run, tmp_path: Path) -> None:
+    path = write(CASES["gqa"], tmp_path)
+    found = run("speed", path, "--gpu", "rtx-4090", "--batch", "1", "--json").json
+    assert "llama.cpp" in found["constants_from"] and any("a GGUF file" in note for note in found["notes"])
+    other = run("speed", path, "--gpu", "rtx-4090", "--engine", "vllm", "--batch", "1", "--json").json
+    assert "llama.cpp" not in other["constants_from"] and not other["notes"]
+    assert "weights as stored" in run("speed", path, "--gpu", "rtx-4090").out
 
 
 def test_the_function_answers_as_the_command_does(run: Run) -> None:

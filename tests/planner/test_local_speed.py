@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.calibration import AttentionTime, Calibration, HeldBack, MatmulTime
-from planner.local_speed import linear_of, spread, spread_of, why_not
+from planner.local_speed import linear_of, running_dtype, spread, spread_of, why_not
 from planner.memory import Request, estimate
 from planner.resolve import model_spec
 from planner.sharding import Sharding
+from tests.planner.readers.headers import LLAMA, llama_tensors, write_safetensors
 
 
 def products(*kinds: tuple[str, str], **more: object) -> Calibration:
@@ -52,6 +56,15 @@ def test_a_model_that_was_held_back_is_ranged_by_itself_alone() -> None:
 def test_a_question_that_is_not_covered_is_named(model: str, request_: Request, reason: str | None) -> None:
     found = why_not(products(("bf16", "plain")), estimate(model_spec(model), request_), "plain")
     assert found is None if reason is None else reason in str(found)
+
+
+def test_a_checkpoint_in_one_float_type_runs_in_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    write_safetensors(tmp_path / "model.safetensors", llama_tensors(norms="BF16"))
+    stored = estimate(model_spec(str(tmp_path)), Request(64))
+    assert (stored.plan.fmt.name, running_dtype(stored)) == ("as stored", "bf16")
+    assert why_not(products(("bf16", "plain")), stored, "plain") is None
+    assert running_dtype(estimate(model_spec("gpt2"), Request(64, dtype="q4_k_m"))) == "q4_k_m"
 
 
 def test_plain_products_unless_only_packed_ones_were_measured() -> None:

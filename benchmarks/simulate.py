@@ -64,10 +64,10 @@ def replica(load: Workload) -> Server:
     )  # fmt: skip
 
 
-def a_day(trace: str | None) -> dict[str, Any]:
+def a_day(trace: str | None, requests: int = DAY_REQUESTS) -> dict[str, Any]:
     """CPU seconds and peak memory of reading and running a day, in this process."""
     began = time.process_time()
-    load = workload(trace, DAY_REQUESTS)
+    load = workload(trace, requests)
     one = replica(load)
     policy = Policy(one.max_num_seqs, one.max_num_batched_tokens, one.longest_tokens)
     run = simulate(load.arrivals(), one.model, one.pool, policy)
@@ -146,10 +146,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trace", help="the Azure conversation trace, a CSV file")
     parser.add_argument("--vidur-python", default=sys.executable, help="a Python in which vidur is installed")
+    parser.add_argument("--requests", type=int, default=DAY_REQUESTS, help="of the day")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    day = a_day(arguments.trace)
+    day = a_day(arguments.trace, max(1, arguments.requests))
     both = beside(arguments.vidur_python, arguments.trace, max(1, arguments.rounds))
     if arguments.json:
         print(json.dumps({"machine": header(), "day": day, "beside": both}, indent=1))

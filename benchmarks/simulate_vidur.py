@@ -4,9 +4,9 @@
     python benchmarks/simulate.py --vidur-python .vidur/bin/python
 
 Reads {"requests": [[seconds, prompt, output], ...], "blocks", "seats", "budget", "fixed_ps", "kv_ps", "token_ps"} on
-stdin and prints seconds, TTFT and TPOT as JSON on stdout. vidur's own scheduler with chunked prefill (`sarathi`) and
-its own event loop, its metrics off where they can be; step times by the formula that kvplan's run has too, in place of its predictor (whose
-profiles of attention are not public), so that both simulate the same machine.
+stdin and prints seconds, TTFT and latency as JSON on stdout. The event loop and the scheduler with chunked prefill
+(`sarathi`) are vidur's, its metrics off where they can be. Step times come from the formula that kvplan's run has
+too, in place of vidur's predictor (whose profiles of attention are not public): both simulate the same machine.
 """
 
 from __future__ import annotations

@@ -1,0 +1,28 @@
+"""The simulator's benchmark runs and prints both parts; how fast is for people to read, not for a test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "simulate.py"
+
+
+def printed(*arguments: str) -> str:
+    command = [sys.executable, str(BENCHMARK), "--requests", "500", "--rounds", "1", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_day_and_the_comparison_are_printed_and_vidur_is_skipped_with_a_word() -> None:
+    found = printed("--vidur-python", sys.executable)
+    assert "a day     500 requests" in found and "s of one core" in found
+    assert "beside    2,000 requests" in found and "vidur" in found
+
+
+def test_json_holds_the_same() -> None:
+    found = json.loads(printed("--json"))
+    assert found["day"]["requests"] == 500 and found["beside"]["kvplan_seconds"] > 0

@@ -38,7 +38,7 @@ CHUNKED_ABOVE = 32768
 SEQUENCES = 256
 MULTIMODAL_TOKENS = 5120
 # Sequences by GiB that weights leave of the share, as Unsloth sets them (unsloth_zoo/vllm_utils.py of 2025; its logs
-# print "Num Sequences"). Nine of nine logs of V0 on a card shared with a trainer have them.
+# print "Num Sequences"). Eight of nine logs of V0 on a card shared with a trainer have them; one of an estimate of its own has 128 for 192.
 TRAINER_SEQUENCES = ((2, 128), (4, 160), (8, 192), (12, 224), (16, 256), (24, 288), (40, 320))
 
 

@@ -12,7 +12,7 @@ from math import ceil, floor
 
 from planner.calibration import Calibration, phase_of, style_of
 from planner.device import Device
-from planner.dtypes import FLOAT_BYTES
+from planner.dtypes import float_dtype
 from planner.errors import UnsupportedModel
 from planner.memory import Estimate
 from planner.operators import head_matmul, layer_attention, layer_matmuls
@@ -37,10 +37,12 @@ class Spread:
 
 
 def running_dtype(answer: Estimate) -> str:
-    """The type that products run in: the weights' own, and of a checkpoint in one float type that type."""
-    name, config = answer.plan.fmt.name, answer.spec.dtype or ""
-    whole = answer.weight_bytes == answer.parameters * FLOAT_BYTES.get(config, 0)
-    return config if name == "as stored" and whole else name
+    """The type that products run in: the weights' own; of a checkpoint that of its matrices, norms may have another."""
+    stored = answer.spec.stored
+    if answer.plan.fmt.name != "as stored" or stored is None:
+        return answer.plan.fmt.name
+    matrices = {float_dtype(group.dtype) for group in stored.groups if group.part != "norm"}
+    return next(iter(matrices)) or "as stored" if len(matrices) == 1 else "as stored"
 
 
 def why_not(calibration: Calibration, answer: Estimate, linear: str) -> str | None:

@@ -11,7 +11,7 @@ from planner.commands.engine_values import options_of
 from planner.commands.options import with_flags
 from planner.commands.output import emit, to_csv, to_json
 from planner.commands.values import one_format, request_of, spec_of
-from planner.engines.base import EngineAnswer
+from planner.engines.base import EngineAnswer, Pool
 from planner.engines.registry import TABLE, answer_of
 from planner.errors import KvplanError, UsageError
 from planner.memory import SCHEMA_VERSION, Estimate, estimate
@@ -86,6 +86,12 @@ def _render(found: Estimate, rows: list[tuple[str, EngineAnswer | str]], values:
     return "\n".join(_page(found, rows))
 
 
+def _range(pool: Pool | None, low: int, high: int) -> str:
+    if low != high:
+        return f"{low:,} to {high:,}"
+    return "exact" if pool is not None and pool.bytes else "-"
+
+
 def _page(found: Estimate, rows: list[tuple[str, EngineAnswer | str]]) -> list[str]:
     where = f" on {found.capacity.name}" if found.capacity else ""
     lines = [
@@ -107,7 +113,7 @@ def _page(found: Estimate, rows: list[tuple[str, EngineAnswer | str]]) -> list[s
                 human_bytes(row.request_bytes),
                 gib(pool.bytes) if pool else "-",
                 f"{pool.tokens:,}" if pool else "-",
-                f"{ends[0]:,} to {ends[1]:,}" if ends[0] != ends[1] else "-" if pool is None else "exact",
+                _range(pool, *ends),
                 "-" if most is None else f"{most:,}",
             ]
         )

@@ -15,6 +15,7 @@ from planner.sharding import stage_sizes
 from planner.units import GIB
 
 Version = tuple[int, ...]
+NO_ROOM = "refuses to start: weights and what else is held leave nothing for the cache"
 LATEST: Version = (9999,)
 """What a development build that names no release counts as."""
 

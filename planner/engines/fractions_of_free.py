@@ -10,6 +10,7 @@ from planner.attention_cache import Chunked, Full, Shared, SlidingWindow
 from planner.cache_kinds import Cross, Latent
 from planner.engines.base import (
     LATEST,
+    NO_ROOM,
     EngineAnswer,
     Options,
     Pool,
@@ -179,6 +180,8 @@ def _budget(
 
 
 def _lines(rules: Rules, pool: Pool, one: int) -> tuple[str, ...]:
+    if not pool.blocks:
+        return (NO_ROOM,)
     if rules is LMDEPLOY:
         return (f"[BlockManager] block_size = {one / MIB:.3f} MB", f"[BlockManager] max_block_count = {pool.blocks}")
     return (

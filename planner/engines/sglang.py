@@ -16,6 +16,7 @@ from planner.cache_kinds import Cross, Latent, Recurrent
 from planner.dtypes import FLOAT_BYTES, CacheFormat, kv_format
 from planner.engines.base import (
     LATEST,
+    NO_ROOM,
     EngineAnswer,
     Options,
     Pool,
@@ -269,6 +270,8 @@ def _sizes_by_memory(memory: int, tp: int) -> tuple[int, int]:
 
 
 def _lines(found: Pool, estimate: Estimate) -> tuple[str, ...]:
+    if not found.bytes:
+        return (NO_ROOM,)
     k, v = found.extra["k_bytes"], found.extra["v_bytes"]
     latent = any(isinstance(cache, Latent) for layer, _ in estimate.spec.groups for cache in layer.caches)
     sizes = f"KV size: {(k + v) / GIB:.2f} GB" if latent else f"K size: {k / GIB:.2f} GB, V size: {v / GIB:.2f} GB"

@@ -8,7 +8,18 @@ from fractions import Fraction
 from planner.activations import Estimated
 from planner.cache_kinds import Latent
 from planner.engines import vllm_v0, vllm_v1
-from planner.engines.base import LATEST, EngineAnswer, Options, Pool, Ranged, Version, gib_two, parse_version, want
+from planner.engines.base import (
+    LATEST,
+    NO_ROOM,
+    EngineAnswer,
+    Options,
+    Pool,
+    Ranged,
+    Version,
+    gib_two,
+    parse_version,
+    want,
+)
 from planner.engines.device_memory import (
     ProfileRun,
     added,
@@ -268,8 +279,12 @@ def _answer_v0(estimate: Estimate, options: Options, setting: Setting) -> Engine
     if ranged:
         found = ranged.pool
         lines = (
-            f"# GPU blocks: {found.blocks}, # CPU blocks: {found.extra['cpu_blocks']}",
-            f"Maximum concurrency for {setting.longest} tokens per request: {float(found.at_once):.2f}x",
+            (NO_ROOM,)
+            if not found.blocks
+            else (
+                f"# GPU blocks: {found.blocks}, # CPU blocks: {found.extra['cpu_blocks']}",
+                f"Maximum concurrency for {setting.longest} tokens per request: {float(found.at_once):.2f}x",
+            )
         )
     most = None if ranged is None else ranged.pool.bytes // taken
     return _finish(estimate, options, setting, ranged, taken, setting.block, activation, overhead, most, lines, ())
@@ -306,6 +321,8 @@ def state_mode(version: Version) -> str:
 
 
 def _lines_v1(pool: Pool, setting: Setting) -> tuple[str, ...]:
+    if not pool.blocks:
+        return (NO_ROOM,)
     lines = [f"Available KV cache memory: {gib_two(pool.bytes)} GiB"]
     size = f"GPU KV cache size: {pool.printed:,} tokens"
     concurrency = f"Maximum concurrency for {setting.longest:,} tokens per request: {float(pool.at_once):.2f}x"

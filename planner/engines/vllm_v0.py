@@ -104,7 +104,8 @@ def pool(estimate: Estimate, options: Options, version: Version, size: int, long
     """
     block = want(options.block_size, BLOCK_TOKENS, "--block-size")
     one = block_bytes(estimate, version, block)
-    blocks = max(0, size) // one
+    size = max(0, size)
+    blocks = size // one
     swap = SWAP_BYTES if options.swap_space is None else options.swap_space
     tokens = blocks * block
     extra: dict[str, Any] = {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from planner.catalogue import find_model
 from planner.engines import vllm
-from planner.engines.base import EngineAnswer, Options
+from planner.engines.base import NO_ROOM, EngineAnswer, Options
 from planner.engines.device_memory import ProfileRun, context_before_weights, forward_bytes, vllm_activation
 from planner.engines.emit import command
 from planner.engines.registry import answer_of
@@ -162,6 +162,16 @@ def test_the_second_model_runner_keeps_less_for_graphs() -> None:
     assert sizes["0.25.1"] - sizes["0.20.0"] == graphs // 2
     moe = [of(experts, version).overhead for version in ("0.24.0", "0.25.1")]
     assert moe[0] is not None and moe[1] is not None and moe[0].bytes == moe[1].bytes
+
+
+@pytest.mark.parametrize("engine", ["vllm-v0", "vllm-v1", "sglang", "tensorrt-llm", "lmdeploy"])
+def test_a_card_too_small_for_the_weights_is_said_and_nothing_is_negative(engine: str) -> None:
+    """Llama-3.1-8B in 16 bit, 14.96 GiB, on a T4 of 14.74."""
+    answer = answer_of(engine, None, asked("llama-3.1-8b"), Options())
+    assert answer.ranged is not None
+    assert (answer.ranged.pool.bytes, answer.ranged.pool.tokens, answer.most_requests) == (0, 0, 0)
+    assert answer.lines == (NO_ROOM,)
+    assert answer.fits is False
 
 
 @given(st.integers(1, 4096), st.integers(1, 65536), st.sampled_from([(0, 5), (0, 8), (0, 11), (0, 15), (0, 24)]))

@@ -24,7 +24,7 @@ from planner.limits import largest
 from planner.memory import Estimate
 from planner.mixers import LatentAttention
 from planner.mlps import Mlp, Moe
-from planner.units import GIB, MAX_TOKENS, MIB, ceil_div
+from planner.units import GIB, MAX_TOKENS, MIB, ceil_div, human_bytes
 
 MLA_SINCE, NO_V_SINCE = 5134, 7830
 WINDOWS_SINCE, WINDOWS_BY_UBATCH_SINCE = 5427, 5554
@@ -96,9 +96,14 @@ def answer(estimate: Estimate, options: Options, version: str | None, program: s
     weights = estimate.per_device.weight_bytes + estimate.per_device.resident_bytes
     if options.pool_bytes is not None and found.total > options.pool_bytes:
         most = 0
-    fits: bool | None = most >= min(estimate.request.batch, setting.slots)
-    if estimate.capacity is not None:
-        fits = bool(fits) and weights + found.total + compute.bytes + GIB // 2 <= estimate.capacity.bytes
+    held = weights + found.total + compute.bytes + GIB // 2
+    reasons = _reasons(found, setting, estimate)
+    if estimate.capacity is not None and held > estimate.capacity.bytes:
+        most = 0
+        reasons += (
+            f"weights, cells and buffers are {human_bytes(held)} for {human_bytes(estimate.capacity.bytes)}: fewer layers "
+            "on the device with --n-gpu-layers, or a shorter context",
+        )
     return EngineAnswer(
         name=program,
         version=version or ("2026" if program == "llamacpp" else "as modelled"),
@@ -109,10 +114,10 @@ def answer(estimate: Estimate, options: Options, version: str | None, program: s
         block_tokens=setting.pad,
         compute_buffer=compute,
         overhead=Estimated(GIB // 2, GIB // 8, GIB, "context of the device backend"),
-        fits=fits,
+        fits=most >= min(estimate.request.batch, setting.slots),
         most_requests=most,
         lines=_lines(found, setting, estimate),
-        reasons=_reasons(found, setting, estimate),
+        reasons=reasons,
         assumptions=_assumptions(setting, estimate, version),
     )
 

@@ -114,3 +114,9 @@ def test_what_is_not_modelled_is_refused() -> None:
     for name in ("whisper-large-v3-turbo", "deepseek-v4-pro", "recurrentgemma-2b", "glm-5"):
         with pytest.raises(UnsupportedModel):
             answer(name, seq=448)
+
+
+def test_a_device_that_cannot_hold_it_serves_no_request() -> None:
+    found = answer("llama-3-8b", seq=8192, capacity=Capacity("c", 16 * GIB))
+    assert (found["fits"], found["most_requests"]) == (False, 0)
+    assert "--n-gpu-layers" in " ".join(found["differences"])

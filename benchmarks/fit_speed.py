@@ -88,6 +88,7 @@ class Data:
     output: np.ndarray
     kind: np.ndarray
     seconds: np.ndarray
+    bound: np.ndarray
     weight: np.ndarray
 
     def __len__(self) -> int:
@@ -98,7 +99,7 @@ class Data:
         part = lambda p: Pass(**{f.name: getattr(p, f.name)[kept] for f in fields(Pass)})  # noqa: E731
         rows = tuple(row for row, keep in zip(self.rows, kept, strict=True) if keep)
         return Data(rows, part(self.decode), part(self.prefill), part(self.others), self.output[kept],
-                    self.kind[kept], self.seconds[kept], self.weight[kept])  # fmt: skip
+                    self.kind[kept], self.seconds[kept], self.bound[kept], self.weight[kept])  # fmt: skip
 
     def at(self, index: np.ndarray) -> Data:
         mask = np.zeros(len(self), bool)
@@ -119,7 +120,8 @@ class Data:
         prefill = prefill_seconds(self.prefill, constants, np.maximum)
         first = prefill + constants.request_seconds
         request = first + (self.output - 1) * step
-        return np.select([self.kind == 0, self.kind == 1, self.kind == 2], [step, request, first], prefill)
+        found = np.select([self.kind == 0, self.kind == 1, self.kind == 2], [step, request, first], prefill)
+        return np.maximum(found, self.bound)
 
     def errors(self, constants: Constants) -> np.ndarray:
         """log(ours / measured)."""
@@ -141,6 +143,7 @@ def data_of(rows: Iterable[Row]) -> Data:
         np.array([float(row.output) for row in kept]),
         np.array([_kind(row) for row in kept]),
         np.array([row.seconds for row in kept]),
+        np.array([row.predicted(DEFAULT).bound for row in kept]),
         np.array([sizes[row.source] ** -0.5 for row in kept]),
     )
 

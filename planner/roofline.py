@@ -14,6 +14,7 @@ TPOT = max(bytes / (e_m · bandwidth), FLOPs / (e_c · peak))            the ste
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,6 +60,7 @@ __all__ = [
 ]
 
 LOADS = ("static", "serving")
+GEFORCE = re.compile(r"RTX-\d{4}(?!-Ada)")
 CHUNK_TOKENS = 8192  # a longer prefill runs in several steps
 # One all-reduce of a small message over PCIe takes so long for each rank: 6.5, 13 and 26 us for 2, 4 and 8 on L40S and
 # RTX PRO 6000, with NCCL and with the engines' own kernels (tables of aiconfigurator 0.12, commit 095f58a).
@@ -85,12 +87,21 @@ class Figure:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device offers one rank: bytes and FLOPs a second, and bytes a second to its neighbours."""
+    """What a device offers one rank: bytes and FLOPs a second, and bytes a second to its neighbours.
+
+    most_flops_per_s   what bounds it: GeForce cards multiply half floats twice as fast where sums are half floats, too
+                       (kernels of llama.cpp and TinyChat), than the rate that is published
+    """
 
     bandwidth_bytes_per_s: float
     flops_per_s: float
     link_bytes_per_s: float
     rank_seconds: float = 0.0  # what each rank adds to an all-reduce's latency, where they share PCIe
+    half_sums: float = 1.0  # how much faster products are with half float sums
+
+    @property
+    def most_flops_per_s(self) -> float:
+        return self.flops_per_s * self.half_sums
 
 
 @dataclass(frozen=True)
@@ -225,7 +236,8 @@ def tpot_range(constants: Constants, experts: bool) -> tuple[float, float]:
 
 def _figure(seconds: float, low: float, high: float, bound: float) -> Figure:
     """An expectation and its range, none of them below the bound."""
-    return Figure(max(bound, seconds), max(bound, seconds * low), max(bound, seconds * high), bound)
+    value = max(bound, seconds)
+    return Figure(value, max(bound, value * low), value * high, bound)
 
 
 def _check(prompt_tokens: int, output_tokens: int, batch: int, load: str) -> None:
@@ -249,7 +261,8 @@ def rates_of(device: Device, answer: Estimate) -> Rates:
     link = device.interconnect if ranks <= bridged_ranks(device) else None
     pcie = PCIE_BYTES_PER_S.get(device.pcie_gen or 4, 32e9)
     per_s = (link.bytes_per_s_per_direction if link else None) or pcie
-    return Rates(float(device.bandwidth_bytes_per_s), peak, float(per_s), 0.0 if link else PCIE_RANK_SECONDS)
+    halves = 2.0 if GEFORCE.match(device.name) and peak <= device.dense_flops_per_s.get("fp16", 0) else 1.0
+    return Rates(float(device.bandwidth_bytes_per_s), peak, float(per_s), 0.0 if link else PCIE_RANK_SECONDS, halves)
 
 
 def bridged_ranks(device: Device) -> int:
@@ -415,7 +428,7 @@ def _tpot(
     roof = parts.pop("roofline")
     computes = step.compute_seconds / constants.compute_efficiency * constants.tpot_scale >= roof
     parts = {"compute" if computes else "bandwidth": roof, **{name: value for name, value in parts.items() if value}}
-    bound = decode_of(sums, batch, first, last).seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s)
+    bound = decode_of(sums, batch, first, last).seconds(rates.bandwidth_bytes_per_s, rates.most_flops_per_s)
     return parts, bound, max(parts, key=lambda name: parts[name])
 
 
@@ -424,7 +437,7 @@ def _prefill(
 ) -> tuple[float, float]:
     """(expected, bound) of prefilling `prompts` on one replica."""
     seconds = prefill_seconds(prefill_pass(sums, rates, prompts, prompt, source), constants)
-    whole = prefill_of(sums, prompts, prompt, source).seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s)
+    whole = prefill_of(sums, prompts, prompt, source).seconds(rates.bandwidth_bytes_per_s, rates.most_flops_per_s)
     return seconds, whole / sums.sharding.pp  # stages that are never idle
 
 

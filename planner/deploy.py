@@ -24,8 +24,9 @@ from planner.engines.registry import answer_of
 from planner.errors import BadRequest, UnsupportedModel
 from planner.limits import largest
 from planner.memory import Estimate, Request, estimate
+from planner.residents import Residents, split_pool
 from planner.resolve import device_capacity
-from planner.roofline import Constants, LinearSteps, constants_for, decode_step, rates_of, step_model
+from planner.roofline import Constants, LinearSteps, constants_for, decode_step, rates_of, step_model, tpot_range
 from planner.sharding import Sharding
 from planner.spec import ModelSpec
 from planner.step import PS_PER_SECOND
@@ -48,6 +49,8 @@ class Question:
     as_published      search no format but the model's own
     engine            (name, version) as `parse_engine` gives it, with its options; None: in kvplan's own terms
     prices            given US dollars an hour, by the device's key
+    residents         adapters, drafter and other models on each replica's devices
+    idle_sessions     sessions whose cache stays in the pools, of all replicas together
     """
 
     spec: ModelSpec
@@ -63,6 +66,8 @@ class Question:
     prices: dict[str, float] = field(default_factory=dict)
     budget_usd_per_hour: float | None = None
     sort: str = "cost"
+    residents: Residents | None = None
+    idle_sessions: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,10 +126,16 @@ class Candidate:
         """More would stand idle, or be more devices than are searched."""
         most = MAX_DEVICES // self.sharding.devices
         users = self.question.load.users
-        return max(1, most if users is None else min(most, ceil_div(users, self.sharding.dp)))
+        if users is None or self.question.idle_sessions:
+            return max(1, most)
+        return max(1, min(most, ceil_div(users, self.sharding.dp)))
 
-    def meets(self, replicas: int) -> bool:
-        return not failures(self.state(replicas), self.question.targets)
+    def holding(self, replicas: int) -> Candidate:
+        """With its share of the idle sessions where there are so many replicas."""
+        if not self.question.idle_sessions:
+            return self
+        kept = ceil_div(self.question.idle_sessions, replicas * self.sharding.dp)
+        return replace(self, room=self.room.keeping(kept))
 
 
 def failures(state: State | None, targets: Targets) -> list[tuple[str, float]]:
@@ -211,10 +222,10 @@ class Plan:
     @cached_property
     def ends(self) -> tuple[State | None, State | None]:
         """The state where steps are as fast, and as slow, as the range of the constants for TPOT says."""
-        c = self.candidate.constants
+        candidate = self.candidate
         low, high = (
-            self.candidate.state(self.replicas, self.candidate.replica.slowed(factor))
-            for factor in (c.tpot_low, c.tpot_high)
+            candidate.state(self.replicas, candidate.replica.slowed(factor))
+            for factor in tpot_range(candidate.constants, bool(candidate.steps.sums.experts))
         )
         return low, high
 
@@ -227,11 +238,14 @@ class Plan:
 
     @property
     def ttft_range(self) -> tuple[float, float | None]:
-        """The wider of the range of the constants for TTFT, and of what slower or faster steps make of the queue."""
-        (low, high), c = self.ends, self.candidate.constants
+        """The wider of the constants' range, of TTFT under load unless one user is alone, and of what slower or faster
+        steps make of the queue."""
+        (low, high), c, seconds = self.ends, self.candidate.constants, self.state.ttft_seconds
         assert low is not None
-        least = min(low.ttft_seconds, self.state.ttft_seconds * c.ttft_low)
-        return least, None if high is None else max(high.ttft_seconds, self.state.ttft_seconds * c.ttft_high)
+        users = self.candidate.question.load.users
+        alone = users is not None and users <= self.ranks
+        least, most = (c.ttft_low, c.ttft_high) if alone else (c.queued_low, c.queued_high)
+        return min(low.ttft_seconds, seconds * least), None if high is None else max(high.ttft_seconds, seconds * most)
 
     @cached_property
     def tpot_bound_seconds(self) -> float:
@@ -414,7 +428,7 @@ def order(plan: Plan, sort: str) -> tuple[object, ...]:
 def _candidates(question: Question, device: Device) -> Iterator[Candidate | Miss]:
     """Layouts x weight formats x cache formats of one device, each with its room, or why not."""
     name = question.engine[0] if question.engine else None
-    constants = constants_for(name, device)
+    constants = constants_for("==".join(filter(None, question.engine)) if question.engine else None, device)
     kept = question.as_published
     dtypes = (question.dtype,) if question.dtype or kept else weight_dtypes(question.spec, device, name)
     kvs = (question.kv_dtype,) if question.kv_dtype or kept else kv_dtypes(device, name)
@@ -447,7 +461,11 @@ def _candidate(
         sharding=sharding,
         prefill_tokens=chunk,
     )
-    mine = room(question.spec, request, device_capacity(device), question.load)
+    capacity = device_capacity(device)
+    if question.residents is not None:
+        given = replace(request, residents=question.residents, seq_tokens=question.load.longest_tokens)
+        request = split_pool(question.spec, given, capacity)
+    mine = room(question.spec, request, capacity, question.load)
     if question.engine is None:
         return Candidate(question, device, sharding, formats, mine, chunk, constants)
     if question.engine[0] == "transformers":
@@ -520,6 +538,8 @@ def _plan(candidate: Candidate) -> Plan | Miss:
     """The fewest replicas that meet the targets, or what is missed, and by how much, with the most of them."""
     question = candidate.question
     replicas = _fewest(candidate, question.targets)
+    if replicas is not None and question.idle_sessions:
+        candidate, replicas = _with_sessions(candidate, replicas)
     if replicas is None:
         return _missed(candidate)
     state = candidate.state(replicas)
@@ -535,6 +555,26 @@ def _plan(candidate: Candidate) -> Plan | Miss:
         words = f"the budget: {plan.usd_per_hour:.2f} USD/h against {budget:.2f}, with {place(candidate, replicas)}"
         return Miss(OVER_BUDGET, over, words)
     return plan
+
+
+def _with_sessions(candidate: Candidate, least: int) -> tuple[Candidate, int | None]:
+    """The fewest replicas, at least `least`, that carry the load beside their share of the idle sessions."""
+    question, most = candidate.question, candidate.most_replicas
+
+    def carries(replicas: int) -> bool:
+        found = candidate.holding(replicas)
+        fewest = _fewest(found, question.targets) if found.room.admitted else None
+        return fewest is not None and fewest <= replicas
+
+    if not carries(most):
+        return candidate.holding(most), None
+    low, high = least - 1, least
+    while not carries(high):
+        low, high = high, min(2 * high, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if carries(middle) else (middle, high)
+    return candidate.holding(high), high
 
 
 def _fewest(candidate: Candidate, targets: Targets) -> int | None:
@@ -558,6 +598,10 @@ def _fewest(candidate: Candidate, targets: Targets) -> int | None:
 
 def _missed(candidate: Candidate) -> Miss:
     most = candidate.most_replicas
+    if not candidate.room.admitted:
+        return Miss(
+            "no room beside the idle sessions", 1e6, f"no room beside the idle sessions on {place(candidate, most)}"
+        )
     state = candidate.state(most)
     found = failures(state, candidate.question.targets)
     if state is None or not found:
@@ -589,8 +633,9 @@ def neighbours(plan: Plan) -> list[tuple[str, Plan | None, Sequence[tuple[str, f
     steps: list[tuple[str, Plan | None, Sequence[tuple[str, float]]]] = []
     for count in (plan.replicas - 1, plan.replicas + 1):
         if 1 <= count <= candidate.most_replicas:
-            state = candidate.state(count)
-            found = None if state is None else Plan(candidate, count, state)
+            other = candidate.holding(count)
+            state = other.state(count) if other.room.admitted else None
+            found = None if state is None else Plan(other, count, state)
             missed = failures(state, targets)
             if state is not None and state.waiting >= 1 and not missed:
                 missed = [("room", 1 + state.waiting / max(1.0, state.decoding))]

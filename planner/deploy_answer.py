@@ -107,6 +107,8 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
             "overhead_bytes": device.overhead_bytes,
             "pool_bytes": c.room.pool_bytes,
             "prefix_bytes": c.room.prefix_bytes,
+            "resident_bytes": device.resident_bytes,
+            "idle_session_bytes": c.room.idle_bytes,
             "mean_sequence_bytes": c.room.request_bytes,
             "longest_sequence_bytes": c.room.longest_bytes,
         },

@@ -62,8 +62,9 @@ def _more(plan: Plan, failed: Plan, far: bool, question: Question) -> Plan | Non
 
 
 def _with(plan: Plan, count: int) -> Plan | None:
-    state = plan.candidate.state(count) if count <= plan.candidate.most_replicas else None
-    return None if state is None else Plan(plan.candidate, count, state)
+    candidate = plan.candidate.holding(count)
+    state = candidate.state(count) if count <= candidate.most_replicas else None
+    return None if state is None else Plan(candidate, count, state)
 
 
 def missed(found: Check, targets: Targets) -> list[tuple[str, float]]:

@@ -36,6 +36,8 @@ class Room:
     admitted       sequences of the load at once, in 99 of 100 moments; 0 where not even the longest fits alone
     average        sequences at once if all were average
     short_bytes    what is missing for the longest request alone
+    held           bytes of decoding sequences, with their shares
+    session_bytes  an idle session of a mean prompt and output; `idle_bytes` are kept for such
     """
 
     found: Estimate
@@ -45,6 +47,16 @@ class Room:
     longest_bytes: int
     admitted: int
     average: int
+    held: tuple[tuple[int, float], ...] = ()
+    session_bytes: int = 0
+    idle_bytes: int = 0
+
+    def keeping(self, sessions: int) -> Room:
+        """With the cache of so many idle sessions in the pool, in place of those that are there."""
+        idle = sessions * self.session_bytes
+        left = self.pool_bytes + self.idle_bytes - idle
+        less = _room(self.found, left, self.prefix_bytes, self.longest_bytes, self.held)
+        return replace(less, session_bytes=self.session_bytes, idle_bytes=idle)
 
     @property
     def short_bytes(self) -> int:
@@ -61,7 +73,7 @@ def room(spec: ModelSpec, request: Request, capacity: Capacity, load: Load) -> R
         for n in (1, 2)
     )
     device = one.per_device
-    own = device.kv_bytes + device.state_bytes
+    own = device.sequence_bytes
     beside = two.per_device.total_bytes - device.total_bytes - own  # logits and allocator of one more sequence
     pool = capacity.bytes - (device.total_bytes - own - beside)
     sizes = Sizes(one)
@@ -73,10 +85,13 @@ def room(spec: ModelSpec, request: Request, capacity: Capacity, load: Load) -> R
     common = cached_tokens(load.longest_prompt_tokens, load.prefix_share) if load.prefix_common else 0
     prefix = sizes.growing(common)
     longest = taken(load.longest_tokens, load.longest_tokens - common)
-    return _room(one, pool, prefix, longest, [(taken(r.tokens, r.own_tokens), r.share) for r in load.residents])
+    held = tuple((taken(r.tokens, r.own_tokens), r.share) for r in load.residents)
+    session = round(load.prompt_tokens + load.output_tokens)
+    found = _room(one, pool, prefix, longest, held)
+    return replace(found, session_bytes=taken(session, session - round(load.cached_tokens) * load.prefix_common))
 
 
-def _room(one: Estimate, pool: int, prefix: int, longest: int, held: list[tuple[int, float]]) -> Room:
+def _room(one: Estimate, pool: int, prefix: int, longest: int, held: tuple[tuple[int, float], ...]) -> Room:
     mix = LengthMix({i: round(share * WEIGHTS_OF_SHARES) for i, (_, share) in enumerate(held)}, "")
     counted = concurrency(mix, pool - prefix, {i: size for i, (size, _) in enumerate(held)})
     fits = pool - prefix >= longest
@@ -88,6 +103,7 @@ def _room(one: Estimate, pool: int, prefix: int, longest: int, held: list[tuple[
         longest_bytes=longest,
         admitted=min(MOST_SEQUENCES, max(1, counted.safe)) if fits else 0,
         average=counted.average,
+        held=held,
     )
 
 
@@ -115,9 +131,10 @@ def engine_room(mine: Room, answers: list[tuple[int, EngineAnswer]], load: Load)
             admitted=min(count, MOST_SEQUENCES),
             average=count,
         )
-    held = [(_between(points, r.tokens) - sizes.growing(r.tokens - r.own_tokens), r.share) for r in load.residents]
+    held = tuple((_between(points, r.tokens) - sizes.growing(r.tokens - r.own_tokens), r.share) for r in load.residents)
     longest = points[-1][1] - sizes.growing(common)
-    return _room(mine.found, ranged.pool.bytes, sizes.growing(common), longest, held)
+    found = _room(mine.found, ranged.pool.bytes, sizes.growing(common), longest, held)
+    return replace(found, session_bytes=mine.session_bytes)
 
 
 def _between(points: list[tuple[int, int]], tokens: int) -> int:
@@ -141,7 +158,7 @@ class Sizes:
     def __init__(self, found: Estimate) -> None:
         sharding, stage = found.request.sharding, found.per_device
         caches = caches_on_rank(stages(found.spec, sharding.pp)[stage.stage], sharding)
-        self.found, self.sharding = found, sharding
+        self.found, self.sharding, self.caches, self.stage = found, sharding, caches, stage.stage
         self.grow: dict[Cache, int] = {c: n for c, n in caches.items() if type(c) in (Full, Latent)}
         self.others: dict[Cache, int] = {c: n for c, n in caches.items() if c not in self.grow}
         self.state = sum(n * cache.state_bytes(found.fmt) for cache, n in caches.items())
@@ -157,6 +174,8 @@ class Sizes:
         return rank_kv_bytes(self.grow, self.sharding, tokens, self._source(tokens), self.found.fmt)
 
     def own(self, tokens: int, own_tokens: int) -> int:
-        """A sequence of `tokens`, `own_tokens` of them behind the common prefix."""
+        """A sequence of `tokens`, `own_tokens` of them behind the common prefix, with a drafter's cache beside it."""
         others = rank_kv_bytes(self.others, self.sharding, tokens, self._source(tokens), self.found.fmt)
-        return self.state + others + self.growing(own_tokens)
+        residents = self.found.request.residents
+        beside = 0 if residents is None else residents.sequence_bytes(self.found, self.stage, self.caches, tokens)
+        return self.state + others + self.growing(own_tokens) + beside

@@ -19,10 +19,13 @@ from planner.deploy_check import verified
 from planner.dtypes import kv_format, weight_format
 from planner.engines.base import Options
 from planner.errors import BadRequest, UsageError, one_line
+from planner.residents import Residents
+from planner.spec import ModelSpec
 from planner.units import parse_tokens
 
 MISSES = 3
 TOP = 8
+RESIDENTS = ("--lora", "--drafter", "--draft-tokens", "--also", "--idle-sessions")
 FLAGS: tuple[flags.Flag, ...] = (
     *flags.MODEL,
     ("--users", "N", "Users who each have one request running: 200."),
@@ -42,6 +45,7 @@ FLAGS: tuple[flags.Flag, ...] = (
     ("--kv-dtype", "D", "KV cache in this format alone (default: the float type the model runs in, and 8 bit)."),
     ("--as-published", "", "No formats but the model's own: quantised ones change its answers."),
     ("--prefill-tokens", "N", "Prompt tokens of one step (default: 2048)."),
+    *(flag for flag in flags.RESIDENTS if flag[0] in RESIDENTS),
     *flags.ENGINE[:-1],
     ("--sort", "|".join(SORTS), "What the best is (default: cost)."),
     ("--top", "N", f"So many plans are shown (default: {TOP})."),
@@ -73,7 +77,7 @@ def command(**values: Any) -> None:
 
 def question_of(values: dict[str, Any]) -> Question:
     """The Question that the options ask."""
-    asked = _engine(values)
+    asked, online = _engine(values), values["online"]
     spec = spec_of(values)
     if not spec.weights_known:
         raise BadRequest(f"{spec.name}: a plan needs its weights; add --heads --hidden --intermediate --vocab")
@@ -100,7 +104,18 @@ def question_of(values: dict[str, Any]) -> Question:
         prices=parse_prices(values["price"]),
         budget_usd_per_hour=None if budget is None else parse_usd_per_hour(budget, "--budget"),
         sort=values["sort"] or SORTS[0],
+        residents=_residents(values, spec, None if asked is None else asked[0], online),
+        idle_sessions=maybe_count(values["idle_sessions"], "--idle-sessions") or 0,
     )
+
+
+def _residents(values: dict[str, Any], spec: ModelSpec, engine: str | None, online: bool) -> Residents | None:
+    """What shares the devices; idle sessions apart, for they are spread over the replicas."""
+    if not any(values[flags.parameter(option)] for option in RESIDENTS):
+        return None
+    from planner.commands.resident_values import residents_of
+
+    return residents_of({**values, "idle_sessions": None}, spec, engine=engine, online=online)
 
 
 def _engine(values: dict[str, Any]) -> tuple[str, str | None, Options] | None:

@@ -146,7 +146,11 @@ def _memory(plan: Plan) -> list[str]:
     assert room.found.capacity is not None
     parts = f"weights {gib(device.weight_bytes)}, activations {gib(device.activation.bytes)}, overhead {gib(device.overhead_bytes)}"
     pool = "left for KV" if plan.candidate.answer is None else f"{plan.candidate.answer.name}'s pool"
+    beside = [f"{line.name} {human_bytes(line.bytes)}" for line in device.residents]
+    parts = ", ".join([parts, *beside])
     prefix = f" ({human_bytes(room.prefix_bytes)} of it the common prefix)" if room.prefix_bytes else ""
+    if room.idle_bytes:
+        pool = f"idle sessions {gib(room.idle_bytes)}, {pool}"
     rank = "a rank" if plan.candidate.sharding.dp > 1 else "a replica"
     held = f"a decoding sequence holds {human_bytes(room.request_bytes)} on average"
     return [
@@ -273,6 +277,8 @@ def _assumed(answer: Answer, top: int) -> list[str]:
     lines = [f"speeds: {origin}" for origin in origins]
     if chunks:
         lines.append(f"prompts in pieces of at most {chunks[0]:,} tokens beside the decoding sequences")
+    if answer.question.residents is not None and answer.question.residents.drafter is not None:
+        lines.append("the drafter's memory is counted; what it saves of the steps is not")
     if answer.question.load.cached_tokens:
         lines.append("a cached prefix spares its prefill; each decoding sequence still reads it for itself")
     lines.append("TTFT under load is approximate (M/G/1 and M/G/c waiting); of the best plan it was simulated, too")

@@ -223,3 +223,10 @@ def test_no_request_is_longer_than_the_longest_served(
 def test_a_model_without_limit_cuts_nothing() -> None:
     found = load_of({"prompt": "100k", "output": "1k", "users": "2"}, None)
     assert found.longest_tokens == 101 * 1024
+
+
+def test_what_shares_the_devices_is_in_the_ledger(run: Run) -> None:
+    out = run(*ASKED, "--lora", "8xr64", "--also", "gpt2:1kx8", "--idle-sessions", "100", "--as-published").out
+    assert "8 LoRA r64 " in out and "model gpt2 " in out and "idle sessions " in out
+    drafted = run(*ASKED, "--drafter", "eagle3", "--as-published").out
+    assert "drafter eagle3 " in drafted and "what it saves of the steps is not" in drafted

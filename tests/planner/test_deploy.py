@@ -329,3 +329,47 @@ def test_the_answer_as_data_keeps_base_units_and_its_keys() -> None:
 
 def test_layout_words_leave_out_what_is_one() -> None:
     assert layout_words(Sharding(tp=4, ep=4)) == "TP 4 EP 4"
+
+
+# -- what shares the devices -------------------------------------------------------------------------------
+
+
+def test_idle_sessions_are_spread_over_the_replicas_and_take_pool() -> None:
+    # L40S, bf16: 44.53 GiB less 14.96 of weights; a session of 697 + 246 tokens takes 943 x 131,072 B = 118 MiB
+    none, many = (
+        next(
+            p
+            for p in search(asked(gpus="l40s", as_published=True, idle_sessions=n)).plans
+            if p.candidate.sharding.devices == 1
+        )
+        for n in (0, 1000)
+    )
+    room = many.candidate.room
+    assert room.idle_bytes == math.ceil(1000 / many.replicas) * room.session_bytes
+    assert room.session_bytes == pytest.approx(943 * 131_072, rel=0.05)
+    assert many.replicas >= 1000 * room.session_bytes / none.candidate.room.pool_bytes > 4 > none.replicas
+    assert room.pool_bytes + room.idle_bytes == none.candidate.room.pool_bytes
+
+
+def test_one_replica_less_has_more_of_the_idle_sessions_to_keep() -> None:
+    plan = search(asked(gpus="l40s", as_published=True, idle_sessions=1000)).plans[0]
+    _, less, missed = neighbours(plan)[0]
+    assert missed and (less is None or less.candidate.room.idle_bytes > plan.candidate.room.idle_bytes)
+
+
+def test_more_idle_sessions_than_any_number_of_devices_keeps_is_no_plan() -> None:
+    answer = search(asked(gpus="l4", as_published=True, idle_sessions=10**7))
+    assert not answer.plans and "no room beside the idle sessions" in dict(answer.dropped)
+
+
+def test_adapters_take_from_the_pool_what_they_weigh() -> None:
+    from planner.lora import Lora
+    from planner.residents import Residents
+
+    plain, adapted = (
+        search(asked(gpus="h100-sxm", as_published=True, residents=residents)).candidates[0].room
+        for residents in (None, Residents(adapters=(Lora(8, 64),)))
+    )
+    taken = adapted.found.per_device.resident_bytes
+    assert taken > 0
+    assert plain.pool_bytes - adapted.pool_bytes == pytest.approx(taken, rel=0.03)

@@ -96,6 +96,16 @@ def test_memory_admits_what_fit_says(run: Run) -> None:
     assert [batch["fits"] for batch in found["batches"]] == [True, False, False, False]
 
 
+def test_the_largest_batch_fits_and_one_more_does_not(run: Run) -> None:
+    flags = ("speed", "llama-3.1-8b", "--gpu", "rtx-4090", "--prompt", "7k", "--output", "1k", "--json")
+    assert [batch["fits"] for batch in run(*flags, "--batch", "6,7").json["batches"]] == [True, False]
+
+
+def test_replicas_of_an_engine_admit_each_their_own(run: Run) -> None:
+    flags = ("speed", *LLAMA, "--batch", "1", "--engine", "vllm==0.11.2", "--json")
+    assert run(*flags, "--dp", "2").json["largest_batch"] == 2 * run(*flags).json["largest_batch"]
+
+
 @pytest.mark.parametrize("engine", ["vllm==0.11.2", "sglang", "tensorrt-llm"])
 def test_an_engine_admits_what_its_own_pool_holds(run: Run, engine: str) -> None:
     found = run("speed", *LLAMA, "--batch", "1", "--engine", engine, "--json").json

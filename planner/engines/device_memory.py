@@ -217,12 +217,12 @@ def kept_on_device(weights: Estimated, offloaded_bytes: int) -> Estimated:
 def context_before_weights(estimate: Estimate) -> Estimated:
     """What CUDA and NCCL hold before the weights are loaded: SGLang's baseline of free memory.
 
-    Its logs ("Load weight begin. avail mem", "Init torch distributed ends. mem usage") show 0.4 to 1.0 GiB on one
+    Its logs ("Load weight begin. avail mem", "Init torch distributed ends. mem usage") show 0.12 to 0.75 GiB on one
     device, 0.7 to 0.95 on several without a switch, 2.1 to 2.4 on four and more behind NVSwitch (H100, H200, H800).
     """
     sharding = estimate.request.sharding
     if sharding.devices == 1:
-        return Estimated(GIB * 6 // 10, GIB // 4, 3 * GIB // 2, "CUDA context before the weights")
+        return Estimated(GIB * 6 // 10, GIB // 10, 3 * GIB // 2, "CUDA context before the weights")
     if sharding.tp >= 4 and _switched(estimate):
         return Estimated(9 * GIB // 4, 3 * GIB // 4, 7 * GIB // 2, "CUDA context and NCCL before the weights")
     return Estimated(3 * GIB // 4, GIB // 4, 5 * GIB // 2, "CUDA context and NCCL before the weights")

@@ -68,7 +68,7 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
     cell = token_cell(estimate)
     longest = want(options.max_model_len, default_length(estimate), "--max-model-len")
     page = want(options.block_size, 1, "--page-size")
-    size, fraction = _budget(estimate, options, number)
+    size, fraction = _budget(estimate, options, number, version is not None)
 
     def cut(at: int) -> Pool:
         return pool(cell, options, at, page, longest)
@@ -206,24 +206,32 @@ def _most(found: Pool, cell: Cell, seq: int) -> int:
     return int(min(counts))
 
 
-def _budget(estimate: Estimate, options: Options, version: Version) -> tuple[Estimated | None, Fraction | None]:
-    """rest = free after the weights - free before them · (1 - mem_fraction_static); no profile run."""
+def _budget(
+    estimate: Estimate, options: Options, version: Version, version_known: bool
+) -> tuple[Estimated | None, Fraction | None]:
+    """rest = free after the weights - free before them · (1 - mem_fraction_static); no profile run.
+
+    Where neither version nor fraction is known, the range holds the default of older releases, too.
+    """
     if options.pool_bytes is not None:
         return Estimated(options.pool_bytes, options.pool_bytes, options.pool_bytes, "as given"), options.fraction
     if estimate.capacity is None:
         return None, options.fraction
     fraction = default_fraction(estimate, options, version) if options.fraction is None else options.fraction
+    fractions = [fraction]
+    if options.fraction is None and not version_known:
+        fractions.append(default_fraction(estimate, options, (0, 4)))
     weights, held = weights_loaded(estimate), context_before_weights(estimate)
     total = estimate.capacity.bytes
 
-    def rest(context: int, loaded: int) -> int:
-        return int((total - context) * fraction) - loaded
+    def rest(share: Fraction, context: int, loaded: int) -> int:
+        return int((total - context) * share) - loaded
 
     return (
         Estimated(
-            rest(held.bytes, weights.bytes),
-            rest(held.high, weights.high),
-            rest(held.low, weights.low),
+            rest(fraction, held.bytes, weights.bytes),
+            rest(min(fractions), held.high, weights.high),
+            rest(max(fractions), held.low, weights.low),
         ),
         fraction,
     )

@@ -81,3 +81,14 @@ def test_k_and_v_sizes_are_those_of_the_pool() -> None:
 def test_what_is_not_modelled_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match="cross attention"):
         pool_of(asked("whisper-large-v3-turbo", 448))
+
+
+def test_without_version_and_fraction_the_range_holds_both_defaults() -> None:
+    """Llama 3 8B on MI300X in 2024: 1,256,440 tokens were printed, 0.88 by the ranks; later releases take less."""
+    found = asked("llama-3-8b", capacity=Capacity("mi300x", int(191.45 * GIB)))
+    open_ended = sglang.answer(found, Options(), None).ranged
+    named = sglang.answer(found, Options(), "0.3.0").ranged
+    assert open_ended is not None and named is not None
+    assert open_ended.low.tokens <= 1_256_440 <= open_ended.high.tokens
+    assert named.pool.tokens == pytest.approx(1_256_440, rel=0.005)
+    assert named.high.bytes - named.low.bytes < open_ended.high.bytes - open_ended.low.bytes

@@ -1,4 +1,4 @@
-"""How fast the simulator is: a day of half a million requests on one replica, and 2,000 requests beside vidur.
+"""The simulator: how fast it is, beside vidur on the same requests, and beside measured servers.
 
     python benchmarks/simulate.py --trace AzureLLMInferenceTrace_conv.csv --vidur-python .vidur/bin/python
 
@@ -6,7 +6,9 @@ The day is the rate and the lengths of the Azure conversation trace of 2023 (5.5
 file repeated, or, without --trace, log-normal lengths through its median and 95th percentile at Poisson times), on
 Llama-3.1-8B, one H100, vLLM's pool. vidur (https://github.com/microsoft/vidur) runs its own scheduler and event loop
 with step times of the same formula as kvplan in that comparison, so the times it gives should be ours too; it is
-skipped with a word where it is not installed. Standard library and kvplan alone.
+skipped with a word where it is not installed. Measured servers are the rows under load of
+tests/cases/serving_speed.csv: a closed loop of as many users as the row names, all of one length, each asking six times;
+TPOT of the rows that the speed model's constants are fitted on, TTFT of rows that no constant of a queue is fitted on.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from machine import header, peak_rss_bytes
 
@@ -29,7 +32,7 @@ from planner.lengths import from_percentiles
 from planner.memory import Request
 from planner.paged_pool import Pool
 from planner.resolve import device_capacity, model_spec
-from planner.roofline import constants_for
+from planner.roofline import constants_for, step_model
 from planner.serving import Server, server
 from planner.simulation import Simulation, percentiles
 from planner.simulator import Policy, simulate
@@ -37,6 +40,7 @@ from planner.step import PS_PER_SECOND, Linear
 from planner.traces import read_trace
 from planner.traffic import Arrival
 from planner.workload import Workload
+from tests.speed_truth import QUEUED, Row, serving_rows
 
 DAY_REQUESTS = 500_000
 FEW_REQUESTS = 2_000
@@ -47,6 +51,7 @@ STEPS = Linear(
     fixed_ps=8 * 10**9, token_ps=30 * 10**6, kv_ps=(50_000,)
 )  # 8 ms + max(30 us a new token, 50 ns a cached)
 BLOCKS, SEATS, BUDGET = 20_000, 256, 2048
+ROUNDS_A_USER = 6
 
 
 def workload(trace: str | None, requests: int) -> Workload:
@@ -126,6 +131,44 @@ def beside(python: str, trace: str | None, rounds: int) -> dict[str, Any]:
     }
 
 
+def closed_loop(row: Row) -> tuple[float, float]:
+    """(mean TTFT, mean TPOT) of a measured row's users, with room for all of them."""
+    constants = constants_for(row.engine, row.device, row.load)
+    run = simulate(
+        [Arrival(0, row.prompt, row.output)] * (ROUNDS_A_USER * row.batch), step_model(row.answer, row.device, constants),
+        Pool.of_blocks(1 << 40), Policy(max(SEATS, row.batch), 8192), users=row.batch,
+    )  # fmt: skip
+    ttft, tpot = run.ttft_seconds(), run.tpot_seconds()
+    return constants.request_seconds + sum(ttft) / len(ttft), sum(tpot) / len(tpot) if tpot else 0.0
+
+
+def measured() -> list[dict[str, Any]]:
+    """Errors of TTFT and TPOT on measured servers under a closed loop."""
+    rows = [row for row in serving_rows().rows if row.load == "serving"]
+    found: dict[str, list[float]] = {"ttft": [], "tpot": []}
+    for row in rows:
+        if row.kind == QUEUED:
+            found["ttft"].append(closed_loop(row)[0] / row.seconds)
+        elif row.measured == "tpot_ms" and not row.apart and row.output > 1:
+            found["tpot"].append(closed_loop(row)[1] / row.seconds)
+    return [
+        {
+            "measured": name,
+            "rows": len(ratios),
+            "median_error": percentiles([abs(ratio - 1) for ratio in ratios], [0.5])[0],
+            "p90_error": percentiles([abs(ratio - 1) for ratio in ratios], [0.9])[0],
+            "median_ratio": percentiles(ratios, [0.5])[0],
+        }
+        for name, ratios in found.items()
+    ]
+
+
+def show_measured(lines: list[dict[str, Any]]) -> None:
+    for line in lines:
+        print(f"measured  {line['measured'].upper()} under load, {line['rows']:,} rows: median error "
+              f"{line['median_error']:.1%}, P90 {line['p90_error']:.0%}, ours / measured {line['median_ratio']:.2f}")  # fmt: skip
+
+
 def show(day: dict[str, Any], both: dict[str, Any]) -> None:
     print(f"a day     {day['requests']:,} requests, {day['steps']:,} steps in {day['schedules']:,} schedules")
     print(f"          {day['cpu_seconds']:.1f} s of one core, {day['peak_bytes'] / 1e6:,.0f} MB at most"
@@ -152,11 +195,13 @@ def main() -> int:
     arguments = parser.parse_args()
     day = a_day(arguments.trace, max(1, arguments.requests))
     both = beside(arguments.vidur_python, arguments.trace, max(1, arguments.rounds))
+    servers = measured()
     if arguments.json:
-        print(json.dumps({"machine": header(), "day": day, "beside": both}, indent=1))
+        print(json.dumps({"machine": header(), "day": day, "beside": both, "measured": servers}, indent=1))
     else:
         print(header() + "\n")
         show(day, both)
+        show_measured(servers)
     return 0 if day["cpu_seconds"] <= LIMIT_SECONDS and day["peak_bytes"] <= LIMIT_BYTES else 1
 
 

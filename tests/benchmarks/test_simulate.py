@@ -21,8 +21,12 @@ def test_a_day_and_the_comparison_are_printed_and_vidur_is_skipped_with_a_word()
     found = printed("--vidur-python", sys.executable)
     assert "a day     500 requests" in found and "s of one core" in found
     assert "beside    2,000 requests" in found and "vidur" in found
+    assert "measured  TTFT under load" in found and "measured  TPOT under load" in found
 
 
 def test_json_holds_the_same() -> None:
     found = json.loads(printed("--json"))
     assert found["day"]["requests"] == 500 and found["beside"]["kvplan_seconds"] > 0
+    ttft, tpot = found["measured"]
+    assert tpot["rows"] > 500 and tpot["median_error"] < 0.1 and 0.9 < tpot["median_ratio"] < 1.1
+    assert ttft["rows"] > 400 and ttft["median_error"] < 0.6 and 0.7 < ttft["median_ratio"] < 1.5

@@ -59,6 +59,7 @@ FITTED = {
     "compute_efficiency": (0.6, 0.9),
     "prefill_efficiency": (0.2, 0.7),  # what data-centre parts reach end to end at 1,000 tokens and more
     "packed_prefill_efficiency": (0.5, 0.95),
+    "narrow_prefill_efficiency": (0.2, 0.7),
     "mixed_efficiency": (0.5, 0.95),
     "layer_seconds": (0.7, 1e-2),
     "step_seconds": (1.5, 1e-1),
@@ -279,6 +280,7 @@ def build(data: Data, kept: np.ndarray) -> list[dict[str, Any]]:
 
 
 CLASSES = {"": [], "nvidia": ["nvidia hbm", "nvidia gddr"]}
+SERVERS = ("vllm", "tensorrt-llm", "sglang", "lmdeploy")
 GENERATIONS = ("vllm", "tensorrt-llm", "sglang")
 
 
@@ -488,6 +490,9 @@ def errors_by_population(found: Fitted) -> list[dict[str, Any]]:
     one = np.array([row.answer.request.sharding.devices == 1 for row in rows])
     for name in KINDS:
         lines += table(found, kept & (kind == name), name)
+        if name == PREFILL:
+            served = np.isin([asked.engine for asked in found.data.populations], SERVERS)
+            lines += table(found, kept & served & (kind == name), f"{PREFILL}: {', '.join(LABELS[e] for e in SERVERS)}")
         if name == TG:
             lines += table(found, kept & one & (kind == TG), f"{TG}: one device")
         if name == DECODE:

@@ -30,6 +30,7 @@ from planner.roofline_step import (
     decode_step,
     pairs,
     peak_flops_per_s,
+    plain_flops_per_s,
     prefill_of,
     prefill_step,
     work,
@@ -98,6 +99,7 @@ class Rates:
     link_bytes_per_s: float
     rank_seconds: float = 0.0  # what each rank adds to an all-reduce's latency, where they share PCIe
     half_sums: float = 1.0  # how much faster products are with half float sums
+    narrow: bool = False  # products run in fewer bits than the float type
 
     @property
     def most_flops_per_s(self) -> float:
@@ -261,8 +263,11 @@ def rates_of(device: Device, answer: Estimate) -> Rates:
     link = device.interconnect if ranks <= bridged_ranks(device) else None
     pcie = PCIE_BYTES_PER_S.get(device.pcie_gen or 4, 32e9)
     per_s = (link.bytes_per_s_per_direction if link else None) or pcie
+    narrow = peak > (plain_flops_per_s(device, answer) or peak)
     halves = 2.0 if GEFORCE.match(device.name) and peak <= device.dense_flops_per_s.get("fp16", 0) else 1.0
-    return Rates(float(device.bandwidth_bytes_per_s), peak, float(per_s), 0.0 if link else PCIE_RANK_SECONDS, halves)
+    return Rates(
+        float(device.bandwidth_bytes_per_s), peak, float(per_s), 0.0 if link else PCIE_RANK_SECONDS, halves, narrow
+    )
 
 
 def bridged_ranks(device: Device) -> int:
@@ -302,6 +307,7 @@ class Pass:
     latencies: float
     shared_seconds: float = 0.0
     packed: bool = False
+    narrow: bool = False
 
 
 def decode_pass(sums: Work, rates: Rates, batch: int, first_tokens: int, last_tokens: int) -> Pass:
@@ -319,6 +325,7 @@ def decode_pass(sums: Work, rates: Rates, batch: int, first_tokens: int, last_to
         latencies=latencies,
         shared_seconds=_shared_seconds(sums, rates),
         packed=sums.packed,
+        narrow=rates.narrow,
     )
 
 
@@ -344,6 +351,7 @@ def prefill_pass(sums: Work, rates: Rates, prompts: int, prompt_tokens: int, sou
         latencies=latencies * steps,
         shared_seconds=_shared_seconds(sums, rates) * steps,
         packed=sums.packed,
+        narrow=rates.narrow,
     )
 
 
@@ -370,8 +378,14 @@ def roof_seconds(work: Pass, constants: Constants, *, prefill: bool, maximum: Ca
     c, packed = constants, work.packed
     memory = work.weight_seconds / _either(packed, c.packed_efficiency, c.memory_efficiency)
     memory = memory + work.cache_seconds / c.cache_efficiency
-    products = _either(packed, c.packed_prefill_efficiency, c.prefill_efficiency) if prefill else c.compute_efficiency
+    products = prefill_efficiency(packed, work.narrow, c) if prefill else c.compute_efficiency
     return maximum(memory, work.compute_seconds / products)
+
+
+def prefill_efficiency(packed: bool, narrow: bool, constants: Constants) -> float:
+    """Of a prefill's products: unpacked first, in few bits, or in the float type."""
+    plain = _either(narrow, constants.narrow_prefill_efficiency, constants.prefill_efficiency)
+    return _either(packed, constants.packed_prefill_efficiency, plain)
 
 
 def _either(packed: bool, then: float, otherwise: float) -> float:
@@ -564,7 +578,7 @@ class LinearSteps:
         for tokens, before in chunks:
             prefill += sum(read.pair_flops * pairs(read.reach, tokens, before) for read in sums.reads)
             cached += sum(read.token_bytes * min(before + tokens, read.reach or before + tokens) for read in sums.reads)
-        products = c.packed_prefill_efficiency if sums.packed else c.prefill_efficiency
+        products = prefill_efficiency(sums.packed, rates.narrow, c)
         compute = decode / c.compute_efficiency + prefill / products
         reading = c.packed_efficiency if sums.packed else c.memory_efficiency
         sent, latencies = _sent(sums, rates, rows + new)

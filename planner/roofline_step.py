@@ -418,14 +418,19 @@ def peak_flops_per_s(device: Device, answer: Estimate) -> float | None:
     Weights in fp8, int8 or nvfp4 run at that rate where the device has it; weights of fewer bits are unpacked to the
     float type; those of GGUF files run in int8 or in the float type, whichever is faster.
     """
-    running = float_dtype(answer.request.dtype or "") or answer.spec.dtype or "bf16"
-    running = running if running in ("fp32", "fp16") else "bf16"
-    rates = device.dense_flops_per_s
-    plain = next((float(rates[name]) for name in (running, "bf16", "fp16", "fp32") if name in rates), None)
+    plain, rates = plain_flops_per_s(device, answer), device.dense_flops_per_s
     narrow = _narrow_rate(stored_name(answer.plan))
     if narrow in rates and plain is not None:
         return max(plain, float(rates[narrow]))
     return plain
+
+
+def plain_flops_per_s(device: Device, answer: Estimate) -> float | None:
+    """Dense FLOP/s of the float type that the model runs in, or of the nearest that the catalogue has."""
+    running = float_dtype(answer.request.dtype or "") or answer.spec.dtype or "bf16"
+    running = running if running in ("fp32", "fp16") else "bf16"
+    rates = device.dense_flops_per_s
+    return next((float(rates[name]) for name in (running, "bf16", "fp16", "fp32") if name in rates), None)
 
 
 _GGML = ("q2", "q3", "q4", "q5", "q6", "q8", "iq", "tq")

@@ -30,7 +30,8 @@ class Constants:
     packed_efficiency    the same for weights in codes that have to be unpacked (4 bits, GGUF blocks)
     cache_efficiency     the same for the cache
     compute_efficiency   of its FLOP/s, in the products of a decode step
-    prefill_efficiency, packed_prefill_efficiency   of its FLOP/s, in a prefill
+    prefill_efficiency   of its FLOP/s, in a prefill; packed_ for weights that are unpacked, narrow_ for products that
+                         run in 8 or 4 bits, of that higher rate
     mixed_efficiency     of its FLOP/s that prompts take from the steps they share with decoding sequences; more than
                          in a prefill alone, for such steps wait for memory meanwhile
     layer_seconds        a layer's kernels, whatever their size
@@ -52,6 +53,7 @@ class Constants:
     compute_efficiency: float
     prefill_efficiency: float
     packed_prefill_efficiency: float
+    narrow_prefill_efficiency: float
     mixed_efficiency: float
     layer_seconds: float
     step_seconds: float
@@ -86,8 +88,9 @@ DEFAULT = Constants(
     packed_efficiency=0.75,
     cache_efficiency=0.8,
     compute_efficiency=0.5,
-    prefill_efficiency=0.55,
+    prefill_efficiency=0.6,
     packed_prefill_efficiency=0.35,
+    narrow_prefill_efficiency=0.5,
     mixed_efficiency=0.6,
     layer_seconds=65e-6,
     step_seconds=100e-6,

@@ -19,6 +19,7 @@ from planner.commands.plan_values import mix_of, parse_rate, parse_seconds, pars
 from planner.commands.simulate_page import page
 from planner.commands.values import maybe_count, one_format, request_of, spec_of
 from planner.errors import BadRequest, UsageError, one_line
+from planner.memory import estimate
 from planner.resolve import device, device_capacity
 from planner.roofline import constants_for, with_measured_point
 from planner.serving import Answer, Asked, serve, server
@@ -100,8 +101,6 @@ def answer_of(values: dict[str, Any]) -> Answer:
     if values["measured"] is None:
         constants = constants_for(engine, found)
     else:
-        from planner.memory import estimate
-
         constants = with_measured_point(values["measured"], estimate(spec, request, room), found, engine=engine)
     replica = server(spec, request, found, room, constants, asked)
     return serve(

@@ -38,7 +38,7 @@ def _head(answer: Answer) -> list[str]:
     layout = ", ".join(f"{name.upper()} {getattr(sharding, name)}" for name in ("tp", "pp", "ep", "dp", "dcp") if getattr(sharding, name) > 1)  # fmt: skip
     many = f", {replicas} replicas ({answer.policy.routing})" if replicas > 1 else ""
     offered = answer.workload.offered_per_s
-    how = f"{answer.workload.users:,} users" if answer.workload.users else f"{offered:.3g} requests/s" if offered else "all at once"  # fmt: skip
+    how = f"{answer.workload.users:,} users" if answer.workload.users else f"{_plain(offered)} requests/s" if offered else "all at once"  # fmt: skip
     return [
         bold(server.found.spec.name) + f" on {answer.device.name}" + (f", {layout}" if layout else "") + many,
         f"{len(run.requests):,} requests, {how}, over {seconds(run.seconds)}; "
@@ -144,9 +144,11 @@ def _mean(values: object) -> float:
 
 def seconds(value: float) -> str:
     """
-    >>> seconds(0.0123), seconds(1.5), seconds(75.0), seconds(7200)
-    ('12.3 ms', '1.50 s', '75.0 s', '2.00 h')
+    >>> seconds(0.0123), seconds(1.5), seconds(75.0), seconds(7200), seconds(0)
+    ('12.3 ms', '1.50 s', '75.0 s', '2.00 h', '0 s')
     """
+    if not value:
+        return "0 s"
     for limit, factor, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (600.0, 1.0, "s"), (7200.0, 1 / 60, "min")):
         if value < limit:
             return f"{_three(value * factor)} {unit}"

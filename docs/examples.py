@@ -274,7 +274,7 @@ def _steps(
 
 def _little(done: Working, plan: dict[str, Any], load: dict[str, Any]) -> None:
     ranks = plan["replicas"] * plan["sharding"]["dp"]
-    rate, steps = plan["requests_per_s"] / ranks, load["output_tokens_mean"] - 1
+    rate, steps = plan["requests_per_s_per_rank"], load["output_tokens_mean"] - 1
     words = f"Little's law: {rate:.3f} requests/s a rank x {steps:,.0f} steps x {plan['tpot_seconds'] * 1e3:.2f} ms, decoding"
     done.line(words, rate * steps * plan["tpot_seconds"], plan["decoding_per_rank"], 0.01)
     if load["users"] is not None:

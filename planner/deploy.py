@@ -191,7 +191,9 @@ class Plan:
 
     @property
     def requests_per_s(self) -> float:
-        return self.state.rate_per_s * self.ranks
+        """Of all ranks; the fullest has its users rounded up, the others fewer."""
+        users = self.candidate.question.load.users
+        return self.state.rate_per_s * (self.ranks if users is None else users / self.state.users)
 
     @property
     def tokens_per_s(self) -> float:
@@ -430,8 +432,9 @@ def _candidates(question: Question, device: Device) -> Iterator[Candidate | Miss
     name = question.engine[0] if question.engine else None
     constants = constants_for("==".join(filter(None, question.engine)) if question.engine else None, device)
     kept = question.as_published
-    dtypes = (question.dtype,) if question.dtype or kept else weight_dtypes(question.spec, device, name)
-    kvs = (question.kv_dtype,) if question.kv_dtype or kept else kv_dtypes(device, name)
+    formats_of = name or ("llamacpp" if question.spec.model_type.startswith("gguf ") else None)
+    dtypes = (question.dtype,) if question.dtype or kept else weight_dtypes(question.spec, device, formats_of)
+    kvs = (question.kv_dtype,) if question.kv_dtype or kept else kv_dtypes(device, formats_of)
     for sharding in layouts(question.spec, device):
         for dtype in dtypes:
             for kv in kvs:
@@ -649,7 +652,8 @@ def start(plan: Plan) -> tuple[str | None, EngineAnswer | None]:
     from planner.engines.emit import command
 
     candidate, question = plan.candidate, plan.candidate.question
-    name, version = question.engine or (("llamacpp" if shares_memory(candidate.device) else "vllm"), None)
+    gguf = shares_memory(candidate.device) or question.spec.model_type.startswith("gguf ")
+    name, version = question.engine or ("llamacpp" if gguf else "vllm", None)
     if name == "transformers":
         return None, None
     found, load = candidate.room.found, question.load
@@ -667,4 +671,11 @@ def start(plan: Plan) -> tuple[str | None, EngineAnswer | None]:
     asked = replace(found.request, seq_tokens=load.longest_tokens, batch=1)
     estimated = estimate(found.spec, asked, found.capacity)
     answer = answer_of(name, version, estimated, options)
-    return command(answer, estimated, options), answer
+    line = command(answer, estimated, options)
+    if (
+        name in ("vllm", "sglang")
+        and estimated.spec.dtype == "bf16"
+        and "bf16" not in candidate.device.dense_flops_per_s
+    ):
+        line += " --dtype half"  # these engines refuse bf16 where the device lacks it
+    return line, answer

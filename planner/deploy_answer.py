@@ -92,6 +92,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "met_at_the_slow_end": not plan.tight,
         "requests_per_s": plan.requests_per_s,
         "output_tokens_per_s": plan.requests_per_s * c.question.load.output_tokens,
+        "requests_per_s_per_rank": state.rate_per_s,
         "decoding_per_rank": state.decoding,
         "admitted_per_rank": c.room.admitted,
         "utilisation": state.utilisation,

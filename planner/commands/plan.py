@@ -39,7 +39,7 @@ FLAGS: tuple[flags.Flag, ...] = (
     ("--ttft", "TIME", "Target: time to the first token of 95 requests in 100, 1s; p99=2s says another share."),
     ("--tpot", "TIME", "Target: mean time between two tokens, 40ms."),
     ("--budget", "USD/h", "Target: at most so much an hour, 20/h."),
-    ("--gpu", "NAME...", "Devices of `kvplan gpus` to search, a list: h100-sxm,l40s (default: all with a price)."),
+    ("--gpu", "NAME...", "Devices of `kvplan gpus` to search, a list: h100-sxm,l40s (default: all GPUs with a price)."),
     ("--price", "NAME=USD/h...", "A device's price, in place of the catalogue's: h100-sxm=2.1/h. Repeatable, or a list."),
     ("--dtype", "D", "Weights in this format alone (default: as published, and smaller ones that the device runs)."),
     ("--kv-dtype", "D", "KV cache in this format alone (default: the float type the model runs in, and 8 bit)."),

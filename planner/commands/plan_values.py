@@ -16,6 +16,7 @@ from planner.resolve import device as find_device
 from planner.traces import Trace, read_trace
 from planner.units import parse_tokens
 
+GPU_VENDORS = ("NVIDIA", "AMD")  # others are searched when they are named
 MAX_SECONDS = 86_400.0
 MAX_RATE = 1e6
 MAX_ROWS = 200_000  # of a trace: more say nothing new of lengths and rate
@@ -159,11 +160,11 @@ def _trace(values: dict[str, Any]) -> Trace:
 
 
 def devices_of(values: dict[str, Any]) -> tuple[Device, ...]:
-    """The devices named, or all of the catalogue that have a price."""
+    """The devices named, or all GPUs of the catalogue that have a price."""
     texts = values.get("gpu") or ()
     names = list(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
     if names:
         return tuple({found.name: found for found in (find_device(name) for name in names)}.values())
     if texts:
         raise UsageError("--gpu names no device; write for example --gpu h100-sxm,l40s")
-    return tuple(found for found in catalogue_devices() if found.prices)
+    return tuple(found for found in catalogue_devices() if found.prices and found.vendor in GPU_VENDORS)

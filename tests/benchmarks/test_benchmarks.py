@@ -35,3 +35,10 @@ def test_startup_prints_a_row_for_each_command_or_why_not() -> None:
     assert len(rows) == 8
     assert all(" ms" in row or "skipped: " in row for row in rows)
     assert "python -m kvplan" in printed
+
+
+def test_plan_prints_the_ratios_of_formula_to_simulation() -> None:
+    printed = run("plan.py", "--requests", "120", "--no-search")
+    for kind in ("at random", "users ", "users who pause"):
+        assert sum(line.startswith(kind) for line in printed.splitlines()) >= 3
+    assert "P95 TTFT" in printed and "mean |log|" in printed

@@ -18,11 +18,11 @@ from planner.limits import pool_bytes
 from planner.memory import SCHEMA_VERSION, Capacity, Estimate, Request, estimate
 from planner.paged_pool import BLOCK_TOKENS, HASH_TOKENS, Pool
 from planner.replica_pool import EnginePool, NoRoom, pool_of, vllm_pool
-from planner.roofline import Constants, step_model
+from planner.roofline import Constants, LinearSteps, step_model, tpot_range
 from planner.simulation import Simulation, percentiles
 from planner.simulator import Policy, simulate
 from planner.spec import ModelSpec
-from planner.step import PS_PER_SECOND, StepModel
+from planner.step import PS_PER_SECOND
 from planner.units import human_bytes
 from planner.workload import Workload
 
@@ -39,7 +39,7 @@ class Server:
     """One replica: its estimate, steps, pool and the limits that it schedules by."""
 
     found: Estimate
-    model: StepModel
+    model: LinearSteps
     constants: Constants
     pool: Pool
     max_num_seqs: int
@@ -112,6 +112,11 @@ class Answer:
     @property
     def before_seconds(self) -> float:
         return self.server.constants.request_seconds
+
+    @property
+    def tpot_range(self) -> tuple[float, float]:
+        """Factors of the expectation between which nine of ten measured values lie."""
+        return tpot_range(self.server.constants, bool(self.server.model.sums.experts))
 
     @cached_property
     def ttft_seconds(self) -> list[float]:
@@ -229,7 +234,7 @@ class Answer:
             "goodput_requests_per_s": self.meeting / run.seconds if aimed and run.end_ps else None,
             "analytic": None if self.analytic is None else self._analytic(self.analytic),
             "before_seconds": self.before_seconds,
-            "tpot_range": [server.constants.tpot_low, server.constants.tpot_high],
+            "tpot_range": list(self.tpot_range),
             "ttft_range": [server.constants.ttft_low, server.constants.ttft_high],
             "constants_from": server.constants.origin,
             "assumptions": [*server.words, *workload.words, *server.found.assumptions],

@@ -22,7 +22,7 @@ def page(answer: Answer) -> list[str]:
     lines += _targets(answer)
     lines += ["", *_check(answer)]
     lines += [bad("  note: ") + line for line in answer.notes]
-    low, high = answer.server.constants.tpot_low, answer.server.constants.tpot_high
+    low, high = answer.tpot_range
     lines.append(dim(f"  assumed: expected step times ({answer.server.constants.origin}); measured TPOT is x{low:.2f} to x{high:.2f} of them, 9 times in 10"))  # fmt: skip
     if answer.before_seconds:
         lines.append(dim(f"  assumed: {seconds(answer.before_seconds)} of every TTFT and latency before the scheduler sees a request"))  # fmt: skip

@@ -225,6 +225,13 @@ def test_windows_and_latents_have_pools_of_their_own(run, model):
     assert answer.json["served"] == 50
 
 
+def test_a_model_with_experts_has_the_wider_range_of_its_kind(run):
+    asked = ("--prompt", "100", "--output", "20", "--rate", "1/s", "--requests", "20", "--json")
+    dense = run("simulate", "llama-3.1-8b", *GPU, *asked).json["tpot_range"]
+    experts = run("simulate", "gpt-oss-20b", *GPU, *asked).json["tpot_range"]
+    assert experts[0] <= dense[0] < 1 < dense[1] <= experts[1] and experts != dense
+
+
 def test_tensor_and_data_parallel_layouts(run):
     answer = run("simulate", *SMALL, "--tp", "2", "--json").json
     assert (answer["devices"], answer["sharding"]["tp"]) == (2, 2)

@@ -36,6 +36,7 @@ MAX_DEVICES = 512
 CHUNK_TOKENS = 2048  # prompt tokens of a step, unless the engine or the user says otherwise
 MAX_USERS = 10**6
 OVER_BUDGET = "over the budget"
+SAME = "the same figures as a simpler one"
 SORTS = ("cost", "devices", "energy")
 BUSY_MOMENTS = 5  # standard deviations of a Poisson count: sequences that the server is started for
 FRONT_REPLICAS = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -365,9 +366,14 @@ def _more(candidate: Candidate) -> Iterator[Plan]:
 def search(question: Question) -> Answer:
     """Every candidate of every device: memory, then speed and replicas, then money.
 
-    Raises UnsupportedModel for a model whose speed is not modelled at all; a device without bandwidth or FLOP/s is
-    refused by name and the others are answered.
+    Raises UnsupportedModel for a model whose speed is not modelled at all, and BadRequest for one with an encoder; a
+    device without bandwidth or FLOP/s is refused by name and the others are answered.
     """
+    if question.spec.has_cross_attention:
+        raise BadRequest(
+            f"{question.spec.name} reads an encoder's output: a plan is of decoders, what an encoder takes of the steps "
+            "is not modelled; kvplan fit and kvplan speed answer for it"
+        )
     plans: list[Plan] = []
     candidates: list[Candidate] = []
     dropped: Counter[str] = Counter()
@@ -405,13 +411,14 @@ def search(question: Question) -> Answer:
 
 
 def _without_twins(plans: Sequence[Plan], dropped: Counter[str]) -> list[Plan]:
-    """Experts spread whole or split over the same ranks often come to the same figures: the simpler one stays."""
+    """Experts whole or split over the same ranks, or a smaller dtype of a cache that a model has not, often come to the
+    same figures: the simpler one stays."""
     kept: dict[tuple[object, ...], Plan] = {}
     for plan in plans:
         c = plan.candidate
-        key = (c.device.name, c.formats, plan.devices, c.room.admitted, plan.state, c.sharding.dp, c.sharding.pp)
+        key = (c.device.name, c.formats.dtype, plan.devices, c.room.admitted, plan.state, c.sharding.dp, c.sharding.pp)
         if key in kept:
-            dropped["the same figures as without EP"] += 1
+            dropped[SAME] += 1
         else:
             kept[key] = plan
     return list(kept.values())
@@ -424,7 +431,7 @@ def order(plan: Plan, sort: str) -> tuple[object, ...]:
     watts = none if plan.watts is None else plan.watts
     first = {"cost": (cost, plan.devices), "devices": (plan.devices, cost), "energy": (watts, cost)}[sort]
     sharding = plan.candidate.sharding
-    return (*first, plan.state.tpot_seconds, sharding.ep, sharding.pp)
+    return (*first, plan.state.tpot_seconds, sharding.ep, sharding.pp, plan.candidate.formats.kv_dtype is not None)
 
 
 def _candidates(question: Question, device: Device) -> Iterator[Candidate | Miss]:

@@ -36,7 +36,8 @@ class Formats:
 def shares_memory(device: Device) -> bool:
     """One device that shares its memory with the host: nothing to be parallel with."""
     link = device.interconnect
-    return device_capacity(device).kind == "host" or bool(link and link.type == "unified memory")
+    processor = device.vendor is None and device.name == "cpu"  # this machine's, where it has no GPU
+    return processor or device_capacity(device).kind == "host" or bool(link and link.type == "unified memory")
 
 
 def has_fast_link(device: Device) -> bool:

@@ -279,6 +279,12 @@ def _assumed(answer: Answer, top: int) -> list[str]:
         lines.append(f"prompts in pieces of at most {chunks[0]:,} tokens beside the decoding sequences")
     if answer.question.residents is not None and answer.question.residents.drafter is not None:
         lines.append("the drafter's memory is counted; what it saves of the steps is not")
+    if answer.question.load.cached_tokens and any(
+        cache.kind.startswith("state") for layer, _ in answer.question.spec.groups for cache in layer.caches
+    ):
+        lines.append(
+            "recurrent states are cached at the end of the prefix: engines do so only where that is switched on"
+        )
     if answer.question.load.cached_tokens:
         lines.append("a cached prefix spares its prefill; each decoding sequence still reads it for itself")
     lines.append("TTFT under load is approximate (M/G/1 and M/G/c waiting); of the best plan it was simulated, too")

@@ -29,6 +29,7 @@ from planner.deploy_check import check, missed, verified
 from planner.deploy_load import Load, Targets, load
 from planner.device import Device
 from planner.engines.base import Options
+from planner.errors import BadRequest
 from planner.lengths import from_percentiles
 from planner.resolve import device, model_spec
 from planner.sharding import Sharding
@@ -115,9 +116,19 @@ def test_fixed_formats_and_as_published_search_nothing_else() -> None:
 
 def test_equal_figures_with_and_without_expert_ranks_are_one_plan() -> None:
     answer = search(asked("mixtral-8x7b", "h100-sxm"))
-    assert dict(answer.dropped)["the same figures as without EP"] > 0
+    assert dict(answer.dropped)["the same figures as a simpler one"] > 0
     shown = [(plan.candidate.formats, plan.devices, plan.state) for plan in answer.plans]
     assert len(shown) == len(set(shown))
+
+
+def test_a_model_without_a_cache_is_not_planned_with_a_smaller_one() -> None:
+    plans = search(asked("mamba-2.8b", "l4", targets=Targets())).plans
+    assert {plan.candidate.formats.kv_dtype for plan in plans} == {None}
+
+
+def test_a_model_with_an_encoder_is_refused() -> None:
+    with pytest.raises(BadRequest, match="a plan is of decoders"):
+        search(asked("whisper-large-v3", "l4"))
 
 
 # -- published facts ---------------------------------------------------------------------------------------

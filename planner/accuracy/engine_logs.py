@@ -6,6 +6,7 @@ where the logged figure lies between the two answers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from planner.accuracy.cases import Cases, Row
 from planner.catalogue import find_device
 from planner.engines.base import EngineAnswer, Options
-from planner.engines.registry import answer_of
+from planner.engines.registry import answer_of, parse_engine
 from planner.errors import KvplanError
 from planner.lora import Lora
 from planner.memory import Capacity, Estimate, Request, estimate
@@ -21,6 +22,7 @@ from planner.residents import Residents
 from planner.sharding import Sharding
 from planner.units import GIB, MIB
 
+LLAMA_PROGRAMS = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio")
 HALF = GIB // 200  # half of the last printed digit of "x.xx GiB"
 
 
@@ -50,6 +52,8 @@ class Check:
         """How far outside, in percent of the logged figure."""
         if self.agrees:
             return 0.0
+        if not self.logged:
+            return math.inf
         return min(abs(self.low - self.logged), abs(self.high - self.logged)) / self.logged * 100
 
 
@@ -184,6 +188,8 @@ def first_principles(cases: Cases, row: Row) -> FirstPrinciples:
     answer = answer_at(cases, row, None, card(row))
     assert answer.ranged is not None
     logged = number(row["tokens"]) or int(row["blocks"]) * (answer.block_tokens or 16)
+    if logged <= 0:
+        raise ValueError(logged)
     ranged = answer.ranged
     values = [pool.printed if row["tokens"] else pool.tokens for pool in (ranged.pool, ranged.low, ranged.high)]
     return FirstPrinciples(row["id"], values[0] or 0, values[1] or 0, values[2] or 0, logged)
@@ -226,7 +232,7 @@ def llama_checks(row: Row, answer: dict[str, Any]) -> list[Check]:
         if row[column]:
             value, slack = answer[key] / MIB, 0.5 if column == "total_mib" else 0.011
             found.append(Check(column, float(row[column]), value - slack, value + slack))
-    if row["swa_cells"]:
+    if row["swa_cells"] and answer["kv_swa_cells"] is not None:
         found.append(Check("swa_cells", int(row["swa_cells"]), answer["kv_swa_cells"], answer["kv_swa_cells"]))
     return found
 
@@ -274,7 +280,10 @@ def asked(cases: Cases) -> list[Asked]:
 def _asked(cases: Cases, row: Row) -> Asked:
     engine = row["program"] or row["engine"]
     try:
+        parse_engine(engine)
         if row["program"]:
+            if engine not in LLAMA_PROGRAMS:
+                return Asked(row, engine, refused=f"{engine} is no program of the llama.cpp family")
             answer = llama_answer(cases, row)
             compute = compute_in_range(row, answer) if row["compute_mib"] else None
             return Asked(row, engine, tuple(llama_checks(row, answer)), compute=compute)

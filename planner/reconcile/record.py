@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from planner.accuracy.engine_logs import LLAMA_PROGRAMS
 from planner.errors import KvplanError, one_line
 from planner.reconcile.ledger import Ledger
 from planner.reconcile.llamacpp import GGML_NAMES, flash_attention, window_in_full
@@ -28,7 +29,6 @@ LLAMA_COLUMNS = (
     "id", "program", "build", "model", "ctx_size", "slots", "ubatch", "batch", "flash_attn", "kv_unified", "swa_full",
     "mla_mode", "k_dtype", "v_dtype", "kv_mib", "total_mib", "state_mib", "compute_mib", "reason", "source",
 )  # fmt: skip
-LLAMA_PROGRAMS = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio")
 
 
 def merged(path: str, ledgers: Sequence[Ledger], log: str, gpu: str | None) -> str:

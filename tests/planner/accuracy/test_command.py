@@ -90,6 +90,8 @@ def test_a_figure_that_differs_without_a_reason_is_exit_3(folder: Path, capsys: 
         ({"model": "no-such-model"}, "no model is called"),
         ({"model": ""}, "names no model"),
         ({"tp": "two"}, "a number of the row is not one"),
+        ({"engine": "vlm"}, "did you mean"),
+        ({"fraction": "1/0"}, "a number of the row is not one"),
         ({"tokens": "", "blocks": "", "concurrency": "", "cpu_blocks": ""}, "no figure of it can be checked"),
     ],
 )

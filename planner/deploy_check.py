@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -10,7 +11,7 @@ from planner.deploy import Answer, Check, Plan, Question, order
 from planner.deploy_load import Targets
 from planner.deploy_memory import Sizes
 from planner.replica_pool import pool_of
-from planner.simulation import percentiles
+from planner.simulation import REJECTED, percentiles
 from planner.simulator import Policy, simulate
 from planner.step import PS_PER_SECOND
 from planner.traffic import Arrival, exponential_ps, replayed, speed_up_to, synthetic
@@ -98,6 +99,7 @@ def check(plan: Plan) -> Check:
     steps = sum(rows.output_tokens[i] - 1 for i in kept)
     decoded = sum(rows.last_ps[i] - rows.first_ps[i] for i in kept)
     waits = [(rows.first_ps[i] - rows.arrival_ps[i]) / PS_PER_SECOND for i in kept]
+    waits += [math.inf] * sum(last == REJECTED for last in rows.last_ps[first:])  # who is never served never begins
     (at_share,) = percentiles(waits, [candidate.question.targets.ttft_share])
     return Check(
         len(kept),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 from planner.engines.base import EngineAnswer, Options
 from planner.errors import KvplanError, one_line
@@ -28,7 +30,9 @@ def llama(run: Run, given: Given, made: Ledger) -> None:
     elif given.version is None and run.text("version") is None:
         made.missing.append("the build: --engine llamacpp==bNNNN; the newest rules are used")
     spec = spec_of(run, given, made)
-    kv = run.total_bytes("kv_mib") or run.bytes("kv_self_mib") or run.total_bytes("kv_device_mib")
+    summed = run.total_bytes("kv_mib") or run.bytes("kv_self_mib")
+    devices = run.total_bytes("kv_device_mib")
+    kv = summed or devices
     state, compute = run.bytes("state_mib"), run.by_key("compute_mib")
     answer = _predicted(run, given, made, spec, program) if spec else None
     values = answer.to_dict() if answer else {}
@@ -47,12 +51,11 @@ def llama(run: Run, given: Given, made: Ledger) -> None:
                 None if host or answer is None else answer.compute_buffer,
             )
         )
-    devices = run.total_bytes("kv_device_mib")
-    if kv is not None and devices is not None:
-        made.unexplained = devices - kv
+    if summed is not None and devices is not None:
+        made.unexplained = devices - summed
     elif kv is not None and cache is not None:
         made.unexplained = kv - cache.bytes
-    if values.get("kv_swa_bytes") and values.get("kv_full_bytes") and len(run.all("kv_mib")) == 1:
+    if _half_of_two(run, values):
         made.missing.append("one of the two caches (layers with windows and those without): a whole log")
         made.unexplained = None
     elif cache is not None and kv is not None:
@@ -69,6 +72,15 @@ def llama(run: Run, given: Given, made: Ledger) -> None:
     if kv is None:
         made.missing.append('the KV cache ("KV self size", "llama_kv_cache: size"): a log from the start of the model')
     _more_room(made, run, kv)
+
+
+def _half_of_two(run: Run, predicted: Mapping[str, Any]) -> bool:
+    """One summed line, where the model or the buffers of the devices show two caches."""
+    keys = [*run.by_key("kv_device_mib"), *run.by_key("kv_mib")]
+    two = any(key.endswith("SWA") for key in keys) or bool(
+        predicted.get("kv_swa_bytes") and predicted.get("kv_full_bytes")
+    )
+    return two and len(run.all("kv_mib")) == 1
 
 
 def _predicted(run: Run, given: Given, made: Ledger, spec: ModelSpec, program: str) -> EngineAnswer | None:

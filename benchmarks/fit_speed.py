@@ -72,7 +72,7 @@ SOFT = 0.03  # errors below this weigh as squares: no row is measured better
 ROWS_OF_A_SCALE = 5  # a device's factor is believed by half when it has as many rows
 LARGEST_SCALE = 1.6
 FOLDS = 5
-RANGE = (0.03, 0.97)
+RANGE = (0.035, 0.965)
 
 
 # -- rows as arrays ----------------------------------------------------------------------------------------

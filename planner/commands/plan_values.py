@@ -112,6 +112,8 @@ def load_of(values: dict[str, Any], max_positions: int | None) -> Load:
     users, rate = maybe_count(values.get("users"), "--users"), values.get("rate")
     rate_per_s = None if rate is None else parse_rate(rate)
     think, share = values.get("think"), values.get("prefix_share")
+    if think is not None and users is None:
+        raise UsageError("--think is the pause of --users; requests of a --rate come whenever they come")
     given_share = None if share is None else parse_share(share, "--prefix-share")
     trace = None
     if values.get("trace") is not None:

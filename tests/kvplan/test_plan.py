@@ -170,6 +170,8 @@ def test_without_devices_all_that_have_a_price_are_searched(run: Run) -> None:
         (("llama-3.1-8b", *LENGTHS), "--users 200, or --rate", 1),
         (("llama-3.1-8b", *LENGTHS, "--users", "1", "--rate", "1/s"), "give one of them", 1),
         (("llama-3.1-8b", *LENGTHS, "--users", "0"), "--users '0'", 1),
+        (("llama-3.1-8b", *LENGTHS, "--rate", "1/s", "--think", "5s"), "--think is the pause of --users", 2),
+        (("whisper-large-v3", *LENGTHS, "--users", "1"), "a plan is of decoders", 1),
         (("llama-3.1-8b", *LENGTHS, "--rate", "-1/s"), "requests a second", 1),
         (("llama-3.1-8b", *LENGTHS, "--users", "1", "--ttft", "1"), "not a time", 1),
         (("llama-3.1-8b", *LENGTHS, "--users", "1", "--tpot", "nan"), "not a time", 1),

@@ -9,7 +9,7 @@ search over replicas how many of it carry the load within the targets.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -363,8 +363,10 @@ def _more(candidate: Candidate) -> Iterator[Plan]:
             yield Plan(candidate, count, state)
 
 
-def search(question: Question) -> Answer:
+def search(question: Question, progress: Callable[[int, int], None] | None = None) -> Answer:
     """Every candidate of every device: memory, then speed and replicas, then money.
+
+    `progress` is told of each device before it is searched: how many are done, and of how many.
 
     Raises UnsupportedModel for a model whose speed is not modelled at all, and BadRequest for one with an encoder; a
     device without bandwidth or FLOP/s is refused by name and the others are answered.
@@ -379,7 +381,9 @@ def search(question: Question) -> Answer:
     dropped: Counter[str] = Counter()
     refused: list[str] = []
     misses: list[Miss] = []
-    for device in question.devices:
+    for done, device in enumerate(question.devices):
+        if progress is not None:
+            progress(done, len(question.devices))
         try:
             rates_of(device, estimate(question.spec, Request(1, dtype=question.dtype)))
         except BadRequest as error:

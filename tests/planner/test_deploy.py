@@ -384,3 +384,9 @@ def test_adapters_take_from_the_pool_what_they_weigh() -> None:
     taken = adapted.found.per_device.resident_bytes
     assert taken > 0
     assert plain.pool_bytes - adapted.pool_bytes == pytest.approx(taken, rel=0.03)
+
+
+def test_each_device_is_told_of_before_it_is_searched() -> None:
+    told: list[tuple[int, int]] = []
+    search(asked(gpus="l4,t4", as_published=True), lambda done, devices: told.append((done, devices)))
+    assert told == [(0, 2), (1, 2)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_the_factor_of_a_device_is_drawn_to_one_while_rows_are_few() -> None:
 
 def test_the_shipped_file_holds_what_constants_are_made_of() -> None:
     fit_speed = script()
-    made = __import__("json").loads(fit_speed.OUT.read_text(encoding="utf-8"))
+    made = json.loads(fit_speed.OUT.read_text(encoding="utf-8"))
     for entry in made["fits"]:
         assert set(entry["constants"]) == set(fit_speed.NAMES)
         assert all(value > 0 for value in entry["constants"].values())

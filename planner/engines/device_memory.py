@@ -7,6 +7,7 @@ constants were fitted on the start-up lines of `tests/cases/engine_logs.csv` tha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from planner.activations import ActivationRate, Estimated, activation_rate
 from planner.cache_kinds import Recurrent
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from planner.device import Device
 
 # Bytes that vLLM's sampler run has alive for one sequence and one entry of the vocabulary: logits in two types,
-# sorted values and indices, probabilities, their sum. 38.7 to 39.4 in ten logs of 0.7 to 0.15 on six devices.
+# sorted values and indices, probabilities, their sum. 38.7 to 39.6 in ten logs of 0.7 to 0.10.
 SAMPLER_BYTES = 39
-# FlashInfer's kernel sorts nothing: 12.8, 16 and 18 in the logs of 0.11 and 0.16 that name it. The default in 0.11.0
+# FlashInfer's kernel sorts nothing: 11.8, 13.7 and 17.6 in the logs of 0.11 and 0.16 that name it. The default in 0.11.0
 # (taken back by vLLM PR 26859) and again from 0.21 (PR 40376).
 FLASHINFER_BYTES = 14
 FLASHINFER_SINCE: Version = (0, 21)
@@ -35,7 +36,6 @@ AWQ_COPIES = 8
 AWQ_COPIES_UNTIL: Version = (0, 3)
 # Until its overhaul (PR 10511, 12126) the profile counted NCCL and contexts of all ranks as non-torch memory.
 OLD_NON_TORCH: tuple[Version, Version] = ((0, 6, 4), (0, 7))
-
 MORE_NON_TORCH_SINCE: Version = (0, 12)
 SECOND_RUNNER_SINCE: Version = (0, 25, 1)
 
@@ -60,14 +60,22 @@ def forward_bytes(estimate: Estimate, tokens: int) -> int:
     return int(rate.bytes(tokens, 0, 0))
 
 
-def sampler_entry_bytes(run: ProfileRun) -> int:
-    """Bytes a sequence and entry of the vocabulary: 39, or 14 where FlashInfer samples by default.
+def sampler_entry_bytes(run: ProfileRun, cuda: bool = True) -> int:
+    """Bytes a sequence and entry of the vocabulary: 39, or 14 where FlashInfer samples by default (CUDA alone).
 
-    >>> sampler_entry_bytes(ProfileRun((0, 15), True, 2048, 256, 256, True))
-    39
+    >>> [sampler_entry_bytes(ProfileRun(version, True, 2048, 256, 256, True)) for version in ((0, 15), (0, 21))]
+    [39, 14]
     """
     once = FLASHINFER_ONCE[0] <= run.version < FLASHINFER_ONCE[1]
-    return FLASHINFER_BYTES if run.v1 and (once or run.version >= FLASHINFER_SINCE) else SAMPLER_BYTES
+    flash = cuda and run.v1 and (once or run.version >= FLASHINFER_SINCE)
+    return FLASHINFER_BYTES if flash else SAMPLER_BYTES
+
+
+def _least_share(run: ProfileRun) -> Fraction:
+    """Of the sampler's run at the low end: another kernel in V1, fewer sequences than assumed."""
+    if not run.sequences_given:
+        return Fraction(1, 10)
+    return Fraction(1, 4) if run.v1 else Fraction(9, 10)
 
 
 def vllm_activation(estimate: Estimate, run: ProfileRun) -> Estimated:
@@ -82,12 +90,10 @@ def vllm_activation(estimate: Estimate, run: ProfileRun) -> Estimated:
         return Estimated(given, given, given, "as given")
     spec = estimate.spec
     forward = forward_bytes(estimate, run.tokens) + _unfused_fp8(estimate, run)
-    sampler = sampler_entry_bytes(run) * run.sequences * spec.vocab
+    sampler = sampler_entry_bytes(run, not _is_amd(estimate)) * run.sequences * spec.vocab
     size = max(forward, sampler)
     most = SAMPLER_BYTES * run.sequences_most * spec.vocab
-    least = (
-        sampler // 4 if run.v1 and run.sequences_given else sampler * 9 // 10 if run.sequences_given else sampler // 10
-    )
+    least = int(sampler * _least_share(run))
     low, high = max(forward // 2, least), max(2 * forward, most * 6 // 5)
     if DRIVER_PROFILE[0] <= run.version < DRIVER_PROFILE[1]:
         copies = _awq_copies(estimate, run)
@@ -109,8 +115,7 @@ def _unfused_fp8(estimate: Estimate, run: ProfileRun) -> int:
     Gate and up come in one product. ROCm in V0 (`apply_fp8_linear`, "unfused DQ"): 86.8 GiB of peak were logged for
     67.7 of weights and 32,768 tokens.
     """
-    device = device_of(estimate)
-    if run.v1 or device is None or device.vendor != "AMD" or not estimate.plan.fmt.name.startswith("fp8"):
+    if run.v1 or not _is_amd(estimate) or not estimate.plan.fmt.name.startswith("fp8"):
         return 0
     tp = estimate.request.sharding.tp
     widest = 0
@@ -245,6 +250,11 @@ def device_of(estimate: Estimate) -> Device | None:
         return find_device(estimate.capacity.name)
     except KvplanError:
         return None
+
+
+def _is_amd(estimate: Estimate) -> bool:
+    device = device_of(estimate)
+    return device is not None and device.vendor == "AMD"
 
 
 def added(parts: list[Estimated], words: str) -> Estimated:

@@ -64,6 +64,7 @@ def test_flashinfer_samples_in_a_third_of_the_memory() -> None:
     ]
     plain, flash = 39 * 256 * 128256 / GIB, 14 * 256 * 128256 / GIB
     assert peaks == pytest.approx([plain, flash, plain, plain, flash])
+    assert peak_gib(asked("llama-3.1-8b", "mi300x"), "0.21.0", max_num_seqs=256) == pytest.approx(plain)
 
 
 def test_a_multimodal_model_has_no_chunked_prefill_in_v0() -> None:

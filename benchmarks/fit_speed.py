@@ -56,7 +56,7 @@ FITTED = {
     "memory_efficiency": (0.15, 0.95),
     "packed_efficiency": (0.2, 0.95),
     "cache_efficiency": (0.3, 0.95),
-    "compute_efficiency": (0.6, 0.9),
+    "compute_efficiency": (1.2, 0.9),
     "prefill_efficiency": (0.2, 0.7),  # what data-centre parts reach end to end at 1,000 tokens and more
     "packed_prefill_efficiency": (0.5, 0.95),
     "narrow_prefill_efficiency": (0.2, 0.7),
@@ -187,7 +187,7 @@ def fit(data: Data, prior: Constants, *, width: float = 1.0, steps: int = 30) ->
     """The better of two starts: where memory takes longest at first, the rate of products has no slope to follow."""
     centre = np.minimum(logs(prior), CAPS)
     slow = centre.copy()
-    slow[NAMES.index("compute_efficiency")] += math.log(0.2)
+    slow[NAMES.index("compute_efficiency")] += math.log(0.06)
     found = [_descend(data, centre, start, WIDTHS * width, steps) for start in (centre, slow)]
     return from_logs(min(found, key=lambda pair: pair[0])[1])
 

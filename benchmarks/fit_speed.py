@@ -499,8 +499,8 @@ def errors_by_population(found: Fitted) -> list[dict[str, Any]]:
             lines += table(found, kept & tpot, f"{DECODE}: TPOT alone")
             lines += table(found, found.dense & (kind == name), f"{DECODE}: with those set apart")
     routed = ~found.dense & np.array([not row.apart for row in rows])
-    lines += table(found, routed & (kind == DECODE), "MoE: TPOT and decode steps (not fitted on)")
-    lines += table(found, routed & (kind == REQUEST), "MoE: whole static requests (not fitted on)")
+    lines += table(found, routed & (kind == DECODE), "MoE: TPOT and decode steps")
+    lines += table(found, routed & (kind == REQUEST), "MoE: whole static requests")
     return lines
 
 

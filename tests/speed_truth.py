@@ -28,7 +28,7 @@ WEIGHTS = {"INT4": "awq", "W4A8": "awq", "FP4": "nvfp4"}
 LOADS = {"closed_loop": "serving", "open_loop": "serving"}  # all others are one static batch, or one sequence
 
 DECODE, REQUEST, PREFILL = "TPOT and decode steps", "whole static requests", "prefill and TTFT of static batches"
-QUEUED = "TTFT under load (not fitted on)"
+QUEUED = "TTFT under load"
 TG, PP = "llama.cpp token generation", "llama.cpp prompt processing"
 _KINDS = {
     "tpot_ms": DECODE,

@@ -16,7 +16,7 @@ from functools import cached_property
 from planner.cost import HourlyPrice, TokenCosts, price_of, token_costs, watt_hours_per_million_tokens
 from planner.deploy_load import Load, Targets
 from planner.deploy_memory import Room, engine_room, room
-from planner.deploy_space import Formats, kv_dtypes, layouts, weight_dtypes
+from planner.deploy_space import Formats, kv_dtypes, layouts, over_pcie, weight_dtypes
 from planner.deploy_steady import Replica, State
 from planner.device import Device
 from planner.engines.base import EngineAnswer, Options
@@ -35,6 +35,8 @@ from planner.units import ceil_div
 MAX_DEVICES = 512
 CHUNK_TOKENS = 2048  # prompt tokens of a step, unless the engine or the user says otherwise
 MAX_USERS = 10**6
+# Nine in ten of 32 measured rows of tensor parallelism over PCIe took up to this much longer than the speed model expects.
+PCIE_SLOWER = 3.3
 OVER_BUDGET = "over the budget"
 SAME = "the same figures as a simpler one"
 SORTS = ("cost", "devices", "energy")
@@ -108,6 +110,10 @@ class Candidate:
             share=self.question.targets.ttft_share,
             before_seconds=self.constants.request_seconds,
         )
+
+    @property
+    def over_pcie(self) -> bool:
+        return over_pcie(self.device, self.sharding)
 
     @cached_property
     def price(self) -> HourlyPrice | None:
@@ -226,10 +232,9 @@ class Plan:
     def ends(self) -> tuple[State | None, State | None]:
         """The state where steps are as fast, and as slow, as the range of the constants for TPOT says."""
         candidate = self.candidate
-        low, high = (
-            candidate.state(self.replicas, candidate.replica.slowed(factor))
-            for factor in tpot_range(candidate.constants, bool(candidate.steps.sums.experts))
-        )
+        fast, slow = tpot_range(candidate.constants, bool(candidate.steps.sums.experts))
+        slow = max(slow, PCIE_SLOWER) if candidate.over_pcie else slow
+        low, high = (candidate.state(self.replicas, candidate.replica.slowed(factor)) for factor in (fast, slow))
         return low, high
 
     @property

@@ -90,6 +90,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "ttft_seconds_mean": state.ttft_mean_seconds,
         "simulated": None if plan.check is None else asdict(plan.check),
         "met_at_the_slow_end": not plan.tight,
+        "over_pcie": c.over_pcie,
         "requests_per_s": plan.requests_per_s,
         "output_tokens_per_s": plan.requests_per_s * c.question.load.output_tokens,
         "requests_per_s_per_rank": state.rate_per_s,

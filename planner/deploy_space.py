@@ -11,6 +11,7 @@ from planner.errors import BadRequest
 from planner.mixers import EncoderAttention, LatentAttention
 from planner.quantization import weight_plan
 from planner.resolve import device_capacity
+from planner.roofline import bridged_ranks
 from planner.sharding import Sharding
 from planner.spec import ModelSpec
 
@@ -40,15 +41,16 @@ def shares_memory(device: Device) -> bool:
     return processor or device_capacity(device).kind == "host" or bool(link and link.type == "unified memory")
 
 
-def has_fast_link(device: Device) -> bool:
-    return device.interconnect is not None
+def over_pcie(device: Device, sharding: Sharding) -> bool:
+    """Whether tensor-parallel ranks (or those of experts) have no link of their own, or a bridge that joins fewer."""
+    return max(sharding.tp, sharding.ep) > bridged_ranks(device)
 
 
 def layouts(spec: ModelSpec, device: Device) -> Iterator[Sharding]:
     """Layouts of one replica that engines start, the simplest first.
 
     TP of 1, 2, 4, 8 where heads divide; the same with whole experts on each rank; MLA attention in DP with experts
-    over all ranks; stages inside a node where devices have no link of their own; beyond a node whole nodes as
+    over all ranks; stages inside a node where no link joins all its devices; beyond a node whole nodes as
     stages. A device that shares the host's memory stands alone.
 
     >>> from planner.resolve import device, model_spec
@@ -76,7 +78,7 @@ def _all_layouts(spec: ModelSpec, device: Device) -> Iterator[Sharding]:
             yield Sharding(tp=tp, ep=tp)
         if tp > 1 and latent:
             yield Sharding(dp=tp, ep=tp if experts else 1)
-    if not has_fast_link(device):
+    if bridged_ranks(device) < NODE_DEVICES:
         for tp in sizes:
             for pp in (2, 4, 8):
                 if tp * pp <= NODE_DEVICES:

@@ -11,7 +11,7 @@ from planner.errors import KvplanError
 from planner.text import bad, bold, dim, good, table
 from planner.units import gib, human_bytes, human_seconds, percent, significant
 
-LABEL = 24
+LABEL = 26
 
 
 def page(answer: Answer, top: int) -> list[str]:
@@ -74,6 +74,10 @@ def _table(answer: Answer, top: int) -> list[str]:
         lines.append(dim("  * a format that is not the model's own: its answers change; test them"))
     if any(plan.tight for plan in shown):
         lines.append(dim("  ~ met by the expectation, missed at the slow end of its range"))
+    if any(plan.candidate.over_pcie for plan in shown):
+        lines.append(
+            dim("  ! ranks over PCIe: measured servers took twice the expected time at the median; measure first")
+        )
     return lines
 
 
@@ -94,7 +98,7 @@ def _row(number: int, plan: Plan) -> list[str]:
     if plan.replicas > 1:
         layout = f"{plan.replicas} x ({layout})" if c.sharding.devices > 1 else f"{plan.replicas} replicas"
     return [
-        f"{number}{'~' if plan.tight else ''}",
+        f"{number}{'~' if plan.tight else ''}{'!' if c.over_pcie else ''}",
         f"{plan.devices} x {c.device.name}",
         layout,
         found.plan.fmt.name + ("*" if c.formats.dtype is not None else ""),
@@ -288,4 +292,6 @@ def _assumed(answer: Answer, top: int) -> list[str]:
     if answer.question.load.cached_tokens:
         lines.append("a cached prefix spares its prefill; each decoding sequence still reads it for itself")
     lines.append("TTFT under load is approximate (M/G/1 and M/G/c waiting); of the best plan it was simulated, too")
+    if answer.question.load.users is not None:
+        lines.append("users do not start together: a benchmark that sends all requests at once sees a longer TTFT")
     return [dim(f"  assumed: {line}") for line in lines]

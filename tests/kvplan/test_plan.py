@@ -63,6 +63,12 @@ def test_top_says_how_many_rows_are_shown(run: Run) -> None:
     assert len(run(*ASKED, "--top", "2", "--json").json["plans"]) == 2
 
 
+def test_ranks_over_pcie_are_marked(run: Run) -> None:
+    out = run("plan", "llama-3.1-70b", "--users", "4", *LENGTHS, "--gpu", "l40s", "--dtype", "fp8").out
+    assert "! ranks over PCIe" in out and "\n1!" in out.replace("~", "")
+    assert "over PCIe" not in run(*ASKED[:-1], "h100-sxm").out
+
+
 def test_an_engine_answers_in_its_own_pool(run: Run) -> None:
     ended = run(*ASKED, "--engine", "vllm==0.11.2", "--gpu-memory-utilization", "0.85")
     assert ended.code == 0 and "vllm's pool" in ended.out and "--gpu-memory-utilization 0.85" in ended.out

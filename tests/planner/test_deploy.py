@@ -131,6 +131,17 @@ def test_a_model_with_an_encoder_is_refused() -> None:
         search(asked("whisper-large-v3", "l4"))
 
 
+def test_tensor_parallelism_over_pcie_is_marked_and_its_slow_end_is_far() -> None:
+    # docs/accuracy.md: 32 rows of it, ours / measured 0.54 at the median
+    ranked = search(asked("llama-3.1-8b", "l40s", as_published=True)).plans
+    for plan in ranked:
+        assert plan.candidate.over_pcie == (plan.candidate.sharding.tp > 1)
+        _, high = plan.tpot_range
+        if plan.candidate.over_pcie:
+            assert high is None or high > 1.8 * plan.state.tpot_seconds
+    assert not any(plan.candidate.over_pcie for plan in plans() if plan.candidate.device.name == "H100-SXM5-80GB")
+
+
 # -- published facts ---------------------------------------------------------------------------------------
 
 

@@ -276,17 +276,26 @@ class Plan:
     @cached_property
     def tpot_parts(self) -> dict[str, float]:
         """Seconds of the time between two tokens, by what they go into."""
-        replica, n = self.candidate.replica, max(1, round(self.state.seen))
-        model = self.candidate.steps
-        terms = model.terms(n, ())
-        reached = [round(n * mean) for mean in replica.reached]
+        low = max(1, int(self.state.seen))
+        share = max(0.0, self.state.seen - low)
+        parts: dict[str, float] = {}
+        for n, weight in ((low, 1 - share), (low + 1, share)):  # as a step of so many sequences is: on a line between
+            for name, seconds in self._step_parts(n).items():
+                parts[name] = parts.get(name, 0.0) + weight * seconds
+        parts = {name: seconds for name, seconds in parts.items() if seconds}
+        return parts | {"prompts of others": max(0.0, self.state.tpot_seconds - self.state.step_seconds)}
+
+    def _step_parts(self, sequences: int) -> dict[str, float]:
+        """Of a step without prompts."""
+        replica, model = self.candidate.replica, self.candidate.steps
+        terms = model.terms(sequences, ())
+        reached = [round(sequences * mean) for mean in replica.reached]
         memory = terms.memory_ps + sum(a * r for a, r in zip(model.kv_ps, reached, strict=True))
         compute = terms.compute_ps + sum(a * r for a, r in zip(model.score_ps, reached, strict=True))
-        parts = {
+        return {
             "bandwidth" if memory >= compute else "compute": max(memory, compute) / PS_PER_SECOND,
             "layers, sequences and ranks": terms.fixed_ps / PS_PER_SECOND,
         }
-        return parts | {"prompts of others": max(0.0, self.state.tpot_seconds - self.state.step_seconds)}
 
     @property
     def binds(self) -> str:

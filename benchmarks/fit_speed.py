@@ -184,11 +184,18 @@ def from_logs(x: np.ndarray) -> Constants:
 
 
 def fit(data: Data, prior: Constants, *, width: float = 1.0, steps: int = 30) -> Constants:
-    """The better of two starts: where memory takes longest at first, the rate of products has no slope to follow."""
+    """The better of two starts: where memory takes longest at first, the rate of products has no slope to follow.
+
+    Rows of one sequence at a time do not show that rate (what they lack is explained as well by reading slowly): it
+    stays where the prior has it.
+    """
     centre = np.minimum(logs(prior), CAPS)
-    slow = centre.copy()
-    slow[NAMES.index("compute_efficiency")] += math.log(0.06)
-    found = [_descend(data, centre, start, WIDTHS * width, steps) for start in (centre, slow)]
+    slow, widths, compute = centre.copy(), WIDTHS * width, NAMES.index("compute_efficiency")
+    slow[compute] += math.log(0.06)
+    starts = (centre, slow)
+    if not np.any(data.decode.sequences[data.kind < 2] > 1):
+        widths[compute], starts = 1e-3, (centre,)
+    found = [_descend(data, centre, start, widths, steps) for start in starts]
     return from_logs(min(found, key=lambda pair: pair[0])[1])
 
 

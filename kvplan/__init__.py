@@ -13,7 +13,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvplan.api import calibrate, compare_models, engine, estimate, fit, gpus, models, profile, show, speed
+    from kvplan.api import (
+        calibrate,
+        compare_models,
+        engine,
+        estimate,
+        fit,
+        gpus,
+        models,
+        plan,
+        profile,
+        show,
+        simulate,
+        speed,
+    )
     from planner.errors import KvplanError
     from planner.memory import Estimate
     from planner.spec import ModelSpec
@@ -27,6 +40,8 @@ _HOMES = {
     "compare_models": "kvplan.api",
     "models": "kvplan.api",
     "speed": "kvplan.api",
+    "plan": "kvplan.api",
+    "simulate": "kvplan.api",
     "show": "kvplan.api",
     "gpus": "kvplan.api",
     "profile": "kvplan.api",
@@ -47,8 +62,10 @@ __all__ = [
     "fit",
     "gpus",
     "models",
+    "plan",
     "profile",
     "show",
+    "simulate",
     "speed",
 ]
 

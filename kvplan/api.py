@@ -16,6 +16,7 @@ from planner.spec import ModelSpec
 
 if TYPE_CHECKING:
     from planner.calibration import Calibration
+    from planner.commands.flags import Flag
     from planner.engines.base import EngineAnswer, Options
     from profiler.results import Measurement
 
@@ -214,6 +215,52 @@ def speed(
         measured=measured,
         linear=linear,
     ).to_dict()
+
+
+def plan(model: str, *, top: int = 8, **options: object) -> dict[str, Any]:
+    """From a load and targets to deployments, as `kvplan plan --json` answers; options as the command names them.
+
+    >>> answer = plan("llama-3.1-8b", users=50, prompt="p50=800,p95=6000", output=200, tpot="40ms", gpu=["l40s"])
+    >>> answer["plans"][0]["device"]
+    'L40S'
+
+    Raises KvplanError: as `estimate`, and for a load or a target that means nothing.
+    """
+    from planner.commands.plan import FLAGS, question_of
+    from planner.deploy import search
+    from planner.deploy_answer import answer_dict
+    from planner.deploy_check import verified
+
+    return answer_dict(verified(search(question_of(_values(FLAGS, model, options)))), top)
+
+
+def simulate(model: str, *, gpu: str, **options: object) -> dict[str, Any]:
+    """A server under a load, request by request, as `kvplan simulate --json` answers; options as the command names them.
+
+    >>> answer = simulate("gpt2", gpu="l4", prompt=100, output=20, rate="5/s", requests=50)
+    >>> answer["served"], answer["preemptions"]
+    (50, 0)
+
+    Raises KvplanError: as `plan`; a trace that cannot be read.
+    """
+    from planner.commands.simulate import FLAGS, answer_of
+
+    return answer_of(_values(FLAGS, model, {"gpu": gpu, **options})).to_dict()
+
+
+def _values(table: Sequence[Flag], model: str, options: Mapping[str, object]) -> dict[str, Any]:
+    """What a command gets: every option of its table, those given as text."""
+    from planner.commands.flags import empty
+
+    values = empty(table)
+    for name, value in options.items():
+        if name not in values:
+            raise BadRequest(f"{one_line(name, 40)!r} is not an option here; `kvplan COMMAND --help` names them")
+        if isinstance(values[name], tuple):
+            values[name] = tuple(map(str, value)) if isinstance(value, (list, tuple)) else (str(value),)
+        else:
+            values[name] = value if isinstance(value, bool) or value is None else str(value)
+    return {**values, "model": model}
 
 
 def compare_models(*models: str, seq: int = 8192, **options: Any) -> list[Estimate]:

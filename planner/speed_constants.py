@@ -195,7 +195,8 @@ def serves(entry: Mapping[str, Any], asked: Population) -> bool:
 def constants_of(entry: Mapping[str, Any], device: Device, asked: Population) -> Constants:
     """An entry's constants with the factor of the device, where rows were measured on it."""
     seen = entry["devices"].get(device.name)
-    words = entry["words"] + ("" if seen else f", none on {device.name}")
+    # Fits of several engines keep no factors of devices: which they had rows of is not said.
+    words = entry["words"] + (f", none on {device.name}" if entry["devices"] and not seen else "")
     if asked.engine and not entry["engine"]:
         words = f"no rows of {asked.engine} on such devices: {words}"
     ranges = entry["range_seen" if seen else "range_unseen"]

@@ -115,7 +115,11 @@ ENGINE_FLAGS: tuple[Flag, ...] = (
     ("--cpu-offload-gb", "GIB", "vLLM: weights kept in host memory, GiB a device (default: 0)."),
     ("--disable-hybrid-kv-cache-manager", "", "vLLM V1: charge windows at full length."),
     ("--mamba-ssm-cache-dtype", "D", "vLLM V1: type of recurrent states (default: as the config says)."),
-    ("--mamba-cache-mode", "none|align|all", "vLLM V1: how recurrent states are cached (default: none, from 0.28 align)."),
+    (
+        "--mamba-cache-mode",
+        "none|align|all",
+        "vLLM V1: how recurrent states are cached (default: none, from 0.28 align).",
+    ),
     ("--num-speculative-tokens", "N", "Draft tokens of one step: state columns, and a drafter's layer in the pool."),
     ("--draft-layers", "N", "vLLM V1: attention layers of the drafter (default: 1 where tokens are drafted)."),
     ("--max-running-requests", "N", "SGLang: for the size of the request table."),

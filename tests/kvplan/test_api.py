@@ -79,6 +79,22 @@ def test_an_engine_answers_as_the_command_does(
     assert json.loads(json.dumps(ours)) == theirs
 
 
+def test_plan_and_simulate_answer_as_the_commands_do(run: Callable[..., Any]) -> None:
+    load: dict[str, Any] = {"prompt": "p50=800,p95=6000", "output": 200}
+    words = ("--prompt", "p50=800,p95=6000", "--output", "200", "--json")
+    ours = kvplan.plan("llama-3.1-8b", users=50, gpu=["l40s", "l4"], tpot="60ms", **load)
+    theirs = run("plan", "llama-3.1-8b", "--users", "50", "--gpu", "l40s", "--gpu", "l4", "--tpot", "60ms", *words).json
+    assert json.loads(json.dumps(ours)) == theirs
+    ours = kvplan.simulate("gpt2", gpu="l4", rate="5/s", requests=40, **load)
+    theirs = run("simulate", "gpt2", "--gpu", "l4", "--rate", "5/s", "--requests", "40", *words).json
+    assert json.loads(json.dumps(ours)) == theirs
+
+
+def test_a_plan_refuses_what_is_no_option() -> None:
+    with pytest.raises(kvplan.KvplanError, match="'usrs' is not an option here"):
+        kvplan.plan("llama-3.1-8b", usrs=50)
+
+
 def test_an_engine_refuses_flags_that_are_not_its_own() -> None:
     with pytest.raises(kvplan.KvplanError, match="mem-fraction-static is not a flag of vllm"):
         kvplan.engine("gpt2", "vllm", gpu="l4", flags={"mem_fraction_static": 0.8})

@@ -6,7 +6,7 @@ docs/known-figures.md  figures that teaching texts and calculators get wrong, ou
 docs/accuracy.md       our numbers against implementations and server logs, as `kvplan accuracy` counts them
 docs/examples.md       five questions to `kvplan plan`, each answer worked out again by hand (docs/examples.py)
 README.md              the output below each `$ kvplan ...`, run anew
-docs/speed.md          the same
+docs/speed.md, docs/simulate.md   the same
 """
 
 from __future__ import annotations
@@ -165,6 +165,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/known-figures.md": known_figures_page,
     "docs/accuracy.md": accuracy_page,
     "docs/speed.md": lambda: console_page("docs/speed.md"),
+    "docs/simulate.md": lambda: console_page("docs/simulate.md"),
     "docs/examples.md": lambda: import_module("docs.examples").page(),
 }
 

@@ -30,7 +30,7 @@ from planner.roofline import Constants, LinearSteps, constants_for, decode_step,
 from planner.sharding import Sharding
 from planner.spec import ModelSpec
 from planner.step import PS_PER_SECOND
-from planner.units import ceil_div
+from planner.units import ceil_div, human_bytes
 
 MAX_DEVICES = 512
 CHUNK_TOKENS = 2048  # prompt tokens of a step, unless the engine or the user says otherwise
@@ -538,7 +538,7 @@ def _too_large(found: Candidate) -> Miss:
             "the longest request does not fit",
             f"one request of {found.question.load.longest_tokens:,} tokens",
         )
-    return Miss(reason, need / device.bytes + 1e3, f"{words}: short by {found.room.short_bytes:,} B on {place(found)}")
+    return Miss(reason, need / device.bytes + 1e3, f"{words}: short by {human_bytes(found.room.short_bytes)} on {place(found)}")
 
 
 def place(found: Candidate, replicas: int = 1) -> str:

@@ -53,8 +53,8 @@ PREFILL_PLACES = ((1, 128), (1, 256), (4, 64))
 # Between the sizes of models; (outputs, inputs).
 SHAPES = ((512, 512), (1024, 1024), (4096, 1024), (1024, 4096), (16000, 1024))
 ROUNDS = 2
-STEPS = 6  # decode steps of one point in one round
-PREFILLS = Plan(2, 0.4)
+STEPS = 4  # decode steps of one point in one round
+PREFILLS = Plan(2, 0.1)
 COLD_BYTES = 256 << 20  # matrices in rotation are more than this together, so that none is in a cache
 LARGE_ELEMENTS = 4 << 20
 SMALL = Plan(3, 0.03)  # repeats and seconds of one operator in one round
@@ -104,7 +104,7 @@ def calibrate(
     progress = progress or Progress(0, quiet=True)
     with no_gradients():
         runner = Calibrator(spec, device, tuple(running_dtype(spec, name) for name in dtypes), linears)
-        work = [piece for _ in range(ROUNDS) for piece in runner.work(unseen)]
+        work = [piece for number in range(ROUNDS) for piece in runner.work(unseen, first=number == 0)]
         progress.total = sum(weight for _, weight, _, _ in work)
         for words, weight, action, arguments in work:
             progress.show(words)
@@ -127,18 +127,22 @@ class Calibrator:
         self.bandwidth_bytes = (256 << 20) if device.kind == "cpu" else (1 << 30)
         self.gemm_flops = 0.0
 
-    def work(self, unseen: bool) -> Iterator[tuple[str, float, Any, tuple[Any, ...]]]:
-        """(words, weight, action, its arguments) of every piece of a round."""
+    def work(self, unseen: bool, first: bool = True) -> Iterator[tuple[str, float, Any, tuple[Any, ...]]]:
+        """(words, weight, action, its arguments) of every piece of a round.
+
+        Once: what is a small part of a step, and the size that nothing is fitted on.
+        """
         yield "bandwidth", 2, self.bandwidth, ()
         for dtype in self.dtypes:
             yield f"{dtype} rate", 1, self.gemm, (dtype,)
             for linear in self.linears[dtype]:
                 yield f"{dtype} products, {linear}", 12, self.products, (dtype, linear)
             yield f"{dtype} attention", 6, self.attention, (dtype,)
-            yield f"{dtype} layers", 4, self.rest, (dtype,)
+            if first:
+                yield f"{dtype} layers", 4, self.rest, (dtype,)
             for linear in self.linears[dtype]:
                 yield f"{dtype} steps of {self.spec.name}, {linear}", 8, self.whole_steps, (self.spec, dtype, linear)
-                if unseen:
+                if unseen and not first:
                     yield f"{dtype} steps of another size, {linear}", 6, self.whole_steps, (self.unseen, dtype, linear)
 
     def calibration(self) -> Calibration:
@@ -297,7 +301,9 @@ def matmul_times(
             for module in some:
                 module(x)
 
-        times = measure(run, device, repeats=SMALL.repeats, budget_seconds=SMALL.budget_seconds)
+        # One pass over so many matrices needs no warm-up.
+        warmup = 0 if len(some) > 1 else 1
+        times = measure(run, device, repeats=SMALL.repeats, warmup=warmup, budget_seconds=SMALL.budget_seconds)
         yield rows, [seconds / len(some) for seconds in times.seconds]
 
 

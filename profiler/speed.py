@@ -47,7 +47,7 @@ def fill(cache: Cache, tokens: int) -> None:
     for layer, shape in enumerate(cache.shapes):
         front = (cache.batch, shape.kv_heads, tokens)
         k, v = (
-            torch.full((*front, dim), 0.01, dtype=cache.dtype, device=cache.device)
+            torch.full((1, 1, 1, dim), 0.01, dtype=cache.dtype, device=cache.device).expand(*front, dim)
             for dim in (shape.k_dim, shape.v_dim)
         )
         cache.update(layer, k, v)

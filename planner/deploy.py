@@ -538,7 +538,9 @@ def _too_large(found: Candidate) -> Miss:
             "the longest request does not fit",
             f"one request of {found.question.load.longest_tokens:,} tokens",
         )
-    return Miss(reason, need / device.bytes + 1e3, f"{words}: short by {human_bytes(found.room.short_bytes)} on {place(found)}")
+    return Miss(
+        reason, need / device.bytes + 1e3, f"{words}: short by {human_bytes(found.room.short_bytes)} on {place(found)}"
+    )
 
 
 def place(found: Candidate, replicas: int = 1) -> str:

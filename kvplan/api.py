@@ -148,13 +148,9 @@ def _asked(
 ) -> tuple[tuple[str, str | None, Options] | None, int | None]:
     """(engine, version, options) or None without a name; the length asked, or that only a flag names."""
     from planner.commands.engine_values import prepare
-    from planner.commands.flags import ENGINE_FLAGS, parameter
+    from planner.commands.flags import ENGINE_FLAGS
 
-    values: dict[str, Any] = dict.fromkeys(parameter(option) for option, _, _ in ENGINE_FLAGS)
-    for flag, value in (flags or {}).items():
-        if flag not in values:
-            raise BadRequest(f"{one_line(flag, 40)!r} is not an engine's flag; write for example max_model_len")
-        values[flag] = value if isinstance(value, bool) else str(value)
+    values = _values(ENGINE_FLAGS, flags or {}, "an engine's flag; write for example max_model_len")
     values |= {"engine": name, "seq": seq}
     asked = prepare(values)
     found = values["seq"]
@@ -231,7 +227,7 @@ def plan(model: str, *, top: int = 8, **options: object) -> dict[str, Any]:
     from planner.deploy_answer import answer_dict
     from planner.deploy_check import verified
 
-    return answer_dict(verified(search(question_of(_values(FLAGS, model, options)))), top)
+    return answer_dict(verified(search(question_of({**_values(FLAGS, options, OPTION), "model": model}))), top)
 
 
 def simulate(model: str, *, gpu: str, **options: object) -> dict[str, Any]:
@@ -245,22 +241,26 @@ def simulate(model: str, *, gpu: str, **options: object) -> dict[str, Any]:
     """
     from planner.commands.simulate import FLAGS, answer_of
 
-    return answer_of(_values(FLAGS, model, {"gpu": gpu, **options})).to_dict()
+    values = _values(FLAGS, {"gpu": gpu, **options}, OPTION)
+    return answer_of({**values, "model": model}).to_dict()
 
 
-def _values(table: Sequence[Flag], model: str, options: Mapping[str, object]) -> dict[str, Any]:
-    """What a command gets: every option of its table, those given as text."""
+OPTION = "an option here; `kvplan COMMAND --help` names them"
+
+
+def _values(table: Sequence[Flag], options: Mapping[str, object], kind: str) -> dict[str, Any]:
+    """What a command gets: every option of its table, those given as text; `kind` says what any other name is not."""
     from planner.commands.flags import empty
 
     values = empty(table)
     for name, value in options.items():
         if name not in values:
-            raise BadRequest(f"{one_line(name, 40)!r} is not an option here; `kvplan COMMAND --help` names them")
+            raise BadRequest(f"{one_line(name, 40)!r} is not {kind}")
         if isinstance(values[name], tuple):
             values[name] = tuple(map(str, value)) if isinstance(value, (list, tuple)) else (str(value),)
         else:
             values[name] = value if isinstance(value, bool) or value is None else str(value)
-    return {**values, "model": model}
+    return values
 
 
 def compare_models(*models: str, seq: int = 8192, **options: Any) -> list[Estimate]:

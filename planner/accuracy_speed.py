@@ -6,12 +6,10 @@ them, so that a page never says more of a fit than what was checked of it.
 
 from __future__ import annotations
 
-import json
 import os
-from importlib.resources import files
 from typing import Any
 
-from planner.speed_constants import FILE
+from planner.speed_constants import shipped
 
 SPLITS = {"rows left out": "device seen", "device left out": "device left out", "model left out": "model left out"}
 
@@ -24,7 +22,7 @@ def speed_accuracy(folder: str | os.PathLike[str] | None = None) -> str:
     >>> speed_accuracy().splitlines()[0]
     '## Speed'
     """
-    made = json.loads(files("model_configs").joinpath(FILE).read_text(encoding="utf-8"))
+    made = shipped()
     return "\n".join([*_head(made), *_populations(made), *_failures(made), *_fits(made)]) + "\n"
 
 

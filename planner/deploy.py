@@ -22,14 +22,14 @@ from planner.device import Device
 from planner.engines.base import EngineAnswer, Options
 from planner.engines.registry import answer_of
 from planner.errors import BadRequest, UnsupportedModel
-from planner.limits import largest
+from planner.limits import largest, smallest
 from planner.memory import Estimate, Request, estimate
 from planner.residents import Residents, split_pool
 from planner.resolve import device_capacity
 from planner.roofline import Constants, LinearSteps, constants_for, decode_step, rates_of, step_model, tpot_range
 from planner.sharding import Sharding
 from planner.spec import ModelSpec
-from planner.step import PS_PER_SECOND
+from planner.step import PS_PER_SECOND, sides_ps
 from planner.units import ceil_div, human_bytes
 
 MAX_DEVICES = 512
@@ -149,14 +149,13 @@ def failures(state: State | None, targets: Targets) -> list[tuple[str, float]]:
     """The targets that a state misses, with what it has over what it may have; the worst first."""
     if state is None:
         return [("load", float("inf"))]
-    found = []
-    for name, has, may in (
-        ("TTFT", state.ttft_seconds, targets.ttft_seconds),
-        ("TPOT", state.tpot_seconds, targets.tpot_seconds),
-    ):
-        if may is not None and has > may:
-            found.append((name, has / may))
-    return sorted(found, key=lambda item: -item[1])
+    return sorted(missed(state, targets), key=lambda item: -item[1])
+
+
+def missed(found: State | Check, targets: Targets) -> list[tuple[str, float]]:
+    """Targets that formulas or a simulation miss, with what they have over what they may have."""
+    pairs = (("TTFT", found.ttft_seconds, targets.ttft_seconds), ("TPOT", found.tpot_seconds, targets.tpot_seconds))
+    return [(name, has / may) for name, has, may in pairs if may is not None and has > may]
 
 
 @dataclass(frozen=True)
@@ -289,9 +288,7 @@ class Plan:
         """Of a step without prompts."""
         replica, model = self.candidate.replica, self.candidate.steps
         terms = model.terms(sequences, ())
-        reached = [round(sequences * mean) for mean in replica.reached]
-        memory = terms.memory_ps + sum(a * r for a, r in zip(model.kv_ps, reached, strict=True))
-        compute = terms.compute_ps + sum(a * r for a, r in zip(model.score_ps, reached, strict=True))
+        memory, compute = sides_ps(model, terms, [round(sequences * mean) for mean in replica.reached])
         return {
             "bandwidth" if memory >= compute else "compute": max(memory, compute) / PS_PER_SECOND,
             "layers, sequences and ranks": terms.fixed_ps / PS_PER_SECOND,
@@ -494,9 +491,7 @@ def _candidate(
         given = replace(request, residents=question.residents, seq_tokens=question.load.longest_tokens)
         request = split_pool(question.spec, given, capacity)
     mine = room(question.spec, request, capacity, question.load)
-    if question.engine is None:
-        return Candidate(question, device, sharding, formats, mine, chunk, constants)
-    if question.engine[0] == "transformers":
+    if question.engine is None or question.engine[0] == "transformers":  # transformers has no pool of its own
         return Candidate(question, device, sharding, formats, mine, chunk, constants)
     answers = engine_answers(question, mine.found, chunk)
     return Candidate(
@@ -596,15 +591,8 @@ def _with_sessions(candidate: Candidate, least: int) -> tuple[Candidate, int | N
         fewest = _fewest(found, question.targets) if found.room.admitted else None
         return fewest is not None and fewest <= replicas
 
-    if not carries(most):
-        return candidate.holding(most), None
-    low, high = least - 1, least
-    while not carries(high):
-        low, high = high, min(2 * high, most)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if carries(middle) else (middle, high)
-    return candidate.holding(high), high
+    found = smallest(carries, most, least)
+    return candidate.holding(most if found is None else found), found
 
 
 def _fewest(candidate: Candidate, targets: Targets) -> int | None:
@@ -614,16 +602,7 @@ def _fewest(candidate: Candidate, targets: Targets) -> int | None:
         state = candidate.state(replicas)
         return not failures(state, targets) and state is not None and state.waiting < 1
 
-    most = candidate.most_replicas
-    if not meets(most):
-        return None
-    low, high = 0, 1
-    while not meets(high):
-        low, high = high, min(2 * high, most)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if meets(middle) else (middle, high)
-    return high
+    return smallest(meets, candidate.most_replicas)
 
 
 def _missed(candidate: Candidate) -> Miss:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from planner.deploy import Answer, Check, Plan, Question, order
-from planner.deploy_load import Targets
+from planner.deploy import Answer, Check, Plan, Question, missed, order
 from planner.deploy_memory import Sizes
 from planner.replica_pool import pool_of
 from planner.simulation import REJECTED, percentiles
@@ -66,12 +65,6 @@ def _with(plan: Plan, count: int) -> Plan | None:
     candidate = plan.candidate.holding(count)
     state = candidate.state(count) if count <= candidate.most_replicas else None
     return None if state is None else Plan(candidate, count, state)
-
-
-def missed(found: Check, targets: Targets) -> list[tuple[str, float]]:
-    """Targets that the simulation misses, with what it has over what it may have."""
-    pairs = (("TTFT", found.ttft_seconds, targets.ttft_seconds), ("TPOT", found.tpot_seconds, targets.tpot_seconds))
-    return [(name, has / may) for name, has, may in pairs if may is not None and has > may]
 
 
 def check(plan: Plan) -> Check:

@@ -36,6 +36,23 @@ def largest(fits: Callable[[int], bool], high: int) -> int:
     return low
 
 
+def smallest(meets: Callable[[int], bool], high: int, low: int = 1) -> int | None:
+    """The smallest n in low..high with meets(n), None when there is none; `meets` must not be lost once it holds.
+
+    >>> smallest(lambda n: n * n >= 50, 10**9), smallest(lambda n: n > 3, 3)
+    (8, None)
+    """
+    if not meets(high):
+        return None
+    below = low - 1
+    while not meets(low):
+        below, low = low, min(2 * low, high)
+    while low - below > 1:
+        middle = (below + low) // 2
+        below, low = (below, middle) if meets(middle) else (middle, low)
+    return low
+
+
 def most_sequences(spec: ModelSpec, request: Request, capacity: Capacity) -> int:
     """Most sequences of `request.seq_tokens` that fit at once; 0 when not one does."""
     return largest(lambda n: bool(estimate(spec, replace(request, batch=n), capacity).fits), MAX_COUNT)

@@ -124,8 +124,6 @@ def local_speed(
     decode, prefill = (spread(calibration, spec.name, dtype, linear, phase_of(new)) for new in (1, 2))
     ttft_seconds = _figure(ttft, prefill, prefill_bound)
     tpot_seconds = _figure(sum(parts.values()), decode, decode_bound)
-    steps = output_tokens - 1
-    ends = ("value", "low", "high", "bound")
     return Speed(
         batch=batch,
         prompt_tokens=prompt_tokens,
@@ -133,9 +131,7 @@ def local_speed(
         load="static",
         ttft_seconds=ttft_seconds,
         tpot_seconds=tpot_seconds,
-        decode_tokens_per_s=tpot_seconds.inverse(batch),
         prefill_tokens_per_s=ttft_seconds.inverse(batch * prompt_tokens),
-        request_seconds=Figure(*(getattr(ttft_seconds, end) + steps * getattr(tpot_seconds, end) for end in ends)),
         tpot_parts=parts,
         binds=max(parts, key=lambda name: parts[name]),
         devices=1,

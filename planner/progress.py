@@ -14,7 +14,7 @@ EVERY_SECONDS = 0.2
 
 
 class Progress:
-    """`step(words, weight)` after each piece of work; `total` is the sum of weights."""
+    """`step(words, weight)` after each piece of work; `total` is the sum of weights. With `with` it closes itself."""
 
     def __init__(
         self,
@@ -25,9 +25,15 @@ class Progress:
     ) -> None:
         self.total, self.done, self.clock = total, 0.0, clock
         self.stream = stream or sys.stderr
-        self.quiet = quiet or not self.stream.isatty()
+        self.quiet = quiet or not (self.stream and self.stream.isatty())
         self.start = self.last = clock()
         self.shown = False
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def step(self, words: str, weight: float = 1.0) -> None:
         self.done = min(self.total, self.done + weight)

@@ -319,21 +319,23 @@ def residents_dict(answer: Estimate) -> dict[str, Any]:
     if residents.drafter is not None:
         found["drafter"] = _drafter_dict(residents.drafter, answer)
     if residents.others:
-        found["models"] = [
-            {
-                "model": other.spec.name,
-                "seq_tokens": other.seq_tokens,
-                "sequences": other.sequences,
-                "weight_bytes": other.on(sharding, kind).per_device.weight_bytes,
-                "floor_kv_bytes": other.on(sharding, kind).per_device.kv_bytes,
-                "floor_bytes": other.on(sharding, kind).per_device.total_bytes,
-                "share": float(other.share),
-                "share_bytes": other.share_bytes,
-                "most_sequences": other.most_sequences(sharding, kind),
-            }
-            for other in residents.others
-        ]
+        found["models"] = [_other_dict(other, sharding, kind) for other in residents.others]
     return found
+
+
+def _other_dict(other: Other, sharding: Sharding, kind: str) -> dict[str, Any]:
+    floor = other.on(sharding, kind).per_device
+    return {
+        "model": other.spec.name,
+        "seq_tokens": other.seq_tokens,
+        "sequences": other.sequences,
+        "weight_bytes": floor.weight_bytes,
+        "floor_kv_bytes": floor.kv_bytes,
+        "floor_bytes": floor.total_bytes,
+        "share": float(other.share),
+        "share_bytes": other.share_bytes,
+        "most_sequences": other.most_sequences(sharding, kind),
+    }
 
 
 def _lora_dict(lora: Lora, answer: Estimate) -> dict[str, Any]:

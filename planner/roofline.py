@@ -61,6 +61,7 @@ __all__ = [
 ]
 
 LOADS = ("static", "serving")
+ENDS = ("value", "low", "high", "bound")
 GEFORCE = re.compile(r"RTX-\d{4}(?!-Ada)")
 CHUNK_TOKENS = 8192  # a longer prefill runs in several steps
 # One all-reduce of a small message over PCIe takes so long for each rank: 6.5, 13 and 26 us for 2, 4 and 8 on L40S and
@@ -84,6 +85,11 @@ class Figure:
     def inverse(self, amount: float = 1.0) -> Figure:
         """amount / figure: seconds into a rate, the ends of the range swapped."""
         return Figure(amount / self.value, amount / self.high, amount / self.low, amount / self.bound)
+
+    def followed_by(self, each: Figure, count: int) -> Figure:
+        """This once, then `each` so many times."""
+        value, low, high, bound = (getattr(self, end) + count * getattr(each, end) for end in ENDS)
+        return Figure(value, low, high, bound)
 
 
 @dataclass(frozen=True)
@@ -124,13 +130,19 @@ class Speed:
     load: str
     ttft_seconds: Figure
     tpot_seconds: Figure
-    decode_tokens_per_s: Figure
     prefill_tokens_per_s: Figure
-    request_seconds: Figure
     tpot_parts: dict[str, float]
     binds: str
     devices: int
     constants: Constants
+
+    @property
+    def decode_tokens_per_s(self) -> Figure:
+        return self.tpot_seconds.inverse(self.batch)
+
+    @property
+    def request_seconds(self) -> Figure:
+        return self.ttft_seconds.followed_by(self.tpot_seconds, self.output_tokens - 1)
 
     @property
     def share_achieved(self) -> float:
@@ -209,9 +221,6 @@ def speed(
     ends = (found.queued_low, found.queued_high) if queued else (found.ttft_low, found.ttft_high)
     ttft_seconds = _figure(ttft, *ends, ttft_bound)
     tpot_seconds = _figure(sum(parts.values()), *tpot_range(found, bool(sums.experts)), tpot_bound)
-    steps = output_tokens - 1
-    request = Figure(*(getattr(ttft_seconds, end) + steps * getattr(tpot_seconds, end)
-                       for end in ("value", "low", "high", "bound")))  # fmt: skip
     return Speed(
         batch=batch,
         prompt_tokens=prompt_tokens,
@@ -219,9 +228,7 @@ def speed(
         load=load,
         ttft_seconds=ttft_seconds,
         tpot_seconds=tpot_seconds,
-        decode_tokens_per_s=tpot_seconds.inverse(batch),
         prefill_tokens_per_s=_prefill_rate(sums, rates, found, prompt_tokens, batch, answer.source_tokens),
-        request_seconds=request,
         tpot_parts=parts,
         binds=binds,
         devices=sums.sharding.devices,
@@ -395,15 +402,23 @@ def _either(packed: bool, then: float, otherwise: float) -> float:
 
 def fixed_parts(work: Pass, constants: Constants) -> dict[str, Any]:
     """What passes take besides their roofline, by name."""
-    c = constants
+    between = between_ranks_seconds(work.latencies, work.shared_seconds, work.message_seconds, constants)
+    return fixed_of(work.layers, work.steps, work.sequences, between, constants)
+
+
+def fixed_of(layers: Any, steps: Any, sequences: Any, between_ranks: Any, constants: Constants) -> dict[str, Any]:
+    """Counts of what takes the same time whatever its size, each times that time."""
     return {
-        "layers": work.layers * c.layer_seconds,
-        "steps": work.steps * c.step_seconds,
-        "sequences": work.sequences * c.sequence_seconds,
-        "all-reduce": work.latencies * c.all_reduce_seconds
-        + work.shared_seconds
-        + work.message_seconds / c.link_efficiency,
+        "layers": layers * constants.layer_seconds,
+        "steps": steps * constants.step_seconds,
+        "sequences": sequences * constants.sequence_seconds,
+        "all-reduce": between_ranks,
     }
+
+
+def between_ranks_seconds(latencies: Any, shared_seconds: Any, message_seconds: Any, constants: Constants) -> Any:
+    """All-reduces: their latencies, what PCIe adds, and their bytes."""
+    return latencies * constants.all_reduce_seconds + shared_seconds + message_seconds / constants.link_efficiency
 
 
 def prefill_seconds(work: Pass, constants: Constants, maximum: Callable[..., Any] = max) -> Any:
@@ -582,14 +597,8 @@ class LinearSteps:
         compute = decode / c.compute_efficiency + prefill / products
         reading = c.packed_efficiency if sums.packed else c.memory_efficiency
         sent, latencies = _sent(sums, rates, rows + new)
-        fixed = (
-            sums.launches * c.layer_seconds
-            + c.step_seconds
-            + sequences * c.sequence_seconds
-            + latencies * c.all_reduce_seconds
-            + _shared_seconds(sums, rates)
-            + sent / c.link_efficiency
-        )
+        between = between_ranks_seconds(latencies, _shared_seconds(sums, rates), sent, c)
+        fixed = sum(fixed_of(sums.launches, 1, sequences, between, c).values())
         memory = weights / reading + cached / c.cache_efficiency
         return StepTerms(
             _ps(fixed * c.tpot_scale),

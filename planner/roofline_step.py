@@ -15,6 +15,7 @@ from functools import lru_cache
 from planner.attention import Attention, Mixer
 from planner.dtypes import CacheFormat, float_dtype
 from planner.errors import BadRequest
+from planner.limits import smallest
 from planner.memory import Estimate, Request, cache_format
 from planner.mixers import CrossAttention, EncoderAttention, LatentAttention
 from planner.mlps import Moe
@@ -480,10 +481,4 @@ def compute_bound_batch(answer: Estimate, bandwidth_bytes_per_s: float, flops_pe
     def computes(batch: int) -> bool:
         return decode_of(sums, batch, tokens, tokens).bound_by(bandwidth_bytes_per_s, flops_per_s) == "compute"
 
-    if not computes(MOST_BATCH):
-        return None
-    low, high = 1, MOST_BATCH
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if computes(middle) else (middle + 1, high)
-    return low
+    return smallest(computes, MOST_BATCH)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
-from planner.speed_constants import FILE
+from planner.speed_constants import shipped
 
 
 @dataclass(frozen=True)
@@ -44,19 +41,8 @@ def left_out(origin: str) -> LeftOut | None:
     True
     """
     split = "device left out" if ", none on " in origin else "rows left out"
-    named = [row for row in _checks() if row["population"] in origin and row["split"] == split]
+    named = [row for row in shipped().get("errors_by_fit", ()) if row["population"] in origin and row["split"] == split]
     if not named:
         return None
     row = max(named, key=lambda found: len(found["population"]))
     return LeftOut(split, row["rows"], row["median_percent"], row["p90_percent"], row["in_range_percent"])
-
-
-@lru_cache(maxsize=1)
-def _checks() -> tuple[dict[str, Any], ...]:
-    from importlib.resources import files
-
-    try:
-        text = files("model_configs").joinpath(FILE).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ()
-    return tuple(json.loads(text).get("errors_by_fit", ()))

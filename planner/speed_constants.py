@@ -177,7 +177,7 @@ def constants_for(engine: str | None, device: Device, load: str = "serving") -> 
     this class; any engine on it; any engine anywhere. The stated default is for a package without its data.
     """
     asked = population(engine, load, device)
-    for entry in _fits():
+    for entry in shipped().get("fits", ()):  # the nearest first
         if serves(entry, asked):
             return constants_of(entry, device, asked)
     return DEFAULT
@@ -204,12 +204,13 @@ def constants_of(entry: Mapping[str, Any], device: Device, asked: Population) ->
 
 
 @lru_cache(maxsize=1)
-def _fits() -> tuple[dict[str, Any], ...]:
-    """The shipped fits, the nearest first; none where the file is missing."""
+def shipped() -> dict[str, Any]:
+    """The fits with the errors they were checked with; empty where the file is missing."""
     from importlib.resources import files
 
     try:
         text = files("model_configs").joinpath(FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
-        return ()
-    return tuple(json.loads(text)["fits"])
+        return {}
+    made: dict[str, Any] = json.loads(text)
+    return made

@@ -72,6 +72,10 @@ class Linear:
 def step_ps(model: StepModel, sequences: int, reached: Sequence[int], chunks: Sequence[tuple[int, int]] = ()) -> int:
     """One step: `reached[i]` tokens are read by layers of kind i, all sequences together."""
     terms = model.terms(sequences, chunks)
+    return terms.fixed_ps + max(sides_ps(model, terms, reached))
+
+
+def sides_ps(model: StepModel, terms: StepTerms, reached: Sequence[int]) -> tuple[int, int]:
+    """(reading, computing) of a step: what it takes is the larger, beside `fixed_ps`."""
     memory = terms.memory_ps + sum(a * r for a, r in zip(model.kv_ps, reached, strict=True))
-    compute = terms.compute_ps + sum(a * r for a, r in zip(model.score_ps, reached, strict=True))
-    return terms.fixed_ps + max(memory, compute)
+    return memory, terms.compute_ps + sum(a * r for a, r in zip(model.score_ps, reached, strict=True))

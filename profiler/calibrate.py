@@ -10,8 +10,9 @@
 
 Whole steps at points that none of these use are predicted and measured: `held_back`.
 
-Everything is measured in ROUNDS rounds, one after the other, and the median of all rounds counts: a machine that is
-slower for half a minute (clock, neighbours) then shifts what predicts and what is predicted alike.
+Operators and steps of the probed model are measured in ROUNDS rounds, one after the other, and the median of all
+counts: a machine that is slower for half a minute (clock, neighbours) then shifts what predicts and what is
+predicted alike.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import profiler.gpt
 from planner.calibration import AttentionTime, Calibration, HeldBack, LayerTime, MatmulTime, Probe, Rate
 from planner.errors import BadRequest
 from planner.operators import Matmul, head_matmul, layer_matmuls
+from planner.progress import Progress
 from planner.readers import read_config
 from planner.spec import ModelSpec
 from profiler import speed
@@ -41,7 +43,6 @@ from profiler.linear import LINEAR_KINDS, Linear, check_packing
 from profiler.measure import UNSTABLE, Times, laps, measure, unstable
 from profiler.memory import random_tokens
 from profiler.profile import no_gradients, running_dtype
-from profiler.progress import Progress
 from profiler.speed import Plan
 
 BATCHES = (1, 2, 4, 8, 16)
@@ -186,7 +187,8 @@ class Calibrator:
     def _probed(self, key: Key) -> bool:
         """Whether a step of the probed model is one that corrects the sum; all others are held back."""
         model, _, _, batch, context, new = key
-        places = PREFILL_PROBES if new != 1 else PROBE_PLACES
+        limit = self.spec.max_positions or 4096  # a probe beyond it is made there
+        places = PREFILL_PROBES if new != 1 else tuple((b, min(tokens, limit)) for b, tokens in PROBE_PLACES)
         return model == self.spec.name and (batch, context) in places
 
     def _unstable(self) -> Iterator[str]:

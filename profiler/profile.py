@@ -20,6 +20,7 @@ from planner.calibration import Calibration, load_calibration, speedup
 from planner.errors import BadRequest, KvplanError, one_line
 from planner.memory import Request, cache_format, estimate
 from planner.parameters import parameters
+from planner.progress import Progress
 from planner.spec import ModelSpec
 from planner.units import human_bytes
 from profiler import memory, speed
@@ -28,7 +29,6 @@ from profiler.generate import Sampling, cache_for, decode_step, generate, prefil
 from profiler.gpt import GPT, build, torch_dtype
 from profiler.linear import check_packing
 from profiler.measure import Times, unstable
-from profiler.progress import Progress
 from profiler.recipes import design, shallower
 from profiler.results import Check, Environment, Measurement, Point, Reading
 from profiler.speed import Curve, Plan

@@ -14,13 +14,13 @@ from planner.cache_strategies import STRATEGIES
 from planner.dtypes import float_dtype
 from planner.errors import BadRequest, KvplanError, one_line
 from planner.operators import prefill_flops
+from planner.progress import Progress
 from planner.spec import ModelSpec
 from planner.units import human_bytes, parse_lengths
 from profiler import memory, speed
 from profiler.device import Device, is_out_of_memory
 from profiler.generate import cache_for
 from profiler.profile import Profile, Settings
-from profiler.progress import Progress
 from profiler.results import BadResult, Measurement, Point, Reading
 from profiler.speed import Plan
 

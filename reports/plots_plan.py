@@ -8,7 +8,6 @@ from matplotlib.lines import Line2D
 
 from reports.style import INK, LIMITS, MARKERS, SERIES, log_axis, new_figure, number, plain_legend, short, styled
 
-MOST_DEVICES = 8
 MS = 1e-3
 
 

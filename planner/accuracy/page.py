@@ -44,6 +44,9 @@ class Accuracy:
         return [row.first_unsaid for row in self.rows if row.first_unsaid is not None]
 
 
+PARTS = 2  # calls of `progress`
+
+
 def compare(cases: Cases, progress: Callable[[str], None] = lambda _: None) -> Accuracy:
     """Reads and compares every case file of a folder.
 
@@ -54,10 +57,11 @@ def compare(cases: Cases, progress: Callable[[str], None] = lambda _: None) -> A
             f"{one_line(str(cases.folder), 80)} has no case file ({', '.join(FILES)}); "
             "give the folder tests/cases of a checkout, or one that kvplan reconcile --record wrote to, with --cases"
         )
-    progress("models")
     counts = tuple(references.counts(cases))
+    progress("models")
+    rows = tuple(asked(cases))
     progress("server logs")
-    return Accuracy(cases, counts, tuple(asked(cases)))
+    return Accuracy(cases, counts, rows)
 
 
 def page(found: Accuracy) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 from planner.accuracy.cases import Cases
-from planner.accuracy.page import compare, page, to_dict
+from planner.accuracy.page import PARTS, compare, page, to_dict
 from planner.commands import flags
 from planner.commands.options import with_flags
 from planner.commands.output import emit, to_json
 from planner.errors import KvplanError, one_line
 from planner.memory import SCHEMA_VERSION
+from planner.progress import Progress
 
 FLAGS: tuple[flags.Flag, ...] = (
     ("--cases", "DIR", "Folder of case files (default: tests/cases of the checkout that is run)."),
@@ -23,7 +23,6 @@ FLAGS: tuple[flags.Flag, ...] = (
 )
 DEFAULT = Path(__file__).parent.parent.parent / "tests" / "cases"
 UNEXPLAINED = 3
-PATIENCE_SECONDS = 2.0
 
 
 @click.command(name="accuracy", epilog="Example: kvplan accuracy -o docs/accuracy.md")
@@ -34,13 +33,8 @@ def command(**values: Any) -> None:
     Reads a folder of case files and writes Markdown. Anyone can add a row: kvplan reconcile LOG --record
     DIR/engine_logs.csv. Exit code 3 where something differs and no reason is given.
     """
-    began = time.monotonic()
-
-    def progress(what: str) -> None:
-        if time.monotonic() - began > PATIENCE_SECONDS:
-            click.echo(f"comparing {what} ...", err=True)
-
-    found = compare(Cases(_folder(values["cases"])), progress)
+    with Progress(PARTS) as progress:
+        found = compare(Cases(_folder(values["cases"])), progress.step)
     text = to_json({"schema_version": SCHEMA_VERSION, **to_dict(found)}) if values["as_json"] else page(found)
     emit(text, values["output"])
     if found.unexplained:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -22,12 +19,12 @@ from planner.deploy_check import verified
 from planner.dtypes import kv_format, weight_format
 from planner.engines.base import Options
 from planner.errors import BadRequest, UsageError, one_line
+from planner.progress import Progress
 from planner.residents import Residents
 from planner.spec import ModelSpec
 from planner.units import parse_tokens
 
 MISSES = 3
-QUIET_SECONDS = 2.0
 TOP = 8
 RESIDENTS = ("--lora", "--drafter", "--draft-tokens", "--also", "--idle-sessions")
 FLAGS: tuple[flags.Flag, ...] = (
@@ -73,23 +70,15 @@ def command(**values: Any) -> None:
     one_format(values["as_json"], values["as_csv"])
     question = question_of(values)
     top = maybe_count(values["top"], "--top") or TOP
-    answer = verified(search(question, progress()))
+    with Progress(len(question.devices)) as progress:
+
+        def begun(done: int, devices: int) -> None:
+            progress.step(f"{done:,} of {devices:,} devices", done - progress.done)
+
+        answer = verified(search(question, begun))
     emit(_render(answer, top, values), values["output_file"])
     if not answer.plans:
         raise SystemExit(MISSES)
-
-
-def progress() -> Callable[[int, int], None] | None:
-    """A line on stderr once the search has taken two seconds, rewritten on a terminal; nothing elsewhere."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        return None
-    began = time.monotonic()
-
-    def say(done: int, devices: int) -> None:
-        if time.monotonic() - began > QUIET_SECONDS:
-            print(f"searched {done:,} of {devices:,} devices", end="\r", file=sys.stderr, flush=True)
-
-    return say
 
 
 def question_of(values: dict[str, Any]) -> Question:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from planner.deploy import Answer, Plan, layout_words, neighbours, place, start
+from planner.deploy import Answer, Plan, layout_words, missed, neighbours, place, start
 from planner.deploy_answer import changed_formats
-from planner.deploy_check import missed
 from planner.errors import KvplanError
 from planner.text import bad, bold, dim, good, table
 from planner.units import gib, human_bytes, human_seconds, percent, significant

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-import time
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -20,6 +17,7 @@ from planner.commands.simulate_page import page
 from planner.commands.values import maybe_count, one_format, request_of, spec_of
 from planner.errors import BadRequest, UsageError, one_line
 from planner.memory import estimate
+from planner.progress import Progress
 from planner.resolve import device, device_capacity
 from planner.roofline import constants_for, with_measured_point
 from planner.serving import Answer, Asked, serve, server
@@ -29,7 +27,6 @@ from planner.traces import read_trace
 from planner.workload import Workload, checked_requests
 
 MISSES = 3
-QUIET_SECONDS = 2.0
 MAX_REPLICAS = 1024
 MAX_USERS = 10**6
 FLAGS: tuple[flags.Flag, ...] = (
@@ -103,10 +100,14 @@ def answer_of(values: dict[str, Any]) -> Answer:
     else:
         constants = with_measured_point(values["measured"], estimate(spec, request, room), found, engine=engine)
     replica = server(spec, request, found, room, constants, asked)
-    return serve(
-        replica, workload, device=found, replicas=replicas, routing=routing, targets=targets,
-        progress=progress(workload.requests),
-    )  # fmt: skip
+    with Progress(workload.requests) as progress:
+
+        def arrived(requests: int) -> None:
+            progress.step(f"{requests:,} of {workload.requests:,} requests", requests - progress.done)
+
+        return serve(
+            replica, workload, device=found, replicas=replicas, routing=routing, targets=targets, progress=arrived
+        )
 
 
 def workload_of(values: dict[str, Any]) -> Workload:
@@ -162,20 +163,6 @@ def _speed_up(text: str) -> Fraction:
     if match is None or not Fraction(match.group(1)):
         raise BadRequest(f"--speed-up {one_line(text, 40)!r} is not a factor; write for example 2 or 0.5")
     return Fraction(match.group(1))
-
-
-def progress(total: int) -> Callable[[int], None] | None:
-    """A line on stderr once a run has taken two seconds, rewritten on a terminal; nothing elsewhere."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        return None
-    began = time.monotonic()
-
-    def say(arrived: int) -> None:
-        if time.monotonic() - began > QUIET_SECONDS:
-            end = "\r" if arrived < total else "\n"
-            print(f"simulated {arrived:,} of {total:,} requests", end=end, file=sys.stderr, flush=True)
-
-    return say
 
 
 def _render(answer: Answer, values: dict[str, Any]) -> str:

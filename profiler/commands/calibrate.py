@@ -37,9 +37,9 @@ def command(**values: Any) -> None:
     and measured, and the error is printed. Close other programs first.
     """
     want_torch("kvplan calibrate")
+    from planner.progress import Progress
     from profiler.calibrate import calibrate
     from profiler.device import choose
-    from profiler.progress import Progress
 
     spec = model_spec(values["model"])
     linears = None if values["linear"] is None else _linears(values["linear"])

@@ -164,8 +164,8 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def _run(spec: Any, settings: Settings, axes: list[str], values: dict[str, Any]) -> tuple[Measurement, str | None]:
     """(the result, where it is to be written)."""
+    from planner.progress import Progress
     from profiler.profile import profile
-    from profiler.progress import Progress
 
     if not (values["sweep"] or values["resume"]):
         return profile(spec, settings, Progress(0)), values["output"]

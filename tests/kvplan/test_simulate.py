@@ -143,37 +143,10 @@ def test_a_stated_prefix_share_makes_the_first_token_come_sooner(run):
 
 
 def test_users_in_a_closed_loop_keep_the_server_busy(run):
-    answer = run(
-        "simulate",
-        "llama-3.1-8b",
-        *GPU,
-        "--users",
-        "16",
-        "--prompt",
-        "500",
-        "--output",
-        "100",
-        "--requests",
-        "400",
-        "--json",
-    ).json
+    asked = ("--users", "16", "--prompt", "500", "--output", "100", "--requests", "400", "--json")
+    answer = run("simulate", "llama-3.1-8b", *GPU, *asked).json
     assert answer["mean_concurrency"] == pytest.approx(16, rel=0.1)
-    thinking = run(
-        "simulate",
-        "llama-3.1-8b",
-        *GPU,
-        "--users",
-        "16",
-        "--think",
-        "60s",
-        "--prompt",
-        "500",
-        "--output",
-        "100",
-        "--requests",
-        "400",
-        "--json",
-    ).json
+    thinking = run("simulate", "llama-3.1-8b", *GPU, *asked, "--think", "60s").json
     assert thinking["utilisation"] < 0.5 < answer["utilisation"]
 
 

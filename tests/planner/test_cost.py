@@ -20,9 +20,10 @@ from planner.device import Price
 from planner.errors import BadRequest
 
 AMOUNT = st.floats(1e-3, 1e5)
+SHARE = st.integers(0, 99 * 10**7).map(lambda n: n / 10**9)  # as --prefix-share takes them: nine decimals
 
 
-@given(AMOUNT, AMOUNT, st.floats(1, 1e5), st.floats(0, 0.99), st.floats(2, 1e5), AMOUNT, st.floats(0, 10), AMOUNT)
+@given(AMOUNT, AMOUNT, st.floats(1, 1e5), SHARE, st.floats(2, 1e5), AMOUNT, st.floats(0, 10), AMOUNT)
 def test_the_parts_of_a_request_cost_the_hour_that_it_takes(
     usd: float, rate: float, prompt: float, hit: float, output: float, fresh: float, cached: float, decode: float
 ) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("torch", reason="the profiler needs torch: pip install 'llm-kvplan[profile]'")
 
+from planner.progress import Progress
 from profiler.device import Device
 from profiler.measure import Times, laps, measure, unstable
-from profiler.progress import Progress
 
 
 class Clock:

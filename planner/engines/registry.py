@@ -56,7 +56,7 @@ def parse_engine(text: str) -> tuple[str, str | None]:
     key = ALIASES.get(key, key)
     if key not in ENGINES:
         close = get_close_matches(key[:40], [*ENGINES, *ALIASES], n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = f"; did you mean {close[0]}?" if close else "."
         raise UnknownName(
             f"--engine {one_line(text, 40)!r} is not known{hint} Known: {', '.join(ENGINES)}; write for example vllm==0.11.2"
         )

@@ -24,15 +24,15 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-# ruff: noqa: E402  (the checkout comes first on the path)
+
 import torch
 
 from benchmarks.machine import header
-from planner.calibration import load_calibration, speedup
-from planner.operators import decode_read_bytes
-from planner.readers import read_config
-from planner.resolve import model_spec
-from planner.spec import ModelSpec
+from planner.lookup import model_spec
+from planner.machine.calibration import load_calibration, speedup
+from planner.model.spec import ModelSpec
+from planner.readers.huggingface import read_config
+from planner.speed.operators import decode_read_bytes
 from profiler import speed
 from profiler.device import Device, choose
 from profiler.generate import generate

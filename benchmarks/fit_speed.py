@@ -25,29 +25,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from planner.parameters import parameters  # noqa: E402
-from planner.roofline import (  # noqa: E402
-    Pass,
-    decode_parts,
-    decode_pass,
-    prefill_pass,
-    prefill_seconds,
-    rates_of,
-    tpot_range,
-    work,
-)
-from planner.speed_constants import DEFAULT, Constants, Population, constants_of, population, serves  # noqa: E402
-from tests.speed_truth import (  # noqa: E402
-    DECODE,
-    PP,
-    PREFILL,
-    QUEUED,
-    REQUEST,
-    TG,
-    Row,
-    llamacpp_rows,
-    serving_rows,
-)
+from planner.model.parameters import parameters
+from planner.speed.constants import DEFAULT, Constants, Population, constants_of, population, serves
+from planner.speed.passes import Pass, decode_parts, decode_pass, prefill_pass, prefill_seconds, rates_of
+from planner.speed.speed import tpot_range
+from planner.speed.work import work
+from tests.speed_truth import DECODE, PP, PREFILL, QUEUED, REQUEST, TG, Row, llamacpp_rows, serving_rows
 
 OUT = ROOT / "model_configs" / "speed.json"
 

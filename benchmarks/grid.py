@@ -21,16 +21,20 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # one core, before numpy is loaded
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from machine import header, peak_rss_bytes  # noqa: E402
+from machine import header, peak_rss_bytes
 
-from planner.catalogue import devices, models  # noqa: E402
-from planner.errors import KvplanError  # noqa: E402
-from planner.grid import Grid, GridBlock, Refused  # noqa: E402
-from planner.memory import Capacity, Request, estimate  # noqa: E402
-from planner.readers import read_entry  # noqa: E402
-from planner.resolve import device_capacity  # noqa: E402
-from planner.sharding import Sharding  # noqa: E402
-from planner.spec import ModelSpec  # noqa: E402
+from planner.catalogue.entries import devices, models
+from planner.errors import KvplanError
+from planner.memory.estimate import estimate
+from planner.memory.grid import Grid, GridBlock, Refused
+from planner.memory.request import (
+    Capacity,
+    Request,
+    device_capacity,
+)
+from planner.memory.sharding import Sharding
+from planner.model.spec import ModelSpec
+from planner.readers import read_entry
 
 DTYPES = ("bf16", "fp8", "int4")
 KV_DTYPES = (None, "fp8", "int8")

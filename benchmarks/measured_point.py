@@ -18,11 +18,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from planner.errors import KvplanError  # noqa: E402
-from planner.roofline import Figure, with_measured_point  # noqa: E402
-from planner.speed_constants import DEFAULT, Constants  # noqa: E402
-from planner.text import table  # noqa: E402
-from tests.speed_truth import DECODE, PREFILL, TG, Row, llamacpp_rows, serving_rows  # noqa: E402
+from planner.errors import KvplanError
+from planner.speed.constants import DEFAULT, Constants
+from planner.speed.measured_point import with_measured_point
+from planner.speed.speed import Figure
+from planner.terminal.tables import table
+from tests.speed_truth import DECODE, PREFILL, TG, Row, llamacpp_rows, serving_rows
 
 PAIRS = 20
 LEAST_PROMPT = 128  # below it the time to the first token is a server's way in

@@ -23,18 +23,21 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from machine import header
 
-from planner.deploy_load import load
-from planner.deploy_steady import Replica, State
-from planner.lengths import LengthMix, from_percentiles
-from planner.memory import Request, estimate
-from planner.paged_pool import Pool
-from planner.resolve import device, device_capacity, model_spec
-from planner.roofline import constants_for, step_model
-from planner.sharding import Sharding
-from planner.simulation import percentiles
-from planner.simulator import Policy, simulate
-from planner.step import PS_PER_SECOND, StepModel
-from planner.traffic import exponential_ps, synthetic
+from planner.lookup import device, model_spec
+from planner.memory.estimate import estimate
+from planner.memory.request import Request, device_capacity
+from planner.memory.sharding import Sharding
+from planner.serving.block_pool import Pool
+from planner.serving.result import percentiles
+from planner.serving.scheduler import Policy, simulate
+from planner.serving.steady_state import Replica, State
+from planner.speed.constants import constants_for
+from planner.speed.step import StepModel
+from planner.speed.step_model import step_model
+from planner.units import PS_PER_SECOND
+from planner.workloads.arrivals import exponential_ps, synthetic
+from planner.workloads.lengths import LengthMix, from_percentiles
+from planner.workloads.load import load
 
 REPLICAS = (
     ("llama-3.1-8b", "h100-sxm", Sharding()),

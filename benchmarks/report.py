@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("--limit-seconds", type=float)
     parser.add_argument("--limit-mib", type=float)
     asked = parser.parse_args()
-    from planner.catalogue import models
+    from planner.catalogue.entries import models
 
     names = [entry.name for entry in models()]
     chosen = names[:: max(1, len(names) // asked.models)][: asked.models]

@@ -26,20 +26,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from machine import header, peak_rss_bytes
 
-from planner.catalogue import find_device
+from planner.catalogue.entries import find_device
 from planner.engines.base import Options
-from planner.lengths import from_percentiles
-from planner.memory import Request
-from planner.paged_pool import Pool
-from planner.resolve import device_capacity, model_spec
-from planner.roofline import constants_for, step_model
-from planner.serving import Server, server
-from planner.simulation import Simulation, percentiles
-from planner.simulator import Policy, simulate
-from planner.step import PS_PER_SECOND, Linear
-from planner.traces import read_trace
-from planner.traffic import Arrival
-from planner.workload import Workload
+from planner.lookup import model_spec
+from planner.memory.request import Request, device_capacity
+from planner.serving.block_pool import Pool
+from planner.serving.result import Simulation, percentiles
+from planner.serving.scheduler import Policy, simulate
+from planner.serving.simulate import Server, server
+from planner.speed.constants import constants_for
+from planner.speed.step import Linear
+from planner.speed.step_model import step_model
+from planner.units import PS_PER_SECOND
+from planner.workloads.arrivals import Arrival
+from planner.workloads.lengths import from_percentiles
+from planner.workloads.traces import read_trace
+from planner.workloads.workload import Workload
 from tests.speed_truth import QUEUED, Row, serving_rows
 
 DAY_REQUESTS = 500_000

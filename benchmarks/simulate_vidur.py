@@ -38,7 +38,7 @@ def _run(asked: dict[str, Any], folder: str) -> dict[str, Any]:
     requests = [Request(at, prompt, output) for at, prompt, output in asked["requests"]]
 
     class Steps:
-        """fixed + max(cached tokens of those that decode, new tokens of prompts), as planner.step.Linear."""
+        """fixed + max(cached tokens of those that decode, new tokens of prompts), as planner.speed.step.Linear."""
 
         def __init__(self, **_: Any) -> None:
             pass

@@ -24,18 +24,20 @@ sys.path.insert(0, str(ROOT))
 
 import click
 
-from kvplan.cli import COMMANDS
 from kvplan.group import cli
+from kvplan.table import COMMANDS
 from planner.accuracy.cases import Cases
 from planner.accuracy.page import compare
 from planner.accuracy.page import page as counted_page
-from planner.catalogue import find_model
-from planner.explain import equations
-from planner.memory import Request, estimate
-from planner.mixers import Attention, LatentAttention
+from planner.catalogue.entries import find_model
+from planner.memory.equations import equations
+from planner.memory.estimate import estimate
+from planner.memory.request import Request
+from planner.model.attention import Attention
+from planner.model.latent_attention import LatentAttention
+from planner.model.spec import ModelSpec
 from planner.readers import read_entry
 from planner.readers.registry import find_type, known_types
-from planner.spec import ModelSpec
 
 GENERATED = "<!-- written by `python docs/make.py`; edit that, not this -->\n\n"
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         speed,
     )
     from planner.errors import KvplanError
-    from planner.memory import Estimate
-    from planner.spec import ModelSpec
+    from planner.memory.estimate import Estimate
+    from planner.model.spec import ModelSpec
 
 __version__ = "0.1.0"
 
@@ -47,8 +47,8 @@ _HOMES = {
     "profile": "kvplan.api",
     "calibrate": "kvplan.api",
     "KvplanError": "planner.errors",
-    "Estimate": "planner.memory",
-    "ModelSpec": "planner.spec",
+    "Estimate": "planner.memory.estimate",
+    "ModelSpec": "planner.model.spec",
 }
 
 __all__ = [

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from planner.catalogue import ModelEntry
-from planner.device import Device
+from planner.catalogue.device import Device
+from planner.catalogue.entries import ModelEntry
 from planner.errors import BadRequest, one_line
-from planner.memory import Estimate, Request
-from planner.memory import estimate as _estimate
-from planner.resolve import capacity, model_spec
-from planner.sharding import Sharding
-from planner.spec import ModelSpec
+from planner.lookup import capacity, model_spec
+from planner.memory.estimate import Estimate
+from planner.memory.estimate import estimate as _estimate
+from planner.memory.request import Request
+from planner.memory.sharding import Sharding
+from planner.model.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from planner.calibration import Calibration
-    from planner.commands.flags import Flag
+    from planner.commands.options.tables import Flag
     from planner.engines.base import EngineAnswer, Options
+    from planner.machine.calibration import Calibration
     from profiler.results import Measurement
 
 
@@ -99,8 +100,8 @@ def fit(
     >>> fit("llama-3.1-8b", gpu="rtx-4090", seq=8192)["most_sequences"]
     6
     """
-    from planner.commands.fit import fit_answer
-    from planner.lengths import parse_mix
+    from planner.answers.fit import fit_answer
+    from planner.workloads.lengths import parse_mix
 
     room = capacity(gpu, memory)
     if room is None:
@@ -134,7 +135,7 @@ def engine(
 
     Raises KvplanError: as `estimate`, and for an unknown engine or a flag that is another engine's.
     """
-    from planner.commands.engine_values import engine_answer
+    from planner.answers.engine import engine_answer
 
     asked, wanted = _asked(name, flags, seq)
     assert asked is not None
@@ -147,8 +148,8 @@ def _asked(
     name: str | None, flags: Mapping[str, str | int | float | bool] | None, seq: int | None
 ) -> tuple[tuple[str, str | None, Options] | None, int | None]:
     """(engine, version, options) or None without a name; the length asked, or that only a flag names."""
-    from planner.commands.engine_values import prepare
-    from planner.commands.flags import ENGINE_FLAGS
+    from planner.commands.options.engine import prepare
+    from planner.commands.options.tables import ENGINE_FLAGS
 
     values = _values(ENGINE_FLAGS, flags or {}, "an engine's flag; write for example max_model_len")
     values |= {"engine": name, "seq": seq}
@@ -190,8 +191,8 @@ def speed(
 
     Raises KvplanError: as `estimate`; a device whose bandwidth or FLOP/s are not known; a point that cannot be.
     """
-    from planner.commands.speed import speed_answer
-    from planner.resolve import device
+    from planner.answers.speed import speed_answer
+    from planner.lookup import device
 
     batches = [batch] if isinstance(batch, int) else list(batch)
     for name, value in (("prompt", prompt), ("output", output)):
@@ -223,9 +224,9 @@ def plan(model: str, *, top: int = 8, **options: object) -> dict[str, Any]:
     Raises KvplanError: as `estimate`, and for a load or a target that means nothing.
     """
     from planner.commands.plan import FLAGS, question_of
-    from planner.deploy import search
-    from planner.deploy_answer import answer_dict
-    from planner.deploy_check import verified
+    from planner.deployment.answer import answer_dict
+    from planner.deployment.search import search
+    from planner.deployment.simulated import verified
 
     return answer_dict(verified(search(question_of({**_values(FLAGS, options, OPTION), "model": model}))), top)
 
@@ -250,7 +251,7 @@ OPTION = "an option here; `kvplan COMMAND --help` names them"
 
 def _values(table: Sequence[Flag], options: Mapping[str, object], kind: str) -> dict[str, Any]:
     """What a command gets: every option of its table, those given as text; `kind` says what any other name is not."""
-    from planner.commands.flags import empty
+    from planner.commands.options.tables import empty
 
     values = empty(table)
     for name, value in options.items():
@@ -270,14 +271,14 @@ def compare_models(*models: str, seq: int = 8192, **options: Any) -> list[Estima
 
 def models(query: str | None = None) -> list[ModelEntry]:
     """Catalogue models, all or those that match."""
-    from planner.catalogue import models as find
+    from planner.catalogue.entries import models as find
 
     return find(query)
 
 
 def gpus(query: str | None = None) -> list[Device]:
     """Catalogue devices, all or those that match."""
-    from planner.catalogue import devices
+    from planner.catalogue.entries import devices
 
     return devices(query)
 

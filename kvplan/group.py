@@ -7,7 +7,7 @@ from importlib import import_module
 import click
 
 from kvplan import __version__
-from kvplan.cli import COMMANDS
+from kvplan.table import COMMANDS
 from planner.errors import KvplanError, UsageError, one_line
 
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from planner.memory import Request
-from planner.resolve import capacity
-from planner.sharding import Sharding
-from planner.spec import ModelSpec
+from planner.lookup import capacity
+from planner.memory.request import Request
+from planner.memory.sharding import Sharding
+from planner.model.spec import ModelSpec
 from reports.extra import need_report_extra
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def of_models(
 ) -> Figure:
     """The figure `kind` of these models."""
     need_report_extra()
-    from planner.resolve import model_spec
+    from planner.lookup import model_spec
     from reports.kinds import find_kind, frame_of
     from reports.question import question, usual_tokens
 

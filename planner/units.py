@@ -12,11 +12,20 @@ from collections.abc import Iterable
 
 from planner.errors import BadRequest, one_line
 
+PS_PER_SECOND = 10**12
+
+
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
+
 MAX_TOKENS = 10**10  # beyond any model; a larger number is a typing error
+
+
 MAX_COUNT = 10**9
+
+
 MAX_BYTES = 1 << 60
+
 
 _BYTE_UNITS = {
     "": 1, "b": 1,
@@ -25,6 +34,8 @@ _BYTE_UNITS = {
     "g": GIB, "gib": GIB, "gb": 10**9,
     "t": TIB, "tib": TIB, "tb": 10**12,
 }  # fmt: skip
+
+
 _TOKEN_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
 
 

@@ -1,4 +1,4 @@
-"""The caches: one small class for each way to keep keys and values. Their sizes: `planner.cache_strategies`.
+"""The caches: one small class for each way to keep keys and values. Their sizes: `planner.memory.cache_strategies`.
 
 All take k [B, H, T, K] and v [B, H, T, V] of T new tokens and share five calls:
 
@@ -19,9 +19,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from planner.cache_strategies import BLOCK_TOKENS, STRATEGIES, LayerShape, concat_peak_bytes, paged_blocks
-from planner.dtypes import KvFormat, kv_format
+from planner.dtypes.kinds import KvFormat
+from planner.dtypes.names import kv_format
 from planner.errors import BadRequest
+from planner.memory.cache_strategies import BLOCK_TOKENS, STRATEGIES, LayerShape, concat_peak_bytes, paged_blocks
 from planner.units import ceil_div
 
 KV = tuple[Tensor, Tensor]
@@ -269,7 +270,7 @@ class Ring:
 
 
 class QuantisedRing(Ring):
-    """Codes and scales in place of numbers; `fmt` as `planner.dtypes` counts it.
+    """Codes and scales in place of numbers; `fmt` as `planner.dtypes.names` counts it.
 
     int8: one fp16 scale a vector, x ≈ code · scale. int4: fp16 scale and minimum a group, two codes a byte,
     x ≈ code · scale + minimum.
@@ -454,7 +455,7 @@ def make_cache(
     device: torch.device | str = "cpu",
     blocks: int | None = None,
 ) -> Cache:
-    """The cache called `strategy` (`planner.cache_strategies.STRATEGIES`) for `batch` rows of up to `max_tokens`."""
+    """The cache called `strategy` (`planner.memory.cache_strategies.STRATEGIES`) for `batch` rows of up to `max_tokens`."""
     if strategy not in STRATEGIES:
         raise BadRequest(f"cache strategy {strategy!r} is not known; choose one of: {', '.join(STRATEGIES)}")
     if batch < 1 or max_tokens < 1:

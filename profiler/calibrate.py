@@ -28,12 +28,12 @@ import torch
 from torch import Tensor, nn
 
 import profiler.gpt
-from planner.calibration import AttentionTime, Calibration, HeldBack, LayerTime, MatmulTime, Probe, Rate
 from planner.errors import BadRequest
-from planner.operators import Matmul, head_matmul, layer_matmuls
-from planner.progress import Progress
-from planner.readers import read_config
-from planner.spec import ModelSpec
+from planner.machine.calibration import AttentionTime, Calibration, HeldBack, LayerTime, MatmulTime, Probe, Rate
+from planner.model.spec import ModelSpec
+from planner.readers.huggingface import read_config
+from planner.speed.operators import Matmul, head_matmul, layer_matmuls
+from planner.terminal.progress import Progress
 from profiler import speed
 from profiler.attention import attend
 from profiler.device import Device, busy_words, choose, environment
@@ -256,7 +256,7 @@ class Calibrator:
 
     def _room(self, spec: ModelSpec, batch: int, context: int, dtype: str) -> bool:
         """Whether a static cache of this size leaves half of the free memory alone."""
-        from planner.cache_strategies import layer_shapes, strategy_bytes
+        from planner.memory.cache_strategies import layer_shapes, strategy_bytes
 
         wanted = strategy_bytes(
             layer_shapes(spec), "static", tokens=context, max_tokens=context, batch=batch,

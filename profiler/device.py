@@ -113,7 +113,7 @@ class Device:
 
     @property
     def memory_bytes(self) -> int | None:
-        from planner.local_device import host_memory
+        from planner.machine.device import host_memory
 
         found = host_memory(self.root)
         return found[0] if found else None

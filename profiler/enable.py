@@ -30,8 +30,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from planner.cache_strategies import LayerShape
 from planner.errors import BadRequest, UnsupportedModel, one_line
+from planner.memory.cache_strategies import LayerShape
 from profiler.caches import Cache, make_cache
 from profiler.generate import cache_for
 from profiler.gpt import GPT

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from planner.cache_strategies import layer_shapes
 from planner.errors import BadRequest
+from planner.memory.cache_strategies import layer_shapes
 from profiler.caches import Cache, make_cache
 from profiler.gpt import GPT
 

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from planner.dtypes import float_dtype
+from planner.dtypes.names import float_dtype
 from planner.errors import BadRequest, UnsupportedModel
-from planner.mixers import Attention as AttentionSpec
-from planner.mixers import LatentAttention as LatentSpec
-from planner.mlps import Mlp as MlpSpec
-from planner.mlps import Moe as MoeSpec
-from planner.parameters import parameters
-from planner.spec import ModelSpec
+from planner.model.attention import Attention as AttentionSpec
+from planner.model.latent_attention import LatentAttention as LatentSpec
+from planner.model.mlp import Mlp as MlpSpec
+from planner.model.mlp import Moe as MoeSpec
+from planner.model.parameters import parameters
+from planner.model.spec import ModelSpec
 from profiler.attention import attend, attention_mask
 from profiler.caches import Cache
 from profiler.linear import LINEAR_KINDS, Linear, check_packing, pack_matrix, packed_bytes, packed_linear

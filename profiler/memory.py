@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from planner.activations import activation_bytes
-from planner.cache_strategies import LayerShape, concat_peak_bytes, layer_shapes, strategy_bytes
-from planner.parameters import parameters
+from planner.memory.activations import activation_bytes
+from planner.memory.cache_strategies import LayerShape, concat_peak_bytes, layer_shapes, strategy_bytes
+from planner.model.parameters import parameters
 from profiler.caches import Cache, ConcatCache, make_cache, storage_bytes
 from profiler.device import Device
 from profiler.generate import decode_step, prefill

@@ -20,9 +20,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from planner.cache_strategies import STRATEGIES, layer_shapes
 from planner.errors import BadRequest
-from planner.spec import ModelSpec
+from planner.memory.cache_strategies import STRATEGIES, layer_shapes
+from planner.model.spec import ModelSpec
 from profiler import memory, speed
 from profiler.caches import make_cache
 from profiler.device import Device, choose

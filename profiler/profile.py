@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
-from planner.cache_strategies import STRATEGIES, layer_shapes, strategy_bytes
-from planner.calibration import Calibration, load_calibration, speedup
 from planner.errors import BadRequest, KvplanError, one_line
-from planner.memory import Request, cache_format, estimate
-from planner.parameters import parameters
-from planner.progress import Progress
-from planner.spec import ModelSpec
+from planner.machine.calibration import Calibration, load_calibration, speedup
+from planner.memory.cache_strategies import STRATEGIES, layer_shapes, strategy_bytes
+from planner.memory.estimate import cache_format, estimate
+from planner.memory.request import Request
+from planner.model.parameters import parameters
+from planner.model.spec import ModelSpec
+from planner.terminal.progress import Progress
 from planner.units import human_bytes
 from profiler import memory, speed
 from profiler.device import Device, busy_words, choose, environment
@@ -601,7 +602,7 @@ def no_gradients() -> Iterator[None]:
 
 def running_dtype(spec: ModelSpec, asked: str | None) -> str:
     """fp32, fp16 or bf16: as asked, else as the config says, else fp32."""
-    from planner.dtypes import float_dtype
+    from planner.dtypes.names import float_dtype
 
     name = asked or spec.dtype or "fp32"
     torch_dtype(name)

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from planner.cache_kinds import Full, Latent
 from planner.errors import BadConfig, BadRequest, UnsupportedModel, one_line
-from planner.mixers import Attention, LatentAttention, Mixer
-from planner.mlps import Mlp, Moe
+from planner.model.attention import Attention, Full, Mixer
+from planner.model.latent_attention import Latent, LatentAttention
+from planner.model.mlp import Mlp, Moe
+from planner.model.spec import Layer, ModelSpec
 from planner.readers.fields import Fields
 from planner.readers.registry import find_type
-from planner.spec import Layer, ModelSpec
 
 # How many norms of the hidden width a layer has, by how its residuals are arranged:
 #   pre       x + f(norm(x))
@@ -264,7 +264,7 @@ def design(spec: ModelSpec) -> Design:
 def shallower(spec: ModelSpec, layers: int) -> ModelSpec:
     """The same model with its first `layers` layers only, of full width.
 
-    >>> from planner.catalogue import find_model
+    >>> from planner.catalogue.entries import find_model
     >>> from planner.readers import read_entry
     >>> len(shallower(read_entry(find_model("gpt2")), 2).layers)
     2

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from planner.cache_strategies import STRATEGIES
-from planner.dtypes import float_dtype
+from planner.dtypes.names import float_dtype
 from planner.errors import BadRequest, KvplanError, one_line
-from planner.operators import prefill_flops
-from planner.progress import Progress
-from planner.spec import ModelSpec
+from planner.memory.cache_strategies import STRATEGIES
+from planner.model.spec import ModelSpec
+from planner.speed.operators import prefill_flops
+from planner.terminal.progress import Progress
 from planner.units import human_bytes, parse_lengths
 from profiler import memory, speed
 from profiler.device import Device, is_out_of_memory

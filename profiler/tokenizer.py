@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from planner.errors import BadRequest, KvplanError, one_line
-from planner.spec import ModelSpec
+from planner.model.spec import ModelSpec
 
 EXTRA = "pip install 'llm-kvplan[text]'"
 

@@ -18,12 +18,15 @@ from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from planner.cache_kinds import Cache, Full, Recurrent
-from planner.dtypes import CacheFormat, kv_format
+from planner.dtypes.kinds import CacheFormat
+from planner.dtypes.names import kv_format
 from planner.errors import KvplanError, one_line
-from planner.parameters import parameters, parameters_by_part
-from planner.readers import read_config
-from planner.spec import Layer, ModelSpec
+from planner.model.attention import Full
+from planner.model.cache import Cache
+from planner.model.parameters import parameters, parameters_by_part
+from planner.model.recurrent import Recurrent
+from planner.model.spec import Layer, ModelSpec
+from planner.readers.huggingface import read_config
 from profiler.dryrun import DECODE_STEPS, MISSING, CacheTensor, DryRun, NotKnownToTransformers, Run, Shape, dry_run
 
 EXACT, EXPLAINED, DIFFERENT, UNKNOWN, FAILED = "exact", "explained", "different", "unknown to transformers", "failed"

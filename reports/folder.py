@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from planner.commands.output import to_json
 from planner.errors import KvplanError, one_line
+from planner.terminal.output import to_json
 from reports import html, markdown
 from reports.cells import missing
 from reports.content import Report, Table

@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 
 from planner.errors import KvplanError
-from planner.memory import Request, estimate
-from planner.resolve import model_spec
-from planner.roofline_step import Step, decode_step, prefill_step
-from planner.spec import ModelSpec
+from planner.lookup import model_spec
+from planner.memory.estimate import estimate
+from planner.memory.request import Request
+from planner.model.spec import ModelSpec
+from planner.speed.work import Step, decode_step, prefill_step
 from profiler.results import Check, Point, Reading
 from reports.runs import Run, reach
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from planner.device import Device
+from planner.catalogue.device import Device
 from planner.errors import KvplanError
-from planner.limits import longest_context, most_sequences
-from planner.memory import Capacity, Estimate, Request, estimate
-from planner.resolve import device as find_device
-from planner.resolve import device_capacity, model_spec
-from planner.spec import ModelSpec
+from planner.lookup import device as find_device
+from planner.lookup import model_spec
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.limits import longest_context, most_sequences
+from planner.memory.request import Capacity, Request, device_capacity
+from planner.model.spec import ModelSpec
 from planner.units import human_tokens
 from reports.plans import PlanFile
 from reports.runs import Run, reach, unique

@@ -11,16 +11,17 @@ from typing import Any
 
 import pandas as pd
 
-from planner.advice import advise
-from planner.attention import Attention
-from planner.cache_kinds import Chunked, Full, Latent, Recurrent, SlidingWindow
 from planner.errors import KvplanError
-from planner.explain import equations
-from planner.grid import Grid
-from planner.limits import fewest_devices, largest, longest_context, most_sequences
-from planner.memory import Estimate, cache_format, estimate
-from planner.roofline_step import compute_bound_batch, decode_step, peak_flops_per_s, prefill_step
-from planner.spec import ModelSpec
+from planner.memory.advice import advise
+from planner.memory.equations import equations
+from planner.memory.estimate import Estimate, cache_format, estimate
+from planner.memory.grid import Grid
+from planner.memory.limits import fewest_devices, largest, longest_context, most_sequences
+from planner.model.attention import Attention, Chunked, Full, SlidingWindow
+from planner.model.latent_attention import Latent
+from planner.model.recurrent import Recurrent
+from planner.model.spec import ModelSpec
+from planner.speed.work import compute_bound_batch, decode_step, peak_flops_per_s, prefill_step
 from planner.units import MAX_COUNT, human_bytes
 from reports.question import MOST_TOKENS, Place, Question, geometric, tokens_words
 
@@ -252,7 +253,7 @@ def bytes_per_token(q: Question) -> pd.DataFrame:
 def attention_family(spec: ModelSpec) -> str:
     """MHA, GQA, MQA, MLA, window, hybrid or state: by what the layers keep.
 
-    >>> from planner.resolve import model_spec
+    >>> from planner.lookup import model_spec
     >>> [attention_family(model_spec(name)) for name in ("gpt2", "llama-3.1-8b", "deepseek-v3", "gemma-3-27b", "mamba-2.8b")]
     ['MHA', 'GQA', 'MLA', 'window', 'state']
     """

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from planner.catalogue import find_device, find_model
-from planner.device import Device
+from planner.catalogue.device import Device
+from planner.catalogue.entries import find_device, find_model
 from planner.errors import KvplanError
-from planner.memory import Estimate, Request, estimate
-from planner.parameters import parameters
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.request import Request
+from planner.memory.sharding import Sharding
+from planner.model.parameters import parameters
+from planner.model.spec import ModelSpec
 from planner.readers import read_entry
-from planner.roofline import Constants, Figure, Speed, speed, work
-from planner.sharding import Sharding
-from planner.spec import ModelSpec
+from planner.speed.constants import Constants
+from planner.speed.speed import Figure, Speed, speed
+from planner.speed.work import work
 
 CASES = Path(__file__).parent / "cases"
 

@@ -8,11 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from planner.catalogue import find_model
+from planner.catalogue.entries import find_model
 from planner.errors import KvplanError, one_line
-from planner.readers import read_entry, read_file
-from planner.resolve import by_hand
-from planner.spec import ModelSpec
+from planner.model.spec import ModelSpec
+from planner.readers import read_entry
+from planner.readers.by_hand import by_hand
+from planner.readers.huggingface import read_file
 
 LARGEST_BYTES = 64 << 20
 FILES = (

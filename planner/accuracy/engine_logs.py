@@ -12,14 +12,15 @@ from fractions import Fraction
 from typing import Any
 
 from planner.accuracy.cases import Cases, Row
-from planner.catalogue import find_device
+from planner.catalogue.entries import find_device
 from planner.engines.base import EngineAnswer, Options
 from planner.engines.registry import answer_of, parse_engine
 from planner.errors import KvplanError
-from planner.lora import Lora
-from planner.memory import Capacity, Estimate, Request, estimate
-from planner.residents import Residents
-from planner.sharding import Sharding
+from planner.extras.lora import Lora
+from planner.extras.shared_device import Residents
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.request import Capacity, Request
+from planner.memory.sharding import Sharding
 from planner.units import GIB, MIB
 
 LLAMA_PROGRAMS = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio")

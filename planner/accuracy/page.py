@@ -13,7 +13,7 @@ from planner.accuracy.cases import FILES, Cases
 from planner.accuracy.engine_logs import Asked, FirstPrinciples, asked
 from planner.errors import KvplanError, one_line
 
-SPEED_MODULE, SPEED_CASES = "planner.accuracy_speed", "serving_speed.csv"
+SPEED_MODULE, SPEED_CASES = "planner.accuracy.speed", "serving_speed.csv"
 HEAD = "<!-- written by `kvplan accuracy -o docs/accuracy.md`; edit planner/accuracy, not this -->"
 
 

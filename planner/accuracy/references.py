@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.accuracy.cases import Cases, Row
-from planner.cache_kinds import Cache
-from planner.dtypes import CacheFormat, kv_format
-from planner.memory import Estimate, Request, estimate
-from planner.parameters import parameters, parameters_by_part
-from planner.readers import read_file
-from planner.sharding import Sharding
+from planner.dtypes.kinds import CacheFormat
+from planner.dtypes.names import kv_format
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.request import Request
+from planner.memory.sharding import Sharding
+from planner.model.cache import Cache
+from planner.model.parameters import parameters, parameters_by_part
+from planner.readers.huggingface import read_file
 
 TOWERS = {"vision", "audio", "projector"}
 BF16 = CacheFormat(kv_format("bf16"), kv_format("bf16"))

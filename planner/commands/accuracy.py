@@ -9,12 +9,12 @@ import click
 
 from planner.accuracy.cases import Cases
 from planner.accuracy.page import PARTS, compare, page, to_dict
-from planner.commands import flags
-from planner.commands.options import with_flags
-from planner.commands.output import emit, to_json
+from planner.commands.options import tables as flags
+from planner.commands.options.click_options import with_flags
 from planner.errors import KvplanError, one_line
-from planner.memory import SCHEMA_VERSION
-from planner.progress import Progress
+from planner.memory.estimate import SCHEMA_VERSION
+from planner.terminal.output import emit, to_json
+from planner.terminal.progress import Progress
 
 FLAGS: tuple[flags.Flag, ...] = (
     ("--cases", "DIR", "Folder of case files (default: tests/cases of the checkout that is run)."),

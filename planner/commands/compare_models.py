@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from planner.commands import flags
-from planner.commands.options import with_flags
-from planner.commands.output import emit, to_csv, to_json
-from planner.commands.values import one_format, request_of
-from planner.memory import Estimate, estimate
-from planner.resolve import capacity, model_spec
-from planner.text import table
+from planner.commands.options import tables as flags
+from planner.commands.options.click_options import with_flags
+from planner.commands.options.model import one_format, request_of
+from planner.lookup import capacity, model_spec
+from planner.memory.estimate import Estimate, estimate
+from planner.terminal.output import emit, to_csv, to_json
+from planner.terminal.tables import table
 from planner.units import gib, human_bytes, human_count, human_tokens, parse_tokens
 
 DOES_NOT_FIT = 3

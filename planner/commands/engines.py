@@ -6,17 +6,17 @@ from typing import Any
 
 import click
 
-from planner.commands import flags
-from planner.commands.engine_values import options_of
-from planner.commands.options import with_flags
-from planner.commands.output import emit, to_csv, to_json
-from planner.commands.values import one_format, request_of, spec_of
+from planner.commands.options import tables as flags
+from planner.commands.options.click_options import with_flags
+from planner.commands.options.engine import options_of
+from planner.commands.options.model import one_format, request_of, spec_of
 from planner.engines.base import EngineAnswer, Pool
 from planner.engines.registry import TABLE, answer_of
 from planner.errors import KvplanError, UsageError
-from planner.memory import SCHEMA_VERSION, Estimate, estimate
-from planner.resolve import capacity
-from planner.text import bold, dim, table
+from planner.lookup import capacity
+from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
+from planner.terminal.output import emit, to_csv, to_json
+from planner.terminal.tables import bold, dim, table
 from planner.units import gib, human_bytes, human_tokens, parse_tokens
 
 FLAGS: tuple[flags.Flag, ...] = (

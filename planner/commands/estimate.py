@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from planner.commands import estimate_page
-from planner.commands.flags import ESTIMATE
-from planner.commands.options import with_flags
+from planner.commands.options.click_options import with_flags
+from planner.commands.options.tables import ESTIMATE
+from planner.commands.pages import estimate as estimate_page
 
 
 @click.command(

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import click
 
-from planner.catalogue import devices
-from planner.commands import flags, resident_values
-from planner.commands.options import with_flags
-from planner.commands.output import emit, to_csv, to_json
-from planner.commands.values import maybe_count, one_format, request_of, spec_of
-from planner.device import Device
+from planner.answers.fit import fit_answer
+from planner.commands.options import extras as resident_values
+from planner.commands.options import tables as flags
+from planner.commands.options.click_options import with_flags
+from planner.commands.options.model import maybe_count, one_format, request_of, spec_of
 from planner.errors import BadRequest, UsageError
-from planner.kv_tiers import Tiers
-from planner.lengths import Concurrency, LengthMix, concurrency, parse_mix
-from planner.limits import fewest_devices, longest_context, most_sequences, pool_bytes, tensor_parallel_devices
-from planner.memory import SCHEMA_VERSION, Capacity, Estimate, Request, caches_on_rank, estimate, rank_kv_bytes
-from planner.resolve import capacity, device, device_capacity
-from planner.sharding import stages
-from planner.spec import ModelSpec
-from planner.text import bad, bold, dim, good, table
-from planner.units import MAX_COUNT, gib, human_bytes, human_tokens, parse_tokens
+from planner.lookup import capacity, device
+from planner.memory.estimate import estimate
+from planner.memory.request import Capacity, Request
+from planner.model.spec import ModelSpec
+from planner.terminal.output import emit, to_csv, to_json
+from planner.terminal.tables import bad, bold, dim, good, table
+from planner.units import gib, human_bytes, human_tokens, parse_tokens
+from planner.workloads.lengths import parse_mix
 
 DOES_NOT_FIT = 3
+
+
 FLAGS: tuple[flags.Flag, ...] = (
     *flags.MODEL,
     ("--seq", "N", "Tokens of a sequence (default: the model's own limit, at most 8k)."),
@@ -40,7 +39,6 @@ FLAGS: tuple[flags.Flag, ...] = (
     ("--ngl", "N", "A GGUF file: N layers on the card, as llama.cpp's --n-gpu-layers (default: the most that fit)."),
     *flags.OUTPUT,
 )
-TABLE_LENGTHS = (1024, 4096, 8192, 32768, 131072)
 
 
 @click.command(
@@ -55,7 +53,7 @@ def command(**values: Any) -> None:
     one_format(values["as_json"], values["as_csv"])
     asked = None
     if flags.engine_flags_given(values):
-        from planner.commands.engine_values import prepare
+        from planner.commands.options.engine import prepare
 
         asked = prepare(values)
     online = values["online"]
@@ -88,8 +86,8 @@ def _engine(
     spec: ModelSpec, request: Request, room: Capacity, asked: Any, emitted: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """The same questions in an engine's terms: (its block of the JSON, its lines for people)."""
-    from planner.commands.engine_text import engine_lines
-    from planner.commands.engine_values import engine_answer, longest_request
+    from planner.answers.engine import engine_answer, longest_request
+    from planner.commands.pages.engine import engine_lines
     from planner.engines.emit import command as start_command
 
     found = estimate(spec, request, room)
@@ -104,66 +102,9 @@ def _engine(
     ]
 
 
-def fit_answer(
-    spec: ModelSpec,
-    request: Request,
-    room: Capacity,
-    mix: LengthMix | None = None,
-    tiers: Tiers | None = None,
-    card: Device | None = None,
-) -> dict[str, Any]:
-    """The inverse questions of one model on one device, in base units; what the request carries beside it counts."""
-    fewest = fewest_devices(spec, request, room)
-    servers = tensor_parallel_devices(spec, request, room)
-    holders = _holders(spec, request)
-    if request.residents is not None:
-        from planner.residents import split_pool
-
-        request = split_pool(spec, request, room)
-    one = estimate(spec, replace(request, batch=1), room)
-    answer: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "model": spec.name,
-        "device": room.name,
-        "capacity_bytes": room.bytes,
-        "seq_tokens": request.seq_tokens,
-        "batch": request.batch,
-        "kv_dtype": one.fmt.name,
-        "weight_bytes": one.weight_bytes if spec.weights_known else None,
-        "pool_bytes": pool_bytes(one),
-        "sequence_bytes": one.per_device.sequence_bytes,
-        "most_sequences": _bounded(most_sequences(spec, request, room)),
-        "longest_context_tokens": longest_context(spec, request, room),
-        "longest_context_limit_tokens": spec.max_positions,
-        "fewest_devices": None if fewest is None else _layout(fewest.sharding.tp, fewest.sharding.pp, fewest.devices),
-        "fewest_devices_tensor_parallel": None
-        if servers is None
-        else _layout(servers.sharding.tp, servers.sharding.pp, servers.devices),
-        "by_length": [
-            {"seq_tokens": n, "most_sequences": _bounded(most_sequences(spec, replace(request, seq_tokens=n), room))}
-            for n in _lengths(spec, request)
-        ],
-        "devices_that_hold_it": holders,
-        "warnings": list(one.warnings),
-        "assumptions": list(one.assumptions),
-        "exactness": one.exactness,
-    }
-    if mix is not None:
-        answer["length_mix"] = _mix_answer(spec, request, room, mix)
-    if request.residents is not None or tiers is not None:
-        from planner.commands.resident_text import resident_block
-
-        answer["residents"] = resident_block(one, tiers, card)
-    if spec.stored is not None and spec.model_type.startswith("gguf ") and request.sharding.devices == 1:
-        from planner.offload import most_layers  # only of GGUF files
-
-        answer["offload"] = most_layers(estimate(spec, request, room), room.bytes).to_dict()
-    return answer
-
-
 def _offload(spec: ModelSpec, request: Request, room: Capacity, text: str) -> dict[str, Any]:
     """So many layers on the card, whether they fit or not; 0 keeps all of them on the host."""
-    from planner.offload import offload  # only of GGUF files
+    from planner.memory.offload import offload  # only of GGUF files
 
     layers = 0 if text.strip() == "0" else maybe_count(text, "--ngl") or 0
     if spec.stored is None or not spec.model_type.startswith("gguf ") or request.sharding.devices > 1:
@@ -187,78 +128,12 @@ def _offload_lines(found: dict[str, Any], answer: dict[str, Any]) -> list[str]:
     ]
 
 
-def _bounded(count: int) -> int | None:
-    """None where nothing bounds the count (a cache of zero bytes)."""
-    return None if count >= MAX_COUNT else count
-
-
-def _layout(tp: int, pp: int, count: int) -> dict[str, int]:
-    return {"devices": count, "tp": tp, "pp": pp}
-
-
-def _lengths(spec: ModelSpec, request: Request) -> list[int]:
-    ceiling = max(spec.max_positions or request.seq_tokens, request.seq_tokens)
-    return sorted({request.seq_tokens, *(n for n in TABLE_LENGTHS if n <= ceiling)})
-
-
-def _holders(spec: ModelSpec, request: Request) -> list[dict[str, Any]]:
-    """Catalogue devices that hold the request in its layout, the smallest first."""
-    holders = []
-    for held in devices():
-        answer = estimate(spec, request, device_capacity(held))
-        if answer.fits:
-            free = answer.free_bytes
-            holders.append({"device": held.name, "capacity_bytes": held.memory_bytes, "free_bytes": free})
-    return sorted(holders, key=lambda row: (row["capacity_bytes"], row["device"]))
-
-
-def _mix_answer(spec: ModelSpec, request: Request, room: Capacity, mix: LengthMix) -> dict[str, Any]:
-    """Requests of the mix held at once on the whole layout, by the average and safely."""
-    if spec.max_positions:
-        mix = mix.clipped(spec.max_positions)
-    # Stage, activations and overhead as at the longest request: the pool is what is left beside them.
-    longest = estimate(spec, replace(request, seq_tokens=mix.longest, batch=1), room)
-    seen = request_bytes(longest, mix.counts)
-    held: Concurrency = concurrency(mix, pool_bytes(longest), seen)
-    replicas = request.sharding.dp
-    return {
-        "source": mix.words,
-        "mean_tokens": round(mix.mean),
-        "p50_tokens": mix.percentile(0.5),
-        "p95_tokens": mix.percentile(0.95),
-        "longest_tokens": mix.longest,
-        "mean_request_bytes": held.mean_request_bytes,
-        "average_sequences": held.average * replicas,
-        "safe_sequences": held.safe * replicas,
-        "sequences_at_longest": held.at_longest * replicas,
-    }
-
-
-def request_bytes(longest: Estimate, lengths: Iterable[int]) -> dict[int, int]:
-    """Cache of one request of each length on the device that is fullest at `longest`: a file may hold 10^5 lengths."""
-    sharding, stage = longest.request.sharding, longest.per_device
-    caches = caches_on_rank(stages(longest.spec, sharding.pp)[stage.stage], sharding)
-    follows = longest.request.source_tokens is None and longest.spec.source_tokens is None
-    source = longest.source_tokens
-    residents = longest.request.residents
-
-    def beside(length: int) -> int:
-        return 0 if residents is None else residents.sequence_bytes(longest, stage.stage, caches, length)
-
-    return {
-        length: stage.state_bytes
-        + rank_kv_bytes(caches, sharding, length, length if follows else source, longest.fmt)
-        + beside(length)
-        for length in lengths
-    }
-
-
 def _render(answer: dict[str, Any], values: dict[str, Any]) -> str:
     if values["as_json"]:
         return to_json(answer)
     if values["as_csv"]:
         if "residents" in answer:
-            from planner.commands.resident_text import resident_row
+            from planner.commands.pages.extras import resident_row
 
             answer = {**answer, "residents": resident_row(answer["residents"])}
         return to_csv([{**answer, "devices_that_hold_it": [row["device"] for row in answer["devices_that_hold_it"]],
@@ -291,7 +166,7 @@ def _page(answer: dict[str, Any]) -> list[str]:
     if "length_mix" in answer:
         lines += ["", *_mix_lines(answer["length_mix"])]
     if "residents" in answer:
-        from planner.commands.resident_text import resident_lines
+        from planner.commands.pages.extras import resident_lines
 
         lines += ["", *resident_lines(answer["residents"], answer["seq_tokens"])]
     if "offload" in answer:

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from planner.catalogue import devices
-from planner.commands.flags import OUTPUT
-from planner.commands.options import with_flags
-from planner.commands.output import emit, to_csv, to_json
-from planner.commands.values import one_format
-from planner.device import Device
+from planner.catalogue.device import Device
+from planner.catalogue.entries import devices
+from planner.commands.options.click_options import with_flags
+from planner.commands.options.model import one_format
+from planner.commands.options.tables import OUTPUT
 from planner.errors import UnknownName, one_line
-from planner.text import table
+from planner.terminal.output import emit, to_csv, to_json
+from planner.terminal.tables import table
 from planner.units import bandwidth, flops, gib
 
 
@@ -28,7 +28,7 @@ def command(query: str | None, as_json: bool, as_csv: bool, output: str | None) 
     """
     one_format(as_json, as_csv)
     if query is not None and query.strip().lower() == "local":
-        from planner.local_device import local_device  # asks the driver
+        from planner.machine.device import local_device  # asks the driver
 
         found = [local_device()]
     else:

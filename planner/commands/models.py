@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from planner.catalogue import ModelEntry, models
-from planner.commands.flags import OUTPUT
-from planner.commands.options import with_flags
-from planner.commands.output import emit, to_csv, to_json
-from planner.commands.values import one_format
+from planner.catalogue.entries import ModelEntry, models
+from planner.commands.options.click_options import with_flags
+from planner.commands.options.model import one_format
+from planner.commands.options.tables import OUTPUT
 from planner.errors import UnknownName, one_line
-from planner.text import table
+from planner.terminal.output import emit, to_csv, to_json
+from planner.terminal.tables import table
 from planner.units import human_count
 
 

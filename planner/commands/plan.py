@@ -6,22 +6,23 @@ from typing import Any
 
 import click
 
-from planner.commands import flags
-from planner.commands.options import with_flags
-from planner.commands.output import emit, to_csv, to_json
-from planner.commands.plan_page import page
-from planner.commands.plan_values import devices_of, load_of, targets_of
-from planner.commands.values import maybe_count, one_format, spec_of
-from planner.cost import parse_prices, parse_usd_per_hour
-from planner.deploy import SORTS, Answer, Question, search
-from planner.deploy_answer import answer_dict
-from planner.deploy_check import verified
-from planner.dtypes import kv_format, weight_format
+from planner.commands.options import tables as flags
+from planner.commands.options.click_options import with_flags
+from planner.commands.options.load import devices_of, load_of, targets_of
+from planner.commands.options.model import maybe_count, one_format, spec_of
+from planner.commands.pages.plan import page
+from planner.deployment.answer import answer_dict
+from planner.deployment.cost import parse_prices, parse_usd_per_hour
+from planner.deployment.question import SORTS, Question
+from planner.deployment.search import Answer, search
+from planner.deployment.simulated import verified
+from planner.dtypes.names import kv_format, weight_format
 from planner.engines.base import Options
 from planner.errors import BadRequest, UsageError, one_line
-from planner.progress import Progress
-from planner.residents import Residents
-from planner.spec import ModelSpec
+from planner.extras.shared_device import Residents
+from planner.model.spec import ModelSpec
+from planner.terminal.output import emit, to_csv, to_json
+from planner.terminal.progress import Progress
 from planner.units import parse_tokens
 
 MISSES = 3
@@ -119,7 +120,7 @@ def _residents(values: dict[str, Any], spec: ModelSpec, engine: str | None, onli
     """What shares the devices; idle sessions apart, for they are spread over the replicas."""
     if not any(values[flags.parameter(option)] for option in RESIDENTS):
         return None
-    from planner.commands.resident_values import residents_of
+    from planner.commands.options.extras import residents_of
 
     return residents_of({**values, "idle_sessions": None}, spec, engine=engine, online=online)
 
@@ -128,7 +129,8 @@ def _engine(values: dict[str, Any]) -> tuple[str, str | None, Options] | None:
     """--engine and its flags; a KV dtype that the engine has not is refused here."""
     if not flags.engine_flags_given({**values, "emit": False}):
         return None
-    from planner.commands.engine_values import KV_FORMATS, prepare
+    from planner.answers.engine import KV_FORMATS
+    from planner.commands.options.engine import prepare
 
     asked = prepare({**values, "seq": "1", "emit": False})
     known = KV_FORMATS.get(asked[0]) if asked is not None else None

@@ -7,21 +7,21 @@ from typing import Any
 
 import click
 
-from planner.commands import flags
-from planner.commands.options import with_flags
-from planner.commands.output import emit, to_json, write_whole
-from planner.commands.values import maybe_count
+from planner.commands.options import tables as flags
+from planner.commands.options.click_options import with_flags
+from planner.commands.options.model import maybe_count
 from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import KvplanError, UsageError, one_line
-from planner.memory import SCHEMA_VERSION
-from planner.progress import Progress
+from planner.lookup import capacity, model_spec
+from planner.memory.estimate import SCHEMA_VERSION
 from planner.reconcile.facts import Log, engines_of, identity
 from planner.reconcile.ledger import Given, Ledger
 from planner.reconcile.reader import Source
 from planner.reconcile.record import merged
 from planner.reconcile.runs import ledger_of
-from planner.resolve import capacity, model_spec
-from planner.text import bad, bold, dim, good, table
+from planner.terminal.output import emit, to_json, write_whole
+from planner.terminal.progress import Progress
+from planner.terminal.tables import bad, bold, dim, good, table
 from planner.units import gib, human_bytes, parse_tokens
 
 FLAGS: tuple[flags.Flag, ...] = (

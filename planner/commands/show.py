@@ -6,17 +6,18 @@ from typing import Any
 
 import click
 
-from planner.commands import flags
-from planner.commands.options import with_flags
-from planner.commands.output import emit, to_csv, to_json
-from planner.commands.values import one_format, request_of, spec_of
-from planner.dtypes import CacheFormat
-from planner.memory import Request, cache_format
-from planner.parameters import active_parameters, parameters, parameters_by_part
-from planner.quantization import weight_plan
-from planner.spec import Layer, ModelSpec
-from planner.stored import StoredWeights
-from planner.text import bold, dim, table
+from planner.commands.options import tables as flags
+from planner.commands.options.click_options import with_flags
+from planner.commands.options.model import one_format, request_of, spec_of
+from planner.dtypes.kinds import CacheFormat
+from planner.memory.estimate import cache_format
+from planner.memory.request import Request
+from planner.memory.weight_plan import weight_plan
+from planner.model.parameters import active_parameters, parameters, parameters_by_part
+from planner.model.spec import Layer, ModelSpec
+from planner.model.stored import StoredWeights
+from planner.terminal.output import emit, to_csv, to_json
+from planner.terminal.tables import bold, dim, table
 from planner.units import human_bytes, human_count
 
 

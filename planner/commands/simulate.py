@@ -8,23 +8,25 @@ from typing import Any
 
 import click
 
-from planner.commands import flags
-from planner.commands.engine_values import prepare
-from planner.commands.options import with_flags
-from planner.commands.output import emit, to_csv, to_json
-from planner.commands.plan_values import mix_of, parse_rate, parse_seconds, parse_share, targets_of
-from planner.commands.simulate_page import page
-from planner.commands.values import maybe_count, one_format, request_of, spec_of
+from planner.commands.options import tables as flags
+from planner.commands.options.click_options import with_flags
+from planner.commands.options.engine import prepare
+from planner.commands.options.load import mix_of, parse_rate, parse_seconds, parse_share, targets_of
+from planner.commands.options.model import maybe_count, one_format, request_of, spec_of
+from planner.commands.pages.simulate import page
 from planner.errors import BadRequest, UsageError, one_line
-from planner.memory import estimate
-from planner.progress import Progress
-from planner.resolve import device, device_capacity
-from planner.roofline import constants_for, with_measured_point
-from planner.serving import Answer, Asked, serve, server
-from planner.simulator import ROUTINGS
-from planner.spec import ModelSpec
-from planner.traces import read_trace
-from planner.workload import Workload, checked_requests
+from planner.lookup import device
+from planner.memory.estimate import estimate
+from planner.memory.request import device_capacity
+from planner.model.spec import ModelSpec
+from planner.serving.scheduler import ROUTINGS
+from planner.serving.simulate import Answer, Asked, serve, server
+from planner.speed.constants import constants_for
+from planner.speed.measured_point import with_measured_point
+from planner.terminal.output import emit, to_csv, to_json
+from planner.terminal.progress import Progress
+from planner.workloads.traces import read_trace
+from planner.workloads.workload import Workload, checked_requests
 
 MISSES = 3
 MAX_REPLICAS = 1024

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from planner.commands import flags
-from planner.commands.options import with_flags
-from planner.commands.values import maybe_count
+from planner.commands.options import tables as flags
+from planner.commands.options.click_options import with_flags
+from planner.commands.options.model import maybe_count
 from planner.errors import KvplanError, UsageError
-from planner.progress import Progress
+from planner.terminal.progress import Progress
 
 INTERRUPTED = 130
 FLAGS: tuple[flags.Flag, ...] = (

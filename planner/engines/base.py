@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from planner.activations import Estimated
-from planner.attention_cache import Cache
 from planner.errors import BadRequest
-from planner.memory import Estimate
-from planner.sharding import stage_sizes
+from planner.memory.activations import Estimated
+from planner.memory.estimate import Estimate
+from planner.memory.sharding import stage_sizes
+from planner.model.cache import Cache
 from planner.units import GIB
 
 Version = tuple[int, ...]

@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from planner.activations import ActivationRate, Estimated, activation_rate
-from planner.cache_kinds import Recurrent
 from planner.engines.base import Version
 from planner.errors import KvplanError
-from planner.memory import Estimate
+from planner.memory.activations import ActivationRate, Estimated, activation_rate
+from planner.memory.estimate import Estimate
+from planner.model.recurrent import Recurrent
 from planner.units import GIB, MIB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from planner.device import Device
+    from planner.catalogue.device import Device
 
 # Bytes that vLLM's sampler run has alive for one sequence and one entry of the vocabulary: logits in two types,
 # sorted values and indices, probabilities, their sum. 38.7 to 39.6 in ten logs of 0.7 to 0.10.
@@ -242,7 +242,7 @@ def _switched(estimate: Estimate) -> bool:
 
 def device_of(estimate: Estimate) -> Device | None:
     """The catalogue's device of this capacity, None where it is a bare size."""
-    from planner.catalogue import find_device
+    from planner.catalogue.entries import find_device
 
     if estimate.capacity is None:
         return None

@@ -6,7 +6,7 @@ import shlex
 
 from planner.engines.base import EngineAnswer, Options
 from planner.errors import KvplanError, UsageError
-from planner.memory import Estimate
+from planner.memory.estimate import Estimate
 
 _VLLM_KV = {"fp8": "fp8", "fp8_ds_mla": "fp8_ds_mla", "nvfp4": "nvfp4"}
 _SGLANG_KV = {"fp8": "fp8_e4m3", "fp8_ds_mla": "fp8_e4m3", "nvfp4": "fp4_e2m1"}
@@ -30,7 +30,7 @@ def command(answer: EngineAnswer, estimate: Estimate, options: Options) -> str:
 
 def model_id(estimate: Estimate) -> str:
     """The Hugging Face id of a catalogue model, else its name."""
-    from planner.catalogue import find_model
+    from planner.catalogue.entries import find_model
 
     try:
         return find_model(estimate.spec.name).hf_id or estimate.spec.name

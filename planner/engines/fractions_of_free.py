@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from planner.activations import Estimated
-from planner.attention_cache import Chunked, Full, Shared, SlidingWindow
-from planner.cache_kinds import Cross, Latent
 from planner.engines.base import (
     LATEST,
     NO_ROOM,
@@ -25,7 +22,12 @@ from planner.engines.base import (
 from planner.engines.device_memory import forward_bytes, weights_loaded
 from planner.engines.vllm import logical_bytes
 from planner.errors import UnsupportedModel
-from planner.memory import Estimate
+from planner.memory.activations import Estimated
+from planner.memory.estimate import Estimate
+from planner.model.attention import Chunked, Full, SlidingWindow
+from planner.model.cache import Shared
+from planner.model.cross_attention import Cross
+from planner.model.latent_attention import Latent
 from planner.units import GIB, MIB, ceil_div, human_bytes
 
 

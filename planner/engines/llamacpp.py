@@ -13,17 +13,20 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from planner.activations import Estimated
-from planner.attention_cache import Chunked, Full, Shared, SlidingWindow
-from planner.cache_kinds import Cross, Latent, Recurrent
-from planner.dtypes import FLOAT_BYTES, CacheFormat, kv_format
+from planner.dtypes.kinds import CacheFormat
+from planner.dtypes.names import FLOAT_BYTES, kv_format
 from planner.engines.base import LATEST, EngineAnswer, Options, Pool, Ranged, parse_version, want
 from planner.engines.vllm import logical_bytes
 from planner.errors import UnsupportedModel
-from planner.limits import largest
-from planner.memory import Estimate
-from planner.mixers import LatentAttention
-from planner.mlps import Mlp, Moe
+from planner.memory.activations import Estimated
+from planner.memory.estimate import Estimate
+from planner.memory.limits import largest
+from planner.model.attention import Chunked, Full, SlidingWindow
+from planner.model.cache import Shared
+from planner.model.cross_attention import Cross
+from planner.model.latent_attention import Latent, LatentAttention
+from planner.model.mlp import Mlp, Moe
+from planner.model.recurrent import Recurrent
 from planner.units import GIB, MAX_TOKENS, MIB, ceil_div, human_bytes
 
 MLA_SINCE, NO_V_SINCE = 5134, 7830

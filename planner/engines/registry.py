@@ -7,7 +7,7 @@ from importlib import import_module
 
 from planner.engines.base import EngineAnswer, Options, parse_version
 from planner.errors import UnknownName, one_line
-from planner.memory import Estimate
+from planner.memory.estimate import Estimate
 
 # name -> (module, function, what the function is told of the name)
 ENGINES: dict[str, tuple[str, str, str | None]] = {

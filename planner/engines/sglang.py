@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from planner.activations import Estimated
-from planner.attention_cache import Cache, Chunked, Full, Shared, SlidingWindow
-from planner.cache_kinds import Cross, Latent, Recurrent
-from planner.dtypes import FLOAT_BYTES, CacheFormat, kv_format
+from planner.dtypes.kinds import CacheFormat
+from planner.dtypes.names import FLOAT_BYTES, kv_format
 from planner.engines.base import (
     LATEST,
     NO_ROOM,
@@ -30,8 +28,14 @@ from planner.engines.base import (
 from planner.engines.device_memory import context_before_weights, weights_loaded
 from planner.engines.vllm import default_length, logical_bytes, with_sparse_record
 from planner.errors import UnsupportedModel
-from planner.memory import Estimate
-from planner.sparse import IndexKeys
+from planner.memory.activations import Estimated
+from planner.memory.estimate import Estimate
+from planner.model.attention import Chunked, Full, SlidingWindow
+from planner.model.cache import Cache, Shared
+from planner.model.cross_attention import Cross
+from planner.model.latent_attention import Latent
+from planner.model.recurrent import Recurrent
+from planner.model.sparse_attention import IndexKeys
 from planner.units import GIB, MIB, human_bytes
 
 # Architectures whose windows get a pool of their own (`is_hybrid_swa_model`); every other window is charged in full.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from planner.attention_cache import Cache, Chunked, Full, SlidingWindow
-from planner.dtypes import CacheFormat, kv_format
+from planner.dtypes.kinds import CacheFormat
+from planner.dtypes.names import kv_format
 from planner.engines.base import EngineAnswer, Options, layer_caches, stage_ranges
 from planner.engines.vllm import logical_bytes
 from planner.errors import BadRequest
-from planner.memory import Estimate
+from planner.memory.estimate import Estimate
+from planner.model.attention import Chunked, Full, SlidingWindow
+from planner.model.cache import Cache
 
 IMPLEMENTATIONS = ("dynamic", "static", "quantized")
 RESIDUAL_TOKENS = 128

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from planner.activations import Estimated
-from planner.cache_kinds import Latent
 from planner.engines import vllm_v0, vllm_v1
 from planner.engines.base import (
     LATEST,
@@ -31,8 +29,10 @@ from planner.engines.device_memory import (
     weights_loaded,
 )
 from planner.errors import BadRequest
-from planner.memory import Estimate
-from planner.memory import estimate as ask
+from planner.memory.activations import Estimated
+from planner.memory.estimate import Estimate
+from planner.memory.estimate import estimate as ask
+from planner.model.latent_attention import Latent
 from planner.units import GIB, human_bytes
 
 V1_SINCE: Version = (0, 8)

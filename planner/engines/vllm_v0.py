@@ -5,11 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from planner.attention_cache import Full, Shared
-from planner.cache_kinds import Latent, Recurrent
 from planner.engines.base import Options, Pool, Version, layer_caches, stage_ranges, want
 from planner.errors import BadRequest, UnsupportedModel
-from planner.memory import Estimate
+from planner.memory.estimate import Estimate
+from planner.model.attention import Full
+from planner.model.cache import Shared
+from planner.model.latent_attention import Latent
+from planner.model.recurrent import Recurrent
 from planner.units import GIB, ceil_div
 
 BLOCK_TOKENS = 16

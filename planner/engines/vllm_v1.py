@@ -14,14 +14,18 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
-from planner.attention_cache import Cache, Full, Shared, SlidingWindow
-from planner.cache_kinds import Cross, Latent, Recurrent, StatePart
-from planner.dtypes import FLOAT_BYTES, CacheFormat, float_dtype, kv_format
+from planner.dtypes.kinds import CacheFormat
+from planner.dtypes.names import FLOAT_BYTES, float_dtype, kv_format
 from planner.engines.base import Options, Pool, Version, layer_caches, stage_ranges
 from planner.errors import BadRequest, UnsupportedModel
-from planner.limits import largest
-from planner.memory import Estimate
-from planner.sparse import IndexKeys
+from planner.memory.estimate import Estimate
+from planner.memory.limits import largest
+from planner.model.attention import Full, SlidingWindow
+from planner.model.cache import Cache, Shared
+from planner.model.cross_attention import Cross
+from planner.model.latent_attention import Latent
+from planner.model.recurrent import Recurrent, StatePart
+from planner.model.sparse_attention import IndexKeys
 from planner.units import ceil_div
 
 HYBRID_SINCE: Version = (0, 9, 1)

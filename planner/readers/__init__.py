@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from planner.model.spec import ModelSpec
 from planner.readers.huggingface import read_config, read_file
-from planner.spec import ModelSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from planner.catalogue import ModelEntry
+    from planner.catalogue.entries import ModelEntry
 
 __all__ = ["read_config", "read_entry", "read_file"]
 

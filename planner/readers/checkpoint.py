@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from planner.errors import BadConfig, one_line
-from planner.parameters import all_weights, parameters
+from planner.model.parameters import all_weights, parameters
+from planner.model.spec import ModelSpec
+from planner.model.stored import BUFFER, MTP, TOWERS, StoredWeights
 from planner.readers.huggingface import read_config, read_file
 from planner.readers.safetensors import Checkpoint, read_folder, read_path
-from planner.spec import ModelSpec
-from planner.stored import BUFFER, MTP, TOWERS, StoredWeights
 from planner.units import human_bytes
 
 CONFIG = "config.json"

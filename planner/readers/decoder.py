@@ -18,14 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from planner.attention import Attention, Mixer
 from planner.errors import BadConfig
-from planner.mlps import Mlp, Moe
+from planner.model.attention import Attention, Mixer
+from planner.model.mlp import Mlp, Moe
+from planner.model.spec import Layer, ModelSpec
+from planner.model.weights import Weight, linear, vector
 from planner.readers.fields import MAX_LAYERS, Fields
-from planner.readers.plans import CHUNKED, DENSE, FULL, MOE, NONE, SLIDING, all_of
-from planner.readers.types import MixerMaker, MlpMaker, Type
-from planner.spec import Layer, ModelSpec
-from planner.weights import Weight, linear, vector
+from planner.readers.layer_kinds import CHUNKED, DENSE, FULL, MOE, NONE, SLIDING, all_of
+from planner.readers.model_types import MixerMaker, MlpMaker, Type
 
 
 def head_dim(f: Fields) -> int:

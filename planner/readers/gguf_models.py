@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from planner.cache_kinds import StatePart
 from planner.errors import BadConfig, UnsupportedModel, one_line
-from planner.mixers import Attention, LatentAttention, Mixer, StateMixer
-from planner.mlps import Mlp, Moe
+from planner.model.attention import Attention, Mixer
+from planner.model.latent_attention import LatentAttention
+from planner.model.mlp import Mlp, Moe
+from planner.model.recurrent import StateMixer, StatePart, gated_delta_net, kimi_delta, mamba1, mamba2, short_conv
+from planner.model.spec import Layer, ModelSpec
+from planner.model.stored import StoredTensor, gather, part_of
+from planner.model.weights import Weight
 from planner.readers.gguf import GgufFile, GgufTensor, read_parts
-from planner.recurrent import gated_delta_net, kimi_delta, mamba1, mamba2, short_conv
-from planner.spec import Layer, ModelSpec
-from planner.stored import StoredTensor, gather, part_of
-from planner.weights import Weight
 
 MAX_LAYERS = 10_000
 MAX_WIDTH = 10**9
@@ -544,7 +544,7 @@ class _Model:
     # -- recurrent
 
     def _recurrent(self, index: int, block: Mapping[str, GgufTensor]) -> StateMixer | None:
-        """The state of a layer that has one; shapes as in `planner.recurrent`."""
+        """The state of a layer that has one; shapes as in `planner.model.recurrent`."""
         keys, kind, hidden = self.keys, self.arch.state, self.hidden
         if not any(name.startswith(("ssm_", "shortconv.", "time_mix_")) for name in block):
             return None

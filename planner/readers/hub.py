@@ -15,11 +15,11 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from planner.errors import BadConfig, BadRequest, KvplanError, UnknownName, one_line
+from planner.model.spec import ModelSpec
 from planner.readers.checkpoint import CONFIG, attach
 from planner.readers.gguf import join_parts, part_names, read_gguf_file
 from planner.readers.huggingface import MAX_CONFIG_BYTES, parse_json, read_config
 from planner.readers.safetensors import INDEX, MAX_FILES, MAX_HEADER_BYTES, SINGLE, Checkpoint, read_files, read_index
-from planner.spec import ModelSpec
 
 MISSING = "reading from the Hub needs huggingface_hub: pip install 'llm-kvplan[hub]'"
 FIRST_BYTES = 256 << 10  # of a safetensors file: most headers are whole in it

@@ -8,13 +8,13 @@ import stat
 from collections.abc import Mapping
 from dataclasses import replace
 
-from planner.dtypes import float_dtype
+from planner.dtypes.names import float_dtype
 from planner.errors import BadConfig, UnsupportedModel, one_line
+from planner.model.spec import ModelSpec
 from planner.readers.decoder import decoder
 from planner.readers.fields import Fields
+from planner.readers.model_types import Type
 from planner.readers.registry import find_type, known_types
-from planner.readers.types import Type
-from planner.spec import ModelSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

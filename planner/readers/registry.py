@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.readers.types import Type
+from planner.readers.model_types import Type
 
 # The modules that declare types, those of most questions first.
 MODULES = ("dense", "experts", "latent", "mamba", "hybrid", "encoder_decoder", "multimodal")

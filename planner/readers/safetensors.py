@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.errors import BadConfig, one_line
+from planner.model.stored import StoredTensor, StoredWeights, gather
 from planner.readers.sources import LocalFile, Source
-from planner.stored import StoredTensor, StoredWeights, gather
 from planner.units import MAX_BYTES, ceil_div
 
 MAX_HEADER_BYTES = 32 << 20  # the format allows 100 MB; the largest published headers are a few MB

@@ -13,11 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 from planner.errors import BadConfig
-from planner.mixers import Attention
-from planner.mlps import Mlp
+from planner.model.attention import Attention
+from planner.model.mlp import Mlp
+from planner.model.weights import Weight, linear, vector
 from planner.readers.fields import MAX_LAYERS, Fields
 from planner.units import product
-from planner.weights import Weight, linear, vector
 
 Weights = tuple[Weight, ...]
 VISION, AUDIO, PROJECTOR = "vision", "audio", "projector"

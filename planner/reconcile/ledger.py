@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from planner.activations import Estimated
-from planner.memory import Capacity
+from planner.memory.activations import Estimated
+from planner.memory.request import Capacity
+from planner.model.spec import ModelSpec
 from planner.reconcile.facts import Run
-from planner.spec import ModelSpec
 from planner.units import GIB, MIB
 
 HALF_GIB = GIB // 200  # half of the last digit of "x.xx GiB"

@@ -8,11 +8,12 @@ from typing import Any
 
 from planner.engines.base import EngineAnswer, Options
 from planner.errors import KvplanError, one_line
-from planner.memory import Request, estimate
+from planner.memory.estimate import estimate
+from planner.memory.request import Request
+from planner.model.spec import ModelSpec
 from planner.reconcile.facts import Run
 from planner.reconcile.ledger import HALF_MIB, Entry, Figure, Given, Ledger, exact, gain
 from planner.reconcile.model import answer_or_note, spec_of
-from planner.spec import ModelSpec
 from planner.units import MAX_TOKENS, MIB
 
 GGML_NAMES = {"f16": "fp16", "f32": "fp32"}

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 
-from planner.catalogue import find_model, models
-from planner.dtypes import canonical, float_dtype
+from planner.catalogue.entries import find_model, models
+from planner.dtypes.names import canonical, float_dtype
 from planner.engines.base import EngineAnswer, Options, parse_version
 from planner.engines.registry import answer_of
 from planner.errors import KvplanError, one_line
-from planner.memory import Estimate, Request, estimate
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.request import Request
+from planner.memory.sharding import Sharding
+from planner.model.spec import ModelSpec
 from planner.readers import read_entry
+from planner.readers.by_hand import by_hand
 from planner.reconcile.facts import Run
 from planner.reconcile.ledger import Given, Ledger
-from planner.resolve import by_hand
-from planner.sharding import Sharding
-from planner.spec import ModelSpec
 from planner.units import MAX_TOKENS
 
 BY_DIMENSIONS = "the dimensions in the log"

@@ -6,10 +6,11 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from planner.activations import Estimated
 from planner.engines.base import EngineAnswer, Options
 from planner.engines.device_memory import weights_loaded
-from planner.memory import Capacity, Estimate
+from planner.memory.activations import Estimated
+from planner.memory.estimate import Estimate
+from planner.memory.request import Capacity
 from planner.reconcile.facts import Run
 from planner.reconcile.ledger import HALF_GIB, Entry, Figure, Given, Ledger, eight_bit_room, gain, why
 from planner.reconcile.model import answer_or_note, estimate_of, known_version, spec_of

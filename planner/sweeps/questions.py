@@ -10,15 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from planner.device import Device
-from planner.dtypes import kv_format, weight_format
+from planner.catalogue.device import Device
+from planner.dtypes.names import kv_format, weight_format
 from planner.engines.base import Options
 from planner.errors import BadRequest, KvplanError, one_line
-from planner.limits import fewest_devices, longest_context, most_sequences, pool_bytes
-from planner.memory import Capacity, Estimate, Request, estimate
-from planner.resolve import capacity, device, device_capacity, model_spec
-from planner.sharding import Sharding
-from planner.spec import ModelSpec
+from planner.lookup import capacity, device, model_spec
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.limits import fewest_devices, longest_context, most_sequences, pool_bytes
+from planner.memory.request import Capacity, Request, device_capacity
+from planner.memory.sharding import Sharding
+from planner.model.spec import ModelSpec
 from planner.sweeps.axes import COUNTS, LENGTHS, OF_QUESTION, Grid, Value
 from planner.units import MAX_COUNT
 
@@ -226,7 +227,7 @@ def _fit(shared: Shared, asked: dict[str, Value]) -> dict[str, Cell]:
 def _engine(answer: Estimate, asked: dict[str, Value]) -> dict[str, Cell]:
     if asked["engine"] is None:
         return {}
-    from planner.commands.engine_values import engine_answer  # only where an engine is asked
+    from planner.answers.engine import engine_answer  # only where an engine is asked
     from planner.engines.registry import parse_engine
 
     name, version = parse_engine(str(asked["engine"]))
@@ -242,7 +243,7 @@ def _engine(answer: Estimate, asked: dict[str, Value]) -> dict[str, Cell]:
 
 
 def _speed(shared: Shared, asked: dict[str, Value]) -> dict[str, Cell]:
-    from planner.roofline import speed  # only of this question
+    from planner.speed.speed import speed  # only of this question
 
     answer = _asked_estimate(shared, asked)
     card = _named(shared.devices, asked["gpu"])

@@ -8,11 +8,11 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from planner.progress import Progress
 from planner.sweeps import files
 from planner.sweeps.axes import OF_QUESTION, Grid
 from planner.sweeps.questions import Columns, Point, Row, Shared, columns
 from planner.sweeps.workers import chunks
+from planner.terminal.progress import Progress
 
 SAVE_SECONDS = 5.0
 Work = Callable[[Shared, Iterable[Sequence[Point]]], Generator[list[Row], None, None]]

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from planner.calibration import Calibration, device_file_path
-from planner.commands.output import emit, write_whole
-from planner.dtypes import float_dtype
+from planner.dtypes.names import float_dtype
 from planner.errors import BadRequest, one_line
-from planner.resolve import model_spec
-from planner.text import bad, bold, dim, table
+from planner.lookup import model_spec
+from planner.machine.calibration import Calibration, device_file_path
+from planner.terminal.output import emit, write_whole
+from planner.terminal.tables import bad, bold, dim, table
 from planner.units import bandwidth
 from profiler.commands.torch_wanted import want_torch
 
@@ -37,7 +37,7 @@ def command(**values: Any) -> None:
     and measured, and the error is printed. Close other programs first.
     """
     want_torch("kvplan calibrate")
-    from planner.progress import Progress
+    from planner.terminal.progress import Progress
     from profiler.calibrate import calibrate
     from profiler.device import choose
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.commands.output import emit, write_whole
-from planner.commands.values import maybe_count
+from planner.commands.options.model import maybe_count
 from planner.errors import BadRequest
-from planner.resolve import model_spec
-from planner.text import bad, bold, dim, good, table
+from planner.lookup import model_spec
+from planner.terminal.output import emit, write_whole
+from planner.terminal.tables import bad, bold, dim, good, table
 from planner.units import bandwidth
 from profiler.commands.torch_wanted import want_torch
 
@@ -164,7 +164,7 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def _run(spec: Any, settings: Settings, axes: list[str], values: dict[str, Any]) -> tuple[Measurement, str | None]:
     """(the result, where it is to be written)."""
-    from planner.progress import Progress
+    from planner.terminal.progress import Progress
     from profiler.profile import profile
 
     if not (values["sweep"] or values["resume"]):
@@ -182,7 +182,7 @@ def _run(spec: Any, settings: Settings, axes: list[str], values: dict[str, Any])
 
 def _new_path(result: Measurement) -> str:
     """A file of its own for each run, in results/ of the user's config folder."""
-    from planner.catalogue import user_folder
+    from planner.catalogue.entries import user_folder
 
     folder = os.path.join(user_folder(), "results")
     os.makedirs(folder, exist_ok=True)

@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from planner.catalogue import models
-from planner.commands.output import emit, to_json, write_whole
+from planner.catalogue.entries import models
 from planner.errors import BadConfig, BadRequest, KvplanError, one_line
-from planner.resolve import model_spec
-from planner.text import bad, dim, good, table
+from planner.lookup import model_spec
+from planner.terminal.output import emit, to_json, write_whole
+from planner.terminal.tables import bad, dim, good, table
 from planner.units import parse_bytes
 from profiler import verify
 from profiler.verify import DIFFERENT, EXACT, EXPLAINED, FAILED, UNKNOWN, Task, Verdict
@@ -117,7 +117,7 @@ def _run(tasks: list[Task], known: dict[str, Verdict], values: dict[str, Any], m
 
 
 def _key(task: Task) -> str:
-    from planner.readers import read_config
+    from planner.readers.huggingface import read_config
 
     try:
         return verify.key_of(read_config(task.config, name=task.name, where=task.name))

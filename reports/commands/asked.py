@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.commands import flags
-from planner.commands.values import request_of
-from planner.memory import Capacity
-from planner.resolve import capacity, model_spec
+from planner.commands.options import tables as flags
+from planner.commands.options.model import request_of
+from planner.lookup import capacity, model_spec
+from planner.memory.request import Capacity
 from planner.units import parse_tokens
 
 if TYPE_CHECKING:
-    from planner.spec import ModelSpec
+    from planner.model.spec import ModelSpec
     from reports.question import Question
     from reports.runs import Run
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from planner.commands.options import with_flags
-from planner.commands.output import emit
+from planner.commands.options.click_options import with_flags
 from planner.errors import KvplanError, UsageError, one_line
+from planner.terminal.output import emit
 from reports.commands.asked import FLAGS, question_of, shown_path, warn
 from reports.extra import need_report_extra
 

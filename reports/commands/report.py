@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.commands.options import with_flags
-from planner.commands.output import emit
-from planner.dtypes import float_dtype
+from planner.commands.options.click_options import with_flags
+from planner.dtypes.names import float_dtype
 from planner.errors import KvplanError, UsageError, one_line
-from planner.text import dim
+from planner.terminal.output import emit
+from planner.terminal.tables import dim
 from reports.commands.asked import FLAGS, question_of, shown_path, warn
 from reports.extra import need_report_extra
 

@@ -13,8 +13,8 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from planner.speed_constants import DEFAULT  # noqa: E402
-from tests.speed_truth import DECODE, Row, serving_rows  # noqa: E402
+from planner.speed.constants import DEFAULT
+from tests.speed_truth import DECODE, Row, serving_rows
 
 
 def script() -> ModuleType:

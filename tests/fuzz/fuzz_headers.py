@@ -52,7 +52,8 @@ def fuzz_safetensors(data: bytes) -> None:
 def fuzz_gguf(data: bytes) -> None:
     """First byte: a hole behind the header or not. The table of tensors, then the model."""
     from planner.errors import KvplanError
-    from planner.memory import Request, estimate
+    from planner.memory.estimate import estimate
+    from planner.memory.request import Request
     from planner.readers.gguf import read_gguf_file
     from planner.readers.gguf_models import spec_of
 
@@ -108,7 +109,7 @@ def main() -> None:
 
     target = sys.argv[1]
     with atheris.instrument_imports(include=["planner"]):
-        import planner.memory
+        import planner.memory.estimate
         import planner.readers.gguf
         import planner.readers.gguf_models
         import planner.readers.safetensors

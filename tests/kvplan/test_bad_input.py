@@ -16,13 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from planner.catalogue import find_model, models
+from planner.catalogue.entries import find_model, models
 from planner.errors import KvplanError
-from planner.explain import explanation
-from planner.memory import Capacity, Request, estimate
-from planner.readers import read_config
-from planner.readers.huggingface import MAX_CONFIG_BYTES, load_json
-from planner.sharding import Sharding
+from planner.memory.equations import explanation
+from planner.memory.estimate import estimate
+from planner.memory.request import Capacity, Request
+from planner.memory.sharding import Sharding
+from planner.readers.huggingface import MAX_CONFIG_BYTES, load_json, read_config
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 32000,

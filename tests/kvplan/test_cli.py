@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from kvplan import __version__
-from kvplan.cli import COMMANDS
+from kvplan.table import COMMANDS
 from planner.errors import KvplanError
 
 Runner = Callable[..., Any]
@@ -207,7 +207,7 @@ def test_a_link_keeps_pointing_where_it_did(run: Runner, tmp_path: Path) -> None
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from planner.commands.output import write_whole
+    from planner.terminal.output import write_whole
 
     path = tmp_path / "answer"
     path.write_text("old")
@@ -236,7 +236,7 @@ def test_places_that_are_no_file_are_refused_and_left_alone(run: Runner, tmp_pat
 
 def test_a_device_file_is_written_to_and_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/null stays a device: nothing is renamed over it, whoever runs this (a terminal stands in for it here)."""
-    from planner.commands import output
+    from planner.terminal import output
 
     controller, terminal = os.openpty()
     monkeypatch.setattr(output, "_replace", lambda *_: pytest.fail("a device was replaced"))

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.commands.plan_values import clip, load_of, parse_rate, parse_seconds, parse_share, parse_ttft
+from planner.commands.options.load import clip, load_of, parse_rate, parse_seconds, parse_share, parse_ttft
 from planner.errors import BadRequest, KvplanError
-from planner.lengths import LengthMix
+from planner.workloads.lengths import LengthMix
 
 Run = Callable[..., Any]
 LENGTHS = ("--prompt", "p50=500,p95=2000", "--output", "p50=200,p95=600")

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvplan
-from planner import local_device
-from planner.calibration import AttentionTime, Calibration, HeldBack, LayerTime, MatmulTime, Rate
-from planner.commands.speed_page import BAR_WIDTH, FILLS, share_bar
+from planner.commands.pages.speed import BAR_WIDTH, FILLS, share_bar
+from planner.machine import device as local_device
+from planner.machine.calibration import AttentionTime, Calibration, HeldBack, LayerTime, MatmulTime, Rate
 from tests.planner.readers.test_gguf import CASES, write
 
 TIMES = ("ttft_seconds", "tpot_seconds", "request_seconds")

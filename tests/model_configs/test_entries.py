@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from model_configs.build import HERE, KINDS, Kind, load, natural
-from planner.schema import MODEL_CONFIDENCE, shared_name
-from planner.yaml_files import read_entries
+from planner.catalogue.build import HERE, KINDS, Kind, load, natural
+from planner.catalogue.schema import MODEL_CONFIDENCE, shared_name
+from planner.catalogue.yaml_files import read_entries
 
 MODELS, GPUS = KINDS
 FILES = [(kind, path) for kind in KINDS for path in sorted((HERE / kind.folder).glob("*.yaml"))]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from planner.readers import read_config
-from planner.spec import ModelSpec
+from planner.model.spec import ModelSpec
+from planner.readers.huggingface import read_config
 
 NEEDS_TORCH = "the profiler needs torch: pip install 'llm-kvplan[profile]'"
 VOCAB = 97

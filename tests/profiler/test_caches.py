@@ -10,21 +10,17 @@ from tests.profiler.small_models import NEEDS_TORCH, SMALL, VOCAB, small
 
 torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from planner.cache_strategies import (  # noqa: E402
-    STRATEGIES,
-    LayerShape,
-    concat_peak_bytes,
-    strategy_bytes,
-)
-from planner.dtypes import FLOAT_BYTES  # noqa: E402
-from planner.errors import BadRequest  # noqa: E402
-from planner.memory import Request, estimate  # noqa: E402
-from profiler.caches import ConcatCache, PagedCache, QuantisedCache, make_cache, storage_bytes  # noqa: E402
-from profiler.generate import cache_for, decode_step, prefill  # noqa: E402
-from profiler.gpt import DTYPES, build  # noqa: E402
+from planner.dtypes.names import FLOAT_BYTES
+from planner.errors import BadRequest
+from planner.memory.cache_strategies import STRATEGIES, LayerShape, concat_peak_bytes, strategy_bytes
+from planner.memory.estimate import estimate
+from planner.memory.request import Request
+from profiler.caches import ConcatCache, PagedCache, QuantisedCache, make_cache, storage_bytes
+from profiler.generate import cache_for, decode_step, prefill
+from profiler.gpt import DTYPES, build
 
 EXACT = [name for name in STRATEGIES if name not in ("int8", "int4")]
 KEEPING = STRATEGIES[1:]
@@ -83,7 +79,7 @@ def test_get_answers_with_the_newest_tokens_in_order(strategy: str, shapes: str)
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_bytes_of_a_model_that_ran_are_the_estimate_exactly(name: str, dtype: str) -> None:
-    """The joint test: real tensors after prefill and decode against planner.memory."""
+    """The joint test: real tensors after prefill and decode against planner.memory.estimate."""
     spec = small(name)
     model = build(spec, dtype=dtype)
     batch, prompt, total = 2, 13, 21

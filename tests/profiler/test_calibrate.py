@@ -8,16 +8,16 @@ from tests.profiler.small_models import NEEDS_TORCH, small
 
 torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
 
-import profiler.gpt  # noqa: E402
-from planner.calibration import Calibration, calibration_from_json  # noqa: E402
-from planner.operators import head_matmul, layer_matmuls  # noqa: E402
-from profiler import calibrate as calibration_module  # noqa: E402
-from profiler.calibrate import BATCHES, answers, attention_seconds, calibrate, matmul_times, rest_times  # noqa: E402
-from profiler.commands.calibrate import page  # noqa: E402
-from profiler.device import choose  # noqa: E402
-from profiler.gpt import build  # noqa: E402
-from profiler.linear import Linear  # noqa: E402
-from profiler.speed import Plan  # noqa: E402
+import profiler.gpt
+from planner.machine.calibration import Calibration, calibration_from_json
+from planner.speed.operators import head_matmul, layer_matmuls
+from profiler import calibrate as calibration_module
+from profiler.calibrate import BATCHES, answers, attention_seconds, calibrate, matmul_times, rest_times
+from profiler.commands.calibrate import page
+from profiler.device import choose
+from profiler.gpt import build
+from profiler.linear import Linear
+from profiler.speed import Plan
 
 
 @pytest.fixture(scope="module")

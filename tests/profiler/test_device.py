@@ -9,9 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the profiler needs torch: pip install 'llm-kvplan[profile]'")
 
-from planner.errors import BadRequest  # noqa: E402
-from profiler.device import Cuda, Device, Mps, choose, cuda_reserved_bytes, environment, is_out_of_memory  # noqa: E402
-from profiler.measure import laps, measure  # noqa: E402
+from planner.errors import BadRequest
+from profiler.device import Cuda, Device, Mps, choose, cuda_reserved_bytes, environment, is_out_of_memory
+from profiler.measure import laps, measure
 
 MIB = 1 << 20
 

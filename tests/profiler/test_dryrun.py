@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from planner.errors import KvplanError
-from planner.parameters import parameters
-from planner.readers import read_config
+from planner.model.parameters import parameters
+from planner.readers.huggingface import read_config
 from profiler import verify
 from profiler.commands.verify import command
 from profiler.dryrun import CacheTensor, DryRun, Run, Shape, complete

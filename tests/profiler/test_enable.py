@@ -11,13 +11,13 @@ from tests.profiler.small_models import NEEDS_TORCH, VOCAB, small
 
 torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
 
-from torch import nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
+from torch import nn
+from torch.nn import functional as F
 
-from planner.errors import BadRequest, UnsupportedModel  # noqa: E402
-from profiler.enable import disable_kv_cache, enable_kv_cache, kv_cache, reset_kv_cache  # noqa: E402
-from profiler.generate import cache_for  # noqa: E402
-from profiler.gpt import build  # noqa: E402
+from planner.errors import BadRequest, UnsupportedModel
+from profiler.enable import disable_kv_cache, enable_kv_cache, kv_cache, reset_kv_cache
+from profiler.generate import cache_for
+from profiler.gpt import build
 
 C, CONTEXT = 32, 24
 

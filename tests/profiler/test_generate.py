@@ -10,9 +10,9 @@ from tests.profiler.small_models import NEEDS_TORCH, SMALL, VOCAB, small
 
 torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
 
-from planner.cache_strategies import STRATEGIES  # noqa: E402
-from planner.errors import BadRequest  # noqa: E402
-from profiler.generate import (  # noqa: E402
+from planner.errors import BadRequest
+from planner.memory.cache_strategies import STRATEGIES
+from profiler.generate import (
     Sampling,
     cache_for,
     chooser,
@@ -23,7 +23,7 @@ from profiler.generate import (  # noqa: E402
     pad_left,
     prefill,
 )
-from profiler.gpt import GPT, build  # noqa: E402
+from profiler.gpt import GPT, build
 
 EXACT = [name for name in STRATEGIES if name not in ("int8", "int4")]
 

@@ -10,15 +10,17 @@ from tests.profiler.small_models import NEEDS_TORCH, SMALL, VOCAB, small
 
 torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
 
-from planner.catalogue import find_model  # noqa: E402
-from planner.errors import BadRequest, UnsupportedModel  # noqa: E402
-from planner.memory import Request, estimate  # noqa: E402
-from planner.readers import read_config, read_entry  # noqa: E402
-from planner.spec import Layer, ModelSpec  # noqa: E402
-from planner.weights import Weight  # noqa: E402
-from profiler.gpt import GPT, build  # noqa: E402
-from profiler.linear import Linear, pack_matrix, packed_bytes  # noqa: E402
-from profiler.recipes import design, shallower  # noqa: E402
+from planner.catalogue.entries import find_model
+from planner.errors import BadRequest, UnsupportedModel
+from planner.memory.estimate import estimate
+from planner.memory.request import Request
+from planner.model.spec import Layer, ModelSpec
+from planner.model.weights import Weight
+from planner.readers import read_entry
+from planner.readers.huggingface import read_config
+from profiler.gpt import GPT, build
+from profiler.linear import Linear, pack_matrix, packed_bytes
+from profiler.recipes import design, shallower
 
 
 def louder(model: GPT, times: float = 6.0) -> GPT:

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the profiler needs torch: pip install 'llm-kvplan[profile]'")
 
-from planner.progress import Progress
+from planner.terminal.progress import Progress
 from profiler.device import Device
 from profiler.measure import Times, laps, measure, unstable
 

@@ -14,11 +14,11 @@ from tests.profiler.small_models import NEEDS_TORCH, small
 
 torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
 
-from planner.cache_strategies import layer_shapes, strategy_bytes  # noqa: E402
-from planner.errors import BadRequest  # noqa: E402
-from profiler.generate import cache_for  # noqa: E402
-from profiler.gpt import build  # noqa: E402
-from profiler.parallel import joined, rank_of, split  # noqa: E402
+from planner.errors import BadRequest
+from planner.memory.cache_strategies import layer_shapes, strategy_bytes
+from profiler.generate import cache_for
+from profiler.gpt import build
+from profiler.parallel import joined, rank_of, split
 
 ROOT = Path(__file__).resolve().parents[2]
 

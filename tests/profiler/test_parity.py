@@ -11,10 +11,10 @@ from tests.profiler.small_models import NEEDS_TORCH, SMALL, VOCAB, small
 torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
 transformers = pytest.importorskip("transformers", reason="parity is checked against transformers (extra: verify)")
 
-from planner.cache_strategies import layer_shapes  # noqa: E402
-from profiler.caches import make_cache  # noqa: E402
-from profiler.gpt import GPT, blank  # noqa: E402
-from profiler.weights import load_state  # noqa: E402
+from planner.memory.cache_strategies import layer_shapes
+from profiler.caches import make_cache
+from profiler.gpt import GPT, blank
+from profiler.weights import load_state
 
 PROMPT, STEPS = 36, 64
 CLOSE = 1e-4
@@ -86,7 +86,7 @@ def test_padded_rows_equal_transformers_with_its_attention_mask(name: str) -> No
 @torch.no_grad()
 def test_the_config_that_transformers_writes_itself_builds_the_same_model(name: str) -> None:
     """Saved configs hold more and newer keys (rope_parameters, layer_types) than published ones."""
-    from planner.readers import read_config
+    from planner.readers.huggingface import read_config
 
     model = theirs(name)
     mine = blank(read_config(model.config.to_dict(), name=name))

@@ -9,20 +9,20 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the profiler needs torch: pip install 'llm-kvplan[profile]'")
 
-from planner.calibration import device_file_path  # noqa: E402
-from planner.errors import BadRequest, UnsupportedModel  # noqa: E402
-from planner.resolve import model_spec  # noqa: E402
-from profiler import memory, speed  # noqa: E402
-from profiler.caches import make_cache  # noqa: E402
-from profiler.device import Device, choose  # noqa: E402
-from profiler.generate import cache_for  # noqa: E402
-from profiler.gpt import build  # noqa: E402
-from profiler.measure import Times  # noqa: E402
-from profiler.profile import Profile, Settings, profile  # noqa: E402
-from profiler.results import Check, Measurement, Point, load  # noqa: E402
-from profiler.speed import Curve, Plan, crossing_tokens, integrate  # noqa: E402
-from profiler.sweep import Grid, parse_grid, sweep  # noqa: E402
-from tests.profiler.small_models import small  # noqa: E402
+from planner.errors import BadRequest, UnsupportedModel
+from planner.lookup import model_spec
+from planner.machine.calibration import device_file_path
+from profiler import memory, speed
+from profiler.caches import make_cache
+from profiler.device import Device, choose
+from profiler.generate import cache_for
+from profiler.gpt import build
+from profiler.measure import Times
+from profiler.profile import Profile, Settings, profile
+from profiler.results import Check, Measurement, Point, load
+from profiler.speed import Curve, Plan, crossing_tokens, integrate
+from profiler.sweep import Grid, parse_grid, sweep
+from tests.profiler.small_models import small
 
 QUICK = Settings(device="cpu", dtype="fp32", outputs=(3, 8), prompt_tokens=4, repeats=2)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from planner.catalogue import find_model
+from planner.catalogue.entries import find_model
 from planner.errors import BadConfig, BadRequest, UnsupportedModel
-from planner.readers import read_config, read_entry
-from planner.resolve import by_hand
+from planner.readers import read_entry
+from planner.readers.by_hand import by_hand
+from planner.readers.huggingface import read_config
 from profiler.recipes import RECIPES, design, shallower
 from tests.profiler.small_models import BASE, MLA, SMALL, small
 

@@ -10,8 +10,8 @@ from tests.profiler.small_models import NEEDS_TORCH
 
 torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
 
-from profiler.recipes import Rope  # noqa: E402
-from profiler.rope import RopeTable, frequencies, rotate  # noqa: E402
+from profiler.recipes import Rope
+from profiler.rope import RopeTable, frequencies, rotate
 
 
 def scaled(**scaling: object) -> Rope:

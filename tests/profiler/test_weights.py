@@ -13,9 +13,9 @@ from tests.profiler.small_models import NEEDS_TORCH, VOCAB, small
 torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
 safetensors = pytest.importorskip("safetensors.torch", reason="weights are read with safetensors (extra: weights)")
 
-from planner.errors import BadConfig, UnsupportedModel  # noqa: E402
-from profiler.gpt import GPT, blank, build  # noqa: E402
-from profiler.weights import load_state, load_weights  # noqa: E402
+from planner.errors import BadConfig, UnsupportedModel
+from profiler.gpt import GPT, blank, build
+from profiler.weights import load_state, load_weights
 
 Tensors = dict[str, Any]
 

@@ -104,12 +104,13 @@ def run_file(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def plan_answer() -> dict[str, object]:
     """An answer of `kvplan plan --json`: gpt2 on two small devices, both with a price."""
-    from planner.deploy import Question as Asked
-    from planner.deploy import search
-    from planner.deploy_answer import answer_dict
-    from planner.deploy_load import Targets, load
-    from planner.lengths import from_percentiles
-    from planner.resolve import device, model_spec
+    from planner.deployment.answer import answer_dict
+    from planner.deployment.question import Question as Asked
+    from planner.deployment.search import search
+    from planner.lookup import device, model_spec
+    from planner.workloads.lengths import from_percentiles
+    from planner.workloads.load import load
+    from planner.workloads.targets import Targets
 
     lengths = from_percentiles("p50=200,p95=500")
     asked = load(lengths, from_percentiles("p50=50,p95=200"), users=64)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from planner.resolve import model_spec
+from planner.lookup import model_spec
 from reports import html, markdown
 from reports.content import Report, report
 from reports.folder import files_of

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from planner.errors import KvplanError
-from planner.memory import Request
+from planner.memory.request import Request
 from reports.content import report
 from reports.kinds import KINDS
 from reports.plans import PlanFile, best_words, load_plans, points, rows

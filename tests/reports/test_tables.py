@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from planner.memory import Capacity, Request, estimate
-from planner.resolve import model_spec
+from planner.lookup import model_spec
+from planner.memory.estimate import estimate
+from planner.memory.request import Capacity, Request
 from reports import tables
 from reports.question import Question, question
 

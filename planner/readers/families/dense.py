@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.attention import Mixer
 from planner.errors import BadConfig
-from planner.mlps import Mlp, Moe
+from planner.model.attention import Mixer
+from planner.model.mlp import Mlp, Moe
+from planner.model.weights import Weight, vector
 from planner.readers import decoder
 from planner.readers.fields import Fields
-from planner.readers.plans import (
+from planner.readers.layer_kinds import (
     DENSE,
     FULL,
     SLIDING,
@@ -23,8 +24,7 @@ from planner.readers.plans import (
     listed_or_full,
     window_from_layer,
 )
-from planner.readers.types import Type
-from planner.weights import Weight, vector
+from planner.readers.model_types import Type
 
 GPT2_KEYS: dict[str, str | tuple[str, ...]] = {
     "hidden_size": "n_embd",

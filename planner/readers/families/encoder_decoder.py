@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from planner.errors import BadConfig, UnsupportedModel
-from planner.mixers import Attention, CrossAttention, EncoderAttention, Mixer
-from planner.mlps import Mlp
+from planner.model.attention import Attention, Mixer
+from planner.model.cross_attention import CrossAttention, EncoderAttention
+from planner.model.mlp import Mlp
+from planner.model.spec import Layer, ModelSpec
+from planner.model.weights import Weight, vector
 from planner.readers import decoder
 from planner.readers.fields import MAX_LAYERS, Fields
-from planner.readers.types import Type
-from planner.spec import Layer, ModelSpec
-from planner.weights import Weight, vector
+from planner.readers.model_types import Type
 
 # The keys of a stack, after "encoder_" or "decoder_": layers, attention_heads, ffn_dim, positions.
 ENCODER, DECODER = "encoder", "decoder"

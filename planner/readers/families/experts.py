@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from planner.errors import BadConfig, UnsupportedModel
-from planner.mixers import Mixer
-from planner.mlps import Mlp, Moe
+from planner.model.attention import Mixer
+from planner.model.mlp import Mlp, Moe
+from planner.model.sparse_attention import BlockIndexer
+from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder
 from planner.readers.fields import Fields
-from planner.readers.plans import (
+from planner.readers.layer_kinds import (
     CHUNKED,
     DENSE,
     FULL,
@@ -29,9 +31,7 @@ from planner.readers.plans import (
     listed,
     sparse_step,
 )
-from planner.readers.types import Type
-from planner.sparse import BlockIndexer
-from planner.weights import Weight, linear, vector
+from planner.readers.model_types import Type
 
 SPARSE = "sparse_attention"
 WINDOW_ALL = layer_types(all_of(SLIDING))

@@ -1,7 +1,7 @@
 """Decoders with recurrent layers other than Mamba: delta rules, linear attention, convolutions, RWKV.
 
 Defaults and structure as in the configuration and modelling files of transformers 5.23.0, unless a
-type names another source. The recurrent mixers themselves stand in `planner.recurrent`.
+type names another source. The recurrent mixers themselves stand in `planner.model.recurrent`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from planner.errors import BadConfig, UnsupportedModel, one_line
-from planner.mixers import Mixer
-from planner.mlps import Mlp, Moe
+from planner.model.attention import Mixer
+from planner.model.mlp import Mlp, Moe
+from planner.model.recurrent import gated_delta_net, kimi_delta, lightning_attention, rg_lru, rwkv4, short_conv
+from planner.model.weights import Weight, linear
 from planner.readers import decoder
 from planner.readers.families.latent import MLA_IGNORES, latent_attention
 from planner.readers.families.state_keys import (
@@ -27,7 +29,7 @@ from planner.readers.families.state_keys import (
     warn_once,
 )
 from planner.readers.fields import MAX_LAYERS, Fields
-from planner.readers.plans import (
+from planner.readers.layer_kinds import (
     DENSE,
     FULL,
     MOE,
@@ -40,17 +42,8 @@ from planner.readers.plans import (
     listed,
     sparse_step,
 )
-from planner.readers.types import Type
-from planner.recurrent import (
-    gated_delta_net,
-    kimi_delta,
-    lightning_attention,
-    rg_lru,
-    rwkv4,
-    short_conv,
-)
+from planner.readers.model_types import Type
 from planner.units import ceil_div
-from planner.weights import Weight, linear
 
 # ---------------------------------------------------------------- gated delta rule
 

@@ -11,15 +11,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from planner.errors import BadConfig, UnsupportedModel, one_line
-from planner.mixers import LatentAttention, Mixer
-from planner.mlps import Mlp, Moe
+from planner.model.attention import Mixer
+from planner.model.latent_attention import LatentAttention
+from planner.model.mlp import Mlp, Moe
+from planner.model.recurrent import kimi_delta
+from planner.model.sparse_attention import Compressor, PooledIndexer, SharedKvAttention, hyper_connection
+from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder
 from planner.readers.fields import MAX_LAYERS, Fields
-from planner.readers.plans import FULL, MOE, SLIDING, all_of, expert_layers, layer_count, listed
-from planner.readers.types import LayerKinds, Type
-from planner.recurrent import kimi_delta
-from planner.sparse import Compressor, PooledIndexer, SharedKvAttention, hyper_connection
-from planner.weights import Weight, linear, vector
+from planner.readers.layer_kinds import FULL, MOE, SLIDING, all_of, expert_layers, layer_count, listed
+from planner.readers.model_types import LayerKinds, Type
 
 INDEXED, LINEAR = "indexed_attention", "linear_attention"
 CSA, HCA = "compressed_sparse_attention", "heavily_compressed_attention"

@@ -1,7 +1,7 @@
 """Decoders with Mamba layers, alone or beside attention: Mamba, Jamba, Granite 4, Nemotron-H, Zamba...
 
 Defaults and structure as in the configuration and modelling files of transformers 5.23.0, unless a
-type names another source. The recurrent mixers themselves stand in `planner.recurrent`.
+type names another source. The recurrent mixers themselves stand in `planner.model.recurrent`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from planner.errors import BadConfig, UnsupportedModel, one_line
-from planner.mixers import Attention, Mixer
-from planner.mlps import Mlp, Moe
+from planner.model.attention import Attention, Mixer
+from planner.model.mlp import Mlp, Moe
+from planner.model.recurrent import mamba1, mamba2
+from planner.model.spec import ModelSpec
+from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder
 from planner.readers.families.state_keys import (
     ATTENTION_KEYS,
@@ -29,23 +32,9 @@ from planner.readers.families.state_keys import (
     warn_once,
 )
 from planner.readers.fields import MAX_LAYERS, Fields
-from planner.readers.plans import (
-    DENSE,
-    FULL,
-    MOE,
-    NONE,
-    all_of,
-    layer_count,
-    listed,
-)
-from planner.readers.types import LayerKinds, Type
-from planner.recurrent import (
-    mamba1,
-    mamba2,
-)
-from planner.spec import ModelSpec
+from planner.readers.layer_kinds import DENSE, FULL, MOE, NONE, all_of, layer_count, listed
+from planner.readers.model_types import LayerKinds, Type
 from planner.units import ceil_div
-from planner.weights import Weight, linear, vector
 
 # ---------------------------------------------------------------- Mamba
 

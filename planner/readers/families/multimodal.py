@@ -13,14 +13,15 @@ from dataclasses import replace
 from typing import Any
 
 from planner.errors import BadConfig, UnsupportedModel
-from planner.mixers import Attention, CrossAttention, Mixer
-from planner.mlps import Mlp, Moe
+from planner.model.attention import Attention, Mixer
+from planner.model.cross_attention import CrossAttention
+from planner.model.mlp import Mlp, Moe
+from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder, towers
 from planner.readers.families.dense import QWEN_WINDOW
 from planner.readers.fields import Fields
-from planner.readers.plans import DENSE, FULL, SLIDING, all_of, every, layer_count, layer_types, sparse_step
-from planner.readers.types import LayerKinds, Type
-from planner.weights import Weight, linear, vector
+from planner.readers.layer_kinds import DENSE, FULL, SLIDING, all_of, every, layer_count, layer_types, sparse_step
+from planner.readers.model_types import LayerKinds, Type
 
 NESTED = ("text_config",)
 CROSS = "cross_attention"

@@ -6,15 +6,8 @@ from typing import Any
 
 from planner.errors import BadConfig, UnsupportedModel
 from planner.readers.fields import Fields
-from planner.readers.plans import (
-    FULL,
-    NONE,
-    all_of,
-    layer_count,
-    listed,
-    periodic,
-)
-from planner.readers.types import LayerKinds
+from planner.readers.layer_kinds import FULL, NONE, all_of, layer_count, listed, periodic
+from planner.readers.model_types import LayerKinds
 
 LINEAR, CONV, HYBRID, TIED = "linear_attention", "conv", "hybrid", "hybrid_tied"
 

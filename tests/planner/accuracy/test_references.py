@@ -9,8 +9,9 @@ import pytest
 
 from planner.accuracy import references
 from planner.accuracy.cases import Cases, Row
-from planner.catalogue import models
-from planner.memory import Request, estimate
+from planner.catalogue.entries import models
+from planner.memory.estimate import estimate
+from planner.memory.request import Request
 from planner.readers import read_entry
 
 CASES = Cases(Path(__file__).parents[2] / "cases")

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from planner.catalogue import find_model
+from planner.catalogue.entries import find_model
 from planner.engines import llamacpp
 from planner.engines.base import Options
 from planner.errors import UnsupportedModel
-from planner.memory import Capacity, Request, estimate
+from planner.memory.estimate import estimate
+from planner.memory.request import Capacity, Request
 from planner.readers import read_entry
 from planner.units import GIB, MIB
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from planner.catalogue import find_model
+from planner.catalogue.entries import find_model
 from planner.engines.base import EngineAnswer, Options
 from planner.engines.emit import command
 from planner.engines.registry import ENGINES, answer_of, parse_engine
 from planner.errors import UnknownName, UnsupportedModel, UsageError
-from planner.memory import Capacity, Estimate, Request, estimate
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.request import Capacity, Request
+from planner.memory.sharding import Sharding
 from planner.readers import read_entry
-from planner.sharding import Sharding
 from planner.units import GIB
 
 

@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.catalogue import find_model
+from planner.catalogue.entries import find_model
 from planner.engines import vllm
 from planner.engines.base import NO_ROOM, EngineAnswer, Options
 from planner.engines.device_memory import ProfileRun, context_before_weights, forward_bytes, vllm_activation
 from planner.engines.emit import command
 from planner.engines.registry import answer_of
-from planner.memory import Capacity, Estimate, Request, estimate
+from planner.lookup import capacity
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.request import Capacity, Request
+from planner.memory.sharding import Sharding
 from planner.readers import read_entry
-from planner.resolve import capacity
-from planner.sharding import Sharding
 from planner.units import GIB
 
 

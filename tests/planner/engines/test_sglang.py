@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from planner.catalogue import find_model
+from planner.catalogue.entries import find_model
 from planner.engines import sglang
 from planner.engines.base import Options
 from planner.errors import UnsupportedModel
-from planner.memory import Capacity, Estimate, Request, estimate
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.request import Capacity, Request
+from planner.memory.sharding import Sharding
 from planner.readers import read_entry
-from planner.sharding import Sharding
 from planner.units import GIB, MIB
 
 

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from planner.catalogue import find_model
+from planner.catalogue.entries import find_model
 from planner.engines import vllm, vllm_v1
 from planner.engines.base import Options
 from planner.errors import BadRequest, UnsupportedModel
-from planner.memory import Capacity, Estimate, Request, estimate
-from planner.readers import read_config, read_entry
-from planner.sharding import Sharding
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.request import Capacity, Request
+from planner.memory.sharding import Sharding
+from planner.readers import read_entry
+from planner.readers.huggingface import read_config
 from planner.units import GIB
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from planner.dtypes import CacheFormat, kv_format
+from planner.dtypes.kinds import CacheFormat
+from planner.dtypes.names import kv_format
 from planner.errors import BadConfig, KvplanError, UnsupportedModel
-from planner.parameters import parameters, parameters_by_part
-from planner.readers import read_config
-from planner.spec import ModelSpec
+from planner.model.parameters import parameters, parameters_by_part
+from planner.model.spec import ModelSpec
+from planner.readers.huggingface import read_config
 
 T5_LARGE: dict[str, Any] = {
     "model_type": "t5", "d_model": 1024, "d_kv": 64, "d_ff": 4096, "num_layers": 24, "num_decoder_layers": 24,

@@ -21,13 +21,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import BadConfig, KvplanError, UnsupportedModel
-from planner.memory import Request, estimate
-from planner.parameters import active_parameters, parameters
-from planner.readers import read_config
+from planner.lookup import model_spec
+from planner.memory.estimate import estimate
+from planner.memory.request import Request
+from planner.memory.sharding import Sharding
+from planner.model.parameters import active_parameters, parameters
+from planner.model.spec import ModelSpec
 from planner.readers.gguf import TENSOR_TYPES, read_gguf_file
-from planner.resolve import model_spec
-from planner.sharding import Sharding
-from planner.spec import ModelSpec
+from planner.readers.huggingface import read_config
 from tests.planner.readers.headers import gguf_header, text, write_gguf
 
 HAS_GGUF = importlib.util.find_spec("gguf") is not None

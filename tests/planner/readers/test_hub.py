@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import pytest
 
 from planner.errors import BadConfig, BadRequest, KvplanError, UnknownName
-from planner.memory import Request, estimate
+from planner.lookup import model_spec
+from planner.memory.estimate import estimate
+from planner.memory.request import Request
 from planner.readers import hub
 from planner.readers.hub import HubName, hub_name, read_hub
-from planner.resolve import model_spec
 from tests.planner.readers.headers import LLAMA, gguf_header, llama_tensors, safetensors_header
 from tests.planner.readers.test_gguf import CASES
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from planner.dtypes import CacheFormat, kv_format
+from planner.dtypes.kinds import CacheFormat
+from planner.dtypes.names import kv_format
 from planner.errors import BadConfig, KvplanError, UnsupportedModel
-from planner.parameters import active_parameters, parameters, parameters_by_part
-from planner.readers import read_config
-from planner.spec import ModelSpec
+from planner.model.parameters import active_parameters, parameters, parameters_by_part
+from planner.model.spec import ModelSpec
+from planner.readers.huggingface import read_config
 
 Config = dict[str, Any]
 BF16 = CacheFormat(kv_format("bf16"), kv_format("bf16"))

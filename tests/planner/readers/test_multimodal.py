@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from planner.errors import BadConfig, KvplanError, UnsupportedModel
-from planner.parameters import active_parameters, parameters, parameters_by_part
-from planner.readers import read_config
-from planner.spec import ModelSpec
+from planner.model.parameters import active_parameters, parameters, parameters_by_part
+from planner.model.spec import ModelSpec
+from planner.readers.huggingface import read_config
 
 QWEN25_TOWER: dict[str, Any] = {
     "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584,

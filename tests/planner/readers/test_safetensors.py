@@ -20,14 +20,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import BadConfig, KvplanError
-from planner.memory import Request, estimate
-from planner.parameters import parameters
+from planner.lookup import model_spec
+from planner.memory.estimate import estimate
+from planner.memory.request import Request
+from planner.memory.sharding import Sharding
+from planner.model.parameters import parameters
+from planner.model.spec import ModelSpec
+from planner.model.stored import part_of
 from planner.readers.checkpoint import read_checkpoint
 from planner.readers.safetensors import parse_header, read_folder
-from planner.resolve import model_spec
-from planner.sharding import Sharding
-from planner.spec import ModelSpec
-from planner.stored import part_of
 from tests.planner.readers.headers import (
     LLAMA,
     checkpoint,

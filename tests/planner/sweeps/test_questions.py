@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from planner.catalogue import find_device
-from planner.limits import longest_context, most_sequences
-from planner.memory import Request, estimate
-from planner.resolve import capacity, model_spec
-from planner.roofline import speed
-from planner.sharding import Sharding
+from planner.catalogue.entries import find_device
+from planner.lookup import capacity, model_spec
+from planner.memory.estimate import estimate
+from planner.memory.limits import longest_context, most_sequences
+from planner.memory.request import Request
+from planner.memory.sharding import Sharding
+from planner.speed.speed import speed
 from planner.sweeps.axes import parse_grid
 from planner.sweeps.questions import answer_row, columns, shared_of
 

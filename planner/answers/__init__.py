@@ -1,0 +1,1 @@
+"""One answer for each question, as commands, sweeps and Python get it."""

@@ -1,0 +1,37 @@
+"""Answers for what shares the device: adapters, a drafter, other models, idle sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planner.catalogue.device import Device
+from planner.errors import KvplanError
+from planner.extras.idle_sessions import Tiers, idle_answer
+from planner.extras.shared_device import residents_dict, residents_of
+from planner.memory.estimate import Estimate
+
+
+def resident_block(one: Estimate, tiers: Tiers | None, device: Device | None) -> dict[str, Any]:
+    """The `residents` of an answer, from the estimate of one sequence."""
+    residents = residents_of(one.request)
+    found = residents_dict(one) if residents is not None else {}
+    if tiers is not None:
+        idle = idle_answer(one, tiers).to_dict()
+        kept = residents.idle_sessions if residents is not None else 0
+        if kept:
+            idle |= {"device_sessions": kept, "sessions_left": 0}
+        found["idle"] = idle | {"recompute_seconds": _recompute_seconds(one, device)}
+    return found
+
+
+def _recompute_seconds(one: Estimate, device: Device | None) -> float | None:
+    """What computing a session's cache again takes, as the speed model expects it; None where that is not known."""
+    if device is None:
+        return None
+    from planner.speed.speed import speed  # only of idle sessions
+
+    try:
+        found = speed(one, device, prompt_tokens=one.request.seq_tokens, output_tokens=1, batch=1, load="static")
+    except KvplanError:
+        return None
+    return found.ttft_seconds.value

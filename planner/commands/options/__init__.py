@@ -1,0 +1,1 @@
+"""The options of commands: tables, click, and texts -> values."""

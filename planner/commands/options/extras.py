@@ -1,0 +1,128 @@
+"""--lora, --drafter, --also and the tiers of idle sessions, as texts -> Residents and Tiers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from planner.catalogue.device import Device
+from planner.commands.options.model import maybe_count
+from planner.commands.options.tables import RESIDENTS, parameter
+from planner.errors import BadRequest, UsageError, one_line
+from planner.extras.idle_sessions import Tiers, pcie_bytes_per_s
+from planner.extras.lora import MAX_RANK, Lora, adapter_parameters, canonical_targets, slot_rank
+from planner.extras.shared_device import Drafter, Other, Residents, draft_model, eagle_head, mtp_head
+from planner.lookup import model_spec
+from planner.memory.request import device_capacity
+from planner.model.spec import ModelSpec
+from planner.units import parse_bytes, parse_tokens
+
+
+def residents_given(values: Mapping[str, Any]) -> bool:
+    """Whether anything on the command line shares the devices, or lies in a tier."""
+    return any(values.get(parameter(option)) for option, _, _ in RESIDENTS)
+
+
+def residents_of(
+    values: Mapping[str, Any], spec: ModelSpec, *, engine: str | None = None, online: bool = False
+) -> Residents | None:
+    """What the options put beside `spec`; None where they put nothing.
+
+    Idle sessions are on the device where no tier is named. vLLM preallocates a padded slot for each adapter.
+    """
+    drafter = drafter_of(values, spec, online=online)
+    others = tuple(parse_other(text, online=online) for text in values.get("also") or ())
+    if engine is not None and (drafter is not None or others):
+        option = "--drafter" if drafter is not None else "--also"
+        hint = "--num-speculative-tokens counts its layers" if drafter is not None else "give each its own fraction"
+        raise UsageError(f"{option} is not modelled in an engine's terms; leave --engine out, or {hint}")
+    slots = engine is not None and engine.startswith("vllm")
+    adapters = tuple(parse_lora(text, spec, slots=slots) for text in values.get("lora") or ())
+    tiered = values.get("host_memory") is not None or values.get("ssd") is not None
+    idle = 0 if tiered else maybe_count(values.get("idle_sessions"), "--idle-sessions") or 0
+    if not (adapters or drafter or others or idle):
+        return None
+    if not spec.weights_known:
+        raise BadRequest(f"{spec.name}: what shares its device cannot be said without its widths; add --heads --hidden "
+                         "--intermediate --vocab")  # fmt: skip
+    return Residents(adapters, drafter, others, idle)
+
+
+def parse_lora(text: str, spec: ModelSpec, *, slots: bool = False) -> Lora:
+    """`8xr16`, `r64:q,v`: so many adapters of a rank, on some modules or on every linear layer.
+
+    >>> from planner.memory.request import device_capacity
+    >>> from planner.lookup import model_spec
+    >>> parse_lora("8xr16:q_proj,v_proj", model_spec("llama-7b"))
+    Lora(count=8, rank=16, targets=('q', 'v'), slots=False)
+    """
+    match = re.fullmatch(r"(?:(\d{1,6})\s*x\s*)?r(\d{1,5})(?::(.{1,400}))?", text.strip(), re.ASCII)
+    count, rank = (int(match.group(1) or 1), int(match.group(2))) if match else (0, 0)
+    if match is None or not count or not 1 <= rank <= MAX_RANK:
+        raise BadRequest(
+            f"--lora {one_line(text, 40)!r} is not adapters of a rank up to {MAX_RANK}; write for example 8xr16 or r64:q,v"
+        )
+    targets = canonical_targets(spec, match.group(3).split(",")) if match.group(3) else ()
+    found = Lora(count, slot_rank(rank) if slots else rank, targets, slots)
+    adapter_parameters(spec, found)  # refuses what is not modelled
+    return found
+
+
+def drafter_of(values: Mapping[str, Any], spec: ModelSpec, *, online: bool = False) -> Drafter | None:
+    name, drafts = values.get("drafter"), maybe_count(values.get("draft_tokens"), "--draft-tokens")
+    if name is None:
+        if drafts is not None:
+            raise UsageError("--draft-tokens is of a drafter: name one with --drafter MODEL, mtp, eagle or eagle3")
+        return None
+    kind = name.strip().lower()
+    if kind == "mtp":
+        return mtp_head(spec, drafts)
+    if kind in ("eagle", "eagle3"):
+        return eagle_head(spec, kind, drafts)
+    return draft_model(spec, model_spec(name, online=online), drafts)
+
+
+def parse_other(text: str, *, online: bool = False) -> Other:
+    """`MODEL`, `MODEL:4kx8`, `MODEL:4kx8@30%`; without a floor one sequence of the model's limit, at most 8k.
+
+    >>> other = parse_other("gpt2:1kx8@25%")
+    >>> other.spec.name, other.seq_tokens, other.sequences, other.share
+    ('gpt2', 1024, 8, Fraction(1, 4))
+    """
+    rest, share = text.strip(), Fraction(0)
+    shared = re.fullmatch(r"(.+)@(\d{1,2})\s*%", rest)
+    if shared:
+        rest, share = shared.group(1), Fraction(int(shared.group(2)), 100)
+    floor = re.fullmatch(r"(.+):([\d.]+[kKmM]?)\s*x\s*(\d{1,9})", rest, re.ASCII)
+    spec = model_spec(floor.group(1) if floor else rest, online=online)
+    if floor is None:
+        return Other(spec, min(spec.max_positions or 8192, 8192), 1, share)
+    sequences = maybe_count(floor.group(3), "--also")
+    assert sequences is not None
+    return Other(spec, parse_tokens(floor.group(2), "--also"), sequences, share)
+
+
+def tiers_of(values: Mapping[str, Any], device: Device | None = None) -> Tiers | None:
+    """The tiers of idle sessions; None where no option is about them. The link is the device's PCIe, if not given."""
+    sizes = {name: _size(values, name) for name in ("host_memory", "ssd", "host_bandwidth", "ssd_bandwidth")}
+    sessions = maybe_count(values.get("idle_sessions"), "--idle-sessions") or 0
+    for bandwidth, tier in (("host_bandwidth", "host_memory"), ("ssd_bandwidth", "ssd")):
+        if sizes[bandwidth] is not None and sizes["host_memory"] is None and sizes[tier] is None:
+            raise UsageError(f"--{bandwidth.replace('_', '-')} is of a tier: add --{tier.replace('_', '-')} SIZE")
+    if not sessions and all(size is None for size in sizes.values()):
+        return None
+    if device is not None and sizes["host_memory"] is not None and device_capacity(device).kind == "host":
+        raise BadRequest(
+            f"--host-memory: {device.name} and its host share one memory; leave it out, idle sessions stay in it"
+        )
+    link = sizes["host_bandwidth"]
+    if link is None and device is not None and device.pcie_gen is not None:
+        link = pcie_bytes_per_s(device.pcie_gen)
+    return Tiers(sessions, sizes["host_memory"], sizes["ssd"], link, sizes["ssd_bandwidth"])
+
+
+def _size(values: Mapping[str, Any], name: str) -> int | None:
+    text = values.get(name)
+    return None if text is None else parse_bytes(text.removesuffix("/s"), f"--{name.replace('_', '-')}")

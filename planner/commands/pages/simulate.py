@@ -1,0 +1,177 @@
+"""The page of `kvplan simulate`."""
+
+from __future__ import annotations
+
+import sys
+
+from planner.serving.result import percentiles
+from planner.serving.simulate import SHARES, Answer
+from planner.serving.steady_state import State
+from planner.terminal.tables import bad, bold, dim, good, table
+from planner.units import gib, percent
+
+LEVELS = "▁▂▃▄▅▆▇█"
+
+
+PLAIN_LEVELS = " .:-=+*#"
+
+
+def page(answer: Answer) -> list[str]:
+    """What happened, at a glance: times by percentile, throughput, the pool, the targets, and the formulas beside it."""
+    run = answer.run
+    lines = [*_head(answer), "", _times(answer), ""]
+    lines += _throughput(answer) + _pool(answer)
+    lines += _targets(answer)
+    lines += ["", *_check(answer)]
+    lines += [bad("  note: ") + line for line in answer.notes]
+    low, high = answer.tpot_range
+    lines.append(dim(f"  assumed: expected step times ({answer.server.constants.origin}); measured TPOT is x{low:.2f} to x{high:.2f} of them, 9 times in 10"))  # fmt: skip
+    if answer.before_seconds:
+        lines.append(dim(f"  assumed: {seconds(answer.before_seconds)} of every TTFT and latency before the scheduler sees a request"))  # fmt: skip
+    lines += [dim(f"  assumed: {line}") for line in (*answer.server.words, *answer.workload.words)]
+    lines.append(dim(f"  simulated: {run.steps:,} steps in {run.events:,} schedules"))
+    return lines
+
+
+def _head(answer: Answer) -> list[str]:
+    server, run = answer.server, answer.run
+    sharding = server.found.request.sharding
+    replicas = answer.policy.replicas // sharding.dp
+    layout = ", ".join(f"{name.upper()} {getattr(sharding, name)}" for name in ("tp", "pp", "ep", "dp", "dcp") if getattr(sharding, name) > 1)  # fmt: skip
+    many = f", {replicas} replicas ({answer.policy.routing})" if replicas > 1 else ""
+    offered = answer.workload.offered_per_s
+    how = f"{answer.workload.users:,} users" if answer.workload.users else f"{_plain(offered)} requests/s" if offered else "all at once"  # fmt: skip
+    return [
+        bold(server.found.spec.name) + f" on {answer.device.name}" + (f", {layout}" if layout else "") + many,
+        f"{len(run.requests):,} requests, {how}, over {seconds(run.seconds)}; "
+        f"prompts {_mean(run.requests.prompt_tokens):,.0f} tokens and outputs {_mean(run.requests.output_tokens):,.0f} on the mean",
+    ]
+
+
+def _times(answer: Answer) -> str:
+    rows = []
+    for name, values in (
+        ("time to first token", answer.ttft_seconds),
+        ("  of that queueing", answer.queueing_seconds),
+        ("time between tokens", answer.tpot_seconds),
+        ("request, to last token", answer.latency_seconds),
+    ):
+        cells = [seconds(value) for value in (_mean(values), *percentiles(values, SHARES))] if values else ["-"] * 5
+        rows.append([f"  {name}", *cells])
+    return table(["", "mean", *(f"p{100 * share:g}" for share in SHARES)], rows)
+
+
+def _throughput(answer: Answer) -> list[str]:
+    run = answer.run
+    devices = (
+        answer.policy.replicas * answer.server.found.request.sharding.devices // answer.server.found.request.sharding.dp
+    )
+    lines = [
+        f"  served       {run.served:,} requests, {_plain(run.requests_per_s)}/s; {run.output_tokens_per_s:,.0f} output tokens/s"
+        + (f", {run.output_tokens_per_s / devices:,.0f} a device" if devices > 1 else "")
+        + (f"; {bad(f'{run.rejected:,} rejected')}" if run.rejected else ""),
+        f"  utilisation  {percent(run.utilisation, 1)} of the time in steps, {_plain(run.mean_concurrency)} requests in the "
+        "system on the mean",
+    ]  # fmt: skip
+    hits = sum(run.requests.hit_tokens)
+    if hits:
+        lines.append(f"  prefix hits  {percent(hits, sum(run.requests.prompt_tokens))} of the prompt tokens")
+    return lines
+
+
+def _pool(answer: Answer) -> list[str]:
+    run = answer.run
+    preempted = f"{run.preemptions:,} preemptions"
+    top = max([0.01, *answer.occupancy])
+    return [
+        f"  KV pool      {gib(run.pool_bytes)} a replica, {percent(answer.mean_occupancy, 1)} in use on the mean, "
+        f"{percent(run.peak_bytes, run.pool_bytes)} at most; {bad(preempted) if run.preemptions else preempted}",
+        f"  over time    [{sparkline([share / top for share in answer.occupancy])}] 0 to {percent(top, 1)}",
+    ]
+
+
+def _targets(answer: Answer) -> list[str]:
+    targets, run = answer.targets, answer.run
+    wanted = [f"{name} {seconds(value)}" for name, value in (("TTFT", targets.ttft_seconds), ("TPOT", targets.tpot_seconds)) if value is not None]  # fmt: skip
+    if not wanted:
+        return []
+    share = f"{100 * targets.ttft_share:g} of 100"
+    verdict = good("met") if not answer.misses else bad("missed: " + "; ".join(answer.misses))
+    return [
+        f"  targets      {' and '.join(wanted)} for {share}: {verdict}",
+        f"  goodput      {answer.meeting / run.seconds if run.end_ps else 0:.3g} requests/s within them, "
+        f"{percent(answer.meeting, len(run.requests))} of all",
+    ]
+
+
+def _check(answer: Answer) -> list[str]:
+    """The same load by formulas, and Little's law on what was counted."""
+    run = answer.run
+    mean_latency = _mean(run.latency_seconds())
+    lines = []
+    if answer.analytic is not None:
+        lines.append(table(["  beside it", "simulated", "formulas"], _beside(answer, answer.analytic)))
+    lines.append(
+        dim(
+            f"  Little's law: {_plain(run.requests_per_s)}/s x {seconds(mean_latency)} = "
+            f"{_plain(run.requests_per_s * mean_latency)} in the system, counted {_plain(run.mean_concurrency)}"
+        )
+    )
+    return lines
+
+
+def _beside(answer: Answer, state: State) -> list[list[str]]:
+    share = answer.targets.ttft_share
+    ttft, replicas = percentiles(answer.ttft_seconds, [share])[0], answer.policy.replicas
+    return [
+        ["  time between tokens, mean", seconds(_token_mean(answer)), seconds(state.tpot_seconds)],
+        ["  time to first token, mean", seconds(_mean(answer.ttft_seconds)), seconds(state.ttft_mean_seconds)],
+        [f"  time to first token, p{100 * share:g}", seconds(ttft), seconds(state.ttft_seconds)],
+        ["  requests/s", f"{answer.run.requests_per_s:.3g}", f"{state.rate_per_s * replicas:.3g}"],
+    ]
+
+
+def _token_mean(answer: Answer) -> float:
+    """The mean gap between tokens, each token counting alike: what the formulas mean by TPOT."""
+    rows = answer.run.requests
+    served = rows.served
+    spans = sum(rows.last_ps[i] - rows.first_ps[i] for i in served)
+    return spans / max(1, sum(rows.output_tokens[i] - 1 for i in served)) / 1e12
+
+
+def _mean(values: object) -> float:
+    found = list(values)  # type: ignore[call-overload]
+    return sum(found) / len(found) if found else 0.0
+
+
+def seconds(value: float) -> str:
+    """
+    >>> seconds(0.0123), seconds(1.5), seconds(75.0), seconds(7200), seconds(0)
+    ('12.3 ms', '1.50 s', '75.0 s', '2.00 h', '0 s')
+    """
+    if not value:
+        return "0 s"
+    for limit, factor, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (600.0, 1.0, "s"), (7200.0, 1 / 60, "min")):
+        if value < limit:
+            return f"{_three(value * factor)} {unit}"
+    return f"{value / 3600:,.2f} h"
+
+
+def _plain(value: float) -> str:
+    """
+    >>> _plain(0.26257), _plain(20.361), _plain(2048.2)
+    ('0.263', '20.36', '2,048')
+    """
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" if value >= 1 else f"{value:.3g}"
+
+
+def _three(value: float) -> str:
+    """Three digits that count."""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def sparkline(shares: list[float]) -> str:
+    """A column a share, 0 to 1, in eight heights."""
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16") and sys.stdout.isatty()
+    levels = LEVELS if unicode else PLAIN_LEVELS
+    return "".join(levels[max(0, min(7, round(8 * share - 0.5)))] for share in shares)

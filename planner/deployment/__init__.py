@@ -1,0 +1,1 @@
+"""From a load to devices: what is tried, what it holds, what it costs."""

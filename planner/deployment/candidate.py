@@ -1,0 +1,235 @@
+"""Builds one candidate deployment, or says why it cannot be one: devices, layout, formats, what fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from planner.catalogue.device import Device
+from planner.deployment.choices import Formats, kv_dtypes, layouts, over_pcie, weight_dtypes
+from planner.deployment.cost import HourlyPrice, price_of
+from planner.deployment.question import Question
+from planner.deployment.room import Room, engine_room, room
+from planner.engines.base import EngineAnswer
+from planner.engines.registry import answer_of
+from planner.errors import BadRequest, UnsupportedModel
+from planner.extras.shared_device import split_pool
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.request import Request, device_capacity
+from planner.memory.sharding import Sharding
+from planner.serving.steady_state import Replica, State
+from planner.speed.constants import Constants, constants_for
+from planner.speed.step_model import LinearSteps, step_model
+from planner.units import ceil_div, human_bytes
+from planner.workloads.targets import Targets
+
+MAX_DEVICES = 512
+
+
+CHUNK_TOKENS = 2048  # prompt tokens of a step, unless the engine or the user says otherwise
+
+
+@dataclass(frozen=True)
+class Miss:
+    """Why a candidate was dropped, and by how much: `ratio` is what it has over what it may have."""
+
+    reason: str
+    ratio: float
+    words: str
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One replica: a layout of a model in its formats on a device."""
+
+    question: Question
+    device: Device
+    sharding: Sharding
+    formats: Formats
+    room: Room
+    chunk_tokens: int
+    constants: Constants
+    answer: EngineAnswer | None = None
+
+    @cached_property
+    def steps(self) -> LinearSteps:
+        return step_model(self.room.found, self.device, self.constants)
+
+    @cached_property
+    def replica(self) -> Replica:
+        """One of the `dp` ranks that serve sequences of their own."""
+        return Replica(
+            self.steps,
+            self.question.load,
+            chunk_tokens=self.chunk_tokens,
+            most=self.room.admitted,
+            share=self.question.targets.ttft_share,
+            before_seconds=self.constants.request_seconds,
+        )
+
+    @property
+    def over_pcie(self) -> bool:
+        return over_pcie(self.device, self.sharding)
+
+    @cached_property
+    def price(self) -> HourlyPrice | None:
+        return price_of(self.device, self.question.prices)
+
+    def state(self, replicas: int, replica: Replica | None = None) -> State | None:
+        """Each rank under its share of the load; None where that is more than it can carry."""
+        load, ranks = self.question.load, replicas * self.sharding.dp
+        steady = replica or self.replica
+        if load.users is not None:
+            return steady.at_users(ceil_div(load.users, ranks))
+        assert load.rate_per_s is not None
+        return steady.at_rate(load.rate_per_s / ranks)
+
+    @property
+    def most_replicas(self) -> int:
+        """More would stand idle, or be more devices than are searched."""
+        most = MAX_DEVICES // self.sharding.devices
+        users = self.question.load.users
+        if users is None or self.question.idle_sessions:
+            return max(1, most)
+        return max(1, min(most, ceil_div(users, self.sharding.dp)))
+
+    def holding(self, replicas: int) -> Candidate:
+        """With its share of the idle sessions where there are so many replicas."""
+        if not self.question.idle_sessions:
+            return self
+        kept = ceil_div(self.question.idle_sessions, replicas * self.sharding.dp)
+        return replace(self, room=self.room.keeping(kept))
+
+
+def failures(state: State | None, targets: Targets) -> list[tuple[str, float]]:
+    """The targets that a state misses, with what it has over what it may have; the worst first."""
+    if state is None:
+        return [("load", float("inf"))]
+    return sorted(missed(state, targets), key=lambda item: -item[1])
+
+
+def missed(found: State | Check, targets: Targets) -> list[tuple[str, float]]:
+    """Targets that formulas or a simulation miss, with what they have over what they may have."""
+    pairs = (("TTFT", found.ttft_seconds, targets.ttft_seconds), ("TPOT", found.tpot_seconds, targets.tpot_seconds))
+    return [(name, has / may) for name, has, may in pairs if may is not None and has > may]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of `requests` simulated requests, the first of them left out; seeded, so the same each time."""
+
+    requests: int
+    tpot_seconds: float
+    ttft_seconds: float
+    preemptions: int
+
+
+def _candidates(question: Question, device: Device) -> Iterator[Candidate | Miss]:
+    """Layouts x weight formats x cache formats of one device, each with its room, or why not."""
+    name = question.engine[0] if question.engine else None
+    constants = constants_for("==".join(filter(None, question.engine)) if question.engine else None, device)
+    kept = question.as_published
+    formats_of = name or ("llamacpp" if question.spec.model_type.startswith("gguf ") else None)
+    dtypes = (question.dtype,) if question.dtype or kept else weight_dtypes(question.spec, device, formats_of)
+    kvs = (question.kv_dtype,) if question.kv_dtype or kept else kv_dtypes(device, formats_of)
+    for sharding in layouts(question.spec, device):
+        for dtype in dtypes:
+            for kv in kvs:
+                formats = Formats(dtype, kv)
+                try:
+                    found = _candidate(question, device, sharding, formats, constants)
+                except UnsupportedModel:
+                    raise
+                except BadRequest as error:
+                    yield Miss("format or layout that the engine does not take", float("inf"), str(error))
+                    continue
+                if not found.room.admitted:
+                    yield _too_large(found)
+                else:
+                    yield found
+
+
+def _candidate(
+    question: Question, device: Device, sharding: Sharding, formats: Formats, constants: Constants
+) -> Candidate:
+    chunk = question.chunk_tokens or CHUNK_TOKENS
+    request = Request(
+        1,
+        dtype=formats.dtype,
+        k_dtype=formats.kv_dtype,
+        v_dtype=formats.kv_dtype,
+        sharding=sharding,
+        prefill_tokens=chunk,
+    )
+    capacity = device_capacity(device)
+    if question.residents is not None:
+        given = replace(request, residents=question.residents, seq_tokens=question.load.longest_tokens)
+        request = split_pool(question.spec, given, capacity)
+    mine = room(question.spec, request, capacity, question.load)
+    if question.engine is None or question.engine[0] == "transformers":  # transformers has no pool of its own
+        return Candidate(question, device, sharding, formats, mine, chunk, constants)
+    answers = engine_answers(question, mine.found, chunk)
+    return Candidate(
+        question, device, sharding, formats, engine_room(mine, answers, question.load), chunk, constants, answers[-1][1]
+    )
+
+
+def engine_answers(question: Question, found: Estimate, chunk: int) -> list[tuple[int, EngineAnswer]]:
+    """The engine's answer for a short, a middle, a long and the longest request of the load."""
+    assert question.engine is not None
+    load = question.load
+    held = sorted(r.tokens for r in load.residents)
+    lengths = sorted({held[len(held) // 10], held[len(held) // 2], held[9 * len(held) // 10], load.longest_tokens})
+    name, version = question.engine
+    options = replace(question.options, max_model_len=question.options.max_model_len or load.longest_tokens)
+    if name in ("vllm", "vllm-v0", "vllm-v1"):
+        options = replace(options, max_num_batched_tokens=options.max_num_batched_tokens or chunk)
+    if name == "sglang":
+        options = replace(options, chunked_prefill_size=options.chunked_prefill_size or chunk)
+    return [
+        (
+            n,
+            answer_of(
+                name, version, estimate(found.spec, replace(found.request, seq_tokens=n), found.capacity), options
+            ),
+        )
+        for n in lengths
+    ]
+
+
+def _too_large(found: Candidate) -> Miss:
+    """What is missing, over what there is."""
+    device = device_capacity(found.device)
+    need = device.bytes + found.room.short_bytes
+    if found.room.pool_bytes <= 0:
+        reason, words = "weights do not fit", "weights, activations and overhead alone"
+    else:
+        reason, words = (
+            "the longest request does not fit",
+            f"one request of {found.question.load.longest_tokens:,} tokens",
+        )
+    return Miss(
+        reason, need / device.bytes + 1e3, f"{words}: short by {human_bytes(found.room.short_bytes)} on {place(found)}"
+    )
+
+
+def place(found: Candidate, replicas: int = 1) -> str:
+    """Devices, layout and formats in words."""
+    return f"{found.sharding.devices * replicas} x {found.device.name} ({layout_words(found.sharding)}, {formats_words(found)})"
+
+
+def layout_words(sharding: Sharding) -> str:
+    """
+    >>> layout_words(Sharding(tp=8, pp=2)), layout_words(Sharding(dp=8, ep=8)), layout_words(Sharding())
+    ('TP 8 PP 2', 'DP 8 EP 8', 'one device')
+    """
+    names = [
+        f"{name.upper()} {getattr(sharding, name)}" for name in ("tp", "pp", "dp", "ep") if getattr(sharding, name) > 1
+    ]
+    return " ".join(names) or "one device"
+
+
+def formats_words(found: Candidate) -> str:
+    estimate_of = found.room.found
+    return f"weights {estimate_of.plan.fmt.name}, KV {estimate_of.fmt.name}"

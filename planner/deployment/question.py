@@ -1,0 +1,43 @@
+"""States the question that `plan` answers: model, load, targets, and what may be chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from planner.catalogue.device import Device
+from planner.engines.base import Options
+from planner.extras.shared_device import Residents
+from planner.model.spec import ModelSpec
+from planner.workloads.load import Load
+from planner.workloads.targets import Targets
+
+SORTS = ("cost", "devices", "energy")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What `kvplan plan` asks.
+
+    dtype, kv_dtype   fixed formats; None searches
+    as_published      search no format but the model's own
+    engine            (name, version) as `parse_engine` gives it, with its options; None: in kvplan's own terms
+    prices            given US dollars an hour, by the device's key
+    residents         adapters, drafter and other models on each replica's devices
+    idle_sessions     sessions whose cache stays in the pools, of all replicas together
+    """
+
+    spec: ModelSpec
+    devices: tuple[Device, ...]
+    load: Load
+    targets: Targets = field(default_factory=Targets)
+    dtype: str | None = None
+    kv_dtype: str | None = None
+    as_published: bool = False
+    engine: tuple[str, str | None] | None = None
+    options: Options = field(default_factory=Options)
+    chunk_tokens: int | None = None
+    prices: dict[str, float] = field(default_factory=dict)
+    budget_usd_per_hour: float | None = None
+    sort: str = "cost"
+    residents: Residents | None = None
+    idle_sessions: int = 0

@@ -1,0 +1,1 @@
+"""Bytes per element of KV caches and weights, scales and blocks counted."""

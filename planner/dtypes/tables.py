@@ -1,0 +1,98 @@
+"""The quantised formats of KV caches and weights, as tables; `planner.dtypes.names` says what their columns mean."""
+
+from __future__ import annotations
+
+from planner.dtypes.kinds import KvFormat, WeightFormat
+
+_VLLM_SPEC = "vLLM vllm/v1/kv_cache_interface.py"
+
+
+_GGML = "package gguf 0.19.0 constants.py GGML_QUANT_SIZES"
+
+
+_KIVI = "KIVI, arXiv:2402.02750"
+
+
+_KIVI_NOTE = "KIVI keeps the newest 32 to 128 tokens at full precision besides; they are not counted"
+
+
+def _ggml(name: str, block_bytes: int, bits: int) -> KvFormat:
+    """A ggml block of 32 values; `block_bytes` counts codes and scales, of which the codes are 32·bits/8."""
+    return KvFormat(name, bits, 32, block_bytes - 4 * bits, True, source=_GGML)
+
+
+KV_FORMATS = {
+    f.name: f
+    for f in (
+        KvFormat("fp8", 8, note="one scale a layer or head, nothing per token", source=_VLLM_SPEC),
+        KvFormat("fp8_per_token_head", 8, 0, 4, source=_VLLM_SPEC),
+        KvFormat("int8", 8, 0, 2, note="one fp16 scale a token and KV head", source="arithmetic"),
+        KvFormat("int8_per_token_head", 8, 0, 4, source=_VLLM_SPEC),
+        KvFormat("int4", 4, 64, 4, note="fp16 scale and zero point per group of 64",
+                 source="transformers QuantizedCache, q_group_size 64"),
+        KvFormat("int4_per_token_head", 4, 0, 4, source=_VLLM_SPEC),
+        *(
+            KvFormat(f"kivi{bits}_g{group}", bits, group, 4, note=_KIVI_NOTE, source=_KIVI)
+            for bits in (4, 2)
+            for group in (32, 64, 128)
+        ),
+        _ggml("q8_0", 34, 8),
+        _ggml("q5_1", 24, 5),
+        _ggml("q5_0", 22, 5),
+        _ggml("q4_1", 20, 4),
+        _ggml("q4_0", 18, 4),
+        _ggml("iq4_nl", 18, 4),
+        KvFormat("nvfp4", 4, 16, 1, note="block of 16, one fp8 scale", source=_VLLM_SPEC),
+        KvFormat("mxfp4", 4, 32, 1, note="block of 32, one e8m0 scale", source="OCP Microscaling Formats 1.0"),
+        KvFormat("fp8_ds_mla", 8, note="latent in fp8 with an fp32 scale per 128, rope part in bf16",
+                 source=_VLLM_SPEC),
+    )
+}  # fmt: skip
+
+
+def _gguf(name: str, ten_thousandths: int) -> WeightFormat:
+    return WeightFormat(name, (ten_thousandths, 10_000), everywhere=True, source=_GGML)
+
+
+_MIX = "llama.cpp quantize README, whole file of an 8B Llama; varies 1-3 % by model"
+
+
+def _gguf_mix(name: str, hundredths: int) -> WeightFormat:
+    return WeightFormat(name, (hundredths, 100), everywhere=True, estimated=True, source=_MIX)
+
+
+WEIGHT_FORMATS = {
+    f.name: f
+    for f in (
+        WeightFormat("fp8", (8, 1), 0, 0, 32, note="one fp32 scale a matrix"),
+        WeightFormat("fp8_channel", (8, 1), 1, 0, 32, note="one fp32 scale an output row"),
+        WeightFormat("fp8_block", (8, 1), 128, 128, 32, note="one fp32 scale per 128 x 128",
+                     source="DeepSeek-V3 config.json weight_block_size"),
+        WeightFormat("mxfp8", (8, 1), 1, 32, 8, source="OCP Microscaling Formats 1.0"),
+        WeightFormat("int8", (8, 1), 1, 0, 32, note="one fp32 scale an output row"),
+        WeightFormat("int4", (4, 1), 1, 128, 20, note="groups of 128: fp16 scale and 4-bit zero"),
+        WeightFormat("awq", (4, 1), 1, 128, 20, note="groups of 128: fp16 scale and 4-bit zero"),
+        WeightFormat("gptq", (4, 1), 1, 128, 20, note="groups of 128: fp16 scale and 4-bit zero"),
+        WeightFormat("int4_g32", (4, 1), 1, 32, 16, note="groups of 32: fp16 scale, symmetric"),
+        WeightFormat("nf4", (4, 1), 1, 64, 32, note="bitsandbytes, blocks of 64: fp32 absmax"),
+        WeightFormat("nf4_dq", (4127, 1000), note="bitsandbytes, double quantisation", source="QLoRA"),
+        WeightFormat("nvfp4", (4, 1), 1, 16, 8, note="blocks of 16: fp8 scale", source="gguf NVFP4 (64, 36)"),
+        WeightFormat("mxfp4", (4, 1), 1, 32, 8, note="blocks of 32: e8m0 scale", source="gguf MXFP4 (32, 17)"),
+        *(
+            _gguf(name, bits)
+            for name, bits in {
+                "q2_k": 26250, "q3_k": 34375, "q4_k": 45000, "q5_k": 55000, "q6_k": 65625, "q8_0": 85000,
+                "q5_1": 60000, "q5_0": 55000, "q4_1": 50000, "iq4_nl": 45000, "iq4_xs": 42500,
+                "iq3_s": 34375, "iq3_xxs": 30625, "iq2_s": 25625, "iq2_xs": 23125, "iq2_xxs": 20625,
+                "iq1_m": 17500, "iq1_s": 15625, "tq2_0": 20625, "tq1_0": 16875,
+            }.items()
+        ),
+        *(
+            _gguf_mix(name, bits)
+            for name, bits in {
+                "q3_k_s": 350, "q3_k_m": 391, "q3_k_l": 427, "q4_0": 455, "q4_k_s": 458, "q4_k_m": 485,
+                "q5_k_s": 554, "q5_k_m": 569,
+            }.items()
+        ),
+    )
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""What shares the device with the model: adapters, a drafter, other models, idle sessions."""

@@ -1,0 +1,1 @@
+"""This machine: its device, its calibration, its speed."""

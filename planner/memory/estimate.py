@@ -1,0 +1,401 @@
+"""Estimate: weights + cache + activations + overhead, for the whole model and on each device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from planner.dtypes.kinds import CacheFormat
+from planner.dtypes.names import FLOAT_BYTES, float_dtype, kv_format
+from planner.errors import BadRequest, one_line
+from planner.memory.activations import PREFILL_TOKENS, Estimated, OverheadLine, activation_bytes, overhead_lines
+from planner.memory.request import Capacity, Request
+from planner.memory.sharding import Sharding, stages
+from planner.memory.weight_formats import WeightPlan
+from planner.memory.weight_plan import format_of_kv, weight_plan
+from planner.model.cache import Cache
+from planner.model.parameters import active_parameters, all_weights, parameters, parameters_by_part
+from planner.model.spec import Layer, ModelSpec
+from planner.model.weights import Weight
+from planner.units import MAX_BYTES, MAX_COUNT, MAX_TOKENS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OnDevice:
+    """The fullest device of one pipeline stage.
+
+    `residents` are what else is there for good, `resident_cache_bytes` what they keep for the sequences.
+    """
+
+    stage: int
+    layers: int
+    kv_bytes: int
+    state_bytes: int
+    weight_bytes: int
+    activation: Estimated
+    overhead: tuple[OverheadLine, ...]
+    residents: tuple[OverheadLine, ...] = ()
+    resident_cache_bytes: int = 0
+
+    @property
+    def overhead_bytes(self) -> int:
+        return sum(line.bytes for line in self.overhead)
+
+    @property
+    def resident_bytes(self) -> int:
+        return sum(line.bytes for line in self.residents)
+
+    @property
+    def sequence_bytes(self) -> int:
+        """All that grows with the sequences."""
+        return self.kv_bytes + self.state_bytes + self.resident_cache_bytes
+
+    @property
+    def total_bytes(self) -> int:
+        beside = self.resident_bytes if self.residents else 0
+        return self.sequence_bytes + self.weight_bytes + self.activation.bytes + self.overhead_bytes + beside
+
+    @property
+    def total_range(self) -> tuple[int, int]:
+        exact, lines = self.sequence_bytes + self.weight_bytes, (*self.overhead, *self.residents)
+        low = exact + self.activation.low + sum(line.low for line in lines)
+        return low, exact + self.activation.high + sum(line.high for line in lines)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimate:
+    """The answer to one request. Bytes are of the whole model unless the name says device."""
+
+    spec: ModelSpec
+    request: Request
+    fmt: CacheFormat
+    plan: WeightPlan
+    source_tokens: int
+    capacity: Capacity | None = None
+
+    def __repr__(self) -> str:
+        return f"Estimate({self.spec.name!r}, seq_tokens={self.request.seq_tokens}, kv_bytes={self.kv_bytes})"
+
+    @cached_property
+    def kv_bytes(self) -> int:
+        """All that grows with the length: K and V, latent, cross; every layer, every sequence."""
+        return self.request.batch * sequence_kv_bytes(self.spec, self.request.seq_tokens, self.source_tokens, self.fmt)
+
+    @cached_property
+    def state_bytes(self) -> int:
+        """Recurrent state: does not grow."""
+        return self.request.batch * sum(
+            count * cache.state_bytes(self.fmt) for layer, count in self.spec.groups for cache in layer.caches
+        )
+
+    @cached_property
+    def kv_bytes_per_token(self) -> int:
+        """The marginal token: what one sequence's next token adds at this length."""
+        now = sequence_kv_bytes(self.spec, self.request.seq_tokens, self.source_tokens, self.fmt)
+        return sequence_kv_bytes(self.spec, self.request.seq_tokens + 1, self.source_tokens, self.fmt) - now
+
+    @cached_property
+    def parameters(self) -> int:
+        return parameters(self.spec)
+
+    @cached_property
+    def active_parameters(self) -> int:
+        return active_parameters(self.spec)
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        return self.plan.total(all_weights(self.spec))
+
+    @cached_property
+    def stages(self) -> tuple[OnDevice, ...]:
+        """The fullest device of each pipeline stage."""
+        pp = self.request.sharding.pp
+        return tuple(self._stage(i, layers, pp) for i, layers in enumerate(stages(self.spec, pp)))
+
+    @cached_property
+    def per_device(self) -> OnDevice:
+        """The device that needs most: it decides whether the model fits."""
+        return max(self.stages, key=lambda stage: (stage.total_bytes, stage.layers))
+
+    @property
+    def free_bytes(self) -> int | None:
+        return None if self.capacity is None else self.capacity.bytes - self.per_device.total_bytes
+
+    @property
+    def fits(self) -> bool | None:
+        free = self.free_bytes
+        return None if free is None else free >= 0
+
+    def _stage(self, index: int, layers: list[tuple[Layer, int]], pp: int) -> OnDevice:
+        request, sharding = self.request, self.request.sharding
+        sequences = sharding.sequences_on_rank(request.batch)
+        caches = caches_on_rank(layers, sharding)
+        kv = rank_kv_bytes(caches, sharding, request.seq_tokens, self.source_tokens, self.fmt)
+        state = sum(count * cache.state_bytes(self.fmt) for cache, count in caches.items())
+        known = self.spec.weights_known
+        weights = self._weights_on_rank(self._stage_weights(index, layers, pp)) if known else 0
+        activation = self._activation(sequences) if known else Estimated(0, 0, 0, "not counted")
+        beside, cache_beside = (
+            ((), 0) if request.residents is None else request.residents.on_stage(self, index, layers, caches)
+        )
+        held = sequences * (kv + state + cache_beside) + weights + sum(line.bytes for line in beside)
+        lines = overhead_lines(self.capacity.kind if self.capacity else "cuda", sharding.devices, held)
+        return OnDevice(
+            stage=index,
+            layers=sum(count for _, count in layers),
+            kv_bytes=sequences * kv,
+            state_bytes=sequences * state,
+            weight_bytes=weights,
+            activation=activation,
+            overhead=override_lines(lines, request.overhead_override),
+            residents=beside,
+            resident_cache_bytes=sequences * cache_beside,
+        )
+
+    def _stage_weights(self, index: int, layers: list[tuple[Layer, int]], pp: int) -> Iterable[tuple[Weight, int]]:
+        """Weights that one stage holds; a tied head is a second copy of the embedding on the last of several."""
+        spec = self.spec
+        for layer, count in layers:
+            for weight in layer.weights:
+                yield weight, count
+        if index == 0:
+            for weight in (*spec.before, *spec.towers, *spec.encoder_extra):
+                yield weight, 1
+            for layer in spec.encoder:
+                for weight in layer.weights:
+                    yield weight, 1
+        if index == pp - 1:
+            for weight in spec.after:
+                yield weight, 1
+            if spec.tied and pp > 1:
+                yield spec.before[0], 1
+
+    def _weights_on_rank(self, weights: Iterable[tuple[Weight, int]]) -> int:
+        sharding = self.request.sharding
+        expert_ranks = sharding.ep
+        return self.plan.total((weight.on_rank(sharding.tp, expert_ranks), count) for weight, count in weights)
+
+    def _activation(self, sequences: int) -> Estimated:
+        request = self.request
+        if request.activation_override is not None:
+            given = request.activation_override
+            return Estimated(given, given, given, "as given")
+        tokens = request.prefill_tokens or min(sequences * request.seq_tokens, PREFILL_TOKENS)
+        return activation_bytes(
+            self.spec,
+            prefill_tokens=tokens,
+            sequences=sequences,
+            context=request.seq_tokens,
+            dtype_bytes=self.fmt.model_dtype_bytes,
+            tp=request.sharding.tp,
+            fused_attention=request.fused_attention,
+        )
+
+    @cached_property
+    def assumptions(self) -> tuple[str, ...]:
+        """What was taken as given, in words."""
+        lines = [self.plan.words if self.spec.weights_known else "", *self.spec.notes]
+        request = self.request
+        if request.k_dtype is None and request.v_dtype is None:
+            lines.append(f"KV cache in {self.fmt.name}, the float type the model runs in")
+        if self.spec.has_cross_attention and request.source_tokens is None:
+            lines.append(_source_words(self.spec, self.source_tokens))
+        if request.prefill_tokens is None and request.activation_override is None:
+            lines.append(f"prefill in steps of at most {PREFILL_TOKENS:,} tokens")
+        lines += request.sharding.words(self.spec)
+        return tuple(line for line in lines if line)
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        lines = [*self.spec.warnings, *self.plan.warnings]
+        limit, asked = self.spec.max_positions, self.request.seq_tokens
+        if limit and asked > limit:
+            lines.append(f"{asked:,} tokens are more than the {limit:,} positions that the config gives this model")
+        stated = format_of_kv(self.spec.quantization)
+        if stated and self.request.k_dtype is None:
+            lines.append(
+                f"the checkpoint says its KV cache is meant for {stated}; that is not applied unasked: --kv-dtype {stated}"
+            )
+        for fmt in {self.fmt.k.name: self.fmt.k, self.fmt.v.name: self.fmt.v}.values():
+            if fmt.note and fmt.group_bytes == 4 and fmt.name.startswith("kivi"):
+                lines.append(fmt.note)
+        drafter = None if self.request.residents is None else self.request.residents.drafter
+        if self.spec.mtp and (drafter is None or drafter.kind != "mtp"):
+            extra = sum(weight.parameters for weight in self.spec.mtp)
+            lines.append(
+                f"the checkpoint also holds multi-token-prediction layers of {extra:,} parameters; not counted"
+            )
+        return tuple(lines)
+
+    @property
+    def exactness(self) -> dict[str, str]:
+        cache = "upper bound" if self.spec.upper_bound else "exact"
+        weights = "upper bound" if self.spec.upper_bound else "" if self.spec.weights_known else "not counted"
+        return {
+            "kv_bytes": cache,
+            "state_bytes": cache,
+            "parameters": weights or "exact",
+            "weight_bytes": weights or self.plan.exactness_on(self.request.sharding.devices),
+            "activation_bytes": "estimated" if self.spec.weights_known else "not counted",
+            "overhead_bytes": "estimated",
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract: base units, keys that stay; null where the model's weights are not known."""
+        device = self.per_device
+        known = self.spec.weights_known
+        low, high = device.total_range
+        sharding = self.request.sharding
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": self.spec.name,
+            "model_type": self.spec.model_type,
+            "batch": self.request.batch,
+            "seq_tokens": self.request.seq_tokens,
+            "source_tokens": self.source_tokens if self.spec.has_cross_attention else None,
+            "kv_dtype": self.fmt.name,
+            "kv_bytes": self.kv_bytes,
+            "state_bytes": self.state_bytes,
+            "kv_bytes_per_token": self.kv_bytes_per_token,
+            "parameters": self.parameters if known else None,
+            "active_parameters": self.active_parameters if known else None,
+            "parameters_by_part": parameters_by_part(self.spec) if known else None,
+            "weight_dtype": self.plan.fmt.name if known else None,
+            "weight_bytes": self.weight_bytes if known else None,
+            "sharding": {name: getattr(sharding, name) for name in ("tp", "pp", "ep", "dp", "dcp")},
+            "devices": sharding.devices,
+            "device": self.capacity.name if self.capacity else None,
+            "per_device": {
+                "stage": device.stage,
+                "layers": device.layers,
+                "kv_bytes": device.kv_bytes,
+                "state_bytes": device.state_bytes,
+                "weight_bytes": device.weight_bytes if known else None,
+                "activation_bytes": device.activation.bytes if known else None,
+                "activation_bytes_low": device.activation.low if known else None,
+                "activation_bytes_high": device.activation.high if known else None,
+                "overhead_bytes": device.overhead_bytes,
+                "overhead": {line.name: line.bytes for line in device.overhead},
+                "total_bytes": device.total_bytes if known else None,
+                "total_bytes_low": low if known else None,
+                "total_bytes_high": high if known else None,
+                "capacity_bytes": self.capacity.bytes if self.capacity else None,
+                "free_bytes": self.free_bytes,
+                "fits": self.fits,
+            },
+            "assumptions": list(self.assumptions),
+            "warnings": list(self.warnings),
+            "exactness": self.exactness,
+        }
+
+
+def sequence_kv_bytes(spec: ModelSpec, tokens: int, source_tokens: int, fmt: CacheFormat) -> int:
+    """The byte curve of one sequence over all layers, unsharded."""
+    return sum(
+        count * cache.kv_bytes(tokens, source_tokens, fmt) for layer, count in spec.groups for cache in layer.caches
+    )
+
+
+def caches_on_rank(layers: Iterable[tuple[Layer, int]], sharding: Sharding) -> dict[Cache, int]:
+    """The caches of these layers as the fullest rank holds them, equal ones counted together."""
+    counts: dict[Cache, int] = {}
+    for layer, count in layers:
+        for cache in layer.caches:
+            share = sharding.on_rank(cache)
+            counts[share] = counts.get(share, 0) + count
+    return counts
+
+
+def rank_kv_bytes(
+    caches: Mapping[Cache, int], sharding: Sharding, tokens: int, source_tokens: int, fmt: CacheFormat
+) -> int:
+    """The byte curve of one sequence over what `caches_on_rank` gave."""
+    return sum(
+        count * cache.kv_bytes(sharding.tokens_on_rank(cache, tokens), source_tokens, fmt)
+        for cache, count in caches.items()
+    )
+
+
+def estimate(spec: ModelSpec, request: Request, capacity: Capacity | None = None) -> Estimate:
+    """The memory answer for one request.
+
+    >>> from planner.readers.huggingface import read_config
+    >>> llama = read_config({"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "vocab_size": 32000,
+    ...     "num_attention_heads": 32, "intermediate_size": 11008, "torch_dtype": "float16"})
+    >>> e = estimate(llama, Request(8192))
+    >>> e.kv_bytes, e.kv_bytes_per_token, e.parameters, e.weight_bytes
+    (4294967296, 524288, 6738415616, 13476831232)
+
+    Raises BadRequest for lengths, batches and layouts that mean nothing for this model.
+    """
+    _check_range("--seq", request.seq_tokens, MAX_TOKENS)
+    _check_range("--batch", request.batch, MAX_COUNT)
+    if request.prefill_tokens is not None:
+        _check_range("--prefill-tokens", request.prefill_tokens, MAX_TOKENS)
+    if request.activation_override is not None:
+        _check_range("--activation", request.activation_override, MAX_BYTES, low=0)
+    for name, size in request.overhead_override.items():
+        _check_range(f"--overhead {one_line(str(name), 40)}", size, MAX_BYTES, low=0)
+    request.sharding.check(spec)
+    if capacity is not None and not spec.weights_known:
+        raise BadRequest(
+            f"{spec.name}: whether it fits cannot be said without its weights; add --heads --hidden --intermediate --vocab"
+        )
+    return Estimate(
+        spec=spec,
+        request=request,
+        fmt=cache_format(spec, request),
+        plan=weight_plan(spec, request.dtype),
+        source_tokens=_source_tokens(spec, request),
+        capacity=capacity,
+    )
+
+
+def cache_format(spec: ModelSpec, request: Request) -> CacheFormat:
+    """K and V formats: as asked, else the float type the model runs in; never inferred from quantised weights."""
+    running = (float_dtype(request.dtype) if request.dtype else None) or spec.dtype or "bf16"
+    k = kv_format(request.k_dtype or running)
+    v = kv_format(request.v_dtype or running)
+    return CacheFormat(k, v, FLOAT_BYTES[running])
+
+
+def _source_tokens(spec: ModelSpec, request: Request) -> int:
+    if request.source_tokens is not None:
+        _check_range("--source-tokens", request.source_tokens, MAX_TOKENS, low=0)
+        if not spec.has_cross_attention:
+            raise BadRequest(f"--source-tokens: {spec.name} has no cross attention; leave it out")
+        return request.source_tokens
+    if not spec.has_cross_attention:
+        return 0
+    return request.seq_tokens if spec.source_tokens is None else spec.source_tokens
+
+
+def _source_words(spec: ModelSpec, tokens: int) -> str:
+    if spec.source_tokens is None:
+        return f"encoder input as long as the decoder's, {tokens:,} tokens: --source-tokens says otherwise"
+    return f"encoder output of {tokens:,} positions, as the config fixes it: --source-tokens says otherwise"
+
+
+def override_lines(lines: tuple[OverheadLine, ...], given: Mapping[str, int]) -> tuple[OverheadLine, ...]:
+    """Named lines replaced by what the user gave; a name that is not there is a line of its own."""
+    kept = [
+        OverheadLine(line.name, given[line.name], given[line.name], given[line.name], "as given")
+        if line.name in given
+        else line
+        for line in lines
+    ]
+    names = {line.name for line in lines}
+    kept += [OverheadLine(name, size, size, size, "as given") for name, size in given.items() if name not in names]
+    return tuple(kept)
+
+
+def _check_range(name: str, value: int, high: int, low: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise BadRequest(f"{name} {one_line(repr(value), 40)} is not a whole number; write {low} to {high:,}")

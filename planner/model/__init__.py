@@ -1,0 +1,1 @@
+"""What a model is made of: layers, their weights, and what each keeps."""

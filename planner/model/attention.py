@@ -1,0 +1,213 @@
+"""Describes softmax attention, the mixer of most layers of most models: its weights, and the K and V that it keeps.
+
+What a layer keeps is a curve of bytes over tokens, never bytes per token. It stands apart from the other mixers
+so that an answer about a plain model loads nothing else. All classes are frozen and hashable: equal layers are
+counted once and multiplied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from planner.dtypes.kinds import CacheFormat
+from planner.errors import BadRequest
+from planner.model.cache import Cache, Shared, heads_on_rank
+from planner.model.weights import Weight, linear, vector
+
+
+class Mixer:
+    """Base: mixes nothing, keeps nothing."""
+
+    def weights(self) -> tuple[Weight, ...]:
+        return ()
+
+    def cache(self) -> Cache:
+        return Cache()
+
+    @property
+    def activation_width(self) -> int:
+        """Elements that one token has alive while it is mixed."""
+        return sum(weight.rows for weight in self.weights() if weight.cols > 1)
+
+    @property
+    def score_heads(self) -> int:
+        """Heads that each hold a row of attention scores when attention is not fused."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Attention(Mixer):
+    """Softmax attention: MHA (kv_heads = heads), GQA, MQA (kv_heads = 1).
+
+    q [heads·head_dim, hidden], k [kv_heads·head_dim, hidden], v [kv_heads·v_dim, hidden],
+    o [hidden, heads·v_dim].
+
+    qk_norm   "" none, "head" one gain of head_dim for q and for k, "full" gains over all heads,
+              "per_head" a gain for each head apart
+    gate      0, or how many extra outputs per head the query projection has (Qwen3-Next: head_dim)
+    sinks     one learned logit a head (gpt-oss)
+    window / chunk   limits what is attended and kept
+    shares_cache     attends over an earlier layer's K and V and has no k, v projection of its own
+    k_is_v    values are the keys: no v projection, but both are cached (Gemma 4 global layers)
+    """
+
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    v_dim: int = 0
+    qkv_bias: bool = False
+    out_bias: bool = False
+    qk_norm: str = ""
+    qk_norm_bias: bool = False
+    gate: int = 0
+    sinks: bool = False
+    window: int | None = None
+    chunk: int | None = None
+    shares_cache: bool = False
+    k_is_v: bool = False
+    k_bias: bool | None = None
+    part: str = "attention"
+
+    @property
+    def value_dim(self) -> int:
+        return self.v_dim or self.head_dim
+
+    def weights(self) -> tuple[Weight, ...]:
+        def project(width: int, heads: int, split: str, bias: bool) -> tuple[Weight, ...]:
+            return linear(self.part, width * heads, self.hidden, bias=bias, split=split, units=heads)
+
+        out = linear(
+            self.part,
+            self.hidden,
+            self.heads * self.value_dim,
+            bias=self.out_bias,
+            split="cols",
+            units=self.heads,
+        )
+        weights = project(self.head_dim + self.gate, self.heads, "rows", self.qkv_bias) + out
+        if not self.shares_cache:
+            k_bias = self.qkv_bias if self.k_bias is None else self.k_bias
+            weights += project(self.head_dim, self.kv_heads, "kv", k_bias)
+            if not self.k_is_v:
+                weights += project(self.value_dim, self.kv_heads, "kv", self.qkv_bias)
+        return weights + self._norms() + ((vector(self.part, self.heads, split="rows"),) if self.sinks else ())
+
+    def _norms(self) -> tuple[Weight, ...]:
+        copies = 2 if self.qk_norm_bias else 1
+        kv = 0 if self.shares_cache else 1
+        if self.qk_norm == "head":
+            return (vector("norm", self.head_dim, copies * (1 + kv)),)
+        if self.qk_norm in ("full", "per_head"):
+            q_width, k_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
+            return (vector("norm", q_width, copies), vector("norm", k_width, copies * kv))
+        return ()
+
+    @property
+    def activation_width(self) -> int:
+        """q + k + v + output: heads·(d + v) + kv_heads·(d + v)."""
+        return (self.heads + self.kv_heads) * (self.head_dim + self.value_dim)
+
+    @property
+    def score_heads(self) -> int:
+        return self.heads
+
+    def cache(self) -> Cache:
+        if self.shares_cache:
+            return Shared()
+        shape = (self.kv_heads, self.head_dim, self.value_dim)
+        if self.window is not None:
+            return SlidingWindow(*shape, self.window)
+        if self.chunk is not None:
+            return Chunked(*shape, self.chunk)
+        return Full(*shape)
+
+
+@dataclass(frozen=True)
+class Full(Cache):
+    """K and V of every token.
+
+    bytes = tokens · kv_heads · (vector_bytes(k_dim) + vector_bytes(v_dim));
+    with k_dim = v_dim = d and plain dtypes this is the familiar 2 · S · H_kv · d · bytes.
+
+    >>> from planner.dtypes.kinds import CacheFormat
+    >>> from planner.dtypes.names import kv_format
+    >>> fp16 = CacheFormat(kv_format("fp16"), kv_format("fp16"))
+    >>> Full(32, 128, 128).kv_bytes(8192, 0, fp16) * 32        # LLaMA-7B at 8192: 4 GiB
+    4294967296
+    """
+
+    kv_heads: int
+    k_dim: int
+    v_dim: int
+
+    @property
+    def kind(self) -> str:
+        return "full attention"
+
+    @property
+    def symbols(self) -> str:
+        return "2 (K and V) x batch x tokens x KV heads x head_dim x bytes x layers"
+
+    @property
+    def spreads_over_context(self) -> bool:
+        return type(self) is Full
+
+    def tokens_kept(self, tokens: int, source_tokens: int) -> int:
+        return tokens
+
+    def vector_pair_bytes(self, fmt: CacheFormat) -> int:
+        """One token, one head: K and V together."""
+        for side in (fmt.k, fmt.v):
+            if side.name == "fp8_ds_mla":
+                raise BadRequest("KV dtype fp8_ds_mla is for latent attention (MLA) layers only; choose fp8")
+        return fmt.k.vector_bytes(self.k_dim) + fmt.v.vector_bytes(self.v_dim)
+
+    def kv_bytes(self, tokens: int, source_tokens: int, fmt: CacheFormat) -> int:
+        return self.tokens_kept(tokens, source_tokens) * self.kv_heads * self.vector_pair_bytes(fmt)
+
+    def elements(self, tokens: int, source_tokens: int) -> int:
+        return self.tokens_kept(tokens, source_tokens) * self.kv_heads * (self.k_dim + self.v_dim)
+
+    def on_rank(self, tp: int) -> Cache:
+        return replace(self, kv_heads=heads_on_rank(self.kv_heads, tp))
+
+    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+        kept = self.tokens_kept(tokens, source_tokens)
+        k, v = fmt.k, fmt.v
+        if self.k_dim == self.v_dim and k == v and not k.group_bytes and k.bits % 8 == 0:
+            return f"2 x {batch} x {kept} x {self.kv_heads} x {self.k_dim} x {k.bits // 8} B"
+        pair = f"({k.vector_bytes(self.k_dim)} + {v.vector_bytes(self.v_dim)}) B"
+        return f"{batch} x {kept} x {self.kv_heads} x {pair}"
+
+
+@dataclass(frozen=True)
+class SlidingWindow(Full):
+    """As Full, but only the newest `window` tokens: min(tokens, window).
+
+    transformers 5 keeps window - 1 after a forward pass (the next token makes it full); the curve counts
+    the window that attention needs.
+    """
+
+    window: int
+
+    @property
+    def kind(self) -> str:
+        return f"sliding window {self.window}"
+
+    def tokens_kept(self, tokens: int, source_tokens: int) -> int:
+        return min(tokens, self.window)
+
+
+@dataclass(frozen=True, repr=False)
+class Chunked(Full):
+    """Attention inside chunks of `chunk` tokens (Llama 4): at most one chunk is needed."""
+
+    chunk: int
+
+    @property
+    def kind(self) -> str:
+        return f"chunked {self.chunk}"
+
+    def tokens_kept(self, tokens: int, source_tokens: int) -> int:
+        return min(tokens, self.chunk)

@@ -1,0 +1,79 @@
+"""Defines what a layer keeps for one sequence: a curve of bytes over tokens, never bytes per token.
+
+Every kind of cache, here and in the files of the mixers beside this one, answers the same five questions:
+
+- `kv_bytes(tokens, source_tokens, fmt)`  what grows with the length (K and V, latent, cross)
+- `state_bytes(fmt)`                      what is there from the first token and does not grow
+- `tokens_kept(tokens, source_tokens)`    positions held
+- `on_rank(tp)`                           the same cache on the fullest of `tp` tensor-parallel ranks
+- `equation(batch, tokens, source_tokens, fmt)`  the factors, for people
+
+All are frozen and hashable: equal layers are counted once and multiplied.
+"""
+
+from __future__ import annotations
+
+from planner.dtypes.kinds import CacheFormat
+from planner.units import ceil_div
+
+
+def heads_on_rank(heads: int, tp: int) -> int:
+    """KV heads on the fullest rank: split while there are enough, then copied.
+
+    >>> heads_on_rank(8, 4), heads_on_rank(8, 16), heads_on_rank(1, 8)
+    (2, 1, 1)
+
+    Source: vLLM `max(1, total_num_kv_heads // tensor_parallel_size)`; where the ranks do not divide the
+    heads (engines refuse it) the fullest rank would hold the ceiling.
+    """
+    return max(1, ceil_div(heads, tp))
+
+
+class Cache:
+    """Base of all kinds: keeps nothing."""
+
+    @property
+    def kind(self) -> str:
+        return "no cache"
+
+    @property
+    def symbols(self) -> str:
+        """What the factors of `equation` are."""
+        return ""
+
+    @property
+    def copied(self) -> bool:
+        """Every tensor-parallel rank holds all of it (a latent)."""
+        return False
+
+    @property
+    def spreads_over_context(self) -> bool:
+        """Decode context parallelism can spread its tokens over ranks."""
+        return False
+
+    def kv_bytes(self, tokens: int, source_tokens: int, fmt: CacheFormat) -> int:
+        return 0
+
+    def state_bytes(self, fmt: CacheFormat) -> int:
+        return 0
+
+    def tokens_kept(self, tokens: int, source_tokens: int) -> int:
+        return 0
+
+    def elements(self, tokens: int, source_tokens: int) -> int:
+        """Cached numbers, without scales."""
+        return 0
+
+    def on_rank(self, tp: int) -> Cache:
+        return self
+
+    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+        return "0"
+
+
+class Shared(Cache):
+    """A layer that attends over an earlier layer's cache and stores none of its own."""
+
+    @property
+    def kind(self) -> str:
+        return "shared with an earlier layer"

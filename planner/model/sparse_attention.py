@@ -1,0 +1,225 @@
+"""Sparse attention: the small keys that an indexer searches, and DeepSeek-V4's compressed past.
+
+A sparse layer still keeps what it may attend to; beside it stands a second mixer with what choosing needs.
+The shapes are those that transformers 5.23.0 allocates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.dtypes.kinds import CacheFormat
+from planner.model.attention import Mixer, SlidingWindow
+from planner.model.cache import Cache
+from planner.model.weights import Weight, linear, vector
+from planner.units import ceil_div
+
+INDEXER = "indexer"
+
+
+COMPRESSOR = "compressor"
+
+
+@dataclass(frozen=True)
+class IndexKeys(Cache):
+    """One vector of `width` a token, searched by all heads of an indexer: every rank holds it all.
+
+    bytes = tokens · vector_bytes(width); in fp8_ds_mla 1 B a number and 4 B per 128.
+
+    >>> IndexKeys(128).elements(64, 0)
+    8192
+    """
+
+    width: int
+
+    @property
+    def kind(self) -> str:
+        return "indexer keys"
+
+    def tokens_kept(self, tokens: int, source_tokens: int) -> int:
+        return tokens
+
+    def token_bytes(self, fmt: CacheFormat) -> int:
+        if fmt.k.name == "fp8_ds_mla":
+            return self.width + 4 * ceil_div(self.width, 128)
+        return fmt.k.vector_bytes(self.width)
+
+    def kv_bytes(self, tokens: int, source_tokens: int, fmt: CacheFormat) -> int:
+        return tokens * self.token_bytes(fmt)
+
+    def elements(self, tokens: int, source_tokens: int) -> int:
+        return tokens * self.width
+
+    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+        return f"{batch} x {tokens} x {self.token_bytes(fmt)} B [{self.width}]"
+
+
+@dataclass(frozen=True)
+class Compressed(Cache):
+    """DeepSeek-V4's long past: an entry of `widths` for every `rate` tokens, and the tokens of an open block.
+
+    elements = floor(S / rate)·w + 2·(S mod rate)·s·w, w = sum(widths); a waiting token keeps value and gate.
+    `overlap` (s = 2, else 1): two series, of which the last closed block's first series stays, 2·rate·w.
+    The waiting part empties whenever a block closes, so the curve dips there: it is exact, not an envelope.
+    Entries take the KV dtype; what waits takes the model's. Every rank holds it all.
+    Source: transformers DeepseekV4HCACache, DeepseekV4CSACache.
+
+    >>> Compressed(128, (512,)).elements(136, 0), Compressed(4, (512, 128), overlap=True).elements(136, 0)
+    (8704, 26880)
+    """
+
+    rate: int
+    widths: tuple[int, ...]
+    overlap: bool = False
+
+    @property
+    def kind(self) -> str:
+        return f"compressed 1:{self.rate}"
+
+    def tokens_kept(self, tokens: int, source_tokens: int) -> int:
+        return tokens // self.rate
+
+    def waiting(self, tokens: int) -> int:
+        """Elements of the open block and, with overlap, of the block before it."""
+        width = sum(self.widths)
+        open_block = 2 * (tokens % self.rate) * width * (2 if self.overlap else 1)
+        return open_block + (2 * self.rate * width if self.overlap and tokens >= self.rate else 0)
+
+    def entry_bytes(self, fmt: CacheFormat) -> int:
+        return sum(fmt.k.vector_bytes(width) for width in self.widths)
+
+    def kv_bytes(self, tokens: int, source_tokens: int, fmt: CacheFormat) -> int:
+        return tokens // self.rate * self.entry_bytes(fmt) + self.waiting(tokens) * fmt.model_dtype_bytes
+
+    def elements(self, tokens: int, source_tokens: int) -> int:
+        return tokens // self.rate * sum(self.widths) + self.waiting(tokens)
+
+    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+        entries = f"{tokens // self.rate} x {self.entry_bytes(fmt)} B"
+        return f"{batch} x ({entries} + {self.waiting(tokens)} x {fmt.model_dtype_bytes} B)"
+
+
+@dataclass(frozen=True)
+class BlockIndexer(Mixer):
+    """MiniMax-M3: q [heads·dim, hidden] and k [dim, hidden], each with a norm of dim; caches k."""
+
+    hidden: int
+    heads: int
+    dim: int
+
+    def weights(self) -> tuple[Weight, ...]:
+        q = linear(INDEXER, self.heads * self.dim, self.hidden)
+        return (*q, *linear(INDEXER, self.dim, self.hidden), vector("norm", self.dim, 2))
+
+    def cache(self) -> Cache:
+        return IndexKeys(self.dim)
+
+
+@dataclass(frozen=True)
+class PooledIndexer(Mixer):
+    """GLM-5.3: DeepSeek's indexer over pools of `pool` tokens, rebuilt from what each token left behind.
+
+    q [heads·dim, q_rank], k and pool gate [dim, hidden], a LayerNorm of dim, pool positions [pool, dim],
+    head weights [heads, hidden]. Caches key, gate score and a mark for padding: 2·dim + 1 a token.
+    """
+
+    hidden: int
+    q_rank: int
+    heads: int
+    dim: int
+    pool: int
+
+    def weights(self) -> tuple[Weight, ...]:
+        return (
+            *linear(INDEXER, self.heads * self.dim, self.q_rank),
+            *linear(INDEXER, 2 * self.dim, self.hidden),
+            vector(INDEXER, self.dim, 2),
+            Weight(INDEXER, self.pool, self.dim, linear=False),
+            *linear(INDEXER, self.heads, self.hidden),
+        )
+
+    def cache(self) -> Cache:
+        return IndexKeys(2 * self.dim + 1)
+
+
+@dataclass(frozen=True)
+class SharedKvAttention(Mixer):
+    """DeepSeek-V4's core: one vector a token that is key and value at once, for the newest `window` tokens.
+
+    q_a [q_rank, hidden], q_b [heads·dim, q_rank], kv [dim, hidden]; output in `out_groups` groups of heads:
+    o_a [out_groups·out_rank, heads·dim / out_groups], o_b [hidden, out_groups·out_rank]; norms of q_rank and
+    dim, a sink a head. `copies` 2: the cache stores the vector as key and as value.
+    """
+
+    hidden: int
+    heads: int
+    dim: int
+    q_rank: int
+    out_groups: int
+    out_rank: int
+    window: int
+    copies: int = 1
+
+    def weights(self) -> tuple[Weight, ...]:
+        part, groups = "attention", self.out_groups
+        return (
+            *linear(part, self.q_rank, self.hidden),
+            *linear(part, self.heads * self.dim, self.q_rank, split="rows", units=self.heads),
+            *linear(part, self.dim, self.hidden),
+            *linear(part, groups * self.out_rank, self.heads * self.dim // groups, split="rows", units=groups),
+            *linear(part, self.hidden, groups * self.out_rank, split="cols", units=groups),
+            vector("norm", self.q_rank + self.dim),
+            vector(part, self.heads, split="rows"),
+        )
+
+    def cache(self) -> Cache:
+        return SlidingWindow(1, self.dim, (self.copies - 1) * self.dim, self.window)
+
+
+@dataclass(frozen=True)
+class Compressor(Mixer):
+    """DeepSeek-V4's compressor of `rate` tokens into one entry of `dim`, with an indexer where `indexer_dim`.
+
+    With s = 2 series where blocks overlap, else 1: kv and gate [s·dim, hidden], positions [rate, s·dim] and a
+    norm of dim. The indexer has a compressor of its own width, q [indexer_heads·indexer_dim, q_rank] and head weights
+    [indexer_heads, hidden].
+    """
+
+    hidden: int
+    dim: int
+    rate: int
+    overlap: bool = False
+    q_rank: int = 0
+    indexer_heads: int = 0
+    indexer_dim: int = 0
+
+    def weights(self) -> tuple[Weight, ...]:
+        own = self._compressor(COMPRESSOR, self.dim)
+        if not self.indexer_dim:
+            return own
+        return (
+            *own,
+            *self._compressor(INDEXER, self.indexer_dim),
+            *linear(INDEXER, self.indexer_heads * self.indexer_dim, self.q_rank),
+            *linear(INDEXER, self.indexer_heads, self.hidden),
+        )
+
+    def _compressor(self, part: str, dim: int) -> tuple[Weight, ...]:
+        wide = 2 * dim if self.overlap else dim
+        positions = Weight(part, self.rate, wide, linear=False)
+        return (*linear(part, wide, self.hidden) * 2, positions, vector("norm", dim))
+
+    def cache(self) -> Cache:
+        widths = (self.dim, self.indexer_dim) if self.indexer_dim else (self.dim,)
+        return Compressed(self.rate, widths, self.overlap)
+
+
+def hyper_connection(hidden: int, streams: int) -> tuple[Weight, ...]:
+    """One manifold-constrained hyper-connection over `streams` residual streams m.
+
+    projection [(2 + m)·m, m·hidden], its base and three scales; kept in float.
+    Source: transformers DeepseekV4HyperConnection, Glm5NextTextHyperConnection.
+    """
+    rows = (2 + streams) * streams
+    projection = Weight("hyper_connection", rows, streams * hidden, linear=False)
+    return (projection, vector("hyper_connection", rows + 3))

@@ -1,0 +1,1 @@
+"""A replica under a load: by formulas and request by request."""

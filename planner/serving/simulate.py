@@ -1,0 +1,395 @@
+"""A deployment under a load, request by request: the model's steps and pool, the run, and the formulas beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from planner.catalogue.device import Device
+from planner.engines.base import Options
+from planner.engines.registry import answer_of
+from planner.errors import BadRequest
+from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
+from planner.memory.limits import pool_bytes
+from planner.memory.request import Capacity, Request
+from planner.model.spec import ModelSpec
+from planner.serving.block_pool import Pool
+from planner.serving.pools import EnginePool, NoRoom, pool_of, vllm_pool
+from planner.serving.result import Simulation, percentiles
+from planner.serving.scheduler import Policy, simulate
+from planner.serving.steady_state import Replica, State
+from planner.speed.constants import Constants
+from planner.speed.speed import tpot_range
+from planner.speed.step_model import LinearSteps, step_model
+from planner.units import PS_PER_SECOND, human_bytes
+from planner.workloads.arrivals import BLOCK_TOKENS
+from planner.workloads.load import load
+from planner.workloads.targets import Targets
+from planner.workloads.traces import HASH_TOKENS
+from planner.workloads.workload import Workload
+
+SHARES = (0.5, 0.9, 0.95, 0.99)
+
+
+BARS = 64
+
+
+GROWING_QUEUE = 0.02  # of all requests still waiting when the last one comes
+
+
+OTHER_SCHEDULERS = ("sglang", "tensorrt-llm", "lmdeploy")
+
+
+DEFAULT_SEQS, DEFAULT_BATCHED = 256, 8192
+
+
+Asked = tuple[str, str | None, Options]
+
+
+@dataclass(frozen=True)
+class Server:
+    """One replica: its estimate, steps, pool and the limits that it schedules by."""
+
+    found: Estimate
+    model: LinearSteps
+    constants: Constants
+    pool: Pool
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    longest_tokens: int | None
+    words: tuple[str, ...]
+
+
+def server(
+    spec: ModelSpec, request: Request, device: Device, room: Capacity, constants: Constants, asked: Asked | None
+) -> Server:
+    """A replica in an engine's terms (`asked`: name, version, flags), or with all that the byte curve leaves free.
+
+    `request` says formats and layout; its length is that of the longest request.
+    """
+    found = estimate(spec, replace(request, batch=request.sharding.dp), room)
+    if found.fits is False and asked is None:
+        raise NoRoom(
+            f"{spec.name} does not fit {room.name} with one request: short by {human_bytes(-(found.free_bytes or 0))}"
+        )
+    engine = _engine_pool(found, asked)
+    model = step_model(found, device, constants)
+    return Server(
+        found, model, constants, engine.pool, engine.max_num_seqs, engine.max_num_batched_tokens, engine.longest_tokens,
+        engine.words,
+    )  # fmt: skip
+
+
+def _engine_pool(found: Estimate, asked: Asked | None) -> EnginePool:
+    positions = found.spec.max_positions or found.request.seq_tokens
+    if asked is None:
+        pool = pool_of(found, pool_bytes(found))
+        words = (f"pool: all that is left of {found.capacity.name if found.capacity else 'the device'}",)
+        return EnginePool(pool, DEFAULT_SEQS, DEFAULT_BATCHED, positions, words)
+    name, version, options = asked
+    if name in ("vllm", "vllm-v1"):
+        return vllm_pool(found, options, version)
+    if name not in OTHER_SCHEDULERS:
+        raise BadRequest(
+            f"{name} does not batch continuously from a paged pool as simulated here; choose vllm, {', '.join(OTHER_SCHEDULERS)}"
+        )
+    answer = answer_of(name, version, found, options)
+    if answer.ranged is None or answer.ranged.pool.bytes < 1:
+        raise NoRoom(f"{name} has no memory left for a KV pool here; take a larger device or --tp")
+    pool = pool_of(found, answer.ranged.pool.bytes, answer.block_tokens or BLOCK_TOKENS)
+    seats = options.max_running_requests or DEFAULT_SEQS
+    batched = max(seats, options.chunked_prefill_size or DEFAULT_BATCHED)
+    words = (
+        f"{name} {answer.version}: its pool; scheduled by vLLM's rule, {seats:,} sequences, {batched:,} tokens a step",
+    )
+    return EnginePool(pool, seats, batched, options.max_model_len or positions, words)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A run, what was asked, and what the formulas of `planner.serving.steady_state` say of the same load.
+
+    before_seconds   a request's way in before the scheduler sees it; in every time to first token and latency here
+    """
+
+    run: Simulation
+    server: Server
+    workload: Workload
+    policy: Policy
+    targets: Targets
+    device: Device
+    analytic: State | None
+    why_not: str
+
+    @property
+    def before_seconds(self) -> float:
+        return self.server.constants.request_seconds
+
+    @property
+    def tpot_range(self) -> tuple[float, float]:
+        """Factors of the expectation between which nine of ten measured values lie."""
+        return tpot_range(self.server.constants, bool(self.server.model.sums.experts))
+
+    @cached_property
+    def ttft_seconds(self) -> list[float]:
+        return [seconds + self.before_seconds for seconds in self.run.ttft_seconds()]
+
+    @cached_property
+    def tpot_seconds(self) -> list[float]:
+        return self.run.tpot_seconds()
+
+    @cached_property
+    def latency_seconds(self) -> list[float]:
+        return [seconds + self.before_seconds for seconds in self.run.latency_seconds()]
+
+    @cached_property
+    def queueing_seconds(self) -> list[float]:
+        return self.run.queueing_seconds()
+
+    @cached_property
+    def meeting(self) -> int:
+        """Requests that meet both targets."""
+        ttft = self.targets.ttft_seconds
+        return self.run.meeting(None if ttft is None else ttft - self.before_seconds, self.targets.tpot_seconds)
+
+    @cached_property
+    def misses(self) -> tuple[str, ...]:
+        """Targets that are missed at their percentile (a rejected request misses), with what it is instead."""
+        targets, share, found = self.targets, self.targets.ttft_share, []
+        for name, wanted, values in (
+            ("TTFT", targets.ttft_seconds, self.ttft_seconds),
+            ("TPOT", targets.tpot_seconds, self.tpot_seconds),
+        ):
+            if wanted is not None:
+                lost = [float("inf")] * self.run.rejected
+                reached = percentiles(values + lost, [share])[0]
+                if reached > wanted:
+                    at = "rejected requests" if reached == float("inf") else f"{reached:.4g} s"
+                    found.append(f"{name} p{100 * share:g} {at}, wanted {wanted:g} s")
+        return tuple(found)
+
+    @cached_property
+    def overloaded(self) -> bool:
+        """Whether the queue grew as long as requests came."""
+        return not self.workload.users and self.run.waiting_at_last > max(
+            GROWING_QUEUE * len(self.run.requests), self.policy.replicas * self.policy.max_num_seqs / 2
+        )
+
+    @cached_property
+    def occupancy(self) -> list[float]:
+        """Share of the pool in use, at most 64 equal pieces of the run, each the mean of its samples."""
+        samples = self.run.occupancy.samples
+        whole = self.run.pool_bytes * self.run.replicas
+        pieces = min(BARS, len(samples))
+        edges = [len(samples) * i // pieces for i in range(pieces + 1)] if pieces else []
+        return [sum(samples[a:b]) / (b - a) / whole for a, b in pairwise(edges)]
+
+    @property
+    def mean_occupancy(self) -> float:
+        samples = self.run.occupancy.samples
+        return sum(samples) / len(samples) / (self.run.pool_bytes * self.run.replicas) if samples else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract: base units, keys that stay."""
+        run, server, workload, targets = self.run, self.server, self.workload, self.targets
+        sharding = server.found.request.sharding
+        rows = run.requests
+        computed_prompts = sum(rows.prompt_tokens[i] for i in rows.served)
+        aimed = targets.ttft_seconds is not None or targets.tpot_seconds is not None
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": server.found.spec.name,
+            "device": self.device.name,
+            "sharding": {name: getattr(sharding, name) for name in ("tp", "pp", "ep", "dp", "dcp")},
+            "replicas": self.policy.replicas // sharding.dp,
+            "devices": self.policy.replicas * sharding.devices // sharding.dp,
+            "routing": self.policy.routing,
+            "max_num_seqs": self.policy.max_num_seqs,
+            "max_num_batched_tokens": self.policy.max_num_batched_tokens,
+            "max_model_len": self.policy.longest_tokens,
+            "seed": workload.seed,
+            "users": workload.users or None,
+            "think_seconds": workload.think_seconds if workload.users else None,
+            "offered_requests_per_s": workload.offered_per_s,
+            "requests": len(rows),
+            "served": run.served,
+            "rejected": run.rejected,
+            "prompt_tokens_mean": _mean(rows.prompt_tokens),
+            "output_tokens_mean": _mean(rows.output_tokens),
+            "run_seconds": run.seconds,
+            "ttft_seconds": _figures(self.ttft_seconds),
+            "tpot_seconds": _figures(self.tpot_seconds),
+            "latency_seconds": _figures(self.latency_seconds),
+            "queueing_seconds": _figures(self.queueing_seconds),
+            "requests_per_s": run.requests_per_s,
+            "output_tokens_per_s": run.output_tokens_per_s,
+            "prompt_tokens_per_s": computed_prompts / run.seconds if run.end_ps else 0.0,
+            "utilisation": run.utilisation,
+            "mean_concurrency": run.mean_concurrency,
+            "rate_times_latency": run.requests_per_s * (_mean(self.latency_seconds) - self.before_seconds),
+            "steps": run.steps,
+            "schedules": run.events,
+            "preemptions": run.preemptions,
+            "prefill_tokens": run.prefill_tokens,
+            "prefix_hit_tokens": sum(rows.hit_tokens),
+            "pool_bytes": run.pool_bytes,
+            "kv_occupancy_mean": self.mean_occupancy,
+            "kv_occupancy_max": run.peak_bytes / run.pool_bytes,
+            "kv_occupancy": self.occupancy,
+            "waiting_at_last_arrival": run.waiting_at_last,
+            "overloaded": self.overloaded,
+            "target_ttft_seconds": targets.ttft_seconds,
+            "target_tpot_seconds": targets.tpot_seconds,
+            "target_share": targets.ttft_share if aimed else None,
+            "meets_targets": not self.misses if aimed else None,
+            "requests_meeting_targets": self.meeting if aimed else None,
+            "goodput_requests_per_s": self.meeting / run.seconds if aimed and run.end_ps else None,
+            "analytic": None if self.analytic is None else self._analytic(self.analytic),
+            "before_seconds": self.before_seconds,
+            "tpot_range": list(self.tpot_range),
+            "ttft_range": [server.constants.ttft_low, server.constants.ttft_high],
+            "constants_from": server.constants.origin,
+            "assumptions": [*server.words, *workload.words, *server.found.assumptions],
+            "warnings": [*self.notes, *server.found.warnings],
+        }
+
+    def _analytic(self, state: State) -> dict[str, Any]:
+        return {
+            "tpot_seconds": state.tpot_seconds,
+            "ttft_seconds_mean": state.ttft_mean_seconds,
+            f"ttft_seconds_p{100 * self.targets.ttft_share:g}": state.ttft_seconds,
+            "requests_per_s": state.rate_per_s * self.policy.replicas,
+            "decoding_sequences": state.decoding,
+            "utilisation": state.utilisation,
+        }
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must not miss."""
+        lines = []
+        if self.overloaded:
+            lines.append(
+                f"the load is more than it can carry: {self.run.waiting_at_last:,} requests wait when the last one comes, "
+                "and times grow with --requests"
+            )
+        if self.run.rejected:
+            lines.append(
+                f"{self.run.rejected:,} of {len(self.run.requests):,} requests rejected: longer than "
+                f"{self.policy.longest_tokens or 0:,} tokens or than the whole pool holds"
+            )
+        trace = self.workload.trace
+        if trace is not None and trace.bad_rows:
+            lines.append(f"{trace.bad_rows:,} rows of {trace.words} are no requests: {'; '.join(trace.bad_words)}")
+        if trace is not None and trace.ids and not self.server.pool.hash_bytes:
+            lines.append(f"prefix hashes are not used: the pool's blocks do not divide {HASH_TOKENS} tokens")
+        if self.analytic is None:
+            lines.append(f"no formula beside it: {self.why_not}")
+        return tuple(lines)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One object a request, for CSV."""
+        columns = self.run.requests
+        before = self.before_seconds
+        for i in range(len(columns)):
+            last = columns.last_ps[i]
+            first, arrival, output = columns.first_ps[i], columns.arrival_ps[i], columns.output_tokens[i]
+            served = last >= 0
+            yield {
+                "request": i,
+                "arrival_seconds": arrival / PS_PER_SECOND,
+                "prompt_tokens": columns.prompt_tokens[i],
+                "output_tokens": output,
+                "replica": columns.replica[i] if served else None,
+                "queueing_seconds": (columns.scheduled_ps[i] - arrival) / PS_PER_SECOND if served else None,
+                "ttft_seconds": (first - arrival) / PS_PER_SECOND + before if served else None,
+                "tpot_seconds": (last - first) / PS_PER_SECOND / (output - 1) if served and output > 1 else None,
+                "latency_seconds": (last - arrival) / PS_PER_SECOND + before if served else None,
+                "prefix_hit_tokens": columns.hit_tokens[i],
+                "preemptions": columns.preemptions[i],
+                "rejected": not served,
+            }
+
+
+def _mean(values: Any) -> float:
+    return sum(values) / len(values) if len(values) else 0.0
+
+
+def _figures(values: list[float]) -> dict[str, float]:
+    found = percentiles(values, SHARES)
+    return {"mean": _mean(values)} | {f"p{100 * share:g}": value for share, value in zip(SHARES, found, strict=True)}
+
+
+def serve(
+    replica: Server,
+    workload: Workload,
+    *,
+    device: Device,
+    replicas: int = 1,
+    routing: str = "round-robin",
+    targets: Targets | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Answer:
+    """Runs a workload on `replicas` of a layout; each of its data-parallel ranks schedules for itself.
+
+    Raises BadRequest where not one request could be served.
+    """
+    ranks = replicas * replica.found.request.sharding.dp
+    policy = Policy(replica.max_num_seqs, replica.max_num_batched_tokens, replica.longest_tokens, ranks, routing)
+    before_ps = round(replica.constants.request_seconds * PS_PER_SECOND)
+    run = simulate(
+        workload.arrivals(),
+        replica.model,
+        replica.pool,
+        policy,
+        users=workload.users,
+        think_ps=(pause + before_ps for pause in workload.think_ps()),
+        progress=progress,
+    )
+    if not run.served:
+        raise NoRoom(
+            f"none of the {len(run.requests):,} requests fits: longer than {replica.longest_tokens or 0:,} tokens, or than "
+            f"the pool of {human_bytes(run.pool_bytes)} holds"
+        )
+    wanted = targets or Targets()
+    state, why_not = _steady(replica, workload, policy, run, wanted)
+    return Answer(run, replica, workload, policy, wanted, device, state, why_not)
+
+
+def _steady(
+    replica: Server, workload: Workload, policy: Policy, run: Simulation, targets: Targets
+) -> tuple[State | None, str]:
+    """What the formulas say of the same load on one replica, with the share of prompts that were cached in the run."""
+    rows, ranks = run.requests, policy.replicas
+    hit = sum(rows.hit_tokens[i] for i in rows.served) / sum(rows.prompt_tokens[i] for i in rows.served)
+    offered = workload.offered_per_s
+    if not workload.users and offered is None:
+        return None, "all requests come at one time"
+    try:
+        given = load(
+            *workload.mixes,
+            users=workload.users or None,
+            rate_per_s=offered,
+            think_seconds=workload.think_seconds,
+            prefix_share=hit,
+            prefix_common=False,
+            pairs=workload.pairs(),
+        )
+    except BadRequest as error:
+        return None, str(error)
+    held = sum(item.share * replica.pool.held_bytes(item.tokens) for item in given.residents)
+    most = max(1, min(policy.max_num_seqs, int(run.pool_bytes / held) if held else policy.max_num_seqs))
+    steady = Replica(
+        replica.model, given, chunk_tokens=policy.max_num_batched_tokens, most=most, share=targets.ttft_share,
+        before_seconds=replica.constants.request_seconds,
+    )  # fmt: skip
+    if workload.users:
+        return steady.at_users(max(1, round(workload.users / ranks))), ""
+    assert offered is not None
+    state = steady.at_rate(offered / ranks)
+    return (
+        state,
+        f"{offered / ranks:.3g} requests/s are more than the {steady.full_rate_per_s:.3g} that a replica carries",
+    )

@@ -1,0 +1,1 @@
+"""How fast: bytes and FLOPs of a step, constants, seconds."""

@@ -1,0 +1,220 @@
+"""The constants of the speed model: what of a device's peak an engine reaches, and what its steps take besides.
+
+They are fits on measured rows by engine, its generation and class of device (`model_configs/speed.json`, written by
+`benchmarks/fit_speed.py`), with a factor for each device that rows were measured on. An engine, generation or class
+that no row is of falls to the nearest that has some, and its range is that of rows whose device was left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from planner.catalogue.device import Device
+
+FILE = "speed.json"
+
+
+@dataclass(frozen=True)
+class Constants:
+    """How far a real step is from its bound.
+
+    memory_efficiency    of the device's bandwidth, reading weights
+    packed_efficiency    the same for weights in codes that have to be unpacked (4 bits, GGUF blocks)
+    cache_efficiency     the same for the cache
+    compute_efficiency   of its FLOP/s, in the products of a decode step
+    prefill_efficiency   of its FLOP/s, in a prefill; packed_ for weights that are unpacked, narrow_ for products that
+                         run in 8 or 4 bits, of that higher rate
+    mixed_efficiency     of its FLOP/s that prompts take from the steps they share with decoding sequences; more than
+                         in a prefill alone, for such steps wait for memory meanwhile
+    layer_seconds        a layer's kernels, whatever their size
+    step_seconds         a step's scheduling and sampling, whatever its batch
+    sequence_seconds     scheduling and sampling of one sequence in a step
+    all_reduce_seconds   latency of one all-reduce of two ranks
+    link_efficiency      of the bandwidth between devices
+    request_seconds      a request's way in before its prefill starts
+    tpot_scale, ttft_scale  what a measured point, or the device itself, showed beside the model
+    tpot_low .. ttft_high   the range that holds 9 of 10 measured values, as factors of the expectation
+    queued_low, queued_high the same of TTFT under load, where the others' prompts decide
+    experts_low, _high      the same of TPOT for a model with experts, whose kernels and routing are not modelled
+    origin               where all this comes from, in words
+    """
+
+    memory_efficiency: float
+    packed_efficiency: float
+    cache_efficiency: float
+    compute_efficiency: float
+    prefill_efficiency: float
+    packed_prefill_efficiency: float
+    narrow_prefill_efficiency: float
+    mixed_efficiency: float
+    layer_seconds: float
+    step_seconds: float
+    sequence_seconds: float
+    all_reduce_seconds: float
+    link_efficiency: float
+    request_seconds: float
+    tpot_low: float
+    tpot_high: float
+    ttft_low: float
+    ttft_high: float
+    origin: str
+    tpot_scale: float = 1.0
+    ttft_scale: float = 1.0
+    queued_low: float = 0.5
+    queued_high: float = 5.0
+    experts_low: float = 0.7
+    experts_high: float = 2.5
+
+    def scaled(self, *, tpot: float = 1.0, ttft: float = 1.0, origin: str | None = None) -> Constants:
+        """The same with decode steps `tpot` and prefills `ttft` times as long."""
+        return replace(
+            self,
+            tpot_scale=self.tpot_scale * tpot,
+            ttft_scale=self.ttft_scale * ttft,
+            origin=self.origin if origin is None else origin,
+        )
+
+
+DEFAULT = Constants(
+    memory_efficiency=0.85,
+    packed_efficiency=0.75,
+    cache_efficiency=0.8,
+    compute_efficiency=0.5,
+    prefill_efficiency=0.6,
+    packed_prefill_efficiency=0.35,
+    narrow_prefill_efficiency=0.5,
+    mixed_efficiency=0.6,
+    layer_seconds=65e-6,
+    step_seconds=100e-6,
+    sequence_seconds=27e-6,
+    all_reduce_seconds=2e-6,
+    link_efficiency=0.75,
+    request_seconds=5e-3,
+    tpot_low=0.6,
+    tpot_high=1.8,
+    ttft_low=0.4,
+    ttft_high=3.0,
+    origin="stated default",
+)
+
+
+# What an engine may be called -> the engine that its rows are kept under; the first that the name holds.
+_NAMES = {
+    "tensorrt": "tensorrt-llm", "trt": "tensorrt-llm", "nim": "tensorrt-llm",
+    "deepspeed-mii": "deepspeed-mii", "deepspeed": "deepspeed",
+    "vllm": "vllm", "sglang": "sglang", "lmdeploy": "lmdeploy", "turbomind": "lmdeploy", "tgi": "tgi",
+    "llama.cpp": "llamacpp", "llamacpp": "llamacpp", "llama-cpp": "llamacpp", "ollama": "llamacpp", "lmstudio": "llamacpp",
+    "lm-studio": "llamacpp",
+    "exllama": "exllama", "autoawq-gemv": "autoawq-gemv", "autoawq": "autoawq", "tinychat": "tinychat", "mlc": "mlc", "transformers": "transformers",
+    "huggingface": "transformers", "fastertransformer": "fastertransformer", "megatron": "megatron-lm",
+    "gpt-fast": "gpt-fast",
+}  # fmt: skip
+
+
+# The version from which an engine is a generation of its own: CUDA graphs and schedulers were rewritten there.
+_CURRENT_FROM = {"vllm": (0, 8), "tensorrt-llm": (1, 0), "sglang": (0, 5)}
+
+
+OLD, CURRENT = "to 2024", "current"
+
+
+@dataclass(frozen=True)
+class Population:
+    """Which measured rows a question is like: engine ("" for one that none are of), generation, class of device."""
+
+    engine: str
+    generation: str
+    device_class: str
+
+
+def population(engine: str | None, load: str, device: Device) -> Population:
+    """Where a question belongs. Without a version, a static batch is taken as one of the rows of 2023 and 2024 (all that
+    were published of static batches without a version are), and serving as the current generation.
+
+    >>> from planner.catalogue.entries import find_device
+    >>> population("vllm==0.6.3", "serving", find_device("h100-sxm"))
+    Population(engine='vllm', generation='to 2024', device_class='nvidia hbm')
+    >>> population("TensorRT-LLM", "serving", find_device("b200")).generation
+    'current'
+    """
+    name, _, version = (engine or "").lower().partition("==")
+    kept = next((to for part, to in _NAMES.items() if part in name), "")
+    since, found = _CURRENT_FROM.get(kept), re.search(r"(\d+)\.(\d+)", version)
+    if since is not None and found:
+        current = (int(found[1]), int(found[2])) >= since
+    elif since is not None and name.endswith(("-v0", "-v1")):
+        current = name.endswith("-v1")
+    else:
+        current = load == "serving"
+    generation = CURRENT if current else OLD
+    return Population(kept, generation, device_class(device))
+
+
+def device_class(device: Device) -> str:
+    """Vendor, and for NVIDIA the kind of memory: kernels come near the bandwidth of GDDR sooner than that of HBM.
+
+    >>> from planner.catalogue.entries import find_device
+    >>> [device_class(find_device(name)) for name in ("a100-pcie-40gb", "l40s", "rtx-4090", "mi300x", "apple-m2-ultra")]
+    ['nvidia hbm', 'nvidia gddr', 'nvidia gddr', 'amd', 'apple']
+    """
+    vendor = (device.vendor or "").lower()
+    if vendor == "nvidia":
+        fast = (device.bandwidth_bytes_per_s or 0) >= 900e9
+        return "nvidia hbm" if fast and not device.name.startswith(("RTX", "L40")) else "nvidia gddr"
+    if vendor == "intel":
+        return "gaudi" if device.name.startswith("Gaudi") else "intel"
+    return vendor or "other"
+
+
+def constants_for(engine: str | None, device: Device, load: str = "serving") -> Constants:
+    """The constants for an engine (as `--engine` names it, with a version or without) on a device.
+
+    The first that rows were measured of: this engine, generation and class of device; any engine of this generation on
+    this class; any engine on it; any engine anywhere. The stated default is for a package without its data.
+    """
+    asked = population(engine, load, device)
+    for entry in shipped().get("fits", ()):  # the nearest first
+        if serves(entry, asked):
+            return constants_of(entry, device, asked)
+    return DEFAULT
+
+
+def serves(entry: Mapping[str, Any], asked: Population) -> bool:
+    """Whether an entry is for a population; "" and no classes stand for all."""
+    return (
+        entry["engine"] in ("", asked.engine)
+        and entry["generation"] in ("", asked.generation)
+        and (not entry["classes"] or asked.device_class in entry["classes"])
+    )
+
+
+def constants_of(entry: Mapping[str, Any], device: Device, asked: Population) -> Constants:
+    """An entry's constants with the factor of the device, where rows were measured on it."""
+    seen = entry["devices"].get(device.name)
+    # Fits of several engines keep no factors of devices: which they had rows of is not said.
+    words = entry["words"] + (f", none on {device.name}" if entry["devices"] and not seen else "")
+    if asked.engine and not entry["engine"]:
+        words = f"no rows of {asked.engine} on such devices: {words}"
+    ranges = entry["range_seen" if seen else "range_unseen"]
+    return Constants(**entry["constants"], **ranges, **(seen or {}), origin=words)
+
+
+@lru_cache(maxsize=1)
+def shipped() -> dict[str, Any]:
+    """The fits with the errors they were checked with; empty where the file is missing."""
+    from importlib.resources import files
+
+    try:
+        text = files("model_configs").joinpath(FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    made: dict[str, Any] = json.loads(text)
+    return made

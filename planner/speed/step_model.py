@@ -1,0 +1,81 @@
+"""Tabulates the seconds of a step as a function of its tokens, for simulations that ask a million times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.catalogue.device import Device
+from planner.memory.estimate import Estimate
+from planner.speed.constants import Constants
+from planner.speed.passes import (
+    Rates,
+    _sent,
+    _shared_seconds,
+    between_ranks_seconds,
+    fixed_of,
+    prefill_efficiency,
+    rates_of,
+)
+from planner.speed.step import StepTerms
+from planner.speed.work import Work, pairs, work
+from planner.units import PS_PER_SECOND
+
+
+@dataclass(frozen=True)
+class LinearSteps:
+    """A replica's steps as `planner.speed.step.StepModel`; `terms` is computed from the sums each time."""
+
+    sums: Work
+    rates: Rates
+    constants: Constants
+    reaches: tuple[int | None, ...]
+    kv_ps: tuple[int, ...]
+    score_ps: tuple[int, ...]
+
+    def terms(self, sequences: int, chunks: Sequence[tuple[int, int]]) -> StepTerms:
+        """Weights are read once for decoding sequences and chunks together; chunks compute at the prefill's rate."""
+        sums, rates, c = self.sums, self.rates, self.constants
+        rows = max(1.0, sequences / sums.sharding.pp) if sequences else 0.0
+        new = float(sum(tokens for tokens, _ in chunks))
+        weights, cached = sums.weights_read(rows + new), rows * sums.sequence_bytes
+        decode = sums.row_products(rows) + rows * (sums.head_flops + sums.sequence_flops)
+        prefill = sums.row_products(new) + len(chunks) * sums.head_flops
+        for tokens, before in chunks:
+            prefill += sum(read.pair_flops * pairs(read.reach, tokens, before) for read in sums.reads)
+            cached += sum(read.token_bytes * min(before + tokens, read.reach or before + tokens) for read in sums.reads)
+        products = prefill_efficiency(sums.packed, rates.narrow, c)
+        compute = decode / c.compute_efficiency + prefill / products
+        reading = c.packed_efficiency if sums.packed else c.memory_efficiency
+        sent, latencies = _sent(sums, rates, rows + new)
+        between = between_ranks_seconds(latencies, _shared_seconds(sums, rates), sent, c)
+        fixed = sum(fixed_of(sums.launches, 1, sequences, between, c).values())
+        memory = weights / reading + cached / c.cache_efficiency
+        return StepTerms(
+            _ps(fixed * c.tpot_scale),
+            _ps(memory / rates.bandwidth_bytes_per_s * c.tpot_scale),
+            _ps(compute / rates.flops_per_s * c.tpot_scale),
+        )
+
+
+def step_model(answer: Estimate, device: Device, constants: Constants) -> LinearSteps:
+    """One replica's steps for the simulator, in whole picoseconds, from the same sums and constants as `speed`.
+
+    A replica is one of the `dp` of the layout. Under pipeline parallelism a step is the way through all stages of one
+    of `pp` micro-batches, so that all sequences get a token a step.
+    """
+    sums, rates = work(answer), rates_of(device, answer)
+    pp = sums.sharding.pp
+    kv = tuple(
+        _ps(r.token_bytes / pp / (rates.bandwidth_bytes_per_s * constants.cache_efficiency) * constants.tpot_scale)
+        for r in sums.reads
+    )
+    scores = tuple(
+        _ps(r.token_flops / pp / (rates.flops_per_s * constants.compute_efficiency) * constants.tpot_scale)
+        for r in sums.reads
+    )
+    return LinearSteps(sums, rates, constants, tuple(read.reach for read in sums.reads), kv, scores)
+
+
+def _ps(seconds: float) -> int:
+    return round(seconds * PS_PER_SECOND)

@@ -1,0 +1,490 @@
+"""What one forward pass must read, compute and send on one rank, and the seconds that no software can go below.
+
+Sums over a model's weights and mixers are made once for a model, its formats and its layout (`work`); a step of any
+batch and length is then a few multiplications. Under pipeline parallelism the sums are of the whole path through all
+stages: a token passes through each of them, one after the other.
+
+Left out: activations, kernel launches, images and sounds (towers run once a request, before the text).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from planner.dtypes.kinds import CacheFormat
+from planner.dtypes.names import float_dtype
+from planner.errors import BadRequest
+from planner.memory.estimate import Estimate, cache_format
+from planner.memory.limits import smallest
+from planner.memory.request import Request
+from planner.memory.sharding import Sharding
+from planner.memory.weight_formats import WeightPlan
+from planner.memory.weight_plan import weight_plan
+from planner.model.attention import Attention, Mixer
+from planner.model.cross_attention import CrossAttention, EncoderAttention
+from planner.model.latent_attention import LatentAttention
+from planner.model.mlp import Moe
+from planner.model.parameters import all_weights
+from planner.model.spec import Layer, ModelSpec
+from planner.model.weights import Weight
+from planner.units import ceil_div
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from planner.catalogue.device import Device
+
+TOWERS = frozenset({"vision", "audio", "projector"})
+
+
+MOST_BATCH = 1 << 20
+
+
+QK_NORM_LAUNCHES, EXPERT_LAUNCHES = 0.3, 0.3  # of a plain layer's fixed time
+
+
+_FAR = 1 << 20  # a length at which a curve's slope is taken
+
+
+@dataclass(frozen=True)
+class Step:
+    """One forward pass, on one rank of tensor parallelism, through all pipeline stages."""
+
+    read_bytes: float
+    flops: float
+    cache_bytes: float = 0.0  # of those read
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs for each byte read."""
+        return self.flops / self.read_bytes
+
+    def seconds(self, bandwidth_bytes_per_s: float, flops_per_s: float) -> float:
+        """max(bytes / bandwidth, FLOPs / rate): the roofline bound.
+
+        >>> Step(3.35e9, 1e9).seconds(3.35e12, 989.4e12)
+        0.001
+        """
+        return max(self.read_bytes / bandwidth_bytes_per_s, self.flops / flops_per_s)
+
+    def bound_by(self, bandwidth_bytes_per_s: float, flops_per_s: float) -> str:
+        slower = self.read_bytes / bandwidth_bytes_per_s >= self.flops / flops_per_s
+        return "bandwidth" if slower else "compute"
+
+
+@dataclass(frozen=True)
+class Read:
+    """What all layers of one reach read of the cache for one sequence, on one rank.
+
+    reach         the window; None reads the whole context
+    token_bytes   bytes of one cached token
+    token_flops   FLOPs of one query with one cached token, decoding
+    pair_flops    the same in a prefill, where a latent is expanded to heads
+    """
+
+    reach: int | None
+    token_bytes: float
+    token_flops: float
+    pair_flops: float
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Routed experts of all layers on one rank: `active` of `count` a token, read when a token hits them."""
+
+    read_bytes: float
+    row_flops: float
+    active: int
+    count: int
+
+    def share(self, rows: float) -> float:
+        """Expected share of the experts that `rows` tokens hit, routed evenly and independently.
+
+        >>> Experts(0, 0, 2, 8).share(1), round(Experts(0, 0, 2, 8).share(4), 4)
+        (0.25, 0.6836)
+        """
+        return float(1 - (1 - self.active / self.count) ** rows)
+
+
+@dataclass(frozen=True)
+class Work:
+    """The sums of a model in its formats and layout, on one rank, over all pipeline stages.
+
+    weight_bytes, row_flops   read by every step; computed for every token (the head apart)
+    head_bytes, head_flops    logits: for each decoding sequence, and for the last token of each prompt
+    sequence_bytes, _flops    read for each sequence whatever its length: recurrent state, cross attention
+    encoder_bytes, _flops     an encoder over its source, once a request
+    row_message_bytes         one token's vector, as all-reduces carry it
+    launches                  layers, each counted by the small kernels it runs (see `layer_launches`)
+    packed                    weights are stored in codes that each product has to unpack (4 bits, GGUF blocks)
+    """
+
+    weight_bytes: float
+    row_flops: float
+    head_bytes: float
+    head_flops: float
+    experts: tuple[Experts, ...]
+    reads: tuple[Read, ...]
+    sequence_bytes: float
+    sequence_flops: float
+    encoder_bytes: float
+    encoder_flops: float
+    row_message_bytes: int
+    layers: int
+    launches: float
+    encoder_layers: int
+    packed: bool
+    sharding: Sharding
+
+    def rows_each(self, batch: float) -> float:
+        """Sequences that one stage of one replica steps at a time: batch / dp in `pp` micro-batches."""
+        return max(1.0, ceil_div(int(batch), self.sharding.dp) / self.sharding.pp)
+
+    def expert_rows(self, rows: float) -> float:
+        """Tokens that reach an expert rank when each replica steps `rows`: expert ranks serve several replicas."""
+        sharding = self.sharding
+        return rows * max(1, sharding.ep // sharding.tp)
+
+    def weights_read(self, rows: float) -> float:
+        """Bytes of weights that a step of `rows` tokens reads."""
+        hit = sum(e.read_bytes * e.share(self.expert_rows(rows)) for e in self.experts)
+        return self.weight_bytes + self.head_bytes + hit
+
+    def row_products(self, rows: float) -> float:
+        """FLOPs of the products with weights for `rows` tokens, without the head."""
+        routed = sum(e.row_flops * self.expert_rows(rows) for e in self.experts)
+        return rows * self.row_flops + routed
+
+
+def work(answer: Estimate) -> Work:
+    """The sums of `answer`'s model; made once for each model, format and layout.
+
+    >>> from planner.catalogue.entries import find_model
+    >>> from planner.memory.estimate import estimate
+    >>> from planner.readers import read_entry
+    >>> sums = work(estimate(read_entry(find_model("llama-7b")), Request(1)))
+    >>> int(sums.weight_bytes + sums.head_bytes) == (6_738_415_616 - 32_000 * 4096) * 2     # all but the embedding
+    True
+    >>> [(read.reach, int(read.token_bytes)) for read in sums.reads]
+    [(None, 524288)]
+
+    Raises BadRequest for a model whose weights are not known.
+    """
+    request = answer.request
+    if not answer.spec.weights_known:
+        raise BadRequest(f"{answer.spec.name}: its speed cannot be said without its weights; add --heads --hidden "
+                         "--intermediate --vocab")  # fmt: skip
+    return _work(answer.spec, request.dtype, request.k_dtype, request.v_dtype, request.sharding, answer.source_tokens)
+
+
+@lru_cache(maxsize=4096)
+def _work(
+    spec: ModelSpec, dtype: str | None, k_dtype: str | None, v_dtype: str | None, sharding: Sharding, source_tokens: int
+) -> Work:
+    plan = weight_plan(spec, dtype)
+    fmt = cache_format(spec, Request(1, dtype=dtype, k_dtype=k_dtype, v_dtype=v_dtype))
+    size = _rank_bytes(spec, plan, sharding)
+    body = head = row_flops = head_flops = 0.0
+    experts: dict[tuple[int, int], tuple[float, float]] = {}
+    heads = _head_weights(spec)
+    for weight, count in _decoder_weights(spec):
+        share = weight.on_rank(sharding.tp, sharding.ep)
+        held, products = size(weight, count), 2.0 * share.rows * share.cols * share.count * count
+        if 0 <= weight.active < weight.count:
+            key = (weight.active, weight.count)
+            before = experts.get(key, (0.0, 0.0))
+            experts[key] = (before[0] + held, before[1] + products * weight.active / weight.count)
+        elif id(weight) in heads:
+            head, head_flops = head + held, head_flops + products
+        else:
+            body, row_flops = body + held, row_flops + products
+    reads, sequence_bytes, sequence_flops = _reads(spec, fmt, sharding, source_tokens)
+    encoder = [(weight, 1) for layer in spec.encoder for weight in layer.weights]
+    return Work(
+        weight_bytes=body,
+        row_flops=row_flops,
+        head_bytes=head,
+        head_flops=head_flops,
+        experts=tuple(Experts(held, flops, *key) for key, (held, flops) in experts.items()),
+        reads=reads,
+        sequence_bytes=sequence_bytes,
+        sequence_flops=sequence_flops,
+        encoder_bytes=sum(size(weight, count) for weight, count in encoder),
+        encoder_flops=sum(2.0 * weight.on_rank(sharding.tp).parameters for weight, _ in encoder),
+        row_message_bytes=spec.hidden * fmt.model_dtype_bytes,
+        layers=len(spec.layers),
+        launches=sum(count * layer_launches(layer) for layer, count in spec.groups),
+        encoder_layers=len(spec.encoder),
+        packed=is_packed(stored_name(plan)),
+        sharding=sharding,
+    )
+
+
+def layer_launches(layer: Layer) -> float:
+    """How long a layer's fixed time is beside that of a plain one, whose ten or so small kernels it is counted in.
+
+    Norms of q and k are kernels of their own, and keep the rotation of q and k from being fused with what follows;
+    experts need a router, a choice, and tokens sorted by expert and back.
+
+    >>> layer_launches(Layer((Attention(4096, 32, 8, 128),))), layer_launches(Layer((Attention(4096, 32, 8, 128, qk_norm="head"),)))
+    (1.0, 1.3)
+    """
+    normed = any(isinstance(mixer, Attention) and mixer.qk_norm for mixer in layer.mixers)
+    routed = any(isinstance(mlp, Moe) for mlp in layer.mlps)
+    return 1 + QK_NORM_LAUNCHES * normed + EXPERT_LAUNCHES * routed
+
+
+class _rank_bytes:
+    """Bytes of a weight on one rank: by its format, or as its checkpoint stores the part it belongs to."""
+
+    def __init__(self, spec: ModelSpec, plan: WeightPlan, sharding: Sharding) -> None:
+        self.plan, self.sharding = plan, sharding
+        self.by_part: dict[str, float] = {}
+        if getattr(plan, "stored", None) is not None:
+            parts: dict[str, list[tuple[Weight, int]]] = {}
+            for weight, count in all_weights(spec):
+                parts.setdefault(weight.part, []).append((weight, count))
+            for part, members in parts.items():
+                elements = sum(weight.parameters * count for weight, count in members)
+                self.by_part[part] = plan.total(members) / elements if elements else 0.0
+
+    def __call__(self, weight: Weight, count: int) -> float:
+        share = weight.on_rank(self.sharding.tp, self.sharding.ep)
+        if self.by_part:
+            return share.parameters * count * self.by_part[weight.part]
+        return float(self.plan.bytes(share) * count)
+
+
+def _decoder_weights(spec: ModelSpec) -> list[tuple[Weight, int]]:
+    """The weights that a decode step multiplies with: no towers, no encoder, no table that is only looked up."""
+    skipped = {id(w) for w in (*spec.towers, *spec.encoder_extra)}
+    for layer in spec.encoder:
+        skipped |= {id(w) for w in layer.weights}
+    kept = [
+        (w, n) for w, n in all_weights(spec) if id(w) not in skipped and w.part not in TOWERS and w.part != "embedding"
+    ]
+    return [*kept, *((w, 1) for w in _tied_head(spec))]
+
+
+def _tied_head(spec: ModelSpec) -> list[Weight]:
+    return [w for w in spec.before if w.part == "embedding"][:1] if spec.tied else []
+
+
+def _head_weights(spec: ModelSpec) -> set[int]:
+    """Which weights make logits, by identity."""
+    return {id(w) for w in _tied_head(spec)} | {id(w) for w in spec.after if w.part == "lm_head"}
+
+
+def _reads(
+    spec: ModelSpec, fmt: CacheFormat, sharding: Sharding, source_tokens: int
+) -> tuple[tuple[Read, ...], float, float]:
+    """(what is read a cached token, by reach; bytes and FLOPs a sequence whatever its length)."""
+    found: dict[int | None, tuple[float, float, float]] = {}
+    sequence_bytes = sequence_flops = 0.0
+    for layer, count in spec.groups:
+        for mixer in layer.mixers:
+            for read in _mixer_reads(mixer, spec, fmt, sharding):
+                if isinstance(mixer, CrossAttention):
+                    tokens = mixer.fixed_tokens or source_tokens
+                    sequence_bytes += count * read.token_bytes * tokens
+                    sequence_flops += count * read.token_flops * tokens
+                    continue
+                before = found.get(read.reach, (0.0, 0.0, 0.0))
+                added = (read.token_bytes, read.token_flops, read.pair_flops)
+                found[read.reach] = tuple(b + count * a for b, a in zip(before, added, strict=True))  # type: ignore[assignment]
+            sequence_bytes += count * sharding.on_rank(mixer.cache()).state_bytes(fmt)
+    reads = tuple(Read(reach, *sums) for reach, sums in found.items())
+    return reads, sequence_bytes, sequence_flops
+
+
+def _mixer_reads(mixer: Mixer, spec: ModelSpec, fmt: CacheFormat, sharding: Sharding) -> list[Read]:
+    """What one mixer reads of one cached token, on one rank."""
+    if isinstance(mixer, EncoderAttention):
+        return []
+    if isinstance(mixer, Attention):
+        return [_attention_read(mixer, fmt, sharding)]
+    if isinstance(mixer, LatentAttention):
+        return _latent_reads(mixer, spec, fmt, sharding)
+    cache = sharding.on_rank(mixer.cache())
+    slope = cache.kv_bytes(_FAR, 0, fmt) / _FAR  # compressed pasts grow in steps: their mean slope
+    if not slope:
+        window = getattr(cache, "window", None)
+        if window is None:
+            return []
+    window = getattr(cache, "window", None)
+    per_token = cache.kv_bytes(1, 0, fmt) if window else slope
+    heads = ceil_div(mixer.score_heads or getattr(mixer, "heads", 1), sharding.tp)
+    elements = cache.elements(window or _FAR, 0) / (window or _FAR)
+    return [Read(window, per_token, 2.0 * heads * elements, 2.0 * heads * elements)]
+
+
+def _attention_read(mixer: Attention, fmt: CacheFormat, sharding: Sharding) -> Read:
+    """2·heads·(d + v) FLOPs a cached token; bytes of its KV heads. A shared cache is read as if it were its own."""
+    heads, kv_heads = ceil_div(mixer.heads, sharding.tp), max(1, ceil_div(mixer.kv_heads, sharding.tp))
+    token = kv_heads * (fmt.k.vector_bytes(mixer.head_dim) + fmt.v.vector_bytes(mixer.value_dim))
+    flops = 2.0 * heads * (mixer.head_dim + mixer.value_dim)
+    return Read(mixer.window or mixer.chunk, token / sharding.dcp, flops, flops)
+
+
+def _latent_reads(mixer: LatentAttention, spec: ModelSpec, fmt: CacheFormat, sharding: Sharding) -> list[Read]:
+    """A latent is one key and value for all heads; with an indexer only its top tokens are read, and all its keys.
+
+    Decoding scores against the latent itself: 2·heads·(2·kv_rank + rope); a prefill expands it to heads first.
+    """
+    heads = ceil_div(mixer.heads, sharding.tp)
+    token = mixer.cache().kv_bytes(1, 0, fmt) / sharding.dcp
+    decode = 2.0 * heads * (2 * mixer.kv_rank + mixer.rope_dim)
+    pair = 2.0 * heads * (mixer.nope_dim + mixer.rope_dim + mixer.v_dim)
+    top = spec.config.get("index_topk")
+    if not (mixer.indexer_dim and isinstance(top, int)):
+        return [Read(None, token, decode, pair)]
+    keys = fmt.k.vector_bytes(mixer.indexer_dim) / sharding.dcp
+    scores = 2.0 * mixer.indexer_heads * mixer.indexer_dim
+    return [Read(top, token - keys, decode, pair), Read(None, keys, scores, scores)]
+
+
+def mean_reach(reach: int | None, first: int, last: int) -> float:
+    """Mean of min(context, reach) over contexts first..last.
+
+    >>> mean_reach(None, 1, 3), mean_reach(4, 3, 6)
+    (2.0, 3.75)
+    """
+    if reach is None or last <= reach:
+        return (first + last) / 2
+    if first >= reach:
+        return float(reach)
+    growing = reach - first
+    return (growing * (first + reach - 1) / 2 + (last - reach + 1) * reach) / (last - first + 1)
+
+
+def pairs(reach: int | None, new: float, before: float = 0.0) -> float:
+    """Query-key pairs of `new` tokens after `before` cached ones, each seeing at most `reach`.
+
+    >>> pairs(None, 4), pairs(2, 4), pairs(None, 2, 10)
+    (10.0, 7.0, 23.0)
+    """
+    if reach is None or before + new <= reach:
+        return new * before + new * (new + 1) / 2
+    if before >= reach:
+        return new * reach
+    growing = reach - before
+    return growing * before + growing * (growing + 1) / 2 + (new - growing) * reach
+
+
+def decode_step(answer: Estimate, batch: int, context_tokens: int | None = None) -> Step:
+    """One new token for each of `batch` sequences that hold `context_tokens` (the request's length unless given).
+
+    bytes = weights (of the experts those expected to be hit) + rows · (cache read + state)
+    FLOPs = rows · (2 · active weights + scores over the cached tokens)
+
+    with rows the sequences that one replica's stage steps at a time. Sums are of one rank (see `work`).
+    """
+    tokens = answer.request.seq_tokens if context_tokens is None else context_tokens
+    return decode_of(work(answer), batch, tokens, tokens)
+
+
+def decode_of(sums: Work, batch: float, first_tokens: int, last_tokens: int) -> Step:
+    """As `decode_step`, the mean of the steps at contexts first..last."""
+    rows = sums.rows_each(batch)
+    kept, scores = sums.sequence_bytes, sums.sequence_flops
+    for read in sums.reads:
+        tokens = mean_reach(read.reach, first_tokens, last_tokens)
+        kept += read.token_bytes * tokens
+        scores += read.token_flops * tokens
+    flops = sums.row_products(rows) + rows * (sums.head_flops + scores)
+    return Step(sums.weights_read(rows) + rows * kept, flops, rows * kept)
+
+
+def prefill_step(answer: Estimate, batch: int, prompt_tokens: int | None = None) -> Step:
+    """The prompts of `batch` sequences at once; the head runs on the last token of each alone.
+
+    FLOPs = 2 · rows · active weights + causal half of the scores + head; bytes = weights + the cache once.
+    An encoder's layers run over the source, which is as long as the estimate says.
+    """
+    tokens = answer.request.seq_tokens if prompt_tokens is None else prompt_tokens
+    return prefill_of(work(answer), ceil_div(batch, answer.request.sharding.dp), tokens, answer.source_tokens)
+
+
+def prefill_of(sums: Work, prompts: float, prompt_tokens: int, source_tokens: int = 0) -> Step:
+    """As `prefill_step`, `prompts` sequences on one replica."""
+    rows = prompts * prompt_tokens
+    scores, kept = sums.sequence_flops * prompt_tokens, sums.sequence_bytes
+    for read in sums.reads:
+        scores += read.pair_flops * pairs(read.reach, prompt_tokens)
+        kept += read.token_bytes * mean_reach(read.reach, prompt_tokens, prompt_tokens)
+    encoder = prompts * source_tokens * sums.encoder_flops
+    flops = sums.row_products(rows) + prompts * (sums.head_flops + scores) + encoder
+    return Step(sums.weights_read(rows) + sums.encoder_bytes + prompts * kept, flops, prompts * kept)
+
+
+def peak_flops_per_s(device: Device, answer: Estimate) -> float | None:
+    """Dense FLOP/s of the type that products run in, None where the catalogue has no rate of the device.
+
+    Weights in fp8, int8 or nvfp4 run at that rate where the device has it; weights of fewer bits are unpacked to the
+    float type; those of GGUF files run in int8 or in the float type, whichever is faster.
+    """
+    plain, rates = plain_flops_per_s(device, answer), device.dense_flops_per_s
+    narrow = _narrow_rate(stored_name(answer.plan))
+    if narrow in rates and plain is not None:
+        return max(plain, float(rates[narrow]))
+    return plain
+
+
+def plain_flops_per_s(device: Device, answer: Estimate) -> float | None:
+    """Dense FLOP/s of the float type that the model runs in, or of the nearest that the catalogue has."""
+    running = float_dtype(answer.request.dtype or "") or answer.spec.dtype or "bf16"
+    running = running if running in ("fp32", "fp16") else "bf16"
+    rates = device.dense_flops_per_s
+    return next((float(rates[name]) for name in (running, "bf16", "fp16", "fp32") if name in rates), None)
+
+
+_GGML = ("q2", "q3", "q4", "q5", "q6", "q8", "iq", "tq")
+
+
+_UNPACKED = ("fp", "bf", "f16", "f32", "int8", "mxfp8", "nvfp4")
+
+
+def stored_name(plan: WeightPlan) -> str:
+    """The format of most weight bytes, in lower case.
+
+    >>> from planner.dtypes.names import weight_format
+    >>> stored_name(WeightPlan(weight_format("Q4_K_M"), weight_format("bf16")))
+    'q4_k_m'
+    """
+    stored = getattr(plan, "stored", None)
+    if stored is None:
+        return plan.fmt.name
+    sizes: dict[str, int] = stored.by_dtype
+    return max(sizes, key=lambda name: sizes[name], default=plan.fmt.name).lower()
+
+
+def is_packed(name: str) -> bool:
+    """
+    >>> is_packed("q4_k_m"), is_packed("awq"), is_packed("bf16"), is_packed("fp8_block")
+    (True, True, False, False)
+    """
+    return not name.startswith(_UNPACKED)
+
+
+def _narrow_rate(name: str) -> str:
+    """The rate that products with weights in this format may run at, "" for the float type."""
+    if name.startswith("nvfp4"):
+        return "fp4"
+    if name.startswith(("fp8", "mxfp8")):
+        return "fp8"
+    if name == "int8" or name.startswith(_GGML):
+        return "int8"
+    return ""
+
+
+def compute_bound_batch(answer: Estimate, bandwidth_bytes_per_s: float, flops_per_s: float) -> int | None:
+    """The smallest batch at which a decode step is bound by compute; None where no batch is.
+
+    Each sequence brings its cache: where that alone takes longer to read than to compute, none ever is.
+    """
+    sums, tokens = work(answer), answer.request.seq_tokens
+
+    def computes(batch: int) -> bool:
+        return decode_of(sums, batch, tokens, tokens).bound_by(bandwidth_bytes_per_s, flops_per_s) == "compute"
+
+    return smallest(computes, MOST_BATCH)

@@ -1,0 +1,1 @@
+"""Tables, progress and files for people at a terminal."""

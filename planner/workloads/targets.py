@@ -1,0 +1,14 @@
+"""States the targets of a deployment: TTFT, TPOT and latency, each at a percentile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is promised: TTFT to a share of the requests, TPOT on average."""
+
+    ttft_seconds: float | None = None
+    tpot_seconds: float | None = None
+    ttft_share: float = 0.95

@@ -12,7 +12,7 @@ BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "simulate.py"
 
 def printed(*arguments: str) -> str:
     command = [sys.executable, str(BENCHMARK), "--requests", "500", "--rounds", "1", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -25,7 +25,7 @@ sys.stderr.write(" ".join(sys.modules))
 def loaded(code: str) -> set[str]:
     """The modules that a fresh interpreter holds after `code`, as it writes them on stderr."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=1800, check=True, cwd=ROOT
     )
     return set(done.stderr.split())
 

@@ -77,19 +77,17 @@ def test_ray_names_its_extra_where_it_is_missing(run: Runner, tmp_path: Path) ->
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C of a terminal")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(run: Runner, tmp_path: Path, workers: str) -> None:
-    """The grid takes minutes; the first points are saved after five seconds, and then it is stopped."""
+    """The grid takes minutes; it is stopped as soon as the first points are saved."""
     rest = ("model=llama-3.1-8b,qwen2.5-7b,gpt2", "gpu=l4,h100-sxm", "kv_dtype=bf16,fp8", "tp=1,2")
     path = tmp_path / "a.csv"
     command = [sys.executable, "-m", "kvplan", "sweep", "fit", "seq=1k..1M:+1k", *rest, "-o", str(path)]
     began = subprocess.Popen(
         [*command, "--workers", workers], stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=tmp_path
     )
-    for _ in range(600):
-        if path.exists() or began.poll() is not None:
-            break
-        time.sleep(0.1)
+    while not path.exists() and began.poll() is None:  # the event, however long a busy machine takes to reach it
+        time.sleep(0.05)
     os.killpg(began.pid, signal.SIGINT)
-    _, said = began.communicate(timeout=60)
+    _, said = began.communicate()
     assert began.returncode == 130, said
     assert said.count("\n") == 1 and "--resume goes on" in said, said
     done = len(path.read_text().splitlines()) - 1

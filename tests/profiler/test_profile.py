@@ -205,7 +205,7 @@ def test_a_trace_is_a_chrome_trace(tmp_path: Path) -> None:
 
 
 def test_a_device_file_of_another_machine_is_not_used() -> None:
-    from tests.planner.test_calibration import machine
+    from tests.planner.machine.test_calibration import machine
 
     Path(device_file_path()).write_text(machine().to_json())
     found = profile(small("gpt2"), replace(QUICK, outputs=(), caches=("static",)))

@@ -83,6 +83,29 @@ def every(period_key: str, default: int, at_period: str = FULL, otherwise: str =
     return kinds
 
 
+def every_fourth_full(f: Fields) -> list[str]:
+    """Layers 0, 4, 8... over all tokens, the others over a window (Granite with windows)."""
+    return [SLIDING if i % 4 else FULL for i in range(layer_count(f))]
+
+
+def letters(key: str, default: int) -> LayerKinds:
+    """As `every` for a number; for a text such as "LLLG" its letters over and over (L: window), the last layer global.
+
+    Source: EXAONE-4.0-32B configuration, transformers ExaoneMoeConfig.
+    """
+    by_number = every(key, default)
+
+    def kinds(f: Fields) -> list[str]:
+        pattern, count = f.get(key), layer_count(f)
+        if not isinstance(pattern, str):
+            return by_number(f)
+        if not pattern or set(pattern) - {"L", "G"}:
+            raise f.wrong(key, pattern, "a whole number, or a text of L and G")
+        return [SLIDING if pattern[i % len(pattern)] == "L" and i < count - 1 else FULL for i in range(count)]
+
+    return kinds
+
+
 def periodic(period_key: str, offset_key: str, at: str, otherwise: str) -> LayerKinds:
     """Layer i is `at` when i % period == offset (Jamba's attention and expert layers)."""
 

@@ -20,7 +20,9 @@ from planner.readers.layer_kinds import (
     SLIDING,
     all_of,
     every,
+    every_fourth_full,
     layer_types,
+    letters,
     listed_or_full,
     window_from_layer,
 )
@@ -323,6 +325,13 @@ TYPES: dict[str, Type] = {
     "exaone4": Type(
         defaults={"sliding_window": 4096},
         implied={"attention_bias": False, "qk_norm": "head"},
-        kinds=layer_types(every("sliding_window_pattern", 4)),
+        kinds=layer_types(letters("sliding_window_pattern", 4)),
+    ),
+    "granite_swa": replace(
+        LLAMA,
+        source="transformers 5.24.0 GraniteSWAConfig: windows of 128 and sinks",
+        defaults={"tie_word_embeddings": True, "num_key_value_heads": 4, "sliding_window": 128},
+        implied={"attn_sinks": True},
+        kinds=layer_types(every_fourth_full),
     ),
 }  # fmt: skip

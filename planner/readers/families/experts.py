@@ -123,7 +123,7 @@ def _ernie_mlps(f: Fields) -> list[str]:
     return [MOE if (i + 1) % interval == 0 and start <= i <= last else DENSE for i in range(layers)]
 
 
-def _ernie_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+def biased_shared_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
     """`use_bias` reaches the shared experts but not the routed ones; the correction bias is a parameter."""
     made = []
     for base in decoder.moe(f, index):
@@ -421,7 +421,7 @@ TYPES: dict[str, Type] = {
                   "moe_layer_interval": 1, "moe_layer_start_index": 1, "moe_layer_end_index": -1},
         implied={"router_bias": True},
         mlp_kinds=_ernie_mlps,
-        mlps={MOE: _ernie_experts},
+        mlps={MOE: biased_shared_experts},
         mtp=_ernie_mtp,
     ),
     "hunyuan_v1_dense": Type(

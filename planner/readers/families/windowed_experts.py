@@ -13,7 +13,7 @@ from planner.model.attention import Attention, Mixer
 from planner.model.weights import Weight, linear
 from planner.readers import decoder
 from planner.readers.families.experts import ALL_MOE, EXPERTS_ONLY, ROUTED, biased_shared_experts
-from planner.readers.fields import Fields
+from planner.readers.fields import MAX_LAYERS, Fields
 from planner.readers.layer_kinds import (
     DENSE,
     FULL,
@@ -30,7 +30,7 @@ from planner.readers.layer_kinds import (
 from planner.readers.model_types import LayerKinds, Type
 
 MLP_NAMES = {"dense": DENSE, "sparse": MOE}
-SHARED = {"n_shared_experts": ("num_shared_experts", "n_shared_experts")}
+SHARED: dict[str, str | tuple[str, ...]] = {"n_shared_experts": ("num_shared_experts", "n_shared_experts")}
 
 
 def _first_dense(count: int) -> LayerKinds:
@@ -121,10 +121,22 @@ def _step_gate(f: Fields, index: int) -> tuple[Weight, ...]:
     return _output_gate(f, _step_heads(f) if sliding else f.int("num_attention_heads"))
 
 
-def _step_kinds(f: Fields) -> list[str]:
-    if f.int("num_nextn_predict_layers", 0, low=0):
-        f.warnings.append("the multi-token-prediction layers are not counted: their layout is not known")
-    return _STEP_KINDS(f)
+def _step_mtp(f: Fields) -> tuple[Weight, ...]:
+    """Each a windowed layer with a dense MLP, a projection of two vectors to one, three norms, a head of its own.
+
+    Source: Step-3.5-Flash holds 2,428,171,008 parameters beyond its layers and router biases: three of these.
+    """
+    count, hidden = f.int("num_nextn_predict_layers", 0, low=0, high=MAX_LAYERS), f.int("hidden_size")
+    if not count:
+        return ()
+    layer = (w for piece in (*_step_sliding(f, 0), *decoder.dense(f, 0)) for w in piece.weights())
+    own = (
+        *_output_gate(f, _step_heads(f)),
+        *linear("mtp", hidden, 2 * hidden),
+        *decoder.norm(f, hidden, 5),
+        Weight("lm_head", f.int("vocab_size"), hidden, split="rows", linear=False),
+    )
+    return (*layer, *own) * count
 
 
 # --- Cohere ----------------------------------------------------------------------------------------------
@@ -210,10 +222,11 @@ TYPES: dict[str, Type] = {
         defaults={"num_key_value_heads": 8, "head_dim": 128, "num_experts": 288, "num_experts_per_tok": 8,
                   "moe_intermediate_size": 1280, "shared_expert_intermediate_size": 1280},
         implied={"qk_norm": "head"},
-        kinds=_step_kinds,
+        kinds=_STEP_KINDS,
         mlp_kinds=_trimmed("mlp_layer_types", MLP_NAMES, _step_experts),
         mixers={SLIDING: _step_sliding},
         extra=_step_gate,
+        mtp=_step_mtp,
         per_layer=True,
         ignore=("sliding_window",),  # read by the windowed layers, where there are any
     ),

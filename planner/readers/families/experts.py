@@ -37,7 +37,10 @@ SPARSE = "sparse_attention"
 WINDOW_ALL = layer_types(all_of(SLIDING))
 ALL_MOE = all_of(MOE)
 # Every layer has experts, and `intermediate_size` is the width of one.
-EXPERTS_ONLY = {"num_experts": ("num_local_experts", "num_experts"), "moe_intermediate_size": "intermediate_size"}
+EXPERTS_ONLY: dict[str, str | tuple[str, ...]] = {
+    "num_experts": ("num_local_experts", "num_experts"),
+    "moe_intermediate_size": "intermediate_size",
+}
 ROUTED = {"num_experts": ("n_routed_experts", "num_local_experts", "num_experts")}
 NO_SHARED = {"shared_expert_intermediate_size": 0}
 

@@ -169,6 +169,33 @@ MATTERS = """
 -dt|--defrag-thold= : when the cache was tidied (no longer)
 """
 QUIET = """
+adaptive-decay= adaptive-target= api-key= api-key-file= api-prefix= cache-idle-slots|--no-cache-idle-slots
+cache-prompt|--no-cache-prompt cache-reuse= chat-template= chat-template-file= chat-template-kwargs= check-tensors
+completion-bash context-shift|--no-context-shift control-vector-layer-range=2 cors-credentials|--no-cors-credentials
+cors-headers= cors-methods= cors-origins= display-prompt|--no-display-prompt dry-allowed-length= dry-base=
+dry-multiplier= dry-penalty-last-n= dry-sequence-breaker= dynatemp-exp= dynatemp-range= embd-normalize=
+frequency-penalty= grammar= grammar-file= host= ignore-eos image|--audio|--video= jinja|--no-jinja keep=
+list-devices log-colors= log-disable log-file= log-jsonl|--no-log-jsonl log-prefix|--no-log-prefix log-prompts-dir=
+log-timestamps|--no-log-timestamps mcp-servers-config= mcp-servers-json= media-path= metrics min-p= mirostat=
+mirostat-ent= mirostat-lr= models-autoload|--no-models-autoload offline path= perf|--no-perf poll= poll-batch= port=
+prefill-assistant|--no-prefill-assistant presence-penalty= prio= prio-batch= props reasoning-budget=
+reasoning-budget-message= reasoning-effort= reasoning-format= reasoning-preserve|--no-reasoning-preserve
+repeat-last-n= repeat-penalty= reuse-port sampler-seq|--sampling-seq= samplers= server-base=
+show-timings|--no-show-timings simple-io skip-chat-parsing|--no-skip-chat-parsing sleep-idle-seconds=
+slot-save-path= slots|--no-slots spm-infill sse-ping-interval= ssl-cert-file= ssl-key-file= tags=
+temp|--temperature= threads-http= tools= tools-runtime= top-k= top-nsigma|--top-n-sigma= top-p= typical|--typical-p=
+ui|--webui|--no-ui|--no-webui ui-config|--webui-config= ui-config-file|--webui-config-file=
+ui-mcp-proxy|--webui-mcp-proxy|--no-ui-mcp-proxy|--no-webui-mcp-proxy verbose-prompt version video-ffmpeg-dir=
+video-fps= video-timestamp-interval= warmup|--no-warmup xtc-probability= xtc-threshold= -a|--alias=
+-ag|--agent|-no-ag|--no-agent -bf|--binary-file= -cl|--cache-list -co|--color= -e|--escape|--no-escape -f|--file=
+-h|--help|--usage -hft|--hf-token= -j|--json-schema= -jf|--json-schema-file= -l|--logit-bias=
+-lv|--verbosity|--log-verbosity= -mli|--multiline-input -o|--output|--output-file= -p|--prompt= -r|--reverse-prompt=
+-rea|--reasoning= -s|--seed= -sp|--special -sps|--slot-prompt-similarity= -st|--single-turn -sys|--system-prompt=
+-sysf|--system-prompt-file= -to|--timeout= -v|--verbose|--log-verbose -kvo|--kv-offload mmproj-offload op-offload
+mmproj-auto -cnv|--conversation|-no-cnv|--no-conversation|-nocnv -i|--interactive|-if|--interactive-first|-ins
+--in-prefix= --in-suffix= --in-prefix-bos --color prompt-cache= prompt-cache-all prompt-cache-ro
+slots-endpoint-disable -ld|--logdir= log-enable log-new log-append log-verbose log-format= -ptc|--print-token-count=
+--tfs= penalize-nl|--no-penalize-nl no-display-prompt chat-template-inputs= parallel-tool-calls
 """
 TABLE: Table = table("llamacpp", "llama.cpp v0.5.0", USED, MATTERS, QUIET, underscores=True)
 

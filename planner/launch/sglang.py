@@ -287,10 +287,105 @@ triton-attention-num-kv-splits= : attention kernel: speed and buffers
 triton-attention-reduce-in-fp32 : attention kernel: speed
 triton-attention-split-tile-size= : attention kernel: speed
 uno-lora-path= : an adapter merged at start
+ds-channel-config-path= : double sparsity (no longer): speed
+ds-heavy-channel-num= : double sparsity (no longer): speed
+ds-heavy-channel-type= : double sparsity (no longer): speed
+ds-heavy-token-num= : double sparsity (no longer): speed
+ds-sparse-decode-threshold= : double sparsity (no longer): speed
+enable-double-sparsity : double sparsity (no longer): speed
+enable-flashinfer-cutedsl-moe : which expert kernel runs: speed
+enable-flashinfer-cutlass-moe : which expert kernel runs: speed
+enable-flashinfer-mxfp4-moe : which expert kernel runs: speed
+enable-flashinfer-trtllm-moe : which expert kernel runs: speed
+enable-triton-kernel-moe : which expert kernel runs: speed
+enable-flashmla : which attention kernel runs: speed
+enable-nsa-prefill-context-parallel : prompts split over ranks: TTFT
+nsa-prefill-cp-mode= : prompts split over ranks: TTFT
+nsa-decode= : which sparse-attention kernel runs: speed
+nsa-prefill= : which sparse-attention kernel runs: speed
+enable-piecewise-cuda-graph : CUDA graphs of prefill: graph memory and TTFT
+piecewise-cuda-graph-compiler= : CUDA graphs of prefill: graph memory and TTFT
+piecewise-cuda-graph-max-tokens= : CUDA graphs of prefill: graph memory and TTFT
+piecewise-cuda-graph-tokens=+ : CUDA graphs of prefill: graph memory and TTFT
+hybrid-kvcache-ratio=? : share of the pool that windows get
+keep-mm-feature-on-device : images stay on the device: memory outside the pool
+n-share-experts-fusion= : shared experts in the experts' kernel: speed
+torchao-config= : quantized at start: weights smaller than stored
+disaggregation-decode-tp= : the other server's layout
+disaggregation-decode-dp= : the other server's layout
+disaggregation-prefill-pp= : the other server's layout
 """
 QUIET = """
+abort-on-priority-when-disabled admin-api-key= allow-auto-truncate allowed-media-domains=+ api-key=
+asr-max-buffer-seconds= asr-max-concurrent-sessions= batch-notify-size= bucket-e2e-request-latency=+
+bucket-inter-token-latency=+ bucket-time-to-first-token=+ chat-template= checkpoint-engine-wait-weights-before-ready
+completion-template= constrained-json-disable-any-whitespace constrained-json-max-whitespace-cnt=
+constrained-json-whitespace-pattern= crash-dump-folder= custom-weight-loader=+ debug-cuda-graph
+debug-tensor-dump-input-file= debug-tensor-dump-layers=+ debug-tensor-dump-output-folder= decode-log-interval=
+decoupled-spec-bind-endpoint= decoupled-spec-connect-endpoints= decoupled-spec-rank= decoupled-spec-role=
+decrypted-config-file= decrypted-draft-config-file= default-chat-template-kwargs= default-priority-value=
+delete-ckpt-after-loading detokenizer-worker-num= disable-fast-image-processor disable-outlines-disk-cache
+disable-priority-preemption disable-tokenizer-batch-decode disaggregation-bootstrap-port=
+disaggregation-decode-allocation-policy= disaggregation-decode-enable-radix-cache
+disaggregation-decode-host-receive-threshold= disaggregation-decode-polling-interval=
+disaggregation-decode-retraction-backup= disaggregation-enable-kv-checksum disaggregation-ib-device=
+disaggregation-transfer-backend= dist-init-addr|--nccl-init-addr= dist-timeout= download-dir=
+dynamic-batch-tokenizer-batch-size= dynamic-batch-tokenizer-batch-timeout= elastic-ep-initial-size=
+elastic-ep-join-mode= elastic-ep-join-rank-offset= elastic-ep-scale-timeout= enable-broadcast-mm-inputs-process
+enable-cache-report enable-custom-logit-processor enable-dp-attention-local-control-broadcast
+enable-dynamic-batch-tokenizer enable-forward-pass-metrics enable-http-worker-reuseport enable-http2
+enable-layerwise-nvtx-marker enable-lora-overlap-loading= enable-mamba-cache-stochastic-rounding enable-metrics
+enable-metrics-for-all-schedulers enable-mfu-metrics enable-mm-global-cache enable-p2p-check enable-pd-role-switch
+enable-precise-embedding-interpolation enable-priority-scheduling enable-profile-cuda-graph
+enable-request-time-stats-logging enable-response-store enable-return-aux-hidden-states enable-return-hidden-states
+enable-return-indexer-topk enable-return-routed-experts enable-session-radix-cache enable-ssl-refresh
+enable-streaming-session enable-strict-thinking enable-tokenizer-batch-encode enable-torch-compile-debug-mode
+enable-trace encoder-bootstrap-port= encoder-register-urls=+ encoder-transfer-backend= encoder-urls=+
+engine-info-bootstrap-port= eplb-min-rebalancing-utilization-threshold= eplb-rebalance-layers-per-chunk=
+eplb-rebalance-num-iterations= expert-balancedness-report-mode= expert-distribution-recorder-buffer-size=
+expert-distribution-recorder-mode= export-metrics-to-file export-metrics-to-file-dir= extra-metric-labels=
+fastapi-root-path= file-storage-path= flashinfer-autotune-skip-ops=+ flexkv-config-file= forward-hooks=
+forward-pass-metrics-ipc-name= forward-pass-metrics-worker-id= gated-launch-port= gc-threshold=+
+gc-warning-threshold-secs= generation-tokens-buckets=+ grammar-backend= grpc-mode grpc-port=
+grpc-response-timeout-secs= hf-chat-template-name= hicache-host-memory-mode= hicache-io-backend= hicache-mem-layout=
+hicache-storage-backend= hicache-storage-backend-extra-config= hicache-storage-prefetch-policy=
+hicache-storage-prefetch-retry-max-attempts= hicache-storage-prefetch-retry-poll-interval= hicache-write-policy=
+host= http2-initial-connection-window-size= http2-max-concurrent-streams= image-processor-backend=
+incremental-streaming-output is-embedding kv-canary= kv-canary-real-data= kv-canary-sweep-interval=
+kv-events-config= lmcache-config-file= load-balance-method= load-format= load-publish-endpoint=
+load-snapshot-publish-interval= log-level= log-level-http= log-requests log-requests-format= log-requests-level=
+log-requests-target=+ lora-drain-wait-threshold= lora-eviction-policy= lora-strict-loading
+mamba-cache-philox-rounds= max-queued-requests= media-url-max-file-size-mb= mlx-enable-sampling
+mm-global-cache-backend= mm-io-worker-num= mm-preprocess-cache-size-mb= mm-processor-worker-num= model-checksum=?
+model-config-parser= model-loader-extra-config= modelexpress-config= modelopt-checkpoint-restore-path=
+modelopt-checkpoint-save-path= modelopt-export-path= mooncake-ib-device= msprobe-dump-config= nccl-port= node-rank=
+numa-node=+ optimistic-prefill-attempts= otlp-service-name= otlp-traces-endpoint= port= pre-warm-nccl
+preferred-sampling-params= prefill-delayer-forward-passes-buckets=+ prefill-delayer-wait-seconds-buckets=+
+priority-scheduling-preemption-threshold= prompt-tokens-buckets=+ radix-eviction-policy=
+radix-eviction-policy-config= random-seed= reasoning-parser= remote-instance-weight-loader-backend=
+remote-instance-weight-loader-seed-instance-ip= remote-instance-weight-loader-seed-instance-service-port=
+remote-instance-weight-loader-send-weights-group-ports= remote-instance-weight-loader-start-seed-via-transfer-engine
+retraction-policy= return-aux-hidden-state-layer-ids=+ return-hidden-states-mode= return-input-ids return-output-ids
+revision= rl-quant-profile= sampling-defaults= sampling-mask-max-tokens= schedule-low-priority-values-first
+schedule-policy= scheduler-recv-interval= served-model-name= show-time-cost sidecar= sidecar-args=
+skip-server-warmup skip-tokenizer-init sleep-on-idle smg-grpc-mode smg-http-sidecar-port|--grpc-http-sidecar-port=
+soft-watchdog-timeout= spec-trace-dir= speculative-draft-load-format= speculative-draft-model-revision=
+speculative-ngram-external-corpus-max-tokens= speculative-ngram-external-corpus-path=
+speculative-ngram-external-sam-budget= ssl-ca-certs= ssl-certfile= ssl-keyfile= ssl-keyfile-password=
+startup-weight-load-mode= stream-interval= stream-response-default-include-usage strip-thinking-cache
+tokenizer-backend= tokenizer-metrics-allowed-custom-labels=+ tokenizer-metrics-custom-labels-header= tokenizer-mode=
+tokenizer-path= tokenizer-worker-num= tool-call-parser= tool-server= trace-modules= trust-mm-content-hashes
+trust-remote-code trust-request-chat-template unified-cache-external-linker-backend=
+unified-cache-external-linker-config= use-ray uvicorn-access-log-exclude-prefixes=+ warmups= watchdog-timeout=
+watermark-config= weight-cache-mode= weight-cache-socket= weight-cache-timeout= weight-loader-disable-mmap
+weight-loader-drop-cache-after-load weight-loader-prefetch-checkpoints weight-loader-prefetch-num-threads=
+weight-version= collect-tokens-histogram custom-sigquit-handler= debug-tensor-dump-inject=
+debug-tensor-dump-prefill-only disable-hicache-numa-detect enable-expert-distribution-metrics enable-nan-detection
+load-watch-interval= mm-max-concurrent-calls= mm-per-request-timeout= multi-item-scoring-delimiter=
+oltp-traces-endpoint= prefill-round-robin-balance stream-output max-micro-batch-size= -h|--help
+speculative-ngram-branch-length= speculative-ngram-max-match-window-size= speculative-ngram-min-match-window-size=
 """
 
 TABLE: Table = table(
-    "sglang", "SGLang 0.5.23", USED, MATTERS, QUIET, opposites=False, abbreviations=True, underscores=False, equals=True
+    "sglang", "SGLang 0.5.23", USED, MATTERS, QUIET, opposites="no", abbreviations=True, underscores=False, equals=True
 )

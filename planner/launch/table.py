@@ -32,7 +32,7 @@ class Flag:
 class Table:
     """The flags of one program, and the habits of its parser.
 
-    opposites      a switch has --no-NAME, and --disable-X beside --enable-X (vLLM)
+    opposites      a switch has --no-NAME, and of vLLM --disable-X beside --enable-X: "", "no" or "disable"
     abbreviations  the start of a name will do where no other name starts so (argparse)
     underscores    --max_model_len is --max-model-len
     equals         --name=value is --name value
@@ -41,7 +41,7 @@ class Table:
     engine: str
     read_from: str
     flags: tuple[Flag, ...]
-    opposites: bool = False
+    opposites: str = ""
     abbreviations: bool = False
     underscores: bool = False
     equals: bool = False
@@ -63,7 +63,7 @@ class Table:
         found: dict[str, Flag] = {}
         for flag in self.flags:
             if flag.takes == "0":
-                for name in opposite_names(flag.names):
+                for name in opposite_names(flag.names, self.opposites):
                     if name not in self.by_name:
                         found.setdefault(name, flag)
         return found
@@ -97,11 +97,11 @@ class Table:
         return (used[0], False) if len(used) == 1 else (None, False)
 
 
-def opposite_names(names: Iterable[str]) -> list[str]:
-    """What vLLM's parser adds to a switch.
+def opposite_names(names: Iterable[str], rule: str = "disable") -> list[str]:
+    """The names that a parser adds to a switch, to switch it off.
 
-    >>> opposite_names(("--enable-lora", "-el"))
-    ['--no-enable-lora', '--disable-lora']
+    >>> opposite_names(("--enable-lora", "-el")), opposite_names(("--enable-lora",), "no")
+    (['--no-enable-lora', '--disable-lora'], ['--no-enable-lora'])
     """
     found = []
     for name in names:
@@ -109,7 +109,7 @@ def opposite_names(names: Iterable[str]) -> list[str]:
             continue
         found.append("--no-" + name[2:])
         for one, other in (("--enable-", "--disable-"), ("--disable-", "--enable-")):
-            if name.startswith(one):
+            if rule == "disable" and name.startswith(one):
                 found.append(other + name.removeprefix(one))
     return found
 
@@ -121,7 +121,7 @@ def table(
     matters: str,
     quiet: str,
     *,
-    opposites: bool = False,
+    opposites: str = "",
     abbreviations: bool = False,
     underscores: bool = False,
     equals: bool = False,

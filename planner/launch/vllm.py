@@ -158,12 +158,58 @@ video-pruning-method= : tokens of a video that are dropped
 video-pruning-rate= : share of a video's tokens that is dropped
 watermark= : share of the blocks that is kept free: fewer requests than is said
 worker-cls= : other code for the worker
+rope-scaling= : positions are scaled: a longer context than the model's own
+rope-theta= : positions are scaled: a longer context than the model's own
+num-scheduler-steps= : V0: steps between schedules: TPOT
+preemption-mode= : V0: what happens when the cache is full
 worker-extension-cls= : other code for the worker
 """
 # Neither memory nor speed of the device. A switch has --no-NAME (and --disable- beside --enable-) by vLLM's own rule.
 QUIET = """
+aggregate-engine-logging allow-credentials allow-deprecated-quantization allowed-headers= allowed-local-media-path=
+allowed-media-domains=+ allowed-methods= allowed-origins= anthropic-disabled-thinking-effort= api-key=+
+api-server-count|-asc= aux-output-config= chat-template= chat-template-content-format= code-revision= cohere-format=
+cohere-is-reasoning-model collect-detailed-traces=+ config-format= cpu-distributed-timeout-seconds=
+cudagraph-metrics custom-histogram-buckets= data-parallel-address|-dpa= data-parallel-backend|-dpb=
+data-parallel-external-lb|-dpe data-parallel-hybrid-lb|-dph data-parallel-multi-port-external-lb|-dpm
+data-parallel-rpc-port|-dpp= data-parallel-supervisor-port= default-chat-template-kwargs= default-mm-loras=
+disable-access-log-for-endpoints= disable-fastapi-docs disable-log-stats disable-nccl-for-dp-synchronization
+disable-uvicorn-access-log distributed-executor-backend= distributed-timeout-seconds= download-dir=
+dp-supervisor-probe-failure-threshold= dp-supervisor-probe-interval-s= dp-supervisor-probe-timeout-s=
+dp-sync-interval= enable-auto-tool-choice enable-fault-tolerance enable-flash-late-interaction
+enable-force-include-usage enable-layerwise-nvtx-tracing enable-log-deltas enable-log-outputs enable-log-requests
+enable-logging-iteration-details enable-mamba-cache-stochastic-rounding enable-mamba-shared-prefix-checkpoint
+enable-mfu-metrics enable-nccl-comm-suspend enable-offline-docs enable-per-request-metrics
+enable-prompt-tokens-details enable-request-id-headers enable-scale-out enable-server-load-tracking
+enable-shm-tensor-arena enable-ssl-refresh enable-tokenizer-info-endpoint enable-trace-replay
+exclude-tools-when-tool-choice-none fail-on-environ-validation fault-tolerance-config= fingerprint-mode=
+fingerprint-value= generation-config= grpc grpc-port= h11-max-header-count= h11-max-incomplete-event-size= headless
+hf-token=? host= ignore-patterns=+ interleave-mm-strings io-processor-plugin= ir-op-priority= jit-monitor-mode=
+jit-monitor-verbose kv-cache-metrics kv-cache-metrics-sample= kv-events-config= load-format= log-config-file=
+log-error-stack log-level= logging-config= logits-processors=+ logprobs-mode= mamba-cache-philox-rounds=
+master-addr= master-port= max-cpu-loras= max-log-len= max-logprobs= max-lora-cls-labels= max-num-queued-reqs=
+max-num-queued-tokens= max-parallel-loading-workers= media-io-kwargs= middleware=+ mm-device-do-normalize
+mm-encoder-fp8-scale-path= mm-encoder-fp8-scale-save-margin= mm-encoder-fp8-scale-save-path= mm-hasher-algorithm=
+mm-processor-cache-gb= mm-processor-cache-type= mm-shm-cache-max-object-size-mb= model-loader-extra-config=
+node-rank|-r= numa-bind numa-bind-cpus=+ numa-bind-nodes=+ otlp-traces-endpoint= override-generation-config=
+per-request-spec-decode-metrics= pooler-config= port= prefix-caching-hash-algo= profiler-config=
+pt-load-map-location= ray-workers-use-nsight reasoning-config= reasoning-effort-map= reasoning-parser=
+reasoning-parser-plugin= renderer-num-workers= response-role= return-sampling-mask return-tokens-as-token-ids
+revision= root-path= safetensors-load-strategy= safetensors-prefetch-block-size= safetensors-prefetch-num-threads=
+scheduling-policy= seed= served-model-name= show-hidden-metrics-for-version= shutdown-timeout= skip-tokenizer-init
+sleep-mode-backend= sleep-mode-offload-cudagraph sleep-preserve-parameter-names=+ sse-keep-alive-interval=
+ssl-ca-certs= ssl-cert-reqs= ssl-certfile= ssl-ciphers= ssl-keyfile= stream-interval= structured-outputs-config=
+tokenizer= tokenizer-mode= tokenizer-revision= tokens-only tool-call-parser= tool-parser-plugin= tool-server=
+tool-strict-level= trust-remote-code trust-request-chat-template trust-request-mm-kwargs uds= use-fp64-gumbel
+use-tqdm-on-load uvicorn-log-level= watchdog-config= watermark-config= weight-transfer-config= disable-log-requests
+enable-reasoning guided-decoding-backend= max-seq-len-to-capture= use-v2-block-manager
+enable-frontend-multiprocessing disable-frontend-multiprocessing logits-processor-pattern= -h|--help=?
+multi-step-stream-outputs= max-context-len-to-capture=
+tokenizer-pool-size= return-tokens disable-async-output-proc enable-prompt-adapter
+guided-decoding-disable-any-whitespace lora-extra-vocab-size= qlora-adapter-name-or-path=
+disable-mm-preprocessor-cache mm-processor-cache
 """
 
 TABLE: Table = table(
-    "vllm", "vLLM 0.33.0", USED, MATTERS, QUIET, opposites=True, abbreviations=True, underscores=True, equals=True
+    "vllm", "vLLM 0.33.0", USED, MATTERS, QUIET, opposites="disable", abbreviations=True, underscores=True, equals=True
 )

@@ -1,0 +1,260 @@
+"""Which server a command starts, under which wrapper: sudo, env, uv run, docker run, bash -c."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from planner.errors import BadRequest, UnknownName
+from planner.launch.secrets import shown
+from planner.launch.words import Command, commands_of
+
+_MODULES = {
+    "vllm.entrypoints.openai.api_server": "vllm",
+    "vllm.entrypoints.api_server": "vllm",
+    "vllm.entrypoints.cli.main": "vllm",
+    "sglang.launch_server": "sglang",
+    "llama_cpp.server": "llama-cpp-python",
+    "mlx_lm.server": "mlx",
+    "tabbyapi": "tabbyapi",
+}
+_LLAMA = {
+    "llama-server",
+    "llama-cli",
+    "llama-bench",
+    "llama-mtmd-cli",
+    "llama-run",
+    "llama-completion",
+    "server",
+    "main",
+}
+# What a user starts that is no engine of kvplan -> what to do
+REFUSED = {
+    "text-generation-launcher": "text-generation-launcher (TGI) is not an engine that kvplan knows, and is no longer developed",
+    "koboldcpp": "KoboldCpp is not an engine that kvplan knows; it runs llama.cpp: give the llama-server command",
+    "mlx": "mlx_lm is not an engine that kvplan knows; kvplan estimate MODEL --gpu m3-max answers memory alone",
+    "tabbyapi": "TabbyAPI (ExLlama) is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
+    "llama-cpp-python": "llama_cpp.server has flags of its own; give the llama-server command: --n_ctx is -c, --n_gpu_layers is -ngl",
+    "vllm bench": "`vllm bench` measures a server; give the `vllm serve` command",
+}
+_IMAGES = (
+    (r"vllm", "vllm", ("vllm", "serve")),
+    (r"text-generation-inference", "tgi", ("text-generation-launcher",)),
+    (r"llama\.?cpp", "llamacpp", ("llama-server",)),
+    (r"(^|/)ollama", "ollama", ("ollama", "serve")),
+    (r"koboldcpp", "koboldcpp", ("koboldcpp",)),
+    (r"tabbyapi", "tabbyapi", ("tabbyapi",)),
+    (r"sglang", "sglang", ()),
+    (r"tensorrt-?llm", "trtllm", ()),
+    (r"lmdeploy", "lmdeploy", ()),
+)
+# Options of `docker run` that take a value, and how a value follows
+_DOCKER_SWITCHES = frozenset("-d --detach -i --interactive -t --tty -it -ti -dit -itd --rm --init --privileged -P --publish-all --read-only --no-healthcheck --oom-kill-disable --sig-proxy --tls --quiet -q --disable-content-trust".split())  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Program:
+    """What starts, and with which words.
+
+    name     vllm, sglang, llamacpp, llama-bench, ollama, tensorrt-llm, lmdeploy
+    said     how it was started, for people: `vllm serve`, `docker run vllm/vllm-openai`
+    """
+
+    name: str
+    said: str
+    words: tuple[str, ...]
+    env: Mapping[str, str]
+    version: str | None = None
+    gpus: int | None = None
+    where: str = ""
+    notes: tuple[str, ...] = ()
+    wrapper: tuple[str, ...] = ()
+
+
+def program_of(command: Command) -> Program | None:
+    """The server that a command starts; None where it starts none.
+
+    Raises UnknownName for a server that is no engine of kvplan.
+
+    >>> found = program_of(Command(("sudo", "docker", "run", "-e", "A=1", "vllm/vllm-openai:v0.11.2", "--model", "m")))
+    >>> found.name, found.version, found.words, dict(found.env)
+    ('vllm', '0.11.2', ('--model', 'm'), {'A': '1'})
+    """
+    env, words = dict(command.env), list(command.words)
+    inner = _inner_shell(words)
+    if inner is not None:
+        for one in commands_of(inner):
+            found = program_of(replace(one, env={**env, **one.env}, where=command.where, gpus=command.gpus))
+            if found is not None:
+                return found
+        return None
+    gpus, version, image, notes = command.gpus, None, "", command.notes
+    place = _docker_at(words)
+    if place is not None:
+        image, rest, gpus_given = _docker(words[place + 1 :], env)
+        gpus = gpus_given if gpus is None else gpus
+        version = _image_version(image)
+        inner = _inner_shell(rest)
+        if inner is not None:
+            found = program_of(Command((*_image_words(image, inner), *(["sh", "-c", inner])), env, command.where, gpus))
+            return None if found is None else replace(found, version=found.version or version)
+        words = list(_image_words(image, " ".join(rest[:6]))) + rest
+    found = _plain_program(words, env)
+    if found is None:
+        return None
+    said = f"{found.said} in {shown(image, 60)}" if image else found.said
+    return replace(found, said=said, version=found.version or version, gpus=gpus, where=command.where, notes=notes)
+
+
+def _plain_program(words: Sequence[str], env: Mapping[str, str]) -> Program | None:
+    own = dict(env)
+    for place, word in enumerate(words[:200]):
+        if re.match(r"[A-Za-z_]\w*=", word):
+            name, _, value = word.partition("=")
+            own[name] = value
+            continue
+        found = _named(word, words[place + 1 :])
+        if found is None:
+            continue
+        name, said, rest = found
+        if name in REFUSED:
+            raise UnknownName(REFUSED[name] + _tgi_hint(name))
+        version = None if name != "vllm" else _pinned(words[:place])
+        return Program(name, said, tuple(rest), own, version, wrapper=tuple(words[:place]))
+    return None
+
+
+def _named(word: str, rest: Sequence[str]) -> tuple[str, str, Sequence[str]] | None:
+    """(program, how it is said, its words) where `word` starts one."""
+    base = re.split(r"[/\\]", word)[-1].lower().removesuffix(".exe")
+    if word in ("-m", "--module") and rest and rest[0] in _MODULES:
+        rest_after = rest[1:]
+        if rest[0] == "vllm.entrypoints.cli.main" and rest_after[:1] == ["serve"]:
+            rest_after = rest_after[1:]
+        return _MODULES[rest[0]], f"python -m {rest[0]}", rest_after
+    if word.startswith("-m") and word[2:] in _MODULES:
+        return _MODULES[word[2:]], f"python -m {word[2:]}", rest
+    if base == "vllm" and rest[:1] and rest[0] in ("serve", "bench"):
+        return ("vllm", "vllm serve", rest[1:]) if rest[0] == "serve" else ("vllm bench", "", rest)
+    if base == "sglang" and rest[:1] == ["serve"] or base == "sglang" and tuple(rest[:1]) == ("serve",):
+        return "sglang", "sglang serve", rest[1:]
+    if base in ("llama", "llama.cpp") and rest[:1] and rest[0] in ("serve", "server", "cli", "bench"):
+        base, rest = {"serve": "llama-server", "server": "llama-server"}.get(rest[0], "llama-" + rest[0]), rest[1:]
+    if base in _LLAMA and (
+        base not in ("server", "main") or any(one in rest for one in ("-m", "--model", "-hf", "-ngl"))
+    ):
+        name = "llama-bench" if base == "llama-bench" else "llamacpp"
+        return name, {"server": "llama-server", "main": "llama-cli"}.get(base, base), rest
+    if base == "ollama" and rest[:1] and rest[0] in ("run", "serve", "start", "create"):
+        return "ollama", f"ollama {rest[0]}", rest
+    if base == "trtllm-serve":
+        return "tensorrt-llm", "trtllm-serve", rest[1:] if rest[:1] and rest[0] == "serve" else rest
+    if base == "lmdeploy" and rest[:1] and rest[0] in ("serve", "chat"):
+        after = rest[2:] if rest[0] == "serve" and rest[1:2] and rest[1] == "api_server" else rest[1:]
+        return "lmdeploy", "lmdeploy serve api_server", after
+    if base in REFUSED or base in ("koboldcpp.py", "mlx_lm.server", "koboldcpp-linux-x64"):
+        return (
+            {"koboldcpp.py": "koboldcpp", "koboldcpp-linux-x64": "koboldcpp", "mlx_lm.server": "mlx"}.get(base, base),
+            "",
+            rest,
+        )
+    return None
+
+
+def _tgi_hint(name: str) -> str:
+    if name != "text-generation-launcher":
+        return ""
+    from planner.launch.tgi import VLLM_NAMES
+
+    pairs = [f"{one} is {other}" for one, other in VLLM_NAMES.items() if one not in ("--dtype", "--kv-cache-dtype")]
+    return f"; as a vllm serve command: {', '.join(pairs[:7])}"
+
+
+def _inner_shell(words: Sequence[str]) -> str | None:
+    """The text of bash -c "...", wherever it stands before a program."""
+    for place, word in enumerate(words[:60]):
+        if re.split(r"[/\\]", word)[-1] in ("bash", "sh", "zsh", "dash") and place + 2 < len(words) + 1:
+            for after in range(place + 1, min(place + 4, len(words) - 1)):
+                if re.fullmatch(r"-[a-z]*c", words[after]):
+                    return words[after + 1]
+            return None
+        if _named(word, words[place + 1 :]) is not None:
+            return None
+    return None
+
+
+def _docker_at(words: Sequence[str]) -> int | None:
+    """Where `run` stands in docker run, podman run, nerdctl run; None for other commands."""
+    for place, word in enumerate(words[:20]):
+        if re.split(r"[/\\]", word)[-1] in ("docker", "podman", "nerdctl", "docker.exe"):
+            for after in range(place + 1, min(place + 4, len(words))):
+                if words[after] in ("run", "create"):
+                    return after
+            return None
+    return None
+
+
+def _docker(words: Sequence[str], env: dict[str, str]) -> tuple[str, list[str], int | None]:
+    """(image, the words after it, devices) of docker run; -e variables go to `env`."""
+    gpus: int | None = None
+    entry: list[str] = []
+    place = 0
+    while place < len(words):
+        word = words[place]
+        if not word.startswith("-"):
+            return word, [*entry, *words[place + 1 :]], gpus
+        name, equals, value = word.partition("=")
+        takes = not equals and word not in _DOCKER_SWITCHES
+        if takes:
+            value = words[place + 1] if place + 1 < len(words) else ""
+        if name in ("-e", "--env") and "=" in value:
+            key, _, text = value.partition("=")
+            env[key] = text
+        elif name == "--gpus":
+            gpus = _gpus(value)
+        elif name == "--entrypoint" and value:
+            entry = [value]
+        place += 2 if takes else 1
+    raise BadRequest("docker run names no image; paste the whole command")
+
+
+def _gpus(value: str) -> int | None:
+    """Devices of --gpus: a number, or a list of ids; None for all."""
+    ids = re.search(r"device=([\w,:-]+)", value)
+    if ids:
+        return len([one for one in ids.group(1).split(",") if one])
+    return int(value) if re.fullmatch(r"[0-9]{1,4}", value) and int(value) else None
+
+
+def _image_version(image: str) -> str | None:
+    tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+    found = re.search(r"(?:^|[-_])v?([0-9]+\.[0-9]+(?:\.[0-9]+)?(?:\.post[0-9]+)?)(?=$|[-_])", tag)
+    build = re.search(r"(?:^|-)(b[0-9]{3,6})$", tag)
+    return found.group(1) if found else build.group(1) if build else None
+
+
+def _image_words(image: str, start: str) -> tuple[str, ...]:
+    """What an image starts by itself, unless the words after it name a program."""
+    first = start.split()
+    named = any(_named(word, first[place + 1 :]) for place, word in enumerate(first))
+    name = image.rpartition("@")[0] or image
+    for pattern, engine, words in _IMAGES:
+        if re.search(pattern, name.lower()):
+            if engine == "llamacpp" and first[:1] in (["--server"], ["-s"]):
+                return ("llama-server",)
+            if engine == "llamacpp" and ":light" in name:
+                words = ("llama-cli",)
+            if engine == "ollama" and first[:1] and first[0] in ("run", "serve", "start"):
+                return ("ollama",)
+            return () if named else words
+    return ()
+
+
+def _pinned(before: Sequence[str]) -> str | None:
+    """The version of `uvx vllm==0.11.0`, `uv run --with vllm==0.11.0`."""
+    for word in before:
+        found = re.search(r"vllm(?:\[[^\]]*\])?==([0-9][\w.]*)", word)
+        if found:
+            return found.group(1)
+    return None

@@ -1,0 +1,203 @@
+"""A pasted shell text -> its commands: words, and the environment that each sees. Nothing is run or opened."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from planner.errors import BadRequest
+
+MOST_CHARACTERS = 1 << 20
+MOST_WORDS = 20_000
+_ASSIGNED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_POWERSHELL = re.compile(r"^\s*\$env:([A-Za-z_]\w*)\s*=\s*(.*)$", re.IGNORECASE)
+_CMD_SET = re.compile(r"^\s*set\s+\"?([A-Za-z_]\w*)=(.*?)\"?\s*$", re.IGNORECASE)
+_ENGINES_OWN = re.compile(
+    r"(VLLM|SGLANG|SGL|OLLAMA|LLAMA|GGML|CUDA|HIP|ROCR|HSA|HF|HUGGING_FACE|NCCL|RCCL|PYTORCH|TORCH|NVIDIA|TRTLLM|TLLM|"
+    r"FLASHINFER|OMP|GPU)_"
+)
+_VARIABLE = re.compile(r"\$(?:\{(\w+)(?::?[-=]([^{}]*))?\}|\((\w+)\)|(\w+))")
+_PUNCTUATION = set(";&|()<>")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of a text.
+
+    words   as the shell would pass them
+    env     variables that it sees, of those that the text sets
+    where   what to call it: the name of a service or of a model, where the file names it
+    gpus    devices that the file gives it, None where it does not say
+    notes   what the file says of it beside the command
+    """
+
+    words: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    where: str = ""
+    gpus: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def commands_of(text: str) -> list[Command]:
+    """The commands of a shell text, in order; assignments and exports are seen by those that follow.
+
+    >>> found = commands_of("export A=1\\nM=org/m  # which\\nB=2 vllm serve $M \\\\\\n  --tp 2 > log &")
+    >>> found[0].words, dict(found[0].env)
+    (('vllm', 'serve', 'org/m', '--tp', '2'), {'A': '1', 'B': '2'})
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise BadRequest(f"the text has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
+    found: list[Command] = []
+    env: dict[str, str] = {}
+    variables: dict[str, str] = {}
+    for line in _logical_lines(text):
+        if _set_elsewhere(line, env):
+            continue
+        for words in _simple_commands(_split(line)):
+            own: dict[str, str] = {}
+            rest = _take_assignments([substitute(word, {**variables, **env}) for word in words], own)
+            if not rest:
+                variables.update(own)
+                # Not exported, but on lines of their own it is how people paste an engine's variables.
+                env.update({name: text for name, text in own.items() if _ENGINES_OWN.match(name)})
+            elif rest[0] in ("export", "declare", "setenv"):
+                _export(rest[1:], env)
+            else:
+                found.append(Command(tuple(rest), {**env, **own}))
+    return found
+
+
+def _logical_lines(text: str) -> Iterator[str]:
+    """Lines with their continuations joined: a mark at the end (\\ ` ^), an open quote, or a next line of flags."""
+    held = ""
+    for raw in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        line = raw.strip("\ufeff ").rstrip()
+        bare = line.lstrip("\t ")
+        if held and _open_quote(held):
+            held += "\n" + line
+        elif bare.startswith("#"):
+            continue
+        elif held.endswith("\0"):
+            held = held[:-1] + " " + line
+        elif held and bare.startswith("-") and not re.match(r"---?$|- ", bare):
+            held += " " + line
+        else:
+            if held.strip():
+                yield held
+            held = re.sub(r"^\s*[$>%] (?=\S)", "", line)  # a prompt that was copied too
+        if re.search(r"(^|\s)[\\`^]$", held) or (held.endswith("\\") and not held.endswith("\\\\")):
+            held = held[:-1] + "\0"
+    if held.strip("\0 "):
+        yield held.strip("\0")
+
+
+def _open_quote(line: str) -> bool:
+    quote = ""
+    escaped = False
+    for place, ch in enumerate(line):
+        if escaped:
+            escaped = False
+        elif ch == "\\" and quote != "'":
+            escaped = True
+        elif quote:
+            quote = "" if ch == quote else quote
+        elif ch in "'\"":
+            quote = ch
+        elif ch == "#" and (place == 0 or line[place - 1] in " \t"):
+            return False  # the rest is a comment
+    return bool(quote)
+
+
+def _split(line: str) -> list[str]:
+    line = re.sub(r"(?<=\s)[0-9]>", ">", line)  # 2> is not an argument 2
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>")
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    try:
+        words = list(_without_comment(lexer, line))
+    except ValueError:
+        raise BadRequest("a quote in the text is never closed; paste the whole command") from None
+    if len(words) > MOST_WORDS:
+        raise BadRequest(f"a command of {len(words):,} words; at most {MOST_WORDS:,} are read")
+    return words
+
+
+def _without_comment(lexer: shlex.shlex, line: str) -> Iterator[str]:
+    """Words up to a comment: a word that begins with # in the text, not one that was quoted."""
+    quoted = set(re.findall(r"[\"'](#[^\s\"']*)", line))
+    for count, word in enumerate(lexer):
+        if word.startswith("#") and word.split()[0] not in quoted:
+            return
+        if count > MOST_WORDS:
+            raise BadRequest(f"a command of more than {MOST_WORDS:,} words")
+        yield word
+
+
+def _simple_commands(words: Sequence[str]) -> Iterator[list[str]]:
+    """Pieces between ; && || | and &, without redirections."""
+    piece: list[str] = []
+    skip = False
+    for word in words:
+        if word and set(word) <= _PUNCTUATION:
+            if set(word) & set("<>"):
+                skip = True  # `> file`, `>& 1`: the next word is a file or a number
+            else:
+                if piece:
+                    yield piece
+                piece = []
+            continue
+        if skip:
+            skip = False
+            continue
+        piece.append(word)
+    if piece:
+        yield piece
+
+
+def substitute(text: str, env: Mapping[str, str]) -> str:
+    """Variables by their values; $NAME, ${NAME}, ${NAME:-default} and Kubernetes' $(NAME). An unknown one stays.
+
+    >>> substitute("${M:-a/b} $X", {"X": "1"}), substitute("$(N)/$Y", {"N": "q"})
+    ('a/b 1', 'q/$Y')
+    """
+
+    def value(found: re.Match[str]) -> str:
+        name = found.group(1) or found.group(3) or found.group(4)
+        if name in env:
+            return env[name]
+        return found.group(0) if found.group(2) is None else found.group(2)
+
+    if "$" not in text:
+        return text
+    return _VARIABLE.sub(value, text)[:MOST_CHARACTERS]
+
+
+def _take_assignments(words: list[str], env: dict[str, str]) -> list[str]:
+    place = 0
+    while place < len(words) and _ASSIGNED.match(words[place]):
+        name, _, value = words[place].partition("=")
+        env[name] = value
+        place += 1
+    return words[place:]
+
+
+def _export(words: Sequence[str], env: dict[str, str]) -> None:
+    for word in words:
+        if _ASSIGNED.match(word):
+            name, _, value = word.partition("=")
+            env[name] = value
+
+
+def _set_elsewhere(line: str, env: dict[str, str]) -> bool:
+    """PowerShell's $env:NAME = "value", cmd's set NAME=value, systemd's Environment=NAME=value."""
+    line = line.strip("\0")
+    found = _POWERSHELL.match(line) or _CMD_SET.match(line)
+    if found:
+        env[found.group(1)] = found.group(2).strip().strip("\"'")
+        return True
+    if line.lstrip().startswith("Environment="):
+        _export(_split(line.lstrip().removeprefix("Environment=")), env)
+        return True
+    return False

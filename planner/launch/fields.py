@@ -63,6 +63,7 @@ def server_question(program: Program, values: dict[str, Any], rest: Sequence[str
         options=_options(
             values, num_speculative_tokens=tokens, mamba_ssm_dtype=_no_auto(values.get("mamba_ssm_dtype"))
         ),
+        pool_tokens=values.get("pool_tokens"),
         drafting=drafting,
         adapters=_adapters(values),
         notes=tuple(notes),
@@ -111,7 +112,8 @@ def _drafting(values: Mapping[str, Any]) -> Drafting | None:
     config = values.get("speculative_config") or {}
     method = config.get("method") or values.get("draft_method")
     model = config.get("model") or values.get("draft_model")
-    tokens = config.get("num_speculative_tokens") or values.get("num_speculative_tokens")
+    steps = values.get("draft_steps")
+    tokens = config.get("num_speculative_tokens") or values.get("num_speculative_tokens") or (steps and steps + 1)
     if not (method or model or tokens):
         return None
     if tokens is not None:
@@ -139,7 +141,7 @@ def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]
     bench = program.name == "llama-bench"
     if bench:
         values = _bench_values(values)
-    ik = "ik_llama" in " ".join((*program.wrapper, *program.words[:1])).lower() or "mla_mode" in values
+    ik = "ik_llama" in " ".join(program.wrapper).lower() or "mla_mode" in values
     slots = values.get("parallel")
     slots = None if slots is None or slots < 1 else slots
     ctx = values.get("ctx_size")
@@ -199,9 +201,12 @@ def _bench_values(values: dict[str, Any]) -> dict[str, Any]:
     for name in ("batch_size", "ubatch_size", "n_cpu_moe", "mla_mode"):
         if name in values:
             found[name] = most(name, None)
-    for name in ("k_dtype", "v_dtype", "gpu_layers"):
+    for name in ("k_dtype", "v_dtype", "gpu_layers", "flash_attn", "kv_on_host"):
         if name in values:
             found[name] = str(values[name]).split(",")[0]
+    for name in ("flash_attn", "kv_on_host"):
+        if name in found:
+            found[name] = switch(found[name], "-fa" if name == "flash_attn" else "-nkvo")
     return found
 
 
@@ -231,10 +236,7 @@ def _file_quantization(path: str) -> str | None:
 
 def _placement(values: Mapping[str, Any]) -> Placement:
     layers = str(values.get("gpu_layers", "")).strip().lower()
-    if layers in ("", "auto", "all", "-1", "-2"):
-        number = None
-    else:
-        number = whole(layers, "-ngl", least=0)
+    number = None if layers in ("", "auto", "all", "-1", "-2") else whole(layers, "-ngl", least=0)
     experts = -1 if values.get("cpu_moe") else max(0, values.get("n_cpu_moe") or 0)
     shares: tuple[float, ...] = ()
     if values.get("tensor_split"):

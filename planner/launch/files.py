@@ -68,7 +68,7 @@ def _not_ours(found: re.Match[str]) -> str:
 
 def _looks_like_yaml(text: str) -> bool:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "---"))]
-    return bool(lines) and bool(_YAML_LINE.match(lines[0])) or text.lstrip().startswith("{")
+    return (bool(lines) and bool(_YAML_LINE.match(lines[0]))) or text.lstrip().startswith("{")
 
 
 class _Bounded(yaml.SafeLoader):
@@ -92,7 +92,7 @@ class _Bounded(yaml.SafeLoader):
 
 def _documents(text: str) -> list[Any]:
     try:
-        return list(yaml.load_all(text, Loader=_Bounded))  # noqa: S506 (a SafeLoader)
+        return list(yaml.load_all(text, Loader=_Bounded))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
@@ -171,7 +171,7 @@ def _compose_gpus(service: Mapping[str, Any]) -> int | None:
             if isinstance(device.get("device_ids"), list):
                 return len(device["device_ids"])
             if isinstance(device.get("count"), int):
-                return max(1, device["count"])
+                return max(1, int(device["count"]))
     return None
 
 

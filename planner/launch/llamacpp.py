@@ -33,7 +33,6 @@ USED = """
 --swa-full                                       swa_full switch
 -ts|--tensor-split=                              tensor_split text
 -sm|--split-mode=                                split_mode text
--mg|--main-gpu=                                  main_gpu signed
 -dev|--device=                                   devices text
 -mm|--mmproj=                                    mmproj text
 -mmu|--mmproj-url=                               mmproj text
@@ -47,6 +46,7 @@ USED = """
 -n|--predict|--n-predict=                        output_tokens signed
 """
 MATTERS = """
+-mg|--main-gpu= : which device takes small tensors, or all with --split-mode none
 -fit|--fit= : llama.cpp fits context and layers to the free memory where they are not given
 -fitt|--fit-target= : memory that --fit leaves free on each device
 -fitc|--fit-ctx= : least context that --fit keeps
@@ -193,9 +193,9 @@ video-fps= video-timestamp-interval= warmup|--no-warmup xtc-probability= xtc-thr
 -rea|--reasoning= -s|--seed= -sp|--special -sps|--slot-prompt-similarity= -st|--single-turn -sys|--system-prompt=
 -sysf|--system-prompt-file= -to|--timeout= -v|--verbose|--log-verbose -kvo|--kv-offload mmproj-offload op-offload
 mmproj-auto -cnv|--conversation|-no-cnv|--no-conversation|-nocnv -i|--interactive|-if|--interactive-first|-ins
---in-prefix= --in-suffix= --in-prefix-bos --color prompt-cache= prompt-cache-all prompt-cache-ro
-slots-endpoint-disable -ld|--logdir= log-enable log-new log-append log-verbose log-format= -ptc|--print-token-count=
---tfs= penalize-nl|--no-penalize-nl no-display-prompt chat-template-inputs= parallel-tool-calls
+--in-prefix= --in-suffix= --in-prefix-bos prompt-cache= prompt-cache-all prompt-cache-ro slots-endpoint-disable
+-ld|--logdir= log-enable log-new log-append log-format= -ptc|--print-token-count= --tfs=
+penalize-nl|--no-penalize-nl chat-template-inputs= parallel-tool-calls
 """
 TABLE: Table = table("llamacpp", "llama.cpp v0.5.0", USED, MATTERS, QUIET, underscores=True)
 
@@ -214,15 +214,15 @@ BENCH_USED = """
 -ngl|--n-gpu-layers=                             gpu_layers text
 -ncmoe|--n-cpu-moe=                              n_cpu_moe counts
 -sm|--split-mode=                                split_mode text
--mg|--main-gpu=                                  main_gpu counts
--nkvo|--no-kv-offload=                           kv_on_host switch
--fa|--flash-attn=                                flash_attn switch_auto
+-nkvo|--no-kv-offload=                           kv_on_host text
+-fa|--flash-attn=                                flash_attn text
 -dev|--device=                                   devices text
 -ts|--tensor-split=                              tensor_split text
 -ot|--override-tensor=                           override_tensor texts
 -mla|--mla-use=                                  mla_mode counts
 """
 BENCH_MATTERS = """
+-mg|--main-gpu= : which device takes small tensors, or all with --split-mode none
 -t|--threads= : threads of the processor: speed of what stays on the host
 -C|--cpu-mask= : cores of the processor: speed of what stays on the host
 --cpu-strict= : cores of the processor: speed of what stays on the host

@@ -20,7 +20,10 @@ def read_modelfile(text: str) -> tuple[str, dict[str, str], tuple[Said, ...], li
     >>> model, given, [one.kind for one in said]
     ('qwen3:8b', {'ctx_size': '32768'}, ['used', 'no effect'])
     """
-    model, given, said, notes = "", {}, [], []
+    model = ""
+    given: dict[str, str] = {}
+    said: list[Said] = []
+    notes: list[str] = []
     for line in _BLOCK.sub('""', text).splitlines():
         keyword, _, rest = line.strip().partition(" ")
         keyword, rest = keyword.upper(), rest.strip()

@@ -69,6 +69,7 @@ class Program:
     gpus: int | None = None
     where: str = ""
     notes: tuple[str, ...] = ()
+    # What stood before the words, the program itself last.
     wrapper: tuple[str, ...] = ()
 
 
@@ -110,7 +111,7 @@ def program_of(command: Command) -> Program | None:
 def _plain_program(words: Sequence[str], env: Mapping[str, str]) -> Program | None:
     own = dict(env)
     for place, word in enumerate(words[:200]):
-        if re.match(r"[A-Za-z_]\w*=", word):
+        if re.match(r"[A-Za-z_]\w*=(?!=)", word):
             name, _, value = word.partition("=")
             own[name] = value
             continue
@@ -121,7 +122,7 @@ def _plain_program(words: Sequence[str], env: Mapping[str, str]) -> Program | No
         if name in REFUSED:
             raise UnknownName(REFUSED[name] + _tgi_hint(name))
         version = None if name != "vllm" else _pinned(words[:place])
-        return Program(name, said, tuple(rest), own, version, wrapper=tuple(words[:place]))
+        return Program(name, said, tuple(rest), own, version, wrapper=tuple(words[: place + 1]))
     return None
 
 
@@ -137,7 +138,7 @@ def _named(word: str, rest: Sequence[str]) -> tuple[str, str, Sequence[str]] | N
         return _MODULES[word[2:]], f"python -m {word[2:]}", rest
     if base == "vllm" and rest[:1] and rest[0] in ("serve", "bench"):
         return ("vllm", "vllm serve", rest[1:]) if rest[0] == "serve" else ("vllm bench", "", rest)
-    if base == "sglang" and rest[:1] == ["serve"] or base == "sglang" and tuple(rest[:1]) == ("serve",):
+    if base == "sglang" and rest[:1] and rest[0] == "serve":
         return "sglang", "sglang serve", rest[1:]
     if base in ("llama", "llama.cpp") and rest[:1] and rest[0] in ("serve", "server", "cli", "bench"):
         base, rest = {"serve": "llama-server", "server": "llama-server"}.get(rest[0], "llama-" + rest[0]), rest[1:]

@@ -85,6 +85,7 @@ class Question:
     devices        how many the text leaves visible, None where it does not say
     requests       sequences at once that the text asks for (-np, a batch of llama-bench); None where it does not
     seq_tokens     tokens of one request, where the text sets a limit
+    pool_tokens    most tokens of the pool, whatever fits (SGLang --max-total-tokens)
     options        the engine's own flags
     flags, environment   every one of them, named
     notes          what was understood of the text beside its flags
@@ -114,6 +115,7 @@ class Question:
     placement: Placement | None = None
     projector: str | None = None
     overhead_bytes: int = 0
+    pool_tokens: int | None = None
     flags: tuple[Said, ...] = ()
     environment: tuple[Said, ...] = ()
     notes: tuple[str, ...] = ()

@@ -102,10 +102,7 @@ def _question(program: Program) -> Question:
     if program.name in ("llamacpp", "llama-bench"):
         given = [*_from_environment(program.env, table), *given]
     values = _values(given)
-    makers: Mapping[str, Callable[..., Question]] = {
-        "llamacpp": llama_question, "llama-bench": llama_question, "ollama": ollama_question,
-    }  # fmt: skip
-    made = makers.get(program.name, server_question)(program, values, rest)
+    made = _maker(program.name)(program, values, rest)
     return replace(
         made,
         version=made.version or program.version,
@@ -114,6 +111,12 @@ def _question(program: Program) -> Question:
         notes=(*made.notes, *program.notes),
         where=program.where,
     )
+
+
+def _maker(name: str) -> Callable[[Program, dict[str, Any], Sequence[str]], Question]:
+    if name in ("llamacpp", "llama-bench"):
+        return llama_question
+    return ollama_question if name == "ollama" else server_question
 
 
 def _program_words(program: Program) -> Sequence[str]:

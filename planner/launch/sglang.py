@@ -18,7 +18,7 @@ enable-dp-attention                              dp_attention switch
 attn-dp-size|--attention-data-parallel-size=     attn_dp count
 enable-ep-moe                                    expert_parallel switch
 mem-fraction-static=                             fraction share
-max-total-tokens=                                max_total_tokens count
+max-total-tokens=                                pool_tokens count
 kv-cache-dtype=                                  kv_dtype text
 page-size=                                       block_size count
 max-running-requests=                            max_running_requests count
@@ -31,15 +31,15 @@ speculative-algorithm|--speculative-algo=        draft_method text
 speculative-draft-model-path|--speculative-draft-model= draft_model text
 speculative-num-draft-tokens=                    num_speculative_tokens count
 speculative-num-steps=                           draft_steps count
-speculative-eagle-topk=                          draft_topk count
 cpu-offload-gb=                                  cpu_offload_bytes gib
 enable-lora=?                                    lora switch
 lora-paths=+                                     lora_modules texts
 max-loras-per-batch=                             max_loras count
 max-lora-rank=                                   max_lora_rank count
-base-gpu-id=                                     base_gpu signed
 """
 MATTERS = """
+base-gpu-id= : the first device of the machine that is taken
+speculative-eagle-topk= : drafts branch: more tokens are verified in a step
 attention-backend= : which attention kernel runs: speed, and the page size it wants
 attn-cp-size|--attention-context-parallel-size= : prompts split over ranks: TTFT
 bf16-gemm-backend= : which matrix kernel runs: speed

@@ -1,0 +1,365 @@
+"""Start commands and files as people paste them -> questions."""
+
+from __future__ import annotations
+
+import shlex
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner.errors import BadRequest, KvplanError, UnknownName
+from planner.launch.question import Question
+from planner.launch.read import one_question, question_of, questions_in
+
+
+def asked(text: str) -> Question:
+    return question_of(shlex.split(text))
+
+
+def kinds(found: Question) -> dict[str, str]:
+    return {one.name: one.kind for one in (*found.flags, *found.environment)}
+
+
+SERVE = "Qwen/Qwen3-8B --tensor-parallel-size 2 --max-model-len 65536 --kv-cache-dtype fp8"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        f"vllm serve {SERVE}",
+        f"vllm serve --model {SERVE}",
+        f"python -m vllm.entrypoints.openai.api_server --model {SERVE}",
+        f"sudo -E nohup python3 -m vllm.entrypoints.openai.api_server --model {SERVE}",
+        f"uv run vllm serve {SERVE}",
+        f"env A=1 /opt/venv/bin/vllm serve {SERVE}",
+        f"numactl -N 0 vllm serve {SERVE}",
+        f"bash -c 'source activate && exec vllm serve {SERVE}'",
+        f"docker run --gpus all -v ~/.cache:/root -p 8000:8000 --ipc=host vllm/vllm-openai:latest --model {SERVE}",
+        f"podman run --rm -it --device nvidia.com/gpu=all docker.io/vllm/vllm-openai:v0.11.0 --model {SERVE}",
+        f"docker run --entrypoint bash vllm/vllm-openai -c 'vllm serve {SERVE}'",
+        f"srun -N 1 --gres=gpu:2 vllm serve {SERVE}",
+        f"vllm serve {SERVE.replace('-size', '_size').replace('max-model-len ', 'max_model_len=')}",
+        f"vllm serve {SERVE.replace('tensor-parallel-size', 'tensor-parallel')}",
+    ],
+)
+def test_one_server_under_every_wrapper_is_one_question(start: str) -> None:
+    found = asked(start)
+    assert (found.engine, found.model, found.tp, found.seq_tokens, found.k_dtype) == (
+        "vllm",
+        "Qwen/Qwen3-8B",
+        2,
+        65536,
+        "fp8",
+    )
+    assert set(kinds(found).values()) <= {"used", "no effect", "not known"}
+
+
+@pytest.mark.parametrize("image, version", [("vllm/vllm-openai:v0.11.2", "0.11.2"), ("vllm/vllm-openai:latest", None),
+                                            ("registry.io:5000/vllm/vllm-openai:0.10.1.post1-cu128", "0.10.1.post1")])  # fmt: skip
+def test_the_images_tag_names_the_version(image: str, version: str | None) -> None:
+    assert asked(f"docker run {image} --model m").version == version
+
+
+@pytest.mark.parametrize(
+    "text, tokens", [("4096", 4096), ("64k", 64_000), ("64K", 65_536), ("25.6k", 25_600), ("auto", None), ("-1", None)]
+)
+def test_vllm_reads_lengths_by_its_own_rule(text: str, tokens: int | None) -> None:
+    """Source: vLLM 0.33.0 utils/argparse_utils.py, human_readable_int and its docstring."""
+    assert asked(f"vllm serve m --max-model-len {text}").seq_tokens == tokens
+
+
+def test_vllm_takes_no_decimals_before_a_capital() -> None:
+    with pytest.raises(BadRequest, match="no decimals before K"):
+        asked("vllm serve m --max-model-len 65.5K")
+
+
+@pytest.mark.parametrize("flags", ["""--speculative-config '{"method":"mtp","num_speculative_tokens":3}'""",
+                                   "--speculative-config.method mtp --speculative-config.num_speculative_tokens 3",
+                                   "--spec-method mtp --spec-tokens 3",
+                                   """-sc '{"method":"qwen3_next_mtp","num_speculative_tokens":3}'"""])  # fmt: skip
+def test_speculative_decoding_in_every_spelling(flags: str) -> None:
+    found = asked(f"vllm serve m {flags}")
+    assert found.drafting is not None
+    assert (found.drafting.method, found.drafting.tokens, found.options.num_speculative_tokens) == ("mtp", 3, 3)
+
+
+def test_every_flag_is_named_with_its_class() -> None:
+    found = asked("vllm serve m -tp 2 --no-enable-prefix-caching --disable-log-requests --brand-new 7 --port 80")
+    assert kinds(found) == {
+        "-tp": "used", "--no-enable-prefix-caching": "matters", "--disable-log-requests": "no effect",
+        "--brand-new": "not known", "--port": "no effect",
+    }  # fmt: skip
+
+
+def test_sglang_data_parallel_attention_shares_its_ranks() -> None:
+    """SGLang: with --enable-dp-attention the data-parallel groups are of the --tp devices."""
+    found = asked(
+        "python -m sglang.launch_server --model-path m --tp 8 --dp 4 --enable-dp-attention --mem-fraction-static 0.85"
+    )
+    assert (found.engine, found.tp, found.dp, found.options.fraction) == ("sglang", 2, 4, Fraction(17, 20))
+
+
+def test_llama_server_in_short_flags() -> None:
+    found = asked("llama-server -hf unsloth/Qwen3-30B-A3B-GGUF:UD-Q4_K_XL -c 32768 -ngl 99 -fa -ctk q8_0 -ctv q4_0 -np 4 "
+                  "-ub 1024 -b 2048 --n-cpu-moe 20 -ts 3,1 -ot exps=CPU -ot ffn=CPU --no-mmap -md d.gguf --draft-max 8")  # fmt: skip
+    assert (found.engine, found.model, found.weights) == ("llamacpp", "unsloth/Qwen3-30B-A3B-GGUF", "UD-Q4_K_XL")
+    assert (found.seq_tokens, found.requests, found.k_dtype, found.v_dtype) == (8192, 4, "q8_0", "q4_0")
+    assert found.placement is not None and found.drafting is not None
+    assert (found.placement.layers, found.placement.expert_layers, found.placement.shares) == (99, 20, (3.0, 1.0))
+    assert found.placement.overrides == ("exps=CPU", "ffn=CPU")
+    assert (found.options.flash_attn, found.options.ubatch_size, found.drafting.tokens) == (True, 1024, 8)
+
+
+@pytest.mark.parametrize("program", ["./llama-server", "/opt/llama.cpp/build/bin/llama-server", r"C:\llama\llama-server.exe",
+                                     "llama-cli", "./main", "llama-mtmd-cli"])  # fmt: skip
+def test_programs_of_llama_cpp_by_any_path(program: str) -> None:
+    assert question_of([program, "-m", "/models/Qwen3-8B-Q4_K_M.gguf", "-c", "8192"]).weights == "Q4_K_M"
+
+
+def test_llama_arg_variables_are_flags_and_flags_win() -> None:
+    found = asked("LLAMA_ARG_CTX_SIZE=4096 LLAMA_ARG_N_PARALLEL=2 LLAMA_ARG_SWA_FULL=1 llama-server -m m.gguf -np 4")
+    assert (found.options.ctx_size, found.requests, found.options.swa_full) == (4096, 4, True)
+
+
+def test_llama_bench_asks_for_its_longest_run() -> None:
+    found = asked("llama-bench -m m-Q8_0.gguf -p 512,2048 -n 128,256 -d 0,8192 -fa 0,1 -ngl 99")
+    assert (found.seq_tokens, found.prompt_tokens, found.output_tokens) == (2048 + 8192, 2048, 256)
+
+
+def test_ik_llama_is_seen_by_its_path_or_its_flags() -> None:
+    assert asked("./ik_llama.cpp/build/bin/llama-server -m m.gguf -fmoe").engine == "ik_llamacpp"
+    assert asked("llama-server -m m.gguf -mla 3").engine == "ik_llamacpp"
+
+
+def test_ollama_reads_its_environment() -> None:
+    found = asked(
+        "OLLAMA_NUM_PARALLEL=4 OLLAMA_CONTEXT_LENGTH=32768 OLLAMA_KV_CACHE_TYPE=q8_0 ollama run qwen3:30b-a3b --verbose"
+    )
+    assert (found.model, found.seq_tokens, found.requests, found.k_dtype) == ("qwen3:30b-a3b", 32768, 4, "q8_0")
+    assert found.options.ctx_size == 4 * 32768
+
+
+def test_serve_and_run_of_ollama_are_one_question() -> None:
+    found = one_question("OLLAMA_CONTEXT_LENGTH=8192 ollama serve &\nsleep 5\nollama run llama3.1")
+    assert (found.model, found.seq_tokens) == ("llama3.1", 8192)
+
+
+def test_a_modelfile() -> None:
+    text = 'FROM qwen3:8b\nPARAMETER num_ctx 32768\nPARAMETER temperature 0.6\nSYSTEM """\nPARAMETER num_ctx 1\n"""\nPARAMETER nonesuch 1\n'
+    found = one_question(text)
+    assert (found.engine, found.model, found.seq_tokens) == ("ollama", "qwen3:8b", 32768)
+    assert kinds(found) == {"num_ctx": "used", "temperature": "no effect", "nonesuch": "not known"}
+
+
+COMPOSE = """
+x-env: &env
+  HF_TOKEN: hf_secretsecret
+services:
+  big:
+    image: vllm/vllm-openai:v0.11.2
+    environment: {<<: *env, VLLM_ATTENTION_BACKEND: FLASHINFER}
+    command: ["--model", "Qwen/Qwen3-8B", "--max-model-len", "8192", "--api-key", "verysecret"]
+    deploy: {resources: {reservations: {devices: [{driver: nvidia, count: 2, capabilities: [gpu]}]}}}
+  redis: {image: "redis:7"}
+"""
+
+
+def test_a_compose_file() -> None:
+    found = one_question(COMPOSE)
+    assert (found.model, found.version, found.devices, found.where) == ("Qwen/Qwen3-8B", "0.11.2", 2, "big")
+    assert kinds(found)["VLLM_ATTENTION_BACKEND"] == "matters"
+    assert "secret" not in repr(found)
+
+
+def test_several_servers_are_asked_back_by_name() -> None:
+    two = (
+        COMPOSE
+        + "  small:\n    image: ollama/ollama\n    command: serve\n    environment: [OLLAMA_CONTEXT_LENGTH=4096]\n"
+    )
+    with pytest.raises(BadRequest, match=r"--service NAME: big, small"):
+        one_question(two)
+    assert one_question(two, "small").seq_tokens == 4096
+    with pytest.raises(BadRequest, match="it has big, small"):
+        one_question(two, "middle")
+
+
+POD = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: qwen}
+spec:
+  template:
+    spec:
+      containers:
+      - name: vllm
+        image: vllm/vllm-openai:v0.10.0
+        command: ["/bin/sh", "-c"]
+        args: ["vllm serve $(MODEL) --tensor-parallel-size 4 --max-model-len 16k"]
+        env:
+        - {name: MODEL, value: Qwen/Qwen3-32B}
+        - {name: HF_TOKEN, valueFrom: {secretKeyRef: {name: hf, key: token}}}
+        resources: {limits: {nvidia.com/gpu: "4"}}
+"""
+LWS = """
+apiVersion: leaderworkerset.x-k8s.io/v1
+kind: LeaderWorkerSet
+metadata: {name: big}
+spec:
+  leaderWorkerTemplate:
+    size: 2
+    leaderTemplate:
+      spec:
+        containers:
+        - name: leader
+          image: lmsysorg/sglang:v0.5.5
+          command: [python3, -m, sglang.launch_server, --model-path, deepseek-ai/DeepSeek-V3, --tp, "16", --nnodes, "2"]
+"""
+KSERVE = """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: llama}
+spec:
+  predictor:
+    model:
+      modelFormat: {name: huggingface}
+      args: [--model_name=llama, --model_id=meta-llama/Llama-3.1-8B, --max-model-len=8192]
+      resources: {limits: {nvidia.com/gpu: "1"}}
+"""
+
+
+@pytest.mark.parametrize(
+    "text, engine, model, devices",
+    [
+        (POD, "vllm", "Qwen/Qwen3-32B", 4),
+        (LWS, "sglang", "deepseek-ai/DeepSeek-V3", None),
+        (KSERVE, "vllm", "meta-llama/Llama-3.1-8B", 1),
+    ],
+)
+def test_kubernetes_manifests(text: str, engine: str, model: str, devices: int | None) -> None:
+    found = one_question(text)
+    assert (found.engine, found.model, found.devices) == (engine, model, devices)
+
+
+def test_a_llama_swap_config_with_macros() -> None:
+    text = 'macros:\n  srv: llama-server --port ${PORT}\nmodels:\n  q:\n    macros: {c: 16384}\n    cmd: |\n      ${srv}\n      # which\n      -m /m/Qwen3-8B-Q5_K_M.gguf\n      -c ${c} -ngl 99\n  r: {cmd: "ollama serve"}\n'
+    found = one_question(text, "q")
+    assert (found.seq_tokens, found.weights, found.where) == (16384, "Q5_K_M", "q")
+
+
+def test_a_vllm_config_file() -> None:
+    found = one_question(
+        "model: Qwen/Qwen3-8B\ntensor-parallel-size: 2\nenable-expert-parallel: true\nspeculative_config: {method: ngram, num_speculative_tokens: 4}\n"
+    )
+    assert (found.model, found.tp, found.ep) == ("Qwen/Qwen3-8B", 2, 2)
+    assert found.drafting is not None and found.drafting.method == "ngram"
+
+
+def test_a_systemd_unit() -> None:
+    text = '[Service]\nExecStart=/usr/local/bin/ollama serve\nEnvironment="OLLAMA_CONTEXT_LENGTH=16384"\nEnvironment="OLLAMA_NUM_PARALLEL=2"\nRestart=always\n'
+    assert (
+        questions_in(
+            text.replace("ExecStart=/usr/local/bin/ollama serve\n", "") + "ExecStart=/usr/local/bin/ollama serve\n"
+        )[0].seq_tokens
+        == 16384
+    )
+
+
+@pytest.mark.parametrize("text, words", [("text-generation-launcher --model-id x", "--num-shard is --tensor-parallel-size"),
+                                         ("koboldcpp --model x", "llama-server"), ("vllm bench serve", "vllm serve")])  # fmt: skip
+def test_another_server_is_refused_with_what_to_do(text: str, words: str) -> None:
+    with pytest.raises(UnknownName, match=words):
+        asked(text)
+
+
+def test_a_text_without_a_server_says_which_are_known() -> None:
+    with pytest.raises(BadRequest, match=r"no server is started by 'ls'; known are vllm serve"):
+        asked("ls -la")
+
+
+@pytest.mark.parametrize("text", ["vllm serve m --max-model-len abc", "vllm serve m -tp 0", "vllm serve m -tp -2", "vllm serve m --gpu-memory-utilization nan",
+                                  "vllm serve m --gpu-memory-utilization 9", "vllm serve m -tp", "vllm serve m --speculative-config {a:1}",
+                                  "llama-server -m m -c 1e9", "llama-server -m m -ts a,b", "vllm serve m -tp $TP"])  # fmt: skip
+def test_a_value_that_cannot_be_read_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(BadRequest) as error:
+        asked(text)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["--api-key hunter2hunter2", "--api-key=hunter2hunter2", "--hf-token hunter2hunter2", "--foo-password hunter2hunter2",
+     "--host http://me:hunter2hunter2@x", "--chat-template 'https://x/?api_key=hunter2hunter2'", "--bar hf_hunter2hunter2"],
+)  # fmt: skip
+def test_secrets_are_not_in_a_question(secret: str) -> None:
+    assert "hunter2" not in repr(asked(f"TOKEN=hunter2hunter2 vllm serve m {secret}"))
+
+
+BOMB = (
+    "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+    + "".join(f"{c}: &{c} [{','.join(['*' + p] * 10)}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True))
+    + "services: {s: {image: vllm/vllm-openai, command: *i}}\n"
+)
+MERGES = (
+    "a: &a {k: v}\n"
+    + "".join(
+        f"{c}: &{c} {{<<: [*{p}, *{p}, *{p}, *{p}]}}\n"
+        for p, c in zip("abcdefghijklmno", "bcdefghijklmnop", strict=True)
+    )
+    + "services: {}\n"
+)
+
+
+@pytest.mark.parametrize("text", [MERGES, "services: {a: {image: [1]}}", "services: [1]", "models: {a: 1}", "kind: Pod\nspec: 3", "- 1\n- 2", "a: !!python/object:os.system x",
+                                  "{" * 3000, "FROM", "services:\n\ta: b", "\0\0\0", "   ", "apiVersion: v1\nkind: Pod\nspec: {containers: [{args: [{a: b}], image: 5}]}"])  # fmt: skip
+def test_a_hostile_file_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(KvplanError) as error:
+        one_question(text)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600
+
+
+def test_anchors_do_not_make_a_small_text_large() -> None:
+    assert one_question(BOMB).model is None
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "vllm",
+                "serve",
+                "m",
+                "-tp",
+                "2",
+                "--",
+                "-",
+                "--x",
+                "--max-model-len",
+                "'",
+                "=",
+                "--kv-cache-dtype=",
+                "docker",
+                "run",
+                "-e",
+                "bash",
+                "-c",
+                "ollama",
+                "llama-bench",
+                "-p",
+                "1,-2",
+                "\n",
+                "$A",
+                "{}",
+                "-ot",
+                "--speculative-config.a.b",
+            ]
+        ),
+        max_size=12,
+    )
+)
+def test_any_words_are_read_or_refused(words: list[str]) -> None:
+    try:
+        question_of(words)
+    except KvplanError as error:
+        assert "\n" not in str(error)

@@ -61,7 +61,7 @@ class WeightFormat:
     """How one weight matrix [rows out, cols in] is stored.
 
     bits·rows·cols/8 bytes of codes, plus `group_bits` for each group of `group_rows` x `group_cols`
-    (0: the whole extent), rounded up to bytes. `bits` is a ratio (numerator, denominator), so that GGUF
+    (0: the whole extent) and `matrix_bits` once (a codebook), rounded up to bytes. `bits` is a ratio (numerator, denominator), so that GGUF
     types with 2.5625 bits a weight stay whole numbers. Parts that a quantiser leaves alone (embedding,
     head, router, norms) keep `float_dtype`; `everywhere` formats quantise every matrix.
     """
@@ -75,6 +75,7 @@ class WeightFormat:
     estimated: bool = False
     note: str = ""
     source: str = ""
+    matrix_bits: int = 0
 
     def matrix_bytes(self, rows: int, cols: int) -> int:
         """Bytes of one matrix.
@@ -86,7 +87,7 @@ class WeightFormat:
         4.15625
         """
         numerator, denominator = self.bits
-        bits = ceil_div(rows * cols * numerator, denominator)
+        bits = ceil_div(rows * cols * numerator, denominator) + self.matrix_bits
         if self.group_bits:
             group_rows = self.group_rows or rows
             group_cols = self.group_cols or cols

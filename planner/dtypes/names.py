@@ -70,6 +70,9 @@ def weight_format(name: str) -> WeightFormat:
         return _FLOAT_WEIGHTS[key]
     from planner.dtypes.tables import WEIGHT_FORMATS  # tables that a plain answer does not need
 
+    if key == "fp8_mlp":  # a recipe: which matrices have it is for `planner.memory.weight_plan`
+        return WEIGHT_FORMATS["fp8_channel"]
+
     if key in WEIGHT_FORMATS:
         return WEIGHT_FORMATS[key]
     known = ", ".join((*_FLOAT_WEIGHTS, *WEIGHT_FORMATS))

@@ -1,19 +1,33 @@
-"""How a model's weights are stored: from `--dtype`, or from what the config's `quantization_config` says."""
+"""How a model's weights are stored: one format, or several with the matrices that have each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from planner.dtypes.kinds import WeightFormat
 from planner.model.weights import Weight
+from planner.units import ceil_div
 
 UNTOUCHED = frozenset({"embedding", "lm_head", "router", "norm", "vision", "audio", "projector"})
+
+TABLES = frozenset({"embedding", "lm_head", "router"})
+
+# Formats of the matrices of one part and name, each with how many of the model's layers have it.
+Shares = tuple[tuple[WeightFormat, int], ...]
+
+
+def is_matrix(weight: Weight) -> bool:
+    """Whether a quantiser may reach it at all: no norm, bias, filter or table of positions."""
+    return weight.cols > 1 and (weight.linear or weight.part in TABLES)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class WeightPlan:
-    """`fmt` for the quantised matrices, `float_fmt` for the rest; `spared` parts stay float."""
+    """`fmt` for the quantised matrices, `float_fmt` for the rest; `spared` parts stay float.
+
+    mixed   (part, name) -> formats, where a config gives matrices formats of their own: it goes before `fmt`
+    """
 
     fmt: WeightFormat
     float_fmt: WeightFormat
@@ -21,22 +35,41 @@ class WeightPlan:
     exactness: str = "exact"
     words: str = ""
     warnings: tuple[str, ...] = ()
+    mixed: Mapping[tuple[str, str], Shares] = field(default_factory=dict)
 
     def bytes(self, weight: Weight) -> int:
-        """Bytes of a `Weight`, all its equal matrices.
+        """Bytes of a `Weight`, all its equal matrices; the mean over the layers where these differ.
 
         >>> from planner.model.weights import Weight
         >>> from planner.dtypes.names import weight_format
         >>> WeightPlan(weight_format("mxfp4"), weight_format("bf16")).bytes(Weight("experts", 2880, 2880, 32))
         141004800
         """
+        return self._bytes(weight, 1)
+
+    def _bytes(self, weight: Weight, count: int) -> int:
+        """Σ over formats of bytes(matrix) · matrices · layers with the format / layers."""
+        matrices = weight.count * count
+        shares = self.mixed.get((weight.part, weight.name)) if is_matrix(weight) else None
+        if shares is not None:
+            layers = sum(share for _, share in shares)
+            sizes = (fmt.matrix_bytes(weight.rows, weight.cols) * matrices * share for fmt, share in shares)
+            return ceil_div(sum(sizes), layers)
         quantised = self.fmt.everywhere or (weight.linear and weight.part not in self.spared)
         chosen = self.fmt if quantised else self.float_fmt
-        return chosen.matrix_bytes(weight.rows, weight.cols) * weight.count
+        return chosen.matrix_bytes(weight.rows, weight.cols) * matrices
 
     def total(self, weights: Iterable[tuple[Weight, int]]) -> int:
         """Bytes of many weights, each with how many equal copies there are."""
-        return sum(self.bytes(weight) * count for weight, count in weights)
+        if not self.mixed:
+            return sum(self.bytes(weight) * count for weight, count in weights)
+        counts: dict[Weight, int] = {}  # equal matrices of all layers together, so that shares of them come out whole
+        for weight, count in weights:
+            one = replace(weight, count=1, active=-1)
+            counts[one] = counts.get(one, 0) + weight.count * count
+        return sum(self._bytes(weight, count) for weight, count in counts.items())
 
     def exactness_on(self, devices: int) -> str:
-        return self.exactness
+        """Exact on one device; several may hold layers of other formats than the mean."""
+        uneven = any(len(shares) > 1 for (_, name), shares in self.mixed.items() if name)
+        return "estimated" if uneven and devices > 1 and self.exactness == "exact" else self.exactness

@@ -1,34 +1,22 @@
-"""Reads which weights of a checkpoint have which format from its quantisation config."""
+"""The plan of a model's weights: from `--dtype`, from its checkpoint's headers, or from its quantisation config."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from planner.dtypes.kinds import WeightFormat
 from planner.dtypes.names import canonical, float_dtype, weight_format
-from planner.errors import one_line
-from planner.memory.weight_formats import UNTOUCHED, WeightPlan
+from planner.memory.weight_formats import UNTOUCHED, Shares, WeightPlan, is_matrix
 from planner.model.spec import ModelSpec
+from planner.model.weights import Weight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# A name in `modules_to_not_convert` / `ignore` / `exclude_modules` that spares a whole part.
-_PART_NAMES = (
-    (r"shared_expert", "shared_experts"),
-    (r"experts", "experts"),
-    (r"self_attn|attention|\battn\b|mixer", "attention"),
-    (r"\bmlp$|\.mlp\.\*|feed_forward|mlp\\\.\([a-z_|]+\)_proj", "mlp"),
-    (r"linear_attn|mamba|conv", "mixer"),
-)
+    from planner.memory.quantization import Recipe
 
-
-_NEVER_QUANTISED = r"norm|router|(^|\.)gate$|embed|lm_head"
-
-
-_PART_OF_A_PART = r"layers\.\d+|[a-z]_proj\b|\bfc\d"  # one layer, or one matrix of each
+FP8_MLP = "fp8_mlp"  # Meta's recipe for Llama 3.1 405B: the MLPs of all but the first and the last layer
 
 
 def weight_plan(spec: ModelSpec, dtype: str | None = None) -> WeightPlan:
@@ -39,14 +27,9 @@ def weight_plan(spec: ModelSpec, dtype: str | None = None) -> WeightPlan:
         return stored_plan(spec, spec.stored)
     float_name = spec.dtype or "bf16"
     if dtype is not None:
-        fmt = weight_format(dtype)
-        if float_dtype(dtype):
-            return WeightPlan(fmt, fmt, words=f"weights in {fmt.name}")
-        exactness = "estimated" if fmt.estimated else "exact"
-        kept = "" if fmt.everywhere else f"; embedding, head, norms and router stay {float_name}"
-        return WeightPlan(fmt, weight_format(float_name), exactness=exactness, words=f"weights in {fmt.name}{kept}")
+        return _as_asked(spec, dtype, float_name)
     if spec.quantization:
-        return _from_config(spec.quantization, float_name)
+        return _from_config(spec, spec.quantization, float_name)
     if spec.dtype:
         return WeightPlan(
             weight_format(spec.dtype), weight_format(spec.dtype), words=f"weights in {spec.dtype}, as the config says"
@@ -55,137 +38,157 @@ def weight_plan(spec: ModelSpec, dtype: str | None = None) -> WeightPlan:
     return WeightPlan(fmt, fmt, words="weights in 16 bit (bf16): the config names no dtype")
 
 
-def _from_config(config: Mapping[str, Any], float_name: str) -> WeightPlan:
-    method = str(config.get("quant_method") or config.get("quant_algo") or "").lower()
-    fmt = _READERS.get(method, lambda _: None)(config)
-    float_fmt = weight_format(float_name)
-    if fmt is None:
-        shown = one_line(method or "without a quant_method", 40)
-        warning = (
-            f"quantization_config {shown!r} is not read: weights counted in {float_name}, an upper bound; "
-            "give --dtype to say what they are stored in"
-        )
-        return WeightPlan(
-            float_fmt, float_fmt, exactness="upper bound", words=f"weights in {float_name}", warnings=(warning,)
-        )
-    spared, partial = _spared(config)
-    warnings = (
-        () if not partial else ("some single layers or matrices stay unquantised; they are counted as quantised",)
-    )
+def _as_asked(spec: ModelSpec, dtype: str, float_name: str) -> WeightPlan:
+    """One format for what it names: all linear layers, or with `fp8_mlp` the MLPs alone."""
+    if canonical(dtype) == FP8_MLP:
+        return _mlp_alone(spec, float_name)
+    fmt = weight_format(dtype)
+    if float_dtype(dtype):
+        return WeightPlan(fmt, fmt, words=f"weights in {fmt.name}")
+    exactness = "estimated" if fmt.estimated else "exact"
+    kept = "" if fmt.everywhere else f": all linear layers; embedding, head, norms and router stay {float_name}"
+    if fmt.name == "fp8" and not kept_apart(spec):
+        kept += " (--dtype fp8-mlp for files that leave attention alone)"
+    return WeightPlan(fmt, weight_format(float_name), exactness=exactness, words=f"weights in {fmt.name}{kept}")
+
+
+def kept_apart(spec: ModelSpec) -> bool:
+    """Whether the model has no plain MLP that a recipe could be limited to."""
+    return not any(weight.part in ("mlp", "experts") for layer, _ in spec.groups for weight in layer.weights)
+
+
+def _mlp_alone(spec: ModelSpec, float_name: str) -> WeightPlan:
+    """fp8 with a scale a row in the MLPs of all but the first and last layer. Source: Llama-3.1-405B-FP8 config.json."""
+    fmt, float_fmt = weight_format("fp8_channel"), weight_format(float_name)
+    last, mixed = len(spec.layers) - 1, _Mixed()
+    for weight, layer in _placed(spec):
+        inside = layer is not None and 0 < layer < last and weight.part in ("mlp", "experts", "shared_experts")
+        if is_matrix(weight):
+            mixed.add(weight, fmt if inside and weight.linear else float_fmt)
     return WeightPlan(
-        fmt, float_fmt, UNTOUCHED | spared, "estimated" if partial or fmt.estimated else "exact",
-        f"weights in {fmt.name} as quantization_config says; embedding, head, norms, router{_also(spared)} stay {float_name}",
-        warnings,
+        fmt, float_fmt, mixed=mixed.shares(),
+        words=f"weights in fp8-mlp: MLPs of all but the first and last layer in fp8, the rest stays {float_name}",
     )  # fmt: skip
 
 
-def _also(spared: frozenset[str]) -> str:
-    return "".join(f", {part}" for part in sorted(spared))
+# -- from a config -----------------------------------------------------------------------------------------
 
 
-def _spared(config: Mapping[str, Any]) -> tuple[frozenset[str], bool]:
-    """(parts that stay float, whether single layers do too)."""
-    names: list[str] = []
-    for key in ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers", "llm_int8_skip_modules"):
-        value = config.get(key)
-        if isinstance(value, (list, tuple)):
-            names += [name for name in value if isinstance(name, str)]
-    parts, partial = set(), False
-    for name in names:
-        if re.search(_NEVER_QUANTISED, name):
-            continue
-        found = {part for pattern, part in _PART_NAMES if re.search(pattern, name.removeprefix("re:"))}
-        if "experts" in found and "shared_experts" in found:
-            found.discard("experts")
-        if re.search(_PART_OF_A_PART, name):
-            partial = True
-        else:
-            parts |= found
-    return frozenset(parts), partial
+def _from_config(spec: ModelSpec, config: Mapping[str, Any], float_name: str) -> WeightPlan:
+    """The plan of a quantisation config; what it leaves unclear is counted in the float type, an upper bound."""
+    from planner.memory.quantization import read_recipe  # only for a model that is quantised
 
-
-def _fp8(config: Mapping[str, Any]) -> WeightFormat:
-    block = config.get("weight_block_size")
-    if isinstance(block, str):  # compressed-tensors writes "128x128", too
-        block = [int(side) if side.isascii() and side.isdigit() and len(side) < 7 else 0 for side in block.split("x")]
-    if isinstance(block, (list, tuple)) and len(block) == 2 and all(type(n) is int and 0 < n < 10**6 for n in block):
-        return WeightFormat("fp8_block", (8, 1), block[0], block[1], 32)
-    return weight_format("fp8")
-
-
-def _grouped(name: str, config: Mapping[str, Any], zero: bool) -> WeightFormat | None:
-    """Integer codes with an fp16 scale a group, and a packed zero point when `zero`."""
-    bits = config.get("bits", config.get("w_bit", config.get("num_bits", 4)))
-    group = config.get("group_size", config.get("q_group_size", 128))
-    if type(bits) is not int or bits not in (2, 3, 4, 8) or type(group) is not int or not -1 <= group <= 10**6:
-        return None
-    return WeightFormat(f"{name}_int{bits}", (bits, 1), 1, max(0, group), 16 + (bits if zero else 0))
-
-
-def _awq(config: Mapping[str, Any]) -> WeightFormat | None:
-    return _grouped("awq", config, zero=config.get("zero_point", True) is not False)
-
-
-def _gptq(config: Mapping[str, Any]) -> WeightFormat | None:
-    return _grouped("gptq", config, zero=True)  # the packed layout holds zeros even when symmetric
-
-
-def _bitsandbytes(config: Mapping[str, Any]) -> WeightFormat:
-    if config.get("load_in_8bit") or config.get("_load_in_8bit"):
-        return weight_format("int8")
-    return weight_format("nf4_dq" if config.get("bnb_4bit_use_double_quant") else "nf4")
-
-
-def _compressed_tensors(config: Mapping[str, Any]) -> WeightFormat | None:
-    groups = config.get("config_groups")
-    each = groups.values() if isinstance(groups, Mapping) else ()
-    found = [group.get("weights") if isinstance(group, Mapping) else None for group in each]
-    weights = found[0] if found else None
-    if not isinstance(weights, Mapping):
-        return None
-    keys = ("num_bits", "type", "group_size", "strategy", "block_structure", "symmetric")
-    if any(
-        not isinstance(other, Mapping) or any(other.get(key) != weights.get(key) for key in keys) for other in found
-    ):
-        return None  # several formats in one checkpoint: which matrix has which is not read
-    bits, kind, group = weights.get("num_bits"), weights.get("type"), weights.get("group_size")
-    if kind == "float":
-        if bits == 4:
-            return weight_format("nvfp4" if group == 16 else "mxfp4")
-        block = weights.get("block_structure")
-        return (
-            _fp8({"weight_block_size": block})
-            if block
-            else weight_format("fp8_channel" if weights.get("strategy") == "channel" else "fp8")
+    recipe, float_fmt = read_recipe(config), weight_format(float_name)
+    mixed = assigned(spec, recipe, float_fmt)
+    sizes = mixed.bytes_by_format(float_fmt)
+    fmt = max(sizes.values(), key=lambda item: item[1])[0] if sizes else float_fmt
+    warnings: tuple[str, ...] = ()
+    about = recipe.about
+    if recipe.unread:
+        found = "; ".join(recipe.unread[:2])
+        warnings = (
+            f"{found}: counted in {float_name}, so the weights are an upper bound; give --dtype to say what they are stored in",
         )
-    if bits == 8 and not group:
-        return weight_format("int8")
-    return _grouped("int", {"bits": bits, "group_size": group or 0}, zero=weights.get("symmetric") is False)
+    elif fmt.estimated or mixed.uneven_shapes:
+        about = "estimated"
+    words = (
+        f"weights in {_words(mixed, float_fmt)}, as the quantisation config says"
+        if sizes
+        else f"weights in {float_name}"
+    )
+    return WeightPlan(fmt, float_fmt, UNTOUCHED, about, words, warnings, mixed.shares())
 
 
-def _modelopt(config: Mapping[str, Any]) -> WeightFormat | None:
-    algo = str(config.get("quant_algo") or "").upper()
-    if "NVFP4" in algo or "FP4" in algo:
-        return weight_format("nvfp4")
-    if algo.startswith("FP8"):
-        return weight_format("fp8")
-    return _compressed_tensors(config)
+class _Mixed:
+    """Which formats the matrices of each part and name have, layer by layer."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[str, str], dict[str, tuple[WeightFormat, int]]] = {}
+        self.shapes: dict[tuple[str, str], set[tuple[int, int, int]]] = {}
+        self.parameters: dict[tuple[str, str], int] = {}
+
+    def add(self, weight: Weight, fmt: WeightFormat) -> None:
+        key = (weight.part, weight.name)
+        held = self.found.setdefault(key, {})
+        name = f"{fmt.name} {fmt.bits} {fmt.group_rows} {fmt.group_cols}"
+        held[name] = (held.get(name, (fmt, 0))[0], held.get(name, (fmt, 0))[1] + 1)
+        self.shapes.setdefault(key, set()).add((weight.rows, weight.cols, weight.count))
+        self.parameters[key] = self.parameters.get(key, 0) + weight.parameters
+
+    def shares(self) -> dict[tuple[str, str], Shares]:
+        """Shares by part and name; under an empty name those of all matrices of the part together."""
+        found: dict[tuple[str, str], Shares] = {}
+        for (part, _), held in self.found.items():
+            found[part, ""] = found.get((part, ""), ()) + tuple(held.values())
+        return found | {key: tuple(held.values()) for key, held in self.found.items()}
+
+    @property
+    def uneven_shapes(self) -> bool:
+        """Matrices of one name that differ both in shape and in format: their mean is an estimate."""
+        return any(len(held) > 1 and len(self.shapes[key]) > 1 for key, held in self.found.items())
+
+    def bytes_by_format(self, float_fmt: WeightFormat) -> dict[str, tuple[WeightFormat, float]]:
+        """Bits of each quantised format, roughly: it decides which of them names the model."""
+        sizes: dict[str, tuple[WeightFormat, float]] = {}
+        for key, held in self.found.items():
+            layers = sum(count for _, count in held.values())
+            for fmt, count in held.values():
+                if fmt.name != float_fmt.name:
+                    bits = self.parameters[key] * count / layers * fmt.bits[0] / fmt.bits[1]
+                    sizes[fmt.name] = (fmt, sizes.get(fmt.name, (fmt, 0.0))[1] + bits)
+        return sizes
 
 
-_READERS = {
-    "fp8": _fp8,
-    "fbgemm_fp8": lambda config: weight_format("fp8_channel"),
-    "finegrained_fp8": _fp8,
-    "awq": _awq,
-    "gptq": _gptq,
-    "auto-round": _gptq,
-    "bitsandbytes": _bitsandbytes,
-    "mxfp4": lambda config: weight_format("mxfp4"),
-    "nvfp4": lambda config: weight_format("nvfp4"),
-    "modelopt": _modelopt,
-    "modelopt_fp4": lambda config: weight_format("nvfp4"),
-    "compressed-tensors": _compressed_tensors,
-}
+def assigned(spec: ModelSpec, recipe: Recipe, float_fmt: WeightFormat) -> _Mixed:
+    """Each matrix with the format that the rules give it."""
+    mixed = _Mixed()
+    section = spec.config.get("text_config")
+    text_type = str(section.get("model_type") or spec.model_type) if isinstance(section, Mapping) else spec.model_type
+    constant: dict[tuple[Weight, bool], WeightFormat] = {}
+    numbered = any(rule.where.depends_on_layer for rule in recipe.rules)
+    for weight, layer in _placed(spec):
+        if not is_matrix(weight):
+            continue
+        key = (weight, layer is None)
+        fmt = None if numbered else constant.get(key)
+        if fmt is None:
+            fmt = constant[key] = _format_of(weight, layer, text_type, recipe, float_fmt)
+        mixed.add(weight, fmt)
+    return mixed
+
+
+def _format_of(
+    weight: Weight, layer: int | None, model_type: str, recipe: Recipe, float_fmt: WeightFormat
+) -> WeightFormat:
+    """The first rule that names the matrix, else the default of what the method reaches."""
+    if not weight.name and weight.part in ("vision", "audio"):  # the convolution over patches
+        return float_fmt
+    for rule in recipe.rules:
+        if rule.where.hits(weight, layer, model_type):
+            return rule.fmt or float_fmt
+    return float_fmt if recipe.default is None or weight.part in recipe.untouched else recipe.default
+
+
+def _placed(spec: ModelSpec) -> Iterator[tuple[Weight, int | None]]:
+    """Every weight with its layer, None outside the layers."""
+    for weight in (*spec.before, *spec.after, *spec.encoder_extra, *spec.towers):
+        yield weight, None
+    for layers in (spec.layers, spec.encoder):
+        for index, layer in enumerate(layers):
+            for weight in layer.weights:
+                yield weight, index
+
+
+def _words(mixed: _Mixed, float_fmt: WeightFormat) -> str:
+    """The formats with the parts that have them; one that has nearly all goes without."""
+    parts: dict[str, list[str]] = {}
+    for (part, _), held in mixed.found.items():
+        for fmt, _count in held.values():
+            if part not in parts.setdefault(fmt.name, []) and part not in ("norm", "buffer"):
+                parts[fmt.name].append(part)
+    named = [f"{name} ({', '.join(sorted(held))})" for name, held in parts.items() if name != float_fmt.name]
+    rest = parts.get(float_fmt.name)
+    return "; ".join(named) + (f"; {', '.join(sorted(rest))} stay {float_fmt.name}" if rest else "")
 
 
 def format_of_kv(config: Mapping[str, Any] | None) -> str | None:

@@ -74,8 +74,8 @@ class Attention(Mixer):
         return self.v_dim or self.head_dim
 
     def weights(self) -> tuple[Weight, ...]:
-        def project(width: int, heads: int, split: str, bias: bool) -> tuple[Weight, ...]:
-            return linear(self.part, width * heads, self.hidden, bias=bias, split=split, units=heads)
+        def project(name: str, width: int, heads: int, split: str, bias: bool) -> tuple[Weight, ...]:
+            return linear(self.part, width * heads, self.hidden, bias=bias, split=split, units=heads, name=name)
 
         out = linear(
             self.part,
@@ -84,13 +84,14 @@ class Attention(Mixer):
             bias=self.out_bias,
             split="cols",
             units=self.heads,
+            name="o_proj",
         )
-        weights = project(self.head_dim + self.gate, self.heads, "rows", self.qkv_bias) + out
+        weights = project("q_proj", self.head_dim + self.gate, self.heads, "rows", self.qkv_bias) + out
         if not self.shares_cache:
             k_bias = self.qkv_bias if self.k_bias is None else self.k_bias
-            weights += project(self.head_dim, self.kv_heads, "kv", k_bias)
+            weights += project("k_proj", self.head_dim, self.kv_heads, "kv", k_bias)
             if not self.k_is_v:
-                weights += project(self.value_dim, self.kv_heads, "kv", self.qkv_bias)
+                weights += project("v_proj", self.value_dim, self.kv_heads, "kv", self.qkv_bias)
         return weights + self._norms() + ((vector(self.part, self.heads, split="rows"),) if self.sinks else ())
 
     def _norms(self) -> tuple[Weight, ...]:

@@ -47,11 +47,13 @@ class CrossAttention(Attention):
         k_bias = self.qkv_bias if self.k_bias is None else self.k_bias
         kv_heads, split = self.kv_heads, "kv"
         q = linear(self.part, self.heads * self.head_dim, self.hidden, bias=self.qkv_bias, split="rows",
-                   units=self.heads)  # fmt: skip
-        k = linear(self.part, kv_heads * self.head_dim, source, bias=k_bias, split=split, units=kv_heads)
-        v = linear(self.part, kv_heads * self.value_dim, source, bias=self.qkv_bias, split=split, units=kv_heads)
+                   units=self.heads, name="q_proj")  # fmt: skip
+        k = linear(self.part, kv_heads * self.head_dim, source, bias=k_bias, split=split, units=kv_heads,
+                   name="k_proj")  # fmt: skip
+        v = linear(self.part, kv_heads * self.value_dim, source, bias=self.qkv_bias, split=split, units=kv_heads,
+                   name="v_proj")  # fmt: skip
         out = linear(self.part, self.hidden, self.heads * self.value_dim, bias=self.out_bias, split="cols",
-                     units=self.heads)  # fmt: skip
+                     units=self.heads, name="o_proj|out_proj")  # fmt: skip
         return q + k + v + out + self._norms()
 
     def cache(self) -> Cache:

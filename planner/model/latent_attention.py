@@ -97,29 +97,31 @@ class LatentAttention(Mixer):
         part, heads = "attention", self.heads
         q_out = heads * (self.nope_dim + self.rope_dim)
         if self.q_rank is None:
-            q = linear(part, q_out, self.hidden, split="rows", units=heads)
+            q = linear(part, q_out, self.hidden, split="rows", units=heads, name="q_proj")
         else:
             q = (
-                *linear(part, self.q_rank, self.hidden, bias=self.bias),
+                *linear(part, self.q_rank, self.hidden, bias=self.bias, name="q_a_proj"),
                 vector("norm", self.q_rank),
-                *linear(part, q_out, self.q_rank, split="rows", units=heads),
+                *linear(part, q_out, self.q_rank, split="rows", units=heads, name="q_b_proj"),
             )
         kv = (
-            *linear(part, self.kv_rank + self.rope_dim, self.hidden, bias=self.bias),
+            *linear(part, self.kv_rank + self.rope_dim, self.hidden, bias=self.bias, name="kv_a_proj_with_mqa"),
             vector("norm", self.kv_rank),
-            *linear(part, heads * (self.nope_dim + self.v_dim), self.kv_rank, split="rows", units=heads),
+            *linear(
+                part, heads * (self.nope_dim + self.v_dim), self.kv_rank, split="rows", units=heads, name="kv_b_proj"
+            ),
         )
-        out = linear(part, self.hidden, heads * self.v_dim, bias=self.bias, split="cols", units=heads)
+        out = linear(part, self.hidden, heads * self.v_dim, bias=self.bias, split="cols", units=heads, name="o_proj")
         return q + kv + out + self._indexer()
 
     def _indexer(self) -> tuple[Weight, ...]:
         if not self.indexer_dim:
             return ()
         return (
-            *linear("indexer", self.indexer_heads * self.indexer_dim, self.q_rank or self.hidden),
-            *linear("indexer", self.indexer_dim, self.hidden),
+            *linear("indexer", self.indexer_heads * self.indexer_dim, self.q_rank or self.hidden, name="wq_b"),
+            *linear("indexer", self.indexer_dim, self.hidden, name="wk"),
             vector("indexer", self.indexer_dim, 2),
-            *linear("indexer", self.indexer_heads, self.hidden),
+            *linear("indexer", self.indexer_heads, self.hidden, name="weights_proj"),
         )
 
     @property

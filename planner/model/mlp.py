@@ -25,12 +25,15 @@ class Mlp:
         return (3 if self.gated else 2) * self.width
 
     def weights(self) -> tuple[Weight, ...]:
-        ups = 2 if self.gated else 1
-        up = linear(self.part, self.width, self.hidden, bias=self.bias, split="rows", count=self.count,
-                    active=self.active)  # fmt: skip
+        ups = tuple(
+            weight
+            for name in (("gate_proj", "up_proj") if self.gated else ("up_proj",))
+            for weight in linear(self.part, self.width, self.hidden, bias=self.bias, split="rows", count=self.count,
+                                 active=self.active, name=name)
+        )  # fmt: skip
         down = linear(self.part, self.hidden, self.width, bias=self.bias, split="cols", count=self.count,
-                      active=self.active)  # fmt: skip
-        return up * ups + down
+                      active=self.active, name="down_proj")  # fmt: skip
+        return ups + down
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,13 +69,15 @@ class Moe:
             inner, self.expert_width, self.gated, self.bias, "experts", self.experts, self.active
         ).weights()
         if self.expert_hidden:
-            experts += linear("mlp", inner, self.hidden) + linear("mlp", self.hidden, inner)
-        router: tuple[Weight, ...] = (Weight("router", self.experts, self.hidden, linear=False),)
+            experts += linear("mlp", inner, self.hidden, name="fc1_latent_proj") + linear(
+                "mlp", self.hidden, inner, name="fc2_latent_proj"
+            )
+        router: tuple[Weight, ...] = (Weight("router", self.experts, self.hidden, linear=False, name="gate|router"),)
         if self.router_bias:
             router += (vector("router", self.experts),)
         shared: tuple[Weight, ...] = ()
         if self.shared_width:
             shared = Mlp(self.hidden, self.shared_width, self.gated, self.bias, "shared_experts").weights()
         if self.shared_gate:
-            shared += (Weight("router", 1, self.hidden, linear=False),)
+            shared += (Weight("router", 1, self.hidden, linear=False, name="shared_expert_gate"),)
         return experts + router + shared + self.extra

@@ -147,13 +147,13 @@ def mamba1(
     (41241600, 102400)
     """
     weights = (
-        *linear(PART, 2 * width, hidden, bias=proj_bias, split="rows", units=width),
+        *linear(PART, 2 * width, hidden, bias=proj_bias, split="rows", units=width, name="in_proj"),
         *depthwise(width, conv_kernel, width, conv_bias),
-        *linear(PART, dt_rank + 2 * state, width, split="cols", units=width),
-        *linear(PART, width, dt_rank, bias=True, split="rows", units=width),
+        *linear(PART, dt_rank + 2 * state, width, split="cols", units=width, name="x_proj"),
+        *linear(PART, width, dt_rank, bias=True, split="rows", units=width, name="dt_proj"),
         Weight(PART, width, state, split="rows", units=width, linear=False),
         vector(PART, width, split="rows", units=width),
-        *linear(PART, hidden, width, bias=proj_bias, split="cols", units=width),
+        *linear(PART, hidden, width, bias=proj_bias, split="cols", units=width, name="out_proj"),
     )
     if inner_norms:
         weights += (vector("norm", dt_rank), vector("norm", state, 2))
@@ -191,13 +191,13 @@ def mamba2(
     """
     width, shared = heads * head_dim, 2 * groups * state
     weights = (
-        *linear(PART, 2 * width, hidden, bias=in_bias, split="rows", units=heads),
-        *linear(PART, shared, hidden, bias=in_bias, split="rows", units=groups),
-        *linear(PART, heads, hidden, bias=in_bias, split="rows", units=heads),
+        *linear(PART, 2 * width, hidden, bias=in_bias, split="rows", units=heads, name="in_proj"),
+        *linear(PART, shared, hidden, bias=in_bias, split="rows", units=groups, name="in_proj|in_proj_bc"),
+        *linear(PART, heads, hidden, bias=in_bias, split="rows", units=heads, name="in_proj|in_proj_dt"),
         *depthwise(width, conv_kernel, heads, conv_bias),
         *depthwise(shared, conv_kernel, groups, conv_bias),
         vector(PART, heads, 3, split="rows", units=heads),
-        *linear(PART, hidden, width, bias=out_bias, split="cols", units=heads),
+        *linear(PART, hidden, width, bias=out_bias, split="cols", units=heads, name="out_proj"),
     )
     if gated_norm:
         weights += (vector("norm", width, split="rows", units=heads),)
@@ -230,14 +230,14 @@ def gated_delta_net(
     """
     keys, values = key_heads * key_dim, value_heads * value_dim
     weights = (
-        *linear(PART, 2 * keys, hidden, split="rows", units=key_heads),
-        *linear(PART, 2 * values, hidden, split="rows", units=value_heads),
-        *linear(PART, 2 * value_heads, hidden, split="rows", units=value_heads),
+        *linear(PART, 2 * keys, hidden, split="rows", units=key_heads, name="in_proj_qkvz|in_proj_qkv|q_proj|k_proj"),
+        *linear(PART, 2 * values, hidden, split="rows", units=value_heads, name="in_proj_qkvz|in_proj_z|v_proj"),
+        *linear(PART, 2 * value_heads, hidden, split="rows", units=value_heads, name="in_proj_ba|in_proj_a|in_proj_b"),
         *depthwise(2 * keys, conv_kernel, key_heads, False),
         *depthwise(values, conv_kernel, value_heads, False),
         vector(PART, value_heads, 2, split="rows", units=value_heads),
         vector("norm", value_dim),
-        *linear(PART, hidden, values, split="cols", units=value_heads),
+        *linear(PART, hidden, values, split="cols", units=value_heads, name="out_proj"),
     )
     parts = (
         conv_state("conv q k", 2 * keys, conv_kernel, key_heads),
@@ -272,18 +272,21 @@ def kimi_delta(
     (39514272, 573440)
     """
     width = heads * head_dim
-    low_rank = (*linear(PART, head_dim, hidden), *linear(PART, width, head_dim, split="rows", units=heads))
-    full_rank = linear(PART, width, hidden, split="rows", units=heads)
+    low_rank = (
+        *linear(PART, head_dim, hidden, name="f_a_proj|g_a_proj"),
+        *linear(PART, width, head_dim, split="rows", units=heads, name="f_b_proj|g_b_proj"),
+    )
+    full_rank = linear(PART, width, hidden, split="rows", units=heads, name="f_proj|g_proj")
     weights = (
-        *linear(PART, 3 * width, hidden, split="rows", units=heads),
+        *linear(PART, 3 * width, hidden, split="rows", units=heads, name="q_proj|k_proj|v_proj"),
         *depthwise(3 * width, conv_kernel, heads, False),
         *(full_rank if full_rank_decay else low_rank),
         vector(PART, width, split="rows", units=heads),
         vector(PART, heads, split="rows", units=heads),
-        *linear(PART, heads, hidden, split="rows", units=heads),
+        *linear(PART, heads, hidden, split="rows", units=heads, name="b_proj"),
         *(full_rank if full_rank_gate else low_rank),
         vector("norm", head_dim),
-        *linear(PART, hidden, width, split="cols", units=heads),
+        *linear(PART, hidden, width, split="cols", units=heads, name="o_proj|out_proj"),
     )
     parts = (
         conv_state("conv", 3 * width, conv_kernel, heads),
@@ -307,9 +310,9 @@ def lightning_attention(*, hidden: int, heads: int, head_dim: int) -> StateMixer
     """
     width = heads * head_dim
     weights = (
-        *linear(PART, 4 * width, hidden, split="rows", units=heads),
+        *linear(PART, 4 * width, hidden, split="rows", units=heads, name="qkv_proj|output_gate"),
         vector("norm", width, split="rows", units=heads),
-        *linear(PART, hidden, width, split="cols", units=heads),
+        *linear(PART, hidden, width, split="cols", units=heads, name="o_proj|out_proj"),
     )
     parts = (StatePart("linear attention", width * head_dim, None, heads),)
     return StateMixer("lightning attention", weights, parts)
@@ -326,9 +329,9 @@ def short_conv(*, hidden: int, conv_kernel: int, bias: bool = False) -> StateMix
     (4197376, 3072)
     """
     weights = (
-        *linear(PART, 3 * hidden, hidden, bias=bias, split="rows", units=hidden),
+        *linear(PART, 3 * hidden, hidden, bias=bias, split="rows", units=hidden, name="in_proj"),
         *depthwise(hidden, conv_kernel, hidden, bias),
-        *linear(PART, hidden, hidden, bias=bias, split="cols", units=hidden),
+        *linear(PART, hidden, hidden, bias=bias, split="cols", units=hidden, name="out_proj"),
     )
     return StateMixer("short conv", weights, (conv_state("conv", hidden, conv_kernel, hidden),))
 
@@ -348,14 +351,14 @@ def rg_lru(*, hidden: int, width: int, heads: int, conv_kernel: int) -> StateMix
     (20999680, 10240)
     """
     block = width // heads
-    gate = linear(PART, width, block, bias=True, split="rows", units=heads)
+    gate = linear(PART, width, block, bias=True, split="rows", units=heads, name="rg_lru")
     weights = (
-        *linear(PART, 2 * width, hidden, bias=True, split="rows", units=heads),
+        *linear(PART, 2 * width, hidden, bias=True, split="rows", units=heads, name="linear_x|linear_y"),
         *depthwise(width, conv_kernel, heads, True),
         *gate,
         *gate,
         vector(PART, width, split="rows", units=heads),
-        *linear(PART, hidden, width, bias=True, split="cols", units=heads),
+        *linear(PART, hidden, width, bias=True, split="cols", units=heads, name="linear_out"),
     )
     parts = (
         conv_state("conv", width, conv_kernel - 1, heads),
@@ -380,8 +383,8 @@ def rwkv4(*, hidden: int, width: int, ffn_width: int) -> StateMixer:
     (7673088, 3840)
     """
     weights = (
-        *linear(PART, width, hidden) * 3,
-        *linear(PART, hidden, width),
+        *linear(PART, width, hidden, name="key|value|receptance") * 3,
+        *linear(PART, hidden, width, name="output"),
         vector(PART, width, 2),
         vector(PART, hidden, 3),
         *linear("mlp", ffn_width, hidden),

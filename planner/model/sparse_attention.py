@@ -108,8 +108,8 @@ class BlockIndexer(Mixer):
     dim: int
 
     def weights(self) -> tuple[Weight, ...]:
-        q = linear(INDEXER, self.heads * self.dim, self.hidden)
-        return (*q, *linear(INDEXER, self.dim, self.hidden), vector("norm", self.dim, 2))
+        q = linear(INDEXER, self.heads * self.dim, self.hidden, name="wq")
+        return (*q, *linear(INDEXER, self.dim, self.hidden, name="wk"), vector("norm", self.dim, 2))
 
     def cache(self) -> Cache:
         return IndexKeys(self.dim)
@@ -131,11 +131,11 @@ class PooledIndexer(Mixer):
 
     def weights(self) -> tuple[Weight, ...]:
         return (
-            *linear(INDEXER, self.heads * self.dim, self.q_rank),
-            *linear(INDEXER, 2 * self.dim, self.hidden),
+            *linear(INDEXER, self.heads * self.dim, self.q_rank, name="wq_b"),
+            *linear(INDEXER, 2 * self.dim, self.hidden, name="wk"),
             vector(INDEXER, self.dim, 2),
             Weight(INDEXER, self.pool, self.dim, linear=False),
-            *linear(INDEXER, self.heads, self.hidden),
+            *linear(INDEXER, self.heads, self.hidden, name="weights_proj"),
         )
 
     def cache(self) -> Cache:
@@ -163,11 +163,18 @@ class SharedKvAttention(Mixer):
     def weights(self) -> tuple[Weight, ...]:
         part, groups = "attention", self.out_groups
         return (
-            *linear(part, self.q_rank, self.hidden),
-            *linear(part, self.heads * self.dim, self.q_rank, split="rows", units=self.heads),
-            *linear(part, self.dim, self.hidden),
-            *linear(part, groups * self.out_rank, self.heads * self.dim // groups, split="rows", units=groups),
-            *linear(part, self.hidden, groups * self.out_rank, split="cols", units=groups),
+            *linear(part, self.q_rank, self.hidden, name="wq_a|q_a_proj"),
+            *linear(part, self.heads * self.dim, self.q_rank, split="rows", units=self.heads, name="wq_b|q_b_proj"),
+            *linear(part, self.dim, self.hidden, name="wkv|kv_proj"),
+            *linear(
+                part,
+                groups * self.out_rank,
+                self.heads * self.dim // groups,
+                split="rows",
+                units=groups,
+                name="wo_a|o_a_proj",
+            ),
+            *linear(part, self.hidden, groups * self.out_rank, split="cols", units=groups, name="wo_b|o_b_proj"),
             vector("norm", self.q_rank + self.dim),
             vector(part, self.heads, split="rows"),
         )
@@ -200,14 +207,18 @@ class Compressor(Mixer):
         return (
             *own,
             *self._compressor(INDEXER, self.indexer_dim),
-            *linear(INDEXER, self.indexer_heads * self.indexer_dim, self.q_rank),
-            *linear(INDEXER, self.indexer_heads, self.hidden),
+            *linear(INDEXER, self.indexer_heads * self.indexer_dim, self.q_rank, name="wq_b"),
+            *linear(INDEXER, self.indexer_heads, self.hidden, name="weights_proj"),
         )
 
     def _compressor(self, part: str, dim: int) -> tuple[Weight, ...]:
         wide = 2 * dim if self.overlap else dim
         positions = Weight(part, self.rate, wide, linear=False)
-        return (*linear(part, wide, self.hidden) * 2, positions, vector("norm", dim))
+        return (
+            *linear(part, wide, self.hidden, name="wkv|wgate|kv_proj|gate_proj") * 2,
+            positions,
+            vector("norm", dim),
+        )
 
     def cache(self) -> Cache:
         widths = (self.dim, self.indexer_dim) if self.indexer_dim else (self.dim,)

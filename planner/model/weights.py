@@ -20,6 +20,8 @@ class Weight:
                 (heads, channels, vocabulary); "kv" the same, but copied when ranks outnumber units
     linear      a quantiser may store it in fewer bits (matrices of the blocks); norms, biases, routers,
                 embeddings and heads keep the float type
+    name        of its module as transformers calls it (q_proj), "a|b" where several lie in one matrix here: what
+                quantisation configs name
     """
 
     part: str
@@ -30,6 +32,7 @@ class Weight:
     split: str = ""
     units: int = 0
     linear: bool = True
+    name: str = ""
 
     @property
     def parameters(self) -> int:
@@ -66,13 +69,14 @@ def linear(
     units: int = 0,
     count: int = 1,
     active: int = -1,
+    name: str = "",
 ) -> tuple[Weight, ...]:
     """A linear layer y = W x (+ b), W [rows, cols].
 
     >>> sum(w.parameters for w in linear("mlp", 3072, 768, bias=True))
     2362368
     """
-    matrix = Weight(part, rows, cols, count, active, split, units)
+    matrix = Weight(part, rows, cols, count, active, split, units, name=name)
     if not bias:
         return (matrix,)
     bias_split = "" if split == "cols" else split

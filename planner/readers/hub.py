@@ -18,7 +18,7 @@ from planner.errors import BadConfig, BadRequest, KvplanError, UnknownName, one_
 from planner.model.spec import ModelSpec
 from planner.readers.checkpoint import CONFIG, attach
 from planner.readers.gguf import join_parts, part_names, read_gguf_file
-from planner.readers.huggingface import MAX_CONFIG_BYTES, parse_json, read_config
+from planner.readers.huggingface import MAX_CONFIG_BYTES, parse_json, read_config, with_file_beside
 from planner.readers.safetensors import INDEX, MAX_FILES, MAX_HEADER_BYTES, SINGLE, Checkpoint, read_files, read_index
 
 MISSING = "reading from the Hub needs huggingface_hub: pip install 'llm-kvplan[hub]'"
@@ -158,8 +158,14 @@ class Repository:
             raise BadConfig(f"{self.repo} has neither a {CONFIG} nor GGUF files at {self.commit[:12]}")
         raw = parse_json(self.whole(CONFIG, MAX_CONFIG_BYTES), f"{self.repo}/{CONFIG}")
         spec = read_config(raw, name=self.repo, where=self.repo, assume_full=assume_full)
+        if not spec.quantization:
+            spec = with_file_beside(spec, self._object)
         found = self._checkpoint()
         return attach(spec, found) if found is not None else spec
+
+    def _object(self, file: str) -> dict[str, Any] | None:
+        """The JSON object of a small file, None where there is no such file."""
+        return parse_json(self.whole(file, MAX_CONFIG_BYTES), f"{self.repo}/{file}") if file in self.files else None
 
     def _checkpoint(self) -> Checkpoint | None:
         if INDEX in self.files:

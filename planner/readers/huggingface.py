@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from planner.dtypes.names import float_dtype
@@ -14,6 +14,7 @@ from planner.model.spec import ModelSpec
 from planner.readers.decoder import decoder
 from planner.readers.fields import Fields
 from planner.readers.model_types import Type
+from planner.readers.quantization_files import quantization_beside, quantization_in, quantization_of_part
 from planner.readers.registry import find_type, known_types
 
 TYPE_CHECKING = False
@@ -31,7 +32,23 @@ def read_file(path: str, assume_full: bool = False) -> ModelSpec:
     name = os.path.basename(os.path.dirname(os.path.abspath(config_path(path)))) or "config"
     if not os.path.isdir(path) and os.path.basename(path) != "config.json":
         name = os.path.splitext(os.path.basename(path))[0]
-    return read_config(raw, name=name, where=path, assume_full=assume_full)
+    spec = read_config(raw, name=name, where=path, assume_full=assume_full)
+    folder = os.path.dirname(config_path(path))
+
+    def beside(file: str) -> dict[str, Any] | None:
+        other = os.path.join(folder, file)
+        return load_json(other) if os.path.isfile(other) else None
+
+    return spec if spec.quantization else with_file_beside(spec, beside)
+
+
+def with_file_beside(spec: ModelSpec, read: Callable[[str], Mapping[str, Any] | None]) -> ModelSpec:
+    """`spec` with the quantisation config that lies in a file beside its config.json, where there is one."""
+    found = quantization_beside(read)
+    if found is None:
+        return spec
+    config, file = found
+    return replace(spec, quantization=config, notes=(*spec.notes, f"how weights are stored is read from {file}"))
 
 
 def config_path(path: str) -> str:
@@ -165,7 +182,7 @@ def read_config(
         towers=spec.towers + towers,
         source_tokens=source_tokens,
         dtype=_dtype(text, shown) or _dtype(raw, shown) or spec.dtype,
-        quantization=_quantization(raw, shown) or _quantization(text, shown),
+        quantization=quantization_in(raw, shown) or quantization_of_part(text, shown),
         notes=spec.notes + tuple(notes),
         warnings=spec.warnings + tuple(warnings),
         upper_bound=bool(unread) or unknown,
@@ -281,12 +298,3 @@ def _dtype(raw: Mapping[str, Any], shown: str) -> str | None:
             )
         return name
     return None
-
-
-def _quantization(raw: Mapping[str, Any], shown: str) -> Mapping[str, Any] | None:
-    value = raw.get("quantization_config")
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise BadConfig(f"{shown}: key 'quantization_config' is {one_line(repr(value), 40)}; an object is wanted")
-    return value or None

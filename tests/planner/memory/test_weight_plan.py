@@ -107,7 +107,7 @@ def test_dense_mlps_spared_by_a_pattern_stay_float() -> None:
         "re:.*lm_head.*",
     ]
     plan = weight_plan(spec_with({"quant_method": "mxfp4", "ignore": ignore}))  # Kimi K3
-    assert {"attention", "shared_experts", "mlp"} <= plan.spared
+    assert weight_bytes({"quant_method": "mxfp4", "ignore": ignore}) == 2 * (LINEAR + REST)
     assert plan.exactness == "exact"
 
 
@@ -119,10 +119,11 @@ def test_two_formats_in_one_checkpoint_are_an_upper_bound() -> None:
     assert weight_plan(spec_with({"quant_method": "modelopt", "config_groups": groups})).exactness == "upper bound"
 
 
-def test_single_layers_left_unquantised_make_the_weights_an_estimate() -> None:
-    plan = weight_plan(spec_with({"quant_method": "fp8", "ignored_layers": ["model.layers.0.mlp.down_proj"]}))
-    assert plan.exactness == "estimated"
-    assert plan.warnings
+def test_a_single_matrix_left_unquantised_is_counted_as_such() -> None:
+    config = {"quant_method": "fp8", "ignored_layers": ["model.layers.0.mlp.down_proj"]}
+    plan = weight_plan(spec_with(config))
+    assert plan.exactness == "exact" and plan.exactness_on(2) == "estimated"
+    assert weight_bytes(config) == weight_bytes({"quant_method": "fp8"}) + 512 * 1024 - 4
 
 
 @pytest.mark.parametrize(

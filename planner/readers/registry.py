@@ -5,7 +5,17 @@ from __future__ import annotations
 from planner.readers.model_types import Type
 
 # The modules that declare types, those of most questions first.
-MODULES = ("dense", "experts", "windowed_experts", "latent", "mamba", "hybrid", "encoder_decoder", "multimodal")
+MODULES = (
+    "dense",
+    "experts",
+    "windowed_experts",
+    "latent",
+    "mamba",
+    "hybrid",
+    "streams",
+    "encoder_decoder",
+    "multimodal",
+)
 
 
 def find_type(model_type: str) -> Type | None:

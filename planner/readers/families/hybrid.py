@@ -48,7 +48,7 @@ from planner.units import ceil_div
 # ---------------------------------------------------------------- gated delta rule
 
 
-def _gated_delta_net(f: Fields, index: int) -> tuple[Mixer, ...]:
+def gated_delta_net_layer(f: Fields, index: int) -> tuple[Mixer, ...]:
     key_heads, value_heads = f.int("linear_num_key_heads"), f.int("linear_num_value_heads")
     check_multiple(f, "linear_num_value_heads", value_heads, "linear_num_key_heads", key_heads)
     return (
@@ -90,7 +90,7 @@ def _olmo_plan(f: Fields) -> list[str]:
     return kinds
 
 
-def _gated_attention(f: Fields, index: int) -> tuple[Mixer, ...]:
+def gated_attention(f: Fields, index: int) -> tuple[Mixer, ...]:
     """The query projection also makes a gate as wide as the output of each head."""
     base = decoder.attention(f, index)
     return (replace(base, gate=base.head_dim, qk_norm="head"),)
@@ -108,7 +108,7 @@ def _qwen_mtp(kind: str) -> Callable[[Fields], tuple[Weight, ...]]:
             return ()
         hidden = f.int("hidden_size")
         mlp = decoder.moe if kind == MOE and f.int("num_experts", low=0) else decoder.dense
-        pieces = (*_gated_attention(f, 0), *mlp(f, 0))
+        pieces = (*gated_attention(f, 0), *mlp(f, 0))
         layer = tuple(weight for piece in pieces for weight in piece.weights()) + decoder.norm(f, hidden, 2)
         return (*linear("mtp", hidden, 2 * hidden), *decoder.norm(f, hidden, 3), *(layer * count))
 
@@ -133,7 +133,7 @@ QWEN_MOE_DEFAULTS = {
 QWEN_HYBRID = Type(
     defaults={**QWEN_DEFAULTS, "num_key_value_heads": 4, "intermediate_size": 12288},
     kinds=QWEN_KINDS,
-    mixers={FULL: _gated_attention, LINEAR: _gated_delta_net},
+    mixers={FULL: gated_attention, LINEAR: gated_delta_net_layer},
     # The interval is read only where there is no layer_types, which says the same layer by layer.
     ignore=("full_attention_interval", *ATTENTION_KEYS, *DELTA_KEYS),
     mtp=_qwen_mtp(DENSE),

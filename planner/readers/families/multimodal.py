@@ -357,6 +357,7 @@ TYPES: dict[str, Type] = {
     "qwen3_vl_moe": _outer("qwen3_vl_moe_text", towers.qwen3_vl),
     "qwen3_5": _outer("qwen3_5_text", towers.qwen3_5),
     "qwen3_5_moe": _outer("qwen3_5_moe_text", towers.qwen3_5),
+    "qwen4_exp": _outer("qwen4_exp_text", towers.qwen3_5),
     "kimi_k25": _outer("deepseek_v3", towers.kimi_k25),
     "glm5_next": _outer("glm5_next_text", towers.glm5_next),
     "muse_glimmer_text": Type(

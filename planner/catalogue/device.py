@@ -38,6 +38,7 @@ class Device:
     aliases: tuple[str, ...] = ()
     vendor: str | None = None
     arch: str | None = None
+    year: int | None = None
     memory_source: str | None = None
     advertised_gb: float | None = None
     bandwidth_bytes_per_s: int | None = None

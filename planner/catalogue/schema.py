@@ -203,6 +203,7 @@ DEVICE_OPTIONAL: Mapping[str, Check] = {
     "aliases": text_list,
     "vendor": text,
     "arch": text,
+    "year": whole(1990, 2100),
     "memory_source": text,
     "advertised_gb": number(0.1, 10**6),
     "bandwidth_bytes_per_s": whole(10**6, 10**15),

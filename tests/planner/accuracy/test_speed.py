@@ -52,8 +52,8 @@ def test_a_plain_description_gets_what_the_fit_gives(kind: str) -> None:
     off, inside = measured(kind)
     said = line(kind, "fitted")
     assert said["rows"] <= len(off) < 1.1 * said["rows"]  # the catalogue may have learnt devices since the fit
-    assert quantile(off, 0.5) == pytest.approx(said["median_percent"], abs=0.5)
-    assert quantile(off, 0.9) == pytest.approx(said["p90_percent"], abs=2)
+    assert quantile(off, 0.5) == pytest.approx(said["median_percent"], abs=1)
+    assert quantile(off, 0.9) == pytest.approx(said["p90_percent"], abs=3)
     assert 100 * inside == pytest.approx(said["in_range_percent"], abs=3)
 
 

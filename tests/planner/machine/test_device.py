@@ -68,10 +68,13 @@ def test_a_known_gpu_has_the_drivers_memory_and_the_catalogues_bandwidth(line: s
 
 
 def test_the_same_name_with_another_memory_is_another_device() -> None:
-    device = local.local_device(answers(nvidia_smi="NVIDIA GeForce RTX 4060 Ti, 8188"))
-    assert device.name == "NVIDIA GeForce RTX 4060 Ti"
-    assert device.memory_bytes == 8188 * MIB
-    assert device.bandwidth_bytes_per_s is None
+    small, large, strange = (
+        local.local_device(answers(nvidia_smi=f"NVIDIA GeForce RTX 4060 Ti, {mib}")) for mib in (8188, 16380, 12000)
+    )
+    assert (small.name, large.name) == ("RTX-4060Ti-8GB", "RTX-4060Ti-16GB")
+    assert strange.name == "NVIDIA GeForce RTX 4060 Ti"
+    assert strange.memory_bytes == 12000 * MIB
+    assert strange.bandwidth_bytes_per_s is None
 
 
 def test_an_unknown_gpu_knows_its_memory_only() -> None:
@@ -92,7 +95,7 @@ def test_of_several_gpus_the_first_is_taken_and_said_so() -> None:
 def test_a_gpu_without_memory_of_its_own_has_the_hosts(tmp_path: Path) -> None:
     root = host(tmp_path, proc__meminfo="MemTotal:       125000000 kB\n")
     device = local.local_device(answers(nvidia_smi="NVIDIA GB10, [N/A]"), root=root)
-    assert (device.name, device.memory_bytes) == ("NVIDIA GB10", 125_000_000 * 1024)
+    assert (device.name, device.memory_bytes) == ("DGX-Spark-128GB", 125_000_000 * 1024)
     assert "shares" in (device.memory_source or "")
 
 

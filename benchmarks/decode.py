@@ -32,7 +32,7 @@ from planner.lookup import model_spec
 from planner.machine.calibration import load_calibration, speedup
 from planner.model.spec import ModelSpec
 from planner.readers.huggingface import read_config
-from planner.speed.operators import decode_read_bytes
+from planner.speed.work import decode_read_bytes
 from profiler import speed
 from profiler.device import Device, choose
 from profiler.generate import generate

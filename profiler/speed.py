@@ -15,7 +15,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from planner.speed.operators import decode_read_bytes, prefill_flops
+from planner.speed.work import decode_read_bytes, prefill_flops
 from profiler.caches import Cache
 from profiler.device import Device
 from profiler.generate import cache_for, decode_step, prefill

@@ -14,7 +14,7 @@ from planner.dtypes.names import float_dtype
 from planner.errors import BadRequest, KvplanError, one_line
 from planner.memory.cache_strategies import STRATEGIES
 from planner.model.spec import ModelSpec
-from planner.speed.operators import prefill_flops
+from planner.speed.work import prefill_flops
 from planner.terminal.progress import Progress
 from planner.units import human_bytes, parse_lengths
 from profiler import memory, speed

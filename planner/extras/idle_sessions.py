@@ -9,30 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from planner.errors import BadRequest
 from planner.memory.estimate import Estimate, caches_on_rank, rank_kv_bytes, sequence_kv_bytes
 from planner.memory.sharding import stages
-
-PCIE_LANES = 16
-
-
-# GT/s of a lane and the share of payload after line coding; PCIe 6 sends 242 of 256 bytes of a flit.
-_PCIE = {3: (8, 128, 130), 4: (16, 128, 130), 5: (32, 128, 130), 6: (64, 242, 256)}
-
-
-def pcie_bytes_per_s(generation: int) -> int:
-    """Bytes a second of 16 lanes in one direction: lanes · GT/s / 8 · payload. A ceiling: packet headers are left
-    out, and copies reach 80 to 90 % of it.
-
-    Source: PCI Express base specifications 3.0 to 6.0.
-
-    >>> pcie_bytes_per_s(3), pcie_bytes_per_s(4), pcie_bytes_per_s(5)
-    (15753846153, 31507692307, 63015384615)
-    """
-    if generation not in _PCIE:
-        raise BadRequest(f"PCIe generation {generation} is not known; write one of {', '.join(map(str, _PCIE))}")
-    rate, payload, line = _PCIE[generation]
-    return PCIE_LANES * rate * 10**9 * payload // (8 * line)
 
 
 @dataclass(frozen=True)

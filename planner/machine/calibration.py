@@ -215,17 +215,19 @@ class Calibration:
     def attention_seconds(self, read: AttentionRead, batch: int, context: int, new: int, dtype: str) -> float:
         """One layer's attention, from the nearest kind that was measured (grouped or not), scaled by width."""
         kind = [t for t in self.attention if t.dtype == dtype and (t.new_tokens > 1) == (new > 1)]
-        alike = [t for t in kind if (t.groups > 1) == (read.groups > 1)] or kind
+        grouped = read.heads > read.kv_heads and not (read.expands and new > 1)
+        alike = [t for t in kind if (t.groups > 1) == grouped] or kind
         if not alike:
             return 0.0
         reach = read.reach(context)
-        heads = read.kv_heads * (read.groups if new > 1 else 1)
+        heads = read.heads if new > 1 else read.kv_heads
+        width = read.prefill_width if new > 1 else read.k_dim + read.v_dim
         scaled = []
         for time in alike:
             lanes = time.batch * time.kv_heads * (time.groups if new > 1 else 1)
             scaled.append((lanes, time.context_tokens, time.seconds / time.dim))
         seconds = plane(scaled, batch * heads, reach)
-        return seconds * (read.k_dim + read.v_dim) / 2
+        return seconds * width / 2
 
     def layer_time(self, style: str, rows: float, hidden: int, dtype: str) -> tuple[float, float]:
         """(rest of a layer, rest of a step) in seconds."""

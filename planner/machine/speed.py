@@ -12,9 +12,10 @@ from math import ceil, floor
 
 from planner.catalogue.device import Device
 from planner.dtypes.names import float_dtype
-from planner.errors import UnsupportedModel
 from planner.machine.calibration import Calibration, phase_of, style_of
 from planner.memory.estimate import Estimate
+from planner.model.attention import Attention
+from planner.model.latent_attention import LatentAttention
 from planner.speed.constants import DEFAULT
 from planner.speed.operators import head_matmul, layer_attention, layer_matmuls
 from planner.speed.passes import Rates, rates_of
@@ -58,11 +59,10 @@ def why_not(calibration: Calibration, answer: Estimate, linear: str) -> str | No
         return f"it has no products in {dtype}, {linear}"
     if answer.fmt.name != dtype:
         return f"it has no attention over a cache in {answer.fmt.name}"
-    try:
-        for layer, _ in answer.spec.groups:
-            layer_matmuls(layer)
-    except UnsupportedModel as error:
-        return str(error)
+    for layer, _ in answer.spec.groups:
+        for mixer in layer.mixers:
+            if type(mixer) is not Attention and not isinstance(mixer, LatentAttention):
+                return f"the time of a layer with {mixer.cache().kind} is not modelled"
     return None
 
 

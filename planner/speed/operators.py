@@ -1,18 +1,19 @@
-"""What one forward pass runs: matrices, attention reads, and the bytes and FLOPs they come to.
+"""Lists what one forward pass runs: its products and its attention reads. `planner.speed.work` sums them.
 
-The matrices are those of the profiler's GPT: q, k and v are one product, gate and up are one. Pure numbers,
-no rates: seconds are in `planner.machine.calibration`.
+The matrices are those of the model's weights; q, k and v are one product and so are gate and up, as the profiler's GPT
+and every engine run them. Pure shapes, no rates: `planner.machine.calibration` looks their seconds up.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from planner.errors import UnsupportedModel
-from planner.model.attention import Attention
+from planner.model.attention import Attention, Mixer
 from planner.model.latent_attention import LatentAttention
-from planner.model.mlp import Mlp
 from planner.model.spec import Layer, ModelSpec
+from planner.model.weights import Weight
+from planner.units import ceil_div
 
 
 @dataclass(frozen=True)
@@ -42,30 +43,42 @@ class Matmul:
 
 @dataclass(frozen=True)
 class AttentionRead:
-    """One layer's attention: `kv_heads` keys of k_dim and values of v_dim a token, `groups` queries for each."""
+    """One layer's attention on one rank: what a query reads and computes for each cached token.
+
+    kv_heads, k_dim, v_dim   a cached token is kv_heads · (k_dim + v_dim) numbers; a latent is one head of k_dim
+    heads                    queries
+    decode_width             multiply-adds of a query head with one cached token, decoding: k_dim + v_dim, or
+                             2 · kv_rank + rope where the query is brought to the latent
+    prefill_width            the same in a prefill: nope + rope + v where a latent is expanded to heads first
+    expands                  a prefill expands the latent to one KV head for each query head
+    """
 
     kv_heads: int
-    groups: int
+    heads: int
     k_dim: int
     v_dim: int
+    decode_width: int
+    prefill_width: int
     window: int | None = None
+    expands: bool = False
+
+    @property
+    def decode_flops(self) -> float:
+        """FLOPs of one query with one cached token: 2 · heads · width."""
+        return 2.0 * self.heads * self.decode_width
+
+    @property
+    def pair_flops(self) -> float:
+        """The same in a prefill."""
+        return 2.0 * self.heads * self.prefill_width
 
     def reach(self, context_tokens: int) -> int:
+        """How many of the cached tokens are read."""
         return context_tokens if self.window is None else min(context_tokens, self.window)
-
-    def read_elements(self, context_tokens: int) -> int:
-        """Numbers that one query step reads: reach·kv_heads·(k_dim + v_dim)."""
-        return self.reach(context_tokens) * self.kv_heads * (self.k_dim + self.v_dim)
-
-    def prefill_flops(self, tokens: int) -> float:
-        """q kᵀ and p v over the causal half: 2·heads·(k_dim + v_dim)·pairs."""
-        reach = self.reach(tokens)
-        pairs = reach * (reach + 1) / 2 + (tokens - reach) * reach
-        return 2 * self.kv_heads * self.groups * (self.k_dim + self.v_dim) * pairs
 
 
 def layer_matmuls(layer: Layer) -> tuple[Matmul, ...]:
-    """The matrices of one layer.
+    """The matrices of one layer, those that read the same input fused where engines fuse them.
 
     >>> from planner.model.attention import Attention
     >>> layer_matmuls(Layer((Attention(768, 12, 12, 64),), (Mlp(768, 3072, gated=False),)))
@@ -75,91 +88,58 @@ def layer_matmuls(layer: Layer) -> tuple[Matmul, ...]:
     """
     found: list[Matmul] = []
     for mixer in layer.mixers:
-        if type(mixer) is Attention:
-            found.append(
-                Matmul(mixer.heads * mixer.head_dim + mixer.kv_heads * (mixer.head_dim + mixer.value_dim), mixer.hidden)
-            )
-            found.append(Matmul(mixer.hidden, mixer.heads * mixer.value_dim))
-        elif isinstance(mixer, LatentAttention):
-            q_out = mixer.heads * (mixer.nope_dim + mixer.rope_dim)
-            if mixer.q_rank:
-                found += [Matmul(mixer.q_rank, mixer.hidden), Matmul(q_out, mixer.q_rank)]
-            else:
-                found.append(Matmul(q_out, mixer.hidden))
-            found.append(Matmul(mixer.kv_rank + mixer.rope_dim, mixer.hidden))
-            found.append(Matmul(mixer.heads * (mixer.nope_dim + mixer.v_dim), mixer.kv_rank))
-            found.append(Matmul(mixer.hidden, mixer.heads * mixer.v_dim))
-        else:
-            raise UnsupportedModel(f"the speed of a layer with {mixer.cache().kind} is not modelled")
+        found += _products(mixer.weights(), fused=type(mixer) is Attention)
     for mlp in layer.mlps:
-        if isinstance(mlp, Mlp):
-            found += _mlp(mlp.hidden, mlp.width, mlp.gated)
-            continue
-        found.append(Matmul(mlp.experts, mlp.hidden))
-        found += _mlp(
-            mlp.expert_hidden or mlp.hidden, mlp.expert_width, mlp.gated, mlp.experts, mlp.active / mlp.experts
+        found += _products(mlp.weights(), fused=True)
+    return (*found, *_products(layer.extra, fused=False))
+
+
+def _products(weights: Iterable[Weight], *, fused: bool) -> list[Matmul]:
+    """A product a matrix; `fused`: one for all that split by rows and read the same input (q, k, v; gate, up)."""
+    outputs: dict[tuple[object, ...], int] = {}
+    for i, weight in enumerate(weights):
+        if weight.cols > 1:
+            together = fused and weight.split in ("rows", "kv")
+            routed = 0 <= weight.active < weight.count
+            share = weight.active / weight.count if routed else 1.0
+            key = (weight.part if together else i, weight.cols, weight.count, share)
+            outputs[key] = outputs.get(key, 0) + weight.rows
+    return [Matmul(rows, *key[1:]) for key, rows in outputs.items()]  # type: ignore[arg-type]
+
+
+def mixer_attention(mixer: Mixer, tp: int = 1) -> AttentionRead | None:
+    """The attention of a mixer on one of `tp` ranks; None for one that is neither plain nor latent attention.
+
+    >>> from planner.model.latent_attention import LatentAttention
+    >>> found = mixer_attention(LatentAttention(7168, 128, 1536, 512, 128, 64, 128))
+    >>> found.decode_width, found.prefill_width                     # 2 · 512 + 64; 128 + 64 + 128
+    (1088, 320)
+    """
+    if isinstance(mixer, Attention):
+        heads, kv_heads = ceil_div(mixer.heads, tp), max(1, ceil_div(mixer.kv_heads, tp))
+        width = mixer.head_dim + mixer.value_dim
+        return AttentionRead(
+            kv_heads, heads, mixer.head_dim, mixer.value_dim, width, width, mixer.window or mixer.chunk
         )
-        if mlp.expert_hidden:
-            found += [Matmul(mlp.expert_hidden, mlp.hidden), Matmul(mlp.hidden, mlp.expert_hidden)]
-        if mlp.shared_width:
-            found += _mlp(mlp.hidden, mlp.shared_width, mlp.gated)
-    return tuple(found)
-
-
-def _mlp(hidden: int, width: int, gated: bool, count: int = 1, share: float = 1.0) -> list[Matmul]:
-    return [Matmul(width * (2 if gated else 1), hidden, count, share), Matmul(hidden, width, count, share)]
+    if isinstance(mixer, LatentAttention):
+        expanded = mixer.nope_dim + mixer.rope_dim + mixer.v_dim
+        latent, heads = mixer.kv_rank + mixer.rope_dim, ceil_div(mixer.heads, tp)
+        return AttentionRead(1, heads, latent, 0, latent + mixer.kv_rank, expanded, expands=True)
+    return None
 
 
 def layer_attention(layer: Layer) -> tuple[AttentionRead, ...]:
-    """The attention of one layer; latent attention reads its latents as one KV head."""
-    found = []
-    for mixer in layer.mixers:
-        if type(mixer) is Attention:
-            groups = max(1, mixer.heads // mixer.kv_heads)
-            found.append(AttentionRead(mixer.kv_heads, groups, mixer.head_dim, mixer.value_dim, mixer.window))
-        elif isinstance(mixer, LatentAttention):
-            found.append(AttentionRead(1, mixer.heads, mixer.kv_rank + mixer.rope_dim, 0))
-    return tuple(found)
+    """The plain and latent attention of one layer, unsplit."""
+    return tuple(read for mixer in layer.mixers if (read := mixer_attention(mixer)) is not None)
+
+
+def head_weights(spec: ModelSpec) -> list[Weight]:
+    """The weights that make logits: the embedding where it is tied, else `lm_head`."""
+    tied = [w for w in spec.before if w.part == "embedding"][:1] if spec.tied else []
+    return [*tied, *(w for w in spec.after if w.part == "lm_head")]
 
 
 def head_matmul(spec: ModelSpec) -> Matmul:
     """The last product: logits over the vocabulary."""
-    return Matmul(spec.vocab, spec.hidden)
-
-
-def weight_read_elements(spec: ModelSpec, rows: int) -> float:
-    """Matrix elements that a step of `rows` tokens reads: every layer and the head once, experts as they are hit.
-
-    >>> from planner.catalogue.entries import find_model
-    >>> from planner.readers import read_entry
-    >>> weight_read_elements(read_entry(find_model("gpt2")), 1)       # 12 · 12 · 768² + 50257 · 768
-    123532032.0
-    """
-    total = float(spec.vocab * spec.hidden)
-    for layer, count in spec.groups:
-        total += count * sum(m.outputs * m.inputs * m.used(rows) for m in layer_matmuls(layer))
-    return total
-
-
-def kv_read_elements(spec: ModelSpec, context_tokens: int) -> int:
-    """Cached numbers that one sequence's step reads at this length, all layers, windows honoured."""
-    return sum(
-        count * read.read_elements(context_tokens) for layer, count in spec.groups for read in layer_attention(layer)
-    )
-
-
-def decode_read_bytes(spec: ModelSpec, *, batch: int, context_tokens: int, element_bytes: int) -> float:
-    """Bytes a decode step has to read: weights once, the cache of every sequence.
-
-    bytes = (weights + batch · kv) · element_bytes; leaves out activations and the embedding rows.
-    """
-    return (weight_read_elements(spec, batch) + batch * kv_read_elements(spec, context_tokens)) * element_bytes
-
-
-def prefill_flops(spec: ModelSpec, *, batch: int, tokens: int) -> float:
-    """Products of every layer on all tokens, causal attention, and the head on the last token alone."""
-    total = head_matmul(spec).flops(batch)
-    for layer, count in spec.groups:
-        matrices = sum(m.flops(batch * tokens) for m in layer_matmuls(layer))
-        total += count * (matrices + batch * sum(a.prefill_flops(tokens) for a in layer_attention(layer)))
-    return total
+    matrices = [w for w in head_weights(spec) if w.cols > 1]
+    return Matmul(matrices[0].rows, matrices[0].cols) if matrices else Matmul(spec.vocab, spec.hidden)

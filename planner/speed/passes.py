@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from planner.catalogue.device import Device
+from planner.catalogue.device import Device, pcie_bytes_per_s
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.memory.sharding import MAX_RANKS
@@ -25,9 +25,6 @@ CHUNK_TOKENS = 8192  # a longer prefill runs in several steps
 # One all-reduce of a small message over PCIe takes so long for each rank: 6.5, 13 and 26 us for 2, 4 and 8 on L40S and
 # RTX PRO 6000, with NCCL and with the engines' own kernels (tables of aiconfigurator 0.12, commit 095f58a).
 PCIE_RANK_SECONDS = 3.2e-6
-
-
-PCIE_BYTES_PER_S = {3: 16e9, 4: 32e9, 5: 64e9, 6: 128e9}  # x16, one direction
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def rates_of(device: Device, answer: Estimate) -> Rates:
         )
     ranks = answer.request.sharding.tp
     link = device.interconnect if ranks <= bridged_ranks(device) else None
-    pcie = PCIE_BYTES_PER_S.get(device.pcie_gen or 4, 32e9)
+    pcie = float(pcie_bytes_per_s(min(max(device.pcie_gen or 4, 3), 6)))
     per_s = (link.bytes_per_s_per_direction if link else None) or pcie
     narrow = peak > (plain_flops_per_s(device, answer) or peak)
     halves = 2.0 if GEFORCE.match(device.name) and peak <= device.dense_flops_per_s.get("fp16", 0) else 1.0

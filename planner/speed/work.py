@@ -28,6 +28,7 @@ from planner.model.mlp import Moe
 from planner.model.parameters import all_weights
 from planner.model.spec import Layer, ModelSpec
 from planner.model.weights import Weight
+from planner.speed.operators import head_weights, mixer_attention
 from planner.units import ceil_div
 
 TYPE_CHECKING = False
@@ -177,6 +178,25 @@ def work(answer: Estimate) -> Work:
     return _work(answer.spec, request.dtype, request.k_dtype, request.v_dtype, request.sharding, answer.source_tokens)
 
 
+def work_of(spec: ModelSpec, dtype: str | None = None) -> Work:
+    """As `work`, for a whole model on one device: weights and cache in `dtype`, or as its config says."""
+    return _work(spec, dtype, dtype, dtype, Sharding(), spec.source_tokens or 0)
+
+
+def decode_read_bytes(spec: ModelSpec, *, batch: int, context_tokens: int, element_bytes: int) -> float:
+    """Bytes a decode step has to read: weights once (of the experts those hit), the cache of every sequence.
+
+    element_bytes: 4 or 2, of weights and cache. Leaves out activations and the embedding rows.
+    """
+    sums = work_of(spec, {4: "fp32", 2: "bf16"}[element_bytes])
+    return decode_of(sums, batch, context_tokens, context_tokens).read_bytes
+
+
+def prefill_flops(spec: ModelSpec, *, batch: int, tokens: int) -> float:
+    """Products of every layer on all tokens, causal attention, and the head on the last token alone."""
+    return prefill_of(work_of(spec), batch, tokens).flops
+
+
 @lru_cache(maxsize=4096)
 def _work(
     spec: ModelSpec, dtype: str | None, k_dtype: str | None, v_dtype: str | None, sharding: Sharding, source_tokens: int
@@ -186,7 +206,7 @@ def _work(
     size = _rank_bytes(spec, plan, sharding)
     body = head = row_flops = head_flops = 0.0
     experts: dict[tuple[int, int], tuple[float, float]] = {}
-    heads = _head_weights(spec)
+    heads = {id(w) for w in head_weights(spec)}
     for weight, count in _decoder_weights(spec):
         share = weight.on_rank(sharding.tp, sharding.ep)
         held, products = size(weight, count), 2.0 * share.rows * share.cols * share.count * count
@@ -263,16 +283,7 @@ def _decoder_weights(spec: ModelSpec) -> list[tuple[Weight, int]]:
     kept = [
         (w, n) for w, n in all_weights(spec) if id(w) not in skipped and w.part not in TOWERS and w.part != "embedding"
     ]
-    return [*kept, *((w, 1) for w in _tied_head(spec))]
-
-
-def _tied_head(spec: ModelSpec) -> list[Weight]:
-    return [w for w in spec.before if w.part == "embedding"][:1] if spec.tied else []
-
-
-def _head_weights(spec: ModelSpec) -> set[int]:
-    """Which weights make logits, by identity."""
-    return {id(w) for w in _tied_head(spec)} | {id(w) for w in spec.after if w.part == "lm_head"}
+    return [*kept, *((w, 1) for w in head_weights(spec) if w.part == "embedding")]
 
 
 def _reads(
@@ -301,10 +312,13 @@ def _mixer_reads(mixer: Mixer, spec: ModelSpec, fmt: CacheFormat, sharding: Shar
     """What one mixer reads of one cached token, on one rank."""
     if isinstance(mixer, EncoderAttention):
         return []
-    if isinstance(mixer, Attention):
-        return [_attention_read(mixer, fmt, sharding)]
     if isinstance(mixer, LatentAttention):
         return _latent_reads(mixer, spec, fmt, sharding)
+    if isinstance(mixer, Attention):  # a cache that is shared is read as if it were its own
+        found = mixer_attention(mixer, sharding.tp)
+        assert found is not None
+        token = found.kv_heads * (fmt.k.vector_bytes(found.k_dim) + fmt.v.vector_bytes(found.v_dim))
+        return [Read(found.window, token / sharding.dcp, found.decode_flops, found.pair_flops)]
     cache = sharding.on_rank(mixer.cache())
     slope = cache.kv_bytes(_FAR, 0, fmt) / _FAR  # compressed pasts grow in steps: their mean slope
     if not slope:
@@ -318,29 +332,17 @@ def _mixer_reads(mixer: Mixer, spec: ModelSpec, fmt: CacheFormat, sharding: Shar
     return [Read(window, per_token, 2.0 * heads * elements, 2.0 * heads * elements)]
 
 
-def _attention_read(mixer: Attention, fmt: CacheFormat, sharding: Sharding) -> Read:
-    """2·heads·(d + v) FLOPs a cached token; bytes of its KV heads. A shared cache is read as if it were its own."""
-    heads, kv_heads = ceil_div(mixer.heads, sharding.tp), max(1, ceil_div(mixer.kv_heads, sharding.tp))
-    token = kv_heads * (fmt.k.vector_bytes(mixer.head_dim) + fmt.v.vector_bytes(mixer.value_dim))
-    flops = 2.0 * heads * (mixer.head_dim + mixer.value_dim)
-    return Read(mixer.window or mixer.chunk, token / sharding.dcp, flops, flops)
-
-
 def _latent_reads(mixer: LatentAttention, spec: ModelSpec, fmt: CacheFormat, sharding: Sharding) -> list[Read]:
-    """A latent is one key and value for all heads; with an indexer only its top tokens are read, and all its keys.
-
-    Decoding scores against the latent itself: 2·heads·(2·kv_rank + rope); a prefill expands it to heads first.
-    """
-    heads = ceil_div(mixer.heads, sharding.tp)
+    """A latent is one key and value for all heads; with an indexer only its top tokens are read, and all its keys."""
+    found = mixer_attention(mixer, sharding.tp)
+    assert found is not None
     token = mixer.cache().kv_bytes(1, 0, fmt) / sharding.dcp
-    decode = 2.0 * heads * (2 * mixer.kv_rank + mixer.rope_dim)
-    pair = 2.0 * heads * (mixer.nope_dim + mixer.rope_dim + mixer.v_dim)
     top = spec.config.get("index_topk")
     if not (mixer.indexer_dim and isinstance(top, int)):
-        return [Read(None, token, decode, pair)]
+        return [Read(None, token, found.decode_flops, found.pair_flops)]
     keys = fmt.k.vector_bytes(mixer.indexer_dim) / sharding.dcp
     scores = 2.0 * mixer.indexer_heads * mixer.indexer_dim
-    return [Read(top, token - keys, decode, pair), Read(None, keys, scores, scores)]
+    return [Read(top, token - keys, found.decode_flops, found.pair_flops), Read(None, keys, scores, scores)]
 
 
 def mean_reach(reach: int | None, first: int, last: int) -> float:

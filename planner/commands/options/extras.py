@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from planner.catalogue.device import Device
+from planner.catalogue.device import Device, pcie_bytes_per_s
 from planner.commands.options.model import maybe_count
 from planner.commands.options.tables import RESIDENTS, parameter
 from planner.errors import BadRequest, UsageError, one_line
-from planner.extras.idle_sessions import Tiers, pcie_bytes_per_s
+from planner.extras.idle_sessions import Tiers
 from planner.extras.lora import MAX_RANK, Lora, adapter_parameters, canonical_targets, slot_rank
 from planner.extras.shared_device import Drafter, Other, Residents, draft_model, eagle_head, mtp_head
 from planner.lookup import model_spec

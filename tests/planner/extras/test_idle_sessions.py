@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planner.catalogue.device import pcie_bytes_per_s
 from planner.errors import BadRequest
-from planner.extras.idle_sessions import Tiers, idle_answer, pcie_bytes_per_s, session_bytes
+from planner.extras.idle_sessions import Tiers, idle_answer, session_bytes
 from planner.lookup import model_spec
 from planner.memory.estimate import estimate
 from planner.memory.request import Request

@@ -12,6 +12,10 @@ COMMANDS = {
         "planner.commands.simulate",
         "A server under a load, request by request: queueing, percentiles, KV occupancy.",
     ),
+    "check": (
+        "planner.commands.check",
+        "The command that starts your server, pasted: does it start, how many requests, how fast.",
+    ),
     "engines": ("planner.commands.engines", "What vLLM, SGLang, llama.cpp and others make of it, side by side."),
     "reconcile": ("planner.commands.reconcile", "A server's start-up log: where every GiB went, and why it differs."),
     "accuracy": ("planner.commands.accuracy", "Our numbers beside measured ones, counted from case files."),

@@ -1,0 +1,195 @@
+"""A start command's question -> model, layout, formats and flags as the planner's own terms."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from planner.answers.engine import LLAMA
+from planner.catalogue.entries import find_model
+from planner.dtypes.names import float_dtype
+from planner.engines.base import Options
+from planner.errors import BadRequest, UnknownName
+from planner.extras.lora import Lora, slot_rank
+from planner.extras.shared_device import Residents
+from planner.launch.question import Question
+from planner.launch.secrets import shown
+from planner.memory.request import Request
+from planner.memory.sharding import Sharding
+from planner.model.spec import ModelSpec
+from planner.readers import read_entry
+
+Asked = tuple[str, str | None, Options]
+DEFAULT_TOKENS = 8192
+# --quantization and --model-format -> our weight format; None: as the checkpoint says
+_QUANTIZATIONS = {
+    "fp8": "fp8", "fbgemm_fp8": "fp8", "ptpc_fp8": "fp8", "w8a8_fp8": "fp8", "modelopt": "fp8", "modelopt_fp8": "fp8",
+    "awq": "awq", "awq_marlin": "awq", "gptq": "gptq", "gptq_marlin": "gptq", "gptq_bitblas": "gptq",
+    "bitsandbytes": "nf4", "modelopt_fp4": "nvfp4", "nvfp4": "nvfp4", "petit_nvfp4": "nvfp4", "mxfp4": "mxfp4", "w8a8_int8": "int8",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is to be answered.
+
+    request  of one sequence of the asked length
+    asked    engine, version, flags
+    devices  that the layout takes
+    notes    what was understood or taken as given, in words
+    """
+
+    question: Question
+    spec: ModelSpec
+    request: Request
+    asked: Asked
+    devices: int
+    notes: tuple[str, ...]
+
+
+def catalogue_model(name: str) -> ModelSpec:
+    """The catalogue's model of this name; no file is opened, whatever the name looks like.
+
+    Raises UnknownName with what to do.
+    """
+    if "$" in name:
+        raise BadRequest(f"the model is {shown(name, 60)!r}, a variable that the text does not set; add --model NAME")
+    try:
+        return read_entry(find_model(plain_name(name)))
+    except UnknownName as error:
+        raise UnknownName(f"{error}; --model NAME or FILE says which model the command means") from None
+
+
+def plain_name(text: str) -> str:
+    """What a model is called, of an id, a path, a URL or a folder of the Hub's cache.
+
+    >>> plain_name("/models/Qwen3-8B-Q4_K_M.gguf"), plain_name("hf://Qwen/Qwen3-8B"), plain_name("/mnt/m/Qwen3-8B/")
+    ('Qwen3-8B-Q4_K_M.gguf', 'Qwen/Qwen3-8B', 'Qwen3-8B')
+    >>> plain_name("/root/.cache/huggingface/hub/models--Qwen--Qwen3-8B/snapshots/abc")
+    'Qwen/Qwen3-8B'
+    """
+    clean = text.strip().strip("\"'").removeprefix("hf://").removeprefix("hf.co/").removeprefix("huggingface.co/")
+    cached = re.search(r"models--([\w.-]+?)--([\w.-]+)", clean)
+    if cached:
+        return f"{cached.group(1)}/{cached.group(2)}"
+    hub = re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co|modelscope\.cn/models)/([\w.-]+/[\w.-]+)", clean)
+    if hub:
+        return hub.group(1)
+    pieces = [piece for piece in re.split(r"[/\\]", clean) if piece not in ("", ".", "..")]
+    local = clean.startswith(("/", "./", "../", "~")) or "\\" in clean or len(pieces) > 2
+    return (pieces[-1] if pieces else clean) if local or clean.endswith(".gguf") else clean
+
+
+def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Setup:
+    """The question in the planner's terms.
+
+    seq   tokens of a request, in place of the longest that the command admits
+    """
+    notes = list(question.notes)
+    spec = _without_unused_towers(question, spec, notes)
+    longest = question.seq_tokens or spec.max_positions or DEFAULT_TOKENS
+    tokens = min(seq or longest, longest) if question.seq_tokens else seq or longest
+    sharding = _sharding(question, spec, notes)
+    request = Request(
+        seq_tokens=tokens,
+        dtype=_weights(question, spec, notes),
+        k_dtype=_cache_type(question.k_dtype),
+        v_dtype=_cache_type(question.v_dtype),
+        sharding=sharding,
+        residents=_adapters(question, spec),
+    )
+    if question.drafting is not None:
+        notes.append("speculative decoding: its cache is counted, its weights are not, and the speed is without drafts")
+    options = question.options
+    if question.engine not in LLAMA and options.max_model_len is None and question.seq_tokens:
+        options = replace(options, max_model_len=question.seq_tokens)
+    return Setup(
+        question,
+        spec,
+        request,
+        (question.engine, question.version, options),
+        _devices(question, sharding),
+        tuple(notes),
+    )
+
+
+def _without_unused_towers(question: Question, spec: ModelSpec, notes: list[str]) -> ModelSpec:
+    """llama.cpp loads an image encoder only from --mmproj (or with -hf); vLLM leaves it out when told to."""
+    if not spec.towers:
+        return spec
+    from_hub = any(flag.name in ("-hf", "-hfr", "--hf-repo", "--hf") for flag in question.flags)
+    if question.engine in ("llamacpp", "ik_llamacpp") and not question.projector and not from_hub:
+        notes.append("no --mmproj: the image or sound encoder is not loaded")
+        return replace(spec, towers=())
+    if any(flag.name.replace("_", "-") == "--language-model-only" for flag in question.flags):
+        return replace(spec, towers=())
+    return spec
+
+
+def has_experts(spec: ModelSpec) -> bool:
+    """Whether any layer is a mixture of experts."""
+    return any(weight.part == "experts" for layer, _ in spec.groups for weight in layer.weights)
+
+
+def _sharding(question: Question, spec: ModelSpec, notes: list[str]) -> Sharding:
+    """Ranks; vLLM and SGLang spread experts over the ranks of data-parallel attention, with or without --ep."""
+    ep = question.ep
+    if not has_experts(spec):
+        if ep > 1:
+            notes.append("expert parallelism has no effect: the model has no experts")
+        ep = 1
+    elif question.dp > 1 and question.engine in ("vllm", "vllm-v1", "sglang"):
+        ep = question.tp * question.dp
+    return Sharding(tp=question.tp, pp=question.pp, dp=question.dp, ep=ep, dcp=question.dcp)
+
+
+def _devices(question: Question, sharding: Sharding) -> int:
+    if question.engine not in LLAMA:
+        return sharding.devices
+    placement = question.placement
+    if placement is not None and placement.split == "none":
+        return 1
+    return question.devices or (len(placement.shares) if placement is not None else 0) or 1
+
+
+def _weights(question: Question, spec: ModelSpec, notes: list[str]) -> str | None:
+    """The weights' format where the command names one."""
+    text = (question.weights or "").strip()
+    if question.engine in LLAMA:
+        if not text and question.engine == "ollama" and spec.stored is None and spec.quantization is None:
+            notes.append("ollama's tags without a format are Q4_K_M")
+            return "q4_k_m"
+        if not text and spec.stored is None and question.model and spec.quantization is None:
+            notes.append("the file's name says no quantization: weights counted in the model's own type")
+        return text.lower() or None
+    if text:
+        key = text.lower().replace("-", "_")
+        if spec.quantization is not None or spec.stored is not None:
+            return None
+        if key in _QUANTIZATIONS:
+            return _QUANTIZATIONS[key]
+        notes.append(f"--quantization {shown(text, 30)}: weights counted as the model is published")
+        return None
+    if question.dtype and spec.quantization is None and spec.stored is None:
+        kind = {"half": "fp16", "float": "fp32"}.get(question.dtype.lower()) or float_dtype(question.dtype)
+        if kind is None:
+            raise BadRequest(
+                f"--dtype {shown(question.dtype, 40)!r} is not known; write auto, bfloat16, float16 or float32"
+            )
+        return kind
+    return None
+
+
+def _cache_type(text: str | None) -> str | None:
+    """The engines' further names of fp8."""
+    if text is None:
+        return None
+    return {"fp8_inc": "fp8", "float8_e4m3fn": "fp8", "fp8_e4m3fn": "fp8"}.get(text.lower(), text)
+
+
+def _adapters(question: Question, spec: ModelSpec) -> Residents | None:
+    if question.adapters is None or not spec.weights_known:
+        return None
+    slots = question.engine.startswith("vllm")
+    rank = slot_rank(question.adapters.rank) if slots else question.adapters.rank
+    return Residents((Lora(question.adapters.count, rank, (), slots),), None, (), 0)

@@ -1,0 +1,150 @@
+"""How `kvplan check` looks on the screen: the verdict, then every flag, then what to change."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+
+from planner.answers.check import CheckAnswer
+from planner.answers.engine import LLAMA
+from planner.launch.question import Said
+from planner.launch.secrets import shown
+from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED
+from planner.speed.speed import Figure, Speed
+from planner.terminal.tables import bad, bold, dim, good
+from planner.units import gib, human_bytes, human_tokens, significant
+
+WIDTH = 80
+_NAMES = {"vllm": "vLLM", "vllm-v0": "vLLM V0", "vllm-v1": "vLLM V1", "sglang": "SGLang", "llamacpp": "llama.cpp",
+          "ik_llamacpp": "ik_llama.cpp", "tensorrt-llm": "TensorRT-LLM", "lmdeploy": "LMDeploy"}  # fmt: skip
+
+
+def page(answer: CheckAnswer) -> list[str]:
+    """The whole answer; its first two lines are what was read and the verdict."""
+    lines = [*_wrap(_read(answer), "", "  "), *_verdict(answer), ""]
+    lines += _memory(answer)
+    lines += _flags(answer)
+    if answer.advice:
+        title = "More requests with" if answer.starts else "It starts with"
+        lines += ["", bold(title), *(_advice_line(one.change, one.requests, one.seq_tokens) for one in answer.advice)]
+    elif not answer.starts:
+        lines += [
+            "",
+            *_wrap(
+                "no single change was found that makes it start: a smaller model, fewer bits a weight, or more memory",
+                "",
+                "  ",
+            ),
+        ]
+    notes = [*answer.setup.notes, *([answer.no_speed] if answer.no_speed else [])]
+    if notes or answer.engine.assumptions:
+        lines.append("")
+    lines += [line for note in notes for line in _wrap(f"note: {note}", "  ", "    ")]
+    lines += [dim(line) for note in answer.engine.assumptions for line in _wrap(f"assumed: {note}", "  ", "    ")]
+    return lines
+
+
+def _wrap(text: str, first: str = "", rest: str = "") -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False) or [""]
+
+
+def _read(answer: CheckAnswer) -> str:
+    asked, spec = answer.setup.question, answer.setup.spec
+    name = (
+        spec.name
+        if not asked.model or asked.model.lower() == spec.name.lower()
+        else f"{spec.name} (from {shown(asked.model, 60)})"
+    )
+    engine = f"{_NAMES.get(answer.engine.name, answer.engine.name)} {answer.engine.version}"
+    kept = asked.k_dtype or asked.v_dtype or answer.setup.request.k_dtype
+    # The llama.cpp family keeps K and V in f16 unless told otherwise, whatever the model runs in.
+    cache = answer.found.fmt.name if kept or answer.setup.question.engine not in LLAMA else "f16"
+    return f"{name}, weights {answer.found.plan.fmt.name}, KV {cache}, {engine}, {_layout(answer)}"
+
+
+def _layout(answer: CheckAnswer) -> str:
+    sharding, count = answer.setup.request.sharding, answer.setup.devices
+    ranks = ", ".join(
+        f"{name.upper()} {getattr(sharding, name)}"
+        for name in ("tp", "pp", "ep", "dp", "dcp")
+        if getattr(sharding, name) > 1
+    )
+    device = answer.capacity.name
+    return (f"{count} x {device}" if count > 1 else device) + (f" ({ranks})" if ranks else "")
+
+
+def _verdict(answer: CheckAnswer) -> list[str]:
+    """Starts or not, how many requests, how fast."""
+    if not answer.starts:
+        return [bad(line) for line in _wrap("refuses to start: " + "; ".join(answer.reasons), "", "  ")]
+    many = "request" if answer.requests == 1 else "requests"
+    text = f"starts: {answer.requests:,} {many} of {human_tokens(answer.setup.request.seq_tokens)} tokens at once"
+    lines = [good(text)]
+    for found in answer.speed.speeds if answer.speed is not None else ():
+        lines += _wrap(_speed(found), "  ", "    ")
+    return lines
+
+
+def _speed(found: Speed) -> str:
+    users = "one user" if found.batch == 1 else f"{found.batch:,} users"
+    each = "" if found.batch == 1 else " each"
+    total = "" if found.batch == 1 else f", {significant(found.decode_tokens_per_s.value)} together"
+    return (
+        f"{users}: {_rate(found.tpot_seconds)} tok/s{each}{total}, first token after "
+        f"{_seconds(found.ttft_seconds)} (prompt {human_tokens(found.prompt_tokens)})"
+    )
+
+
+def _rate(figure: Figure) -> str:
+    """Tokens a second with the range: 42 (35 to 50)."""
+    return f"{significant(1 / figure.value)} ({significant(1 / figure.high)} to {significant(1 / figure.low)})"
+
+
+def _seconds(figure: Figure) -> str:
+    from planner.units import human_seconds
+
+    return human_seconds(figure.value)
+
+
+def _memory(answer: CheckAnswer) -> list[str]:
+    """Where the device's bytes go, in one line."""
+    pool = answer.engine.ranged.pool if answer.engine.ranged is not None else None
+    where = answer.placed
+    weights = answer.found.per_device.weight_bytes if where is None else where.device_weight_bytes
+    pieces = [f"weights {gib(weights)}" + (" on the devices" if where is not None and answer.setup.devices > 1 else "")]
+    if where is not None and where.host_weight_bytes:
+        pieces.append(f"{gib(where.host_weight_bytes)} of weights on the host")
+    if pool is not None:
+        pieces.append(f"cache {gib(pool.bytes)}, {pool.tokens:,} tokens")
+    pieces.append(f"a request {human_bytes(answer.engine.request_bytes)}")
+    pieces.append(f"{gib(answer.capacity.bytes)} a device")
+    return _wrap("memory: " + "; ".join(pieces), "", "  ")
+
+
+def _flags(answer: CheckAnswer) -> list[str]:
+    """Every flag and variable, by what it does."""
+    asked = answer.setup.question
+    said = (*asked.flags, *asked.environment)
+    lines: list[str] = []
+    for title, kind in (("used", USED), ("no effect on memory or speed", QUIET)):
+        lines += _list(title, [one for one in said if one.kind == kind])
+    matters = [one for one in said if one.kind == MATTERS]
+    if matters:
+        lines.append("not counted, and what it changes:")
+        for one in matters:
+            lines += _wrap(f"{one.text()}: {one.effect}", "  ", "    ")
+    unknown = _list("not known", [one for one in said if one.kind == UNKNOWN])
+    return lines + [bad(line) for line in unknown]
+
+
+def _list(title: str, said: Iterable[Said]) -> list[str]:
+    # A flag stays in one piece with its value.
+    words = [one.text().replace(" ", "\0") for one in said]
+    if not words:
+        return []
+    return [line.replace("\0", " ") for line in _wrap(f"{title}: " + ", ".join(words), "", "  ")]
+
+
+def _advice_line(change: str, requests: int, tokens: int) -> str:
+    many = "request" if requests == 1 else "requests"
+    return f"  {change}: {requests:,} {many} of {human_tokens(tokens)} tokens"

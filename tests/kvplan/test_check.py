@@ -1,0 +1,181 @@
+"""`kvplan check` as it is used: output, exit code, and what `--emit` prints pasted back."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvplan.cli import main
+
+VLLM = "vllm serve Qwen/Qwen3-8B --max-model-len 8192"
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(["check", *words])
+    said = capsys.readouterr()
+    return int(ended.value.code or 0), said.out, said.err
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    code, out, err = run(capsys, "--json", *words)
+    assert not err
+    found: dict[str, Any] = json.loads(out)
+    assert found["exit_code"] == code == (0 if found["starts"] else 3)
+    return found
+
+
+def test_the_verdict_is_the_second_line_and_every_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(
+        capsys, "--gpu", "rtx-4090", "--", *shlex.split(VLLM), "--port", "80", "--enforce-eager", "--nonesuch", "1"
+    )
+    lines = out.splitlines()
+    assert code == 0 and lines[0].startswith("qwen3-8b (from Qwen/Qwen3-8B), weights bf16, KV bf16, vLLM")
+    assert lines[1].startswith("starts: ") and "requests of 8k tokens at once" in lines[1]
+    assert "used: --max-model-len 8192" in out and "no effect on memory or speed: --port 80" in out
+    assert "--enforce-eager: no CUDA graphs" in out and "not known: --nonesuch 1" in out
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("gpu, tokens, code", [("rtx-4090", "8192", 0), ("rtx-4090", "40960", 3)])
+def test_text_json_and_exit_code_agree(capsys: pytest.CaptureFixture[str], gpu: str, tokens: str, code: int) -> None:
+    words = ["--gpu", gpu, "--", "vllm", "serve", "Qwen/Qwen3-8B", "--max-model-len", tokens]
+    seen, out, _ = run(capsys, *words)
+    found = answer(capsys, *words)
+    assert seen == code == found["exit_code"]
+    assert out.splitlines()[1].startswith("starts" if found["starts"] else "refuses to start")
+    assert found["requests"] > 0 if found["starts"] else found["requests"] == 0
+
+
+def test_the_verdict_is_that_of_the_engine_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "--gpu", "rtx-4090", "--", *shlex.split(VLLM))
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "estimate",
+                "qwen3-8b",
+                "--engine",
+                "vllm",
+                "--gpu",
+                "rtx-4090",
+                "--max-model-len",
+                "8192",
+                "--seq",
+                "8192",
+                "--json",
+            ]
+        )
+    engine = json.loads(capsys.readouterr().out)["engine"]
+    assert found["requests"] == engine["most_requests"]
+    assert found["engine_answer"]["pool_bytes"] == engine["pool_bytes"]
+
+
+def test_every_change_that_is_advised_makes_it_start(capsys: pytest.CaptureFixture[str]) -> None:
+    start = "vllm serve Qwen/Qwen3-8B"
+    found = answer(capsys, "--gpu", "rtx-4090", "--", *shlex.split(start))
+    assert not found["starts"] and found["advice"]
+    for one in found["advice"]:
+        change, _, devices = one["change"].partition(" on ")
+        gpu = f"{devices.split()[0]}xrtx-4090" if devices else "rtx-4090"
+        again = answer(capsys, "--gpu", gpu, "--", *shlex.split(start), *shlex.split(change))
+        assert again["starts"] and again["requests"] == one["requests"], change
+
+
+def test_too_few_devices_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "--gpu", "2xrtx-4090", "--", *shlex.split(VLLM), "-tp", "4")
+    assert found["reasons"] == ["it takes 4 devices, and there are 2"]
+
+
+def test_a_context_beyond_the_models_own_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """vLLM: "User-specified max_model_len is greater than the derived max_model_len"."""
+    found = answer(capsys, "--gpu", "h100-sxm", "--", "vllm", "serve", "Qwen/Qwen3-8B", "--max-model-len", "131072")
+    assert not found["starts"] and found["reasons"] == ["128k tokens are more than the model's own 40k"]
+
+
+def test_experts_on_the_host_leave_the_device(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["llama-server", "-hf", "Qwen/Qwen3-30B-A3B:Q8_0", "-c", "16384", "-ngl", "99"]
+    refused = answer(capsys, "--gpu", "rtx-4090", "--", *words)
+    moved = answer(capsys, "--gpu", "rtx-4090", "--", *words, "--n-cpu-moe", "24")
+    pattern = answer(
+        capsys, "--gpu", "rtx-4090", "--", *words, "-ot", r"blk\.([0-9]|1[0-9]|2[0-3])\.ffn_.*_exps\.weight=CPU"
+    )
+    assert not refused["starts"] and moved["starts"] and moved["no_speed"]
+    assert moved["host_weight_bytes"] == pattern["host_weight_bytes"] > 0
+    # 24 of 48 layers; experts are 3 x 128 x 2048 x 768 numbers a layer, q8_0 stores 34 bytes for 32 of them.
+    assert moved["host_weight_bytes"] == 24 * 3 * 128 * 2048 * 768 * 34 // 32
+
+
+def test_a_file_and_stdin_are_the_command_in_them(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "run.sh"
+    script.write_text(f"#!/bin/bash\nexport HF_TOKEN=hf_hunter2hunter2\n{VLLM} \\\n  --tensor-parallel-size 2\n")
+    by_file = answer(capsys, "--gpu", "2xrtx-4090", str(script))
+    assert by_file["sharding"]["tp"] == 2 and "hunter2" not in json.dumps(by_file)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(script.read_bytes())))
+    assert answer(capsys, "--gpu", "2xrtx-4090", "-") == by_file
+    assert answer(capsys, "--gpu", "2xrtx-4090", script.read_text()) == by_file
+
+
+@pytest.mark.parametrize(
+    "words, code, said",
+    [
+        ([], 2, "paste a command after --"),
+        (["--gpu", "x", "--memory", "1GiB", "vllm"], 2, "give one of them"),
+        (["--gpu", "rtx-4090", "/nonexistent/x.sh"], 1, "cannot be read"),
+        (["--gpu", "rtx-4090", "/"], 1, "cannot be read"),
+        (["--gpu", "rtx-4090", "--", "ls", "-la"], 1, "no server is started"),
+        (["--gpu", "rtx-4090", "--", "ollama", "serve"], 1, "names no model; add --model NAME"),
+        (["--gpu", "rtx-4090", "--", "vllm", "serve", "no/such-model-9b"], 1, "--model NAME or FILE"),
+        (["--gpu", "rtx-4090", "--", "vllm", "serve", "$MODEL"], 1, "a variable that the text does not set"),
+        (["--gpu", "0x3090", "--", *shlex.split(VLLM)], 1, "write 1 to"),
+        (["--gpu", "rtx-4090", "--engine", "sglang", "--", *shlex.split(VLLM)], 2, "the text starts vllm"),
+    ],
+)
+def test_a_wrong_question_gets_one_line(
+    capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+) -> None:
+    seen, out, err = run(capsys, *words)
+    assert seen == code and said in err and err.count("\n") == 1 and not out
+
+
+def test_no_file_that_the_text_names_is_opened(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "qwen3-8b").mkdir()
+    (tmp_path / "other.gguf").write_bytes(b"GGUF")
+    assert (
+        answer(capsys, "--gpu", "h100-sxm", "--", "vllm", "serve", "./qwen3-8b", "--max-model-len", "4096")["model"]
+        == "qwen3-8b"
+    )
+    code, _, err = run(capsys, "--gpu", "h100-sxm", "--", "llama-server", "-m", "other.gguf")
+    assert code == 1 and "no model" in err
+
+
+ENGINES = {
+    "vllm": ["--max-model-len", "8192", "--gpu-memory-utilization", "0.9", "--max-num-seqs", "32"],
+    "sglang": ["--max-model-len", "8192", "--mem-fraction-static", "0.85"],
+    "llamacpp": ["--ctx-size", "32768", "--parallel", "4", "--kv-dtype", "q8_0", "--dtype", "q8_0"],
+    "ik_llamacpp": ["--ctx-size", "32768", "--parallel", "4", "--dtype", "q8_0"],
+    "ollama": ["--ctx-size", "16384", "--parallel", "2", "--dtype", "q4_k_m"],
+    "tensorrt-llm": ["--max-model-len", "8192"],
+    "lmdeploy": ["--max-model-len", "8192", "--kv-dtype", "int8"],
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_emit_prints_can_be_pasted_back(capsys: pytest.CaptureFixture[str], engine: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["estimate", "qwen3-8b", "--engine", engine, "--gpu", "h100-sxm", *ENGINES[engine], "--emit", "--json"])
+    first = json.loads(capsys.readouterr().out)["engine"]
+    words = shlex.split(first["command"])
+    again = answer(capsys, "--gpu", "h100-sxm", "--model", "qwen3-8b", "--", *words)
+    assert again["flags"]["not_known"] == []
+    assert again["engine"] == ("llamacpp" if engine == "ik_llamacpp" else engine) and again["starts"]
+    assert again["engine_answer"]["pool_tokens"] == first["pool_tokens"]

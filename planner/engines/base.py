@@ -40,6 +40,9 @@ class Options:
     disable_hybrid: bool = False
     mamba_ssm_dtype: str | None = None
     mamba_cache_mode: str | None = None
+    prefix_caching: bool | None = None
+    async_scheduling: bool | None = None
+    kv_events: bool = False
     num_speculative_tokens: int = 0
     draft_layers: int | None = None
     max_running_requests: int | None = None
@@ -56,6 +59,15 @@ class Options:
     kv_unified: bool = False
     mla_mode: int | None = None
     cache_implementation: str | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a server does not start, and which flags mend that; `sure` where the whole range says so."""
+
+    text: str
+    mends: tuple[str, ...] = ()
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,6 +117,7 @@ class EngineAnswer:
     reasons: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    refusal: Refusal | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: base units, keys that stay; null where the engine has no such figure or it is not known."""
@@ -125,6 +138,9 @@ class EngineAnswer:
             answer[f"{key}_bytes_low"] = None if value is None else value.low
             answer[f"{key}_bytes_high"] = None if value is None else value.high
         answer["fits"] = self.fits
+        answer["refusal"] = self.refusal.text if self.refusal else None
+        answer["refusal_sure"] = self.refusal.sure if self.refusal else None
+        answer["mends"] = list(self.refusal.mends) if self.refusal else []
         answer |= dict(self.extra) | ({} if ranged is None else dict(ranged.pool.extra))
         answer["prints"] = list(self.lines)
         answer["differences"] = list(self.reasons)

@@ -85,7 +85,15 @@ def _vllm(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[st
     ]
     if options.pool_bytes is not None and answer.extra["generation"] == "v1":
         pairs.append(("--kv-cache-memory-bytes", options.pool_bytes))
-    return ["vllm", "serve", model_id(estimate), *_flags(pairs)]
+    return ["vllm", "serve", model_id(estimate), *_flags(_mended(pairs, answer))]
+
+
+def _mended(pairs: list[tuple[str, object]], answer: EngineAnswer) -> list[tuple[str, object]]:
+    """The flags with the first value that mends a refusal, so that the command starts."""
+    mend = answer.refusal.mends[0].split() if answer.refusal and answer.refusal.mends else []
+    if len(mend) != 2:
+        return pairs
+    return [pair for pair in pairs if pair[0] != mend[0]] + [(mend[0], mend[1])]
 
 
 def _sglang(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[str]:

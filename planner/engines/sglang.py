@@ -26,7 +26,8 @@ from planner.engines.base import (
     want,
 )
 from planner.engines.device_memory import context_before_weights, weights_loaded
-from planner.engines.vllm import default_length, logical_bytes, with_sparse_record
+from planner.engines.vllm import logical_bytes, with_sparse_record
+from planner.engines.vllm_setting import default_length
 from planner.errors import UnsupportedModel
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate

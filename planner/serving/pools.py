@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from planner.engines import vllm, vllm_v1
 from planner.engines.base import Options
+from planner.engines.vllm_setting import settings
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate, caches_on_rank, rank_kv_bytes
 from planner.memory.limits import largest
@@ -89,13 +90,10 @@ def vllm_pool(answer: Estimate, options: Options, version: str | None = None) ->
     A window holds its tokens and a block more while it decodes; what a long chunk of a prompt holds besides, until
     the step is over, is left out. Raises BadRequest for the first engine (V0), NoRoom where no pool is left.
     """
-    setting = vllm.settings(answer, options, version)
+    setting = settings(answer, options, version)
     if not setting.v1:
         raise BadRequest(f"vLLM {setting.label} runs its first engine (V0) here; the scheduler simulated is V1's")
-    found = vllm_v1.layout(
-        answer, options, setting.version, block=setting.block, batched=setting.batched, longest=setting.longest,
-        hybrid=setting.hybrid,
-    )  # fmt: skip
+    found = vllm_v1.layout(answer, options, setting)
     ranged = vllm.answer(answer, options, version).ranged
     if ranged is None:
         raise BadRequest("a pool is wanted: --gpu NAME, --memory 24GiB or --kv-pool SIZE")
@@ -108,7 +106,7 @@ def vllm_pool(answer: Estimate, options: Options, version: str | None = None) ->
     for group in found.groups:
         kind, tokens = group.kind, group.block * found.dcp
         if kind.form == "state":
-            fixed += found.states * size
+            fixed += max(1, kind.held) * size
         elif kind.form == "cross":
             fixed += ceil_div(kind.limit, group.block) * size
         else:

@@ -213,10 +213,97 @@ def test_replicas_share_the_batch() -> None:
     spec = read_entry(find_model("llama-3.1-8b"))
     for batch, fits in ((8, True), (10, False)):
         found = estimate(spec, Request(8192, batch, sharding=Sharding(dp=2)))
-        assert pool_of(found, "0.11.2", pool_bytes=4 * GIB)["fits"] is fits
+        assert pool_of(found, "0.11.2", pool_bytes=4 * GIB, max_model_len=8192)["fits"] is fits
 
 
 @pytest.mark.parametrize(("generation", "version"), [("v0", "0.11.2"), ("v1", "0.6.6")])
 def test_engines_that_a_version_does_not_have_are_refused(generation: str, version: str) -> None:
     with pytest.raises(BadRequest, match="name vllm or"):
         vllm.answer(asked("llama-3.1-8b"), Options(), version, generation)
+
+
+def test_a_window_is_charged_a_second_batch_from_0_26() -> None:
+    """Gemma-4-31B at 262,144 with 32,768 batched tokens: 45.79 GiB to 0.25, 70.79 from 0.26 (PR 47728), where
+    scheduling overlaps; one batch without it and on CPU."""
+    found = asked("gemma-4-31b", 262144)
+    given = {"max_model_len": 262144, "max_num_batched_tokens": 32768, "pool_bytes": 100 * GIB}
+
+    def needed(version: str, **more: object) -> float:
+        return round(int(str(pool_of(found, version, **given, **more)["needed_bytes"])) / GIB, 2)
+
+    assert (needed("0.25.1"), needed("0.26.0"), needed("0.33.0")) == (45.79, 70.79, 70.79)
+    assert needed("0.33.0", async_scheduling=False) == 45.79
+
+
+def test_states_of_mamba_2_hold_a_checkpoint_from_0_32() -> None:
+    """2 blocks a request and group to 0.31, 3 from 0.32; without prefix caching one; no attention: one."""
+    found = asked("nemotron-nano-9b-v2", 8192)
+    blocks = {}
+    for version in ("0.31.0", "0.32.0"):
+        answer = pool_of(found, version, max_model_len=8192)
+        blocks[version] = int(str(answer["request_bytes"])) // int(str(answer["block_bytes"]))
+    groups = int(str(answer["groups"]))
+    assert blocks["0.32.0"] - blocks["0.31.0"] == groups - 1
+    off = pool_of(found, "0.32.0", max_model_len=8192, prefix_caching=False)
+    assert off["mamba_cache_mode"] == "none"
+    pure = pool_of(asked("mamba2-2.7b", 8192), "0.33.0", max_model_len=8192)
+    assert pure["mamba_cache_mode"] == "none" and pure["pool_blocks"] == int(str(pure["max_concurrency"]).split(".")[0])
+
+
+def test_explicit_prefix_caching_sets_the_mode_of_its_release() -> None:
+    """`align` for gated DeltaNet from 0.15, `all` for Mamba to 0.27, `align` for all from 0.28."""
+    gdn, mamba = asked("qwen3.5-35b-a3b", 8192), asked("nemotron-nano-9b-v2", 8192)
+    modes = {
+        (name, version): pool_of(found, version, prefix_caching=True, max_model_len=8192)["mamba_cache_mode"]
+        for name, found in (("gdn", gdn), ("mamba", mamba))
+        for version in ("0.14.1", "0.24.0", "0.28.0")
+    }
+    assert [modes["gdn", v] for v in ("0.14.1", "0.24.0", "0.28.0")] == ["none", "align", "align"]
+    assert [modes["mamba", v] for v in ("0.14.1", "0.24.0", "0.28.0")] == ["all", "all", "align"]
+
+
+def test_nemotron_states_by_release() -> None:
+    """16-bit to 0.19 where the config does not say (PR 29978, 39032), fp32 from 0.20."""
+    found = asked("nemotron-nano-9b-v2", 8192)
+    sizes = [int(str(pool_of(found, v, max_model_len=8192)["page_bytes"])) for v in ("0.19.1", "0.20.0")]
+    assert 1.8 < sizes[1] / sizes[0] < 2.05
+
+
+def test_events_turn_the_hybrid_manager_off_to_0_19() -> None:
+    found = asked("gemma-3-27b", 8192)
+    groups = [pool_of(found, v, max_model_len=8192, kv_events=True)["groups"] for v in ("0.19.1", "0.20.0")]
+    assert groups[0] == 1 and int(str(groups[1])) > 1
+
+
+def test_a_large_card_batches_16384_tokens_from_0_28() -> None:
+    found = asked("llama-3.1-8b", 8192, capacity=Capacity("B200", 178 * GIB))
+    assert [pool_of(found, v)["max_num_batched_tokens"] for v in ("0.27.1", "0.28.0")] == [8192, 16384]
+
+
+def test_more_sequences_than_blocks_of_states_refuse_to_start_from_0_20() -> None:
+    """ "max_num_seqs (1024) exceeds available Mamba cache blocks": exit and flags that mend it (vllm-project/recipes 551)."""
+    found = asked("qwen3.5-27b", 8192, capacity=Capacity("H100", 79 * GIB))
+    answer = pool_of(found, "0.22.0", max_model_len=8192, max_num_seqs=1024, pool_bytes=20 * GIB)
+    blocks = answer["pool_blocks"]
+    assert answer["refusal"] == f"max_num_seqs (1024) exceeds available Mamba cache blocks ({blocks})"
+    assert answer["fits"] is False and f"--max-num-seqs {blocks}" in list(answer["mends"])  # type: ignore[call-overload]
+    assert pool_of(found, "0.22.0", max_model_len=8192, max_num_seqs=blocks, pool_bytes=20 * GIB)["refusal"] is None
+    assert pool_of(found, "0.19.1", max_model_len=8192, max_num_seqs=1024, pool_bytes=20 * GIB)["refusal"] is None
+
+
+def test_the_block_that_is_never_handed_out_counts_from_0_29() -> None:
+    """A pool of exactly one request starts to 0.28; from 0.29 it wants a block more."""
+    found = asked("llama-3.1-8b", 8192)
+    exact = int(str(pool_of(found, "0.28.0", max_model_len=8192)["needed_bytes"]))
+    refusals = [pool_of(found, v, max_model_len=8192, pool_bytes=exact)["refusal"] for v in ("0.28.0", "0.29.0")]
+    assert refusals[0] is None and refusals[1] is not None
+
+
+def test_v1_came_with_0_7() -> None:
+    """vllm#12569: 1,381 blocks of 16 and 10.79 x 2,048 tokens in a log of January 2025."""
+    found = asked("llama-3.1-70b")
+    block = 16 * 2 * 8 * 128 * 2 * 80
+    answer = vllm.answer(found, Options(pool_bytes=1381 * block, max_model_len=2048), "0.7.0", "v1").to_dict()
+    assert (answer["pool_blocks"], answer["max_concurrency"]) == (1381, 10.79)
+    with pytest.raises(BadRequest):
+        vllm.answer(found, Options(pool_bytes=GIB), "0.6.6", "v1")

@@ -38,8 +38,8 @@ def one(name: str, **given: Any) -> Ledger:
     [
         ("vllm-v0.log", "vllm", "0.8.1", "qwen2.5-7b"),
         ("vllm-v1-tp2.log", "vllm", "0.11.2", "qwen2.5-14b"),
-        ("vllm-hybrid.log", "vllm", "0.19.1", "qwen3.6-35b-a3b-nvfp4"),
-        ("sglang-tp4.log", "sglang", None, "qwen2.5-32b"),
+        ("vllm-hybrid.log", "vllm", "0.19.1", "qwen3.6-35b-a3b"),
+        ("sglang-tp4.log", "sglang", None, "qwq-32b"),
         ("llama-cpp.log", "llamacpp", "6900", "gpt-oss-20b"),
         ("ik-llama-cpp.log", "ik_llamacpp", "3762", "deepseek-v3"),
         ("ollama.log", "ollama", "0.12.3", "llama-3.1-8b"),

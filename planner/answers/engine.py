@@ -46,6 +46,14 @@ def engine_answer(asked: tuple[str, str | None, Options], found: Estimate) -> En
     return answer_of(name, version, found, options)
 
 
+def started_for(asked: tuple[str, str | None, Options], tokens: int) -> tuple[str, str | None, Options]:
+    """Names the length a server is started for where no flag does: a default of the model's whole context may be refused."""
+    name, version, options = asked
+    if options.max_model_len is not None or name not in (*VLLM, "sglang"):
+        return asked
+    return name, version, replace(options, max_model_len=tokens)
+
+
 def longest_request(asked: tuple[str, str | None, Options], found: Estimate) -> int:
     """The longest context at the asked batch in this engine's pool, 0 where none fits."""
     name, version, options = asked

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from planner.answers.engine import LLAMA, engine_answer
+from planner.answers.engine import LLAMA, engine_answer, started_for
 from planner.catalogue.device import Device
 from planner.engines.base import Options
 from planner.engines.registry import parse_engine
@@ -215,6 +215,7 @@ def largest_batch(spec: ModelSpec, request: Request, room: Capacity, asked: Aske
     if asked is None:
         most = most_sequences(spec, request, room)
         return None if most >= MAX_COUNT else most
+    asked = started_for(asked, request.seq_tokens)
     first = engine_answer(asked, estimate(spec, replace(request, batch=1), room))
     if asked[0] not in (*LLAMA, "transformers") and first.most_requests is not None:
         return first.most_requests * request.sharding.dp

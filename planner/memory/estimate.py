@@ -237,7 +237,7 @@ class Estimate:
     @property
     def exactness(self) -> dict[str, str]:
         cache = "upper bound" if self.spec.upper_bound else "exact"
-        weights = "upper bound" if self.spec.upper_bound else "" if self.spec.weights_known else "not counted"
+        weights = "not counted" if not self.spec.weights_known else "upper bound" if self.spec.upper_bound else ""
         return {
             "kv_bytes": cache,
             "state_bytes": cache,
@@ -346,7 +346,8 @@ def estimate(spec: ModelSpec, request: Request, capacity: Capacity | None = None
     request.sharding.check(spec)
     if capacity is not None and not spec.weights_known:
         raise BadRequest(
-            f"{spec.name}: whether it fits cannot be said without its weights; add --heads --hidden --intermediate --vocab"
+            f"{spec.name}: whether it fits cannot be said without its weights; describe it by hand with "
+            "--layers --heads --kv-heads --head-dim --hidden --intermediate --vocab"
         )
     return Estimate(
         spec=spec,

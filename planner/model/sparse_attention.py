@@ -61,7 +61,8 @@ class Compressed(Cache):
     elements = floor(S / rate)·w + 2·(S mod rate)·s·w, w = sum(widths); a waiting token keeps value and gate.
     `overlap` (s = 2, else 1): two series, of which the last closed block's first series stays, 2·rate·w.
     The waiting part empties whenever a block closes, so the curve dips there: it is exact, not an envelope.
-    Entries take the KV dtype; what waits takes the model's. Every rank holds it all.
+    Entries take the KV dtype; what waits takes the model's, but for the gate of the block before, which is fp32 from
+    transformers 5.24 on (it has the positions' fp32 bias in it). Every rank holds it all.
     Source: transformers DeepseekV4HCACache, DeepseekV4CSACache.
 
     >>> Compressed(128, (512,)).elements(136, 0), Compressed(4, (512, 128), overlap=True).elements(136, 0)
@@ -81,22 +82,31 @@ class Compressed(Cache):
 
     def waiting(self, tokens: int) -> int:
         """Elements of the open block and, with overlap, of the block before it."""
-        width = sum(self.widths)
-        open_block = 2 * (tokens % self.rate) * width * (2 if self.overlap else 1)
-        return open_block + (2 * self.rate * width if self.overlap and tokens >= self.rate else 0)
+        open_block = 2 * (tokens % self.rate) * sum(self.widths) * (2 if self.overlap else 1)
+        return open_block + 2 * self.overlapping(tokens)
+
+    def overlapping(self, tokens: int) -> int:
+        """Elements that the last closed block leaves of its values; its gates are as many."""
+        return self.rate * sum(self.widths) if self.overlap and tokens >= self.rate else 0
+
+    def waiting_bytes(self, tokens: int, fmt: CacheFormat) -> int:
+        gates = self.overlapping(tokens)
+        return (self.waiting(tokens) - gates) * fmt.model_dtype_bytes + gates * max(4, fmt.model_dtype_bytes)
 
     def entry_bytes(self, fmt: CacheFormat) -> int:
         return sum(fmt.k.vector_bytes(width) for width in self.widths)
 
     def kv_bytes(self, tokens: int, source_tokens: int, fmt: CacheFormat) -> int:
-        return tokens // self.rate * self.entry_bytes(fmt) + self.waiting(tokens) * fmt.model_dtype_bytes
+        return tokens // self.rate * self.entry_bytes(fmt) + self.waiting_bytes(tokens, fmt)
 
     def elements(self, tokens: int, source_tokens: int) -> int:
         return tokens // self.rate * sum(self.widths) + self.waiting(tokens)
 
     def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
         entries = f"{tokens // self.rate} x {self.entry_bytes(fmt)} B"
-        return f"{batch} x ({entries} + {self.waiting(tokens)} x {fmt.model_dtype_bytes} B)"
+        gates = self.overlapping(tokens)
+        wide = f" + {gates} x {max(4, fmt.model_dtype_bytes)} B" if gates else ""
+        return f"{batch} x ({entries} + {self.waiting(tokens) - gates} x {fmt.model_dtype_bytes} B{wide})"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from planner.errors import BadConfig, one_line
+from planner.readers.type_keys import ANY, type_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Fields:
         renames: Mapping[str, str | tuple[str, ...]] | None = None,
         defaults: Mapping[str, Any] | None = None,
         implied: Mapping[str, Any] | None = None,
+        model_type: str = "",
     ) -> None:
         self.raw = raw
         self.where = where
@@ -63,30 +65,46 @@ class Fields:
         self.implied = implied or {}
         self.used: set[str] = set()
         self.touched: set[str] = set()  # as `used`, but emptied by the builder before each layer
+        # Remote code reads what it likes; a class of transformers, what it has.
+        self.keys = type_keys(model_type) if model_type and "auto_map" not in raw else ANY
+        self.foreign: list[str] = []  # keys that are set, and that the type's implementation does not have
         self.notes: list[str] = []
         self.warnings: list[str] = []
 
+    def names(self, key: str) -> tuple[str, ...]:
+        """The names under which a file may have `key`, those that win first."""
+        names = self.renames.get(key, key)
+        return self.keys.names_of((names,) if isinstance(names, str) else names)
+
     def file_key(self, key: str) -> str:
         """The name under which the file has `key` (the first of its spellings that is present)."""
-        names = self.renames.get(key, key)
-        if isinstance(names, str):
-            names = (names,)
+        names = self.names(key)
         for name in names:
-            if name in self.raw:
+            if name in self.raw and not self._foreign(name, key):
                 return name
         return names[0]
 
+    def _foreign(self, name: str, key: str) -> bool:
+        """A key of other types: this one's rules do not name it, and its class does not have it."""
+        if not self.keys.foreign(name) or name in self.defaults or key in self.renames:
+            return False
+        if name not in self.foreign and self.raw[name] not in _OFF:
+            self.foreign.append(name)
+        return True
+
     def has(self, key: str) -> bool:
-        return key not in self.implied and self.file_key(key) in self.raw
+        return key not in self.implied and self._present(self.file_key(key), key)
+
+    def _present(self, name: str, key: str) -> bool:
+        return name in self.raw and not self._foreign(name, key)
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value as it stands: implied, else the file's (null included), else the type's default."""
         if key in self.implied:
             return self.implied[key]
-        names = self.renames.get(key, key)
-        self.used.update((names,) if isinstance(names, str) else names)
+        self.used.update(self.names(key))
         name = self.file_key(key)
-        if name in self.raw:
+        if self._present(name, key):
             self.touched.add(name)
             return self.raw[name]
         return self.defaults.get(key, default)
@@ -107,8 +125,8 @@ class Fields:
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.get(key, default)
-        if value is None:
-            return default
+        if value is None:  # null is no default: to a class, `if config.flag` is false
+            return False if self.has(key) else default
         if value in (0, 1):
             return bool(value)
         raise self.wrong(key, value, "true or false")

@@ -16,6 +16,8 @@ from planner.readers.fields import Fields
 from planner.readers.model_types import Type
 from planner.readers.quantization_files import quantization_beside, quantization_in, quantization_of_part
 from planner.readers.registry import find_type, known_types
+from planner.readers.task_heads import with_task_head
+from planner.readers.type_keys import type_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +59,10 @@ def config_path(path: str) -> str:
 
 def load_json(path: str) -> dict[str, Any]:
     """The object in a JSON file; size, kind, encoding and nesting are checked, and nothing is trusted."""
-    path = config_path(path)
+    folder, path = path, config_path(path)
+    adapter = os.path.join(folder, "adapter_config.json")
+    if folder != path and not os.path.exists(path) and os.path.isfile(adapter):
+        path = adapter
     shown = one_line(path)
     try:
         info = os.stat(path)
@@ -95,6 +100,28 @@ def parse_json(data: bytes, shown: str) -> dict[str, Any]:
     if _deeper(raw, MAX_DEPTH):
         raise BadConfig(f"{shown} is nested deeper than {MAX_DEPTH} levels; a JSON object of a model config is wanted")
     return raw
+
+
+# Types that read all of their input at once.
+ENCODERS = frozenset(
+    """
+    albert bert bge beit big_bird bigbird bros camembert clip clip_text_model clip_vision_model convbert convnext data2vec_text
+    deberta deberta_v2 deit dinov2 dinov3_vit distilbert electra ernie esm eurobert flaubert fnet funnel gte_new hubert ibert
+    jina_bert layoutlm layoutlmv3 longformer luke megatron_bert mobilebert modernbert mpnet mra new nezha nomic_bert
+    nystromformer perceiver rembert roberta roberta_prelayernorm roformer roc_bert siglip siglip2 siglip_vision_model splinter
+    squeezebert swin swinv2 vit vit_mae wav2vec2 wav2vec2_bert wavlm xlm xlm_roberta xlm_roberta_xl xlnet xmod yoso
+    """.split()
+)
+
+
+def _refuse_adapter(raw: Mapping[str, Any], shown: str) -> None:
+    """An adapter_config.json has no model of its own."""
+    if "peft_type" in raw or ("lora_alpha" in raw and "target_modules" in raw):
+        base = raw.get("base_model_name_or_path")
+        named = f", {one_line(base, 80)!r}," if isinstance(base, str) and base else ""
+        raise UnsupportedModel(
+            f"{shown} is an adapter: name its base model{named} and give the adapter to `kvplan fit` with --lora"
+        )
 
 
 class _Twice(Exception):
@@ -136,11 +163,16 @@ def read_config(
     """
     shown, name = one_line(where), one_line(name, 100)
     model_type = raw.get("model_type")
+    _refuse_adapter(raw, shown)
     if model_type is None or model_type == "":
         raise BadConfig(f"{shown}: no model_type in the config; add it, or {BY_HAND}")
     if not isinstance(model_type, str):
         raise BadConfig(f"{shown}: model_type is a {_kind(model_type)}; a name such as 'llama' is wanted")
     kind = find_type(model_type)
+    if kind is None and model_type.lower().replace("-", "_") in ENCODERS:
+        raise UnsupportedModel(
+            f"{shown}: {one_line(model_type, 40)!r} is an encoder: it reads its whole input at once and has no KV cache"
+        )
     if kind is None and not assume_full:
         raise UnsupportedModel(
             f"{shown}: model_type {one_line(model_type, 40)!r} is not one kvplan knows{_hint(model_type)}; "
@@ -152,7 +184,9 @@ def read_config(
     whole = Fields(raw, where=shown)
     core = _inside(whole, kind)
     text, text_type, kind = _text_part(core, kind, shown)
-    f = Fields(text, where=shown, renames=kind.renames, defaults=kind.defaults, implied=kind.implied)
+    f = Fields(
+        text, where=shown, renames=kind.renames, defaults=kind.defaults, implied=kind.implied, model_type=text_type
+    )
     f.ignore(*kind.ignore)
     try:
         spec = (kind.build or decoder)(f, kind, name, one_line(model_type, 40))
@@ -172,12 +206,21 @@ def read_config(
     if outer is not whole:
         _warn_of_uncounted(whole, text_type)
     _warn_of_uncounted(outer, text_type)
-    notes = [*f.notes, *outer.notes]
+    notes = [*f.notes, *outer.notes, *_foreign_note(f, text_type)]
     warnings = [*f.warnings, *outer.warnings, *(whole.warnings if outer is not whole else ())]
     if unread or unknown:
         reason = f"model_type {one_line(model_type, 40)!r} is not known" if unknown else f"{', '.join(unread)} not read"
-        warnings.append(f"upper bound: every layer taken as full attention ({reason})")
-    return replace(
+        beyond = (
+            "; its experts are not known, so its parameters are not counted" if unknown and _has_experts(text) else ""
+        )
+        warnings.append(f"upper bound: every layer taken as full attention ({reason}){beyond}")
+    predicted = _predicts_more(raw)
+    if predicted and not spec.mtp and not any("multi-token" in line for line in warnings):
+        warnings.append(
+            f"the config names {predicted} multi-token-prediction layers; their layout is not known for this type: not counted"
+        )
+    unsized = unknown and _has_experts(text)
+    made = replace(
         spec,
         towers=spec.towers + towers,
         source_tokens=source_tokens,
@@ -186,8 +229,41 @@ def read_config(
         notes=spec.notes + tuple(notes),
         warnings=spec.warnings + tuple(warnings),
         upper_bound=bool(unread) or unknown,
+        weights_known=spec.weights_known and not unsized,
         config=raw,
     )
+    return with_task_head(made, core)
+
+
+_PREDICTORS = (
+    "num_nextn_predict_layers",
+    "num_mtp_modules",
+    "num_mtp_layers",
+    "mtp_num_hidden_layers",
+    "mtp_num_layers",
+)
+
+
+def _predicts_more(raw: Mapping[str, Any]) -> int:
+    """How many multi-token-prediction layers the file, or a section of it, names."""
+    sections = (raw, *(value for value in raw.values() if isinstance(value, Mapping)))
+    counts = [section[key] for section in sections for key in _PREDICTORS if isinstance(section.get(key), int)]
+    return max((count for count in counts if not isinstance(count, bool) and 0 < count < 100), default=0)
+
+
+def _has_experts(text: Mapping[str, Any]) -> bool:
+    """Whether an unknown type has experts: then a dense model of its sizes says nothing about its parameters."""
+    return any(
+        "expert" in key or key.startswith("moe_") for key, value in text.items() if value not in (None, 0, False, [])
+    )
+
+
+def _foreign_note(f: Fields, text_type: str) -> list[str]:
+    """Names the keys of other model types that the file sets and this type's implementation does not have."""
+    if not f.foreign:
+        return []
+    names = ", ".join(one_line(name, 40) for name in f.foreign[:4])
+    return [f"not read, because model type {one_line(text_type, 40)!r} has no such key: {names}"]
 
 
 def _inside(whole: Fields, kind: Type) -> Mapping[str, Any]:
@@ -245,9 +321,12 @@ def _text_kind(kind: Type, inner_type: str, outer_type: str, shown: str) -> Type
 
 
 def _with_ties(inner: Mapping[str, Any], raw: Mapping[str, Any], kind: Type) -> Mapping[str, Any]:
-    """The nested keys, the head tied as the outer file says where it says anything: transformers asks it first."""
+    """The nested keys, the head tied as the outer file says, or its class by default: transformers asks it first."""
     key = "tie_word_embeddings"
-    outside = raw.get(key)
+    outer_type = str(raw.get("model_type"))
+    speaks = kind.inner_ties or inner.get("model_type") == outer_type
+    default = None if speaks else type_keys(outer_type).ties
+    outside = raw.get(key, default)
     if outside is None or (kind.either_ties and inner.get(key)):
         return inner
     return {**inner, key: outside}
@@ -269,6 +348,11 @@ _TOWERS = {
 
 def _warn_of_uncounted(outer: Fields, text_type: str) -> None:
     """Name each tower that the file has and that nothing counted: its weights are missing from every total."""
+    named = outer.raw.get("mm_vision_tower")  # LLaVA of its own repository: the tower is another checkpoint
+    if isinstance(named, str) and named:
+        outer.warnings.append(
+            f"vision tower and projector not counted: the file names the tower {one_line(named, 80)!r}"
+        )
     for key, words in _TOWERS.items():
         if isinstance(outer.raw.get(key), Mapping) and key not in outer.used:
             outer.warnings.append(

@@ -46,6 +46,8 @@ class Type:
     inside      the section that holds all of it (an Omni file's thinker); what stands beside is only named
     text        the model type of that text model where the file does not name it, and of a file that is flat
     either_ties the head is tied when the file says so outside or inside (else the outside decides, where it speaks)
+    inner_ties  without the key outside the text model's decides: published checkpoints hold a head of their own, although
+                the outer class of transformers would tie it
     text_sizes  text model type -> class defaults of the sizes that files of this type leave out of it
     ignore      keys that look as if they changed the cache, and for this type do not
     per_layer   layers of one kind may differ (lists by layer): no sharing between them
@@ -69,6 +71,7 @@ class Type:
     inside: str = ""
     text: str = ""
     either_ties: bool = False
+    inner_ties: bool = False
     text_sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     per_layer: bool = False

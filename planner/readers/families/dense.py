@@ -11,7 +11,7 @@ from dataclasses import replace
 from planner.errors import BadConfig
 from planner.model.attention import Mixer
 from planner.model.mlp import Mlp, Moe
-from planner.model.weights import Weight, vector
+from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder
 from planner.readers.fields import Fields
 from planner.readers.layer_kinds import (
@@ -101,6 +101,27 @@ def _gpt2_positions(f: Fields) -> tuple[Weight, ...]:
     return (Weight("embedding", f.int("max_position_embeddings"), f.int("hidden_size"), linear=False),)
 
 
+def _gpt2_cross(f: Fields, index: int) -> tuple[Weight, ...]:
+    """`add_cross_attention`: k and v [2·h, h], q and out [h, h], each with a bias, and a norm in every layer.
+
+    Its cache depends on an encoder that is another model: it is named, not counted. Source: transformers GPT2Block.
+    """
+    if not f.flag("add_cross_attention"):
+        return ()
+    note = (
+        "add_cross_attention: its weights are counted; what it keeps of an encoder's output, of another model, is not"
+    )
+    if note not in f.notes:
+        f.notes.append(note)
+    hidden = f.int("hidden_size")
+    own = (
+        *linear("cross_attention", 2 * hidden, hidden, bias=True, name="k_proj|v_proj"),
+        *linear("cross_attention", hidden, hidden, bias=True, name="q_proj"),
+        *linear("cross_attention", hidden, hidden, bias=True, name="o_proj"),
+    )
+    return own + decoder.norm(f, hidden)
+
+
 def _phi_norms(f: Fields, index: int) -> tuple[Weight, ...]:
     if not f.flag("qk_layernorm"):
         return ()
@@ -154,6 +175,7 @@ TYPES: dict[str, Type] = {
         renames=GPT2_KEYS,
         defaults={"max_position_embeddings": 1024, "vocab_size": 50257, "tie_word_embeddings": True},
         implied=GPT2_STYLE,
+        extra=_gpt2_cross,
         model_extra=_gpt2_positions,
     ),
     "gpt3": Type(
@@ -184,6 +206,7 @@ TYPES: dict[str, Type] = {
         defaults={"tie_word_embeddings": True},
         implied=GPT2_STYLE,
         mixers={FULL: _one_kv_head},
+        extra=_gpt2_cross,
         model_extra=_gpt2_positions,
     ),
     "opt": Type(
@@ -257,6 +280,7 @@ TYPES: dict[str, Type] = {
     ),
     "qwen": Type(
         source="Qwen-72B modeling_qwen.py: MHA, bias on q, k, v; intermediate_size counts gate and up together",
+        renames={"head_dim": "kv_channels", "max_position_embeddings": ("seq_length", "max_position_embeddings")},
         implied={"qkv_bias": True, "o_bias": False},
         mlps={DENSE: _half_width},
     ),

@@ -334,7 +334,7 @@ TYPES: dict[str, Type] = {
         per_layer=True,
     ),
     "gemma4": _outer("gemma4_text", towers.gemma4),
-    "mistral3": _outer("mistral", towers.mistral3),
+    "mistral3": _outer("mistral", towers.mistral3, inner_ties=True),
     "qwen2_vl_text": QWEN2_TEXT,
     "qwen2_vl": _outer("qwen2_vl_text", towers.qwen2_vl, either_ties=True),
     "qwen2_5_vl_text": QWEN2_TEXT,

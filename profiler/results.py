@@ -7,21 +7,29 @@ prediction that was checked stands beside what was found. JSON both ways, with a
 from __future__ import annotations
 
 import json
-import math
-import os
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from planner.errors import KvplanError, one_line
+from planner.files.read import check_kind, decode, figure, parse_json
+from planner.files.read import read_text as read_file
 
 SCHEMA_VERSION = 1
 KIND = "kvplan measurement"
 KINDS = ("exact", "estimated", "measured")
 CLOSE = 0.02
 MAX_FILE_BYTES = 256 << 20
+# What a point that is done has, by what it is: figures and pictures are drawn of them.
+WANTED = {
+    "prefill": ("ttft_seconds", "tokens_per_s"),
+    "decode": ("step_seconds", "tokens_per_s"),
+    "uncached_step": ("step_seconds", "tokens_per_s"),
+    "generate": ("total_seconds", "tokens_per_s"),
+    "generate_uncached": ("total_seconds", "tokens_per_s"),
+    "speedup": ("speedup",),
+}
+LONGEST_SECONDS = 1e9
 
 
 class BadResult(KvplanError):
@@ -206,9 +214,7 @@ class Measurement:
     @staticmethod
     def from_dict(raw: Any, where: str = "the result") -> Measurement:
         """Raises BadResult, in one line, for what is damaged, foreign or newer than this kvplan."""
-        if not isinstance(raw, Mapping) or raw.get("kind") != KIND:
-            raise BadResult(f"{where}: is not a result of `kvplan profile` (no key kind = {KIND!r})")
-        check_version(raw, SCHEMA_VERSION, where)
+        raw = check_kind(raw, KIND, SCHEMA_VERSION, where, what="a result of `kvplan profile`", error=BadResult)
         checks = raw.get("checks")
         if isinstance(checks, (list, tuple)):
             bare = [
@@ -216,13 +222,50 @@ class Measurement:
                 for c in checks
             ]
             raw = {**raw, "checks": bare}
-        found = decode(Measurement, raw, where)
+        found = decode(Measurement, raw, where, error=BadResult)
         assert isinstance(found, Measurement)
+        _refuse_absurd(found, where)
         return found
 
     @staticmethod
     def from_json(text: str, where: str = "the result") -> Measurement:
         return Measurement.from_dict(parse(text, where), where)
+
+
+def _refuse_absurd(found: Measurement, where: str) -> None:
+    """Raises BadResult for figures that nothing can have: below zero, of nothing, missing where they are drawn."""
+    for name, least in (("parameters", 0), ("layers", 1), ("layers_run", 1)):
+        figure(getattr(found, name), f"{where}.{name}", low=least, high=1e18, error=BadResult)
+    for key, reading in found.figures.items():
+        _check_reading(key, reading, f"{where}.figures.{one_line(key, 40)}")
+    for index, point in enumerate(found.points):
+        place = f"{where}.points[{index}]"
+        figure(point.batch, f"{place}.batch", low=1, high=1e9, error=BadResult)
+        for name in ("context_tokens", "new_tokens"):
+            figure(getattr(point, name), f"{place}.{name}", low=0, high=1e12, error=BadResult)
+        for key, reading in point.readings.items():
+            _check_reading(key, reading, f"{place}.readings.{one_line(key, 40)}")
+        if point.status == "done" and (lacks := [k for k in WANTED.get(point.what, ()) if k not in point.readings]):
+            raise BadResult(f"{place}: lacks readings.{lacks[0]}, which a {point.what} that is done has")
+    for index, check in enumerate(found.checks):
+        for name in ("predicted", "measured", "low", "high"):
+            value = getattr(check, name)
+            if value is not None:
+                figure(value, f"{where}.checks[{index}].{name}", low=0, error=BadResult)
+
+
+def _check_reading(key: str, reading: Reading, where: str) -> None:
+    """A time or a rate that was measured is above zero; any other figure is not below it."""
+    rate = key.endswith("_per_s")
+    high = LONGEST_SECONDS if key.endswith("_seconds") else 1e24
+    for name in ("value", "low", "high"):
+        value = getattr(reading, name)
+        if value is None:
+            continue
+        figure(value, f"{where}.{name}", low=0, high=high, error=BadResult)
+        if name == "value" and not value and (rate or key.endswith("_seconds") or key == "speedup"):
+            raise BadResult(f"{where}.value: is zero; a time or a rate that was measured is above it")
+    figure(reading.repeats, f"{where}.repeats", low=0, high=1e9, error=BadResult)
 
 
 def load(path: str) -> Measurement:
@@ -231,78 +274,10 @@ def load(path: str) -> Measurement:
 
 
 def read_text(path: str) -> str:
-    """The text of a file that should hold JSON."""
-    shown = one_line(path, 120)
-    try:
-        if os.path.getsize(path) > MAX_FILE_BYTES:
-            raise BadResult(f"{shown}: larger than {MAX_FILE_BYTES >> 20} MiB, which no result is")
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError as error:
-        raise BadResult(f"{shown}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise BadResult(f"{shown}: is not UTF-8 text") from None
+    """Return the text of a file that should hold a result."""
+    return read_file(path, most_bytes=MAX_FILE_BYTES, what="a result of kvplan profile", error=BadResult)
 
 
 def parse(text: str, where: str) -> Any:
-    """JSON, without NaN and infinity."""
-
-    def refuse(name: str) -> None:
-        raise ValueError(f"{name} is not a figure")
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise BadResult(f"{where}: is damaged or not JSON ({one_line(str(error), 80)})") from None
-
-
-def check_version(raw: Mapping[str, Any], newest: int, where: str) -> None:
-    """Refuses a schema that this kvplan does not know."""
-    version = raw.get("schema_version")
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise BadResult(f"{where}: has no schema_version; it is damaged or was not written by kvplan")
-    if version > newest:
-        raise BadResult(f"{where}: schema_version {version} is newer than this kvplan reads ({newest}); update kvplan")
-
-
-def decode(wanted: Any, raw: Any, where: str) -> Any:
-    """`raw` as the type `wanted`: dataclasses, tuples, mappings from text, unions with None and plain values."""
-    if is_dataclass(wanted):
-        return _dataclass(wanted, raw, where)
-    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin in (typing.Union, types.UnionType):
-        if raw is None:
-            return None
-        return decode(next(kind for kind in arguments if kind is not type(None)), raw, where)
-    if origin is tuple:
-        if not isinstance(raw, (list, tuple)):
-            raise BadResult(f"{where}: wants a list")
-        return tuple(decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(raw))
-    if origin is not None:
-        if not isinstance(raw, Mapping) or not all(isinstance(key, str) for key in raw):
-            raise BadResult(f"{where}: wants an object")
-        return {key: decode(arguments[1], value, f"{where}.{one_line(key, 40)}") for key, value in raw.items()}
-    if wanted is float and isinstance(raw, int) and not isinstance(raw, bool):
-        return raw  # bytes are whole numbers and stay so
-    if type(raw) is not wanted or (isinstance(raw, float) and not math.isfinite(raw)):
-        raise BadResult(f"{where}: wants {_article(wanted)}, found {one_line(repr(raw), 40)}")
-    return raw
-
-
-def _dataclass(wanted: Any, raw: Any, where: str) -> Any:
-    if not isinstance(raw, Mapping):
-        raise BadResult(f"{where}: wants an object, found {one_line(repr(raw), 40)}")
-    hints = typing.get_type_hints(wanted)
-    known = {item.name for item in fields(wanted)}
-    if strange := sorted(str(key) for key in raw if key not in known):
-        raise BadResult(f"{where}: the key {one_line(strange[0], 40)!r} is not known in this schema")
-    values = {name: decode(hints[name], raw[name], f"{where}.{name}") for name in known if name in raw}
-    try:
-        return wanted(**values)
-    except TypeError:
-        missing = sorted(name for name in known if name not in raw)
-        raise BadResult(f"{where}: lacks {', '.join(missing[:5])}; it is damaged") from None
-
-
-def _article(kind: type) -> str:
-    return {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}.get(kind, kind.__name__)
+    """Return the JSON value in `text`: no NaN, no infinity, no number that is none."""
+    return parse_json(text, where, error=BadResult)

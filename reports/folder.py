@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from planner.errors import KvplanError, one_line
-from planner.terminal.output import to_json
+from planner.files.read import parse_json, read_text
+from planner.files.write import replace_folder
+from planner.terminal.output import csv_cell, to_json
 from reports import html, markdown
 from reports.cells import missing
 from reports.content import Report, Table
 
 KIND = "kvplan report"
 MANIFEST = "report.json"
+MANIFEST_BYTES = 4 << 20
 SCHEMA_VERSION = 1
 
 
@@ -66,9 +66,15 @@ def table_files(table: Table) -> dict[str, bytes]:
         "rows": records,
     }
     return {
-        f"tables/{table.name}.csv": table.frame.to_csv(index=False, lineterminator="\n").encode(),
+        f"tables/{table.name}.csv": csv_bytes(table.frame),
         f"tables/{table.name}.json": (to_json(raw) + "\n").encode(),
     }
+
+
+def csv_bytes(frame: pd.DataFrame) -> bytes:
+    """Return the frame as CSV; a text that a spreadsheet would run as a formula is quoted."""
+    safe: bytes = frame.map(csv_cell).to_csv(index=False, lineterminator="\n").encode()
+    return safe
 
 
 def json_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -117,9 +123,9 @@ def _existing_parent(path: str) -> str:
 def _foreign(folder: str) -> str | None:
     """A file in the folder that no report's manifest names; None where all are a report's own."""
     try:
-        with open(os.path.join(folder, MANIFEST), encoding="utf-8") as file:
-            raw = json.load(file)
-    except (OSError, ValueError, RecursionError):
+        text = read_text(os.path.join(folder, MANIFEST), most_bytes=MANIFEST_BYTES, what="the manifest of a report")
+        raw = parse_json(text, MANIFEST)
+    except KvplanError:
         raw = None
     listed = raw.get("files") if isinstance(raw, dict) and raw.get("kind") == KIND else None
     known = set(listed) if isinstance(listed, list) and all(isinstance(name, str) for name in listed) else set()
@@ -132,72 +138,6 @@ def _foreign(folder: str) -> str | None:
 
 
 def write_folder(path: str, found: Mapping[str, bytes], force: bool) -> str:
-    """Writes the files beside the folder and moves them into its place; on any failure the old folder stays."""
+    """Put the files of a report into the place of the folder `path`; on any failure the old folder stays."""
     check_target(path, force)
-    target = os.path.realpath(os.path.expanduser(path))
-    try:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        fresh = tempfile.mkdtemp(prefix=".kvplan-", dir=os.path.dirname(target))
-    except OSError as error:
-        raise _cannot(path, error) from None
-    try:
-        for name, data in sorted(found.items()):
-            file_path = os.path.join(fresh, *name.split("/"))
-            os.makedirs(os.path.dirname(file_path), exist_ok=True)
-            with open(file_path, "wb") as file:
-                file.write(data)
-        os.chmod(fresh, 0o777 & ~_umask())
-        _swap(fresh, target)
-    except OSError as error:
-        raise _cannot(path, error) from None
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return target
-
-
-def write_file(path: str, data: bytes) -> None:
-    """One file, written under another name first."""
-    target = os.path.realpath(os.path.expanduser(path))
-    if os.path.isdir(target) or not os.path.basename(path):
-        raise KvplanError(f"-o {one_line(path, 120)} is a folder; name a file")
-    try:
-        handle, fresh = tempfile.mkstemp(prefix=".kvplan-", dir=os.path.dirname(target))
-    except OSError as error:
-        raise _cannot(path, error) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(fresh, 0o666 & ~_umask())
-        os.replace(fresh, target)
-    except OSError as error:
-        os.unlink(fresh)
-        raise _cannot(path, error) from None
-
-
-def _swap(fresh: str, target: str) -> None:
-    """`fresh` in the place of `target`; what was there is put aside, and back if the move fails."""
-    if not os.path.exists(target):
-        os.rename(fresh, target)
-        return
-    aside = tempfile.mkdtemp(prefix=".kvplan-", dir=os.path.dirname(target))
-    old = os.path.join(aside, "old")
-    os.rename(target, old)
-    try:
-        os.rename(fresh, target)
-    except OSError:
-        os.rename(old, target)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _cannot(path: str, error: OSError) -> KvplanError:
-    return KvplanError(
-        f"-o {one_line(path, 120)} cannot be written: {error.strerror or error}; choose a folder you may write to"
-    )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    return replace_folder(path, found)

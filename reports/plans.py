@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from planner.errors import KvplanError, one_line
+from planner.files.read import figure, parse_json, read_text
 from planner.units import significant
 from reports.runs import run_name, unique
 from reports.words import listing, seconds
@@ -23,7 +21,9 @@ ROW_KEYS = (
     "tpot_seconds_low", "tpot_seconds_high", "ttft_seconds", "ttft_seconds_low", "ttft_seconds_high", "utilisation",
     "binds",
 )  # fmt: skip
-NUMBERS = ("devices", "usd_per_hour", "tpot_seconds", "ttft_seconds")
+TEXTS = ("device", "layout", "weight_dtype", "kv_dtype", "binds")
+FLAGS = ("meets_targets", "front")
+OPTIONAL = ("usd_per_hour", "utilisation", "tpot_seconds_low", "ttft_seconds_low")  # null, or nought
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,50 +51,65 @@ def load_plans(paths: Sequence[str]) -> tuple[PlanFile, ...]:
 
 
 def _read(path: str) -> Mapping[str, Any]:
-    shown = one_line(path, 80)
-    wrong = KvplanError(f"--plan {shown} is no answer of `kvplan plan --json`; write one with --json -o FILE")
+    shown = f"--plan {one_line(path, 80)}"
+    text = read_text(path, most_bytes=MAX_BYTES, what="an answer of `kvplan plan --json`", option="--plan")
     try:
-        if not os.path.isfile(path) or os.path.getsize(path) > MAX_BYTES:
-            raise wrong
-        with open(path, encoding="utf-8") as file:
-            data = json.load(file)
-    except OSError as error:
-        raise KvplanError(f"--plan {shown} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise wrong from None
-    if not _sound(data):
-        raise wrong
+        data = parse_json(text, shown)
+        _check(data, shown)
+    except KvplanError as error:
+        raise KvplanError(f"{error}; this is no answer of `kvplan plan --json`") from None
     return data  # type: ignore[no-any-return]
 
 
-def _sound(data: Any) -> bool:
-    """Whether it holds what the figure and the table read, in the types they read it in."""
+def _check(data: Any, shown: str) -> None:
+    """Raises KvplanError, naming the key, where it lacks what the figure and the table read, or holds another kind."""
     if not isinstance(data, dict) or not isinstance(data.get("model"), str):
-        return False
-    load, targets = data.get("load"), data.get("targets")
-    if not isinstance(load, dict) or not isinstance(targets, dict):
-        return False
-    if not (_number(load.get("users")) or _number(load.get("rate_per_s"))):
-        return False
-    if not all(targets.get(name) is None or _number(targets[name]) for name in ("ttft_seconds", "tpot_seconds")):
-        return False
-    points, plans = data.get("points"), data.get("plans")
-    if not isinstance(points, list) or not isinstance(plans, list):
-        return False
-    return all(_sound_row(row, POINT_KEYS) for row in points) and all(_sound_row(row, ROW_KEYS) for row in plans)
+        raise KvplanError(f"{shown}: wants an object with a model")
+    load, targets = (_object(data, name, shown) for name in ("load", "targets"))
+    if load.get("users") is None and load.get("rate_per_s") is None:
+        raise KvplanError(f"{shown}: load lacks both users and rate_per_s")
+    for part, held, names in (
+        ("load", load, ("users", "rate_per_s")),
+        ("targets", targets, ("ttft_seconds", "tpot_seconds")),
+    ):
+        for key in names:
+            if held.get(key) is not None:
+                figure(held[key], f"{shown}: {part}.{key}", low=1e-9, high=1e12)
+            else:
+                held[key] = None
+    for name, keys in (("points", POINT_KEYS), ("plans", ROW_KEYS)):
+        listed = data.get(name)
+        if not isinstance(listed, list):
+            raise KvplanError(f"{shown}: {name} wants a list")
+        for index, row in enumerate(listed):
+            _check_row(row, keys, f"{shown}: {name}[{index}]")
+    priced = [row for row in data["points"] if row["usd_per_hour"]]
+    if priced and not any(row["front"] for row in priced):
+        raise KvplanError(f"{shown}: no point is on the front, of which a plan has one at least")
 
 
-def _sound_row(row: Any, keys: Sequence[str]) -> bool:
-    if not isinstance(row, dict) or not all(key in row for key in keys):
-        return False
-    priced = [name for name in NUMBERS if not (name == "usd_per_hour" and row[name] is None)]
-    return all(_number(row[name]) for name in priced) and all(
-        isinstance(row[name], str) for name in ("device", "layout", "weight_dtype", "kv_dtype")
-    )
+def _object(data: Mapping[str, Any], name: str, shown: str) -> dict[str, Any]:
+    found = data.get(name)
+    if not isinstance(found, dict):
+        raise KvplanError(f"{shown}: {name} wants an object")
+    return found
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+def _check_row(row: Any, keys: Sequence[str], where: str) -> None:
+    if not isinstance(row, dict):
+        raise KvplanError(f"{where} wants an object")
+    for key in keys:
+        if key not in row:
+            raise KvplanError(f"{where} lacks {key}")
+        value, place = row[key], f"{where}.{key}"
+        if key in TEXTS:
+            if not isinstance(value, str):
+                raise KvplanError(f"{place}: wants a text, found {one_line(repr(value), 40)}")
+        elif key in FLAGS:
+            if not isinstance(value, bool) and not (key == "meets_targets" and value is None):
+                raise KvplanError(f"{place}: wants true or false, found {one_line(repr(value), 40)}")
+        elif not (value is None and key in OPTIONAL):
+            figure(value, place, low=0 if key in OPTIONAL else 1e-12, high=1e12)
 
 
 def points(plan: PlanFile) -> pd.DataFrame:

@@ -5,13 +5,13 @@ Imported only when there is a file to read: PyYAML costs more to import than a w
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
 import yaml
 
 from planner.errors import BadConfig, one_line
+from planner.files.read import read_text
 
 MAX_BYTES = 1 << 20
 
@@ -21,15 +21,7 @@ MAX_DEPTH = 16
 
 def read_entries(path: str) -> list[Any]:
     """The list of entries in the YAML file at `path`; BadConfig, in one line, when it is none."""
-    try:
-        if os.path.getsize(path) > MAX_BYTES:
-            raise BadConfig(f"{path}: larger than {MAX_BYTES >> 20} MiB, which no catalogue file is; split it")
-        with open(path, encoding="utf-8") as file:
-            text = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise BadConfig(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise BadConfig(f"{path}: is not UTF-8 text") from None
+    text = read_text(path, most_bytes=MAX_BYTES, what="a catalogue file", error=BadConfig)
     return parse_entries(text, path)
 
 
@@ -43,7 +35,7 @@ def parse_entries(text: str, where: str) -> list[Any]:
         line = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise BadConfig(f"{where}{line}: is not YAML: {one_line(problem)}") from None
-    except (ValueError, RecursionError, OverflowError) as error:
+    except (ValueError, RecursionError, OverflowError) as error:  # "!!int x": a tag that asks for what is not there
         raise BadConfig(f"{where}: has a value that cannot be read: {one_line(str(error))}") from None
     if entries is None:
         return []
@@ -72,7 +64,7 @@ _LOADER = _make_loader()
 
 
 def _refuse_tricks(text: str, where: str) -> None:
-    """Refuses aliases (a few lines can unfold to gigabytes), deep nesting and a key given twice.
+    """Refuses aliases (a few lines can unfold to gigabytes), tags, deep nesting and a key given twice.
 
     Works on the stream of events, which needs neither recursion nor memory.
     """
@@ -83,6 +75,9 @@ def _refuse_tricks(text: str, where: str) -> None:
         line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.AliasEvent):
             raise BadConfig(f"{where} line {line}: YAML aliases (*{event.anchor}) are not taken; write it out")
+        if (named := getattr(event, "tag", None)) is not None:
+            tag = one_line(str(named).replace("tag:yaml.org,2002:", "!!"), 40)
+            raise BadConfig(f"{where} line {line}: YAML tags ({tag}) are not taken; write the value alone")
         starts = isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent))
         if starts or isinstance(event, yaml.ScalarEvent):
             if open_keys and (keys := open_keys[-1]) is not None:

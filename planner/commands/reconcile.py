@@ -12,6 +12,7 @@ from planner.commands.options.click_options import with_flags
 from planner.commands.options.model import maybe_count
 from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import KvplanError, UsageError, one_line
+from planner.files.write import locked
 from planner.lookup import capacity, model_spec
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.reconcile.facts import Log, engines_of, identity
@@ -70,7 +71,8 @@ def command(log: str, **values: Any) -> None:
         if count > 1:
             made.notes.insert(0, f"{count} starts of it in this file; the last whole one is shown")
     if values["record"]:
-        write_whole(values["record"], merged(values["record"], ledgers, log, values["gpu"]))
+        with locked(values["record"]):  # several may record at once: nothing that one added is lost
+            write_whole(values["record"], merged(values["record"], ledgers, log, values["gpu"]), "--record")
     if values["as_json"]:
         text = to_json({"schema_version": SCHEMA_VERSION, "file": log, "ledgers": [made.to_dict() for made in ledgers]})
     else:

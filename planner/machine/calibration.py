@@ -14,13 +14,14 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
 from planner.errors import BadRequest, KvplanError, one_line
+from planner.files.read import check_kind, decode, figure, parse_json, read_text
 from planner.model.spec import ModelSpec
 from planner.speed.operators import AttentionRead, Matmul, head_matmul, layer_attention, layer_matmuls
 
@@ -34,6 +35,11 @@ FILE_NAME = "local-device.json"
 
 
 MAX_FILE_BYTES = 16 << 20
+
+
+SHORTEST_SECONDS = 1e-12
+"""Below any time that a machine takes for an operator; figures of a device file lie above it."""
+LONGEST_SECONDS = 1e6
 
 
 class BadDeviceFile(KvplanError):
@@ -354,67 +360,55 @@ def device_file_path() -> str:
     return os.path.join(user_folder(), FILE_NAME)
 
 
+AGAIN = "; the file is damaged: run kvplan calibrate again"
+
+
 def load_calibration(path: str | None = None) -> Calibration | None:
-    """The device file, None where there is none yet; BadDeviceFile, in one line, when it is damaged or foreign."""
+    """Return the device file, None where there is none yet; BadDeviceFile, in one line, when it is damaged or foreign."""
     path = path or device_file_path()
-    shown = one_line(path, 120)
-    try:
-        if os.path.getsize(path) > MAX_FILE_BYTES:
-            raise BadDeviceFile(f"{shown}: larger than {MAX_FILE_BYTES >> 20} MiB, which no device file is")
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.lexists(path):
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadDeviceFile(f"{shown}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8'})") from None
-    return calibration_from_json(text, shown)
+    text = read_text(path, most_bytes=MAX_FILE_BYTES, what="a device file of kvplan calibrate", error=BadDeviceFile)
+    return calibration_from_json(text, one_line(path, 120))
 
 
 def calibration_from_json(text: str, where: str) -> Calibration:
-    """Raises BadDeviceFile for what is damaged, foreign or newer."""
-    again = "; delete it and run kvplan calibrate"
+    """Return the calibration in `text`; raises BadDeviceFile for what is damaged, foreign or newer."""
+    found = parse_json(text, where, error=BadDeviceFile, again=AGAIN)
     try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadDeviceFile(f"{where}: is damaged or not JSON{again}") from None
-    if not isinstance(raw, dict) or raw.get("kind") != KIND:
-        raise BadDeviceFile(f"{where}: is not a device file of kvplan calibrate{again}")
-    version = raw.get("schema_version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise BadDeviceFile(f"{where}: has no schema_version{again}")
-    if version > SCHEMA_VERSION:
-        raise BadDeviceFile(
-            f"{where}: schema_version {version} is newer than this kvplan reads ({SCHEMA_VERSION}); update kvplan"
+        raw = check_kind(
+            found, KIND, SCHEMA_VERSION, where, what="a device file of kvplan calibrate", error=BadDeviceFile
         )
-    try:
-        return Calibration(
-            environment=dict(raw["environment"]),
-            rates={name: _checked(Rate, rate) for name, rate in raw["rates"].items()},
-            matmuls=_rows(MatmulTime, raw["matmuls"]),
-            attention=_rows(AttentionTime, raw["attention"]),
-            layers=_rows(LayerTime, raw["layers"]),
-            probes=_rows(Probe, raw["probes"]),
-            whole_steps=_rows(WholeStep, raw.get("whole_steps", [])),  # not in files written before 2026-11-22
-            held_back=_rows(HeldBack, raw["held_back"]),
-            warnings=tuple(str(line) for line in raw["warnings"]),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadDeviceFile(
-            f"{where}: is damaged ({type(error).__name__}: {one_line(str(error), 60)}){again}"
-        ) from None
+        values = {name: raw[name] for name in (item.name for item in fields(Calibration)) if name in raw}
+        made = decode(Calibration, values, where, error=BadDeviceFile)
+        _refuse_nothing(made, where)
+    except BadDeviceFile as error:
+        again = "" if "update kvplan" in str(error) else AGAIN
+        raise BadDeviceFile(f"{error}{again}") from None
+    assert isinstance(made, Calibration)
+    return made
 
 
-def _rows(kind: Any, raw: Any) -> tuple[Any, ...]:
-    if not isinstance(raw, list):
-        raise TypeError(f"{kind.__name__} wants a list")
-    return tuple(_checked(kind, row) for row in raw)
+def _refuse_nothing(found: Calibration, where: str) -> None:
+    """Every number is above zero and every text can be printed: a time of nothing would predict nonsense."""
+    for name, value in found.environment.items():
+        _check_value(value, f"{where}.environment.{one_line(name, 40)}", least=None)
+    for name, rate in found.rates.items():
+        _check_row(rate, f"{where}.rates.{one_line(name, 40)}", 1e24)
+    for table in ("matmuls", "attention", "layers", "probes", "whole_steps", "held_back"):
+        for index, row in enumerate(getattr(found, table)):
+            _check_row(row, f"{where}.{table}[{index}]", 1e15)
 
 
-def _checked(kind: Any, row: Mapping[str, Any]) -> Any:
-    """A row whose numbers are above zero and finite: a time of nothing would predict nonsense."""
-    for name, value in row.items():
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise ValueError(f"{name} is no figure")
-        if not isinstance(value, str) and not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} = {value} is not above zero")
-    return kind(**row)
+def _check_row(row: Any, where: str, most: float) -> None:
+    for item in fields(row):
+        limit = LONGEST_SECONDS if item.name.endswith("seconds") else most
+        _check_value(getattr(row, item.name), f"{where}.{item.name}", least=SHORTEST_SECONDS, most=limit)
+
+
+def _check_value(value: Any, where: str, *, least: float | None, most: float = 1e24) -> None:
+    if isinstance(value, str):
+        if not value.isprintable() or len(value) > 300:
+            raise BadDeviceFile(f"{where}: holds a character that cannot be shown, or is too long")
+    elif value is not None and not isinstance(value, bool):
+        figure(value, where, low=-1e24 if least is None else least, high=most, error=BadDeviceFile)

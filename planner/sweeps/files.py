@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from planner.errors import KvplanError, one_line
+from planner.files.write import write_with
 from planner.sweeps.questions import Cell, Columns, Row
+from planner.terminal.output import csv_cell
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -36,20 +37,7 @@ def check_path(path: str) -> None:
 def write_rows(path: str, columns: Columns, rows: Sequence[Row]) -> None:
     """Replace `path` by these rows; on any failure the old file stays as it was."""
     encode = _parquet if path.lower().endswith(".parquet") else _csv
-    target = os.path.realpath(path)
-    try:
-        mode = os.stat(target).st_mode & 0o7777 if os.path.exists(target) else 0o666 & ~_umask()
-        handle, temporary = tempfile.mkstemp(prefix=".kvplan-", dir=os.path.dirname(target))
-        try:
-            with os.fdopen(handle, "wb") as file:
-                encode(file, columns, rows)
-            os.chmod(temporary, mode)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise KvplanError(f"-o {one_line(path, 80)} cannot be written: {error.strerror}") from None
+    write_with(path, lambda file: encode(file, columns, rows))
 
 
 def read_rows(path: str, columns: Columns) -> list[Row]:
@@ -64,16 +52,10 @@ def read_rows(path: str, columns: Columns) -> list[Row]:
     return found
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 # -- CSV: None is empty, a float is its shortest text that reads back as itself -----------------------------
 
 _READ: dict[str, Callable[[str], Cell]] = {
-    "str": str,
+    "str": lambda text: text[1:] if text[:1] == "'" and csv_cell(text[1:]) == text else text,
     "int": int,
     "float": float,
     "bool": lambda text: {"True": True, "False": False}[text],
@@ -84,7 +66,7 @@ def _csv(file: Any, columns: Columns, rows: Sequence[Row]) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([name for name, _ in columns])
-    writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
+    writer.writerows(["" if cell is None else csv_cell(cell) for cell in row] for row in rows)
     text.flush()
     text.detach()
 

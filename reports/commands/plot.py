@@ -9,6 +9,7 @@ import click
 
 from planner.commands.options.click_options import with_flags
 from planner.errors import KvplanError, UsageError, one_line
+from planner.files.write import write_bytes
 from planner.terminal.output import emit
 from reports.commands.asked import FLAGS, question_of, shown_path, warn
 from reports.extra import need_report_extra
@@ -47,7 +48,7 @@ def command(kind: str, models: tuple[str, ...], **values: Any) -> None:
     feasible-region is of the first model and device, step-bounds of the first device.
     """
     need_report_extra()
-    from reports.folder import write_file
+    from reports.folder import csv_bytes
     from reports.kinds import find_kind, frame_of
     from reports.runs import load_runs
     from reports.style import save
@@ -69,7 +70,7 @@ def command(kind: str, models: tuple[str, ...], **values: Any) -> None:
     if found.needs in ("runs", "two runs") and not runs:
         raise UsageError(f"{found.name} wants a run: --run RESULT.json (kvplan profile writes one)")
     frame = frame_of(found, question_of(models, values, runs))
-    write_file(path, save(found.draw(frame), ending))
+    write_bytes(path, save(found.draw(frame), ending))
     if values["data"]:
-        write_file(targets[1], frame.to_csv(index=False, lineterminator="\n").encode())
+        write_bytes(targets[1], csv_bytes(frame))
     emit(f"{shown_path(path)}: {found.sees(frame)}")

@@ -75,6 +75,7 @@ MAY_IMPORT = {
 # The rooms of planner/, ground floor first. An import goes down, or stays in its room; rooms of one floor are apart.
 FLOORS = (
     ("errors",),
+    ("files",),
     ("units", "terminal", "catalogue"),
     ("dtypes", "workloads"),
     ("model",),

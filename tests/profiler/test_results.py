@@ -19,7 +19,7 @@ RUN = Measurement(
     model="gpt2", model_type="gpt2", parameters=124439808, layers=12, layers_run=12, dtype="fp32", linear="plain",
     weights="random", environment=HERE,
     checks=(Check("kv_bytes", "static", 100, 100), Check("prefill_peak_bytes", "static", 100, None, "estimated", 50, 200)),
-    points=(Point("decode", 1, 64, cache="static", readings={"step_seconds": Reading(0.02, "measured", 0.019, 0.021, 5)}),),
+    points=(Point("decode", 1, 64, cache="static", readings={"step_seconds": Reading(0.02, "measured", 0.019, 0.021, 5), "tokens_per_s": Reading(50)}),),
     figures={"crossing_tokens": Reading(4, "estimated")}, notes=("a note",), warnings=("a warning",),
 )  # fmt: skip
 
@@ -59,7 +59,13 @@ def test_json_carries_verdicts_for_other_readers() -> None:
         (changed(figures={"x_bytes": {"value": "1"}}), "wants a number"),
         (changed(figures={"x_bytes": {"value": 1, "kind": "guessed"}}), "exact, estimated, measured"),
         (RUN.to_json().replace("0.02,", "NaN,"), "damaged or not JSON"),
-        (RUN.to_json().replace("0.02,", "1e999,"), "wants a number"),
+        (RUN.to_json().replace("0.02,", "1e999,"), "1e999 is no figure"),
+        (RUN.to_json().replace("0.02,", "1e99,"), r"points\[0\].readings.step_seconds.value: 1e\+99 is out of range"),
+        (RUN.to_json().replace("0.02,", "-0.02,"), "out of range"),
+        (RUN.to_json().replace("0.02,", "0,"), "is zero"),
+        (RUN.to_json().replace("0.02,", "1" * 400 + ","), "400 digits"),
+        (RUN.to_json().replace("a note", "\\ud800"), "half of one"),
+        (RUN.to_json().replace("tokens_per_s", "tokens"), "lacks readings.tokens_per_s"),
         ("[" * 100_000, "damaged or not JSON"),
     ],
 )  # fmt: skip

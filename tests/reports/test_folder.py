@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from planner.errors import KvplanError
-from reports import folder
-from reports.folder import KIND, MANIFEST, check_target, write_file, write_folder
+from planner.files import write
+from planner.files.write import write_bytes
+from reports.folder import KIND, MANIFEST, check_target, write_folder
 
 
 def files(**more: bytes) -> dict[str, bytes]:
@@ -62,7 +63,7 @@ def test_a_failure_leaves_the_old_report_as_it_was(tmp_path: Path, monkeypatch: 
     def fail(fresh: str, target: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder, "_swap", fail)
+    monkeypatch.setattr(write, "_put", fail)
     with pytest.raises(KvplanError, match="No space left"):
         write_folder(str(out), files(**{"new.csv": b"1"}), force=True)
     assert names_in(out) == sorted(files()) and os.listdir(tmp_path) == ["out"]
@@ -80,6 +81,7 @@ def test_a_swap_that_fails_half_way_puts_the_old_folder_back(tmp_path: Path, mon
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", fail_second)
+    monkeypatch.setattr(write, "_exchange", lambda one, other: False)
     with pytest.raises(KvplanError, match="Input/output"):
         write_folder(str(out), files(), force=True)
     assert names_in(out) == sorted(files()) and os.listdir(tmp_path) == ["out"]
@@ -97,9 +99,9 @@ def test_a_file_in_the_way_and_a_folder_that_cannot_be_made_are_said_before(tmp_
 
 
 def test_one_file_is_written_whole(tmp_path: Path) -> None:
-    write_file(str(tmp_path / "a.svg"), b"<svg/>")
+    write_bytes(str(tmp_path / "a.svg"), b"<svg/>")
     assert (tmp_path / "a.svg").read_bytes() == b"<svg/>" and os.listdir(tmp_path) == ["a.svg"]
-    with pytest.raises(KvplanError, match="is a folder"):
-        write_file(str(tmp_path), b"")
+    with pytest.raises(KvplanError, match="not the name of a file"):
+        write_bytes(str(tmp_path), b"")
     with pytest.raises(KvplanError, match="cannot be written"):
-        write_file(str(tmp_path / "none" / "a.svg"), b"")
+        write_bytes(str(tmp_path / "none" / "a.svg"), b"")

@@ -283,7 +283,11 @@ BOMB = "a: &a [x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcd
         (BOMB, "aliases"),
         ("- " + "[" * 20, "nested deeper"),
         ("- " + "[" * 5000, "line 1: is n"),  # PyYAML may refuse this depth first: "is not YAML"
-        ("- !!python/object/apply:os.system [true]", "is not YAML"),
+        ("- !!python/object/apply:os.system [true]", "tags"),
+        ("- {name: !!float ''}", "tags (!!float)"),
+        ("- {name: x, kv: !!int '-'}", "tags (!!int)"),
+        ("- {name: !!bool 'x'}", "tags (!!bool)"),
+        ("- {name: !!timestamp 'x'}", "line 1: YAML tags"),
         ("- {name: \x00}", "is not YAML"),
         ("- {name: x}\n---\n- {name: y}", "is not YAML"),
         ("#" * (1 << 20) + "#", "larger than 1 MiB"),

@@ -236,10 +236,10 @@ def test_places_that_are_no_file_are_refused_and_left_alone(run: Runner, tmp_pat
 
 def test_a_device_file_is_written_to_and_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/null stays a device: nothing is renamed over it, whoever runs this (a terminal stands in for it here)."""
-    from planner.terminal import output
+    from planner.files import write
 
     controller, terminal = os.openpty()
-    monkeypatch.setattr(output, "_replace", lambda *_: pytest.fail("a device was replaced"))
+    monkeypatch.setattr(write, "_replace", lambda *_: pytest.fail("a device was replaced"))
     output.write_whole(os.ttyname(terminal), "answer\n")
     assert os.read(controller, 100).split() == [b"answer"]
     os.close(controller)

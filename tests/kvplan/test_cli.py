@@ -240,7 +240,7 @@ def test_a_device_file_is_written_to_and_never_replaced(tmp_path: Path, monkeypa
 
     controller, terminal = os.openpty()
     monkeypatch.setattr(write, "_replace", lambda *_: pytest.fail("a device was replaced"))
-    output.write_whole(os.ttyname(terminal), "answer\n")
+    write.write_bytes(os.ttyname(terminal), b"answer\n")
     assert os.read(controller, 100).split() == [b"answer"]
     os.close(controller)
     os.close(terminal)

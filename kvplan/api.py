@@ -1,128 +1,233 @@
-"""The commands as functions: `import kvplan; kvplan.estimate("llama-7b", seq=8192).kv_bytes`."""
+"""The commands as functions: `import kvplan; kvplan.estimate("llama-7b", seq="8k").kv_bytes`.
+
+Every function reads its keywords once into a frozen dataclass of `planner.options`, by the same readers as the command
+line, and returns an answer of `planner.answers`: `to_dict()` is what `--json` prints, `to_frame()` a pandas DataFrame,
+and a notebook shows a table. A length is a number or a text (`8192`, `"8k"`); a model is a name, a path, a Hugging Face
+id, a config as a dict, or a `ModelSpec`. What is wrong raises a KvplanError in one line that names the keyword.
+"""
+
+# parameters: a notebook user names what he wants, so the functions here have a keyword for each flag of their command.
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+from kvplan.python_words import in_python_words
 from planner.catalogue.device import Device
 from planner.catalogue.entries import ModelEntry
-from planner.errors import BadRequest, one_line
-from planner.lookup import capacity, model_spec
-from planner.memory.estimate import Estimate
-from planner.memory.estimate import estimate as _estimate
-from planner.memory.request import Request
-from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
+from planner.options.tables import ENGINE_FLAGS, given
 
 if TYPE_CHECKING:
-    from planner.commands.options.tables import Flag
-    from planner.engines.base import EngineAnswer, Options
+    from planner.answers.engines import EnginesAnswer
+    from planner.answers.estimate import EstimateAnswer
+    from planner.answers.fit import FitAnswer
+    from planner.answers.plan import DeploymentsAnswer
+    from planner.answers.several import Answers
+    from planner.answers.simulate import SimulateAnswer
+    from planner.answers.speed import SpeedAnswer
+    from planner.engines.base import EngineAnswer
     from planner.machine.calibration import Calibration
+    from planner.options.tables import Flag
     from profiler.results import Measurement
 
+Model = str | ModelSpec | Mapping[str, Any]
+Tokens = int | str
+EngineFlags = Mapping[str, str | int | float | bool]
+OPTION = "an option here; `kvplan COMMAND --help` names them"
+ENGINE_FLAG = "an engine's flag; write for example max_model_len"
 
-def show(model: str, *, assume: str | None = None) -> ModelSpec:
-    """The model as kvplan knows it: a catalogue name, a Hugging Face id of one, a config.json or its folder.
+
+@in_python_words
+def show(model: Model, *, assume: str | None = None) -> ModelSpec:
+    """The model as kvplan knows it: a catalogue name, a Hugging Face id of one, a config.json or its folder, a dict.
 
     >>> len(show("gemma-3-27b").layers)
     62
     """
-    return model_spec(model, assume=assume)
+    return _spec(model, assume)
 
 
-def estimate(
-    model: str | ModelSpec,
+@overload  # a text is a model, not a list of them
+def estimate(  # type: ignore[overload-overlap]
+    model: Model,
     *,
-    seq: int,
-    batch: int = 1,
+    seq: Tokens | None = None,
+    batch: int | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
     k_dtype: str | None = None,
     v_dtype: str | None = None,
     gpu: str | None = None,
-    memory: str | None = None,
-    tp: int = 1,
-    pp: int = 1,
-    ep: int = 1,
-    dp: int = 1,
-    dcp: int = 1,
-    source_tokens: int | None = None,
-    prefill_tokens: int | None = None,
+    memory: Tokens | None = None,
+    gpus: int | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    ep: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    source_tokens: Tokens | None = None,
+    prefill_tokens: Tokens | None = None,
     fused_attention: bool = True,
-    overhead: Mapping[str, int] | None = None,
+    activation: Tokens | None = None,
+    overhead: Mapping[str, Tokens] | None = None,
+    engine: str | None = None,
+    flags: EngineFlags | None = None,
     assume: str | None = None,
-) -> Estimate:
-    """Memory of one request: bytes as ints, see `Estimate` and its `to_dict`.
+    online: bool = False,
+) -> EstimateAnswer: ...
+@overload
+def estimate(
+    model: Model | Sequence[Model],
+    *,
+    seq: Tokens | Sequence[Tokens] | None = None,
+    batch: int | None = None,
+    dtype: str | None = None,
+    kv_dtype: str | None = None,
+    k_dtype: str | None = None,
+    v_dtype: str | None = None,
+    gpu: str | None = None,
+    memory: Tokens | None = None,
+    gpus: int | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    ep: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    source_tokens: Tokens | None = None,
+    prefill_tokens: Tokens | None = None,
+    fused_attention: bool = True,
+    activation: Tokens | None = None,
+    overhead: Mapping[str, Tokens] | None = None,
+    engine: str | None = None,
+    flags: EngineFlags | None = None,
+    assume: str | None = None,
+    online: bool = False,
+) -> Answers[EstimateAnswer]: ...
+@in_python_words
+def estimate(
+    model: Model | Sequence[Model],
+    *,
+    seq: Tokens | Sequence[Tokens] | None = None,
+    batch: int | None = None,
+    dtype: str | None = None,
+    kv_dtype: str | None = None,
+    k_dtype: str | None = None,
+    v_dtype: str | None = None,
+    gpu: str | None = None,
+    memory: Tokens | None = None,
+    gpus: int | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    ep: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    source_tokens: Tokens | None = None,
+    prefill_tokens: Tokens | None = None,
+    fused_attention: bool = True,
+    activation: Tokens | None = None,
+    overhead: Mapping[str, Tokens] | None = None,
+    engine: str | None = None,
+    flags: EngineFlags | None = None,
+    assume: str | None = None,
+    online: bool = False,
+) -> EstimateAnswer | Answers[EstimateAnswer]:
+    """Memory of one request, as `kvplan estimate` answers it; of several where a list of models or lengths is given.
 
-    >>> e = estimate("llama-7b", seq=8192)
-    >>> e.kv_bytes, e.to_dict()["weight_bytes"]
-    (4294967296, 13476831232)
+    seq      tokens of a sequence (default: what an engine's flags say, else the model's own limit)
+    memory   plain memory in place of a device: "24GiB", or bytes
+    gpus     so many devices, laid out as --tp N up to 8 and pipeline stages of 8 beyond
+    engine   answered in its terms too, with its own `flags`: {"max_model_len": 4096}
+
+    >>> e = estimate("llama-7b", seq="8k")
+    >>> e.kv_bytes, e.to_dict()["weight_bytes"], e.fits
+    (4294967296, 13476831232, None)
+    >>> [a.kv_bytes for a in estimate(["gpt2", "llama-7b"], seq=[1024])]
+    [37748736, 536870912]
 
     Raises KvplanError: unknown model, device or dtype; a config it does not understand; numbers out of range.
     """
-    if kv_dtype is not None and (k_dtype is not None or v_dtype is not None):
-        raise BadRequest("kv_dtype sets both; give k_dtype and v_dtype without it")
-    request = Request(
-        seq_tokens=seq,
-        batch=batch,
-        dtype=dtype,
-        k_dtype=kv_dtype or k_dtype,
-        v_dtype=kv_dtype or v_dtype,
-        source_tokens=source_tokens,
-        sharding=Sharding(tp=tp, pp=pp, ep=ep, dp=dp, dcp=dcp),
-        prefill_tokens=prefill_tokens,
-        fused_attention=fused_attention,
-        overhead_override=overhead or {},
-    )
-    spec = model if isinstance(model, ModelSpec) else model_spec(model, assume=assume)
-    return _estimate(spec, request, capacity(gpu, memory))
+    values = _options(locals())
+    from planner.answers.estimate import estimate_answers, several
+    from planner.options.estimate import estimate_asked
+    from planner.options.tables import ESTIMATE
+
+    models = list(model) if isinstance(model, (list, tuple)) else [model]
+    questions = [estimate_asked(_values(ESTIMATE, {**values, "model": one})) for one in models]
+    answers = [answer for question in questions for answer in estimate_answers(question)]
+    listed = isinstance(model, (list, tuple)) or isinstance(seq, (list, tuple, range))
+    return answers[0] if len(answers) == 1 and not listed else several(answers)
 
 
+@in_python_words
 def fit(
-    model: str | ModelSpec,
+    model: Model,
     *,
     gpu: str | None = None,
-    memory: str | None = None,
-    seq: int = 8192,
-    batch: int = 1,
+    memory: Tokens | None = None,
+    seq: Tokens | None = None,
+    batch: int | None = None,
+    lengths: str | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
-    tp: int = 1,
-    pp: int = 1,
-    ep: int = 1,
-    dp: int = 1,
-    lengths: str | None = None,
+    k_dtype: str | None = None,
+    v_dtype: str | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    ep: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    source_tokens: Tokens | None = None,
+    prefill_tokens: Tokens | None = None,
+    fused_attention: bool = True,
+    activation: Tokens | None = None,
+    overhead: Mapping[str, Tokens] | None = None,
+    lora: str | Sequence[str] | None = None,
+    drafter: str | None = None,
+    draft_tokens: int | None = None,
+    also: str | Sequence[str] | None = None,
+    idle_sessions: int | None = None,
+    host_memory: Tokens | None = None,
+    ssd: Tokens | None = None,
+    host_bandwidth: Tokens | None = None,
+    ssd_bandwidth: Tokens | None = None,
+    engine: str | None = None,
+    flags: EngineFlags | None = None,
+    ngl: int | None = None,
     assume: str | None = None,
-) -> dict[str, Any]:
-    """The inverse questions, as `kvplan fit --json` answers them.
+    online: bool = False,
+) -> FitAnswer:
+    """The inverse questions, as `kvplan fit` answers them: most sequences, longest context, fewest devices.
 
-    >>> fit("llama-3.1-8b", gpu="rtx-4090", seq=8192)["most_sequences"]
-    6
+    seq      tokens of a sequence (default: the model's own limit, at most 8k)
+    lengths  real lengths: "p50=800,p95=6000", or a file of requests
+
+    >>> answer = fit("llama-3.1-8b", gpu="rtx-4090", seq="8k")
+    >>> answer.most_sequences, answer["most_sequences"]
+    (6, 6)
+
+    Raises KvplanError: as `estimate`; no device.
     """
+    values = _options(locals())
     from planner.answers.fit import fit_answer
-    from planner.workloads.lengths import parse_mix
+    from planner.options.fit import FLAGS, fit_asked
 
-    room = capacity(gpu, memory)
-    if room is None:
-        raise BadRequest("a device is wanted: gpu= or memory=")
-    request = Request(seq, batch, dtype, kv_dtype, kv_dtype, sharding=Sharding(tp=tp, pp=pp, ep=ep, dp=dp))
-    spec = model if isinstance(model, ModelSpec) else model_spec(model, assume=assume)
-    return fit_answer(spec, request, room, None if lengths is None else parse_mix(lengths))
+    return fit_answer(fit_asked(_values(FLAGS, values)))
 
 
+@in_python_words
 def engine(
-    model: str | ModelSpec,
+    model: Model,
     name: str,
     *,
     gpu: str | None = None,
-    memory: str | None = None,
-    seq: int | None = None,
-    assume: str | None = None,
-    flags: Mapping[str, str | int | float | bool] | None = None,
+    memory: Tokens | None = None,
+    seq: Tokens | None = None,
+    flags: EngineFlags | None = None,
     **options: Any,
 ) -> EngineAnswer:
-    """What an engine makes of it, as `kvplan estimate --engine` answers: pool, requests at once, what it prints, and why.
+    """What an engine makes of it: pool, requests at once, what it prints, and why it differs.
 
     name     `vllm`, `vllm==0.11.2`, `sglang`, `llamacpp` ...
     seq      tokens of a request (default: what the flags say, else the model's limit, at most 8k)
@@ -136,50 +241,85 @@ def engine(
     Raises KvplanError: as `estimate`, and for an unknown engine or a flag that is another engine's.
     """
     from planner.answers.engine import engine_answer
+    from planner.answers.estimate import estimate_answers
+    from planner.options.engine import engine_of
+    from planner.options.estimate import estimate_asked
+    from planner.options.model import usual_tokens
+    from planner.options.tables import ESTIMATE, read_values
 
-    asked, wanted = _asked(name, flags, seq)
+    spec = _spec(model, options.pop("assume", None))
+    asked = engine_of(read_values(ENGINE_FLAGS, given(ENGINE_FLAGS, flags or {}, ENGINE_FLAG)) | {"engine": name})
     assert asked is not None
-    spec = model if isinstance(model, ModelSpec) else model_spec(model, assume=assume)
-    length = min(spec.max_positions or 8192, 8192) if wanted is None else wanted
-    return engine_answer(asked, estimate(spec, seq=length, gpu=gpu, memory=memory, **options))
+    length = seq if seq is not None else asked.longest_tokens or usual_tokens(spec)
+    values = _options({**options, "model": spec, "gpu": gpu, "memory": memory, "seq": length})
+    return engine_answer(asked, estimate_answers(estimate_asked(_values(ESTIMATE, values)))[0])
 
 
-def _asked(
-    name: str | None, flags: Mapping[str, str | int | float | bool] | None, seq: int | None
-) -> tuple[tuple[str, str | None, Options] | None, int | None]:
-    """(engine, version, options) or None without a name; the length asked, or that only a flag names."""
-    from planner.commands.options.engine import prepare
-    from planner.commands.options.tables import ENGINE_FLAGS
-
-    values = _values(ENGINE_FLAGS, flags or {}, "an engine's flag; write for example max_model_len")
-    values |= {"engine": name, "seq": seq}
-    asked = prepare(values)
-    found = values["seq"]
-    return asked, int(found) if isinstance(found, str) else found
-
-
-def speed(
-    model: str | ModelSpec,
+@in_python_words
+def engines(
+    model: Model,
     *,
-    gpu: str,
-    prompt: int = 1024,
-    output: int = 256,
+    gpu: str | None = None,
+    memory: Tokens | None = None,
+    seq: Tokens | None = None,
+    batch: int | None = None,
+    dtype: str | None = None,
+    kv_dtype: str | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    ep: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    flags: EngineFlags | None = None,
+    assume: str | None = None,
+    online: bool = False,
+) -> EnginesAnswer:
+    """Every serving engine side by side, as `kvplan engines` answers; each reads the `flags` that are its own.
+
+    >>> answer = engines("gemma-3-27b", gpu="h100", flags={"max_model_len": "32k"})
+    >>> answer.engines[1].label, answer.engines[1].answer.most_requests
+    ('vLLM 0.11 to 0.20', 3)
+
+    Raises KvplanError: as `estimate`; neither a device nor a pool.
+    """
+    values = _options(locals())
+    from planner.answers.engines import engines_answer
+    from planner.options.engines import FLAGS, engines_asked
+
+    return engines_answer(engines_asked(_values(FLAGS, values)))
+
+
+@in_python_words
+def speed(
+    model: Model,
+    *,
+    gpu: str | Sequence[str],
+    prompt: Tokens | None = None,
+    output: Tokens | None = None,
     batch: int | Sequence[int] = 1,
     load: str | None = None,
     engine: str | None = None,
-    flags: Mapping[str, str | int | float | bool] | None = None,
+    flags: EngineFlags | None = None,
     measured: str | None = None,
     linear: str | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
-    tp: int = 1,
-    pp: int = 1,
-    ep: int = 1,
-    dp: int = 1,
+    k_dtype: str | None = None,
+    v_dtype: str | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    ep: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    source_tokens: Tokens | None = None,
+    prefill_tokens: Tokens | None = None,
+    fused_attention: bool = True,
     assume: str | None = None,
-) -> dict[str, Any]:
-    """How fast, as `kvplan speed --json` answers it: TTFT, TPOT, tokens a second with range and bound, what binds.
+    online: bool = False,
+) -> SpeedAnswer | Answers[SpeedAnswer]:
+    """How fast, as `kvplan speed` answers it: TTFT, TPOT, tokens a second with range and bound, what binds.
 
+    gpu      a device, `local`, or a list of devices (then a list of answers)
     batch    one (its figures stand at the top of the answer) or several (each in `batches`)
     load     "serving" (the default) or "static": one batch from prompt to end
     flags    the engine's own, as `engine` takes them
@@ -191,31 +331,51 @@ def speed(
 
     Raises KvplanError: as `estimate`; a device whose bandwidth or FLOP/s are not known; a point that cannot be.
     """
+    values = _options(locals())
     from planner.answers.speed import speed_answer
-    from planner.lookup import device
+    from planner.options.speed import FLAGS, speed_asked
 
-    batches = [batch] if isinstance(batch, int) else list(batch)
-    for name, value in (("prompt", prompt), ("output", output)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise BadRequest(f"{name} {one_line(repr(value), 40)} is not a whole number of tokens")
-    asked, _ = _asked(engine, flags, prompt + output)
-    request = Request(prompt + output, 1, dtype, kv_dtype, kv_dtype, sharding=Sharding(tp=tp, pp=pp, ep=ep, dp=dp))
-    return speed_answer(
-        model if isinstance(model, ModelSpec) else model_spec(model, assume=assume),
-        request,
-        device(gpu),
-        prompt_tokens=prompt,
-        output_tokens=output,
-        batches=batches,
-        load=load,
-        asked=asked,
-        measured=measured,
-        linear=linear,
-    ).to_dict()
+    return speed_answer(speed_asked(_values(FLAGS, values)))
 
 
-def plan(model: str, *, top: int = 8, **options: object) -> dict[str, Any]:
-    """From a load and targets to deployments, as `kvplan plan --json` answers; options as the command names them.
+@in_python_words
+def plan(
+    model: Model,
+    *,
+    users: int | None = None,
+    rate: float | str | None = None,
+    trace: str | None = None,
+    prompt: Tokens | None = None,
+    output: Tokens | None = None,
+    longest: Tokens | None = None,
+    prefix_share: float | str | None = None,
+    think: str | None = None,
+    ttft: str | None = None,
+    tpot: str | None = None,
+    budget: float | str | None = None,
+    gpu: str | Sequence[str] | None = None,
+    price: str | Sequence[str] | None = None,
+    dtype: str | None = None,
+    kv_dtype: str | None = None,
+    as_published: bool = False,
+    prefill_tokens: Tokens | None = None,
+    lora: str | Sequence[str] | None = None,
+    drafter: str | None = None,
+    draft_tokens: int | None = None,
+    also: str | Sequence[str] | None = None,
+    idle_sessions: int | None = None,
+    engine: str | None = None,
+    flags: EngineFlags | None = None,
+    sort: str | None = None,
+    top: int | None = None,
+    assume: str | None = None,
+    online: bool = False,
+) -> DeploymentsAnswer:
+    """From a load and targets to deployments, as `kvplan plan` answers.
+
+    prompt, output   lengths: a number, "p50=800,p95=6000", or a file of lengths
+    rate             requests a second, 5 or "300/min", in place of users
+    ttft, tpot       targets: "1s", "p99=2s"; "40ms"
 
     >>> answer = plan("llama-3.1-8b", users=50, prompt="p50=800,p95=6000", output=200, tpot="40ms", gpu=["l40s"])
     >>> answer["plans"][0]["device"]
@@ -223,16 +383,47 @@ def plan(model: str, *, top: int = 8, **options: object) -> dict[str, Any]:
 
     Raises KvplanError: as `estimate`, and for a load or a target that means nothing.
     """
-    from planner.commands.plan import FLAGS, question_of
-    from planner.deployment.answer import answer_dict
-    from planner.deployment.search import search
-    from planner.deployment.simulated import verified
+    values = _options(locals())
+    from planner.answers.plan import plan_answer
+    from planner.options.plan import FLAGS, plan_asked
 
-    return answer_dict(verified(search(question_of({**_values(FLAGS, options, OPTION), "model": model}))), top)
+    return plan_answer(*plan_asked(_values(FLAGS, values)))
 
 
-def simulate(model: str, *, gpu: str, **options: object) -> dict[str, Any]:
-    """A server under a load, request by request, as `kvplan simulate --json` answers; options as the command names them.
+@in_python_words
+def simulate(
+    model: Model,
+    *,
+    gpu: str,
+    trace: str | None = None,
+    prompt: Tokens | None = None,
+    output: Tokens | None = None,
+    rate: float | str | None = None,
+    users: int | None = None,
+    think: str | None = None,
+    speed_up: float | str | None = None,
+    requests: int | None = None,
+    prefix_share: float | str | None = None,
+    seed: int | None = None,
+    replicas: int | None = None,
+    routing: str | None = None,
+    ttft: str | None = None,
+    tpot: str | None = None,
+    measured: str | None = None,
+    dtype: str | None = None,
+    kv_dtype: str | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    ep: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    prefill_tokens: Tokens | None = None,
+    engine: str | None = None,
+    flags: EngineFlags | None = None,
+    assume: str | None = None,
+    online: bool = False,
+) -> SimulateAnswer:
+    """A server under a load, request by request, as `kvplan simulate` answers.
 
     >>> answer = simulate("gpt2", gpu="l4", prompt=100, output=20, rate="5/s", requests=50)
     >>> answer["served"], answer["preemptions"]
@@ -240,33 +431,63 @@ def simulate(model: str, *, gpu: str, **options: object) -> dict[str, Any]:
 
     Raises KvplanError: as `plan`; a trace that cannot be read.
     """
-    from planner.commands.simulate import FLAGS, answer_of
+    values = _options(locals())
+    from planner.answers.simulate import simulate_answer
+    from planner.options.simulate import FLAGS, simulate_asked
 
-    values = _values(FLAGS, {"gpu": gpu, **options}, OPTION)
-    return answer_of({**values, "model": model}).to_dict()
-
-
-OPTION = "an option here; `kvplan COMMAND --help` names them"
+    return simulate_answer(simulate_asked(_values(FLAGS, values)))
 
 
-def _values(table: Sequence[Flag], options: Mapping[str, object], kind: str) -> dict[str, Any]:
-    """What a command gets: every option of its table, those given as text; `kind` says what any other name is not."""
-    from planner.commands.options.tables import empty
+@in_python_words
+def compare_models(
+    *models: Model,
+    seq: Tokens | None = None,
+    batch: int | None = None,
+    gpu: str | None = None,
+    memory: Tokens | None = None,
+    dtype: str | None = None,
+    kv_dtype: str | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    ep: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    assume: str | None = None,
+) -> Answers[EstimateAnswer]:
+    """Several models at the same length (default: 8k), an answer each, as `kvplan compare-models` shows them."""
+    values = _options(locals())
+    from planner.answers.compare import compare_answer
+    from planner.options.compare_models import FLAGS, compare_asked
 
-    values = empty(table)
-    for name, value in options.items():
-        if name not in values:
-            raise BadRequest(f"{one_line(name, 40)!r} is not {kind}")
-        if isinstance(values[name], tuple):
-            values[name] = tuple(map(str, value)) if isinstance(value, (list, tuple)) else (str(value),)
-        else:
-            values[name] = value if isinstance(value, bool) or value is None else str(value)
+    return compare_answer(compare_asked(values.pop("models"), _values(FLAGS, values)))
+
+
+def _options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A function's keywords by the names of the flags."""
+    values = dict(options)
+    if not values.pop("fused_attention", True):
+        values["attention"] = "eager"
+    if isinstance(values.get("overhead"), Mapping):
+        values["overhead"] = tuple(values["overhead"].items())
     return values
 
 
-def compare_models(*models: str, seq: int = 8192, **options: Any) -> list[Estimate]:
-    """An Estimate for each model, at the same length; options as `estimate` takes them."""
-    return [estimate(model, seq=seq, **options) for model in models]
+def _values(table: Sequence[Flag], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a command would get: every flag of its table, MODEL, and the flags of an engine by their own names."""
+    own = {name: value for name, value in options.items() if name not in ("model", "flags")}
+    engine_flags = given(ENGINE_FLAGS, options.get("flags") or {}, ENGINE_FLAG)
+    there = {flag.parameter for flag in table}
+    return {
+        **given(table, own, OPTION),
+        **{name: value for name, value in engine_flags.items() if name in there},
+        "model": options.get("model"),
+    }
+
+
+def _spec(model: Model, assume: str | None = None) -> ModelSpec:
+    from planner.options.model import spec_of
+
+    return spec_of({"model": model, "assume": assume})
 
 
 def models(query: str | None = None) -> list[ModelEntry]:
@@ -283,7 +504,7 @@ def gpus(query: str | None = None) -> list[Device]:
     return devices(query)
 
 
-def profile(model: str | ModelSpec, **settings: Any) -> Measurement:
+def profile(model: Model, **settings: Any) -> Measurement:
     """The model built and run here, as `kvplan profile` does; settings as `profiler.profile.Settings` names them.
 
     Needs torch: pip install 'llm-kvplan[profile]'.
@@ -294,10 +515,10 @@ def profile(model: str | ModelSpec, **settings: Any) -> Measurement:
     from profiler.profile import Settings
     from profiler.profile import profile as run
 
-    return run(model if isinstance(model, ModelSpec) else model_spec(model), Settings(**settings))
+    return run(_spec(model), Settings(**settings))
 
 
-def calibrate(model: str | ModelSpec = "gpt2", **options: Any) -> Calibration:
+def calibrate(model: Model = "gpt2", **options: Any) -> Calibration:
     """What this machine reaches, as `kvplan calibrate` measures it; `to_json` is the device file.
 
     Needs torch: pip install 'llm-kvplan[profile]'.
@@ -307,4 +528,4 @@ def calibrate(model: str | ModelSpec = "gpt2", **options: Any) -> Calibration:
     want_torch("kvplan.calibrate")
     from profiler.calibrate import calibrate as run
 
-    return run(model if isinstance(model, ModelSpec) else model_spec(model), **options)
+    return run(_spec(model), **options)

@@ -52,14 +52,14 @@ def _guarded(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["estimate"]:
-        from planner.commands.options.tables import ESTIMATE, quick_values
+        from planner.options.tables import ESTIMATE, quick_values
 
         values = quick_values(arguments[1:], ESTIMATE)
         if values is not None:
             gc.disable()  # nothing to collect in the few milliseconds that follow
-            from planner.commands.pages import estimate as estimate_page
+            from planner.commands.quick import estimate
 
-            estimate_page.run(values)
+            estimate(values)
             return 0
     from kvplan.group import run  # click: as long again as the whole answer
 

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from planner.answers.engine import LLAMA, engine_answer, longest_request
+from planner.answers.engine import engine_answer, longest_request
 from planner.answers.placement import Placed, placed
 from planner.answers.setup import Setup, has_experts, setup
-from planner.answers.speed import Answer as SpeedAnswer
-from planner.answers.speed import speed_answer
+from planner.answers.speed import SpeedAnswer, speed_on
 from planner.catalogue.device import Device
 from planner.engines.base import EngineAnswer
 from planner.errors import BadRequest, KvplanError
@@ -21,9 +20,12 @@ from planner.memory.limits import largest, smallest
 from planner.memory.request import Capacity, device_capacity
 from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
+from planner.options.engine import EngineAsked
+from planner.options.speed import SpeedAsked
+from planner.options.tables import LLAMA
+from planner.shown import NO, Shown
 from planner.units import GIB, gib, human_tokens
 
-DOES_NOT_FIT = 3
 MOST_ADVICE = 4
 MOST_BATCH = 512
 CONTEXT_BYTES = GIB // 2
@@ -39,8 +41,8 @@ class Advice:
     seq_tokens: int
 
 
-@dataclass(frozen=True, eq=False)
-class CheckAnswer:
+@dataclass(frozen=True, eq=False, repr=False)
+class CheckAnswer(Shown):
     """What a start command comes to.
 
     starts     whether the server starts
@@ -65,7 +67,8 @@ class CheckAnswer:
 
     @property
     def exit_code(self) -> int:
-        return 0 if self.starts else DOES_NOT_FIT
+        """0, or 3 where the server refuses to start."""
+        return 0 if self.starts else NO
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: base units, keys that stay."""
@@ -206,7 +209,7 @@ def _llama(asked: Setup, capacity: Capacity) -> tuple[Estimate, EngineAnswer, Pl
         options = replace(options, ctx_size=asked.request.seq_tokens * slots)
     request = replace(asked.request, batch=slots, sharding=Sharding())
     whole = estimate(asked.spec, request, None)
-    engine = engine_answer((asked.asked[0], asked.asked[1], options), whole)
+    engine = engine_answer(EngineAsked(asked.asked.name, asked.asked.version, options), whole)
     where = placed(whole, question.placement or Placement())
     cells = engine.ranged.pool.bytes if engine.ranged is not None else 0
     buffer = engine.compute_buffer.bytes if engine.compute_buffer is not None else 0
@@ -251,18 +254,16 @@ def _speed(answer: CheckAnswer) -> tuple[SpeedAnswer | None, str | None]:
         sharding = Sharding(tp=asked.devices) if row else Sharding(pp=min(asked.devices, len(asked.spec.layers)))
     request = replace(asked.request, seq_tokens=prompt + output, sharding=sharding)
     try:
-        return (
-            speed_answer(
-                asked.spec,
-                request,
-                answer.device,
-                prompt_tokens=prompt,
-                output_tokens=output,
-                batches=batches,
-                asked=asked.asked,
-            ),
-            None,
+        timed = SpeedAsked(
+            asked.spec,
+            request,
+            (answer.device,),
+            prompt_tokens=prompt,
+            output_tokens=output,
+            batches=tuple(batches),
+            engine=asked.asked,
         )
+        return speed_on(answer.device, timed), None
     except KvplanError as error:
         return None, str(error)
 

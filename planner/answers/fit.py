@@ -2,88 +2,238 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from planner.catalogue.device import Device
 from planner.catalogue.entries import devices
-from planner.extras.idle_sessions import Tiers
 from planner.memory.estimate import SCHEMA_VERSION, Estimate, caches_on_rank, estimate, rank_kv_bytes
-from planner.memory.limits import fewest_devices, longest_context, most_sequences, pool_bytes, tensor_parallel_devices
+from planner.memory.limits import (
+    Layout,
+    fewest_devices,
+    longest_context,
+    most_sequences,
+    pool_bytes,
+    tensor_parallel_devices,
+)
 from planner.memory.request import Capacity, Request, device_capacity
 from planner.memory.sharding import stages
 from planner.model.spec import ModelSpec
+from planner.options.fit import FitAsked
+from planner.shown import NO, Shown
 from planner.units import MAX_COUNT
 from planner.workloads.lengths import Concurrency, LengthMix, concurrency
+
+if TYPE_CHECKING:
+    from planner.engines.base import EngineAnswer
+    from planner.memory.offload import Offload
 
 TABLE_LENGTHS = (1024, 4096, 8192, 32768, 131072)
 
 
-def fit_answer(
-    spec: ModelSpec,
-    request: Request,
-    room: Capacity,
-    mix: LengthMix | None = None,
-    tiers: Tiers | None = None,
-    card: Device | None = None,
-) -> dict[str, Any]:
-    """The inverse questions of one model on one device, in base units; what the request carries beside it counts."""
-    fewest = fewest_devices(spec, request, room)
-    servers = tensor_parallel_devices(spec, request, room)
-    holders = _holders(spec, request)
-    if request.residents is not None:
-        from planner.extras.shared_device import split_pool
+@dataclass(frozen=True, eq=False, repr=False)
+class FitAnswer(Shown):
+    """The inverse questions of one model on one device; what the request carries beside it counts.
 
-        request = split_pool(spec, request, room)
-    one = estimate(spec, replace(request, batch=1), room)
-    answer: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "model": spec.name,
-        "device": room.name,
-        "capacity_bytes": room.bytes,
-        "seq_tokens": request.seq_tokens,
-        "batch": request.batch,
-        "kv_dtype": one.fmt.name,
-        "weight_bytes": one.weight_bytes if spec.weights_known else None,
-        "pool_bytes": pool_bytes(one),
-        "sequence_bytes": one.per_device.sequence_bytes,
-        "most_sequences": _bounded(most_sequences(spec, request, room)),
-        "longest_context_tokens": longest_context(spec, request, room),
-        "longest_context_limit_tokens": spec.max_positions,
-        "fewest_devices": None if fewest is None else _layout(fewest.sharding.tp, fewest.sharding.pp, fewest.devices),
-        "fewest_devices_tensor_parallel": None
-        if servers is None
-        else _layout(servers.sharding.tp, servers.sharding.pp, servers.devices),
-        "by_length": [
-            {"seq_tokens": n, "most_sequences": _bounded(most_sequences(spec, replace(request, seq_tokens=n), room))}
-            for n in _lengths(spec, request)
-        ],
-        "devices_that_hold_it": holders,
-        "warnings": list(one.warnings),
-        "assumptions": list(one.assumptions),
-        "exactness": one.exactness,
-    }
-    if mix is not None:
-        answer["length_mix"] = _mix_answer(spec, request, room, mix)
-    if request.residents is not None or tiers is not None:
+    asked      the question, with what is left of the pool shared out among what shares the device
+    plain      the question as it came
+    estimate   of one sequence
+    """
+
+    asked: FitAsked
+    plain: FitAsked
+    estimate: Estimate
+
+    @cached_property
+    def most_sequences(self) -> int | None:
+        """Sequences of the asked length that are held at once; None where nothing bounds them."""
+        return self._most(self.asked.request)
+
+    @cached_property
+    def longest_context_tokens(self) -> int:
+        """The longest sequence at the asked batch, 0 where none fits."""
+        return longest_context(self.asked.spec, self.asked.request, self.asked.capacity)
+
+    @cached_property
+    def fewest(self) -> Layout | None:
+        """The fewest devices that hold the request, and their layout."""
+        return fewest_devices(self.plain.spec, self.plain.request, self.plain.capacity)
+
+    @cached_property
+    def fewest_tensor_parallel(self) -> Layout | None:
+        """The fewest devices in a layout as servers are started: tensor parallel up to 8, stages of 8 beyond."""
+        return tensor_parallel_devices(self.plain.spec, self.plain.request, self.plain.capacity)
+
+    @cached_property
+    def by_length(self) -> list[dict[str, Any]]:
+        """Most sequences at usual lengths, and at the asked one."""
+        request = self.asked.request
+        return [
+            {"seq_tokens": n, "most_sequences": self._most(replace(request, seq_tokens=n))}
+            for n in _lengths(self.asked.spec, request)
+        ]
+
+    @cached_property
+    def devices_that_hold_it(self) -> list[dict[str, Any]]:
+        """Catalogue devices that hold the request in its layout, the smallest first."""
+        return _holders(self.plain.spec, self.plain.request)
+
+    @cached_property
+    def length_mix(self) -> dict[str, Any] | None:
+        """How many requests of real lengths are held at once; None without --lengths."""
+        asked = self.asked
+        return None if asked.mix is None else _mix_answer(asked.spec, asked.request, asked.capacity, asked.mix)
+
+    @cached_property
+    def residents(self) -> dict[str, Any] | None:
+        """What shares the device, and where idle sessions lie; None where nothing does."""
+        asked = self.asked
+        if asked.request.residents is None and asked.tiers is None:
+            return None
         from planner.answers.extras import resident_block
 
-        answer["residents"] = resident_block(one, tiers, card)
-    if spec.stored is not None and spec.model_type.startswith("gguf ") and request.sharding.devices == 1:
-        from planner.memory.offload import most_layers  # only of GGUF files
+        return resident_block(self.estimate, asked.tiers, asked.device)
 
-        answer["offload"] = most_layers(estimate(spec, request, room), room.bytes).to_dict()
+    @cached_property
+    def offload(self) -> Offload | None:
+        """llama.cpp's layers on the card: as asked, else the most that fit; None of what is no GGUF file."""
+        asked = self.asked
+        if (
+            asked.spec.stored is None
+            or not asked.spec.model_type.startswith("gguf ")
+            or asked.request.sharding.devices > 1
+        ):
+            return None
+        from planner.memory.offload import most_layers, offload  # only of GGUF files
+
+        if asked.ngl is not None:
+            return offload(estimate(self.plain.spec, self.plain.request, asked.capacity), asked.ngl)
+        return most_layers(estimate(asked.spec, asked.request, asked.capacity), asked.capacity.bytes)
+
+    @cached_property
+    def engine(self) -> EngineAnswer | None:
+        """The same request in the terms of the engine that was asked."""
+        if self.asked.engine is None:
+            return None
+        from planner.answers.engine import engine_answer
+
+        return engine_answer(self.asked.engine, self._whole)
+
+    @cached_property
+    def engine_longest_tokens(self) -> int | None:
+        """The longest context at the asked batch in the engine's pool."""
+        if self.asked.engine is None:
+            return None
+        from planner.answers.engine import longest_request
+
+        return longest_request(self.asked.engine, self._whole)
+
+    @cached_property
+    def command(self) -> str | None:
+        """The engine's start command, where it was asked for."""
+        if self.engine is None or self.asked.engine is None or not self.asked.emit:
+            return None
+        from planner.engines.emit import command
+
+        return command(self.engine, self._whole, self.asked.engine.options)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where not even one sequence fits; with an engine named the engine's verdict counts."""
+        if self.engine is None:
+            return NO if self.most_sequences == 0 else 0
+        return NO if self.engine.most_requests == 0 else self.engine.exit_code
+
+    def figures(self) -> dict[str, Any]:
+        """The figures of the answer, without lists of lengths and devices."""
+        one, asked = self.estimate, self.asked
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": asked.spec.name,
+            "device": asked.capacity.name,
+            "capacity_bytes": asked.capacity.bytes,
+            "seq_tokens": asked.request.seq_tokens,
+            "batch": asked.request.batch,
+            "kv_dtype": one.fmt.name,
+            "weight_bytes": one.weight_bytes if asked.spec.weights_known else None,
+            "pool_bytes": pool_bytes(one),
+            "sequence_bytes": one.per_device.sequence_bytes,
+            "most_sequences": self.most_sequences,
+            "longest_context_tokens": self.longest_context_tokens,
+            "longest_context_limit_tokens": asked.spec.max_positions,
+            "fewest_devices": _layout(self.fewest),
+            "fewest_devices_tensor_parallel": _layout(self.fewest_tensor_parallel),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract: base units, keys that stay."""
+        one = self.estimate
+        found = self.figures() | {
+            "by_length": self.by_length,
+            "devices_that_hold_it": self.devices_that_hold_it,
+            "warnings": list(one.warnings),
+            "assumptions": list(one.assumptions),
+            "exactness": one.exactness,
+        }
+        return found | self._blocks()
+
+    def _blocks(self) -> dict[str, Any]:
+        """What only some questions ask for: real lengths, what shares the device, GGUF layers, an engine."""
+        found: dict[str, Any] = {}
+        if self.length_mix is not None:
+            found["length_mix"] = self.length_mix
+        if self.residents is not None:
+            found["residents"] = self.residents
+        if self.offload is not None:
+            found["offload"] = self.offload.to_dict()
+        if self.engine is not None:
+            found["engine"] = self.engine.to_dict() | {"longest_context_tokens": self.engine_longest_tokens}
+            found["engine"] |= {"command": self.command} if self.command else {}
+        return found
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row; lists as words."""
+        found = self.to_dict()
+        if self.residents is not None:
+            found["residents"] = resident_row(self.residents)
+        found["devices_that_hold_it"] = [row["device"] for row in self.devices_that_hold_it]
+        found["by_length"] = [f"{row['seq_tokens']}:{row['most_sequences']}" for row in self.by_length]
+        return [found]
+
+    @cached_property
+    def _whole(self) -> Estimate:
+        """The estimate of the whole batch, as the question came."""
+        return estimate(self.plain.spec, self.plain.request, self.plain.capacity)
+
+    def _most(self, request: Request) -> int | None:
+        """None where nothing bounds the count (a cache of zero bytes)."""
+        count = most_sequences(self.asked.spec, request, self.asked.capacity)
+        return None if count >= MAX_COUNT else count
+
+
+def fit_answer(asked: FitAsked) -> FitAnswer:
+    """The inverse questions of one model on one device."""
+    plain = asked
+    if asked.request.residents is not None:
+        from planner.extras.shared_device import split_pool
+
+        asked = replace(asked, request=split_pool(asked.spec, asked.request, asked.capacity))
+    one = estimate(asked.spec, replace(asked.request, batch=1), asked.capacity)
+    answer = FitAnswer(asked, plain, one)
+    answer._blocks()  # what cannot be answered is said here, not where it is printed
     return answer
 
 
-def _bounded(count: int) -> int | None:
-    """None where nothing bounds the count (a cache of zero bytes)."""
-    return None if count >= MAX_COUNT else count
+def resident_row(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The block of what shares the device for one row: columns that stay, one for all lines."""
+    lines = [f"{line['name']}:{line['bytes']}" for line in found.get("lines", ())]
+    kept = {key: value for key, value in found.items() if key not in ("lines", "lora", "models", "drafter")}
+    return {**kept, "lines": lines}
 
 
-def _layout(tp: int, pp: int, count: int) -> dict[str, int]:
-    return {"devices": count, "tp": tp, "pp": pp}
+def _layout(found: Layout | None) -> dict[str, int] | None:
+    return None if found is None else {"devices": found.devices, "tp": found.sharding.tp, "pp": found.sharding.pp}
 
 
 def _lengths(spec: ModelSpec, request: Request) -> list[int]:
@@ -92,13 +242,19 @@ def _lengths(spec: ModelSpec, request: Request) -> list[int]:
 
 
 def _holders(spec: ModelSpec, request: Request) -> list[dict[str, Any]]:
-    """Catalogue devices that hold the request in its layout, the smallest first."""
+    """Catalogue devices that hold the request in its layout, the smallest first.
+
+    What lies on a device depends on its kind alone (its driver's overhead), so one estimate stands for all of a kind.
+    """
+    needed: dict[str, int] = {}
     holders = []
-    for held in devices():
-        answer = estimate(spec, request, device_capacity(held))
-        if answer.fits:
-            free = answer.free_bytes
-            holders.append({"device": held.name, "capacity_bytes": held.memory_bytes, "free_bytes": free})
+    for found in devices():
+        room = device_capacity(found)
+        if room.kind not in needed:
+            needed[room.kind] = estimate(spec, request, room).per_device.total_bytes
+        free = room.bytes - needed[room.kind]
+        if free >= 0:
+            holders.append({"device": found.name, "capacity_bytes": found.memory_bytes, "free_bytes": free})
     return sorted(holders, key=lambda row: (row["capacity_bytes"], row["device"]))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from planner.answers.engine import LLAMA
 from planner.catalogue.entries import find_model
 from planner.dtypes.names import float_dtype
 from planner.engines.base import Options
@@ -17,9 +16,10 @@ from planner.launch.secrets import shown
 from planner.memory.request import Request
 from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
+from planner.options.engine import EngineAsked
+from planner.options.tables import LLAMA
 from planner.readers import read_entry
 
-Asked = tuple[str, str | None, Options]
 DEFAULT_TOKENS = 8192
 # --quantization and --model-format -> our weight format; None: as the checkpoint says
 _QUANTIZATIONS = {
@@ -42,7 +42,7 @@ class Setup:
     question: Question
     spec: ModelSpec
     request: Request
-    asked: Asked
+    asked: EngineAsked
     devices: int
     notes: tuple[str, ...]
 

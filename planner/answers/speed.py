@@ -2,52 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from planner.answers.engine import LLAMA, engine_answer, started_for
+from planner.answers.engine import engine_answer, started_for
+from planner.answers.several import Answers
 from planner.catalogue.device import Device
-from planner.engines.base import Options
 from planner.engines.registry import parse_engine
-from planner.errors import BadRequest, UsageError, one_line
-from planner.machine.speed import LINEARS, linear_of, local_speed, running_dtype, why_not
+from planner.errors import BadRequest, UsageError
+from planner.machine.speed import linear_of, local_speed, running_dtype, why_not
 from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
 from planner.memory.limits import largest, most_sequences
-from planner.memory.request import Capacity, Request, device_capacity
-from planner.model.spec import ModelSpec
+from planner.memory.request import device_capacity
+from planner.options.engine import EngineAsked
+from planner.options.speed import SpeedAsked
+from planner.options.tables import LLAMA
+from planner.shown import NO, Shown
 from planner.speed.checked_on import LeftOut, left_out
 from planner.speed.constants import Constants, constants_for
 from planner.speed.measured_point import with_measured_point
 from planner.speed.passes import decode_pass, rates_of, roof_seconds
-from planner.speed.speed import LOADS, Speed, speed
+from planner.speed.speed import Speed, speed
 from planner.speed.work import work
 from planner.units import MAX_COUNT
 
-Asked = tuple[str, str | None, Options]
+COLUMNS = ("model", "device", "engine", "batch", "fits", "ttft_seconds", "tpot_seconds", "decode_tokens_per_s", "binds")
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
+@dataclass(frozen=True, eq=False, repr=False)
+class SpeedAnswer(Shown):
     """One model on one device or several of it, at one or more batches.
 
-    found                the memory estimate of a batch of one, at prompt + output tokens
+    estimate             the memory estimate of a batch of one, at prompt + output tokens
     largest_batch        what memory admits; None where nothing bounds it
     compute_bound_batch  the smallest batch whose decode step is bound by compute, None where none is
     calibrated           summed from this machine's operator times
     """
 
-    found: Estimate
+    estimate: Estimate
     device: Device
     speeds: tuple[Speed, ...]
     largest_batch: int | None
     compute_bound_batch: int | None
-    asked: Asked | None
+    asked: EngineAsked | None
     calibrated: bool
     notes: tuple[str, ...]
 
     def fits(self, batch: int) -> bool:
+        """Whether memory admits so many sequences at once."""
         return self.largest_batch is None or batch <= self.largest_batch
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where memory admits none of the batches."""
+        return 0 if any(self.fits(found.batch) for found in self.speeds) else NO
 
     @property
     def left_out(self) -> LeftOut | None:
@@ -57,20 +65,36 @@ class Answer:
 
     @property
     def engine(self) -> str | None:
-        return None if self.asked is None else "==".join(filter(None, self.asked[:2]))
+        """The engine as `--engine` names it."""
+        return None if self.asked is None else self.asked.label
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: base units; of a single batch its keys stand at the top too."""
-        one, sharding = self.speeds[0], self.found.request.sharding
-        batches = [found.to_dict() | {"fits": self.fits(found.batch)} for found in self.speeds]
-        shared = {
+        shared, batches = self._shared(), self._batches()
+        said = {
+            "notes": list(self.notes),
+            "assumptions": list(self.estimate.assumptions),
+            "warnings": list(self.estimate.warnings),
+        }
+        return shared | (batches[0] if len(batches) == 1 else {}) | {"batches": batches} | said
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a batch."""
+        return [self._shared() | batch for batch in self._batches()]
+
+    def _batches(self) -> list[dict[str, Any]]:
+        return [found.to_dict() | {"fits": self.fits(found.batch)} for found in self.speeds]
+
+    def _shared(self) -> dict[str, Any]:
+        one, sharding = self.speeds[0], self.estimate.request.sharding
+        return {
             "schema_version": SCHEMA_VERSION,
-            "model": self.found.spec.name,
+            "model": self.estimate.spec.name,
             "device": self.device.name,
             "devices": sharding.devices,
             "sharding": {name: getattr(sharding, name) for name in ("tp", "pp", "ep", "dp", "dcp")},
-            "weight_dtype": self.found.plan.fmt.name,
-            "kv_dtype": self.found.fmt.name,
+            "weight_dtype": self.estimate.plan.fmt.name,
+            "kv_dtype": self.estimate.fmt.name,
             "engine": self.engine,
             "load": one.load,
             "prompt_tokens": one.prompt_tokens,
@@ -80,92 +104,76 @@ class Answer:
             "constants_from": one.constants_from,
             "constants_checked": None if self.left_out is None else asdict(self.left_out),
         }
-        said = {
-            "notes": list(self.notes),
-            "assumptions": list(self.found.assumptions),
-            "warnings": list(self.found.warnings),
-        }
-        return shared | (batches[0] if len(batches) == 1 else {}) | {"batches": batches} | said  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return Answers((self,), COLUMNS)._repr_html_()
 
 
-def speed_answer(
-    spec: ModelSpec,
-    request: Request,
-    device: Device,
-    *,
-    prompt_tokens: int,
-    output_tokens: int,
-    batches: Sequence[int],
-    load: str | None = None,
-    asked: Asked | None = None,
-    measured: str | None = None,
-    linear: str | None = None,
-) -> Answer:
-    """How fast, at each batch, and what memory admits; `request` is of one whole sequence, prompt and output."""
-    if load is not None and load not in LOADS:
-        raise BadRequest(f"--load {one_line(load, 40)!r} is not known; write {' or '.join(LOADS)}")
-    for batch in batches:
-        if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= MAX_COUNT:
-            raise BadRequest(f"--batch {one_line(repr(batch), 40)} is not a whole number; write 1 to {MAX_COUNT:,}")
-    if not batches:
-        raise BadRequest("--batch names no batch; write one or several, for example 1,8,32")
+def speed_answer(asked: SpeedAsked) -> SpeedAnswer | Answers[SpeedAnswer]:
+    """How fast, at each batch, and what memory admits: an answer, or one for each of several devices."""
+    answers = tuple(speed_on(device, asked) for device in asked.devices)
+    if len(answers) == 1:
+        return answers[0]
+    return Answers(answers, COLUMNS, all_must=False)
+
+
+def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
+    """How fast on one device."""
     room = device_capacity(device)
-    found = estimate(spec, replace(request, batch=1), room)
-    engine = None if asked is None else "==".join(filter(None, asked[:2]))
+    one = estimate(asked.spec, replace(asked.request, batch=1), room)
+    engine = None if asked.engine is None else asked.engine.label
     notes: list[str] = []
-    if engine is None and spec.model_type.startswith("gguf "):
+    if engine is None and asked.spec.model_type.startswith("gguf "):
         engine = "llamacpp"
         notes.append("a GGUF file: llama.cpp's constants; --engine says otherwise")
-    speeds = None
+    speeds, constants = None, None
     if device.origin == "local":
-        speeds, note = _calibrated(
-            found, device, (prompt_tokens, output_tokens), batches, load, engine, measured, linear
-        )
+        speeds, note = _calibrated(one, device, asked, engine)
         notes += [note] if note else []
-    elif linear is not None:
+    elif asked.linear is not None:
         raise UsageError("--linear goes with --gpu local: it says which of this machine's products are meant")
-    constants = None
     if speeds is None:
-        under = load or "serving"
-        constants = (
-            constants_for(engine, device, under)
-            if measured is None
-            else with_measured_point(
-                measured,
-                found,
-                device,
-                load=under,
-                engine=engine,
-                prompt_tokens=prompt_tokens,
-                output_tokens=output_tokens,
-            )
-        )
-        speeds = tuple(
-            speed(found, device, prompt_tokens=prompt_tokens, output_tokens=output_tokens, batch=batch, load=under,
-                  constants=constants)
-            for batch in batches
-        )  # fmt: skip
-    return Answer(
-        found=found,
+        speeds, constants = _expected(one, device, asked, engine)
+    first, last = asked.prompt_tokens + 1, asked.prompt_tokens + asked.output_tokens
+    return SpeedAnswer(
+        estimate=one,
         device=device,
         speeds=speeds,
-        largest_batch=largest_batch(spec, request, room, asked),
-        compute_bound_batch=_compute_bound(found, device, constants, prompt_tokens + 1, prompt_tokens + output_tokens),
-        asked=asked,
+        largest_batch=largest_batch(one, asked.engine),
+        compute_bound_batch=_compute_bound(one, device, constants, (first, last)),
+        asked=asked.engine,
         calibrated=constants is None,
         notes=tuple(notes),
     )
 
 
-def _compute_bound(found: Estimate, device: Device, constants: Constants | None, first: int, last: int) -> int | None:
-    """The smallest batch whose mean decode step computes longer than it reads, at what is reached of the rates.
+def _expected(
+    one: Estimate, device: Device, asked: SpeedAsked, engine: str | None
+) -> tuple[tuple[Speed, ...], Constants]:
+    """Speeds by fitted constants, or by those of the point that was measured."""
+    load, prompt, output = asked.load or "serving", asked.prompt_tokens, asked.output_tokens
+    if asked.measured is None:
+        constants = constants_for(engine, device, load)
+    else:
+        constants = with_measured_point(
+            asked.measured, one, device, load=load, engine=engine, prompt_tokens=prompt, output_tokens=output
+        )
+    speeds = tuple(
+        speed(one, device, prompt_tokens=prompt, output_tokens=output, batch=batch, load=load, constants=constants)
+        for batch in asked.batches
+    )
+    return speeds, constants
+
+
+def _compute_bound(one: Estimate, device: Device, constants: Constants | None, lengths: tuple[int, int]) -> int | None:
+    """Returns the smallest batch whose mean decode step computes longer than it reads, at what is reached of the rates.
 
     Without constants at the rates themselves. None where no batch does: a sequence's cache alone takes longer.
     """
-    rates, sums = rates_of(device, found), work(found)
+    rates, sums = rates_of(device, one), work(one)
 
     def reads(batch: int) -> bool:
-        step = decode_pass(sums, rates, batch, first, last)
+        step = decode_pass(sums, rates, batch, *lengths)
         if constants is None:
             return step.compute_seconds < step.weight_seconds + step.cache_seconds
         memory, compute = replace(step, compute_seconds=0.0), replace(step, weight_seconds=0.0, cache_seconds=0.0)
@@ -177,47 +185,49 @@ def _compute_bound(found: Estimate, device: Device, constants: Constants | None,
 
 
 def _calibrated(
-    found: Estimate, device: Device, lengths: tuple[int, int], batches: Sequence[int], load: str | None, engine: str | None,
-    measured: str | None, linear: str | None,
-) -> tuple[tuple[Speed, ...] | None, str | None]:  # fmt: skip
+    one: Estimate, device: Device, asked: SpeedAsked, engine: str | None
+) -> tuple[tuple[Speed, ...] | None, str | None]:
     """(speeds from this machine's calibration, None where it does not cover the question; a note on that)."""
     from planner.machine.device import calibration_of
 
-    if linear not in (None, *LINEARS):
-        raise BadRequest(f"--linear {one_line(str(linear), 40)!r} is not known; write {' or '.join(LINEARS)}")
     calibration = calibration_of(device)
     if calibration is None:
         if not device.bandwidth_bytes_per_s:
             raise BadRequest("--gpu local: nothing was measured here yet; run kvplan calibrate (extra `profile`), once")
         return None, "this machine was not measured: run kvplan calibrate for its own operator times"
-    if measured is not None:
+    if asked.measured is not None:
         return None, "the point given is taken in place of this machine's calibration, of which only the rates are used"
-    kind = linear or linear_of(calibration, running_dtype(found))
+    kind = asked.linear or linear_of(calibration, running_dtype(one))
     reason: str | None
     if engine is not None and parse_engine(engine)[0] != "transformers":
         reason = f"it is of torch, not of {engine}"
-    elif load == "serving":
+    elif asked.load == "serving":
         reason = "it is of one batch, --load static"
     else:
-        reason = why_not(calibration, found, kind)
+        reason = why_not(calibration, one, kind)
     if reason is not None:
         return None, f"this machine's calibration gives the rates alone: {reason}"
-    prompt, output = lengths
+    prompt, output = asked.prompt_tokens, asked.output_tokens
     speeds = tuple(
-        local_speed(found, device, calibration, prompt_tokens=prompt, output_tokens=output, batch=batch, linear=kind)
-        for batch in batches
+        local_speed(one, device, calibration, prompt_tokens=prompt, output_tokens=output, batch=batch, linear=kind)
+        for batch in asked.batches
     )
     return speeds, None
 
 
-def largest_batch(spec: ModelSpec, request: Request, room: Capacity, asked: Asked | None) -> int | None:
-    """Most sequences of the request's length at once, in the engine's own pool where one is named; None: no bound."""
+def largest_batch(one: Estimate, asked: EngineAsked | None) -> int | None:
+    """Most sequences of the request's length at once, in the engine's own pool where one is named; None: no bound.
+
+    `one` is the estimate of a single sequence on a device.
+    """
+    spec, request, room = one.spec, one.request, one.capacity
+    assert room is not None
     if asked is None:
         most = most_sequences(spec, request, room)
         return None if most >= MAX_COUNT else most
     asked = started_for(asked, request.seq_tokens)
-    first = engine_answer(asked, estimate(spec, replace(request, batch=1), room))
-    if asked[0] not in (*LLAMA, "transformers") and first.most_requests is not None:
+    first = engine_answer(asked, one)
+    if asked.name not in (*LLAMA, "transformers") and first.most_requests is not None:
         return first.most_requests * request.sharding.dp
 
     def holds(batch: int) -> bool:

@@ -9,17 +9,18 @@ import click
 
 from planner.accuracy.cases import Cases
 from planner.accuracy.page import PARTS, compare, page, to_dict
-from planner.commands.options import tables as flags
-from planner.commands.options.click_options import with_flags
+from planner.commands.click_options import with_flags
 from planner.errors import KvplanError, one_line
 from planner.memory.estimate import SCHEMA_VERSION
+from planner.options.readers import switch, text
+from planner.options.tables import Flag
 from planner.terminal.output import emit, to_json
 from planner.terminal.progress import Progress
 
-FLAGS: tuple[flags.Flag, ...] = (
-    ("--cases", "DIR", "Folder of case files (default: tests/cases of the checkout that is run)."),
-    ("--json", "", "JSON in base units, keys that stay."),
-    ("--output", "FILE", "Write to FILE instead of the screen."),
+FLAGS: tuple[Flag, ...] = (
+    Flag("--cases", "DIR", "Folder of case files (default: tests/cases of the checkout that is run).", text, "Load"),
+    Flag("--json", "", "JSON in base units, keys that stay.", switch, "Output"),
+    Flag("--output", "FILE", "Write to FILE instead of the screen.", text, "Output"),
 )
 DEFAULT = Path(__file__).parent.parent.parent / "tests" / "cases"
 UNEXPLAINED = 3
@@ -35,8 +36,8 @@ def command(**values: Any) -> None:
     """
     with Progress(PARTS) as progress:
         found = compare(Cases(_folder(values["cases"])), progress.step)
-    text = to_json({"schema_version": SCHEMA_VERSION, **to_dict(found)}) if values["as_json"] else page(found)
-    emit(text, values["output"])
+    said = to_json({"schema_version": SCHEMA_VERSION, **to_dict(found)}) if values["as_json"] else page(found)
+    emit(said, values["output"])
     if found.unexplained:
         shown = ", ".join(one_line(name, 60) for name in found.unexplained[:5])
         more = f" and {len(found.unexplained) - 5} more" if len(found.unexplained) > 5 else ""

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from planner.commands.options.click_options import with_flags
-from planner.commands.options.tables import ESTIMATE
-from planner.commands.pages import estimate as estimate_page
+from planner.commands.click_options import with_flags
+from planner.commands.quick import estimate
+from planner.options.tables import ESTIMATE
 
 
 @click.command(
@@ -22,4 +22,4 @@ def command(**values: Any) -> None:
     MODEL is a name of `kvplan models`, a Hugging Face id of one, a config.json or a folder with one.
     With a device the exit code is 3 when it does not fit.
     """
-    estimate_page.run(values)
+    estimate(values)

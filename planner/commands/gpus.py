@@ -9,10 +9,10 @@ import click
 
 from planner.catalogue.device import Device
 from planner.catalogue.entries import devices
-from planner.commands.options.click_options import with_flags
-from planner.commands.options.model import one_format
-from planner.commands.options.tables import OUTPUT
+from planner.commands.click_options import with_flags
 from planner.errors import UnknownName, one_line
+from planner.options.model import Output, output_of
+from planner.options.tables import OUTPUT
 from planner.terminal.output import emit, to_csv, to_json
 from planner.terminal.tables import table
 from planner.units import bandwidth, flops, gib
@@ -21,12 +21,12 @@ from planner.units import bandwidth, flops, gib
 @click.command(name="gpus", epilog="\b\nExample: kvplan gpus rtx; kvplan gpus local")
 @click.argument("query", required=False)
 @with_flags(OUTPUT)
-def command(query: str | None, as_json: bool, as_csv: bool, output: str | None) -> None:
+def command(query: str | None, **values: Any) -> None:
     """Devices by name or vendor: memory as the driver reports it, bandwidth, dense FLOP/s.
 
     `kvplan gpus local` shows the device of this machine.
     """
-    one_format(as_json, as_csv)
+    output = output_of(values)
     if query is not None and query.strip().lower() == "local":
         from planner.machine.device import local_device  # asks the driver
 
@@ -35,14 +35,14 @@ def command(query: str | None, as_json: bool, as_csv: bool, output: str | None) 
         found = devices(query)
     if not found:
         raise UnknownName(f"no device matches {one_line(query or '', 60)!r}; `kvplan gpus` lists all of them")
-    emit(_render(found, as_json, as_csv), output)
+    emit(_render(found, output), output.path)
 
 
-def _render(found: list[Device], as_json: bool, as_csv: bool) -> str:
+def _render(found: list[Device], output: Output) -> str:
     rows: list[dict[str, Any]] = [asdict(device) for device in found]
-    if as_json:
+    if output.as_json:
         return to_json(rows)
-    if as_csv:
+    if output.as_csv:
         for row in rows:
             row["prices"] = [f"{p['usd_per_hour']} USD/h {p['provider']} {p['date']}" for p in row["prices"]]
         return to_csv(rows)

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from planner.catalogue.entries import ModelEntry, models
-from planner.commands.options.click_options import with_flags
-from planner.commands.options.model import one_format
-from planner.commands.options.tables import OUTPUT
+from planner.commands.click_options import with_flags
 from planner.errors import UnknownName, one_line
+from planner.options.model import Output, output_of
+from planner.options.tables import OUTPUT
 from planner.terminal.output import emit, to_csv, to_json
 from planner.terminal.tables import table
 from planner.units import human_count
@@ -20,20 +20,20 @@ from planner.units import human_count
 @click.command(name="models", epilog="\b\nExample: kvplan models llama-3")
 @click.argument("query", required=False)
 @with_flags(OUTPUT)
-def command(query: str | None, as_json: bool, as_csv: bool, output: str | None) -> None:
+def command(query: str | None, **values: Any) -> None:
     """Models by name, alias, Hugging Face id or model type; all of them without QUERY."""
-    one_format(as_json, as_csv)
+    output = output_of(values)
     found = models(query)
     if not found:
         raise UnknownName(f"no model matches {one_line(query or '', 60)!r}; `kvplan models` lists all of them")
-    emit(_render(found, as_json, as_csv), output)
+    emit(_render(found, output), output.path)
 
 
-def _render(found: list[ModelEntry], as_json: bool, as_csv: bool) -> str:
-    if as_json:
+def _render(found: list[ModelEntry], output: Output) -> str:
+    if output.as_json:
         return to_json([asdict(entry) for entry in found])
     rows = [_row(entry) for entry in found]
-    if as_csv:
+    if output.as_csv:
         return to_csv(rows)
     cells = [[str(row["name"]), str(row["model_type"]), (row["parameters"] and human_count(int(row["parameters"]))) or "-",
               str(row["year"] or "-"), str(row["confidence"] or "-"), str(row["hf_id"] or "-")] for row in rows]  # fmt: skip

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from planner.commands.options import tables as flags
-from planner.commands.options.click_options import with_flags
-from planner.commands.options.model import maybe_count
+from planner.commands.click_options import with_flags
 from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import KvplanError, UsageError, one_line
 from planner.files.write import locked
 from planner.lookup import capacity, model_spec
 from planner.memory.estimate import SCHEMA_VERSION
+from planner.options import tables as flags
+from planner.options.readers import count, kv_dtype, switch, text, tokens, weight_dtype
+from planner.options.tables import Flag
 from planner.reconcile.facts import Log, engines_of, identity
 from planner.reconcile.ledger import Given, Ledger
 from planner.reconcile.reader import Source
@@ -23,26 +25,30 @@ from planner.reconcile.runs import ledger_of
 from planner.terminal.output import emit, to_json, write_whole
 from planner.terminal.progress import Progress
 from planner.terminal.tables import bad, bold, dim, good, table
-from planner.units import gib, human_bytes, parse_tokens
+from planner.units import gib, human_bytes
 
-FLAGS: tuple[flags.Flag, ...] = (
-    ("--model", "NAME", "The model, where the log does not name one that kvplan knows."),
-    ("--config", "FILE", "Its config.json, in place of --model."),
+FLAGS: tuple[Flag, ...] = (
+    Flag("--model", "NAME", "The model, where the log does not name one that kvplan knows.", text, "Model"),
+    Flag("--config", "FILE", "Its config.json, in place of --model.", text, "Model"),
     *flags.ASSUME,
     *flags.DEVICE,
-    (
+    Flag(
         "--engine",
         "NAME",
         "The engine or program and its version, where the log does not say: vllm==0.11.2, llamacpp==b5331.",
+        text,
+        "Engine",
     ),
-    ("--tp", "N", "Tensor-parallel ranks, where the log does not say."),
-    ("--pp", "N", "Pipeline stages, where the log does not say."),
-    ("--dtype", "D", "How weights are stored, where the log does not say."),
-    ("--kv-dtype", "D", "How K and V are stored, where the log does not say."),
-    ("--max-model-len", "N", "Longest request, or llama.cpp's context, where the log does not say."),
-    ("--record", "FILE", "Append what the log says as a row of a case file (CSV)."),
-    ("--json", "", "JSON in base units, keys that stay."),
-    ("--output", "FILE", "Write to FILE instead of the screen."),
+    Flag("--tp", "N", "Tensor-parallel ranks, where the log does not say.", count, "Layout"),
+    Flag("--pp", "N", "Pipeline stages, where the log does not say.", count, "Layout"),
+    Flag("--dtype", "D", "How weights are stored, where the log does not say.", weight_dtype, "Precision"),
+    Flag("--kv-dtype", "D", "How K and V are stored, where the log does not say.", kv_dtype, "Precision"),
+    Flag(
+        "--max-model-len", "N", "Longest request, or llama.cpp's context, where the log does not say.", tokens, "Load"
+    ),
+    Flag("--record", "FILE", "Append what the log says as a row of a case file (CSV).", text, "Output"),
+    Flag("--json", "", "JSON in base units, keys that stay.", switch, "Output"),
+    Flag("--output", "FILE", "Write to FILE instead of the screen.", text, "Output"),
 )
 
 
@@ -55,7 +61,7 @@ def command(log: str, **values: Any) -> None:
     LOG is a file (also .gz), or - for standard input: vLLM, SGLang, llama.cpp, ik_llama.cpp, ollama, TensorRT-LLM
     or LMDeploy, with any prefixes and colours; several servers in one file are told apart.
     """
-    given = _given(values)
+    given = _given(flags.read_values(FLAGS, values))
     progress = Progress(_size(log))
     source = Source(log, lambda size: progress.step("reading", size))
     try:
@@ -88,25 +94,24 @@ def _size(log: str) -> int:
         return 0
 
 
-def _given(values: dict[str, Any]) -> Given:
+def _given(options: Mapping[str, Any]) -> Given:
     name = version = None
-    if values["engine"] is not None:
-        name, version = parse_engine(values["engine"])
-    model, config = values["model"], values["config"]
+    if options["engine"] is not None:
+        name, version = parse_engine(options["engine"])
+    model, config = options["model"], options["config"]
     if model is not None and config is not None:
         raise UsageError("--model and --config both name a model; give one of them")
-    spec = model_spec(model, config=config, assume=values["assume"]) if model or config else None
-    length = values["max_model_len"]
+    spec = model_spec(model, config=config, assume=options["assume"]) if model or config else None
     return Given(
         spec=spec,
-        capacity=capacity(values["gpu"], values["memory"]),
+        capacity=capacity(options["gpu"], options["memory"]),
         version=version,
         program=name if name and ENGINES[name][0] == "llamacpp" else None,
-        tp=maybe_count(values["tp"], "--tp"),
-        pp=maybe_count(values["pp"], "--pp"),
-        dtype=values["dtype"],
-        kv_dtype=values["kv_dtype"],
-        max_model_len=None if length is None else parse_tokens(length, "--max-model-len"),
+        tp=options["tp"],
+        pp=options["pp"],
+        dtype=options["dtype"],
+        kv_dtype=options["kv_dtype"],
+        max_model_len=options["max_model_len"],
     )
 
 

@@ -6,29 +6,35 @@ from typing import Any
 
 import click
 
-from planner.commands.options import tables as flags
-from planner.commands.options.click_options import with_flags
-from planner.commands.options.model import one_format, request_of, spec_of
+from planner.commands.click_options import with_flags
 from planner.dtypes.kinds import CacheFormat
 from planner.memory.estimate import cache_format
-from planner.memory.request import Request
 from planner.memory.weight_plan import weight_plan
 from planner.model.parameters import active_parameters, parameters, parameters_by_part
 from planner.model.spec import Layer, ModelSpec
 from planner.model.stored import StoredWeights
+from planner.options import tables as flags
+from planner.options.model import Output, output_of, request_of, spec_of
+from planner.options.readers import kv_dtype
+from planner.options.tables import Flag
 from planner.terminal.output import emit, to_csv, to_json
 from planner.terminal.tables import bold, dim, table
 from planner.units import human_bytes, human_count
 
+FLAGS: tuple[Flag, ...] = (
+    *flags.MODEL,
+    Flag("--kv-dtype", "D", "How K and V are stored.", kv_dtype, "Precision"),
+    *flags.OUTPUT,
+)
+
 
 @click.command(name="show", epilog="\b\nExample: kvplan show gemma-3-27b")
-@with_flags((*flags.MODEL, ("--kv-dtype", "D", "How K and V are stored."), *flags.OUTPUT), model=True)
+@with_flags(FLAGS, model=True)
 def command(**values: Any) -> None:
     """A model's layers as groups: cache kind, bytes a token, parameters, config fields behind each."""
-    one_format(values["as_json"], values["as_csv"])
-    spec = spec_of(values)
-    request = request_of(values, seq_tokens=1)
-    emit(_render(spec, cache_format(spec, request), request, values), values["output"])
+    output, given = output_of(values), flags.read_values(FLAGS, values)
+    spec = spec_of(given)
+    emit(_render(spec, cache_format(spec, request_of(given, seq_tokens=1)), output), output.path)
 
 
 def describe(spec: ModelSpec, fmt: CacheFormat) -> dict[str, Any]:
@@ -105,11 +111,11 @@ def _stored_lines(stored: StoredWeights) -> list[str]:
     return lines
 
 
-def _render(spec: ModelSpec, fmt: CacheFormat, request: Request, values: dict[str, Any]) -> str:
+def _render(spec: ModelSpec, fmt: CacheFormat, output: Output) -> str:
     found = describe(spec, fmt)
-    if values["as_json"]:
+    if output.as_json:
         return to_json(found)
-    if values["as_csv"]:
+    if output.as_csv:
         return to_csv(found["groups"])
     counted = f", {human_count(found['parameters'])} parameters" if found["parameters"] else ""
     lines = [bold(spec.name) + f"  {spec.model_type}, {len(spec.layers)} layers{counted}, KV in {fmt.name}", ""]

@@ -7,20 +7,21 @@ from typing import Any
 
 import click
 
-from planner.commands.options import tables as flags
-from planner.commands.options.click_options import with_flags
-from planner.commands.options.model import maybe_count
+from planner.commands.click_options import with_flags
 from planner.errors import KvplanError, UsageError
+from planner.options import tables as flags
+from planner.options.readers import count, switch, text
+from planner.options.tables import Flag
 from planner.terminal.progress import Progress
 
 INTERRUPTED = 130
-FLAGS: tuple[flags.Flag, ...] = (
-    ("--workers", "N", "Processes on this machine (default: 1)."),
-    ("--ray", "ADDRESS", "The workers of a Ray cluster: host:port, or auto (extra `cluster`)."),
-    ("--resume", "", "Keep the points that FILE already holds."),
+FLAGS: tuple[Flag, ...] = (
+    Flag("--workers", "N", "Processes on this machine (default: 1).", count, "Load"),
+    Flag("--ray", "ADDRESS", "The workers of a Ray cluster: host:port, or auto (extra `cluster`).", text, "Load"),
+    Flag("--resume", "", "Keep the points that FILE already holds.", switch, "Output"),
     *flags.ASSUME,
     *flags.ONLINE,
-    ("--output", "FILE", "What to write, .csv or .parquet (extra `parquet`)."),
+    Flag("--output", "FILE", "What to write, .csv or .parquet (extra `parquet`).", text, "Output"),
 )
 
 
@@ -47,9 +48,9 @@ def command(question: str, axes: tuple[str, ...], **values: Any) -> None:
         raise UsageError("--workers is of this machine and --ray of a cluster; give one of them")
     if values["output"] is None:
         raise UsageError("where to? -o FILE.csv or -o FILE.parquet")
-    count = maybe_count(values["workers"], "--workers") or 1
-    if count > workers.MAX_WORKERS:
-        raise KvplanError(f"--workers {count:,} is more than {workers.MAX_WORKERS:,}; write one for each core")
+    processes = flags.read_values(FLAGS, values)["workers"] or 1
+    if processes > workers.MAX_WORKERS:
+        raise KvplanError(f"--workers {processes:,} is more than {workers.MAX_WORKERS:,}; write one for each core")
     grid = parse_grid(question, axes)
     path: str = values["output"]
     files.check_path(path)
@@ -57,8 +58,8 @@ def command(question: str, axes: tuple[str, ...], **values: Any) -> None:
     work: Any = workers.here
     if values["ray"] is not None:
         work = partial(workers.on_ray, address=values["ray"])
-    elif count > 1:
-        work = partial(workers.in_processes, workers=count)
+    elif processes > 1:
+        work = partial(workers.in_processes, workers=processes)
     found = sweep(grid, shared, path, work, resume=values["resume"], progress=Progress(0))
     done = found.answered + found.refused
     if not found.complete:

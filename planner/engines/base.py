@@ -12,6 +12,7 @@ from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.sharding import stage_sizes
 from planner.model.cache import Cache
+from planner.shown import NO, Shown
 from planner.units import GIB
 
 Version = tuple[int, ...]
@@ -98,7 +99,7 @@ class Ranged:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EngineAnswer:
+class EngineAnswer(Shown):
     """What one engine does with the question: pool, printed lines, one reason for each difference."""
 
     name: str
@@ -118,6 +119,11 @@ class EngineAnswer:
     assumptions: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     refusal: Refusal | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where the engine does not start or does not hold the request."""
+        return NO if self.fits is False else 0
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: base units, keys that stay; null where the engine has no such figure or it is not known."""

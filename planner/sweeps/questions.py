@@ -229,9 +229,9 @@ def _engine(answer: Estimate, asked: dict[str, Value]) -> dict[str, Cell]:
         return {}
     from planner.answers.engine import engine_answer  # only where an engine is asked
     from planner.engines.registry import parse_engine
+    from planner.options.engine import EngineAsked
 
-    name, version = parse_engine(str(asked["engine"]))
-    found = engine_answer((name, version, Options()), answer)
+    found = engine_answer(EngineAsked(*parse_engine(str(asked["engine"])), Options()), answer)
     pool = None if found.ranged is None else found.ranged.pool
     return {
         "engine_version": found.version,

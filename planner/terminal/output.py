@@ -42,12 +42,12 @@ def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     import csv
     import io
 
-    flat = [{key: csv_cell(value) for key, value in _flat(row)} for row in rows]
-    columns = list(dict.fromkeys(key for row in flat for key in row))
+    cells = [{key: csv_cell(value) for key, value in flat(row)} for row in rows]
+    columns = list(dict.fromkeys(key for row in cells for key in row))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows(flat)
+    writer.writerows(cells)
     return out.getvalue()
 
 
@@ -66,10 +66,11 @@ def csv_cell(value: Any) -> Any:
     return value
 
 
-def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """A row's cells: nested keys are joined by a dot, lists by a semicolon, and None is empty."""
     for key, value in row.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         elif isinstance(value, (list, tuple)):
             yield prefix + key, "; ".join(map(str, value))
         else:

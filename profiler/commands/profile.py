@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.commands.options.model import maybe_count
 from planner.errors import BadRequest
 from planner.lookup import model_spec
+from planner.options.readers import count as read_count
 from planner.terminal.output import emit, write_whole
 from planner.terminal.tables import bad, bold, dim, good, table
 from planner.units import bandwidth
@@ -94,7 +94,7 @@ def command(**values: Any) -> None:
     if values["tp"] is not None:
         from profiler.parallel import profile_parallel
 
-        result = profile_parallel(spec, settings, maybe_count(values["tp"], "--tp") or 1)
+        result = profile_parallel(spec, settings, read_count(values["tp"], "--tp"))
         if result is None:
             return  # another rank speaks
         path = values["output"]
@@ -129,7 +129,7 @@ def _settings(values: dict[str, Any]) -> Settings:
     from profiler.profile import Settings
 
     def count(name: str) -> int:
-        return maybe_count(values[name], f"--{name.replace('_', '-')}") or 1
+        return read_count(values[name], f"--{name.replace('_', '-')}")
 
     outputs = values["outputs"]
     more: dict[str, Any] = {} if outputs is None else {"outputs": _counts(outputs)}
@@ -142,7 +142,7 @@ def _settings(values: dict[str, Any]) -> Settings:
         batch=count("batch"),
         caches=tuple(dict.fromkeys(name.strip() for name in values["cache"].split(",") if name.strip())),
         prompt_tokens=count("prompt_tokens"),
-        layers=maybe_count(values["layers"], "--layers"),
+        layers=None if values["layers"] is None else read_count(values["layers"], "--layers"),
         extrapolate=values["extrapolate"],
         full=values["full"],
         repeats=count("repeats"),
@@ -159,7 +159,7 @@ def _settings(values: dict[str, Any]) -> Settings:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(maybe_count(item, "--outputs") or 1 for item in text.split(","))
+    return tuple(read_count(item, "--outputs") for item in text.split(","))
 
 
 def _run(spec: Any, settings: Settings, axes: list[str], values: dict[str, Any]) -> tuple[Measurement, str | None]:

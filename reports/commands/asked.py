@@ -8,28 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.commands.options import tables as flags
-from planner.commands.options.model import request_of
 from planner.lookup import capacity, model_spec
 from planner.memory.request import Capacity
-from planner.units import parse_tokens
+from planner.options import tables as flags
+from planner.options.model import request_of
+from planner.options.readers import text, tokens
+from planner.options.tables import Flag
 
 if TYPE_CHECKING:
     from planner.model.spec import ModelSpec
     from reports.question import Question
     from reports.runs import Run
 
-FLAGS: tuple[flags.Flag, ...] = (
-    ("--gpu", "NAME...", "A device of `kvplan gpus`, or `local`. Repeatable, or a list: l4,l40s."),
-    ("--memory", "SIZE...", "Plain memory of a device, for example 24GiB. Repeatable."),
-    ("--seq", "N", "Tokens of a sequence (default: 8k, or what the longest model can do)."),
+FLAGS: tuple[Flag, ...] = (
+    Flag("--gpu", "NAME...", "A device of `kvplan gpus`, or `local`. Repeatable, or a list: l4,l40s.", text, "Device"),
+    Flag("--memory", "SIZE...", "Plain memory of a device, for example 24GiB. Repeatable.", text, "Device"),
+    Flag("--seq", "N", "Tokens of a sequence (default: 8k, or what the longest model can do).", tokens, "Load"),
     *flags.BATCH,
     *flags.ASSUME,
     *flags.DTYPE,
     *flags.LAYOUT,
-    ("--run", "FILE...", "A result of `kvplan profile`, laid beside the estimates. Repeatable."),
-    ("--plan", "FILE...", "An answer of `kvplan plan --json`: its ranking, and cost against time a token. Repeatable."),
-)
+    Flag("--run", "FILE...", "A result of `kvplan profile`, laid beside the estimates. Repeatable.", text, "Output"),
+    Flag("--plan", "FILE...", "An answer of `kvplan plan --json`: its ranking, and cost against time a token. Repeatable.", text, "Output"),
+)  # fmt: skip
 
 
 def names_in(values: Sequence[str]) -> tuple[str, ...]:
@@ -46,19 +47,19 @@ def question_of(models: Sequence[str], values: dict[str, Any], runs: Sequence[Ru
     from reports.plans import load_plans
     from reports.question import question, usual_tokens
 
-    specs = [model_spec(name, assume=values["assume"]) for name in dict.fromkeys(models)]
+    given = flags.read_values(FLAGS, values)
+    specs = [model_spec(name, assume=given["assume"]) for name in dict.fromkeys(models)]
     known = specs or [model_spec(run.found.model) for run in runs if known_name(run.found.model)]
-    seq = usual_tokens(known) if values["seq"] is None else parse_tokens(values["seq"], "--seq")
-    values = {**values, "dtype": values["dtype"] or _dtype_of(known, runs)}
-    memories = [room for size in names_in(values["memory"]) if (room := capacity(None, size)) is not None]
+    seq = given["seq"] or usual_tokens(known)
+    memories = [room for size in names_in(given["memory"]) if (room := capacity(None, size)) is not None]
     return question(
         tuple(specs),
-        gpus=names_in(values["gpu"]),
+        gpus=names_in(given["gpu"]),
         memories=tuple(Capacity(room.name, room.bytes, room.kind) for room in memories),
-        request=request_of({name: value for name, value in values.items() if name not in ("gpu", "memory")}, seq),
+        request=request_of({**given, "dtype": given["dtype"] or _dtype_of(known, runs)}, seq),
         runs=tuple(runs),
-        plans=load_plans(values["plan"]),
-        assume=values["assume"],
+        plans=load_plans(given["plan"]),
+        assume=given["assume"],
     )
 
 

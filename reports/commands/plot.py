@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from planner.commands.options.click_options import with_flags
+from planner.commands.click_options import with_flags
 from planner.errors import KvplanError, UsageError, one_line
 from planner.files.write import write_bytes
 from planner.terminal.output import emit

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.commands.options.click_options import with_flags
+from planner.commands.click_options import with_flags
 from planner.dtypes.names import float_dtype
 from planner.errors import KvplanError, UsageError, one_line
 from planner.terminal.output import emit

@@ -56,7 +56,7 @@ def test_the_function_and_the_command_answer_alike(
 
 
 def test_fit_answers_as_the_command_does(run: Callable[..., Any]) -> None:
-    ours = kvplan.fit("llama-3.1-8b", gpu="rtx-4090", seq=8192)
+    ours = kvplan.fit("llama-3.1-8b", gpu="rtx-4090", seq=8192).to_dict()
     assert json.loads(json.dumps(ours)) == run("fit", "llama-3.1-8b", "--gpu", "rtx-4090", "--seq", "8k", "--json").json
 
 
@@ -82,25 +82,20 @@ def test_an_engine_answers_as_the_command_does(
 def test_plan_and_simulate_answer_as_the_commands_do(run: Callable[..., Any]) -> None:
     load: dict[str, Any] = {"prompt": "p50=800,p95=6000", "output": 200}
     words = ("--prompt", "p50=800,p95=6000", "--output", "200", "--json")
-    ours = kvplan.plan("llama-3.1-8b", users=50, gpu=["l40s", "l4"], tpot="60ms", **load)
+    ours = kvplan.plan("llama-3.1-8b", users=50, gpu=["l40s", "l4"], tpot="60ms", **load).to_dict()
     theirs = run("plan", "llama-3.1-8b", "--users", "50", "--gpu", "l40s", "--gpu", "l4", "--tpot", "60ms", *words).json
     assert json.loads(json.dumps(ours)) == theirs
-    ours = kvplan.simulate("gpt2", gpu="l4", rate="5/s", requests=40, **load)
+    ours = kvplan.simulate("gpt2", gpu="l4", rate="5/s", requests=40, **load).to_dict()
     theirs = run("simulate", "gpt2", "--gpu", "l4", "--rate", "5/s", "--requests", "40", *words).json
     assert json.loads(json.dumps(ours)) == theirs
 
 
-def test_a_plan_refuses_what_is_no_option() -> None:
-    with pytest.raises(kvplan.KvplanError, match="'usrs' is not an option here"):
-        kvplan.plan("llama-3.1-8b", usrs=50)
-
-
 def test_an_engine_refuses_flags_that_are_not_its_own() -> None:
-    with pytest.raises(kvplan.KvplanError, match="mem-fraction-static is not a flag of vllm"):
+    with pytest.raises(kvplan.KvplanError, match="mem_fraction_static= is not a flag of vllm"):
         kvplan.engine("gpt2", "vllm", gpu="l4", flags={"mem_fraction_static": 0.8})
     with pytest.raises(kvplan.KvplanError, match="'max-len' is not an engine's flag"):
         kvplan.engine("gpt2", "vllm", gpu="l4", flags={"max-len": 1})
-    with pytest.raises(kvplan.KvplanError, match="--seq 0"):
+    with pytest.raises(kvplan.KvplanError, match=r"seq=.?0.? is"):
         kvplan.engine("gpt2", "vllm", gpu="l4", seq=0)
 
 
@@ -166,3 +161,81 @@ def test_importing_costs_no_more_than_its_own_file() -> None:
     code = "import sys; before = set(sys.modules); import kvplan; print(*sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=1800, check=True)
     assert not [name for name in done.stdout.split() if name.startswith(("planner", "kvplan."))]
+
+
+def test_lengths_and_models_are_taken_as_a_notebook_has_them() -> None:
+    """A number or a text, a list of either, a config as a dict; no length asks for the model's own limit."""
+    assert kvplan.estimate("llama-7b", seq="8k").kv_bytes == kvplan.estimate("llama-7b", seq=8192).kv_bytes
+    assert kvplan.estimate("gpt2").request.seq_tokens == 1024
+    config = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "vocab_size": 32000,
+              "num_attention_heads": 32, "intermediate_size": 11008, "torch_dtype": "float16"}  # fmt: skip
+    assert kvplan.estimate(config, seq=8192).kv_bytes == 4_294_967_296
+    several = kvplan.estimate(["gpt2", config], seq=["1k", 512])
+    assert [answer.request.seq_tokens for answer in several] == [1024, 512, 1024, 512]
+    assert several[0].kv_bytes == kvplan.estimate("gpt2", seq=1024).kv_bytes
+    assert [row["seq_tokens"] for row in several.to_dict()] == [1024, 512, 1024, 512]
+
+
+def test_an_answer_is_read_by_the_keys_of_its_json() -> None:
+    answer = kvplan.fit("llama-3.1-8b", gpu="rtx-4090")
+    assert answer["most_sequences"] == answer.most_sequences == dict(answer)["most_sequences"]
+    assert answer.exit_code == 0 and kvplan.fit("llama-3.1-70b", gpu="l4").exit_code == 3
+    with pytest.raises(KeyError):
+        answer["no_such_key"]
+
+
+ANSWERS: dict[str, Callable[[], Any]] = {
+    "estimate": lambda: kvplan.estimate("gpt2", seq=512, gpu="l4"),
+    "estimates": lambda: kvplan.estimate(["gpt2", "llama-7b"], gpu="l4"),
+    "fit": lambda: kvplan.fit("gpt2", gpu="l4"),
+    "engine": lambda: kvplan.engine("gpt2", "vllm", gpu="l4"),
+    "engines": lambda: kvplan.engines("gpt2", gpu="l4"),
+    "speed": lambda: kvplan.speed("gpt2", gpu="l4", batch=[1, 8]),
+    "plan": lambda: kvplan.plan("gpt2", users=5, prompt=100, output=20, gpu="l4"),
+    "simulate": lambda: kvplan.simulate("gpt2", gpu="l4", prompt=100, output=20, rate=5, requests=10),
+    "compare": lambda: kvplan.compare_models("gpt2", "llama-7b", seq="1k"),
+}
+
+
+@pytest.mark.parametrize("question", ANSWERS)
+def test_every_answer_is_a_table_in_a_notebook_and_a_line_in_a_shell(question: str) -> None:
+    answer = ANSWERS[question]()
+    page, line = answer._repr_html_(), repr(answer)
+    assert page.startswith("<table>") and page.endswith("</table>") and "<td>" in page
+    assert "gpt2" in line or (question in ("engine", "plan") and len(line) > 20)
+    assert answer.exit_code in (0, 3)
+    json.dumps(answer.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("question", ANSWERS)
+def test_every_answer_is_a_data_frame_where_pandas_is_there(question: str) -> None:
+    pytest.importorskip("pandas")
+    answer = ANSWERS[question]()
+    assert len(answer.to_frame()) == len(answer.rows()) > 0
+
+
+def test_what_a_config_calls_itself_is_escaped_in_a_notebook() -> None:
+    config = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 1, "vocab_size": 64, "num_attention_heads": 1,
+              "intermediate_size": 64, "torch_dtype": "float16", "_name_or_path": "<script>alert(1)</script>"}  # fmt: skip
+    assert "<script>" not in kvplan.estimate(config, seq=8)._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: kvplan.estimate("gpt2", seq=0), "seq=.?0"),
+        (lambda: kvplan.estimate("gpt2", seq="eight"), "seq='eight' is not a number of tokens"),
+        (lambda: kvplan.estimate("gpt2", seq=None, kv_dtype=8), "kv_dtype= ?8"),
+        (lambda: kvplan.estimate(8, seq=1), "8 is not a model"),
+        (lambda: kvplan.fit("gpt2"), "a device is wanted: gpu=NAME"),
+        (lambda: kvplan.speed("gpt2", gpu="l4", batch="x"), "batch='x'"),
+        (lambda: kvplan.plan("gpt2", users=1), "prompt="),
+        (lambda: kvplan.simulate("gpt2", gpu="l4", rate="fast", prompt=1, output=2), "rate='fast'"),
+        (lambda: kvplan.engine("gpt2", "vllm", gpu="l4", flags={"max_num_seqs": 0}), "max_num_seqs=.?0"),
+        (lambda: kvplan.estimate("gpt2", gpu="l4", memory="24GiB"), "gpu= and memory= both"),
+    ],
+)
+def test_errors_name_keywords_and_never_flags(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(kvplan.KvplanError, match=words) as caught:
+        call()
+    assert "--" not in str(caught.value) and "\n" not in str(caught.value)

@@ -77,12 +77,13 @@ FLOORS = (
     ("errors",),
     ("files",),
     ("units", "terminal", "catalogue"),
-    ("dtypes", "workloads"),
+    ("dtypes", "workloads", "shown"),
     ("model",),
     ("memory", "readers"),
     ("engines", "extras", "speed"),
     ("machine", "serving", "accuracy"),
     ("lookup", "launch", "measured", "reconcile", "deployment"),
+    ("options",),
     ("answers",),
     ("sweeps",),
     ("commands",),
@@ -97,7 +98,7 @@ REGISTRIES = {
     "planner.accuracy.page": "the section of speed, which only the page loads",
 }
 # Answers come from `planner.answers`; what prints them is not a source of numbers.
-DOORS = ("kvplan.plots", "reports", "planner.sweeps", "planner.answers")
+DOORS = ("kvplan.api", "kvplan.plots", "reports", "planner.sweeps", "planner.answers")
 OURS = tuple(MAY_IMPORT)
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.commands.options.load import clip, load_of, parse_rate, parse_seconds, parse_share, parse_ttft
 from planner.errors import BadRequest, KvplanError
+from planner.options.load import clip, load_of
 from planner.workloads.lengths import LengthMix
+from planner.workloads.texts import mix_of, parse_rate, parse_seconds, parse_share, parse_ttft
 
 Run = Callable[..., Any]
 LENGTHS = ("--prompt", "p50=500,p95=2000", "--output", "p50=200,p95=600")
@@ -183,7 +184,7 @@ def test_without_devices_all_that_have_a_price_are_searched(run: Run) -> None:
         (("llama-3.1-8b", *LENGTHS, "--users", "1", "--tpot", "nan"), "not a time", 1),
         (("llama-3.1-8b", *LENGTHS, "--users", "1", "--gpu", ","), "names no device", 2),
         (("llama-3.1-8b", *LENGTHS, "--users", "1", "--gpu", "h1000"), "no device is called", 1),
-        (("llama-3.1-8b", *LENGTHS, "--users", "1", "--sort", "speed"), "cost, devices, energy", 1),
+        (("llama-3.1-8b", *LENGTHS, "--users", "1", "--sort", "speed"), "cost, devices or energy", 1),
         (("llama-3.1-8b", *LENGTHS, "--users", "1", "--price", "l4"), "NAME=PRICE", 1),
         (("llama-3.1-8b", *LENGTHS, "--users", "1", "--budget", "cheap"), "US dollars an hour", 1),
         (("llama-3.1-8b", *LENGTHS, "--users", "1", "--prefix-share", "1.5"), "not a share", 1),
@@ -229,7 +230,7 @@ def test_no_request_is_longer_than_the_longest_served(
 
 
 def test_a_model_without_limit_cuts_nothing() -> None:
-    found = load_of({"prompt": "100k", "output": "1k", "users": "2"}, None)
+    found = load_of({"prompt": mix_of("100k", "--prompt"), "output": mix_of("1k", "--output"), "users": 2}, None)
     assert found.longest_tokens == 101 * 1024
 
 

@@ -186,7 +186,7 @@ def test_a_gguf_file_runs_in_llama_cpp_unless_said_otherwise(run: Run, tmp_path:
 def test_the_function_answers_as_the_command_does(run: Run) -> None:
     ours = kvplan.speed(
         "llama-3.1-8b", gpu="h100-sxm", prompt=2048, output=500, batch=[1, 8], engine="vllm", load="static", tp=2
-    )
+    ).to_dict()
     flags = ("--batch", "1,8", "--engine", "vllm", "--load", "static", "--tp", "2")
     assert json.loads(json.dumps(ours)) == run("speed", *LLAMA, *flags, "--json").json
     single = kvplan.speed("gpt2", gpu="l4", prompt=100, output=10)

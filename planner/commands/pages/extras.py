@@ -51,13 +51,6 @@ def _plural(count: int, word: str) -> str:
     return f"{count:,} {word}" + ("" if count == 1 else "s")
 
 
-def resident_row(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The block for one row of CSV: columns that stay, one for all lines."""
-    lines = [f"{line['name']}:{line['bytes']}" for line in found.get("lines", ())]
-    kept = {key: value for key, value in found.items() if key not in ("lines", "lora", "models", "drafter")}
-    return {**kept, "lines": lines}
-
-
 def _idle_lines(idle: Mapping[str, Any], seq_tokens: int) -> list[str]:
     lines = [f"Idle sessions of {human_tokens(seq_tokens)} tokens: {human_bytes(idle['session_bytes'])} each"]
     for tier, name in (("host", "host memory"), ("ssd", "disk")):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.answers.speed import Answer
+from planner.answers.speed import SpeedAnswer
 from planner.speed.speed import Figure, Speed
 from planner.terminal.tables import bad, bold, dim, table
 from planner.units import human_seconds, human_tokens, percent, significant
@@ -13,16 +13,16 @@ BAR_WIDTH = 48
 FILLS = {"bandwidth": "#", "compute": "@", "layers": "=", "steps": "-", "sequences": "+", "all-reduce": "~", "prefill of others": ":"}  # fmt: skip
 
 
-def page(answers: list[Answer], explain: bool = False) -> list[str]:
+def page(answers: list[SpeedAnswer], explain: bool = False) -> list[str]:
     """A table of all devices and batches, the shares of a step, and what was taken as given."""
     first = answers[0]
     one = first.speeds[0]
-    stored = first.found.plan.fmt.name == "as stored"
+    stored = first.estimate.plan.fmt.name == "as stored"
     where = "" if len(answers) > 1 else f" on {_devices(first)}"
     engine = f", {first.engine}" if first.engine else ""
     lines = [
-        bold(first.found.spec.name)
-        + f"{where}, weights {'' if stored else 'in '}{first.found.plan.fmt.name}, KV in {first.found.fmt.name}{engine}, {one.load}",
+        bold(first.estimate.spec.name)
+        + f"{where}, weights {'' if stored else 'in '}{first.estimate.plan.fmt.name}, KV in {first.estimate.fmt.name}{engine}, {one.load}",
         f"prompts of {human_tokens(one.prompt_tokens)} tokens, answers of {human_tokens(one.output_tokens)}",
         "",
         _table(answers),
@@ -37,21 +37,23 @@ def page(answers: list[Answer], explain: bool = False) -> list[str]:
     return lines + _said(answers)
 
 
-def _explained(answers: list[Answer]) -> list[str]:
+def _explained(answers: list[SpeedAnswer]) -> list[str]:
     from planner.speed.terms import calibrated_explanation, explanation  # only where it is asked for
 
     lines = []
     for answer in answers:
         for found in answer.speeds:
             explained = (
-                calibrated_explanation(found) if answer.calibrated else explanation(answer.found, answer.device, found)
+                calibrated_explanation(found)
+                if answer.calibrated
+                else explanation(answer.estimate, answer.device, found)
             )
             lines += ["", *([answer.device.name] if len(answers) > 1 else []), *explained]
     return [*lines, ""]
 
 
-def _devices(answer: Answer) -> str:
-    sharding = answer.found.request.sharding
+def _devices(answer: SpeedAnswer) -> str:
+    sharding = answer.estimate.request.sharding
     if sharding.devices == 1:
         return answer.device.name
     kinds = [f"{name.upper()} {getattr(sharding, name)}" for name in ("tp", "pp", "ep", "dp", "dcp")
@@ -59,7 +61,7 @@ def _devices(answer: Answer) -> str:
     return f"{sharding.devices:,} x {answer.device.name} ({', '.join(kinds)})"
 
 
-def _table(answers: list[Answer]) -> str:
+def _table(answers: list[SpeedAnswer]) -> str:
     header = ["  batch", "TTFT", "range", "TPOT", "range", "bound", "reached", "request", "tok/s a user", "a device", "prefill tok/s", "binds"]  # fmt: skip
     rows = []
     for answer in answers:
@@ -94,7 +96,7 @@ def _range(figure: Figure) -> str:
     return f"{number}-{high}" if high.endswith(f" {unit}") else f"{low}-{high}"
 
 
-def _bars(answers: list[Answer]) -> list[str]:
+def _bars(answers: list[SpeedAnswer]) -> list[str]:
     """Where the time between two tokens goes, a bar a row."""
     lines = ["Where the time between tokens goes"]
     used: dict[str, None] = {}
@@ -127,7 +129,7 @@ def share_bar(parts: dict[str, float], width: int = BAR_WIDTH) -> str:
     return cells
 
 
-def _facts(answer: Answer, named: bool) -> list[str]:
+def _facts(answer: SpeedAnswer, named: bool) -> list[str]:
     """What holds for all batches: the ridge, memory, and where the constants come from."""
     one = answer.speeds[0]
     tokens = one.prompt_tokens + one.output_tokens
@@ -153,7 +155,7 @@ def _facts(answer: Answer, named: bool) -> list[str]:
     return lines
 
 
-def _said(answers: list[Answer]) -> list[str]:
-    found = answers[0].found
+def _said(answers: list[SpeedAnswer]) -> list[str]:
+    found = answers[0].estimate
     lines = [dim(f"  assumed: {line}") for line in found.assumptions]
     return lines + [bad("  note: ") + line for line in found.warnings]

@@ -7,12 +7,12 @@ import shlex
 import pytest
 
 from planner.catalogue.entries import find_device
-from planner.commands.options.model import request_of
-from planner.commands.options.tables import ESTIMATE, quick_values
 from planner.lookup import capacity, model_spec
 from planner.memory.advice import Change, advise
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import Capacity, Request, device_capacity
+from planner.options.model import request_of
+from planner.options.tables import ESTIMATE, quick_values, read_values
 
 L4 = device_capacity(find_device("L4"))
 CASES = {
@@ -41,7 +41,7 @@ def retried(answer: Estimate, change: Change) -> Estimate:
     values = quick_values([word for pair in asked.items() for word in pair], ESTIMATE)
     assert values is not None
     room = capacity(values["gpu"], None) if values["gpu"] else answer.capacity
-    return estimate(answer.spec, request_of(values, int(asked["--seq"])), room)
+    return estimate(answer.spec, request_of(read_values(ESTIMATE, values), int(asked["--seq"])), room)
 
 
 @pytest.mark.parametrize("name", CASES)

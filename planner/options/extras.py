@@ -8,8 +8,6 @@ from fractions import Fraction
 from typing import Any
 
 from planner.catalogue.device import Device, pcie_bytes_per_s
-from planner.commands.options.model import maybe_count
-from planner.commands.options.tables import RESIDENTS, parameter
 from planner.errors import BadRequest, UsageError, one_line
 from planner.extras.idle_sessions import Tiers
 from planner.extras.lora import MAX_RANK, Lora, adapter_parameters, canonical_targets, slot_rank
@@ -17,31 +15,33 @@ from planner.extras.shared_device import Drafter, Other, Residents, draft_model,
 from planner.lookup import model_spec
 from planner.memory.request import device_capacity
 from planner.model.spec import ModelSpec
-from planner.units import parse_bytes, parse_tokens
+from planner.options.readers import count
+from planner.options.tables import RESIDENTS
+from planner.units import parse_tokens
 
 
-def residents_given(values: Mapping[str, Any]) -> bool:
+def residents_given(given: Mapping[str, Any]) -> bool:
     """Whether anything on the command line shares the devices, or lies in a tier."""
-    return any(values.get(parameter(option)) for option, _, _ in RESIDENTS)
+    return any(given.get(flag.parameter) for flag in RESIDENTS)
 
 
 def residents_of(
-    values: Mapping[str, Any], spec: ModelSpec, *, engine: str | None = None, online: bool = False
+    given: Mapping[str, Any], spec: ModelSpec, *, engine: str | None = None, online: bool = False
 ) -> Residents | None:
     """What the options put beside `spec`; None where they put nothing.
 
     Idle sessions are on the device where no tier is named. vLLM preallocates a padded slot for each adapter.
     """
-    drafter = drafter_of(values, spec, online=online)
-    others = tuple(parse_other(text, online=online) for text in values.get("also") or ())
+    drafter = drafter_of(given, spec, online=online)
+    others = tuple(parse_other(text, online=online) for text in given.get("also") or ())
     if engine is not None and (drafter is not None or others):
         option = "--drafter" if drafter is not None else "--also"
         hint = "--num-speculative-tokens counts its layers" if drafter is not None else "give each its own fraction"
         raise UsageError(f"{option} is not modelled in an engine's terms; leave --engine out, or {hint}")
     slots = engine is not None and engine.startswith("vllm")
-    adapters = tuple(parse_lora(text, spec, slots=slots) for text in values.get("lora") or ())
-    tiered = values.get("host_memory") is not None or values.get("ssd") is not None
-    idle = 0 if tiered else maybe_count(values.get("idle_sessions"), "--idle-sessions") or 0
+    adapters = tuple(parse_lora(text, spec, slots=slots) for text in given.get("lora") or ())
+    tiered = given.get("host_memory") is not None or given.get("ssd") is not None
+    idle = 0 if tiered else given.get("idle_sessions") or 0
     if not (adapters or drafter or others or idle):
         return None
     if not spec.weights_known:
@@ -70,8 +70,8 @@ def parse_lora(text: str, spec: ModelSpec, *, slots: bool = False) -> Lora:
     return found
 
 
-def drafter_of(values: Mapping[str, Any], spec: ModelSpec, *, online: bool = False) -> Drafter | None:
-    name, drafts = values.get("drafter"), maybe_count(values.get("draft_tokens"), "--draft-tokens")
+def drafter_of(given: Mapping[str, Any], spec: ModelSpec, *, online: bool = False) -> Drafter | None:
+    name, drafts = given.get("drafter"), given.get("draft_tokens")
     if name is None:
         if drafts is not None:
             raise UsageError("--draft-tokens is of a drafter: name one with --drafter MODEL, mtp, eagle or eagle3")
@@ -99,15 +99,14 @@ def parse_other(text: str, *, online: bool = False) -> Other:
     spec = model_spec(floor.group(1) if floor else rest, online=online)
     if floor is None:
         return Other(spec, min(spec.max_positions or 8192, 8192), 1, share)
-    sequences = maybe_count(floor.group(3), "--also")
-    assert sequences is not None
+    sequences = count(floor.group(3), "--also")
     return Other(spec, parse_tokens(floor.group(2), "--also"), sequences, share)
 
 
-def tiers_of(values: Mapping[str, Any], device: Device | None = None) -> Tiers | None:
+def tiers_of(given: Mapping[str, Any], device: Device | None = None) -> Tiers | None:
     """The tiers of idle sessions; None where no option is about them. The link is the device's PCIe, if not given."""
-    sizes = {name: _size(values, name) for name in ("host_memory", "ssd", "host_bandwidth", "ssd_bandwidth")}
-    sessions = maybe_count(values.get("idle_sessions"), "--idle-sessions") or 0
+    sizes = {name: given.get(name) for name in ("host_memory", "ssd", "host_bandwidth", "ssd_bandwidth")}
+    sessions = given.get("idle_sessions") or 0
     for bandwidth, tier in (("host_bandwidth", "host_memory"), ("ssd_bandwidth", "ssd")):
         if sizes[bandwidth] is not None and sizes["host_memory"] is None and sizes[tier] is None:
             raise UsageError(f"--{bandwidth.replace('_', '-')} is of a tier: add --{tier.replace('_', '-')} SIZE")
@@ -121,8 +120,3 @@ def tiers_of(values: Mapping[str, Any], device: Device | None = None) -> Tiers |
     if link is None and device is not None and device.pcie_gen is not None:
         link = pcie_bytes_per_s(device.pcie_gen)
     return Tiers(sessions, sizes["host_memory"], sizes["ssd"], link, sizes["ssd_bandwidth"])
-
-
-def _size(values: Mapping[str, Any], name: str) -> int | None:
-    text = values.get(name)
-    return None if text is None else parse_bytes(text.removesuffix("/s"), f"--{name.replace('_', '-')}")

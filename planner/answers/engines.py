@@ -1,0 +1,74 @@
+"""Answers `engines`: what each serving engine makes of the same model and device, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from planner.engines.base import EngineAnswer
+from planner.engines.registry import TABLE, answer_of
+from planner.errors import KvplanError
+from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
+from planner.options.engines import EnginesAsked
+from planner.shown import Shown, html_table, shown
+
+COLUMNS = ("label", "request_bytes", "pool_bytes", "pool_tokens", "most_requests")
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """One engine and version: its answer, or in words why there is none."""
+
+    label: str
+    answer: EngineAnswer | None
+    refused: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row of JSON and CSV."""
+        found = {"label": self.label, "refused": self.refused}
+        return found if self.answer is None else found | self.answer.to_dict()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EnginesAnswer(Shown):
+    """The same request in the terms of every engine."""
+
+    estimate: Estimate
+    engines: tuple[EngineRow, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract: base units, keys that stay; an object an engine in `engines`."""
+        one = self.estimate
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": one.spec.name,
+            "device": one.capacity.name if one.capacity else None,
+            "seq_tokens": one.request.seq_tokens,
+            "kv_dtype": one.fmt.name,
+            "engines": self.rows(),
+            "warnings": list(one.warnings),
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row an engine."""
+        return [row.to_dict() for row in self.engines]
+
+    def _repr_html_(self) -> str:
+        cells = [
+            [shown(key, row[key]) if row.get(key) is not None else row["refused"] or "" for key in COLUMNS[:2]]
+            + [shown(key, row[key]) if row.get(key) is not None else "" for key in COLUMNS[2:]]
+            for row in self.rows()
+        ]
+        return html_table(list(COLUMNS), cells)
+
+
+def engines_answer(asked: EnginesAsked) -> EnginesAnswer:
+    """What each engine makes of the request; a refusal is a row of its own."""
+    found = estimate(asked.spec, asked.request, asked.capacity)
+    rows = []
+    for name, version, label in TABLE:
+        try:
+            rows.append(EngineRow(label, answer_of(name, version, found, asked.options[name])))
+        except KvplanError as error:
+            rows.append(EngineRow(label, None, str(error)))
+    return EnginesAnswer(found, tuple(rows))

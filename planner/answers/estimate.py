@@ -1,0 +1,105 @@
+"""Answers `estimate`: the memory of a model at each length asked, and what an engine makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from planner.memory.estimate import Estimate, estimate
+from planner.options.estimate import EstimateAsked
+from planner.shown import NO, Shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from planner.answers.several import Answers
+    from planner.engines.base import EngineAnswer
+    from planner.options.engine import EngineAsked
+
+COLUMNS = (
+    "model", "seq_tokens", "batch", "kv_dtype", "kv_bytes", "state_bytes", "kv_bytes_per_token", "weight_dtype",
+    "weight_bytes", "device", "fits",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EstimateAnswer(Shown, Estimate):  # a notebook reads its figures as those of an Estimate
+    """An Estimate, with what the engine that was asked makes of it.
+
+    asked   the engine, its version and flags; None: answered in kvplan's own terms
+    emit    the engine's start command is wanted too
+    """
+
+    asked: EngineAsked | None = None
+    emit: bool = False
+
+    @cached_property
+    def engine(self) -> EngineAnswer | None:
+        """What the engine makes of it; None where none was asked."""
+        if self.asked is None:
+            return None
+        from planner.answers.engine import engine_answer
+
+        return engine_answer(self.asked, self)
+
+    @cached_property
+    def command(self) -> str | None:
+        """The engine's start command, where it was asked for."""
+        if self.engine is None or self.asked is None or not self.emit:
+            return None
+        from planner.engines.emit import command
+
+        return command(self.engine, self, self.asked.options)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where it does not fit; with an engine named the engine's verdict counts."""
+        fits = self.fits if self.engine is None else self.engine.fits
+        return NO if fits is False else 0
+
+    def __repr__(self) -> str:
+        return Shown.__repr__(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract: base units, keys that stay; `engine` where one was asked."""
+        found = Estimate.to_dict(self)
+        if self.engine is not None:
+            found["engine"] = self.engine.to_dict() | ({"command": self.command} if self.command else {})
+        return found
+
+
+def estimate_answers(asked: EstimateAsked) -> tuple[EstimateAnswer, ...]:
+    """An answer for each length asked; an engine's refusal is raised here."""
+    answers = []
+    for request in asked.requests:
+        found = estimate(asked.spec, request, asked.capacity)
+        answer = EstimateAnswer(
+            found.spec,
+            found.request,
+            found.fmt,
+            found.plan,
+            found.source_tokens,
+            found.capacity,
+            asked.engine,
+            asked.emit,
+        )
+        _ = answer.command if asked.emit else answer.engine
+        answers.append(answer)
+    return tuple(answers)
+
+
+def estimate_answer(asked: EstimateAsked) -> EstimateAnswer | Answers[EstimateAnswer]:
+    """The answer, or several of them where several lengths are asked."""
+    answers = estimate_answers(asked)
+    if len(answers) == 1:
+        return answers[0]
+    return several(answers)
+
+
+def several(answers: Sequence[EstimateAnswer], *, all_must: bool = True) -> Answers[EstimateAnswer]:
+    """Estimates in one table."""
+    from planner.answers.several import Answers  # typing; most ask for one length
+
+    return Answers(tuple(answers), COLUMNS, all_must)

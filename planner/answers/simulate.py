@@ -1,0 +1,52 @@
+"""Answers `simulate`: a server under a load, request by request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from planner.memory.estimate import estimate
+from planner.memory.request import device_capacity
+from planner.options.simulate import SimulateAsked
+from planner.serving.simulate import Answer, serve, server
+from planner.shown import NO, Shown
+from planner.speed.constants import constants_for
+from planner.speed.measured_point import with_measured_point
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SimulateAnswer(Shown):
+    """A run, its percentiles, and the formulas beside it."""
+
+    found: Answer
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where a target is missed."""
+        return NO if self.found.misses else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract: base units, keys that stay."""
+        return self.found.to_dict()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a request."""
+        return list(self.found.rows())
+
+
+def simulate_answer(asked: SimulateAsked, arrived: Callable[[int], None] | None = None) -> SimulateAnswer:
+    """The run of a load on a server; `arrived` hears how many requests have come."""
+    room = device_capacity(asked.device)
+    engine = asked.engine.label
+    if asked.measured is None:
+        constants = constants_for(engine, asked.device)
+    else:
+        one = estimate(asked.spec, asked.request, room)
+        constants = with_measured_point(asked.measured, one, asked.device, engine=engine)
+    replica = server(asked.spec, asked.request, asked.device, room, constants, asked.engine)
+    found = serve(
+        replica, asked.workload, device=asked.device, replicas=asked.replicas, routing=asked.routing,
+        targets=asked.targets, progress=arrived,
+    )  # fmt: skip
+    return SimulateAnswer(found)

@@ -1,0 +1,114 @@
+"""How the answer of `kvplan fit` looks on the screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planner.answers.fit import FitAnswer
+from planner.memory.offload import Offload
+from planner.terminal.tables import bad, bold, dim, good, table
+from planner.units import gib, human_bytes, human_tokens
+
+
+def _offload_lines(offload: Offload, found: dict[str, Any]) -> list[str]:
+    """llama.cpp's layers on the card; weights and caches exact, the rest of the card estimated."""
+    where = f"batch {found['batch']:,} of {human_tokens(found['seq_tokens'])} tokens"
+    head = " and the head" if offload.head_on_device else ""
+    return [
+        f"llama.cpp at {where}: --n-gpu-layers {offload.ngl}, {offload.layers_on_device} of {offload.layers} layers{head} on the card",
+        f"  card  {gib(offload.device_bytes)}: weights {gib(offload.device_weight_bytes)}, cache "
+        f"{gib(offload.device_cache_bytes)}, {gib(offload.device_other_bytes)} estimated for the rest",
+        f"  host  weights {gib(offload.host_weight_bytes)}, cache {gib(offload.host_cache_bytes)}",
+    ]
+
+
+def page(answer: FitAnswer) -> list[str]:
+    """The figures, a table by length, and what only some questions ask for."""
+    found = answer.to_dict()
+    lines = [
+        bold(found["model"]) + f" on {found['device']} ({gib(found['capacity_bytes'])}), KV in {found['kv_dtype']}",
+        "",
+    ]
+    most = found["most_sequences"]
+    count = "no bound: nothing is kept" if most is None else f"{most:,}"
+    seq = human_tokens(found["seq_tokens"])
+    rows = [
+        ["  left for cache", gib(found["pool_bytes"])],
+        [f"  one sequence of {seq} tokens", human_bytes(found["sequence_bytes"])],
+        [f"  most sequences of {seq} tokens", (good if most or most is None else bad)(count)],
+        [f"  longest context at batch {found['batch']:,}", _longest(found)],
+        ["  fewest devices", _devices(found)],
+    ]
+    width = max(len(row[0]) for row in rows)
+    lines += [f"{name.ljust(width)}  {value}" for name, value in rows]
+    if not most and most is not None:
+        lines.append(bad(f"  does not fit: short by {gib(max(0, found['sequence_bytes'] - found['pool_bytes']))}"))
+    by_length = [[f"  {human_tokens(row['seq_tokens'])} tokens", "no bound" if row["most_sequences"] is None else f"{row['most_sequences']:,}"]
+                 for row in found["by_length"]]  # fmt: skip
+    lines += ["", table(["  length", "most sequences"], by_length)]
+    if "length_mix" in found:
+        lines += ["", *_mix_lines(found["length_mix"])]
+    if "residents" in found:
+        from planner.commands.pages.extras import resident_lines
+
+        lines += ["", *resident_lines(found["residents"], found["seq_tokens"])]
+    if answer.offload is not None:
+        lines += ["", *_offload_lines(answer.offload, found)]
+    lines += ["", _holder_line(found)]
+    lines += [dim(f"  assumed: {line}") for line in found["assumptions"]]
+    lines += [bad("  note: ") + line for line in found["warnings"]]
+    return lines + _engine_lines(answer)
+
+
+def _engine_lines(answer: FitAnswer) -> list[str]:
+    """The same questions in the terms of the engine that was asked."""
+    if answer.engine is None:
+        return []
+    from planner.commands.pages.engine import engine_lines
+
+    longest = f"  longest context at batch {answer.asked.request.batch:,}: {answer.engine_longest_tokens:,} tokens"
+    return ["", *engine_lines(answer.engine, answer.command), longest]
+
+
+def _longest(found: dict[str, Any]) -> str:
+    longest, limit = found["longest_context_tokens"], found["longest_context_limit_tokens"]
+    if not longest:
+        return bad("none")
+    return f"{longest:,} tokens" + (" (the model's own limit)" if longest == limit else "")
+
+
+def _devices(found: dict[str, Any]) -> str:
+    fewest, servers = found["fewest_devices"], found["fewest_devices_tensor_parallel"]
+    if fewest is None:
+        return bad("no number of them holds it")
+    words = _layout_words(fewest)
+    if servers and servers != fewest:
+        words += f"; as servers are started, {_layout_words(servers)}"
+    return words
+
+
+def _layout_words(layout: dict[str, int]) -> str:
+    if layout["devices"] == 1:
+        return "1"
+    stages = f" x PP {layout['pp']}" if layout["pp"] > 1 else ""
+    return f"{layout['devices']:,} (TP {layout['tp']}{stages})"
+
+
+def _mix_lines(mix: dict[str, Any]) -> list[str]:
+    return [
+        f"Real lengths: {mix['source']}",
+        f"  mean {mix['mean_tokens']:,}, p50 {mix['p50_tokens']:,}, p95 {mix['p95_tokens']:,}, longest {mix['longest_tokens']:,} tokens",
+        f"  {mix['safe_sequences']:,} at once in 99 of 100 moments; {mix['average_sequences']:,} on average; "
+        f"{mix['sequences_at_longest']:,} if every one were the longest",
+        dim("  estimated: every request at its full length, lengths independent"),
+    ]
+
+
+def _holder_line(found: dict[str, Any]) -> str:
+    holders = found["devices_that_hold_it"]
+    asked = f"batch {found['batch']:,} of {human_tokens(found['seq_tokens'])} tokens"
+    if not holders:
+        return f"Catalogue devices that hold {asked} in this layout: none"
+    names = ", ".join(f"{row['device']}" for row in holders[:8])
+    more = f" and {len(holders) - 8} more" if len(holders) > 8 else ""
+    return f"Catalogue devices that hold {asked} in this layout, smallest first: {names}{more}"

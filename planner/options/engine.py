@@ -1,0 +1,85 @@
+"""Reads --engine and its flags: whose flag is whose, and the engine's Options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from planner.engines.base import Options
+from planner.engines.registry import ENGINES, parse_engine
+from planner.errors import UsageError
+from planner.options.tables import ENGINE_FLAGS
+
+# Where a field of `Options` is not called as its flag is.
+_FIELDS = {
+    "kv_pool": "pool_bytes",
+    "gpu_memory_utilization": "fraction",
+    "mem_fraction_static": "fraction",
+    "kv_cache_free_gpu_memory_fraction": "fraction",
+    "cache_max_entry_count": "fraction",
+    "cpu_offload_gb": "cpu_offload_bytes",
+    "disable_hybrid_kv_cache_manager": "disable_hybrid",
+    "mamba_ssm_cache_dtype": "mamba_ssm_dtype",
+    "swa_full_tokens_ratio": "swa_ratio",
+    "mamba_full_memory_ratio": "mamba_ratio",
+}
+
+
+class EngineAsked(NamedTuple):
+    """An engine, its version (None: the newest that is known) and its own flags."""
+
+    name: str
+    version: str | None
+    options: Options
+
+    @property
+    def label(self) -> str:
+        """As `--engine` names it: `vllm==0.11.2`, `sglang`."""
+        return "==".join(filter(None, (self.name, self.version)))
+
+    @property
+    def longest_tokens(self) -> int | None:
+        """The longest request that the engine's own flags name; None where they name none."""
+        slots = self.options.parallel or 1
+        return self.options.max_model_len or (
+            max(1, self.options.ctx_size // slots) if self.options.ctx_size is not None else None
+        )
+
+
+def engine_of(given: Mapping[str, Any]) -> EngineAsked | None:
+    """The engine that is asked, None without --engine; refuses engine flags without an engine, and another's."""
+    engine = given.get("engine")
+    if engine is None:
+        _check_owners(given, None)
+        if given.get("emit"):
+            raise UsageError("--emit prints an engine's start command: say which with --engine")
+        return None
+    name, version = parse_engine(engine)
+    _check_owners(given, name)
+    return EngineAsked(name, version, options_of(given, name))
+
+
+def options_of(given: Mapping[str, Any], engine: str) -> Options:
+    """The flags that `engine` reads; those of other engines are left out."""
+    own: dict[str, Any] = {}
+    for flag in ENGINE_FLAGS:
+        value = given.get(flag.parameter)
+        if value is not None and (not flag.owners or engine in flag.owners):
+            own[_FIELDS.get(flag.parameter, flag.parameter)] = value
+    return Options(**own)
+
+
+def _check_owners(given: Mapping[str, Any], engine: str | None) -> None:
+    for flag in ENGINE_FLAGS:
+        value = given.get(flag.parameter)
+        if value is None or value is False:
+            continue
+        if engine is None:
+            raise UsageError(f"{flag.name} is an engine's flag: say whose with --engine, for example --engine vllm")
+        if flag.owners and engine not in flag.owners:
+            raise UsageError(f"{flag.name} is not a flag of {engine}; it belongs to {', '.join(flag.owners)}")
+        if engine == "transformers" and flag.name == "--kv-pool":
+            raise UsageError("--kv-pool: transformers has no pool; leave it out")
+
+
+assert {owner for flag in ENGINE_FLAGS for owner in flag.owners} <= set(ENGINES)

@@ -1,0 +1,77 @@
+"""Reads what `kvplan estimate` asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.errors import BadRequest, UsageError
+from planner.memory.request import Capacity, Request
+from planner.model.spec import ModelSpec
+from planner.options.model import capacity_of, request_of, spec_of
+from planner.options.readers import MAX_ITEMS
+from planner.options.tables import ESTIMATE, engine_flags_given, read_values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from planner.options.engine import EngineAsked
+
+
+@dataclass(frozen=True)
+class EstimateAsked:
+    """A model, and a request for each length asked.
+
+    engine   whose terms it is answered in; None: kvplan's own
+    emit     the engine's start command is wanted too
+    """
+
+    spec: ModelSpec
+    requests: tuple[Request, ...]
+    capacity: Capacity | None = None
+    engine: EngineAsked | None = None
+    emit: bool = False
+
+
+def estimate_asked(values: Mapping[str, Any]) -> EstimateAsked:
+    """The question that the flags ask."""
+    given = _spread(read_values(ESTIMATE, values))
+    engine = None
+    if engine_flags_given(given):
+        from planner.options.engine import engine_of  # only where an engine is named
+
+        engine = engine_of(given)
+    spec = spec_of(given)
+    lengths = _lengths(spec, given["seq"], engine)
+    return EstimateAsked(
+        spec=spec,
+        requests=tuple(request_of(given, length) for length in lengths),
+        capacity=capacity_of(given),
+        engine=engine,
+        emit=given["emit"],
+    )
+
+
+def _lengths(spec: ModelSpec, asked: tuple[int, ...] | None, engine: EngineAsked | None) -> tuple[int, ...]:
+    """As asked, else what an engine's flags name, else the model's own limit."""
+    if asked is not None:
+        if len(asked) > MAX_ITEMS:
+            raise BadRequest(f"--seq names {len(asked):,} lengths; {MAX_ITEMS:,} at most")
+        return asked
+    longest = (engine.longest_tokens if engine is not None else None) or spec.max_positions
+    if longest is None:
+        raise BadRequest("--seq is wanted: the config of this model gives no length; write for example --seq 8k")
+    return (longest,)
+
+
+def _spread(given: dict[str, Any]) -> dict[str, Any]:
+    """--gpus N as --tp and --pp, unless those are given."""
+    count = given["gpus"]
+    if count is None:
+        return given
+    if any(given[name] for name in ("tp", "pp", "dp")):
+        raise UsageError("--gpus N lays the model out by itself; leave out --tp, --pp and --dp")
+    if count > 8 and count % 8:
+        raise BadRequest(f"--gpus {count} is not a multiple of 8; lay it out with --tp and --pp")
+    return {**given, "tp": min(count, 8), "pp": max(1, count // 8)}

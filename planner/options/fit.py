@@ -1,0 +1,98 @@
+"""Reads what `kvplan fit` asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from planner.catalogue.device import Device
+from planner.errors import BadRequest, UsageError
+from planner.lookup import device
+from planner.memory.request import Capacity, Request
+from planner.model.spec import ModelSpec
+from planner.options import extras
+from planner.options import tables as flags
+from planner.options.model import capacity_of, request_of, spec_of, usual_tokens
+from planner.options.readers import count, count_or_zero, length_mix, tokens
+from planner.options.tables import Flag
+from planner.workloads.lengths import LengthMix
+
+if TYPE_CHECKING:
+    from planner.extras.idle_sessions import Tiers
+    from planner.options.engine import EngineAsked
+
+FLAGS: tuple[Flag, ...] = (
+    *flags.MODEL,
+    Flag("--seq", "N", "Tokens of a sequence (default: the model's own limit, at most 8k).", tokens, "Load"),
+    Flag("--batch", "N", "Sequences at once, for the longest context (default: 1).", count, "Load"),
+    Flag("--lengths", "MIX", "Real lengths: p50=800,p95=6000, or a CSV / JSONL file of requests.", length_mix, "Load"),
+    *flags.DTYPE,
+    *flags.DEVICE,
+    *flags.LAYOUT,
+    *flags.RUNTIME,
+    *flags.RESIDENTS,
+    *flags.ENGINE,
+    Flag("--ngl", "N", "A GGUF file: N layers on the card, as llama.cpp's --n-gpu-layers (default: the most that fit).", count_or_zero, "Engine"),
+    *flags.OUTPUT,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FitAsked:
+    """A model on a device, and the inverse questions.
+
+    request   length, batch, formats, layout, and what shares the devices
+    mix       real lengths, for how many requests of them are held at once
+    tiers     where idle sessions lie off the device; `device` is the one named, for its link and speed
+    ngl       so many layers of a GGUF file on the card; None: the most that fit
+    """
+
+    spec: ModelSpec
+    request: Request
+    capacity: Capacity
+    mix: LengthMix | None = None
+    tiers: Tiers | None = None
+    device: Device | None = None
+    engine: EngineAsked | None = None
+    emit: bool = False
+    ngl: int | None = None
+
+
+def fit_asked(values: Mapping[str, Any]) -> FitAsked:
+    """The question that the flags ask."""
+    given = flags.read_values(FLAGS, values)
+    engine = None
+    if flags.engine_flags_given(given):
+        from planner.options.engine import engine_of  # only where an engine is named
+
+        engine = engine_of(given)
+    spec, room = spec_of(given), capacity_of(given)
+    if room is None:
+        raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them) or --memory 24GiB")
+    longest = None if engine is None else engine.longest_tokens
+    request = request_of(given, given["seq"] or longest or usual_tokens(spec))
+    asked = FitAsked(spec, request, room, mix=given["lengths"], engine=engine, emit=given["emit"], ngl=given["ngl"])
+    _check_layers(asked)
+    return _with_extras(asked, given) if extras.residents_given(given) else asked
+
+
+def _with_extras(asked: FitAsked, given: Mapping[str, Any]) -> FitAsked:
+    name = None if asked.engine is None else asked.engine.name
+    beside = extras.residents_of(given, asked.spec, engine=name, online=given["online"])
+    card = None if given["gpu"] is None else device(given["gpu"])
+    request = replace(asked.request, residents=beside)
+    return replace(asked, request=request, tiers=extras.tiers_of(given, card), device=card)
+
+
+def _check_layers(asked: FitAsked) -> None:
+    """Refuses --ngl for what is no GGUF file on one card, and more layers than there are."""
+    spec, layers = asked.spec, asked.ngl
+    if layers is None:
+        return
+    if spec.stored is None or not spec.model_type.startswith("gguf ") or asked.request.sharding.devices > 1:
+        raise BadRequest("--ngl is for a .gguf file on one card; give the file itself, and no --tp or --pp")
+    if layers > len(spec.layers) + 1:
+        raise BadRequest(
+            f"--ngl {layers}: {spec.name} has {len(spec.layers)} layers and a head; write 0 to {len(spec.layers) + 1}"
+        )

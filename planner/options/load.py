@@ -1,0 +1,98 @@
+"""Reads the load of `plan` and the targets: Load, Targets, devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from planner.catalogue.device import Device
+from planner.catalogue.entries import devices as catalogue_devices
+from planner.errors import BadRequest, UsageError
+from planner.lookup import device as find_device
+from planner.workloads.lengths import LengthMix
+from planner.workloads.load import Load, load, trace_hit_share
+from planner.workloads.targets import Targets
+from planner.workloads.traces import Trace, read_trace
+
+GPU_VENDORS = ("NVIDIA", "AMD")  # others are searched when they are named
+MAX_ROWS = 200_000  # of a trace: more say nothing new of lengths and rate
+
+
+def clip(prompts: LengthMix, outputs: LengthMix, longest: int) -> tuple[LengthMix, LengthMix]:
+    """Both within `longest` tokens together: outputs to half of it, prompts to what the longest output leaves."""
+    if prompts.longest + outputs.longest <= longest:
+        return prompts, outputs
+    outputs = outputs.clipped(max(2, longest // 2))
+    return prompts.clipped(max(1, longest - outputs.longest)), outputs
+
+
+def targets_of(given: Mapping[str, Any]) -> Targets:
+    """What --ttft and --tpot ask for."""
+    seconds, share = given.get("ttft") or (None, 0.95)
+    return Targets(seconds, given.get("tpot"), share)
+
+
+def load_of(given: Mapping[str, Any], max_positions: int | None) -> Load:
+    """The load that the flags describe, cut at the longest request that is served."""
+    limit = _longest(given.get("longest"), max_positions)
+    users, rate, share = given.get("users"), given.get("rate"), given.get("prefix_share")
+    if given.get("think") is not None and users is None:
+        raise UsageError("--think is the pause of --users; requests of a --rate come whenever they come")
+    trace = trace_of(given, MAX_ROWS)
+    if trace is not None and users is None and rate is None:
+        rate = trace.rate_per_s
+        if rate is None:
+            raise UsageError("--trace: this one has no times; add --rate 5/s or --users 200")
+    prompts, outputs = (trace.prompts, trace.outputs) if trace is not None else mixes_of(given)
+    if limit is not None:
+        prompts, outputs = clip(prompts, outputs, limit)
+    return load(
+        prompts,
+        outputs,
+        users=users,
+        rate_per_s=rate,
+        think_seconds=given.get("think") or 0.0,
+        prefix_share=share or (trace_hit_share(trace) if trace is not None and share is None else 0.0),
+        prefix_common=trace is None or share is not None,
+        pairs=None if trace is None else trace.pairs(),
+        trace=trace,
+    )
+
+
+def mixes_of(given: Mapping[str, Any]) -> tuple[LengthMix, LengthMix]:
+    """--prompt and --output, both of which are wanted where there is no trace."""
+    for name in ("prompt", "output"):
+        if given.get(name) is None:
+            raise UsageError(f"how long? --{name} p50=800,p95=6000, or one length, or --trace FILE")
+    return given["prompt"], given["output"]
+
+
+def trace_of(given: Mapping[str, Any], rows: int | None) -> Trace | None:
+    """The requests of --trace, at most `rows` of them; None without it."""
+    if given.get("trace") is None:
+        return None
+    if given.get("prompt") is not None or given.get("output") is not None:
+        raise UsageError("--trace has its own lengths; leave --prompt and --output out")
+    return read_trace(given["trace"], rows)
+
+
+def _longest(asked: int | None, max_positions: int | None) -> int | None:
+    """The longest request served: as asked, else what the model takes."""
+    if asked is None:
+        return max_positions
+    if max_positions and asked > max_positions:
+        raise BadRequest(f"--longest {asked:,} is more than the {max_positions:,} positions of the model")
+    if asked < 3:
+        raise BadRequest(f"--longest {asked}: a prompt and two tokens of output are 3 at least")
+    return asked
+
+
+def devices_of(given: Mapping[str, Any]) -> tuple[Device, ...]:
+    """The devices that --gpu names, or all GPUs of the catalogue that have a price."""
+    texts = given.get("gpu") or ()
+    names = list(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
+    if names:
+        return tuple({found.name: found for found in (find_device(name) for name in names)}.values())
+    if texts:
+        raise UsageError("--gpu names no device; write for example --gpu h100-sxm,l40s")
+    return tuple(found for found in catalogue_devices() if found.prices and found.vendor in GPU_VENDORS)

@@ -1,0 +1,125 @@
+"""Reads what every question asks: the model, the request, the device, and where the answer goes.
+
+No click here, and nothing that a plain estimate does not need: the quick way shares it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.errors import BadRequest, UsageError, one_line
+from planner.lookup import capacity, model_spec
+from planner.memory.request import Capacity, Request
+from planner.memory.sharding import Sharding
+from planner.model.spec import ModelSpec
+from planner.options.tables import HAND
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+RANKS = ("tp", "pp", "ep", "dp", "dcp")
+USUAL_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class Output:
+    """How an answer is wanted: as JSON, as CSV or for people, on the screen or in the file `path`."""
+
+    as_json: bool = False
+    as_csv: bool = False
+    path: str | None = None
+    explain: bool = False
+
+    @property
+    def for_people(self) -> bool:
+        """Whether a page is wanted, with words and colours."""
+        return not (self.as_json or self.as_csv)
+
+
+def output_of(values: Mapping[str, Any]) -> Output:
+    """Where the answer goes; refuses two formats at once, and --explain in one that is not for people."""
+    found = Output(
+        as_json=values.get("as_json", False),
+        as_csv=values.get("as_csv", False),
+        path=values["output_file"] if "output_file" in values else values.get("output"),
+        explain=values.get("explain", False),
+    )
+    if found.as_json and found.as_csv:
+        raise UsageError("--json and --csv exclude each other; give one of them")
+    if found.explain and not found.for_people:
+        raise UsageError("--explain is for people; leave it out with --json and --csv")
+    return found
+
+
+def spec_of(given: Mapping[str, Any]) -> ModelSpec:
+    """The model that is named, held in a config, or given by hand with its dimensions."""
+    dimensions = {flag.parameter: given.get(flag.parameter) for flag in HAND}
+    model, config = given.get("model"), given.get("config")
+    if isinstance(model, ModelSpec):
+        return model
+    if any(size is not None for size in dimensions.values()):
+        if model is not None or config is not None:
+            raise UsageError("a MODEL and dimensions by hand (--layers ...) exclude each other")
+        from planner.readers.by_hand import by_hand
+
+        return by_hand(dimensions)
+    if model is None and config is None:
+        raise UsageError("which MODEL? A name of `kvplan models`, a config.json, or --layers --kv-heads --head-dim")
+    if model is not None and config is not None:
+        raise UsageError("MODEL and --config both name a model; give one of them")
+    if isinstance(model, dict):
+        from planner.readers.huggingface import read_config
+
+        return read_config(model, name=_name_in(model), where="the config given")
+    if model is not None and not isinstance(model, str):
+        raise BadRequest(
+            f"{one_line(repr(model), 60)} is not a model; give a name, a path, a config as a dict, or a ModelSpec"
+        )
+    return model_spec(model, config=config, assume=given.get("assume"), online=given.get("online") or False)
+
+
+def _name_in(config: Mapping[str, Any]) -> str:
+    """What a config calls its model: `_name_or_path` where it is there."""
+    name = config.get("_name_or_path")
+    return one_line(name, 80) if isinstance(name, str) and name.strip() else "the config given"
+
+
+def capacity_of(given: Mapping[str, Any]) -> Capacity | None:
+    """What --gpu or --memory offers; None where neither is given."""
+    return capacity(given.get("gpu"), given.get("memory"))
+
+
+def usual_tokens(spec: ModelSpec) -> int:
+    """The length where none is asked: the model's own limit, at most 8k."""
+    return min(spec.max_positions or USUAL_TOKENS, USUAL_TOKENS)
+
+
+def request_of(given: Mapping[str, Any], seq_tokens: int) -> Request:
+    """The Request of flags that were read, at one length."""
+    kv, k, v = given.get("kv_dtype"), given.get("k_dtype"), given.get("v_dtype")
+    if kv is not None and (k is not None or v is not None):
+        raise UsageError("--kv-dtype sets both; give --k-dtype and --v-dtype without it")
+    return Request(
+        seq_tokens=seq_tokens,
+        batch=given.get("batch") or 1,
+        dtype=given.get("dtype"),
+        k_dtype=kv or k,
+        v_dtype=kv or v,
+        source_tokens=given.get("source_tokens"),
+        sharding=Sharding(**{name: given.get(name) or 1 for name in RANKS}),
+        prefill_tokens=given.get("prefill_tokens"),
+        fused_attention=given.get("attention") != "eager",
+        activation_override=given.get("activation"),
+        overhead_override=_overheads(given.get("overhead") or ()),
+    )
+
+
+def _overheads(items: tuple[tuple[str, int], ...]) -> dict[str, int]:
+    lines: dict[str, int] = {}
+    for name, size in items:
+        if name in lines:
+            raise BadRequest(f"--overhead {one_line(name, 40)} is set twice; set it once")
+        lines[name] = size
+    return lines

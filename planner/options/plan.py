@@ -1,0 +1,114 @@
+"""Reads what `kvplan plan` asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from planner.deployment.cost import parse_prices
+from planner.deployment.question import SORTS, Question
+from planner.dtypes.names import kv_format
+from planner.engines.base import Options
+from planner.errors import BadRequest, UsageError
+from planner.extras.shared_device import Residents
+from planner.model.spec import ModelSpec
+from planner.options import tables as flags
+from planner.options.engine import EngineAsked
+from planner.options.load import devices_of, load_of, targets_of
+from planner.options.model import spec_of
+from planner.options.readers import (
+    choice,
+    count,
+    kv_dtype,
+    mix,
+    rate,
+    seconds,
+    share,
+    switch,
+    text,
+    tokens,
+    ttft,
+    usd_per_hour,
+    weight_dtype,
+)
+from planner.options.tables import Flag
+
+TOP = 8
+RESIDENTS = ("--lora", "--drafter", "--draft-tokens", "--also", "--idle-sessions")
+FLAGS: tuple[Flag, ...] = (
+    *flags.MODEL,
+    Flag("--users", "N", "Users who each have one request running: 200.", count, "Load"),
+    Flag("--rate", "N/s", "Requests that arrive at random, in place of --users: 5/s, 300/min.", rate, "Load"),
+    Flag("--trace", "FILE", "Recorded requests in place of --prompt and --output, and of --rate: CSV or JSON lines, as `kvplan simulate` reads.", text, "Load"),
+    Flag("--prompt", "MIX", "Prompt lengths: p50=800,p95=6000, one length, or a file of lengths.", mix, "Load"),
+    Flag("--output", "MIX", "Output lengths: p50=200,p95=900, one length, or a file of lengths.", mix, "Load"),
+    Flag("--longest", "N", "Longest request served, prompt and output (default: the longest of the mix that the model takes).", tokens, "Load"),
+    Flag("--prefix-share", "X", "Share of each prompt that is one prefix of all requests: 0.6.", share, "Load"),
+    Flag("--think", "TIME", "A user's pause between an answer and the next request (default: none).", seconds, "Load"),
+    Flag("--ttft", "TIME", "Target: time to the first token of 95 requests in 100, 1s; p99=2s says another share.", ttft, "Load"),
+    Flag("--tpot", "TIME", "Target: mean time between two tokens, 40ms.", seconds, "Load"),
+    Flag("--budget", "USD/h", "Target: at most so much an hour, 20/h.", usd_per_hour, "Load"),
+    Flag("--gpu", "NAME...", "Devices of `kvplan gpus` to search, a list: h100-sxm,l40s (default: all GPUs with a price).", text, "Device"),
+    Flag("--price", "NAME=USD/h...", "A device's price, in place of the catalogue's: h100-sxm=2.1/h. Repeatable, or a list.", text, "Device"),
+    Flag("--dtype", "D", "Weights in this format alone (default: as published, and smaller ones that the device runs).", weight_dtype, "Precision"),
+    Flag("--kv-dtype", "D", "KV cache in this format alone (default: the float type the model runs in, and 8 bit).", kv_dtype, "Precision"),
+    Flag("--as-published", "", "No formats but the model's own: quantised ones change its answers.", switch, "Precision"),
+    Flag("--prefill-tokens", "N", "Prompt tokens of one step (default: 2048).", tokens, "Load"),
+    *(flag for flag in flags.RESIDENTS if flag.name in RESIDENTS),
+    *flags.ENGINE[:-1],
+    Flag("--sort", "|".join(SORTS), "What the best is (default: cost).", choice(*SORTS), "Output"),
+    Flag("--top", "N", f"So many plans are shown (default: {TOP}).", count, "Output"),
+    *flags.OUTPUT_FILE,
+)  # fmt: skip
+
+
+def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
+    """The question that the flags ask, and how many plans are shown."""
+    given = flags.read_values(FLAGS, values)
+    engine = _engine(given)
+    spec = spec_of(given)
+    if not spec.weights_known:
+        raise BadRequest(f"{spec.name}: a plan needs its weights; add --heads --hidden --intermediate --vocab")
+    if given["as_published"] and (given["dtype"] or given["kv_dtype"]):
+        raise UsageError("--as-published and --dtype or --kv-dtype exclude each other")
+    question = Question(
+        spec,
+        devices_of(given),
+        load_of(given, spec.max_positions),
+        targets_of(given),
+        dtype=given["dtype"],
+        kv_dtype=given["kv_dtype"],
+        as_published=given["as_published"],
+        engine=None if engine is None else (engine.name, engine.version),
+        options=Options() if engine is None else engine.options,
+        chunk_tokens=given["prefill_tokens"],
+        prices=parse_prices(given["price"]),
+        budget_usd_per_hour=given["budget"],
+        sort=given["sort"] or SORTS[0],
+        residents=_residents(given, spec, None if engine is None else engine.name),
+        idle_sessions=given["idle_sessions"] or 0,
+    )
+    return question, given["top"] or TOP
+
+
+def _residents(given: Mapping[str, Any], spec: ModelSpec, engine: str | None) -> Residents | None:
+    """What shares the devices; idle sessions apart, for they are spread over the replicas."""
+    if not any(given[flags.parameter(option)] for option in RESIDENTS):
+        return None
+    from planner.options.extras import residents_of
+
+    return residents_of({**given, "idle_sessions": None}, spec, engine=engine, online=given["online"])
+
+
+def _engine(given: Mapping[str, Any]) -> EngineAsked | None:
+    """--engine and its flags; a KV dtype that the engine has not is refused here."""
+    if not flags.engine_flags_given(given):
+        return None
+    from planner.engines.kv_formats import KV_FORMATS
+    from planner.options.engine import engine_of
+
+    engine = engine_of(given)
+    known = KV_FORMATS.get(engine.name) if engine is not None else None
+    if engine is not None and known and given["kv_dtype"] and kv_format(given["kv_dtype"]).name not in known:
+        raise BadRequest(f"{engine.name} has no KV dtype {given['kv_dtype']}; choose one of: {', '.join(known)}")
+    return engine

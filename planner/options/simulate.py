@@ -1,0 +1,124 @@
+"""Reads what `kvplan simulate` asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from planner.catalogue.device import Device
+from planner.errors import UsageError
+from planner.lookup import device
+from planner.memory.request import Request
+from planner.model.spec import ModelSpec
+from planner.options import tables as flags
+from planner.options.engine import EngineAsked, engine_of
+from planner.options.load import mixes_of, targets_of, trace_of
+from planner.options.model import request_of, spec_of
+from planner.options.readers import (
+    choice,
+    count,
+    count_or_zero,
+    count_up_to,
+    factor,
+    mix,
+    rate,
+    seconds,
+    share,
+    text,
+    ttft,
+)
+from planner.options.tables import Flag
+from planner.serving.scheduler import ROUTINGS
+from planner.workloads.targets import Targets
+from planner.workloads.workload import Workload, checked_requests
+
+MAX_REPLICAS = 1024
+MAX_USERS = 10**6
+FLAGS: tuple[Flag, ...] = (
+    *flags.MODEL,
+    Flag("--gpu", "NAME", "A device of `kvplan gpus`, or `local`.", text, "Device"),
+    Flag("--trace", "FILE", "Recorded requests: Azure, Mooncake, BurstGPT or Vidur columns, or prompt,output[,time (s)]; CSV or JSON lines.", text, "Load"),
+    Flag("--prompt", "MIX", "Prompt lengths in place of a trace: p50=800,p95=6000, one length, or a file of lengths.", mix, "Load"),
+    Flag("--output", "MIX", "Output lengths: p50=200,p95=900, one length, or a file of lengths.", mix, "Load"),
+    Flag("--rate", "N/s", "Requests that arrive at random, 5/s or 300/min; a trace is sped up or slowed down to it.", rate, "Load"),
+    Flag("--users", "N", "Users who each ask, wait for the answer, and ask again.", count_up_to(MAX_USERS), "Load"),
+    Flag("--think", "TIME", "A user's mean pause between an answer and the next request (default: none).", seconds, "Load"),
+    Flag("--speed-up", "X", "A trace's own times divided by X.", factor, "Load"),
+    Flag("--requests", "N", "Requests to run (default: the whole trace, else 5000, or 20 a user).", count, "Load"),
+    Flag("--prefix-share", "X", "Share of each prompt that is found in the cache: 0.6.", share, "Load"),
+    Flag("--seed", "N", "Of all that is drawn (default: 1).", count_or_zero, "Load"),
+    Flag("--replicas", "N", "Replicas of the layout (default: 1).", count_up_to(MAX_REPLICAS), "Layout"),
+    Flag("--routing", "|".join(ROUTINGS), "Which replica a request goes to (default: round-robin).", choice(*ROUTINGS), "Layout"),
+    Flag("--ttft", "TIME", "Target: time to the first token of 95 requests in 100, 1s; p99=2s says another share, for --tpot too.", ttft, "Load"),
+    Flag("--tpot", "TIME", "Target: time between two tokens of 95 requests in 100, 40ms.", seconds, "Load"),
+    Flag("--measured", "POINT", 'What was measured at one point, for example "tpot_ms=14.2 batch=8 seq=2048".', text, "Device"),
+    *flags.DTYPE,
+    *flags.LAYOUT,
+    *flags.RUNTIME,
+    Flag("--engine", "NAME", "Whose pool and speed: vllm (the default), vllm==0.11.2, sglang, tensorrt-llm, lmdeploy.", text, "Engine"),
+    *flags.ENGINE_FLAGS,
+    *flags.OUTPUT_FILE,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SimulateAsked:
+    """A server on a device, and the load that it is to carry.
+
+    request    formats and layout; its length is that of the longest request that is served
+    measured   "tpot_ms=14.2 batch=8 seq=2048": the constants are scaled to that point
+    """
+
+    spec: ModelSpec
+    request: Request
+    device: Device
+    workload: Workload
+    targets: Targets
+    engine: EngineAsked
+    replicas: int = 1
+    routing: str = ROUTINGS[0]
+    measured: str | None = None
+
+
+def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
+    """The question that the flags ask."""
+    given = flags.read_values(FLAGS, values)
+    if given["gpu"] is None:
+        raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them)")
+    workload = workload_of(given)
+    engine = engine_of({**given, "engine": given["engine"] or "vllm"})
+    assert engine is not None
+    spec = spec_of(given)
+    limits = (workload.longest_tokens, spec.max_positions, engine.options.max_model_len)
+    return SimulateAsked(
+        spec=spec,
+        request=request_of(given, min(limit for limit in limits if limit is not None)),
+        device=device(given["gpu"]),
+        workload=workload,
+        targets=targets_of(given),
+        engine=engine,
+        replicas=given["replicas"] or 1,
+        routing=given["routing"] or ROUTINGS[0],
+        measured=given["measured"],
+    )
+
+
+def workload_of(given: Mapping[str, Any]) -> Workload:
+    """The requests that the flags describe."""
+    wanted = checked_requests(given["requests"])
+    trace = trace_of(given, wanted)
+    prompts, outputs = (None, None) if trace is not None else mixes_of(given)
+    return Workload(
+        trace=trace,
+        prompts=prompts,
+        outputs=outputs,
+        rate_per_s=given["rate"],
+        speed_up=given["speed_up"] or Fraction(1),
+        users=given["users"] or 0,
+        think_seconds=given["think"] or 0.0,
+        wanted=wanted,
+        prefix_share=given["prefix_share"] or 0.0,
+        seed=1 if given["seed"] is None else given["seed"],
+    )

@@ -1,0 +1,86 @@
+"""Reads what `kvplan speed` asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from planner.catalogue.device import Device
+from planner.errors import UsageError
+from planner.lookup import device
+from planner.machine.speed import LINEARS
+from planner.memory.request import Request
+from planner.model.spec import ModelSpec
+from planner.options import tables as flags
+from planner.options.engine import EngineAsked, engine_of
+from planner.options.model import request_of, spec_of
+from planner.options.readers import choice, counts, names, switch, text, tokens
+from planner.options.tables import Flag
+from planner.speed.speed import LOADS
+
+DEFAULT_BATCHES = (1, 8, 32, 128)
+PROMPT_TOKENS, OUTPUT_TOKENS = 1024, 256
+FLAGS: tuple[Flag, ...] = (
+    *flags.MODEL,
+    Flag("--gpu", "NAME", "A device of `kvplan gpus`, `local` for this machine, or several: h100-sxm,l40s.", names, "Device"),
+    Flag("--prompt", "N", "Tokens of a prompt: 2k, 2048 (default: 1k).", tokens, "Load"),
+    Flag("--output", "N", f"Tokens of an answer (default: {OUTPUT_TOKENS}).", tokens, "Load"),
+    Flag("--batch", "LIST", f"Sequences at once, one or a list (default: {','.join(map(str, DEFAULT_BATCHES))}).", counts, "Load"),
+    Flag("--load", "static|serving", "One batch from prompt to end, or a server where a new request takes the place of each that ends (default: serving).", choice(*LOADS), "Load"),
+    Flag("--measured", "POINT", "What was measured at one point, for example \"tpot_ms=14.2 batch=8 seq=2048\"; also ttft_ms, tok_s, prompt, output.", text, "Device"),
+    *flags.DTYPE,
+    *flags.LAYOUT,
+    *flags.RUNTIME,
+    Flag("--linear", "plain|packed", "With --gpu local: how torch holds the matrices (default: plain).", choice(*LINEARS), "Device"),
+    Flag("--engine", "NAME", "What an engine reaches, and what it admits: vllm, vllm==0.11.2, sglang, llamacpp, tensorrt-llm ...", text, "Engine"),
+    *flags.ENGINE_FLAGS,
+    Flag("--explain", "", "Every term of a step with its numbers.", switch, "Output"),
+    *flags.OUTPUT_FILE,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SpeedAsked:
+    """A model on one device or several, and the batches whose speed is asked.
+
+    request         one whole sequence, prompt and output
+    load            "serving" or "static"; None: not said
+    measured        "tpot_ms=14.2 batch=8 seq=2048": the constants are scaled to that point
+    linear          with this machine's calibration: how torch holds the matrices
+    """
+
+    spec: ModelSpec
+    request: Request
+    devices: tuple[Device, ...]
+    prompt_tokens: int = PROMPT_TOKENS
+    output_tokens: int = OUTPUT_TOKENS
+    batches: tuple[int, ...] = DEFAULT_BATCHES
+    load: str | None = None
+    engine: EngineAsked | None = None
+    measured: str | None = None
+    linear: str | None = None
+
+
+def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
+    """The question that the flags ask."""
+    given = flags.read_values(FLAGS, values)
+    if given["gpu"] is None:
+        raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them), or --gpu local")
+    devices = tuple(device(name) for name in given["gpu"])
+    if given["measured"] is not None and len(devices) > 1:
+        raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
+    engine = engine_of(given)
+    prompt, output = given["prompt"] or PROMPT_TOKENS, given["output"] or OUTPUT_TOKENS
+    return SpeedAsked(
+        spec=spec_of(given),
+        request=request_of({**given, "batch": 1}, prompt + output),
+        devices=devices,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        batches=given["batch"] or DEFAULT_BATCHES,
+        load=given["load"],
+        engine=engine,
+        measured=given["measured"],
+        linear=given["linear"],
+    )

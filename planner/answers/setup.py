@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from planner.catalogue.entries import find_model
 from planner.dtypes.names import float_dtype
-from planner.engines.base import Options
 from planner.errors import BadRequest, UnknownName
 from planner.extras.lora import Lora, slot_rank
 from planner.extras.shared_device import Residents
@@ -107,7 +106,7 @@ def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Set
         question,
         spec,
         request,
-        (question.engine, question.version, options),
+        EngineAsked(question.engine, question.version, options),
         _devices(question, sharding),
         tuple(notes),
     )

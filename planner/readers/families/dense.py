@@ -328,6 +328,7 @@ TYPES: dict[str, Type] = {
                 renames={"qkv_bias": "attention_bias"}, implied={"o_bias": False}),
     "glm4": Type(defaults={"head_dim": 128, "num_key_value_heads": 2, "qkv_bias": True},
                  renames={"qkv_bias": "attention_bias"}, implied={"o_bias": False, "layer_norms": 4}),
+    "glm4v_text": Type(defaults={"num_key_value_heads": 2}, implied={"qkv_bias": True, "o_bias": False, "layer_norms": 4}),
     "cohere": Type(defaults={"tie_word_embeddings": True},
                    implied={"norm": "layer_nobias", "layer_norms": 0}, extra=_cohere_norms),
     "cohere2": Type(

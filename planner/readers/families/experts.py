@@ -410,6 +410,14 @@ TYPES: dict[str, Type] = {
         mlp_kinds=expert_layers(),
         mtp=decoder.mtp_layers(_glm_heads, decoder.moe),
     ),
+    "glm4v_moe_text": Type(
+        source="transformers 5.24.0 Glm4vMoeTextConfig: GLM-4.5 without a norm of each head",
+        renames=ROUTED,
+        defaults={"num_key_value_heads": 8, "first_k_dense_replace": 1, "n_shared_experts": 1, "num_experts": 128,
+                  "num_experts_per_tok": 8, "moe_intermediate_size": 1408, "attention_bias": True},
+        implied={"o_bias": False},
+        mlp_kinds=expert_layers(),
+    ),
     "ernie4_5": Type(
         renames=_biased("use_bias"),
         defaults={"tie_word_embeddings": True, "num_key_value_heads": 2, "head_dim": 128},

@@ -17,7 +17,7 @@ from planner.model.attention import Attention, Mixer
 from planner.model.cross_attention import CrossAttention
 from planner.model.mlp import Mlp, Moe
 from planner.model.weights import Weight, linear, vector
-from planner.readers import decoder, towers
+from planner.readers import decoder, more_towers, towers
 from planner.readers.families.dense import QWEN_WINDOW
 from planner.readers.fields import Fields
 from planner.readers.layer_kinds import DENSE, FULL, SLIDING, all_of, every, layer_count, layer_types, sparse_step
@@ -278,9 +278,42 @@ QWEN2_TEXT = Type(
 )
 QWEN3_TEXT = Type(defaults={"head_dim": 128, "num_key_value_heads": 32}, implied={"qk_norm": "head"})
 OMNI = _outer("qwen2_5_omni_text", towers.qwen2_5_omni)
+QWEN3_OMNI_TEXT = Type(
+    defaults={"num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
+    implied={"qk_norm": "head", "shared_expert_intermediate_size": 0},
+    renames={"num_experts": ("num_experts", "num_local_experts")},
+    mlp_kinds=sparse_step,
+)
+QWEN3_OMNI = _outer("qwen3_omni_moe_text", more_towers.qwen3_omni)
 
 _GEMMA_NORMS = {"layer_norms": 4, "qk_norm": "head"}
 _PER_LAYER = {"hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 262144}
+
+GEMMA4_TEXT = Type(
+    defaults={
+        **_sizes(2304, 9216, 30, 8, 262144, num_key_value_heads=4, head_dim=256, sliding_window=512),
+        **_PER_LAYER,
+        "global_head_dim": 512,
+        "tie_word_embeddings": True,
+    },
+    implied={**_GEMMA_NORMS, "period": 6},
+    kinds=_with_shared_caches(_last_full(layer_types(every("period", 6)))),
+    mlp_kinds=_gemma4_mlp_kinds,
+    mixers={
+        FULL: _gemma4_full,
+        SLIDING: _gemma4_sliding,
+        SHARED + FULL: _shared(_gemma4_full),
+        SHARED + SLIDING: _shared(_gemma4_sliding),
+    },
+    mlps={DENSE: _gemma4_mlp, WIDE: _gemma4_wide},
+    extra=_gemma4_extra,
+    model_extra=_per_layer_embeddings,
+    per_layer=True,
+)
+GEMMA4_UNIFIED_TEXT = replace(
+    GEMMA4_TEXT,
+    defaults={**GEMMA4_TEXT.defaults, "sliding_window": 1024, "hidden_size_per_layer_input": 0},
+)
 
 TYPES: dict[str, Type] = {
     "mllama_text_model": Type(
@@ -318,22 +351,10 @@ TYPES: dict[str, Type] = {
         per_layer=True,
     ),
     "gemma3n": _outer("gemma3n_text", towers.gemma3n),
-    "gemma4_text": Type(
-        defaults={
-            **_sizes(2304, 9216, 30, 8, 262144, num_key_value_heads=4, head_dim=256, sliding_window=512),
-            **_PER_LAYER, "global_head_dim": 512, "tie_word_embeddings": True,
-        },
-        implied={**_GEMMA_NORMS, "period": 6},
-        kinds=_with_shared_caches(_last_full(layer_types(every("period", 6)))),
-        mlp_kinds=_gemma4_mlp_kinds,
-        mixers={FULL: _gemma4_full, SLIDING: _gemma4_sliding, SHARED + FULL: _shared(_gemma4_full),
-                SHARED + SLIDING: _shared(_gemma4_sliding)},
-        mlps={DENSE: _gemma4_mlp, WIDE: _gemma4_wide},
-        extra=_gemma4_extra,
-        model_extra=_per_layer_embeddings,
-        per_layer=True,
-    ),
+    "gemma4_text": GEMMA4_TEXT,
     "gemma4": _outer("gemma4_text", towers.gemma4),
+    "gemma4_unified_text": GEMMA4_UNIFIED_TEXT,
+    "gemma4_unified": _outer("gemma4_unified_text", more_towers.gemma4_unified),
     "mistral3": _outer("mistral", towers.mistral3, inner_ties=True),
     "qwen2_vl_text": QWEN2_TEXT,
     "qwen2_vl": _outer("qwen2_vl_text", towers.qwen2_vl, either_ties=True),
@@ -367,6 +388,23 @@ TYPES: dict[str, Type] = {
         extra=_muse_gate,
     ),
     "muse_glimmer": _outer("muse_glimmer_text", towers.muse_glimmer),
+    "minimax_m3_vl": _outer("minimax_m3_vl_text", more_towers.minimax_m3),
+    "step3p7": _outer("step3p5", more_towers.step3p7),
+    "exaone4_5": _outer("exaone4", more_towers.exaone4_5),
+    "cohere2_vision": _outer("cohere2", more_towers.cohere2_vision),
+    "glm4v": _outer("glm4v_text", more_towers.glm4v),
+    "glm4v_moe": _outer("glm4v_moe_text", more_towers.glm4v),
+    "glm46v": _outer("glm4v_text", more_towers.glm4v),
+    "lfm2_vl": _outer("lfm2", more_towers.lfm2_vl),
+    "voxtral": _outer(
+        "llama", more_towers.voxtral,
+        text_sizes={"llama": _sizes(3072, 8192, 30, 32, 131072, num_key_value_heads=8, head_dim=128)},
+    ),
+    "qwen2_audio": _outer("qwen2", more_towers.qwen2_audio),
+    "qwen3_omni_moe_text": QWEN3_OMNI_TEXT,
+    "qwen3_omni_moe_thinker": QWEN3_OMNI,
+    "qwen3_omni_moe": replace(QWEN3_OMNI, inside="thinker_config"),
+    "llava_onevision": _outer("qwen2", more_towers.llava_onevision, text_sizes=LLAVA_SIZES),
     "llava": _outer("llama", towers.llava, either_ties=True, text_sizes=LLAVA_SIZES),
     "llava_next": _outer("llama", towers.llava_next, text_sizes=LLAVA_SIZES),
     "paligemma": _outer("gemma", towers.paligemma),

@@ -1,0 +1,279 @@
+"""Further vision and audio towers, as those of `towers`: weights of parts "vision", "audio" and "projector".
+
+Defaults and structure as in the configuration and modelling files of transformers 5.24.0. Shapes are written
+[out, in].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from planner.model.mlp import Mlp
+from planner.model.weights import Weight, linear, vector
+from planner.readers import towers
+from planner.readers.fields import Fields
+from planner.readers.towers import (
+    AUDIO,
+    PROJECTOR,
+    VISION,
+    Weights,
+    patch_count,
+    patch_elements,
+    placed,
+    section,
+    table,
+    transformer,
+    two_layers,
+)
+from planner.units import ceil_div, product
+
+_SIGLIP = {
+    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+    "image_size": 224, "patch_size": 16,
+}  # fmt: skip
+
+
+def _frames(v: Fields, width: int, *, bias: bool) -> Weights:
+    """A convolution over two frames of a patch: [width, channels x frames x height x width]."""
+    elements = patch_elements(v, "in_channels") * v.int("temporal_patch_size", 2)
+    return linear(VISION, width, elements, bias=bias)
+
+
+# --- SigLIP with other projectors ------------------------------------------------------------------------
+
+
+def llava_onevision(f: Fields, hidden: int) -> Weights:
+    """SigLIP without its head, two biased layers, a learned vector for the end of a row."""
+    v = section(f, "vision_config", {**_SIGLIP, "vision_use_head": False})
+    if v is None:
+        return ()
+    joined = two_layers(v.int("hidden_size"), hidden, hidden, bias=f.flag("multimodal_projector_bias", True))
+    return (*towers.siglip(v, head=False), *joined, vector(PROJECTOR, hidden))
+
+
+def cohere2_vision(f: Fields, hidden: int) -> Weights:
+    """SigLIP with its head unless told; squares of patches through a gated pair of biased layers.
+
+    up and gate [alignment_intermediate_size, width·factor²], down [hidden, alignment_intermediate_size / 2].
+    """
+    v = section(f, "vision_config", _SIGLIP)
+    if v is None:
+        return ()
+    middle, factor = f.int("alignment_intermediate_size", 36864), f.int("downsample_factor", 2)
+    merged = v.int("hidden_size") * factor**2
+    joined = linear(PROJECTOR, middle, merged, bias=True) + linear(PROJECTOR, hidden, middle // 2, bias=True)
+    return (*towers.siglip(v, head=True), *joined)
+
+
+def lfm2_vl(f: Fields, hidden: int) -> Weights:
+    """SigLIP 2: positions of `num_patches`, a head unless told; a norm (unless told) and two biased layers."""
+    v = section(f, "vision_config", {**_SIGLIP, "num_patches": 256})
+    if v is None:
+        return ()
+    patches = v.int("num_patches")
+    side = v.int("patch_size")
+    square = Fields({**v.raw, "image_size": [side, side * patches]}, where=v.where, defaults=v.defaults)
+    merged = v.int("hidden_size") * f.int("downsample_factor", 2) ** 2
+    norm = (vector(PROJECTOR, merged, 2),) if f.flag("projector_use_layernorm", True) else ()
+    joined = two_layers(merged, f.int("projector_hidden_size", 2560), hidden, bias=f.flag("projector_bias", True))
+    return (*towers.siglip(square, head=True), *norm, *joined)
+
+
+# --- towers over frames ----------------------------------------------------------------------------------
+
+
+def minimax_m3(f: Fields, hidden: int) -> Weights:
+    """CLIP's layers over two frames, rotary positions; two layers, and two more over merged patches."""
+    defaults = {
+        "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16,
+        "patch_size": 14, "temporal_patch_size": 2,
+    }  # fmt: skip
+    v = section(f, "vision_config", defaults)
+    if v is None:
+        return ()
+    merging = f.sub(f.section("img_token_compression_config") or {}, "img_token_compression_config")
+    width, middle = v.int("hidden_size"), f.int("projector_hidden_size", hidden)
+    merged = hidden * f.int("spatial_merge_size", merging.int("spatial_merge_size", 2)) ** 2
+    bias = f.flag("multimodal_projector_bias", True)
+    return (
+        *_frames(v, width, bias=False),
+        vector(VISION, width, 2),
+        *transformer(v, width),
+        *two_layers(width, middle, hidden, bias=bias),
+        *two_layers(merged, middle, hidden, bias=bias),
+    )
+
+
+def glm4v(f: Fields, hidden: int) -> Weights:
+    """Learned positions, RMS norms, gated MLPs as wide as the text model; a strided convolution and a merger."""
+    defaults = {
+        "depth": 24, "hidden_size": 1536, "num_heads": 12, "intermediate_size": 13696, "image_size": 336,
+        "patch_size": 14, "temporal_patch_size": 2, "spatial_merge_size": 2,
+    }  # fmt: skip
+    v = section(f, "vision_config", defaults)
+    if v is None:
+        return ()
+    width, out = v.int("hidden_size"), v.int("out_hidden_size", hidden)
+    attention = {"qkv_bias": v.flag("attention_bias"), "out_bias": False}
+    layers = transformer(
+        v, width, layers="depth", heads="num_heads", ffn=out, attention=attention, gated=True, mlp_bias=False,
+        norm_vectors=2,
+    )  # fmt: skip
+    return (
+        *_frames(v, width, bias=True),
+        table(VISION, patch_count(v), width),
+        *layers,
+        vector(VISION, width, 2),
+        *linear(PROJECTOR, out, width * v.int("spatial_merge_size") ** 2, bias=True),
+        *linear(PROJECTOR, out, out),
+        vector(PROJECTOR, out, 2),
+        *placed(PROJECTOR, Mlp(out, v.int("intermediate_size")).weights()),
+    )
+
+
+def exaone4_5(f: Fields, hidden: int) -> Weights:
+    """Qwen2.5-VL's tower with grouped heads (half as many KV heads by default)."""
+    defaults = {
+        "depth": 32, "hidden_size": 3584, "num_heads": 16, "num_key_value_heads": 8, "intermediate_size": 3420,
+        "patch_size": 14, "temporal_patch_size": 2, "spatial_merge_size": 2,
+    }  # fmt: skip
+    v = section(f, "vision_config", defaults)
+    if v is None:
+        return ()
+    width = v.int("hidden_size")
+    attention = {"kv_heads": v.int("num_key_value_heads")}
+    layers = transformer(
+        v, width, layers="depth", heads="num_heads", attention=attention, gated=True, norm_vectors=2
+    )  # fmt: skip
+    merged = width * v.int("spatial_merge_size") ** 2
+    return (
+        *_frames(v, width, bias=False),
+        *layers,
+        vector(PROJECTOR, width),
+        *two_layers(merged, merged, v.int("out_hidden_size", hidden), bias=True),
+    )
+
+
+def step3p7(f: Fields, hidden: int) -> Weights:
+    """Scaled residuals, learned positions; two strided convolutions that double the width, one projection."""
+    defaults = {
+        "hidden_size": 1536, "num_hidden_layers": 47, "num_attention_heads": 16, "image_size": 728, "patch_size": 14,
+    }  # fmt: skip
+    renames = {
+        "hidden_size": ("width", "hidden_size"),
+        "num_hidden_layers": ("layers", "num_hidden_layers"),
+        "num_attention_heads": ("heads", "num_attention_heads"),
+    }
+    v = section(f, "vision_config", defaults, renames)
+    if v is None:
+        return ()
+    width = v.int("hidden_size")
+    ffn = int(width * v.number("mlp_ratio", 8960 / 1536))
+    return (
+        *linear(VISION, width, patch_elements(v)),
+        table(VISION, patch_count(v), width),
+        vector(VISION, width, 2),
+        *transformer(v, width, ffn=ffn, norm_vectors=6),
+        *linear(VISION, 2 * width, 9 * width, bias=True),
+        *linear(VISION, 4 * width, 18 * width, bias=True),
+        *linear(PROJECTOR, hidden, 4 * width, bias=f.flag("projector_bias")),
+    )
+
+
+def gemma4_unified(f: Fields, hidden: int) -> Weights:
+    """No tower: patches and sound are embedded and projected.
+
+    Vision: a norm, a biased layer [embed, patch] and a norm, positions of height and width, a norm and a
+    projection; audio: one projection of `audio_embed_dim`.
+    """
+    weights: Weights = ()
+    v = section(f, "vision_config", {"patch_size": 16, "pooling_kernel_size": 3})
+    if v is not None:
+        patch, embed = 3 * (v.int("patch_size") * v.int("pooling_kernel_size")) ** 2, v.int("mm_embed_dim", 3840)
+        weights += (
+            vector(VISION, patch, 2),
+            *linear(VISION, embed, patch, bias=True),
+            vector(VISION, embed, 4),
+            table(VISION, 2 * v.int("mm_posemb_size", 1120), embed),
+            *linear(PROJECTOR, hidden, embed),
+        )
+    a = section(f, "audio_config", {"audio_embed_dim": 640})
+    return weights + (linear(PROJECTOR, hidden, a.int("audio_embed_dim")) if a is not None else ())
+
+
+# --- sound -----------------------------------------------------------------------------------------------
+
+_WHISPER_KEYS = {
+    "d_model": ("d_model", "hidden_size"),
+    "encoder_layers": ("encoder_layers", "num_hidden_layers"),
+    "encoder_attention_heads": ("encoder_attention_heads", "num_attention_heads"),
+    "encoder_ffn_dim": ("encoder_ffn_dim", "intermediate_size"),
+}
+_WHISPER: Mapping[str, Any] = {
+    "d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120,
+    "num_mel_bins": 128, "max_source_positions": 1500,
+}  # fmt: skip
+
+
+def _whisper_layers(a: Fields, *, k_bias: bool) -> Weights:
+    layers = transformer(
+        a,
+        a.int("d_model"),
+        layers="encoder_layers",
+        heads="encoder_attention_heads",
+        ffn=a.int("encoder_ffn_dim"),
+        attention={"k_bias": k_bias},
+    )
+    return placed(AUDIO, layers)
+
+
+def _whisper(a: Fields) -> Weights:
+    """Whisper's encoder: two convolutions, positions, layers whose key has no bias, a norm."""
+    width = a.int("d_model")
+    return (
+        Weight(AUDIO, width, 3 * a.int("num_mel_bins"), linear=False),
+        Weight(AUDIO, width, 3 * width, linear=False),
+        vector(AUDIO, width, 4),
+        table(AUDIO, a.int("max_source_positions"), width),
+        *_whisper_layers(a, k_bias=False),
+    )
+
+
+def voxtral(f: Fields, hidden: int) -> Weights:
+    """Whisper's encoder; frames side by side, as wide as its MLP, through two layers without bias."""
+    a = section(f, "audio_config", _WHISPER, _WHISPER_KEYS)
+    if a is None:
+        return ()
+    return (*_whisper(a), *two_layers(a.int("encoder_ffn_dim"), hidden, hidden, bias=False))
+
+
+def qwen2_audio(f: Fields, hidden: int) -> Weights:
+    """Whisper's encoder and one biased projection."""
+    a = section(f, "audio_config", _WHISPER)
+    if a is None:
+        return ()
+    return (*_whisper(a), *linear(PROJECTOR, hidden, a.int("d_model"), bias=True))
+
+
+def qwen3_omni(f: Fields, hidden: int) -> Weights:
+    """Qwen3-VL's tower; three convolutions that quarter and halve the spectrogram, layers, two biased layers."""
+    a = section(f, "audio_config", {**_WHISPER, "output_dim": 3584, "downsample_hidden_size": 480}, _WHISPER_KEYS)
+    seen = towers.qwen3_vl(f, hidden)
+    if a is None:
+        return seen
+    width, channels = a.int("d_model"), a.int("downsample_hidden_size")
+    bands = a.int("num_mel_bins")
+    for _ in range(3):
+        bands = ceil_div(bands, 2)
+    return (
+        *seen,
+        Weight(AUDIO, channels, 9, linear=False),
+        Weight(AUDIO, channels, 9 * channels, 2, linear=False),
+        vector(AUDIO, channels, 3),
+        *linear(AUDIO, width, product((channels, bands))),
+        *_whisper_layers(a, k_bias=True),
+        vector(AUDIO, width, 2),
+        *linear(AUDIO, width, width, bias=True),
+        *linear(AUDIO, a.int("output_dim"), width, bias=True),
+    )

@@ -8,6 +8,7 @@ from typing import Any
 from planner.answers.engine import engine_answer, started_for
 from planner.answers.several import Answers
 from planner.catalogue.device import Device
+from planner.engines.base import mended
 from planner.engines.registry import parse_engine
 from planner.errors import BadRequest, UsageError
 from planner.machine.speed import linear_of, local_speed, running_dtype, why_not
@@ -227,6 +228,9 @@ def largest_batch(one: Estimate, asked: EngineAsked | None) -> int | None:
         return None if most >= MAX_COUNT else most
     asked = started_for(asked, request.seq_tokens)
     first = engine_answer(asked, one)
+    if (mend := mended(asked.options, first.refusal)) is not None:  # speed is asked of the server that starts
+        asked = replace(asked, options=mend)
+        first = engine_answer(asked, one)
     if asked.name not in (*LLAMA, "transformers") and first.most_requests is not None:
         return first.most_requests * request.sharding.dp
 

@@ -11,7 +11,7 @@ from planner.deployment.choices import Formats, kv_dtypes, layouts, over_pcie, w
 from planner.deployment.cost import HourlyPrice, price_of
 from planner.deployment.question import Question
 from planner.deployment.room import Room, engine_room, room
-from planner.engines.base import EngineAnswer
+from planner.engines.base import EngineAnswer, Options, mended
 from planner.engines.registry import answer_of
 from planner.errors import BadRequest, UnsupportedModel
 from planner.extras.shared_device import split_pool
@@ -187,15 +187,17 @@ def engine_answers(question: Question, found: Estimate, chunk: int) -> list[tupl
         options = replace(options, max_num_batched_tokens=options.max_num_batched_tokens or chunk)
     if name == "sglang":
         options = replace(options, chunked_prefill_size=options.chunked_prefill_size or chunk)
-    return [
-        (
-            n,
-            answer_of(
-                name, version, estimate(found.spec, replace(found.request, seq_tokens=n), found.capacity), options
-            ),
-        )
-        for n in lengths
-    ]
+
+    def ask(tokens: int, given: Options) -> EngineAnswer:
+        request = replace(found.request, seq_tokens=tokens)
+        return answer_of(name, version, estimate(found.spec, request, found.capacity), given)
+
+    refusal = ask(load.longest_tokens, options).refusal
+    if options.max_num_seqs is None and refusal and refusal.mends and refusal.mends[0].startswith("--max-num-seqs"):
+        options = (
+            mended(options, refusal) or options
+        )  # a default that hybrids refuse is not what a server is started with
+    return [(n, ask(n, options)) for n in lengths]
 
 
 def _too_large(found: Candidate) -> Miss:

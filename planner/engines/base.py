@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -69,6 +69,19 @@ class Refusal:
     text: str
     mends: tuple[str, ...] = ()
     sure: bool = True
+
+
+def mended(options: Options, refusal: Refusal | None) -> Options | None:
+    """Changes max_num_seqs or max_model_len as the first mend says; None where it names no such number.
+
+    >>> mended(Options(), Refusal("too many", ("--max-num-seqs 791",))).max_num_seqs
+    791
+    """
+    words = refusal.mends[0].split() if refusal and refusal.mends else []
+    fields = {"--max-num-seqs": "max_num_seqs", "--max-model-len": "max_model_len"}
+    if len(words) != 2 or words[0] not in fields:
+        return None
+    return replace(options, **{fields[words[0]]: int(words[1])})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

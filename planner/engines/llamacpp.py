@@ -15,9 +15,9 @@ from typing import Any
 
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import FLOAT_BYTES, kv_format
-from planner.engines.base import LATEST, EngineAnswer, Options, Pool, Ranged, parse_version, want
+from planner.engines.base import LATEST, EngineAnswer, Options, Pool, Ranged, Version, parse_version, want
 from planner.engines.vllm import logical_bytes
-from planner.errors import UnsupportedModel
+from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.limits import largest
@@ -33,9 +33,33 @@ MLA_SINCE, NO_V_SINCE = 5134, 7830
 WINDOWS_SINCE, WINDOWS_BY_UBATCH_SINCE = 5427, 5554
 STREAMS_SINCE = 5913
 PADDED_SINCE = 6980
-LOGITS_OF_OUTPUTS_SINCE = 7500
+AUTO_SLOTS_SINCE = 6925  # llama-server without -np: 4 slots over one unified cache (PR 16736, PR 17997)
+LOGITS_OF_OUTPUTS_SINCE = 9340  # PR 23861 of June 2026: logits of the slots alone, before of the whole ubatch
+# ollama: windows as windows in its own engine (0.6.3), a llama-server for every GGUF from 0.30 (PR 16031).
+OLLAMA_WINDOWS_SINCE: Version = (0, 6, 3)
+OLLAMA_SERVER_SINCE: Version = (0, 30)
+OLLAMA_ENGINE_TYPES = ("gemma3", "gemma3n", "gemma4", "gpt_oss", "gpt-oss", "llama4", "mistral3", "olmo3")
+GPT_OSS_MEMORY = 4096  # tokens that ollama's engine keeps of gpt-oss' windows of 128 (NewSWAMemCache)
+LMSTUDIO_WINDOWS_SINCE: Version = (2, 11)
+# Architectures whose state can be rolled back (`llm_arch_supports_rs_rollback`); elsewhere n_rs_seq is set to 0.
+ROLLBACK = (
+    "qwen3_5",
+    "qwen35",
+    "qwen4exp",
+    "qwen4_exp",
+    "kimi_k3",
+    "kimi-k3",
+    "nemotron_h",
+    "lfm2",
+    "deepseek4",
+    "glm5_next",
+    "glm5-next",
+    "bailingmoe3",
+)
 IK_WITHOUT_MTP_SINCE = 3961
 DEFAULT_UBATCH, DEFAULT_BATCH = 512, 2048
+# The newest release that the rules were held against, on 2026-11-29.
+NEWEST = {"llamacpp": "b10488", "ollama": "0.32.15", "lmstudio": "2.11 or later"}
 FAMILY = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio")
 FP32 = FLOAT_BYTES["fp32"]
 IK_MTP_TYPES = ("glm4_moe", "glm4v_moe")
@@ -57,6 +81,13 @@ class Setting:
     pad: int
     swa_full: bool
     mla_mode: int
+    version: Version = LATEST
+    snapshots: int = 0
+
+    @property
+    def ollama_engine(self) -> bool:
+        """ollama before 0.30: its own engine or the llama.cpp that was linked in, one pool for all slots."""
+        return self.program == "ollama" and self.version < OLLAMA_SERVER_SINCE
 
 
 @dataclass(frozen=True)
@@ -81,14 +112,14 @@ class Buffers:
 def answer(estimate: Estimate, options: Options, version: str | None, program: str | None = None) -> EngineAnswer:
     """Cache buffers, compute buffer and start-up lines of one program of the family."""
     program = program or "llamacpp"
-    build = build_of(version, program)
     estimate = _with_f16(estimate)
-    setting = settings(estimate, options, build, program)
+    _check(estimate, build_of(version, program), program)
+    setting = settings(estimate, options, version, program)
     if options.pool_bytes is not None and options.ctx_size is None:
-        setting = _largest_context(estimate, options, build, program, options.pool_bytes)
-    found = buffers(estimate, setting, options)
+        setting = _largest_context(estimate, options, version, setting)
+    found = buffers(estimate, setting)
     compute = compute_buffer(estimate, setting)
-    one = _one_request(estimate, options, build, program, setting)
+    one = _one_request(estimate, options, version, setting)
     pool = _pool(found, setting, estimate)
     seq = estimate.request.seq_tokens
     most = (
@@ -109,7 +140,7 @@ def answer(estimate: Estimate, options: Options, version: str | None, program: s
         )
     return EngineAnswer(
         name=program,
-        version=version or ("2026" if program == "llamacpp" else "as modelled"),
+        version=version or NEWEST.get(program, "as modelled"),
         request_tokens=seq,
         request_bytes=one,
         logical_bytes=logical_bytes(estimate),
@@ -131,6 +162,16 @@ def build_of(version: str | None, program: str) -> int:
     return number[0] if program in ("llamacpp", "ik_llamacpp") else LATEST[0]
 
 
+def _check(estimate: Estimate, build: int, program: str) -> None:
+    """Refuses what llama.cpp refuses: K and V of different types in an MLA cache (`llama_init_from_model`)."""
+    latent = any(isinstance(cache, Latent) for layer, _ in estimate.spec.groups for cache in layer.caches)
+    if latent and program != "ik_llamacpp" and build >= NO_V_SINCE and estimate.fmt.k.name != estimate.fmt.v.name:
+        raise BadRequest(
+            f"{estimate.spec.name}: {program} wants K and V of one type in an MLA cache, not {estimate.fmt.k.name} and "
+            f"{estimate.fmt.v.name}; give --k-dtype and --v-dtype the same"
+        )
+
+
 def _with_f16(estimate: Estimate) -> Estimate:
     """The family keeps K and V in f16 unless flags say otherwise, whatever the model runs in."""
     request = estimate.request
@@ -140,57 +181,94 @@ def _with_f16(estimate: Estimate) -> Estimate:
     return replace(estimate, fmt=CacheFormat(k, v, estimate.fmt.model_dtype_bytes))
 
 
-def settings(estimate: Estimate, options: Options, build: int, program: str) -> Setting:
+def settings(estimate: Estimate, options: Options, version: str | None, program: str) -> Setting:
     """Cells and streams.
 
     From b6980 (PR 17046) the context is padded to 256; one stream of it when unified, else a stream a slot of
     pad256(n_ctx / slots) each, which may come to more than n_ctx. Before, padding is 256 with flash attention
-    and 32 without, and before b5913 there is one stream. ik_llama.cpp has one stream and the older padding.
+    and 32 without, and before b5913 there is one stream; hybrids held the whole context in every stream.
+    ik_llama.cpp has one stream and the older padding. The ubatch is at most the batch, and both at most the context.
     """
+    build = build_of(version, program)
+    number = (parse_version(version) if version else None) or LATEST
     slots = want(options.parallel, estimate.request.batch, "--parallel")
     n_ctx = want(options.ctx_size or options.max_model_len, estimate.request.seq_tokens * slots, "--ctx-size")
     mainline = program != "ik_llamacpp"
     new = mainline and build >= PADDED_SINCE
-    flash = options.flash_attn if options.flash_attn is not None else (mainline and build >= PADDED_SINCE)
+    flash = options.flash_attn if options.flash_attn is not None else new
     pad = 256 if flash or new else 32
-    streams = slots if mainline and build >= STREAMS_SINCE and not options.kv_unified and program != "ollama" else 1
-    cells = -(-ceil_div(n_ctx, 1) // streams) if not new else (ceil_div(n_ctx, 256) * 256) // streams
-    seq_cells = ceil_div(max(cells, 1), pad) * pad
-    ubatch = min(want(options.ubatch_size, DEFAULT_UBATCH, "--ubatch-size"), max(n_ctx, 1))
-    swa_full = options.swa_full or program in ("ik_llamacpp", "ollama", "lmstudio") or build < WINDOWS_SINCE
+    one_pool = options.kv_unified or (program == "ollama" and number < OLLAMA_SERVER_SINCE)
+    streams = slots if mainline and build >= STREAMS_SINCE and not one_pool else 1
+    whole = ceil_div(n_ctx, 256) * 256 if new else n_ctx
+    if streams > 1 and not new and _has_states(estimate):
+        whole *= streams
+    batch = min(want(options.batch_size, DEFAULT_BATCH, "--batch-size"), max(n_ctx, 1))
     return Setting(
-        program, build, n_ctx, slots, streams, seq_cells, ubatch, want(options.batch_size, DEFAULT_BATCH, "--batch-size"),
-        flash, pad, swa_full, 3 if options.mla_mode is None else options.mla_mode,
+        program=program, build=build, n_ctx=n_ctx, slots=slots, streams=streams,
+        seq_cells=ceil_div(max(ceil_div(whole, streams), 1), pad) * pad,
+        ubatch=min(want(options.ubatch_size, DEFAULT_UBATCH, "--ubatch-size"), batch), batch=batch, flash=flash, pad=pad,
+        swa_full=options.swa_full or not _keeps_windows(estimate, build, number, program),
+        mla_mode=3 if options.mla_mode is None else options.mla_mode, version=number,
+        snapshots=options.num_speculative_tokens if _rolls_back(estimate, program) else 0,
     )  # fmt: skip
 
 
-def _largest_context(estimate: Estimate, options: Options, build: int, program: str, pool: int) -> Setting:
-    """The longest context whose buffers stay within `pool`, not beyond the model's positions for every slot."""
+def _has_states(estimate: Estimate) -> bool:
+    return any(isinstance(cache, Recurrent) for layer, _ in estimate.spec.groups for cache in layer.caches)
+
+
+def _rolls_back(estimate: Estimate, program: str) -> bool:
+    """Tells whether drafts keep snapshots of the recurrent state (`llm_arch_supports_rs_rollback`)."""
+    kind = estimate.spec.model_type.removeprefix("gguf ")
+    return program == "ik_llamacpp" or kind.startswith(ROLLBACK)
+
+
+def _keeps_windows(estimate: Estimate, build: int, version: Version, program: str) -> bool:
+    """Tells whether layers with a window keep the window alone, by program and release.
+
+    llama.cpp from b5427; LM Studio from its engine 2.11; ollama in its own engine from 0.6.3 (the types it has) and
+    for all from 0.30; ik_llama.cpp not.
+    """
+    if program == "ik_llamacpp":
+        return False
+    if program == "lmstudio":
+        return version >= LMSTUDIO_WINDOWS_SINCE
+    if program == "ollama" and version < OLLAMA_SERVER_SINCE:
+        kind = estimate.spec.model_type.removeprefix("gguf ")
+        return version >= OLLAMA_WINDOWS_SINCE and kind.startswith(OLLAMA_ENGINE_TYPES)
+    return build >= WINDOWS_SINCE
+
+
+def _largest_context(estimate: Estimate, options: Options, version: str | None, asked: Setting) -> Setting:
+    """The longest context whose buffers stay within the pool, not beyond the model's positions for every slot."""
+    pool = options.pool_bytes or 0
 
     def at(n: int) -> Setting:
-        return settings(estimate, replace(options, ctx_size=n), build, program)
+        return settings(estimate, replace(options, ctx_size=n), version, asked.program)
 
-    slots = options.parallel or estimate.request.batch
-    longest = (estimate.spec.max_positions or estimate.request.seq_tokens) * slots
-    best = largest(lambda n: buffers(estimate, at(n), options).total <= pool, min(longest, MAX_TOKENS))
+    longest = (estimate.spec.max_positions or estimate.request.seq_tokens) * asked.slots
+    best = largest(lambda n: buffers(estimate, at(n)).total <= pool, min(longest, MAX_TOKENS))
     return at(max(best, 1))
 
 
 def window_cells(setting: Setting, window: int) -> int:
     """Cells of a window layer in one stream.
 
-    pad(min(stream, window · sequences of the stream + ubatch)); the first version (b5427 to b5553) used the
-    batch for the ubatch; up to 2025 the stream's own length was not padded again.
+    pad256(min(stream, window · sequences of the stream + ubatch)); the first version (b5427 to b5553) used the
+    batch for the ubatch; up to 2025 the stream's own length was not padded again, and the padding was 32 without
+    flash attention. ollama's own engine: window · slots + 512, gpt-oss 4,096 tokens for its windows.
     """
     if setting.swa_full:
         return setting.seq_cells
     sequences = setting.slots if setting.streams == 1 else 1
+    if setting.ollama_engine:
+        window = GPT_OSS_MEMORY if window == 128 else window
     step = setting.batch if setting.build < WINDOWS_BY_UBATCH_SINCE else setting.ubatch
     wanted = ceil_div(window * sequences + step, setting.pad) * setting.pad
     return min(setting.seq_cells, wanted)
 
 
-def buffers(estimate: Estimate, setting: Setting, options: Options) -> Buffers:
+def buffers(estimate: Estimate, setting: Setting) -> Buffers:
     """Bytes of the K, V and state buffers: layers · cells · streams · bytes of a row."""
     spec, fmt = estimate.spec, estimate.fmt
     if spec.encoder:
@@ -198,23 +276,22 @@ def buffers(estimate: Estimate, setting: Setting, options: Options) -> Buffers:
             f"{spec.name}: encoder-decoders are not modelled for {setting.program}; leave --engine out"
         )
     split = has_window_cache(estimate)
+    widest = _widest_v(estimate)
     sums = dict.fromkeys(Buffers.__dataclass_fields__, 0)
     for layer, count in spec.groups:
         for cache, mixer in zip(layer.caches, layer.mixers, strict=True):
             if isinstance(cache, Shared) or cache.kind == "no cache":
                 continue
             if isinstance(cache, Recurrent):
-                sums["state"] += (
-                    count * state_bytes(cache, spec.name) * setting.slots * (1 + options.num_speculative_tokens)
-                )
+                sums["state"] += count * state_bytes(cache, spec.name) * setting.slots * (1 + setting.snapshots)
                 sums["state_layers"] += count
                 continue
             if isinstance(cache, Latent):
                 k, v = _latent_row(cache, mixer, setting, fmt, spec.name)
             elif isinstance(cache, Full) and not isinstance(cache, Cross):
                 k, v = (
-                    cache.kv_heads * fmt.k.vector_bytes(cache.k_dim),
-                    cache.kv_heads * fmt.v.vector_bytes(cache.v_dim),
+                    fmt.k.vector_bytes(cache.kv_heads * cache.k_dim),
+                    fmt.v.vector_bytes(cache.kv_heads * cache.v_dim if setting.flash else widest),
                 )
             else:
                 raise UnsupportedModel(
@@ -233,6 +310,12 @@ def buffers(estimate: Estimate, setting: Setting, options: Options) -> Buffers:
             sums["v"] += count * cells * v
     _add_mtp(sums, estimate, setting)
     return Buffers(**sums)
+
+
+def _widest_v(estimate: Estimate) -> int:
+    """Numbers of the widest V row: without flash attention the rows of all layers are padded to it."""
+    found = [c for layer, _ in estimate.spec.groups for c in layer.caches if isinstance(c, Full)]
+    return max((cache.kv_heads * cache.v_dim for cache in found), default=0)
 
 
 def _add_mtp(sums: dict[str, int], estimate: Estimate, setting: Setting) -> None:
@@ -287,10 +370,11 @@ def state_bytes(cache: Recurrent, name: str) -> int:
     )
 
 
-def _one_request(estimate: Estimate, options: Options, build: int, program: str, setting: Setting) -> int:
+def _one_request(estimate: Estimate, options: Options, version: str | None, setting: Setting) -> int:
     """What one slot takes: its stream, or the cells of a unified cache that the request fills."""
     own = replace(options, ctx_size=estimate.request.seq_tokens, parallel=1, kv_unified=True)
-    return buffers(estimate, replace(settings(estimate, own, build, program), swa_full=setting.swa_full), own).total
+    one = settings(estimate, own, version, setting.program)
+    return buffers(estimate, replace(one, swa_full=setting.swa_full)).total
 
 
 def _pool(found: Buffers, setting: Setting, estimate: Estimate) -> Pool:
@@ -305,23 +389,24 @@ def _pool(found: Buffers, setting: Setting, estimate: Estimate) -> Pool:
     return Pool(found.total, cells, cells // setting.pad, setting.pad, setting.seq_cells, at_once, extra)
 
 
-def _ff_width(estimate: Estimate) -> int:
-    """Widest intermediate vector of a token: a dense MLP's, or those of its active and shared experts."""
-    widths = [0]
+def _mlp_numbers(estimate: Estimate) -> int:
+    """Numbers that the widest MLP has alive for a token: up, gate (where there is one) and their product, of the
+    active and shared experts together."""
+    alive = [0]
     for layer, _ in estimate.spec.groups:
         for mlp in layer.mlps:
             if isinstance(mlp, Mlp):
-                widths.append(mlp.width)
+                alive.append((3 if mlp.gated else 2) * mlp.width)
             elif isinstance(mlp, Moe):
-                widths.append(mlp.active * mlp.expert_width + mlp.shared_width)
-    return max(widths)
+                alive.append((3 if mlp.gated else 2) * (mlp.active * mlp.expert_width + mlp.shared_width))
+    return max(alive)
 
 
 def compute_buffer(estimate: Estimate, setting: Setting) -> Estimated:
     """The device's compute buffer, ub = min(ubatch, n_ctx):
 
-    max of logits ub · (vocab + hidden) · 4, from about b7500 (which reserves them for outputs only) the layer's own
-    vectors ub · (3 · ff + 5 · hidden) · 4, and without flash attention the scores
+    max of logits ub · (vocab + hidden) · 4 (from b9340 of the slots alone), the layer's own vectors
+    ub · (3 · ff + 5 · hidden) · 4 (2 · ff where an MLP has no gate), and without flash attention the scores
     ub · cells · (heads + 1) · 4 + 5 · ub · hidden · 4.
     Leaves out pipeline copies of several devices, dequantised K and V of MLA and copies of offloaded experts: for
     MoE and MLA models it is a lower bound, and the range says so.
@@ -329,10 +414,10 @@ def compute_buffer(estimate: Estimate, setting: Setting) -> Estimated:
     spec = estimate.spec
     ub, hidden = setting.ubatch, spec.hidden
     heads = max((mixer.score_heads for layer, _ in spec.groups for mixer in layer.mixers), default=0)
-    vectors = ub * (3 * _ff_width(estimate) + 5 * hidden) * FP32
+    vectors = ub * (_mlp_numbers(estimate) + 5 * hidden) * FP32
     logits = ub * (spec.vocab + hidden) * FP32
     outputs_only = setting.program != "ik_llamacpp" and setting.build >= LOGITS_OF_OUTPUTS_SINCE
-    sizes = [vectors] if outputs_only else [logits]
+    sizes = [vectors] if outputs_only else [logits, vectors] if setting.build >= PADDED_SINCE else [logits]
     scores = 0
     if not setting.flash:
         scores = ub * setting.seq_cells * (heads + 1) * FP32 + 5 * ub * hidden * FP32

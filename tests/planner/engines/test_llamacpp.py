@@ -9,7 +9,7 @@ import pytest
 from planner.catalogue.entries import find_model
 from planner.engines import llamacpp
 from planner.engines.base import Options
-from planner.errors import UnsupportedModel
+from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.estimate import estimate
 from planner.memory.request import Capacity, Request
 from planner.readers import read_entry
@@ -60,8 +60,58 @@ def test_window_cells_of_a_unified_cache_count_every_slot() -> None:
 
 
 def test_relatives_keep_windows_in_full() -> None:
-    for program in ("ik_llamacpp", "ollama", "lmstudio"):
-        assert answer("gpt-oss-20b", program=program, ctx_size=4096)["kv_swa_cells"] == 4096
+    """ik_llama.cpp always; ollama and LM Studio to the releases that changed it (ollama PR 16031, LM Studio 2.11)."""
+    old = (("ik_llamacpp", None), ("ollama", "0.6.2"), ("lmstudio", "2.10"))
+    for program, version in old:
+        assert answer("gpt-oss-20b", version, program, ctx_size=8192)["kv_swa_cells"] == 8192
+    for program, version in (("ollama", None), ("ollama", "0.30.0"), ("lmstudio", None), ("lmstudio", "2.11.0")):
+        assert answer("gpt-oss-20b", version, program, ctx_size=8192)["kv_swa_cells"] == 768
+
+
+def test_ollamas_own_engine_keeps_windows_in_one_pool() -> None:
+    """v0.12.3 kvcache/causal.go: slots x window + batch cells; gpt-oss keeps 4,096 tokens; gemma-3-4b at 128k 2,560 + 174 MiB."""
+    assert answer("gemma-3-4b", "0.12.3", "ollama", ctx_size=32768, parallel=4)["kv_swa_cells"] == 4 * 1024 + 512
+    assert answer("gpt-oss-20b", "0.12.3", "ollama", ctx_size=32768)["kv_swa_cells"] == 4096 + 512
+    now = answer("gemma-3-4b", None, "ollama", ctx_size=131072)
+    assert (now["kv_full_bytes"] / MIB, now["kv_swa_bytes"] / MIB) == (2560, 174)
+
+
+def test_v_rows_are_padded_to_the_widest_without_flash_attention() -> None:
+    """Gemma 4 31B: V of 4 x 512 and of 16 x 256 numbers; all rows take 4,096 where V lies transposed (libllama v0.5.0)."""
+    on, off = (answer("gemma-4-31b", ctx_size=8192, flash_attn=flash) for flash in (True, False))
+    assert on["k_bytes"] == off["k_bytes"]
+    assert off["v_bytes"] == (10 * 8192 + 50 * 1536) * 4096 * 2
+
+
+def test_k_and_v_of_an_mla_cache_are_of_one_type() -> None:
+    found = estimate(read_entry(find_model("deepseek-v3")), Request(512, k_dtype="q8_0", v_dtype="fp16"))
+    with pytest.raises(BadRequest, match="one type"):
+        llamacpp.answer(found, Options(ctx_size=4096), None)
+
+
+def test_a_ubatch_is_at_most_the_batch() -> None:
+    """window 1024 + 256, padded to 256."""
+    assert answer("gemma-3-27b", ctx_size=8192, batch_size=256, ubatch_size=512)["kv_swa_cells"] == 1280
+
+
+def test_snapshots_only_where_the_state_can_be_rolled_back() -> None:
+    """Qwen3.5 keeps 1 + drafts states of a slot, Qwen3-Next one (`llm_arch_supports_rs_rollback`)."""
+    for name, times in (("qwen3.5-35b-a3b", 3), ("qwen3-next-80b-a3b", 1)):
+        sizes = [answer(name, ctx_size=4096, num_speculative_tokens=n)["state_bytes"] for n in (0, 2)]
+        assert sizes[1] == times * sizes[0]
+
+
+def test_hybrids_held_the_whole_context_in_every_stream_to_late_2025() -> None:
+    old, new = (
+        answer("qwen3.5-35b-a3b", build, ctx_size=8192, parallel=2, flash_attn=True) for build in ("6845", "7100")
+    )
+    assert (old["kv_full_cells"], new["kv_full_cells"]) == (8192, 4096)
+
+
+def test_logits_of_the_whole_ubatch_to_june_2026() -> None:
+    """Qwen3-1.7B on b8100: 512 x (151,936 + 2,048) x 4 B = 300.75 MiB, as logged (node-llama-cpp issue 560)."""
+    assert answer("qwen3-1.7b", "8100", ctx_size=4096)["compute_buffer_bytes"] == int(300.75 * MIB)
+    assert answer("qwen3-1.7b", "9400", ctx_size=4096)["compute_buffer_bytes"] < 100 * MIB
 
 
 def test_models_of_windows_alone_are_kept_in_full() -> None:

@@ -229,7 +229,7 @@ def largest_batch(one: Estimate, asked: EngineAsked | None) -> int | None:
     asked = started_for(asked, request.seq_tokens)
     first = engine_answer(asked, one)
     if (mend := mended(asked.options, first.refusal)) is not None:  # speed is asked of the server that starts
-        asked = replace(asked, options=mend)
+        asked = asked._replace(options=mend)
         first = engine_answer(asked, one)
     if asked.name not in (*LLAMA, "transformers") and first.most_requests is not None:
         return first.most_requests * request.sharding.dp

@@ -101,7 +101,7 @@ def _question(program: Program) -> Question:
     given, rest = read_arguments(_program_words(program), table)
     if program.name in ("llamacpp", "llama-bench"):
         given = [*_from_environment(program.env, table), *given]
-    values = _values(given)
+    values = read_values(given)
     made = _maker(program.name)(program, values, rest)
     return replace(
         made,
@@ -136,7 +136,7 @@ def _from_environment(env: Mapping[str, str], table: Table) -> list[Given]:
     return found
 
 
-def _values(given: Sequence[Given]) -> dict[str, Any]:
+def read_values(given: Sequence[Given]) -> dict[str, Any]:
     """field -> value of the used flags; the last of a repeated flag counts, texts and JSON keys add up."""
     found: dict[str, Any] = {}
     for one in given:

@@ -14,6 +14,7 @@ from planner.catalogue.device import Device
 from planner.engines.base import EngineAnswer
 from planner.errors import BadRequest, KvplanError
 from planner.launch.question import Placement, Question
+from planner.launch.read import with_flags
 from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED
 from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
 from planner.memory.limits import largest, smallest
@@ -189,6 +190,8 @@ def _server(asked: Setup, capacity: Capacity) -> tuple[Estimate, EngineAnswer, i
     found = estimate(asked.spec, asked.request, capacity)
     engine = engine_answer(asked.asked, found)
     refused = [line.removeprefix("refuses to start: ") for line in engine.lines if line.startswith("refuses to start")]
+    if engine.refusal is not None:
+        refused = [engine.refusal.text.removeprefix("refuses to start: ")]
     requests = engine.most_requests or 0
     cap = engine.extra.get("max_num_seqs") or asked.asked[2].max_num_seqs or asked.asked[2].max_running_requests
     if cap:
@@ -301,6 +304,10 @@ def _changes(answer: CheckAnswer) -> Iterable[tuple[str, Question, int]]:
     if question.engine in LLAMA:
         yield from _llama_changes(answer)
         return
+    if answer.engine.refusal is not None:
+        for mend in answer.engine.refusal.mends:
+            if mend.startswith("--") and len(mend.split()) == 2:  # others name a flag to give, without a value
+                yield mend, with_flags(question, mend), given
     names = _FLAGS.get(
         question.engine.partition("-v")[0] if question.engine.startswith("vllm") else question.engine, {}
     )

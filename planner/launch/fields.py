@@ -42,6 +42,8 @@ def server_question(program: Program, values: dict[str, Any], rest: Sequence[str
     if chunk is not None and chunk < 1:
         del values["chunked_prefill_size"]
         notes.append("--chunked-prefill-size -1: a prompt is one step, whatever its length")
+    if (values.get("kv_events_config") or {}).get("enable_kv_cache_events"):
+        values["kv_events"] = True
     drafting = _drafting(values)
     tokens = None if drafting is None else drafting.tokens or 1
     k_dtype, v_dtype = _cache_types(engine, values)

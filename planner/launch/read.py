@@ -64,6 +64,19 @@ def one_question(text: str, service: str = "") -> Question:
     return asked[0]
 
 
+def with_flags(question: Question, text: str) -> Question:
+    """The question with further flags of its engine's options: `--max-num-seqs 96`.
+
+    >>> with_flags(question_of(["vllm", "serve", "m"]), "--max-num-seqs 96").options.max_num_seqs
+    96
+    """
+    name = "vllm" if question.engine.startswith("vllm") else question.engine
+    values = read_values(read_arguments(text.split(), TABLES[name])[0])
+    own = {key: value for key, value in values.items() if key in question.options.__dataclass_fields__}
+    length = own.get("max_model_len", question.seq_tokens)
+    return replace(question, options=replace(question.options, **own), seq_tokens=length)
+
+
 def _names(asked: Sequence[Question]) -> str:
     return ", ".join(shown(one.where or one.model or one.said, 40) for one in asked[:12])
 

@@ -33,6 +33,9 @@ spec-model=                                      draft_model text
 spec-tokens=                                     num_speculative_tokens count
 speculative-model=                               draft_model text
 num-speculative-tokens=                          num_speculative_tokens count
+enable-prefix-caching                            prefix_caching switch
+async-scheduling                                 async_scheduling switch
+kv-events-config=                                kv_events_config json
 enable-lora                                      lora switch
 max-loras=                                       max_loras count
 max-lora-rank=                                   max_lora_rank count
@@ -42,7 +45,6 @@ lora-modules=+                                   lora_modules texts
 MATTERS = """
 additional-config= : settings of a plug-in platform
 all2all-backend= : how tokens reach the ranks of their experts: speed
-async-scheduling : the next step is scheduled while one runs: a few per cent of speed
 attention-backend= : which attention kernel runs: speed, and the block size it wants
 attention-config|-ac= : which attention kernel runs: speed, and the block size it wants
 calculate-kv-scales : scales of an fp8 cache, computed at start: kilobytes
@@ -79,7 +81,6 @@ enable-hc-sp : sequence parallelism of hyper-connections: activations
 enable-mixed-moe-lora-format : adapters of several shapes: their buffers
 enable-mm-embeds : images come as embeddings: no encoder pass
 enable-moe-shared-loras : adapters on shared experts: their buffers
-enable-prefix-caching : requests that share a prefix keep it once: more may fit than is said
 enable-prompt-embeds : prompts come as embeddings: activations of one step
 enable-return-routed-experts : routing of each token is kept: megabytes on the host
 enable-sleep-mode : vLLM's own allocator: a little more is reserved
@@ -185,7 +186,7 @@ enable-shm-tensor-arena enable-ssl-refresh enable-tokenizer-info-endpoint enable
 exclude-tools-when-tool-choice-none fail-on-environ-validation fault-tolerance-config= fingerprint-mode=
 fingerprint-value= generation-config= grpc grpc-port= h11-max-header-count= h11-max-incomplete-event-size= headless
 hf-token=? host= ignore-patterns=+ interleave-mm-strings io-processor-plugin= ir-op-priority= jit-monitor-mode=
-jit-monitor-verbose kv-cache-metrics kv-cache-metrics-sample= kv-events-config= load-format= log-config-file=
+jit-monitor-verbose kv-cache-metrics kv-cache-metrics-sample= load-format= log-config-file=
 log-error-stack log-level= logging-config= logits-processors=+ logprobs-mode= mamba-cache-philox-rounds=
 master-addr= master-port= max-cpu-loras= max-log-len= max-logprobs= max-lora-cls-labels= max-num-queued-reqs=
 max-num-queued-tokens= max-parallel-loading-workers= media-io-kwargs= middleware=+ mm-device-do-normalize

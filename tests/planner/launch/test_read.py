@@ -86,9 +86,12 @@ def test_speculative_decoding_in_every_spelling(flags: str) -> None:
 
 
 def test_every_flag_is_named_with_its_class() -> None:
-    found = asked("vllm serve m -tp 2 --no-enable-prefix-caching --disable-log-requests --brand-new 7 --port 80")
+    found = asked(
+        "vllm serve m -tp 2 --no-enable-prefix-caching --enforce-eager --disable-log-requests --brand-new 7 --port 80"
+    )
     assert kinds(found) == {
-        "-tp": "used", "--no-enable-prefix-caching": "matters", "--disable-log-requests": "no effect",
+        "-tp": "used", "--no-enable-prefix-caching": "used",
+        "--enforce-eager": "matters", "--disable-log-requests": "no effect",
         "--brand-new": "not known", "--port": "no effect",
     }  # fmt: skip
 

@@ -103,9 +103,30 @@ def program_of(command: Command) -> Program | None:
         words = list(_image_words(image, " ".join(rest[:6]))) + rest
     found = _plain_program(words, env)
     if found is None:
+        found = _by_flags(words, env) if words and words[0].startswith("-") else None
+    if found is None:
         return None
     said = f"{found.said} in {shown(image, 60)}" if image else found.said
-    return replace(found, said=said, version=found.version or version, gpus=gpus, where=command.where, notes=notes)
+    return replace(
+        found, said=said, version=found.version or version, gpus=gpus, where=command.where, notes=(*found.notes, *notes)
+    )
+
+
+def _by_flags(words: Sequence[str], env: Mapping[str, str]) -> Program | None:
+    """Flags alone, as a compose file with an image of one's own has them: the server that knows most of them."""
+    from planner.launch import llamacpp, lmdeploy, sglang, trtllm, vllm
+
+    names = [word.partition("=")[0].partition(".")[0] for word in words if word.startswith("-")]
+    tables = (vllm.TABLE, sglang.TABLE, llamacpp.TABLE, trtllm.TABLE, lmdeploy.TABLE)
+    known = [sum(table.find(name)[0] is not None for name in names) for table in tables]
+    best = max(range(len(tables)), key=lambda place: known[place])
+    if known[best] * 2 <= len(names) or known.count(known[best]) > 1:
+        return None
+    said = {"vllm": "vllm serve", "sglang": "sglang serve", "llamacpp": "llama-server"}.get(
+        tables[best].engine, tables[best].engine
+    )
+    notes = (f"no server is named: the flags are those of {said}",)
+    return Program(tables[best].engine, said, tuple(words), dict(env), notes=notes)
 
 
 def _plain_program(words: Sequence[str], env: Mapping[str, str]) -> Program | None:

@@ -19,6 +19,7 @@ _ENGINES_OWN = re.compile(
     r"FLASHINFER|OMP|GPU)_"
 )
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::?[-=]([^{}]*))?\}|\((\w+)\)|(\w+))")
+_WINDOWS = re.compile(r"(?:^|[\s\"'=])(?:[A-Za-z]:|\.{1,2}|\$\w+|%\w+%)\\[\w.]")
 _PUNCTUATION = set(";&|()<>")
 
 
@@ -112,6 +113,8 @@ def _open_quote(line: str) -> bool:
 
 def _split(line: str) -> list[str]:
     line = re.sub(r"(?<=\s)[0-9]>", ">", line)  # 2> is not an argument 2
+    if _WINDOWS.search(line):
+        line = re.sub(r"\\(?=[\w.\-])", r"\\\\", line)  # its backslashes part folders, they quote nothing
     lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>")
     lexer.whitespace_split = True
     lexer.commenters = ""

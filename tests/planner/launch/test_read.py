@@ -269,6 +269,51 @@ def test_a_systemd_unit() -> None:
     )
 
 
+def test_windows_paths_keep_their_folders() -> None:
+    text = r"""$env:CUDA_VISIBLE_DEVICES = "0"
+& "$LlamaDir\llama-server.exe" `
+    -m C:\llama-cpp\models\27b\Qwen3.8-27B-Q8_0.gguf `
+    --ctx-size 65535 `
+    --parallel 1
+"""
+    found = one_question(text)
+    assert (found.model, found.weights, found.seq_tokens) == (
+        r"C:\llama-cpp\models\27b\Qwen3.8-27B-Q8_0.gguf",
+        "Q8_0",
+        65535,
+    )
+    assert one_question(r"C:\llama-cpp\llama-server.exe -m C:\m\x-Q4_0.gguf -c 4096").options.ctx_size == 4096
+
+
+def test_flags_alone_are_read_as_those_of_the_server_that_knows_them() -> None:
+    found = one_question(
+        "--tensor-parallel-size 4 \\\n--kv-cache-dtype fp8 \\\n--max-model-len 131072 \\\n--max-num-seqs 16\n"
+    )
+    assert (found.engine, found.tp, found.model) == ("vllm", 4, None)
+    compose = "services:\n  v:\n    build: .\n    command: >\n      --model a/b\n      --gpu-memory-utilization 0.78\n      --max-num-seqs 256\n"
+    assert one_question(compose).model == "a/b"
+
+
+def test_docker_run_with_everything_that_people_add() -> None:
+    text = """docker stop x  ; docker pull vllm/vllm-openai:latest
+docker run -d --restart=always \\
+    --runtime=nvidia --gpus '"device=0,1,2,3"' --shm-size=10.24gb -p 5020:5020 \\
+        -e NCCL_IGNORE_DISABLED_P2P=1 -e HUGGING_FACE_HUB_TOKEN=$TOKEN -e HF_HOME \\
+    -u `id -u`:`id -g` -v "${HOME}"/.cache:$HOME/.cache/ --network host --name big \\
+    vllm/vllm-openai:v0.6.1 \\
+        --port=5020 --model=meta-llama/Meta-Llama-3.1-405B-Instruct-FP8 --tensor-parallel-size=4 \\
+        --max_num_seqs=32 --enable_chunked_prefill=True --download-dir=$HOME/.cache/hub &>> logs.txt
+"""
+    found = one_question(text)
+    assert (found.model, found.version, found.tp, found.devices) == (
+        "meta-llama/Meta-Llama-3.1-405B-Instruct-FP8",
+        "0.6.1",
+        4,
+        4,
+    )
+    assert "not known" not in {one.kind for one in found.flags}
+
+
 @pytest.mark.parametrize("text, words", [("text-generation-launcher --model-id x", "--num-shard is --tensor-parallel-size"),
                                          ("koboldcpp --model x", "llama-server"), ("vllm bench serve", "vllm serve")])  # fmt: skip
 def test_another_server_is_refused_with_what_to_do(text: str, words: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import sys
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from planner.answers.setup import catalogue_model
 from planner.catalogue.device import Device
 from planner.engines.registry import parse_engine
 from planner.errors import BadRequest, KvplanError, UsageError, one_line
+from planner.files.read import read_text
 from planner.launch.question import Question
 from planner.launch.read import one_question, question_of
 from planner.launch.words import MOST_CHARACTERS
@@ -90,18 +90,7 @@ def _question(text: tuple[str, ...], service: str) -> Question:
 
 
 def _file(path: str) -> str:
-    shown = one_line(path, 80)
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
-            raise BadRequest(
-                f"{shown}: is not a plain file; give a script, a compose file or a manifest, or - for stdin"
-            )
-        with open(path, "rb") as file:
-            return _bounded(file.read(MOST_CHARACTERS + 1), shown)
-    except (OSError, ValueError) as error:
-        raise BadRequest(
-            f"{shown}: cannot be read ({getattr(error, 'strerror', None) or 'no such name'}); {WANTED}"
-        ) from None
+    return read_text(path, most_bytes=MOST_CHARACTERS, what="a script, a compose file or a manifest", error=BadRequest)
 
 
 def _bounded(data: bytes, where: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from planner.errors import BadRequest
+from planner.errors import BadRequest, KvplanError
+from planner.files.read import parse_json
 from planner.launch.secrets import shown
 from planner.units import GIB, MAX_BYTES, MAX_TOKENS, parse_tokens
 
@@ -111,8 +111,8 @@ def switch(text: str, name: str) -> bool | None:
 def json_value(text: str, name: str) -> dict[str, Any]:
     """A JSON object."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse_json(text, name)
+    except KvplanError:
         raise _bad(text, name, 'JSON; in a shell it stands in single quotes: \'{"method": "mtp"}\'') from None
     if not isinstance(value, dict):
         raise _bad(text, name, "a JSON object")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kvplan.cli import main
+from planner.engines.emit_files import start_file
 
 VLLM = "vllm serve Qwen/Qwen3-8B --max-model-len 8192"
 
@@ -179,3 +180,15 @@ def test_what_emit_prints_can_be_pasted_back(capsys: pytest.CaptureFixture[str],
     assert again["flags"]["not_known"] == []
     assert again["engine"] == ("llamacpp" if engine == "ik_llamacpp" else engine) and again["starts"]
     assert again["engine_answer"]["pool_tokens"] == first["pool_tokens"]
+
+
+@pytest.mark.parametrize("form", ["compose", "k8s"])
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "ik_llamacpp"])
+def test_a_file_that_starts_it_says_the_same(capsys: pytest.CaptureFixture[str], engine: str, form: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["estimate", "qwen3-8b", "--engine", engine, "--gpu", "h100-sxm", *ENGINES[engine], "--emit", "--json"])
+    first = json.loads(capsys.readouterr().out)["engine"]
+    text = start_file(first["command"], engine, None, 1, form)
+    again = answer(capsys, "--gpu", "h100-sxm", "--model", "qwen3-8b", text)
+    assert again["flags"]["not_known"] == [] and again["devices_given"] == 1
+    assert (again["engine"], again["engine_answer"]["pool_tokens"]) == (engine, first["pool_tokens"])

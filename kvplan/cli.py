@@ -51,6 +51,10 @@ def _guarded(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if any(word.startswith("--engine") for word in arguments):
+        from planner.commands.own_flags import with_own_names  # engines have names of their own for flags
+
+        arguments = with_own_names(arguments)
     if arguments[:1] == ["estimate"]:
         from planner.options.tables import ESTIMATE, quick_values
 

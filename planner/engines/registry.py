@@ -26,10 +26,46 @@ ENGINES: dict[str, tuple[str, str, str | None]] = {
 ALIASES = {
     "llama.cpp": "llamacpp", "llama-cpp": "llamacpp", "llama_cpp": "llamacpp", "llama-server": "llamacpp",
     "ik_llama.cpp": "ik_llamacpp", "ik-llama.cpp": "ik_llamacpp", "ik_llama": "ik_llamacpp", "ik-llamacpp": "ik_llamacpp",
-    "lm-studio": "lmstudio", "lm studio": "lmstudio",
+    "lm-studio": "lmstudio", "lm studio": "lmstudio", "lm_studio": "lmstudio", "ik-llama": "ik_llamacpp", "ik": "ik_llamacpp",
     "trtllm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt_llm": "tensorrt-llm", "tensorrtllm": "tensorrt-llm",
     "hf": "transformers", "turbomind": "lmdeploy",
 }  # fmt: skip
+# What people name as an engine and is none here -> what to write in its place
+_RUN_LLAMACPP = ("koboldcpp", "kobold", "jan", "llamafile", "gpt4all", "llama-cpp-python", "llama-swap", "lemonade")
+_OTHERS = {
+    **{name: f"{name} runs llama.cpp: write --engine llamacpp" for name in _RUN_LLAMACPP},
+    **dict.fromkeys(
+        ("exllama", "exllamav2", "exllamav3", "exl2", "exl3", "tabbyapi", "tabby"),
+        "ExLlama's buffers are not modelled: leave --engine out for weights and cache alone",
+    ),
+    **dict.fromkeys(
+        ("mlx", "mlx-lm", "mlx_lm", "mlx-vlm"),
+        "MLX's buffers are not modelled: leave --engine out for weights and cache alone",
+    ),
+    **dict.fromkeys(
+        ("text-generation-webui", "oobabooga", "ooba"),
+        "text-generation-webui runs llama.cpp or ExLlama: write --engine llamacpp, or leave --engine out",
+    ),
+    **dict.fromkeys(
+        ("tgi", "text-generation-inference", "text-generation-launcher"),
+        "text-generation-inference is not modelled: --engine vllm is the closest",
+    ),
+    **dict.fromkeys(
+        (
+            "aphrodite",
+            "nano-vllm",
+            "vllm-omni",
+            "mistral.rs",
+            "mistralrs",
+            "ktransformers",
+            "fastllm",
+            "mnn",
+            "openvino",
+            "triton",
+        ),
+        "this engine is not modelled: leave --engine out for weights and cache alone",
+    ),
+}
 # What `kvplan engines` shows: (engine, version, label)
 TABLE = (
     ("vllm-v0", "0.6.6", "vLLM to 0.7 (V0)"),
@@ -54,6 +90,8 @@ def parse_engine(text: str) -> tuple[str, str | None]:
     name, equals, version = text.strip().partition("==")
     key = name.strip().lower()
     key = ALIASES.get(key, key)
+    if key in _OTHERS:
+        raise UnknownName(f"--engine {one_line(text, 40)!r}: {_OTHERS[key]}")
     if key not in ENGINES:
         close = get_close_matches(key[:40], [*ENGINES, *ALIASES], n=1)
         hint = f"; did you mean {close[0]}?" if close else "."

@@ -37,6 +37,8 @@ _SWITCHES = {
     "swa_full": "--swa-full",
     "kv_unified": "--kv-unified",
 }
+_OF_FIT = ("--drafter", "--draft-tokens", "--lora", "--also", "--idle-sessions", "--ngl")
+_AUTOMATIC = ("--dtype", "--kv-dtype", "--max-model-len")
 # Where weights and cache lie: kvplan check answers it, for a device
 PLACES = (
     "gpu_layers",
@@ -79,22 +81,31 @@ def own_names(arguments: Sequence[str], engine: str, known: Collection[str]) -> 
     theirs: list[Given] = []
     place = 0
     while place < len(arguments):
+        if arguments[place] in _AUTOMATIC and [*arguments[place + 1 : place + 2]] in (["auto"], ["-1"]):
+            place += 2  # the engine's own default, as kvplan takes it without the flag
+            continue
+        if arguments[place] == "--flash-attn" and not _switch_follows(arguments[place:]):
+            kept += ["--flash-attn", "on"]  # older builds take no value
+            place += 1
+            continue
         piece = arguments[place : place + _length(arguments[place:], table, known)]
         place += len(piece)
         if _is_theirs(piece[0], table, known):
             theirs += read_arguments(piece, table)[0]
         else:
             kept += piece
-    values = read_values(theirs)
+    _refuse_another_commands(kept, known)
+    # kvplan's own reader takes the text of what goes over as it is: `-c 32k` is --ctx-size 32k.
+    plain = [one for one in theirs if one.flag is not None and one.flag.field in _PLAIN]
+    values = read_values([one for one in theirs if one not in plain])
     _refuse_placement(values, theirs, kept, engine)
     options, said = _options(values, engine)
-    return [*kept, *options], [*_notes(theirs, said), *_placement_notes(theirs)]
+    return [*kept, *_plain_options(plain), *options], [*_notes(theirs, said), *_placement_notes(theirs)]
 
 
 def _is_theirs(word: str, table: Table, known: Collection[str]) -> bool:
     name = word.partition("=")[0]
     if not word.startswith("-") or name in known:
-        # `--flash-attn` is kvplan's with a value and llama.cpp's without.
         return False
     return table.find(name.partition(".")[0])[0] is not None
 
@@ -109,12 +120,32 @@ def _length(words: Sequence[str], table: Table, known: Collection[str]) -> int:
     if flag.takes in ("1", "2"):
         return min(len(words), 1 + int(flag.takes))
     if flag.takes == "?":
-        follows = len(words) > 1 and words[1].lower() in ("on", "off", "auto", "0", "1", "true", "false")
-        return 2 if follows else 1
+        return 2 if _switch_follows(words) else 1
     count = 1
     while count < len(words) and not words[count].startswith("-"):
         count += 1
     return count
+
+
+def _switch_follows(words: Sequence[str]) -> bool:
+    return len(words) > 1 and words[1].lower() in (
+        "on",
+        "off",
+        "auto",
+        "0",
+        "1",
+        "true",
+        "false",
+        "enabled",
+        "disabled",
+    )
+
+
+def _plain_options(given: Sequence[Given]) -> list[str]:
+    """kvplan's options; 0, -1 and auto are the engine's own default: the model's context, automatic slots."""
+    last = {one.flag.field: one.values[0] for one in given if one.flag is not None and one.values}
+    automatic = ("0", "-1", "auto", "none")
+    return [word for field, text in last.items() if text.lower() not in automatic for word in (_PLAIN[field], text)]
 
 
 def _options(values: Mapping[str, Any], engine: str) -> tuple[list[str], dict[str, str]]:
@@ -122,12 +153,9 @@ def _options(values: Mapping[str, Any], engine: str) -> tuple[list[str], dict[st
     found: list[str] = []
     notes: dict[str, str] = {}
     for field, value in values.items():
-        if field in PLACES or value is None or value is False:
+        if field in PLACES or value is None or (value is False and field != "flash_attn"):
             continue
-        if field in _PLAIN:
-            # 0 and less are the engine's own default: the model's context, automatic slots.
-            found += [_PLAIN[field], str(value)] if not isinstance(value, int) or value > 0 else []
-        elif field in _SWITCHES:
+        if field in _SWITCHES:
             found.append(_SWITCHES[field])
         elif field in _SPECIAL:
             found += _SPECIAL[field](value, engine)
@@ -175,6 +203,14 @@ def _refuse_placement(values: Mapping[str, Any], theirs: Sequence[Given], kept: 
         f"{moving[0].name} says where weights lie, which kvplan check answers: "
         f"kvplan check --gpu {shown(gpu, 40)} --model {shown(model, 60)} -- llama-server {shown(flags, 200)}"
     )
+
+
+def _refuse_another_commands(kept: Sequence[str], known: Collection[str]) -> None:
+    """Options of `kvplan fit` that this command does not have: its parser would guess at another one."""
+    for word in kept:
+        name = word.partition("=")[0]
+        if name in _OF_FIT and name not in known:
+            raise UsageError(f"{name} is an option of kvplan fit, plan and simulate: ask kvplan fit, without --engine")
 
 
 def _all_on_device(one: Given) -> bool:

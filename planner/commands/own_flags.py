@@ -1,0 +1,64 @@
+"""Reads an engine's own flag names on kvplan's command line: `kvplan estimate M --engine vllm -tp 2 --kv-cache-dtype fp8`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from planner.engines.registry import parse_engine
+from planner.errors import KvplanError, one_line
+
+COMMANDS = ("estimate", "fit", "speed")
+
+
+def named_engine(arguments: Sequence[str]) -> str | None:
+    """The engine that --engine names, None where it names none that is known: the command then says so itself.
+
+    >>> named_engine(["m", "--engine", "vllm==0.11.2"]), named_engine(["m", "--engine=llama.cpp"]), named_engine(["m"])
+    ('vllm', 'llamacpp', None)
+    """
+    for place, word in enumerate(arguments):
+        text = word.partition("=")[2] if word.startswith("--engine=") else None
+        if word == "--engine" and place + 1 < len(arguments):
+            text = arguments[place + 1]
+        if text is not None:
+            try:
+                return parse_engine(text)[0]
+            except KvplanError:
+                return None
+    return None
+
+
+def with_own_names(arguments: list[str]) -> list[str]:
+    """A command line with the engine's names replaced; what is not counted is said on stderr, a line a flag.
+
+    A line that holds kvplan's own names alone stays as it is, and so does that of a command without --engine.
+    """
+    if not arguments or arguments[0] not in COMMANDS:
+        return arguments
+    known = _known(arguments[0])
+    strange = any(
+        (word.startswith("-") and word.partition("=")[0] not in known) or word == "auto" or word == "--flash-attn"
+        for word in arguments[1:]
+    )
+    engine = named_engine(arguments) if strange else None
+    if engine is None:
+        return arguments
+    from planner.launch.own_names import own_names  # the tables of flags
+
+    found, notes = own_names(arguments[1:], engine, known)
+    for note in notes:
+        print(f"kvplan: note: {one_line(note, 300)}", file=sys.stderr)
+    return [arguments[0], *found]
+
+
+def _known(command: str) -> frozenset[str]:
+    """The names of a command's own options."""
+    from planner.options.tables import ESTIMATE
+
+    flags = ESTIMATE
+    if command == "fit":
+        from planner.options.fit import FLAGS as flags
+    elif command == "speed":
+        from planner.options.speed import FLAGS as flags
+    return frozenset(("-h", "--help", "-o", *(flag.name for flag in flags)))

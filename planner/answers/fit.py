@@ -249,6 +249,8 @@ def _holders(spec: ModelSpec, request: Request) -> list[dict[str, Any]]:
     needed: dict[str, int] = {}
     holders = []
     for found in devices():
+        if not found.memory_bytes or found.name.startswith("MIG-"):
+            continue  # the user's own memory; a part of a device that is listed
         room = device_capacity(found)
         if room.kind not in needed:
             needed[room.kind] = estimate(spec, request, room).per_device.total_bytes

@@ -9,6 +9,7 @@ from typing import Any
 from planner.errors import BadRequest
 
 SHIPPED = "shipped"
+INSTALLED = "installed"  # as an entry's memory_bytes: what the user put in
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class Price:
 
 @dataclass(frozen=True)
 class Device:
-    """An accelerator or a host, as a planner needs it; `memory_bytes` is what the driver reports."""
+    """An accelerator or a host, as a planner needs it.
+
+    `memory_bytes` is what the driver reports; 0 where it is what the user put in, as of a processor.
+    """
 
     name: str
     memory_bytes: int
@@ -60,6 +64,7 @@ def from_raw(raw: Mapping[str, Any], origin: str = SHIPPED) -> Device:
     return Device(
         **{
             **raw,
+            "memory_bytes": 0 if raw["memory_bytes"] == INSTALLED else raw["memory_bytes"],
             "aliases": tuple(raw.get("aliases", ())),
             "source": tuple(raw["source"]),
             "interconnect": Interconnect(**link) if link else None,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from planner.catalogue.device import INSTALLED
+
 MODEL_CONFIDENCE = (
     "verified-file",  # the keys were read from a copy of the published file
     "embedded-config",  # ... from a published config that a package or a test carries
@@ -156,6 +158,14 @@ def flops(value: Any) -> str | None:
     return None
 
 
+def device_memory(value: Any) -> str | None:
+    """Bytes that a driver reports, or the word `installed`."""
+    if value == INSTALLED:
+        return None
+    why = whole(1 << 20, 1 << 50)(value)
+    return why and f"{why}, or the word {INSTALLED}"
+
+
 def nested(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Check:
     """A mapping with its own keys."""
 
@@ -193,7 +203,7 @@ MODEL_OPTIONAL: Mapping[str, Check] = {
 
 DEVICE_REQUIRED: Mapping[str, Check] = {
     "name": text,
-    "memory_bytes": whole(1 << 20, 1 << 50),
+    "memory_bytes": device_memory,
     "source": text_list,
     "checked": day,
 }

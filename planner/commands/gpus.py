@@ -39,7 +39,7 @@ def command(query: str | None, **values: Any) -> None:
 
 
 def _render(found: list[Device], output: Output) -> str:
-    rows: list[dict[str, Any]] = [asdict(device) for device in found]
+    rows: list[dict[str, Any]] = [{**asdict(device), "memory_bytes": device.memory_bytes or None} for device in found]
     if output.as_json:
         return to_json(rows)
     if output.as_csv:
@@ -59,7 +59,7 @@ def _cells(device: Device) -> list[str]:
     return [
         device.name,
         device.vendor or "-",
-        gib(device.memory_bytes),
+        gib(device.memory_bytes) if device.memory_bytes else "as put in",
         bandwidth(device.bandwidth_bytes_per_s) if device.bandwidth_bytes_per_s else "-",
         flops(rate) if rate else "-",
         f"{cheapest.usd_per_hour:.2f} ({cheapest.date})" if cheapest else "-",

@@ -165,7 +165,10 @@ def from_sysctl(output: str) -> Device | None:
     memory_bytes = unified_bytes * 2 // 3 if unified_bytes <= 32 * GIB else unified_bytes * 3 // 4
     says = f"Metal's default share of {unified_bytes / GIB:.0f} GiB of unified memory"
     asked = "sysctl machdep.cpu.brand_string hw.memsize"
-    return _known_or_bare(lines[0].strip(), memory_bytes, says, asked, "Apple", None, any_memory=True)
+    chip = lines[0].strip()
+    sized = f"{chip} {unified_bytes // GIB}GB"  # the size tells an M3 Max of 300 GB/s from one of 400
+    name = sized if _catalogued(sized, memory_bytes, True) else chip
+    return _known_or_bare(name, memory_bytes, says, asked, "Apple", None, any_memory=True)
 
 
 def from_host(*, root: str = "/") -> Device:

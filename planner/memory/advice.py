@@ -117,12 +117,13 @@ def _more_devices(short: Estimate) -> list[Change]:
 
 
 def _other_device(short: Estimate) -> list[Change]:
-    """The smallest catalogue device that holds the request as it is laid out."""
+    """The smallest catalogue device that holds the request as it is laid out, of the same vendor if one does."""
     need = short.per_device.total_bytes
-    larger = [device for device in devices() if device.memory_bytes >= need]
+    larger = [device for device in devices() if device.memory_bytes >= need and not device.name.startswith("MIG-")]
     if not larger:
         return []
-    best = min(larger, key=lambda device: (device.memory_bytes, device.name))
+    vendors = {device.vendor for device in devices() if short.capacity and device.name == short.capacity.name}
+    best = min(larger, key=lambda device: (device.vendor not in vendors, device.memory_bytes, device.name))
     after = estimate(short.spec, short.request, device_capacity(best))
     if not after.fits:
         return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from planner.errors import BadRequest
 from planner.memory.sharding import Sharding
 
 TYPE_CHECKING = False
@@ -73,5 +74,8 @@ class Capacity:
 
 
 def device_capacity(found: Device) -> Capacity:
+    """What `found` offers; BadRequest where its memory is what the user put in, and nobody said how much."""
+    if not found.memory_bytes:
+        raise BadRequest(f"{found.name} has the memory that was put in: say how much, for example --memory 64GiB")
     kind = "host" if (found.vendor or "").lower() in ("apple", "host", "cpu") else "cuda"
     return Capacity(found.name, found.memory_bytes, kind)

@@ -162,13 +162,14 @@ def device_class(device: Device) -> str:
     """Vendor, and for NVIDIA the kind of memory: kernels come near the bandwidth of GDDR sooner than that of HBM.
 
     >>> from planner.catalogue.entries import find_device
-    >>> [device_class(find_device(name)) for name in ("a100-pcie-40gb", "l40s", "rtx-4090", "mi300x", "apple-m2-ultra")]
+    >>> [device_class(find_device(name)) for name in ("h100-3g.40gb", "l40s", "rtx-4090", "mi300x", "apple-m2-ultra")]
     ['nvidia hbm', 'nvidia gddr', 'nvidia gddr', 'amd', 'apple']
     """
     vendor = (device.vendor or "").lower()
     if vendor == "nvidia":
-        fast = (device.bandwidth_bytes_per_s or 0) >= 900e9
-        return "nvidia hbm" if fast and not device.name.startswith(("RTX", "L40")) else "nvidia gddr"
+        whole = device.name.removeprefix("MIG-")  # a slice has a part of the bandwidth, and the memory of its GPU
+        fast = (device.bandwidth_bytes_per_s or 0) >= 900e9 or whole != device.name
+        return "nvidia hbm" if fast and not whole.startswith(("RTX", "L40")) else "nvidia gddr"
     if vendor == "intel":
         return "gaudi" if device.name.startswith("Gaudi") else "intel"
     return vendor or "other"

@@ -326,7 +326,9 @@ def test_show_groups_the_layers_and_names_the_fields(run: Runner) -> None:
 def test_gpus_are_found_by_name_and_vendor(run: Runner) -> None:
     assert "H100-SXM5-80GB" in run("gpus", "h100").out
     found = run("gpus", "amd", "--json").json
-    assert len(found) >= 3 and all(row["vendor"] == "AMD" and row["memory_bytes"] > 2**30 for row in found)
+    assert len(found) >= 3 and all(row["vendor"] == "AMD" for row in found)
+    sizes = [row["memory_bytes"] for row in found]  # none where it is what the user put in
+    assert None in sizes and all(size > 2**30 for size in sizes if size is not None)
     assert len(list(csv.DictReader(io.StringIO(run("gpus", "--csv").out)))) >= 70
 
 

@@ -6,6 +6,8 @@ tests/cases/device_chips.csv has bus, data rate, shaders and clock of the chips,
 from __future__ import annotations
 
 import csv
+import re
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ import pytest
 
 from planner.catalogue.build import KINDS, load
 from planner.catalogue.entries import find_device
-from planner.errors import UnknownName
+from planner.errors import BadRequest, UnknownName
+from planner.memory.request import device_capacity
 
 GIB = 1 << 30
 CHIPS = Path(__file__).parents[1] / "cases" / "device_chips.csv"
@@ -105,10 +108,36 @@ def test_geforce_counts_fp32_sums_which_halve_its_tensor_rate(start: str, arch: 
 
 def test_memory_is_below_the_label_and_an_estimate_says_its_rule() -> None:
     for name, entry in devices().items():
+        if entry["memory_bytes"] == "installed":
+            continue
         assert entry["memory_bytes"] <= entry["advertised_gb"] * GIB * 1.01, name
         if entry["memory_source"].startswith("estimated"):
             assert entry["memory_bytes"] < entry["advertised_gb"] * GIB, name
             assert any(word in entry["memory_source"] for word in ("less", "of the", "as the", "half", "slices")), name
+
+
+def test_a_processor_has_the_memory_that_is_put_in_and_a_fit_asks_how_much() -> None:
+    installed = [name for name, entry in devices().items() if entry["memory_bytes"] == "installed"]
+    assert len(installed) >= 70
+    assert all("--memory" in devices()[name]["memory_source"] for name in installed)
+    assert {devices()[name]["vendor"] for name in installed} == {"CPU", "AMD"}
+    assert not any("advertised_gb" in devices()[name] for name in installed)
+    epyc = find_device("AMD EPYC 9654")
+    assert (epyc.memory_bytes, epyc.bandwidth_bytes_per_s) == (0, 460_800_000_000)  # 12 x 8 B x 4800 MT/s
+    with pytest.raises(BadRequest, match=r"EPYC-9654 has the memory that was put in: say how much.*--memory"):
+        device_capacity(epyc)
+    assert device_capacity(replace(epyc, memory_bytes=64 * GIB)).kind == "host"
+
+
+def test_a_processors_bandwidth_is_that_of_all_its_memory_channels() -> None:
+    written = re.compile(r"(\d+) memory channels? of (\d+) bits at (\d+) MT/s")
+    seen = 0
+    for name, entry in devices().items():
+        if found := written.match(entry.get("notes", "")):
+            channels, bits, rate = map(int, found.groups())
+            assert entry["bandwidth_bytes_per_s"] == channels * bits // 8 * rate * 10**6, name
+            seen += 1
+    assert seen >= 60
 
 
 def test_every_device_has_vendor_year_bandwidth_and_sources() -> None:

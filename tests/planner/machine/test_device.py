@@ -130,9 +130,12 @@ def test_good_lines_among_garbage_are_taken() -> None:
 
 def test_an_apple_gpu_has_metals_share_of_the_memory() -> None:
     device = local.local_device(answers(sysctl="Apple M1 Pro\n17179869184\n"), platform="darwin")
-    assert device.name == "Apple-M1-Pro"
+    assert device.name == "Apple-M1-Pro-16GB"
     assert device.memory_bytes == 17179869184 * 2 // 3
     assert device.bandwidth_bytes_per_s == 200 * 10**9
+    slower = local.local_device(answers(sysctl=f"Apple M3 Max\n{36 << 30}\n"), platform="darwin")
+    assert (slower.name, slower.memory_bytes) == ("Apple-M3-Max-36GB", 27 << 30)
+    assert slower.bandwidth_bytes_per_s == 300_000_000_000
     large = local.local_device(answers(sysctl="Apple M9 Max\n137438953472\n"), platform="darwin")
     assert (large.name, large.memory_bytes) == ("Apple M9 Max", 96 << 30)
 

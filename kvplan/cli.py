@@ -51,7 +51,7 @@ def _guarded(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if any(word.startswith("--engine") for word in arguments):
+    if any(word.startswith(("--engine", "--emit")) for word in arguments):
         from planner.commands.own_flags import with_own_names  # engines have names of their own for flags
 
         arguments = with_own_names(arguments)

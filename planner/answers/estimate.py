@@ -29,11 +29,11 @@ class EstimateAnswer(Shown, Estimate):  # a notebook reads its figures as those 
     """An Estimate, with what the engine that was asked makes of it.
 
     asked   the engine, its version and flags; None: answered in kvplan's own terms
-    emit    the engine's start command is wanted too
+    emit    the form in which the engine's start command is wanted too
     """
 
     asked: EngineAsked | None = None
-    emit: bool = False
+    emit: str | None = None
 
     @cached_property
     def engine(self) -> EngineAnswer | None:
@@ -53,6 +53,16 @@ class EstimateAnswer(Shown, Estimate):  # a notebook reads its figures as those 
 
         return command(self.engine, self, self.asked.options)
 
+    @cached_property
+    def start_file(self) -> str | None:
+        """The compose file or Kubernetes manifest that starts it, where one was asked for."""
+        if self.command is None or self.engine is None or self.asked is None or self.emit not in ("compose", "k8s"):
+            return None
+        from planner.engines.emit_files import start_file
+
+        devices = self.request.sharding.devices
+        return start_file(self.command, self.engine.name, self.asked.version, devices, str(self.emit))
+
     @property
     def exit_code(self) -> int:
         """0, or 3 where it does not fit; with an engine named the engine's verdict counts."""
@@ -67,6 +77,7 @@ class EstimateAnswer(Shown, Estimate):  # a notebook reads its figures as those 
         found = Estimate.to_dict(self)
         if self.engine is not None:
             found["engine"] = self.engine.to_dict() | ({"command": self.command} if self.command else {})
+            found["engine"] |= {"file": self.start_file} if self.start_file else {}
         return found
 
 

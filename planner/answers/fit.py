@@ -138,6 +138,21 @@ class FitAnswer(Shown):
 
         return command(self.engine, self._whole, self.asked.engine.options)
 
+    @cached_property
+    def start_file(self) -> str | None:
+        """The compose file or Kubernetes manifest that starts it, where one was asked for."""
+        if (
+            self.command is None
+            or self.engine is None
+            or self.asked.engine is None
+            or self.asked.emit not in ("compose", "k8s")
+        ):
+            return None
+        from planner.engines.emit_files import start_file
+
+        devices = self.asked.request.sharding.devices
+        return start_file(self.command, self.engine.name, self.asked.engine.version, devices, str(self.asked.emit))
+
     @property
     def exit_code(self) -> int:
         """0, or 3 where not even one sequence fits; with an engine named the engine's verdict counts."""
@@ -190,6 +205,7 @@ class FitAnswer(Shown):
         if self.engine is not None:
             found["engine"] = self.engine.to_dict() | {"longest_context_tokens": self.engine_longest_tokens}
             found["engine"] |= {"command": self.command} if self.command else {}
+            found["engine"] |= {"file": self.start_file} if self.start_file else {}
         return found
 
     def rows(self) -> list[dict[str, Any]]:

@@ -36,6 +36,7 @@ def with_own_names(arguments: list[str]) -> list[str]:
     """
     if not arguments or arguments[0] not in COMMANDS:
         return arguments
+    arguments = _whole_emit(arguments)
     known = _known(arguments[0])
     strange = any(
         (word.startswith("-") and word.partition("=")[0] not in known) or word == "auto" or word == "--flash-attn"
@@ -50,6 +51,16 @@ def with_own_names(arguments: list[str]) -> list[str]:
     for note in notes:
         print(f"kvplan: note: {one_line(note, 300)}", file=sys.stderr)
     return [arguments[0], *found]
+
+
+def _whole_emit(arguments: list[str]) -> list[str]:
+    """--emit alone is --emit command: its value may be left out, and the word after it may be the model."""
+    if "--emit" not in arguments:
+        return arguments
+    place = arguments.index("--emit") + 1
+    if arguments[place : place + 1] and arguments[place] in ("command", "compose", "k8s"):
+        return arguments
+    return [*arguments[:place], "command", *arguments[place:]]
 
 
 def _known(command: str) -> frozenset[str]:

@@ -24,14 +24,14 @@ class EstimateAsked:
     """A model, and a request for each length asked.
 
     engine   whose terms it is answered in; None: kvplan's own
-    emit     the engine's start command is wanted too
+    emit     the form in which the engine's start command is wanted too: command, compose or k8s
     """
 
     spec: ModelSpec
     requests: tuple[Request, ...]
     capacity: Capacity | None = None
     engine: EngineAsked | None = None
-    emit: bool = False
+    emit: str | None = None
 
 
 def estimate_asked(values: Mapping[str, Any]) -> EstimateAsked:

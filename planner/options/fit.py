@@ -55,7 +55,7 @@ class FitAsked:
     tiers: Tiers | None = None
     device: Device | None = None
     engine: EngineAsked | None = None
-    emit: bool = False
+    emit: str | None = None
     ngl: int | None = None
 
 

@@ -48,6 +48,17 @@ def count(value: Any, name: str) -> int:
     return int(clean)
 
 
+def emit_form(value: Any, name: str) -> str | None:
+    """`command`, `compose` or `k8s`; True is the command, False none.
+
+    >>> emit_form(True, "--emit"), emit_form("compose", "--emit"), emit_form(False, "--emit")
+    ('command', 'compose', None)
+    """
+    if isinstance(value, bool):
+        return "command" if value else None
+    return choice("command", "compose", "k8s")(value, name)
+
+
 def count_or_zero(value: Any, name: str) -> int:
     """A whole number of at least 0."""
     return 0 if str(value).strip() == "0" else count(value, name)

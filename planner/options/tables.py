@@ -13,6 +13,7 @@ from planner.errors import BadRequest, one_line
 from planner.options.readers import (
     choice,
     count,
+    emit_form,
     float_type,
     gib_or_size,
     kv_dtype,
@@ -337,7 +338,13 @@ ENGINE = (
         "Engine",
     ),
     *ENGINE_FLAGS,
-    Flag("--emit", "", "With --engine: print the start command that the answer implies.", switch, "Engine"),
+    Flag(
+        "--emit",
+        "[FORM]",
+        "With --engine: the start command that the answer implies; compose or k8s: a file that starts it.",
+        emit_form,
+        "Engine",
+    ),
 )
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from kvplan.cli import main
-from planner.engines.emit_files import start_file
 
 VLLM = "vllm serve Qwen/Qwen3-8B --max-model-len 8192"
 
@@ -185,10 +184,20 @@ def test_what_emit_prints_can_be_pasted_back(capsys: pytest.CaptureFixture[str],
 @pytest.mark.parametrize("form", ["compose", "k8s"])
 @pytest.mark.parametrize("engine", [name for name in ENGINES if name != "ik_llamacpp"])
 def test_a_file_that_starts_it_says_the_same(capsys: pytest.CaptureFixture[str], engine: str, form: str) -> None:
+    words = ["estimate", "qwen3-8b", "--engine", engine, "--gpu", "h100-sxm", *ENGINES[engine], "--emit", form]
     with pytest.raises(SystemExit):
-        main(["estimate", "qwen3-8b", "--engine", engine, "--gpu", "h100-sxm", *ENGINES[engine], "--emit", "--json"])
+        main(words)
+    text = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*words, "--json"])
     first = json.loads(capsys.readouterr().out)["engine"]
-    text = start_file(first["command"], engine, None, 1, form)
+    assert first["file"].strip() == text.strip()
     again = answer(capsys, "--gpu", "h100-sxm", "--model", "qwen3-8b", text)
     assert again["flags"]["not_known"] == [] and again["devices_given"] == 1
     assert (again["engine"], again["engine_answer"]["pool_tokens"]) == (engine, first["pool_tokens"])
+
+
+def test_a_model_may_stand_after_emit(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["estimate", "--engine", "vllm", "--seq", "8k", "--gpu", "h100-sxm", "--emit", "qwen3-8b"])
+    assert not ended.value.code and "vllm serve Qwen/Qwen3-8B" in capsys.readouterr().out

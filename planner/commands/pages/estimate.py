@@ -19,6 +19,8 @@ BATCHES = (1, 8, 32, 128)
 
 def page(answers: Sequence[EstimateAnswer], explain: bool = False) -> list[str]:
     """One answer in full, or a table of several lengths; what the engine makes of the last one; every equation."""
+    if answers[-1].start_file is not None:
+        return answers[-1].start_file.splitlines()  # alone, so that it can be written to a file
     lines = _lengths(answers) if len(answers) > 1 else _page(answers[0])
     if explain:
         lines += ["", *explanation(answers[-1])]

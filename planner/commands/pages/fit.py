@@ -24,6 +24,8 @@ def _offload_lines(offload: Offload, found: dict[str, Any]) -> list[str]:
 
 def page(answer: FitAnswer) -> list[str]:
     """The figures, a table by length, and what only some questions ask for."""
+    if answer.start_file is not None:
+        return answer.start_file.splitlines()  # alone, so that it can be written to a file
     found = answer.to_dict()
     lines = [
         bold(found["model"]) + f" on {found['device']} ({gib(found['capacity_bytes'])}), KV in {found['kv_dtype']}",

@@ -15,7 +15,6 @@ from planner.errors import KvplanError
 from planner.memory.advice import advise
 from planner.memory.equations import equations
 from planner.memory.estimate import Estimate, cache_format, estimate
-from planner.memory.grid import Grid
 from planner.memory.limits import fewest_devices, largest, longest_context, most_sequences
 from planner.model.attention import Attention, Chunked, Full, SlidingWindow
 from planner.model.latent_attention import Latent
@@ -119,25 +118,19 @@ def memory_vs_batch(q: Question) -> pd.DataFrame:
 def _curves(q: Question, axis: str, values: tuple[int, ...]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     over_length = axis == "context_tokens"
-    batches = (q.request.batch,) if over_length else values
-    lengths = values if over_length else (q.request.seq_tokens,)
     for series, spec, kv_dtype in _series(q):
-        room = q.places[0].capacity
-        grid = Grid([spec], [room], batches, lengths, (q.request.sharding,), kv_dtypes=(kv_dtype,), base=q.request)
-        totals: list[int] = []
-        kvs: list[int] = []
-        for block in grid.blocks():
-            totals += [int(n) for n in block.total_bytes.ravel()]
-            kvs += [int(n) for n in (block.kv_bytes + block.state_bytes).ravel()]
-        for value, total, kept in zip(values, totals, kvs, strict=True):
+        base = replace(q.request, k_dtype=kv_dtype or q.request.k_dtype, v_dtype=kv_dtype or q.request.v_dtype)
+        for value in values:
+            asked = replace(base, seq_tokens=value) if over_length else replace(base, batch=value)
+            device = estimate(spec, asked, q.places[0].capacity).per_device
             rows.append(
                 {
                     "role": "line",
                     "series": series,
                     "device": None,
                     axis: value,
-                    "total_bytes": total,
-                    "cache_bytes": kept,
+                    "total_bytes": device.total_bytes,
+                    "cache_bytes": device.kv_bytes + device.state_bytes,
                 }
             )
         rows += _crossings(q, series, spec, kv_dtype, axis, values)
@@ -281,24 +274,22 @@ def feasible_region(q: Question, model: int = 0, place: int = 0) -> pd.DataFrame
     most = most_sequences(spec, replace(q.request, seq_tokens=lengths[-1]), room)
     high = min(1 << 16, max(256, 2 * q.request.batch, 2 * most))
     batches = _thinned(geometric(1, 1 << (high - 1).bit_length(), 1), q.request.batch)
-    grid = Grid([spec], [room], batches, lengths, (q.request.sharding,), base=q.request)
     rows = []
-    for block in grid.blocks():
-        for b, batch in enumerate(block.batches):
-            for n, tokens in enumerate(block.lengths):
-                point = block.point(0, b, n)
-                rows.append(
-                    {
-                        "model": q.names[model],
-                        "device": room.name,
-                        "batch": batch,
-                        "context_tokens": tokens,
-                        "held_tokens": batch * tokens,
-                        "total_bytes": point["total_bytes"],
-                        "capacity_bytes": room.bytes,
-                        "fits": bool(point["fits"]),
-                    }
-                )
+    for batch in batches:
+        for tokens in lengths:
+            found = estimate(spec, replace(q.request, batch=batch, seq_tokens=tokens), room)
+            rows.append(
+                {
+                    "model": q.names[model],
+                    "device": room.name,
+                    "batch": batch,
+                    "context_tokens": tokens,
+                    "held_tokens": batch * tokens,
+                    "total_bytes": found.per_device.total_bytes,
+                    "capacity_bytes": room.bytes,
+                    "fits": bool(found.fits),
+                }
+            )
     return pd.DataFrame(rows)
 
 

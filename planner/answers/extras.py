@@ -11,8 +11,8 @@ from planner.extras.shared_device import residents_dict, residents_of
 from planner.memory.estimate import Estimate
 
 
-def resident_block(one: Estimate, tiers: Tiers | None, device: Device | None) -> dict[str, Any]:
-    """The `residents` of an answer, from the estimate of one sequence."""
+def extras_block(one: Estimate, tiers: Tiers | None, device: Device | None) -> dict[str, Any]:
+    """Returns the `extras` of an answer, from the estimate of one sequence."""
     residents = residents_of(one.request)
     found = residents_dict(one) if residents is not None else {}
     if tiers is not None:

@@ -86,14 +86,14 @@ class FitAnswer(Shown):
         return None if asked.mix is None else _mix_answer(asked.spec, asked.request, asked.capacity, asked.mix)
 
     @cached_property
-    def residents(self) -> dict[str, Any] | None:
+    def extras(self) -> dict[str, Any] | None:
         """What shares the device, and where idle sessions lie; None where nothing does."""
         asked = self.asked
         if asked.request.residents is None and asked.tiers is None:
             return None
-        from planner.answers.extras import resident_block
+        from planner.answers.extras import extras_block
 
-        return resident_block(self.estimate, asked.tiers, asked.device)
+        return extras_block(self.estimate, asked.tiers, asked.device)
 
     @cached_property
     def offload(self) -> Offload | None:
@@ -198,8 +198,8 @@ class FitAnswer(Shown):
         found: dict[str, Any] = {}
         if self.length_mix is not None:
             found["length_mix"] = self.length_mix
-        if self.residents is not None:
-            found["residents"] = self.residents
+        if self.extras is not None:
+            found["extras"] = self.extras
         if self.offload is not None:
             found["offload"] = self.offload.to_dict()
         if self.engine is not None:
@@ -211,8 +211,8 @@ class FitAnswer(Shown):
     def rows(self) -> list[dict[str, Any]]:
         """One row; lists as words."""
         found = self.to_dict()
-        if self.residents is not None:
-            found["residents"] = resident_row(self.residents)
+        if self.extras is not None:
+            found["extras"] = extras_row(self.extras)
         found["devices_that_hold_it"] = [row["device"] for row in self.devices_that_hold_it]
         found["by_length"] = [f"{row['seq_tokens']}:{row['most_sequences']}" for row in self.by_length]
         return [found]
@@ -241,7 +241,7 @@ def fit_answer(asked: FitAsked) -> FitAnswer:
     return answer
 
 
-def resident_row(found: Mapping[str, Any]) -> dict[str, Any]:
+def extras_row(found: Mapping[str, Any]) -> dict[str, Any]:
     """The block of what shares the device for one row: columns that stay, one for all lines."""
     lines = [f"{line['name']}:{line['bytes']}" for line in found.get("lines", ())]
     kept = {key: value for key, value in found.items() if key not in ("lines", "lora", "models", "drafter")}

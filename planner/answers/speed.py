@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from planner.answers.engine import engine_answer, started_for
 from planner.answers.several import Answers
 from planner.catalogue.device import Device
-from planner.engines.base import mended
+from planner.engines.base import EngineAnswer, mended
 from planner.engines.registry import parse_engine
 from planner.errors import BadRequest, UsageError
 from planner.machine.speed import linear_of, local_speed, running_dtype, why_not
@@ -34,24 +35,36 @@ COLUMNS = ("model", "device", "engine", "batch", "fits", "ttft_seconds", "tpot_s
 class SpeedAnswer(Shown):
     """One model on one device or several of it, at one or more batches.
 
-    estimate             the memory estimate of a batch of one, at prompt + output tokens
-    largest_batch        what memory admits; None where nothing bounds it
-    compute_bound_batch  the smallest batch whose decode step is bound by compute, None where none is
-    calibrated           summed from this machine's operator times
+    estimate    the memory estimate of a batch of one, at prompt + output tokens
+    constants   what the speeds were made with; None: summed from this machine's operator times
     """
 
+    asked: SpeedAsked
     estimate: Estimate
     device: Device
     speeds: tuple[Speed, ...]
-    largest_batch: int | None
-    compute_bound_batch: int | None
-    asked: EngineAsked | None
-    calibrated: bool
+    constants: Constants | None
     notes: tuple[str, ...]
 
     def fits(self, batch: int) -> bool:
         """Whether memory admits so many sequences at once."""
-        return self.largest_batch is None or batch <= self.largest_batch
+        return admits(self.estimate, self.asked.engine, batch)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the speeds are summed from this machine's operator times."""
+        return self.constants is None
+
+    @cached_property
+    def largest_batch(self) -> int | None:
+        """The most sequences that memory admits; None where nothing bounds them."""
+        return largest_batch(self.estimate, self.asked.engine)
+
+    @cached_property
+    def compute_bound_batch(self) -> int | None:
+        """The smallest batch whose decode step is bound by compute; None where none is."""
+        prompt, output = self.asked.prompt_tokens, self.asked.output_tokens
+        return _compute_bound(self.estimate, self.device, self.constants, (prompt + 1, prompt + output))
 
     @property
     def exit_code(self) -> int:
@@ -67,11 +80,11 @@ class SpeedAnswer(Shown):
     @property
     def engine(self) -> str | None:
         """The engine as `--engine` names it."""
-        return None if self.asked is None else self.asked.label
+        return None if self.asked.engine is None else self.asked.engine.label
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: base units; of a single batch its keys stand at the top too."""
-        shared, batches = self._shared(), self._batches()
+        shared, batches = self._shared(), self.batches()
         said = {
             "notes": list(self.notes),
             "assumptions": list(self.estimate.assumptions),
@@ -81,9 +94,10 @@ class SpeedAnswer(Shown):
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a batch."""
-        return [self._shared() | batch for batch in self._batches()]
+        return [self._shared() | batch for batch in self.batches()]
 
-    def _batches(self) -> list[dict[str, Any]]:
+    def batches(self) -> list[dict[str, Any]]:
+        """The figures of each batch, and whether memory admits it."""
         return [found.to_dict() | {"fits": self.fits(found.batch)} for found in self.speeds]
 
     def _shared(self) -> dict[str, Any]:
@@ -135,17 +149,7 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
         raise UsageError("--linear goes with --gpu local: it says which of this machine's products are meant")
     if speeds is None:
         speeds, constants = _expected(one, device, asked, engine)
-    first, last = asked.prompt_tokens + 1, asked.prompt_tokens + asked.output_tokens
-    return SpeedAnswer(
-        estimate=one,
-        device=device,
-        speeds=speeds,
-        largest_batch=largest_batch(one, asked.engine),
-        compute_bound_batch=_compute_bound(one, device, constants, (first, last)),
-        asked=asked.engine,
-        calibrated=constants is None,
-        notes=tuple(notes),
-    )
+    return SpeedAnswer(asked, one, device, speeds, constants, tuple(notes))
 
 
 def _expected(
@@ -216,27 +220,50 @@ def _calibrated(
     return speeds, None
 
 
+def admits(one: Estimate, asked: EngineAsked | None, batch: int) -> bool:
+    """Whether memory holds `batch` sequences of the length of `one`, in the engine's own pool where one is named."""
+    if asked is not None:
+        asked, first = _started(asked, one)
+        if not _of_llama(asked) and first.most_requests is not None:
+            return batch <= first.most_requests * one.request.sharding.dp
+    return _holds(one, asked, batch)
+
+
 def largest_batch(one: Estimate, asked: EngineAsked | None) -> int | None:
-    """Most sequences of the request's length at once, in the engine's own pool where one is named; None: no bound.
+    """Most sequences of the length of `one` at once, in the engine's own pool where one is named; None: no bound.
 
     `one` is the estimate of a single sequence on a device.
     """
-    spec, request, room = one.spec, one.request, one.capacity
-    assert room is not None
+    assert one.capacity is not None
     if asked is None:
-        most = most_sequences(spec, request, room)
+        most = most_sequences(one.spec, one.request, one.capacity)
         return None if most >= MAX_COUNT else most
-    asked = started_for(asked, request.seq_tokens)
-    first = engine_answer(asked, one)
-    if (mend := mended(asked.options, first.refusal)) is not None:  # speed is asked of the server that starts
-        asked = asked._replace(options=mend)
-        first = engine_answer(asked, one)
-    if asked.name not in (*LLAMA, "transformers") and first.most_requests is not None:
-        return first.most_requests * request.sharding.dp
-
-    def holds(batch: int) -> bool:
-        answer = engine_answer(asked, estimate(spec, replace(request, batch=batch), room))
-        return bool(answer.fits) and (answer.most_requests is None or answer.most_requests >= batch)
-
-    most = largest(holds, MAX_COUNT)
+    asked, first = _started(asked, one)
+    if not _of_llama(asked) and first.most_requests is not None:
+        return first.most_requests * one.request.sharding.dp
+    most = largest(lambda batch: _holds(one, asked, batch), MAX_COUNT)
     return None if most >= MAX_COUNT else most
+
+
+def _holds(one: Estimate, asked: EngineAsked | None, batch: int) -> bool:
+    batched = estimate(one.spec, replace(one.request, batch=batch), one.capacity)
+    if asked is None:
+        return bool(batched.fits)
+    answer = engine_answer(asked, batched)
+    return bool(answer.fits) and (answer.most_requests is None or answer.most_requests >= batch)
+
+
+def _started(asked: EngineAsked, one: Estimate) -> tuple[EngineAsked, EngineAnswer]:
+    """The server that starts for such sequences, and what it makes of one; speed is asked of no other."""
+    asked = started_for(asked, one.request.seq_tokens)
+    first = engine_answer(asked, one)
+    mend = mended(asked.options, first.refusal)
+    if mend is None:
+        return asked, first
+    asked = asked._replace(options=mend)
+    return asked, engine_answer(asked, one)
+
+
+def _of_llama(asked: EngineAsked) -> bool:
+    """Whether the pool is allocated for the batch that is asked, so that only a search finds the largest."""
+    return asked.name in (*LLAMA, "transformers")

@@ -8,7 +8,7 @@ import click
 
 from planner.commands.click_options import with_flags
 from planner.dtypes.kinds import CacheFormat
-from planner.memory.estimate import cache_format
+from planner.memory.estimate import SCHEMA_VERSION, cache_format
 from planner.memory.weight_plan import weight_plan
 from planner.model.parameters import active_parameters, parameters, parameters_by_part
 from planner.model.spec import Layer, ModelSpec
@@ -40,7 +40,7 @@ def command(**values: Any) -> None:
 def describe(spec: ModelSpec, fmt: CacheFormat) -> dict[str, Any]:
     """The model in base units: groups of equal layers, parameters by part, what was implied."""
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "model": spec.name,
         "model_type": spec.model_type,
         "layers": len(spec.layers),

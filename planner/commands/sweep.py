@@ -54,7 +54,7 @@ def command(question: str, axes: tuple[str, ...], **values: Any) -> None:
     grid = parse_grid(question, axes)
     path: str = values["output"]
     files.check_path(path)
-    shared = shared_of(grid, workers.code_mark(), assume=values["assume"], online=values["online"])
+    shared = shared_of(grid, assume=values["assume"], online=values["online"])
     work: Any = workers.here
     if values["ray"] is not None:
         work = partial(workers.on_ray, address=values["ray"])

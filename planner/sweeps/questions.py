@@ -6,22 +6,29 @@ so each of them computes on the same inputs, files and the user's own catalogue 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from planner.answers.estimate import estimate_answers
+from planner.answers.fit import fit_answer
 from planner.catalogue.device import Device
 from planner.dtypes.names import kv_format, weight_format
-from planner.engines.base import Options
 from planner.errors import BadRequest, KvplanError, one_line
 from planner.lookup import capacity, device, model_spec
-from planner.memory.estimate import Estimate, estimate
-from planner.memory.limits import fewest_devices, longest_context, most_sequences, pool_bytes
 from planner.memory.request import Capacity, Request, device_capacity
 from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
+from planner.options.estimate import EstimateAsked
+from planner.options.fit import FitAsked
+from planner.options.model import usual_tokens
+from planner.options.readers import choice
 from planner.sweeps.axes import COUNTS, LENGTHS, OF_QUESTION, Grid, Value
-from planner.units import MAX_COUNT
+from planner.terminal.output import flat
+
+if TYPE_CHECKING:
+    from planner.options.engine import EngineAsked
 
 Cell = str | int | float | bool | None
 Row = tuple[Cell, ...]
@@ -29,23 +36,31 @@ Point = tuple[Value, ...]
 Columns = tuple[tuple[str, str], ...]
 T = TypeVar("T")
 
+FORMULAS = 2
+"""The version of the formulas and constants: rows of another one are computed again by `--resume`.
+
+A change of a number is a line in CHANGELOG.md, a new version here, and new digits in tests/planner/sweeps/test_formulas.py.
+"""
+
 _ENGINE = (
-    ("engine_version", "str"),
-    ("engine_pool_bytes", "int"),
-    ("engine_pool_tokens", "int"),
-    ("engine_request_bytes", "int"),
-    ("engine_most_requests", "int"),
+    ("engine.version", "str"),
+    ("engine.pool_bytes", "int"),
+    ("engine.pool_tokens", "int"),
+    ("engine.request_bytes", "int"),
+    ("engine.most_requests", "int"),
+    ("engine.fits", "bool"),
 )
 _FIGURES = ("ttft_seconds", "tpot_seconds", "decode_tokens_per_s", "prefill_tokens_per_s", "request_seconds")
+# Each column is called as its key in --json; a nested key is joined by a dot.
 ANSWERS: dict[str, Columns] = {
     "estimate": (
         *((name, "int") for name in ("kv_bytes", "state_bytes", "kv_bytes_per_token", "parameters", "weight_bytes", "devices")),
-        *((f"device_{name}_bytes", "int") for name in ("kv", "state", "weight", "activation", "overhead", "total")),
-        ("device_total_bytes_low", "int"),
-        ("device_total_bytes_high", "int"),
-        ("capacity_bytes", "int"),
-        ("free_bytes", "int"),
-        ("fits", "bool"),
+        *((f"per_device.{name}_bytes", "int") for name in ("kv", "state", "weight", "activation", "overhead", "total")),
+        ("per_device.total_bytes_low", "int"),
+        ("per_device.total_bytes_high", "int"),
+        ("per_device.capacity_bytes", "int"),
+        ("per_device.free_bytes", "int"),
+        ("per_device.fits", "bool"),
         *_ENGINE,
     ),
     "fit": (
@@ -55,9 +70,9 @@ ANSWERS: dict[str, Columns] = {
         ("sequence_bytes", "int"),
         ("most_sequences", "int"),
         ("longest_context_tokens", "int"),
-        ("fewest_devices", "int"),
-        ("fewest_tp", "int"),
-        ("fewest_pp", "int"),
+        ("fewest_devices.devices", "int"),
+        ("fewest_devices.tp", "int"),
+        ("fewest_devices.pp", "int"),
         *_ENGINE,
     ),
     "speed": (
@@ -76,52 +91,61 @@ _UNITS = {"seq": "seq_tokens", "prompt": "prompt_tokens", "output": "output_toke
 
 def columns(question: str) -> Columns:
     """Name and kind of every column: the axes, what came out, why nothing did, and a mark of the
-    formulas and constants that say so.
+    formulas, the model and the device that say so.
 
     >>> columns("fit")[-2:]
-    (('refused', 'str'), ('code_mark', 'str'))
+    (('refused', 'str'), ('formulas', 'str'))
     """
     axes = tuple(
         (_UNITS.get(axis, axis), "int" if axis in COUNTS or axis in LENGTHS else "str")
         for axis in OF_QUESTION[question]
     )
-    return (*axes, *ANSWERS[question], ("refused", "str"), ("code_mark", "str"))
+    return (*axes, *ANSWERS[question], ("refused", "str"), ("formulas", "str"))
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """What the points have in common: each name's meaning, or the line that refuses it."""
+    """What the points have in common: each name's meaning, or the line that refuses it, and a mark of each meaning."""
 
     question: str
-    mark: str
+    marks: Mapping[str, str]
     models: Mapping[str, ModelSpec | str]
     devices: Mapping[str, Device | str]
     rooms: Mapping[str, Capacity | str]
 
 
-def shared_of(grid: Grid, mark: str, *, assume: str | None = None, online: bool = False) -> Shared:
+def shared_of(grid: Grid, *, assume: str | None = None, online: bool = False) -> Shared:
     """Every name of the grid looked up once."""
 
     def models(name: str) -> ModelSpec:
         return model_spec(name, assume=assume, online=online)
 
     names, sizes = _texts(grid, "gpu"), _texts(grid, "memory")
-    return Shared(
-        question=grid.question,
-        mark=mark,
-        models={name: _or_reason(models, name) for name in _texts(grid, "model")},
-        devices={name: _or_reason(device, name) for name in names},
-        rooms={name: _or_reason(_device_room, name) for name in names}
-        | {size: _or_reason(_plain_room, size) for size in sizes},
-    )
+    specs = {name: _or_reason(models, name) for name in _texts(grid, "model")}
+    devices = {name: _or_reason(device, name) for name in names}
+    rooms: dict[str, Capacity | str] = {
+        name: found if isinstance(found, str) else device_capacity(found) for name, found in devices.items()
+    }
+    rooms |= {size: _or_reason(_plain_room, size) for size in sizes}
+    marks = {f"model {name}": mark_of(found) for name, found in specs.items()}
+    marks |= {f"gpu {name}": mark_of(found) for name, found in devices.items()}
+    return Shared(grid.question, marks, specs, devices, rooms)
+
+
+def mark_of(meaning: object) -> str:
+    """Eight digits that change when what a name stands for does."""
+    return hashlib.sha256(repr(meaning).encode()).hexdigest()[:8]
+
+
+def mark(shared: Shared, point: Point) -> str:
+    """The mark of a row: the version of the formulas, and what its model and its device stand for."""
+    asked = dict(zip(OF_QUESTION[shared.question], point, strict=True))
+    parts = [shared.marks.get(f"{axis} {asked.get(axis)}") for axis in ("model", "gpu")]
+    return "-".join([str(FORMULAS), *(part for part in parts if part)])
 
 
 def _texts(grid: Grid, axis: str) -> list[str]:
     return [str(value) for value in grid.given.get(axis, ())]
-
-
-def _device_room(gpu: str) -> Capacity:
-    return device_capacity(device(gpu))
 
 
 def _plain_room(memory: str) -> Capacity:
@@ -142,12 +166,13 @@ def answer_row(shared: Shared, point: Point) -> Row:
     asked = dict(zip(OF_QUESTION[shared.question], point, strict=True))
     names = [name for name, _ in ANSWERS[shared.question]]
     try:
-        found, reason = _ANSWER[shared.question](shared, asked), None
+        found, reason = dict(flat(_ANSWER[shared.question](shared, asked))), None
         if any(type(value) is int and not -(1 << 63) <= value < 1 << 63 for value in found.values()):
             raise BadRequest("a figure is beyond 64 bits; take smaller numbers")
     except KvplanError as error:
         found, reason = {}, one_line(str(error), 300)
-    return (*point, *(found.get(name) for name in names), reason, shared.mark)
+    cells = (found.get(name) for name in names)
+    return (*point, *(None if cell == "" else cell for cell in cells), reason, mark(shared, point))
 
 
 def answer_rows(shared: Shared, points: Sequence[Point]) -> list[Row]:
@@ -171,95 +196,58 @@ def _request(asked: dict[str, Value], seq_tokens: int) -> Request:
     return Request(seq_tokens, int(asked["batch"] or 1), dtype, kv_dtype, kv_dtype, sharding=Sharding(**ranks))
 
 
-def _asked_estimate(shared: Shared, asked: dict[str, Value]) -> Estimate:
-    spec = _named(shared.models, asked["model"])
-    name = asked["gpu"] if asked.get("memory") is None else asked["memory"]
-    room = None if name is None else _named(shared.rooms, name)
-    seq = asked["seq"] if "seq" in asked else int(asked["prompt"] or 0) + int(asked["output"] or 0)
-    return estimate(spec, _request(asked, int(seq or min(spec.max_positions or 8192, 8192))), room)
-
-
-def _estimate(shared: Shared, asked: dict[str, Value]) -> dict[str, Cell]:
-    answer = _asked_estimate(shared, asked)
-    known, fullest = answer.spec.weights_known, answer.per_device
-    low, high = fullest.total_range
-    return {
-        "kv_bytes": answer.kv_bytes,
-        "state_bytes": answer.state_bytes,
-        "kv_bytes_per_token": answer.kv_bytes_per_token,
-        "parameters": answer.parameters if known else None,
-        "weight_bytes": answer.weight_bytes if known else None,
-        "devices": answer.request.sharding.devices,
-        "device_kv_bytes": fullest.kv_bytes,
-        "device_state_bytes": fullest.state_bytes,
-        "device_weight_bytes": fullest.weight_bytes if known else None,
-        "device_activation_bytes": fullest.activation.bytes if known else None,
-        "device_overhead_bytes": fullest.overhead_bytes,
-        "device_total_bytes": fullest.total_bytes if known else None,
-        "device_total_bytes_low": low if known else None,
-        "device_total_bytes_high": high if known else None,
-        "capacity_bytes": answer.capacity.bytes if answer.capacity else None,
-        "free_bytes": answer.free_bytes,
-        "fits": answer.fits,
-    } | _engine(answer, asked)
-
-
-def _fit(shared: Shared, asked: dict[str, Value]) -> dict[str, Cell]:
-    answer = _asked_estimate(shared, asked)
-    spec, request, room = answer.spec, answer.request, answer.capacity
-    assert room is not None
-    one = estimate(spec, replace(request, batch=1), room)
-    most = most_sequences(spec, request, room)
-    fewest = fewest_devices(spec, request, room)
-    return {
-        "capacity_bytes": room.bytes,
-        "weight_bytes": one.weight_bytes,
-        "pool_bytes": pool_bytes(one),
-        "sequence_bytes": one.per_device.sequence_bytes,
-        "most_sequences": None if most >= MAX_COUNT else most,
-        "longest_context_tokens": longest_context(spec, request, room),
-        "fewest_devices": None if fewest is None else fewest.devices,
-        "fewest_tp": None if fewest is None else fewest.sharding.tp,
-        "fewest_pp": None if fewest is None else fewest.sharding.pp,
-    } | _engine(answer, asked)
-
-
-def _engine(answer: Estimate, asked: dict[str, Value]) -> dict[str, Cell]:
+def _engine(asked: dict[str, Value]) -> EngineAsked | None:
     if asked["engine"] is None:
-        return {}
-    from planner.answers.engine import engine_answer  # only where an engine is asked
+        return None
+    from planner.engines.base import Options  # only where an engine is asked
     from planner.engines.registry import parse_engine
     from planner.options.engine import EngineAsked
 
-    found = engine_answer(EngineAsked(*parse_engine(str(asked["engine"])), Options()), answer)
-    pool = None if found.ranged is None else found.ranged.pool
-    return {
-        "engine_version": found.version,
-        "engine_pool_bytes": None if pool is None else pool.bytes,
-        "engine_pool_tokens": None if pool is None else pool.tokens,
-        "engine_request_bytes": found.request_bytes,
-        "engine_most_requests": found.most_requests,
-    }
+    return EngineAsked(*parse_engine(str(asked["engine"])), Options())
 
 
-def _speed(shared: Shared, asked: dict[str, Value]) -> dict[str, Cell]:
-    from planner.speed.speed import speed  # only of this question
-
-    answer = _asked_estimate(shared, asked)
-    card = _named(shared.devices, asked["gpu"])
-    found = speed(
-        answer,
-        card,
-        prompt_tokens=int(asked["prompt"] or 0),
-        output_tokens=int(asked["output"] or 0),
-        batch=int(asked["batch"] or 1),
-        load=str(asked["load"] or "serving"),
-        engine=None if asked["engine"] is None else str(asked["engine"]),
-    ).to_dict()
-    return {**found, "fits": answer.fits}
+def _room(shared: Shared, asked: dict[str, Value]) -> Capacity | None:
+    name = asked["gpu"] if asked.get("memory") is None else asked["memory"]
+    return None if name is None else _named(shared.rooms, name)
 
 
-_ANSWER: dict[str, Callable[[Shared, dict[str, Value]], dict[str, Cell]]] = {
+def _estimate(shared: Shared, asked: dict[str, Value]) -> dict[str, Any]:
+    spec = _named(shared.models, asked["model"])
+    request = _request(asked, int(asked["seq"] or 0))
+    question = EstimateAsked(spec, (request,), _room(shared, asked), _engine(asked))
+    return estimate_answers(question)[0].to_dict()
+
+
+def _fit(shared: Shared, asked: dict[str, Value]) -> dict[str, Any]:
+    spec, room = _named(shared.models, asked["model"]), _room(shared, asked)
+    assert room is not None
+    request = _request(asked, int(asked["seq"] or usual_tokens(spec)))
+    answer = fit_answer(FitAsked(spec, request, room, engine=_engine(asked)))
+    return answer.figures() | ({} if answer.engine is None else {"engine": answer.engine.to_dict()})
+
+
+def _speed(shared: Shared, asked: dict[str, Value]) -> dict[str, Any]:
+    from planner.answers.speed import speed_on  # only of this question
+    from planner.options.speed import SpeedAsked
+    from planner.speed.speed import LOADS
+
+    spec, card = _named(shared.models, asked["model"]), _named(shared.devices, asked["gpu"])
+    prompt, output, batch = (int(asked[name] or 1) for name in ("prompt", "output", "batch"))
+    question = SpeedAsked(
+        spec,
+        _request({**asked, "batch": 1}, prompt + output),
+        (card,),
+        prompt_tokens=prompt,
+        output_tokens=output,
+        batches=(batch,),
+        load=None if asked["load"] is None else choice(*LOADS)(str(asked["load"]), "load"),
+        engine=_engine(asked),
+    )
+    answer = speed_on(card, question)
+    return answer.batches()[0] | {"devices": question.request.sharding.devices}
+
+
+_ANSWER: dict[str, Callable[[Shared, dict[str, Value]], dict[str, Any]]] = {
     "estimate": _estimate,
     "fit": _fit,
     "speed": _speed,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from planner.sweeps import files
 from planner.sweeps.axes import OF_QUESTION, Grid
-from planner.sweeps.questions import Columns, Point, Row, Shared, columns
+from planner.sweeps.questions import Columns, Point, Row, Shared, columns, mark
 from planner.sweeps.workers import chunks
 from planner.terminal.progress import Progress
 
@@ -68,12 +68,12 @@ def _kept(grid: Grid, shared: Shared, path: str, points: Sequence[Point]) -> lis
     if not os.path.exists(path):
         return [None] * len(points)
     width = len(OF_QUESTION[grid.question])
-    found = {
-        row[:width]: row
-        for row in files.read_rows(path, columns(grid.question))
-        if row[-2] is None and row[-1] == shared.mark
-    }
-    return [found.get(point) for point in points]
+    found = {row[:width]: row for row in files.read_rows(path, columns(grid.question)) if row[-2] is None}
+    kept = [found.get(point) for point in points]
+    return [
+        row if row is not None and row[-1] == mark(shared, point) else None
+        for row, point in zip(kept, points, strict=True)
+    ]
 
 
 class _Saver:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from planner.errors import KvplanError, one_line
-from planner.sweeps.questions import Point, Row, Shared, answer_rows
+from planner.sweeps.questions import FORMULAS, Point, Row, Shared, answer_rows
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ProcessPoolExecutor
@@ -96,9 +94,9 @@ def on_ray(shared: Shared, work: Iterable[Sequence[Point]], address: str) -> Row
         ) from None
     try:
         remote = ray.remote(max_retries=3)(_answer_on_ray)
-        common, mark = ray.put(shared), code_mark()
+        common = ray.put(shared)
         cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        yield from _window(lambda points: remote.remote(common, points, mark), ray.get, work, 3 * cores)
+        yield from _window(lambda points: remote.remote(common, points, FORMULAS), ray.get, work, 3 * cores)
     except ray.exceptions.RayTaskError as error:
         cause = getattr(error, "cause", None)
         raise KvplanError(one_line(str(cause if isinstance(cause, KvplanError) else error), 300)) from None
@@ -131,24 +129,10 @@ def _ray() -> Any:
     return ray
 
 
-def _answer_on_ray(shared: Shared, points: Sequence[Point], mark: str) -> list[Row]:
-    if code_mark() != mark:
+def _answer_on_ray(shared: Shared, points: Sequence[Point], formulas: int) -> list[Row]:
+    if formulas != FORMULAS:
         raise KvplanError("the Ray workers run another kvplan than this one; install the same on every machine")
     return answer_rows(shared, points)
-
-
-def code_mark() -> str:
-    """A mark of the formulas and the constants that this process runs with."""
-    import model_configs
-    import planner
-
-    digest = hashlib.sha256()
-    for package, pattern in ((planner, "**/*.py"), (model_configs, "*.json*")):
-        folder = Path(str(package.__file__)).parent
-        for path in sorted(folder.glob(pattern)):
-            digest.update(str(path.relative_to(folder)).encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def _window(submit: Callable[[A], B], result: Callable[[B], list[Row]], work: Iterable[A], width: int) -> Rows:

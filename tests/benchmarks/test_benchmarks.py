@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -16,16 +14,6 @@ def run(name: str, *arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def test_grid_prints_both_rates_and_full_agreement() -> None:
-    pytest.importorskip("numpy")
-    sizes = ("--models", "3", "--devices", "4", "--batches", "4", "--lengths", "4", "--sample", "40")
-    printed = run("grid.py", *sizes)
-    for words in ("configurations", "grid: total, fits", "loop: estimate", "times the loop", "peak memory"):
-        assert words in printed
-    agreed, asked = printed.split("agreement: ")[1].split(" random")[0].split(" of ")
-    assert int(agreed) == int(asked) > 0
 
 
 def test_startup_prints_a_row_for_each_command_or_why_not() -> None:

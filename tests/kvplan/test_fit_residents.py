@@ -21,7 +21,7 @@ def test_each_option_takes_from_most_sequences_and_from_real_lengths(run: Runner
     plain, less = run(*ASKED, *mix).json, run(*ASKED, *extra, *mix).json
     assert less["most_sequences"] < plain["most_sequences"]
     assert less["length_mix"]["safe_sequences"] < plain["length_mix"]["safe_sequences"]
-    assert less["residents"] and "residents" not in plain
+    assert less["extras"] and "extras" not in plain
 
 
 def test_the_table_says_what_lies_beside_the_model_and_where_idle_sessions_are(run: Runner) -> None:
@@ -43,13 +43,13 @@ def test_sessions_with_a_tier_take_nothing_from_the_device(run: Runner) -> None:
 
 
 def test_vllm_keeps_padded_slots_for_every_module(run: Runner) -> None:
-    found = run(*ASKED, "--lora", "8xr24:q,v", "--engine", "vllm", "--json").json["residents"]["lora"][0]
+    found = run(*ASKED, "--lora", "8xr24:q,v", "--engine", "vllm", "--json").json["extras"]["lora"][0]
     assert (found["rank"], found["slots"]) == (32, True)
 
 
 def test_the_csv_has_columns_that_stay(run: Runner) -> None:
     heads = [run(*ASKED, "--lora", lora, "--csv").out.splitlines()[0] for lora in ("8xr16", "2xr8:q,v")]
-    assert heads[0] == heads[1] and "residents.device_bytes" in heads[0]
+    assert heads[0] == heads[1] and "extras.device_bytes" in heads[0]
 
 
 @pytest.mark.parametrize(
@@ -84,4 +84,4 @@ def test_options_that_hang_in_the_air_are_a_usage_error(run: Runner, options: tu
 def test_host_memory_is_no_tier_where_it_is_the_devices_own(run: Runner) -> None:
     asked = ("fit", "llama-3.1-8b", "--gpu", "apple-m2-ultra", "--seq", "8k", "--idle-sessions", "2")
     assert "share one memory" in run(*asked, "--host-memory", "64GiB").refused()
-    assert run(*asked, "--ssd", "1TB", "--json").json["residents"]["idle"]["ssd_sessions_most"] == 931
+    assert run(*asked, "--ssd", "1TB", "--json").json["extras"]["idle"]["ssd_sessions_most"] == 931

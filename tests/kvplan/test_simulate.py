@@ -48,7 +48,7 @@ def test_json_has_base_units_and_keys_that_stay(run):
     assert 0 < answer["kv_occupancy_mean"] < answer["kv_occupancy_max"] <= 1
     assert all(0 <= share <= 1 for share in answer["kv_occupancy"]) and len(answer["kv_occupancy"]) <= 64
     assert answer["rate_times_latency"] == pytest.approx(answer["mean_concurrency"], rel=1e-6)
-    assert (answer["schema_version"], answer["devices"], answer["users"], answer["meets_targets"]) == (1, 1, None, None)
+    assert (answer["schema_version"], answer["devices"], answer["users"], answer["meets_targets"]) == (2, 1, None, None)
     assert answer["analytic"]["tpot_seconds"] == pytest.approx(answer["tpot_seconds"]["mean"], rel=0.2)
 
 

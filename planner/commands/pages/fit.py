@@ -50,10 +50,10 @@ def page(answer: FitAnswer) -> list[str]:
     lines += ["", table(["  length", "most sequences"], by_length)]
     if "length_mix" in found:
         lines += ["", *_mix_lines(found["length_mix"])]
-    if "residents" in found:
+    if "extras" in found:
         from planner.commands.pages.extras import resident_lines
 
-        lines += ["", *resident_lines(found["residents"], found["seq_tokens"])]
+        lines += ["", *resident_lines(found["extras"], found["seq_tokens"])]
     if answer.offload is not None:
         lines += ["", *_offload_lines(answer.offload, found)]
     lines += ["", _holder_line(found)]

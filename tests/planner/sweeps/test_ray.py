@@ -39,7 +39,7 @@ def test_two_ray_workers_write_the_same_bytes(tmp_path: Path, address: str, suff
     grid = parse_grid(
         "estimate", [f"model=gpt2,nope,{tmp_path / 'config.json'} seq=1k..64k batch=1..64 gpu=l4,h100-sxm"]
     )
-    shared = shared_of(grid, workers.code_mark())
+    shared = shared_of(grid)
     one, other = tmp_path / f"here.{suffix}", tmp_path / f"ray.{suffix}"
     sweep(grid, shared, str(one), workers.here)
     found = sweep(grid, shared, str(other), partial(workers.on_ray, address=address))
@@ -60,15 +60,15 @@ def test_the_points_ran_on_both_nodes(address: str) -> None:
 
 
 def test_workers_with_another_kvplan_are_refused(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "code_mark", lambda: "not what they have")
+    monkeypatch.setattr(workers, "FORMULAS", -1)
     grid = parse_grid("estimate", ["model=gpt2 seq=1k"])
     with pytest.raises(KvplanError, match="install the same on every machine"):
-        sweep(grid, shared_of(grid, "m"), str(tmp_path / "a.csv"), partial(workers.on_ray, address=address))
+        sweep(grid, shared_of(grid), str(tmp_path / "a.csv"), partial(workers.on_ray, address=address))
 
 
 @pytest.mark.parametrize("where", ["127.0.0.1:1", "127.0.0.1:ray", "nowhere", "127.0.0.1:99999", ""])
 def test_an_address_without_a_cluster_is_one_line(tmp_path: Path, where: str) -> None:
     grid = parse_grid("estimate", ["model=gpt2 seq=1k"])
     with pytest.raises(KvplanError, match="no cluster answers there"):
-        sweep(grid, shared_of(grid, "m"), str(tmp_path / "a.csv"), partial(workers.on_ray, address=where))
+        sweep(grid, shared_of(grid), str(tmp_path / "a.csv"), partial(workers.on_ray, address=where))
     assert not (tmp_path / "a.csv").exists()

@@ -10,20 +10,17 @@ from typing import Any
 import pytest
 
 from planner.errors import KvplanError
-from planner.sweeps import workers
+from planner.sweeps import questions, workers
 from planner.sweeps.axes import Grid, parse_grid
 from planner.sweeps.questions import Point, Row, Shared, shared_of
 from planner.sweeps.run import Outcome, sweep
 
 WORDS = ["model=gpt2,llama-7b,nope seq=1k..128k:x2 batch=1..64 kv_dtype=bf16,fp8 gpu=l4"]
-MARK = workers.code_mark()
 
 
-def run(
-    path: Path, work: Any = workers.here, resume: bool = False, words: list[str] = WORDS, mark: str = MARK
-) -> Outcome:
+def run(path: Path, work: Any = workers.here, resume: bool = False, words: list[str] = WORDS) -> Outcome:
     grid = parse_grid("estimate", words)
-    return sweep(grid, shared_of(grid, mark), str(path), work, resume=resume)
+    return sweep(grid, shared_of(grid), str(path), work, resume=resume)
 
 
 def stops_after(chunks: int, error: type[BaseException]) -> Any:
@@ -84,10 +81,25 @@ def test_a_larger_grid_keeps_the_points_of_a_smaller_one_wherever_they_are(tmp_p
     assert (tmp_path / "a.csv").read_bytes() == whole
 
 
-def test_rows_of_other_formulas_and_refused_ones_are_computed_again(tmp_path: Path) -> None:
-    run(tmp_path / "a.csv", mark="another")
+def test_rows_of_other_formulas_and_refused_ones_are_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(questions, "FORMULAS", questions.FORMULAS - 1)
+        run(tmp_path / "a.csv")
     assert run(tmp_path / "a.csv", resume=True).kept == 0
     assert run(tmp_path / "a.csv", resume=True).kept == 224
+
+
+def test_a_row_is_computed_again_when_its_model_means_something_else(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    text = '{"model_type": "llama", "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, "vocab_size": 1000, "intermediate_size": 1024}'  # fmt: skip
+    words = [f"model=gpt2,{config} seq=1k"]
+    config.write_text(text)
+    run(tmp_path / "a.csv", words=words)
+    assert run(tmp_path / "a.csv", words=words, resume=True).kept == 2
+    config.write_text(text.replace("4,", "5,", 1))
+    assert run(tmp_path / "a.csv", words=words, resume=True).kept == 1
 
 
 def test_a_file_of_another_question_is_refused_on_resume(tmp_path: Path) -> None:
@@ -106,7 +118,7 @@ class _Poison(Shared):
     """What all points have in common, deadly to unpickle."""
 
     def __init__(self, grid: Grid) -> None:
-        super().__init__(grid.question, "mark", {}, {}, {})
+        super().__init__(grid.question, {}, {}, {}, {})
 
     def __reduce__(self) -> Any:
         import os

@@ -24,7 +24,10 @@ CACHE_REASONS = {
     "falcon-40b": "transformers stores keys broadcast to all 128 heads; engines store the 8 KV heads",
     "falcon-180b": "transformers stores keys broadcast to all 232 heads; engines store the 8 KV heads",
 }
-BYTES_REASONS = {"recurrentgemma-2b": "the reference counts an int64 window counter beside the cache"}
+BYTES_REASONS = {
+    "recurrentgemma-2b": "the reference counts an int64 window counter beside the cache",
+    "deepseek-v4-pro": "the reference is of transformers 5.23, whose gate of the last closed block is not yet fp32",
+}
 PARAMETER_REASONS = {
     "deepseek-moe-16b": "the reference is a dots1 stand-in, with 7,168 q and k norms that the model lacks",
     "grok-1": "the reference is a Mixtral stand-in, without the model's two further norms a layer",

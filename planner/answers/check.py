@@ -67,6 +67,11 @@ class CheckAnswer(Shown):
     advice: tuple[Advice, ...] = ()
 
     @property
+    def unsure(self) -> bool:
+        """Whether only an upper bound of the weights or the cache speaks against a start."""
+        return self.starts and self.requests < 1 and self.found.bounded
+
+    @property
     def exit_code(self) -> int:
         """0, or 3 where the server refuses to start."""
         return 0 if self.starts else NO
@@ -98,7 +103,7 @@ class CheckAnswer(Shown):
             "weight_dtype": self.found.plan.fmt.name,
             "kv_dtype": self.found.fmt.name,
             "seq_tokens": self.setup.request.seq_tokens,
-            "starts": self.starts,
+            "starts": None if self.unsure else self.starts,
             "requests": self.requests,
             "reasons": list(self.reasons),
             "weight_bytes_a_device": self.found.per_device.weight_bytes,
@@ -198,6 +203,8 @@ def _server(asked: Setup, capacity: Capacity) -> tuple[Estimate, EngineAnswer, i
         requests = min(requests, int(cap))
     if asked.question.pool_tokens is not None:
         requests = min(requests, asked.question.pool_tokens // asked.request.seq_tokens)
+    if found.bounded and engine.fits is None:
+        return found, engine, requests * asked.request.sharding.dp, []  # an upper bound refuses nothing
     if not refused and (engine.fits is False or requests < 1):
         refused = [f"the pool does not hold one request of {human_tokens(asked.request.seq_tokens)} tokens"]
     return found, engine, requests * asked.request.sharding.dp, refused

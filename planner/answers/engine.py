@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from planner.dtypes.names import kv_format
 from planner.engines.base import EngineAnswer
+from planner.engines.device_memory import NAMED_WITH_TOWER, named_with_tower
 from planner.engines.kv_formats import KV_FORMATS
 from planner.engines.registry import answer_of
 from planner.errors import BadRequest
@@ -24,7 +25,21 @@ def engine_answer(asked: EngineAsked, estimate: Estimate) -> EngineAnswer:
     for given in (estimate.request.k_dtype, estimate.request.v_dtype):
         if known and given and kv_format(given).name not in known:
             raise BadRequest(f"{name} has no KV dtype {kv_format(given).name}; choose one of: {', '.join(known)}")
-    return answer_of(name, version, estimate, options)
+    answer = answer_of(name, version, estimate, options)
+    if answer.overhead is not None and named_with_tower(estimate):
+        answer = replace(answer, assumptions=(*answer.assumptions, NAMED_WITH_TOWER))
+    return _unsure(answer) if estimate.bounded and answer.fits is False else answer
+
+
+def _unsure(answer: EngineAnswer) -> EngineAnswer:
+    """An upper bound is never turned into a refusal to start: the engine's verdict is not known."""
+    lines = tuple(
+        f"at most: {line.removeprefix('refuses to start: ')}" if line.startswith("refuses to start") else line
+        for line in answer.lines
+    )
+    refusal = None if answer.refusal is None else replace(answer.refusal, sure=False)
+    reasons = (*answer.reasons, "the weights or the cache are an upper bound: whether it starts is not known")
+    return replace(answer, fits=None, lines=lines, refusal=refusal, reasons=reasons)
 
 
 def started_for(asked: EngineAsked, tokens: int) -> EngineAsked:

@@ -156,9 +156,17 @@ class FitAnswer(Shown):
     @property
     def exit_code(self) -> int:
         """0, or 3 where not even one sequence fits; with an engine named the engine's verdict counts."""
+        if self.verdict == "at most":
+            return 0
         if self.engine is None:
             return NO if self.most_sequences == 0 else 0
         return NO if self.engine.most_requests == 0 else self.engine.exit_code
+
+    @property
+    def verdict(self) -> str:
+        """`fits`, `does not fit`, or `at most`: only an upper bound of the weights or the cache does not fit."""
+        none = self.most_sequences == 0 if self.engine is None else self.engine.most_requests == 0
+        return "fits" if not none else "at most" if self.estimate.bounded else "does not fit"
 
     def figures(self) -> dict[str, Any]:
         """The figures of the answer, without lists of lengths and devices."""
@@ -172,6 +180,7 @@ class FitAnswer(Shown):
             "batch": asked.request.batch,
             "kv_dtype": one.fmt.name,
             "weight_bytes": one.weight_bytes if asked.spec.weights_known else None,
+            "verdict": self.verdict,
             "pool_bytes": pool_bytes(one),
             "sequence_bytes": one.per_device.sequence_bytes,
             "most_sequences": self.most_sequences,

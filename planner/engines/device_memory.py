@@ -194,23 +194,38 @@ def _dense(estimate: Estimate) -> bool:
     return not experts and not any(isinstance(cache, Recurrent) for layer in layers for cache in layer.caches)
 
 
+NAMED_WITH_TOWER = (
+    "weights with 12 % more than --dtype counts: so much more do publishers of models with a tower leave in 16 bit; the "
+    "checkpoint's own config counts them exactly"
+)
+
+
+def named_with_tower(estimate: Estimate) -> bool:
+    """Whether a model with a tower is counted in a quantised format that --dtype names."""
+    named = estimate.request.dtype is not None and estimate.plan.fmt.name not in ("bf16", "fp16", "fp32")
+    return named and estimate.spec.stored is None and bool(estimate.spec.towers)
+
+
 def weights_loaded(estimate: Estimate) -> Estimated:
     """Weights as a loader leaves them on the fullest device: the counted bytes, with what loaders add or spare.
 
-    16-bit checkpoints load 0.02 to 0.3 GiB above their count (buffers, padded vocabularies); quantised ones differ
-    by which layers a publisher left alone: -1 to +5 % in text models (fp8 of one publisher +19 %), 0 to +30 % in
-    those with a tower. The slots of LoRA adapters are made with the weights.
+    16-bit checkpoints load 0.02 to 0.3 GiB above their count (buffers, padded vocabularies). Quantised ones whose config says
+    what each matrix is stored in load -1 to +5 %, to +9 % where an engine pads (gpt-oss on Hopper); of one that was named by
+    --dtype a publisher may have left more alone (fp8 of one: +19 %; models with a tower 0 to +30 %, 12 % likely, which is
+    said). A tower is counted in its own format, as the config says. The slots of LoRA adapters are made with the weights.
     """
     device = estimate.per_device
     size, slots = device.weight_bytes, device.resident_bytes
     name = estimate.plan.fmt.name
     if name in ("bf16", "fp16", "fp32"):
         return Estimated(size + slots, size + slots, size + slots + size // 50 + GIB * 3 // 10, "counted")
-    tower = bool(estimate.spec.towers)
+    named = estimate.request.dtype is not None and estimate.spec.stored is None
+    tower = named_with_tower(estimate)
     likely = size + size * 12 // 100 if tower else size
-    spare = 30 if tower else 20 if name.startswith("fp8") else 12
+    words = NAMED_WITH_TOWER if tower else "counted, quantised"
+    spare = 30 if tower else 20 if named and name.startswith("fp8") else 12
     low, high = size * 93 // 100, size + size * spare // 100 + GIB // 4
-    return Estimated(likely + slots, low + slots, high + slots, "counted, quantised")
+    return Estimated(likely + slots, low + slots, high + slots, words)
 
 
 def kept_on_device(weights: Estimated, offloaded_bytes: int) -> Estimated:

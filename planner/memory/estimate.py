@@ -129,9 +129,24 @@ class Estimate:
         return None if self.capacity is None else self.capacity.bytes - self.per_device.total_bytes
 
     @property
+    def bounded(self) -> bool:
+        """Whether a number behind the verdict is an upper bound: then less than this may be needed."""
+        return "upper bound" in (self.exactness["weight_bytes"], self.exactness["kv_bytes"])
+
+    @property
     def fits(self) -> bool | None:
+        """True or false where both are known; None without a device, and where an upper bound alone does not fit."""
         free = self.free_bytes
-        return None if free is None else free >= 0
+        if free is None or (free < 0 and self.bounded):
+            return None
+        return free >= 0
+
+    @property
+    def verdict(self) -> str | None:
+        """`fits`, `does not fit`, or `at most`: this much at most, so whether it fits is not known."""
+        if self.free_bytes is None:
+            return None
+        return "at most" if self.fits is None else "fits" if self.fits else "does not fit"
 
     def _stage(self, index: int, layers: list[tuple[Layer, int]], pp: int) -> OnDevice:
         request, sharding = self.request, self.request.sharding
@@ -289,6 +304,7 @@ class Estimate:
                 "capacity_bytes": self.capacity.bytes if self.capacity else None,
                 "free_bytes": self.free_bytes,
                 "fits": self.fits,
+                "verdict": self.verdict,
             },
             "assumptions": list(self.assumptions),
             "warnings": list(self.warnings),

@@ -75,6 +75,8 @@ def _layout(answer: CheckAnswer) -> str:
 
 def _verdict(answer: CheckAnswer) -> list[str]:
     """Starts or not, how many requests, how fast."""
+    if answer.unsure:
+        return [bold("may start: the weights or the cache are an upper bound, see `kvplan estimate`")]
     if not answer.starts:
         return [bad(line) for line in _wrap("refuses to start: " + "; ".join(answer.reasons), "", "  ")]
     many = "request" if answer.requests == 1 else "requests"

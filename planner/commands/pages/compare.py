@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.answers.compare import CompareAnswer
+from planner.commands.pages.estimate import FITS
 from planner.memory.estimate import Estimate
 from planner.terminal.tables import table
 from planner.units import gib, human_bytes, human_count, human_tokens
@@ -45,5 +46,5 @@ def _row(estimate: Estimate, most: int, fitted: bool) -> list[str]:
         gib(estimate.weight_bytes),
     ]
     if fitted:
-        row += [gib(estimate.per_device.total_bytes), "yes" if estimate.fits else "no"]
+        row += [gib(estimate.per_device.total_bytes), FITS[estimate.fits]]
     return row

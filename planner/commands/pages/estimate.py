@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 BATCHES = (1, 8, 32, 128)
 
 
+FITS = {True: "yes", False: "no", None: "not known"}
+
+
 def page(answers: Sequence[EstimateAnswer], explain: bool = False) -> list[str]:
     """One answer in full, or a table of several lengths; what the engine makes of the last one; every equation."""
     if answers[-1].start_file is not None:
@@ -129,6 +132,10 @@ def _fit_lines(estimate: Estimate) -> list[str]:
         lines.append(good(f"  fits in {room.name} ({gib(room.bytes)}): {gib(free)} free") + (
             f"; tight: with estimates at their highest it needs {gib(high)}" if tight else ""))  # fmt: skip
         return lines
+    if estimate.fits is None:
+        needed = gib(estimate.per_device.total_bytes)
+        lines.append(f"  at most {needed} for {gib(room.bytes)} of {room.name}: whether it fits is not known")
+        return [*lines, dim("  the weights or the cache are an upper bound, see the notes")]
     maybe = low <= room.bytes
     lines.append(bad(f"  does not fit in {room.name} ({gib(room.bytes)}): short by {gib(-free)}") + (
         f"; with estimates at their lowest it would need {gib(low)}" if maybe else ""))  # fmt: skip
@@ -189,7 +196,7 @@ def _length_table(estimates: Sequence[Estimate]) -> str:
         if known:
             row.append(gib(estimate.per_device.total_bytes))
         if fitted:
-            row += [gib(estimate.free_bytes or 0), "yes" if estimate.fits else "no"]
+            row += [gib(estimate.free_bytes or 0), FITS[estimate.fits]]
         rows.append(row)
     batch = estimates[0].request.batch
     return f"{'1 sequence' if batch == 1 else f'{batch:,} sequences'}, KV in {estimates[0].fmt.name}\n" + table(

@@ -44,7 +44,10 @@ def page(answer: FitAnswer) -> list[str]:
     width = max(len(row[0]) for row in rows)
     lines += [f"{name.ljust(width)}  {value}" for name, value in rows]
     if not most and most is not None:
-        lines.append(bad(f"  does not fit: short by {gib(max(0, found['sequence_bytes'] - found['pool_bytes']))}"))
+        if found["verdict"] == "at most":
+            lines.append("  the weights or the cache are an upper bound: whether one fits is not known")
+        else:
+            lines.append(bad(f"  does not fit: short by {gib(max(0, found['sequence_bytes'] - found['pool_bytes']))}"))
     by_length = [[f"  {human_tokens(row['seq_tokens'])} tokens", "no bound" if row["most_sequences"] is None else f"{row['most_sequences']:,}"]
                  for row in found["by_length"]]  # fmt: skip
     lines += ["", table(["  length", "most sequences"], by_length)]

@@ -1,0 +1,111 @@
+"""Config files as people have them, each with the number that an implementation, a log or its own headers give."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner.errors import UnsupportedModel
+from planner.lookup import model_spec
+from planner.memory.estimate import estimate
+from planner.memory.request import Request
+from planner.readers.huggingface import read_config, read_file
+
+FOLDER = Path(__file__).parents[2] / "cases" / "published"
+CASES: list[dict[str, Any]] = json.loads((FOLDER / "cases.json").read_text(encoding="utf-8"))
+LLAMA = {
+    "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100,
+    "intermediate_size": 96, "max_position_embeddings": 2048,
+}  # fmt: skip
+
+
+def answer_to(case: dict[str, Any]) -> dict[str, Any]:
+    spec = model_spec(str(FOLDER / case["file"]), assume="full-attention" if case["assume"] else None)
+    request = Request(case["seq_tokens"], k_dtype="bf16", v_dtype="bf16", source_tokens=case.get("source_tokens"))
+    return estimate(spec, request).to_dict()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+def test_a_published_file_has_its_published_numbers(case: dict[str, Any]) -> None:
+    found, right = answer_to(case), case["right"]
+    if "parameters" in right:
+        assert found["parameters"] == right["parameters"]
+    if "kv_plus_state_bytes_at_64" in right:
+        assert found["kv_bytes"] + found["state_bytes"] == right["kv_plus_state_bytes_at_64"]
+    if "weight_dtype" in right:
+        assert found["weight_dtype"] == right["weight_dtype"]
+    if "weight_bytes_about" in right:
+        assert found["weight_bytes"] == pytest.approx(right["weight_bytes_about"], rel=right["tolerance"])
+    assert found["weight_bytes"] is None or found["weight_bytes"] < right.get("weight_bytes_below", 10**15)
+    assert found["weight_bytes"] is None or found["weight_bytes"] > right.get("weight_bytes_above", 0)
+    if "parameters_at_least" in right and found["parameters"] is not None:
+        assert found["parameters"] >= right["parameters_at_least"]
+    elif "parameters_at_least" in right:  # an unknown mixture of experts: the cache alone
+        assert found["parameters"] is None and found["exactness"]["parameters"] == "not counted"
+        assert found["exactness"]["kv_bytes"] == "upper bound"
+    if "warning" in right:
+        assert any(right["warning"] in line for line in found["warnings"])
+
+
+def test_qwen_1_takes_kv_channels_as_its_head_width() -> None:
+    spec = read_file(str(FOLDER / "r1-qwen1-kv-channels.json"))
+    assert {cache.k_dim for layer, _ in spec.groups for cache in layer.caches} == {128}  # type: ignore[attr-defined]
+
+
+def test_a_foreign_key_that_is_set_is_named_and_not_read() -> None:
+    spec = read_file(str(FOLDER / "p4-gptj-kv-heads.json"))
+    assert any("'gptj' has no such key: num_key_value_heads" in note for note in spec.notes)
+
+
+def test_remote_code_may_read_any_key() -> None:
+    config = {**LLAMA, "model_type": "gpt_neox", "num_key_value_heads": 2}
+    own = {**config, "auto_map": {"AutoModelForCausalLM": "modeling.Own"}}
+    assert estimate(read_config(own), Request(64)).kv_bytes * 2 == estimate(read_config(config), Request(64)).kv_bytes
+
+
+@pytest.mark.parametrize(
+    ("architecture", "head"),
+    [
+        ("LlamaForCausalLM", 100 * 64), ("LlamaModel", 0), ("LlamaForSequenceClassification", 3 * 64),
+        ("LlamaForTokenClassification", 3 * 64 + 3), ("LlamaForQuestionAnswering", 2 * 64 + 2),
+        ("LlamaForRewardModel", 0),
+    ],
+)  # fmt: skip
+def test_architectures_decides_the_head(architecture: str, head: int) -> None:
+    labels = {str(number): f"LABEL_{number}" for number in range(3)}
+    spec = read_config({**LLAMA, "architectures": [architecture], "id2label": labels})
+    assert sum(weight.parameters for weight in spec.after if weight.part == "lm_head") == head
+
+
+def test_a_draft_model_is_called_one() -> None:
+    spec = read_config({**LLAMA, "architectures": ["LlamaForCausalLMEagle3"]})
+    assert any("draft model" in line for line in spec.warnings)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "xlm-roberta", "modernbert", "clip"])
+def test_an_encoder_is_told_that_it_has_no_cache(model_type: str) -> None:
+    with pytest.raises(UnsupportedModel, match="encoder.*has no KV cache"):
+        read_config({**LLAMA, "model_type": model_type})
+
+
+def test_an_adapter_is_told_to_name_its_base_model(tmp_path: Path) -> None:
+    config = {"peft_type": "LORA", "r": 16, "base_model_name_or_path": "org/base", "target_modules": ["q_proj"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    for where in (tmp_path, tmp_path / "adapter_config.json"):
+        with pytest.raises(UnsupportedModel, match="adapter: name its base model, 'org/base'"):
+            read_file(str(where))
+
+
+def test_a_null_flag_is_false_where_an_absent_one_takes_the_default() -> None:
+    base = {**LLAMA, "model_type": "starcoder2", "num_key_value_heads": 4}
+    with_bias, without = read_config(base), read_config({**base, "use_bias": None})
+    biases = [sum(w.parameters for w in spec.layers[0].weights if w.cols == 1) for spec in (with_bias, without)]
+    assert biases[0] > biases[1]
+
+
+def test_multi_token_prediction_layers_of_an_unknown_layout_are_said() -> None:
+    spec = read_config({**LLAMA, "num_nextn_predict_layers": 2})
+    assert any("2 multi-token-prediction layers" in line for line in spec.warnings)

@@ -87,7 +87,7 @@ def test_a_draft_model_is_called_one() -> None:
 
 @pytest.mark.parametrize("model_type", ["bert", "xlm-roberta", "modernbert", "clip"])
 def test_an_encoder_is_told_that_it_has_no_cache(model_type: str) -> None:
-    with pytest.raises(UnsupportedModel, match="encoder.*has no KV cache"):
+    with pytest.raises(UnsupportedModel, match=r"encoder.*has no KV cache"):
         read_config({**LLAMA, "model_type": model_type})
 
 

@@ -1,0 +1,161 @@
+"""Changes one key at a time of a small config of every known type and compares with the transformers implementation.
+
+    python benchmarks/config_sweep.py                 # all types; needs transformers and torch, on the meta device
+    python benchmarks/config_sweep.py llama bart -v   # some, with each change that is not exact
+
+Each key that decides a size is dropped, set to null, doubled, given under another name of its class, and keys of other
+types are added. Parameters decide, and the cache where the model runs (`--cache`). Counted are: exact, explained (a
+note or a warning of ours says what differs), refused (one line, no number), rejected (transformers does not build it
+either), and wrong. Exit code 1 when any is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from planner.errors import KvplanError  # noqa: E402
+from planner.model.parameters import parameters  # noqa: E402
+from planner.readers.huggingface import read_config  # noqa: E402
+from planner.readers.registry import known_types  # noqa: E402
+from planner.readers.type_keys import INTERNAL, SHARED, type_keys  # noqa: E402
+
+FOREIGN: dict[str, Any] = {
+    "num_key_value_heads": 2, "head_dim": 48, "mlp_bias": True, "attention_bias": True, "qkv_bias": True, "intermediate_size": 176,
+    "shared_expert_intermediate_size": 80, "n_shared_experts": 2, "word_embed_proj_dim": 40, "num_experts": 6, "norm": "layer",
+    "layer_norms": 4, "qk_norm": "head", "mlp_gated": False, "lm_head_bias": True, "embed_norms": 1, "final_norm": False,
+}  # fmt: skip
+SIZES = (
+    "head_dim", "num_key_value_heads", "intermediate_size", "tie_word_embeddings", "attention_bias", "mlp_bias", "num_experts",
+    "num_local_experts", "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size", "n_shared_experts",
+    "shared_expert_intermediate_size", "first_k_dense_replace", "q_lora_rank", "kv_lora_rank", "v_head_dim", "qk_rope_head_dim",
+    "qk_nope_head_dim", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "d_model", "n_embd", "n_layer",
+    "n_head", "ffn_dim", "n_inner", "encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_attention_heads",
+    "encoder_ffn_dim", "decoder_ffn_dim", "d_kv", "d_ff", "num_layers", "num_heads", "conv_bias", "use_conv_bias", "use_bias",
+    "enable_bias", "state_size", "conv_kernel", "expand", "mamba_d_state", "mamba_expand", "mamba_n_heads", "mamba_d_conv",
+    "multi_query", "new_decoder_architecture", "bias", "add_cross_attention", "qk_layernorm", "use_qk_norm", "sliding_window",
+)  # fmt: skip
+
+
+def changes(config: Mapping[str, Any], model_type: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(what was changed, the changed config), one key at a time."""
+    keys = type_keys(model_type)
+    for key in SIZES:
+        if key not in config:
+            continue
+        value = config[key]
+        yield f"drop {key}", {name: given for name, given in config.items() if name != key}
+        yield f"null {key}", {**config, key: None}
+        if isinstance(value, bool):
+            yield f"flip {key}", {**config, key: not value}
+        elif isinstance(value, int):
+            yield f"double {key}", {**config, key: 2 * value}
+        for alias, target in keys.aliases.items():
+            if target == key and isinstance(value, int) and not isinstance(value, bool):
+                moved = {name: given for name, given in config.items() if name != key}
+                yield f"alias {alias} for {key}", {**moved, alias: value}
+                yield f"alias {alias} beside {key}", {**config, alias: 2 * value}
+    for key, value in FOREIGN.items():
+        if key not in config and keys.foreign(key):
+            yield f"foreign {key}", {**config, key: value}
+
+
+def small(model_type: str) -> dict[str, Any]:
+    """The config of a type as transformers writes it by default, narrowed so that it is built in no time."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    config: dict[str, Any] = CONFIG_MAPPING[model_type]().to_dict()
+    config.pop("architectures", None)
+    return json.loads(json.dumps(config, default=str))  # type: ignore[no-any-return]
+
+
+def built(config: Mapping[str, Any]) -> int | None:
+    """Parameters of the implementation, tied ones once; None where transformers refuses the config."""
+    import torch
+    from transformers import AutoConfig
+    from transformers.models.auto import modeling_auto as auto
+
+    model_type = config["model_type"]
+    names = None
+    # An encoder-decoder's decoder alone is a causal model, too: the whole goes first.
+    for mapping in (auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
+                    auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):  # fmt: skip
+        if model_type in mapping:
+            names = mapping[model_type]
+            break
+    if names is None:
+        return None
+    import transformers
+
+    cls = getattr(transformers, names if isinstance(names, str) else names[0])
+    try:
+        with torch.device("meta"):
+            model = cls(AutoConfig.for_model(**config))
+    except Exception:
+        return None
+    return sum(weight.numel() for weight in {id(w): w for w in model.parameters()}.values())
+
+
+def judged(config: Mapping[str, Any]) -> tuple[str, str]:
+    """(exact | explained | refused | rejected | wrong, words)."""
+    theirs = built(config)
+    try:
+        spec = read_config(config)
+    except KvplanError as error:
+        return ("refused" if theirs is not None else "rejected"), str(error)
+    if theirs is None:
+        return "rejected", "transformers does not build it"
+    ours = parameters(spec)
+    if ours == theirs:
+        return "exact", ""
+    said = [line for line in (*spec.notes, *spec.warnings) if "counted" in line or "tie" in line or "stored" in line]
+    return ("explained" if said or spec.upper_bound else "wrong"), f"ours {ours:,}, theirs {theirs:,}" + (
+        f"; {said[0]}" if said else ""
+    )
+
+
+def main() -> int:
+    """Print the counts of each type and together; 1 when any answer is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("types", nargs="*", help="model types (default: all that transformers has)")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print each change that is not exact")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    import transformers
+
+    transformers.logging.set_verbosity(60)
+    total: Counter[str] = Counter()
+    for model_type in asked.types or known_types():
+        if not type_keys(model_type).known:
+            continue
+        total += swept(model_type, asked.verbose)
+    print("together: " + ", ".join(f"{count:,} {name}" for name, count in sorted(total.items())))
+    return 1 if total["wrong"] else 0
+
+
+def swept(model_type: str, verbose: bool) -> Counter[str]:
+    """The counts of one type; a base config that is not exact itself is not changed further."""
+    base = small(model_type)
+    counts: Counter[str] = Counter()
+    for what, config in (("as it is", base), *changes(base, model_type)):
+        verdict, words = judged(config)
+        counts[verdict] += 1
+        if verbose and verdict not in ("exact", "rejected") or verdict == "wrong":
+            print(f"  {model_type}: {what}: {verdict}: {words[:160]}", flush=True)
+        if what == "as it is" and verdict != "exact":
+            break
+    print(f"{model_type}: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items())), flush=True)
+    return counts
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

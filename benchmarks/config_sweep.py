@@ -23,11 +23,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from planner.errors import KvplanError  # noqa: E402
-from planner.model.parameters import parameters  # noqa: E402
-from planner.readers.huggingface import read_config  # noqa: E402
-from planner.readers.registry import known_types  # noqa: E402
-from planner.readers.type_keys import INTERNAL, SHARED, type_keys  # noqa: E402
+from planner.errors import KvplanError
+from planner.model.parameters import parameters
+from planner.readers.huggingface import read_config
+from planner.readers.registry import known_types
+from planner.readers.type_keys import type_keys
 
 FOREIGN: dict[str, Any] = {
     "num_key_value_heads": 2, "head_dim": 48, "mlp_bias": True, "attention_bias": True, "qkv_bias": True, "intermediate_size": 176,
@@ -149,7 +149,7 @@ def swept(model_type: str, verbose: bool) -> Counter[str]:
     for what, config in (("as it is", base), *changes(base, model_type)):
         verdict, words = judged(config)
         counts[verdict] += 1
-        if verbose and verdict not in ("exact", "rejected") or verdict == "wrong":
+        if (verbose and verdict not in ("exact", "rejected")) or verdict == "wrong":
             print(f"  {model_type}: {what}: {verdict}: {words[:160]}", flush=True)
         if what == "as it is" and verdict != "exact":
             break

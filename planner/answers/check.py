@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from planner.answers.changes import Tried, adapted, llama_changes, server_changes, with_length
 from planner.answers.engine import engine_answer, longest_request
 from planner.answers.placement import Placed, placed
-from planner.answers.setup import Setup, has_experts, setup
+from planner.answers.setup import Setup, setup
 from planner.answers.speed import SpeedAnswer, speed_on
 from planner.catalogue.device import Device
 from planner.engines.base import EngineAnswer
 from planner.errors import BadRequest, KvplanError
 from planner.launch.question import Placement, Question
-from planner.launch.read import with_flags
 from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED
 from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
-from planner.memory.limits import largest, smallest
+from planner.memory.limits import largest
 from planner.memory.request import Capacity, device_capacity
 from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
@@ -140,13 +140,35 @@ def check(
     """
     if devices is not None and question.engine in LLAMA and question.devices is None:
         question = replace(question, devices=devices)
+    question = _with_ollamas_length(question, spec, capacity)
     asked = setup(question, spec, seq=seq)
     given = devices if devices is not None else question.devices or asked.devices
     answer = _answered(asked, capacity, device, given)
     if not advise:
         return answer
+    if not answer.starts and question.engine in LLAMA and asked.devices <= given:
+        changed = adapted(_tried(answer, capacity))
+        if changed is not None:
+            again = replace(changed[0], notes=(*changed[0].notes, changed[1]))
+            answer = _answered(
+                setup(again, spec, seq=_asked_length(asked.request.seq_tokens, again)), capacity, device, given
+            )
     speed, why = _speed(answer)
-    return replace(answer, speed=speed, no_speed=why, advice=tuple(_advice(answer)))
+    return replace(answer, speed=speed, no_speed=why, advice=tuple(_advice(answer, capacity)))
+
+
+def _with_ollamas_length(question: Question, spec: ModelSpec, capacity: Capacity) -> Question:
+    """ollama's own context where none is set: by the memory of all devices, and not beyond the model's.
+
+    Source: ollama v0.33.0, server/routes.go, defaultNumCtx.
+    """
+    if question.engine != "ollama" or question.seq_tokens is not None:
+        return question
+    total = capacity.bytes * (question.devices or 1)
+    tokens = 262_144 if total >= 47 * GIB else 32_768 if total >= 23 * GIB else 4096
+    tokens = min(tokens, spec.max_positions or tokens)
+    note = f"no context length is set: ollama takes {human_tokens(tokens)} tokens with this much memory"
+    return with_length(replace(question, notes=(*question.notes, note)), tokens)
 
 
 def _answered(asked: Setup, capacity: Capacity, device: Device | None, given: int) -> CheckAnswer:
@@ -278,140 +300,58 @@ def _speed(answer: CheckAnswer) -> tuple[SpeedAnswer | None, str | None]:
         return None, str(error)
 
 
-def _advice(answer: CheckAnswer) -> Iterable[Advice]:
+def _tried(answer: CheckAnswer, whole: Capacity) -> Tried:
+    """The question of an answer, for changes to it; `whole` is the device's memory before anything is taken off."""
+    spec, given, now = answer.setup.spec, answer.devices_given, answer.setup.request.seq_tokens
+
+    def starts(question: Question, free: int) -> bool:
+        room = replace(whole, bytes=max(1, whole.bytes - free))
+        try:
+            return check(question, spec, room, devices=given, seq=_asked_length(now, question), advise=False).starts
+        except KvplanError:
+            return False
+
+    def longest() -> int:
+        if answer.setup.question.engine in LLAMA:
+            length = largest(lambda n: starts(with_length(answer.setup.question, 256 * n), 0), now // 256) * 256
+        else:
+            try:
+                length = longest_request(answer.setup.asked, answer.found)
+            except KvplanError:
+                return 0
+        step = 1024 if length >= 4096 else 256
+        return length // step * step  # as a person would write it
+
+    return Tried(answer.setup.question, spec, given, now, starts, longest)
+
+
+def _asked_length(now: int, question: Question) -> int | None:
+    """The length that was asked, unless the change is the length itself."""
+    return now if question.seq_tokens is None or question.seq_tokens >= now else None
+
+
+def _advice(answer: CheckAnswer, whole: Capacity) -> Iterator[Advice]:
     """Changes that make it start, or admit more; each was tried."""
+    tried = _tried(answer, whole)
+    if answer.setup.question.engine in LLAMA:
+        changes = iter(()) if answer.starts else llama_changes(tried)
+    else:
+        changes = server_changes(tried, answer.engine, answer.starts)
     kinds: set[str] = set()
-    for change, question, devices in _changes(answer):
+    for change, question, devices in changes:
         kind = change.split(" ", 1)[0]
-        if len(kinds) >= MOST_ADVICE:
-            return
         if kind in kinds:
             continue  # the smallest of a kind that helps is enough
         try:
-            found = check(
-                question, answer.setup.spec, answer.capacity, device=answer.device, devices=devices,
-                seq=_asked_length(answer, question), advise=False,
-            )  # fmt: skip
+            length = _asked_length(tried.tokens, question)
+            found = check(question, tried.spec, whole, device=answer.device, devices=devices, seq=length, advise=False)
         except KvplanError:
             continue
         if found.starts and (not answer.starts or found.requests > answer.requests):
             kinds.add(kind)
             yield Advice(change, found.requests, found.setup.request.seq_tokens)
-
-
-def _asked_length(answer: CheckAnswer, question: Question) -> int | None:
-    """The length that was asked, unless the change is the length itself."""
-    now = answer.setup.request.seq_tokens
-    return now if question.seq_tokens is None or question.seq_tokens >= now else None
-
-
-def _changes(answer: CheckAnswer) -> Iterable[tuple[str, Question, int]]:
-    """(flags to write, the question with them, devices) in the order of what they cost."""
-    question, given = answer.setup.question, answer.devices_given
-    if question.engine in LLAMA:
-        yield from _llama_changes(answer)
-        return
-    if answer.engine.refusal is not None:
-        for mend in answer.engine.refusal.mends:
-            if mend.startswith("--") and len(mend.split()) == 2:  # others name a flag to give, without a value
-                yield mend, with_flags(question, mend), given
-    names = _FLAGS.get(
-        question.engine.partition("-v")[0] if question.engine.startswith("vllm") else question.engine, {}
-    )
-    fp8 = {"lmdeploy": "int8"}.get(question.engine, "fp8")
-    if question.k_dtype is None and "kv" in names:
-        yield names["kv"], replace(question, k_dtype=fp8, v_dtype=fp8), given
-    if not answer.starts:
-        length = _longest(answer)
-        if length:
-            yield (
-                f"{names.get('length', '--max-model-len')} {length}",
-                replace(question, seq_tokens=length, options=replace(question.options, max_model_len=length)),
-                given,
-            )
-    if not answer.starts and "weights" in names and question.weights is None and answer.setup.spec.quantization is None:
-        yield names["weights"], replace(question, weights="fp8"), given
-    fraction = question.options.fraction
-    if names.get("share") and (fraction is None or fraction < 0.95) and question.engine.startswith("vllm"):
-        from fractions import Fraction
-
-        yield (
-            f"{names['share']} 0.95",
-            replace(question, options=replace(question.options, fraction=Fraction(19, 20))),
-            given,
-        )
-    if not answer.starts:
-        for tp in (2, 4, 8, 16):
-            if tp > question.tp and tp * question.pp * question.dp > 1:
-                devices = tp * question.pp * question.dp
-                words = f"{names.get('tp', '--tp')} {tp}" + (f" on {devices} devices" if devices > given else "")
-                yield words, replace(question, tp=tp), max(devices, given)
-
-
-# What a change is called, by engine
-_FLAGS = {
-    "vllm": {"kv": "--kv-cache-dtype fp8", "weights": "--quantization fp8", "length": "--max-model-len", "share": "--gpu-memory-utilization", "tp": "--tensor-parallel-size"},
-    "sglang": {"kv": "--kv-cache-dtype fp8_e4m3", "weights": "--quantization fp8", "length": "--context-length", "tp": "--tp"},
-    "tensorrt-llm": {"kv": "kv_cache_config: {dtype: fp8}", "length": "--max_seq_len", "tp": "--tp_size"},
-    "lmdeploy": {"kv": "--quant-policy 8", "length": "--session-len", "tp": "--tp"},
-}  # fmt: skip
-
-
-def _longest(answer: CheckAnswer) -> int:
-    """The longest request that starts, rounded down to a step that a person would write."""
-    try:
-        length = longest_request(answer.setup.asked, answer.found)
-    except KvplanError:
-        return 0
-    step = 1024 if length >= 4096 else 256
-    return length // step * step
-
-
-def _llama_changes(answer: CheckAnswer) -> Iterable[tuple[str, Question, int]]:
-    question, given, spec = answer.setup.question, answer.devices_given, answer.setup.spec
-    placement = question.placement or Placement()
-    slots = question.options.parallel or 1
-    if answer.starts:
-        return
-
-    def starts(asked: Question) -> bool:
-        try:
-            return check(
-                asked, spec, answer.capacity, devices=given, seq=_asked_length(answer, asked), advise=False
-            ).starts
-        except KvplanError:
-            return False
-
-    def experts(count: int) -> Question:
-        return replace(question, placement=replace(placement, expert_layers=count))
-
-    def layers(count: int) -> Question:
-        return replace(question, placement=replace(placement, layers=count))
-
-    def length(tokens: int) -> Question:
-        return replace(question, seq_tokens=tokens, options=replace(question.options, ctx_size=tokens * slots))
-
-    if question.k_dtype is None:
-        own = {"OLLAMA_KV_CACHE_TYPE=q8_0": question.engine == "ollama", "-ctk q8_0 -ctv q8_0": True}
-        words = next(text for text, holds in own.items() if holds)
-        yield (
-            words,
-            replace(question, k_dtype="q8_0", v_dtype="q8_0", options=replace(question.options, flash_attn=True)),
-            given,
-        )
-    longest = largest(lambda n: starts(length(n * 256)), answer.setup.request.seq_tokens // 256) * 256
-    if longest:
-        words = f"OLLAMA_CONTEXT_LENGTH={longest}" if question.engine == "ollama" else f"-c {longest * slots}"
-        yield words, length(longest), given
-    if question.engine == "ollama":
-        return
-    if has_experts(spec) and placement.expert_layers >= 0:
-        fewest = smallest(lambda n: starts(experts(n)), len(spec.layers), placement.expert_layers + 1)
-        if fewest is not None:
-            yield f"--n-cpu-moe {fewest}", experts(fewest), given
-    most = largest(lambda n: starts(layers(n)), len(spec.layers))
-    if most:
-        yield f"-ngl {most}", layers(most), given
+        if len(kinds) >= MOST_ADVICE:
+            return
 
 
 def capacity_of(device: Device) -> Capacity:

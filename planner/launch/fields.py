@@ -158,7 +158,7 @@ def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]
     drafting = _drafting({**values, "draft_method": "mtp" if values.get("draft_mtp") else values.get("draft_method")})
     per_slot = None if not values["ctx_size"] else max(1, values["ctx_size"] // (slots or 1))
     model, weights = _llama_model(values)
-    notes = [] if values["ctx_size"] else ["-c 0: the model's own context" if ctx == 0 else _no_context(bench)]
+    notes = ["-c 0: the model's own context"] if ctx == 0 else []
     return Question(
         engine="ik_llamacpp" if ik else "llamacpp",
         said=program.said,
@@ -175,12 +175,8 @@ def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]
         drafting=drafting,
         placement=_placement(values),
         projector=None if values.get("mmproj_off") else values.get("mmproj"),
-        notes=tuple(note for note in notes if note),
+        notes=tuple(notes),
     )
-
-
-def _no_context(bench: bool) -> str:
-    return "" if bench else "no -c: llama.cpp takes the model's own context, or what fits of it (--fit)"
 
 
 def _bench_values(values: dict[str, Any]) -> dict[str, Any]:
@@ -267,8 +263,6 @@ def ollama_question(program: Program, values: dict[str, Any], rest: Sequence[str
     slots = count(env.get("parallel") or given.get("parallel") or "1", "OLLAMA_NUM_PARALLEL")
     per_slot = given.get("ctx_size") or env.get("context_per_slot")
     length = count(per_slot, "num_ctx") if per_slot else None
-    if length is None:
-        notes = [*notes, "no context length is set: ollama takes 4k, 32k or 256k by the memory of the device"]
     cache = _no_auto(env.get("kv_dtype"))
     flash = switch(env["flash_attn"], "OLLAMA_FLASH_ATTENTION") if "flash_attn" in env else None
     layers = given.get("gpu_layers")

@@ -1,0 +1,189 @@
+"""What to change in a start command, and what llama.cpp and ollama change themselves; each change is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from planner.answers.setup import has_experts
+from planner.engines.base import EngineAnswer, parse_version
+from planner.launch.question import Placement, Question
+from planner.launch.read import with_flags
+from planner.memory.limits import largest, smallest
+from planner.model.spec import ModelSpec
+from planner.units import GIB, human_tokens
+
+FIT_SINCE = 7410
+"""The build of llama.cpp (December 2025, PR 16653) from which --fit sets what the command leaves open."""
+FIT_LEAVES_BYTES = GIB
+"""Free memory that --fit keeps on each device. Source: common/arg.cpp, --fit-target, default 1024 MiB."""
+FIT_LEAST_TOKENS = 4096
+"""The shortest context that --fit chooses. Source: common/arg.cpp, --fit-ctx."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A question that is being changed.
+
+    given    devices that there are
+    tokens   of one request
+    starts   whether a changed question starts with bytes left free on each device
+    longest  the longest request that starts, 0 where none does
+    """
+
+    question: Question
+    spec: ModelSpec
+    given: int
+    tokens: int
+    starts: Callable[[Question, int], bool]
+    longest: Callable[[], int]
+
+    @property
+    def placement(self) -> Placement:
+        """What is where, everything on the devices where the command does not say."""
+        return self.question.placement or Placement()
+
+    def with_experts(self, count: int) -> Question:
+        """The experts of the first layers on the host."""
+        return replace(self.question, placement=replace(self.placement, expert_layers=count))
+
+    def with_layers(self, count: int) -> Question:
+        """So many layers on the devices."""
+        return replace(self.question, placement=replace(self.placement, layers=count))
+
+    def with_length(self, tokens: int) -> Question:
+        """Requests of so many tokens."""
+        return with_length(self.question, tokens)
+
+
+def with_length(question: Question, tokens: int) -> Question:
+    """The question for requests of so many tokens in each slot."""
+    slots = question.options.parallel or 1
+    return replace(question, seq_tokens=tokens, options=replace(question.options, ctx_size=tokens * slots))
+
+
+# What a change is called, by engine
+_FLAGS = {
+    "vllm": {"kv": "--kv-cache-dtype fp8", "weights": "--quantization fp8", "length": "--max-model-len", "share": "--gpu-memory-utilization", "tp": "--tensor-parallel-size"},
+    "sglang": {"kv": "--kv-cache-dtype fp8_e4m3", "weights": "--quantization fp8", "length": "--context-length", "tp": "--tp"},
+    "tensorrt-llm": {"kv": "kv_cache_config: {dtype: fp8}", "length": "--max_seq_len", "tp": "--tp_size"},
+    "lmdeploy": {"kv": "--quant-policy 8", "length": "--session-len", "tp": "--tp"},
+}  # fmt: skip
+
+
+def server_changes(tried: Tried, engine: EngineAnswer, starts: bool) -> Iterator[tuple[str, Question, int]]:
+    """(flags to write, the question with them, devices) in the order of what they cost.
+
+    starts   whether the command starts as it is: then only changes that admit more requests are of use
+    """
+    question, given = tried.question, tried.given
+    names = _FLAGS.get("vllm" if question.engine.startswith("vllm") else question.engine, {})
+    for mend in engine.refusal.mends if engine.refusal is not None else ():
+        if mend.startswith("--") and len(mend.split()) == 2:  # others name a flag to give, without a value
+            yield mend, with_flags(question, mend), given
+    if question.k_dtype is None and "kv" in names:
+        fp8 = "int8" if question.engine == "lmdeploy" else "fp8"
+        yield names["kv"], replace(question, k_dtype=fp8, v_dtype=fp8), given
+    if not starts and (length := tried.longest()):
+        options = replace(question.options, max_model_len=length)
+        yield (
+            f"{names.get('length', '--max-model-len')} {length}",
+            replace(question, seq_tokens=length, options=options),
+            given,
+        )
+    if not starts and "weights" in names and question.weights is None and tried.spec.quantization is None:
+        yield names["weights"], replace(question, weights="fp8"), given
+    fraction = question.options.fraction
+    if "share" in names and (fraction is None or fraction < Fraction(19, 20)):
+        options = replace(question.options, fraction=Fraction(19, 20))
+        yield f"{names['share']} 0.95", replace(question, options=options), given
+    for tp in () if starts else (2, 4, 8, 16):
+        devices = tp * question.pp * question.dp
+        if tp > question.tp:
+            words = f"{names.get('tp', '--tp')} {tp}" + (f" on {devices} devices" if devices > given else "")
+            yield words, replace(question, tp=tp), max(devices, given)
+
+
+def llama_changes(tried: Tried) -> Iterator[tuple[str, Question, int]]:
+    """The same for llama.cpp and its kin, of a command that does not start."""
+    question, given = tried.question, tried.given
+    ollama = question.engine == "ollama"
+    if question.k_dtype is None:
+        options = replace(question.options, flash_attn=True)
+        words = "OLLAMA_KV_CACHE_TYPE=q8_0" if ollama else "-ctk q8_0 -ctv q8_0"
+        yield words, replace(question, k_dtype="q8_0", v_dtype="q8_0", options=options), given
+    longest = tried.longest()
+    if longest:
+        slots = question.options.parallel or 1
+        words = f"OLLAMA_CONTEXT_LENGTH={longest}" if ollama else f"-c {longest * slots}"
+        yield words, tried.with_length(longest), given
+    if ollama:
+        return
+    experts = _fewest_experts(tried, 0)
+    if experts is not None:
+        yield f"--n-cpu-moe {experts}", tried.with_experts(experts), given
+    most = largest(lambda n: tried.starts(tried.with_layers(n), 0), len(tried.spec.layers))
+    if most:
+        yield f"-ngl {most}", tried.with_layers(most), given
+
+
+def _fewest_experts(tried: Tried, free: int) -> int | None:
+    """The fewest layers whose experts have to go to the host; None where that does not help."""
+    if not has_experts(tried.spec) or tried.placement.expert_layers < 0:
+        return None
+    least = tried.placement.expert_layers + 1
+    return smallest(lambda n: tried.starts(tried.with_experts(n), free), len(tried.spec.layers), least)
+
+
+def adapted(tried: Tried) -> tuple[Question, str] | None:
+    """(the question as the engine itself changes it, in words), None where it changes nothing.
+
+    ollama puts the layers that do not fit on the host. llama.cpp's --fit shortens a context that the command leaves
+    open, then moves experts, then layers. What the command sets stays.
+    """
+    question = tried.question
+    names = {flag.name for flag in question.flags if flag.value.strip().lower() in ("off", "0", "false")}
+    if question.engine == "ollama" and tried.placement.layers is None:
+        return _fewer_layers(tried, 0, "ollama")
+    build = (parse_version(question.version) if question.version else None) or (FIT_SINCE,)
+    if (
+        question.engine != "llamacpp"
+        or question.said == "llama-bench"
+        or build[0] < FIT_SINCE
+        or names & {"-fit", "--fit"}
+    ):
+        return None
+    if question.options.ctx_size is None and not any(flag.name in ("-c", "--ctx-size") for flag in question.flags):
+        found = _shorter_context(tried)
+        if found is not None:
+            return found
+        tried = replace(tried, question=tried.with_length(FIT_LEAST_TOKENS))
+    if tried.placement != replace(Placement(), split=tried.placement.split, shares=tried.placement.shares):
+        return None  # the command says itself what is where
+    experts = _fewest_experts(tried, FIT_LEAVES_BYTES)
+    if experts is not None:
+        return tried.with_experts(
+            experts
+        ), f"--fit keeps the experts of {experts} layers on the host, as --n-cpu-moe {experts}"
+    return _fewer_layers(tried, FIT_LEAVES_BYTES, "--fit")
+
+
+def _shorter_context(tried: Tried) -> tuple[Question, str] | None:
+    """The longest context that leaves room free, in steps of 256; None below the shortest that --fit takes."""
+
+    def holds(n: int) -> bool:
+        return tried.starts(tried.with_length(256 * n), FIT_LEAVES_BYTES)
+
+    tokens = 256 * largest(holds, tried.tokens // 256)
+    if tokens < min(FIT_LEAST_TOKENS, tried.tokens):
+        return None
+    return tried.with_length(tokens), f"no -c: --fit takes a context of {human_tokens(tokens)} tokens, what fits"
+
+
+def _fewer_layers(tried: Tried, free: int, who: str) -> tuple[Question, str] | None:
+    count = len(tried.spec.layers)
+    most = largest(lambda n: tried.starts(tried.with_layers(n), free), count)
+    if not most and not tried.starts(tried.with_layers(0), free):
+        return None
+    return tried.with_layers(most), f"{who} keeps {most} of {count} layers on the device, the rest on the host"

@@ -35,7 +35,7 @@ def test_the_verdict_is_the_second_line_and_every_flag_is_named(capsys: pytest.C
         capsys, "--gpu", "rtx-4090", "--", *shlex.split(VLLM), "--port", "80", "--enforce-eager", "--nonesuch", "1"
     )
     lines = out.splitlines()
-    assert code == 0 and lines[0].startswith("qwen3-8b (from Qwen/Qwen3-8B), weights bf16, KV bf16, vLLM")
+    assert code == 0 and lines[0].startswith("qwen3-8b, weights bf16, KV bf16, vLLM")
     assert lines[1].startswith("starts: ") and "requests of 8k tokens at once" in lines[1]
     assert "used: --max-model-len 8192" in out and "no effect on memory or speed: --port 80" in out
     assert "--enforce-eager: no CUDA graphs" in out and "not known: --nonesuch 1" in out

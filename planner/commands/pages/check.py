@@ -49,17 +49,20 @@ def _wrap(text: str, first: str = "", rest: str = "") -> list[str]:
 
 
 def _read(answer: CheckAnswer) -> str:
-    asked, spec = answer.setup.question, answer.setup.spec
-    name = (
-        spec.name
-        if not asked.model or asked.model.lower() == spec.name.lower()
-        else f"{spec.name} (from {shown(asked.model, 60)})"
-    )
-    engine = f"{_NAMES.get(answer.engine.name, answer.engine.name)} {answer.engine.version}"
-    kept = asked.k_dtype or asked.v_dtype or answer.setup.request.k_dtype
+    """Model, formats, engine and devices; the name in the text where it is not plainly the model's."""
+    asked = answer.setup.question
+    kept = asked.k_dtype or asked.v_dtype
     # The llama.cpp family keeps K and V in f16 unless told otherwise, whatever the model runs in.
-    cache = answer.found.fmt.name if kept or answer.setup.question.engine not in LLAMA else "f16"
-    return f"{name}, weights {answer.found.plan.fmt.name}, KV {cache}, {engine}, {_layout(answer)}"
+    cache = answer.found.fmt.name if kept or asked.engine not in LLAMA else "f16"
+    engine = f"{_NAMES.get(answer.engine.name, answer.engine.name)} {answer.engine.version}"
+    return f"{_name(answer)}, weights {answer.found.plan.fmt.name}, KV {cache}, {engine}, {_layout(answer)}"
+
+
+def _name(answer: CheckAnswer) -> str:
+    name, asked = answer.setup.spec.name, answer.setup.question.model
+    if not asked or plain_name(asked).lower().rpartition("/")[2] == name.lower():
+        return name
+    return f"{name} (from {shown(plain_name(asked), 60)})"
 
 
 def _layout(answer: CheckAnswer) -> str:

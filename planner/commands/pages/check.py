@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable
 
 from planner.answers.check import CheckAnswer
+from planner.answers.setup import plain_name
 from planner.launch.question import Said
 from planner.launch.secrets import shown
 from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED

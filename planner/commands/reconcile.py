@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from planner.files.write import locked
 from planner.lookup import capacity, model_spec
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.options import tables as flags
+from planner.options.engine import options_of
 from planner.options.readers import count, kv_dtype, switch, text, tokens, weight_dtype
 from planner.options.tables import Flag
 from planner.reconcile.facts import Log, engines_of, identity
@@ -46,6 +48,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "--max-model-len", "N", "Longest request, or llama.cpp's context, where the log does not say.", tokens, "Load"
     ),
+    *(flag for flag in flags.ENGINE_FLAGS if flag.name not in ("--max-model-len", "--kv-pool", "--emit")),
     Flag("--record", "FILE", "Append what the log says as a row of a case file (CSV).", text, "Output"),
     Flag("--json", "", "JSON in base units, keys that stay.", switch, "Output"),
     Flag("--output", "FILE", "Write to FILE instead of the screen.", text, "Output"),
@@ -112,6 +115,7 @@ def _given(options: Mapping[str, Any]) -> Given:
         dtype=options["dtype"],
         kv_dtype=options["kv_dtype"],
         max_model_len=options["max_model_len"],
+        options=replace(options_of(options, None), max_model_len=None),
     )
 
 
@@ -149,6 +153,10 @@ def _page(made: Ledger) -> list[str]:
     lines.append(table(["  where it went", "logged", "predicted", "difference"], rows))
     lines += [dim(f"  {entry.name}: {entry.reason}") for entry in made.entries if entry.reason]
     lines += _closing(made)
+    if made.readings:
+        lines.append(
+            "  the log says: " + "; ".join(f"{name} {_number(value)}" for name, value in made.readings.items())
+        )
     for figure in made.figures:
         span = _number(figure.low) if figure.low == figure.high else f"{_number(figure.low)} to {_number(figure.high)}"
         paint = good if figure.agrees else bad

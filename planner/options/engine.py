@@ -22,7 +22,14 @@ _FIELDS = {
     "mamba_ssm_cache_dtype": "mamba_ssm_dtype",
     "swa_full_tokens_ratio": "swa_ratio",
     "mamba_full_memory_ratio": "mamba_ratio",
+    "enable_prefix_caching": "prefix_caching",
+    "no_enable_prefix_caching": "prefix_caching",
+    "no_async_scheduling": "async_scheduling",
+    "kv_events_config": "kv_events",
+    "kv_cache_memory_bytes": "pool_bytes",
 }
+_OFF = ("no_enable_prefix_caching", "no_async_scheduling")
+_GIVEN = ("kv_events_config",)  # what counts is that it is there
 
 
 class EngineAsked(NamedTuple):
@@ -59,13 +66,15 @@ def engine_of(given: Mapping[str, Any]) -> EngineAsked | None:
     return EngineAsked(name, version, options_of(given, name))
 
 
-def options_of(given: Mapping[str, Any], engine: str) -> Options:
-    """The flags that `engine` reads; those of other engines are left out."""
+def options_of(given: Mapping[str, Any], engine: str | None) -> Options:
+    """The flags that `engine` reads; those of other engines are left out. None: of every engine, where a log decides."""
     own: dict[str, Any] = {}
     for flag in ENGINE_FLAGS:
         value = given.get(flag.parameter)
-        if value is not None and (not flag.owners or engine in flag.owners):
-            own[_FIELDS.get(flag.parameter, flag.parameter)] = value
+        if value is None or value is False or (flag.owners and engine is not None and engine not in flag.owners):
+            continue
+        meant = False if flag.parameter in _OFF else True if flag.parameter in _GIVEN else value
+        own[_FIELDS.get(flag.parameter, flag.parameter)] = meant
     return Options(**own)
 
 

@@ -286,6 +286,11 @@ ENGINE_FLAGS = _in(
         choice("none", "align", "all"),
         VLLM,
     ),
+    ("--enable-prefix-caching", "", "vLLM: prefix caching (hybrids: on by default from 0.28).", switch, VLLM),
+    ("--no-enable-prefix-caching", "", "vLLM: no prefix caching, one state a request.", switch, VLLM),
+    ("--no-async-scheduling", "", "vLLM: a window is charged one batch (from 0.26 else two).", switch, VLLM),
+    ("--kv-events-config", "JSON", "vLLM to 0.19: turns the hybrid manager off.", text, VLLM),
+    ("--kv-cache-memory-bytes", "SIZE", "vLLM: the cache of a device as given, as --kv-pool.", size, VLLM),
     (
         "--num-speculative-tokens",
         "N",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,7 +16,24 @@ SAID_ONCE = ("tokens", "blocks", "cpu_blocks", "card_gib", "model", "name", "n_l
 # A run with one of these says something about a cache.
 POOL_FACTS = (
     "tokens", "blocks", "available_gib", "pool_tokens", "kv_mib", "kv_self_mib", "kv_gib", "kv_device_mib", "needed_gib",
+    "state_mib", "state_blocks", "no_room",
 )  # fmt: skip
+# What is worth a ledger even where nothing is said of a cache.
+TOLD_FACTS = (
+    "weights_gib",
+    "weights_mib",
+    "after_gib",
+    "graphs_gib",
+    "graphs_estimated_gib",
+    "free_gib",
+    "own_mib",
+    "execution_gib",
+    "execution_mib",
+    "runtime_gib",
+    "decoder_gib",
+)
+REPEATED = ("kv_device_mib", "kv_mib")
+STAMP = re.compile(r"\b(\d\d-\d\d[ T]\d\d:\d\d:\d\d)\b", re.ASCII)
 
 
 @dataclass
@@ -30,6 +48,7 @@ class Run:
     values: dict[tuple[str, str], str] = field(default_factory=dict)
     section: str = ""
     mixed: dict[str, str] = field(default_factory=dict)
+    pool_stamp: str = ""
 
     def put(self, name: str, key: str, value: str) -> None:
         before = self.values.get((name, key))
@@ -96,6 +115,15 @@ class Run:
         return any(name in POOL_FACTS for name, _ in self.values)
 
     @property
+    def tells(self) -> bool:
+        """Something that a ledger can show."""
+        return self.has_pool or any(name in TOLD_FACTS for name, _ in self.values)
+
+    def says(self, name: str) -> bool | None:
+        """A switch among the arguments; None where it is not said."""
+        return {"true": True, "false": False}.get((self.text(name) or "").lower())
+
+    @property
     def workers(self) -> list[str]:
         return sorted(
             {key for (name, key) in self.values if name in ("available_gib", "weights_gib", "tokens") and key}
@@ -129,12 +157,16 @@ class Log:
     complete: dict[tuple[str, str | None], Run] = field(default_factory=dict)
     starts: dict[tuple[str, str | None], int] = field(default_factory=dict)
     lines: int = 0
+    _stamp: str = ""
 
     def read(self, lines: Iterable[str]) -> Log:
         for line in lines:
             self._line(line)
         for run in self.current.values():
-            if run.has_pool:
+            if run.tells:
+                self._close(run)
+        for run in self.current.values():  # arguments alone are better than nothing
+            if not self.complete and run.text("model") and run.text("max_model_len"):
                 self._close(run)
         return self
 
@@ -149,6 +181,8 @@ class Log:
 
     def _line(self, line: str) -> None:
         rank = rank_of(line)
+        stamp = STAMP.search(line[:200])
+        self._stamp = stamp.group(1) if stamp else ""
         used = False
         for pattern in PATTERNS:
             match = pattern.regex.search(line)
@@ -167,7 +201,9 @@ class Log:
 
     def _found(self, pattern: Pattern, groups: tuple[str | None, ...], rank: str) -> None:
         run = self._run(pattern.engine)
-        if pattern.start and run.has_pool:
+        # lines pasted in another order: the start of this very server
+        earlier = run.text("version") is None and self._stamp and run.pool_stamp and self._stamp <= run.pool_stamp
+        if pattern.start and run.has_pool and not earlier:
             self._close(run)
             del self.current[pattern.engine]
             run = self._run(pattern.engine)
@@ -179,6 +215,9 @@ class Log:
             key = f"{rank}/{groups[pattern.key]}" if rank else str(groups[pattern.key])
         if run.section and (pattern.facts[0].startswith("kv_") or pattern.facts[-1] == "kv_device_mib"):
             key += f"/{run.section}"
+        if pattern.facts[0] in POOL_FACTS and self._stamp and not run.pool_stamp:
+            run.pool_stamp = self._stamp
+        key = _unlike(run, pattern, groups, key)
         for name, value in zip(pattern.facts, groups, strict=True):
             if value is not None and not (pattern.key is not None and name == "device"):
                 run.put(name, key, value)
@@ -191,6 +230,17 @@ class Log:
                 for (name, key), value in around.values.items():
                     run.put(f"ollama_{name}", key, value)
         return self.current[engine]
+
+
+def _unlike(run: Run, pattern: Pattern, groups: tuple[str | None, ...], key: str) -> str:
+    """The key of a buffer; a second one of another size on the same device, or of as many cells, counts by itself."""
+    for name, value in zip(pattern.facts, groups, strict=True):
+        if name in REPEATED and value is not None:
+            for number in range(2, 18):
+                if run.values.get((name, key)) in (None, value):
+                    return key
+                key = f"{key.split('#')[0]}#{number}"
+    return key
 
 
 def identity(run: Run) -> tuple[str, str | None]:

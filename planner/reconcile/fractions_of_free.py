@@ -32,7 +32,7 @@ def tensorrt(run: Run, given: Given, made: Ledger) -> None:
     spec = spec_of(run, given, made)
     found = estimate_of(run, given, made, spec, 1) if spec else None
     if found is not None and pool is not None:
-        options = Options(block_size=run.positive("block_tokens"))
+        options = given.overlaid(Options(block_size=run.positive("block_tokens")))
         ends = [
             answer_or_note(made, "tensorrt-llm", version, found, replace(options, pool_bytes=max(1, pool + step)))
             for step in (-HALF_GIB, HALF_GIB)

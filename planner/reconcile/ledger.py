@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from planner.engines.base import Options
 from planner.memory.activations import Estimated
 from planner.memory.request import Capacity
 from planner.model.spec import ModelSpec
@@ -29,6 +30,13 @@ class Given:
     dtype: str | None = None
     kv_dtype: str | None = None
     max_model_len: int | None = None
+    options: Options = field(default_factory=Options)
+
+    def overlaid(self, options: Options) -> Options:
+        """What the log says, with the flags that the user adds in its place."""
+        plain = Options()
+        own = {f.name: getattr(self.options, f.name) for f in fields(Options)}
+        return replace(options, **{name: value for name, value in own.items() if value != getattr(plain, name)})
 
 
 @dataclass
@@ -108,6 +116,7 @@ class Ledger:
     more_room: list[Room] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     run: Run | None = None
+    readings: dict[str, float] = field(default_factory=dict)
 
     def logged_bytes(self, name: str) -> int | None:
         """What the log says of one entry."""
@@ -130,6 +139,7 @@ class Ledger:
             "workers": self.workers,
             "entries": [entry.to_dict() for entry in self.entries],
             "figures": [figure.to_dict() for figure in self.figures],
+            "readings": self.readings,
             "unexplained_bytes": self.unexplained,
             "closes": self.closes,
             "missing": self.missing,
@@ -160,9 +170,34 @@ def why(figure: Figure, made: Ledger) -> str:
     return "not explained by the model, version and flags found"
 
 
+# What a log says in numbers, shown whether or not a model is known: fact -> its name on the page, and which of several.
+READINGS = (
+    ("free_gib", "free at the start, GiB", min), ("available_gib", "cache there, GiB", min), ("needed_gib", "cache needed for the longest request, GiB", max),
+    ("tokens", "tokens in the pool", min), ("pool_tokens", "tokens in the pool", min), ("swa_tokens", "tokens of the window pool", min),
+    ("blocks", "blocks", min), ("concurrency", "longest requests at once", min), ("max_model_len", "longest request, tokens", max),
+    ("estimated_max_len", "longest that would fit, tokens", min), ("running_requests", "most running requests", min),
+    ("sequences", "most sequences of a step", min), ("state_blocks", "blocks of states", min), ("n_ctx", "context, tokens", max),
+    ("n_ctx_seq", "context of a slot, tokens", max), ("n_seq_max", "slots", max), ("n_rs_seq", "snapshots of the state", max),
+    ("state_slots", "slots of states", min), ("block_tokens", "tokens of a block", min),
+)  # fmt: skip
+
+
+def readings_of(run: Run) -> dict[str, float]:
+    """The numbers of a log by name, and how many whole contexts its pool holds."""
+    found: dict[str, float] = {}
+    for fact, name, choose in READINGS:
+        numbers = run.numbers(fact)
+        if numbers and name not in found:
+            found[name] = float(choose(numbers))
+    tokens, longest = found.get("tokens in the pool"), found.get("longest request, tokens")
+    if tokens and longest and "longest requests at once" not in found:
+        found["whole contexts in the pool"] = float(tokens // longest)
+    return found
+
+
 def eight_bit_room(made: Ledger, pool: int | None, tokens: int | None) -> None:
     """An 8-bit cache where the cache is of 16 bit."""
-    if pool and tokens and made.kv_dtype in ("bf16", "fp16", None):
+    if pool and tokens and made.kv_dtype in ("bf16", "fp16"):
         made.more_room.append(Room("--kv-cache-dtype fp8", 0, tokens))
 
 

@@ -32,7 +32,7 @@ def llama(run: Run, given: Given, made: Ledger) -> None:
         made.missing.append("the build: --engine llamacpp==bNNNN; the newest rules are used")
     spec = spec_of(run, given, made)
     summed = run.total_bytes("kv_mib") or run.bytes("kv_self_mib")
-    devices = run.total_bytes("kv_device_mib")
+    devices = run.total_bytes("kv_device_mib") or None  # 0.00 MiB each: a dry run (--fit)
     kv = summed or devices
     state, compute = run.bytes("state_mib"), run.by_key("compute_mib")
     answer = _predicted(run, given, made, spec, program) if spec else None
@@ -45,13 +45,12 @@ def llama(run: Run, given: Given, made: Ledger) -> None:
         made.entries.append(Entry("recurrent state", state, exact(values["state_bytes"]) if values else None))
     for device, size in sorted(compute.items()):
         host = device.upper().endswith(("HOST", "CPU"))
-        made.entries.append(
-            Entry(
-                f"compute buffer on {one_line(device, 20)}",
-                _mib(size),
-                None if host or answer is None else answer.compute_buffer,
-            )
-        )
+        ours = None if host or answer is None else answer.compute_buffer
+        words = ""
+        if ours is not None and _layers_on_cpu(run) and _mib(size) > ours.high:
+            words = "layers lie on the CPU: their weights are copied to the card for a batch, which is not modelled"
+        made.entries.append(Entry(f"compute buffer on {one_line(device, 20)}", _mib(size), ours, words))
+    made.entries += _breakdown(run)
     if summed is not None and devices is not None:
         made.unexplained = devices - summed
     elif kv is not None and cache is not None:
@@ -75,6 +74,19 @@ def llama(run: Run, given: Given, made: Ledger) -> None:
     _more_room(made, run, kv)
 
 
+def _layers_on_cpu(run: Run) -> bool:
+    return any(key.split("/")[-1].split("#")[0].upper().startswith("CPU") for key in run.by_key("kv_device_mib"))
+
+
+def _breakdown(run: Run) -> list[Entry]:
+    """llama.cpp's own sums of each device (`llama_memory_breakdown_print`, at the end of a run)."""
+    made = []
+    for fact, words in (("own_model_mib", "weights"), ("own_context_mib", "cache"), ("own_compute_mib", "compute")):
+        for device, size in sorted(run.by_key(fact).items()):
+            made.append(Entry(f"{words} on {one_line(device, 30)} at the end", _mib(size)))
+    return made
+
+
 def _half_of_two(run: Run, predicted: Mapping[str, Any]) -> bool:
     """One summed line, where the model or the buffers of the devices show two caches."""
     keys = [*run.by_key("kv_device_mib"), *run.by_key("kv_mib")]
@@ -85,7 +97,7 @@ def _half_of_two(run: Run, predicted: Mapping[str, Any]) -> bool:
 
 
 def _predicted(run: Run, given: Given, made: Ledger, spec: ModelSpec, program: str) -> EngineAnswer | None:
-    ctx = given.max_model_len or run.whole("n_ctx")
+    ctx = given.max_model_len or given.options.ctx_size or context_of(run)
     if not ctx or not 0 < ctx <= MAX_TOKENS:
         made.missing.append("n_ctx: --max-model-len N")
         return None
@@ -93,22 +105,43 @@ def _predicted(run: Run, given: Given, made: Ledger, spec: ModelSpec, program: s
         GGML_NAMES.get((run.text(name) or "").lower(), (run.text(name) or "").lower()) for name in ("k_type", "v_type")
     )
     swa_full = window_in_full(run, ctx)
-    options = Options(
-        ctx_size=ctx,
-        parallel=run.positive("n_seq_max") or 1,
-        ubatch_size=run.positive("n_ubatch"),
-        batch_size=run.positive("n_batch"),
-        flash_attn=flash_attention(run),
-        kv_unified=(run.text("kv_unified") or "").lower() == "true",
-        swa_full=swa_full,
-        mla_mode=run.whole("mla_attn"),
+    options = given.overlaid(
+        Options(
+            ctx_size=ctx,
+            parallel=run.positive("n_seq_max") or 1,
+            ubatch_size=run.positive("n_ubatch"),
+            batch_size=run.positive("n_batch"),
+            flash_attn=flash_attention(run),
+            kv_unified=(run.text("kv_unified") or "").lower() == "true",
+            swa_full=swa_full,
+            mla_mode=run.whole("mla_attn"),
+            num_speculative_tokens=run.positive("n_rs_seq") or 0,
+        )
     )
     try:
         found = estimate(spec, Request(1, k_dtype=k or None, v_dtype=v or k or None), given.capacity)
     except KvplanError as error:
         made.notes.append(f"no prediction: {error}")
         return None
-    return answer_or_note(made, program, given.version or run.text("version"), found, options)
+    return answer_or_note(made, program, given.version or run.text("version") or _era(run, program), found, options)
+
+
+def context_of(run: Run) -> int | None:
+    """The context of all slots: as printed, else a slot's times the slots, else the cells of the largest cache."""
+    whole = run.whole("n_ctx")
+    if whole:
+        return whole
+    unified = (run.text("kv_unified") or "").lower() == "true"
+    slot = run.largest("n_ctx_seq")
+    if slot:
+        return int(slot) * (1 if unified else run.positive("n_seq_max") or 1)
+    cells = run.largest("cells")
+    return int(cells) if cells else None
+
+
+def _era(run: Run, program: str) -> str | None:
+    """A build before late 2025 where the log's words say so: `n_ctx_per_seq` became `n_ctx_seq` with PR 17046."""
+    return "b6900" if program == "llamacpp" and run.text("old_words") is not None else None
 
 
 def flash_attention(run: Run) -> bool | None:

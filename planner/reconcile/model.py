@@ -125,11 +125,13 @@ def estimate_of(run: Run, given: Given, made: Ledger, spec: ModelSpec, seq: int)
     """Our estimate with the log's layout and formats; what the log leaves open is named."""
     running = float_dtype((run.text("dtype") or "").removeprefix("torch.")) if run.text("dtype") else None
     quantised = run.text("quantization")
-    made.weight_dtype = given.dtype or (_WEIGHTS.get(quantised.lower()) if quantised else running)
+    published = bool(spec.config.get("quantization_config"))  # the entry itself says how it is stored
+    stored = None if published else _WEIGHTS.get(quantised.lower()) if quantised else running
+    made.weight_dtype = given.dtype or stored
     said = canonical(run.text("kv_dtype") or "auto")
     said = "auto" if said.startswith("torch") else said
     made.kv_dtype = given.kv_dtype or (running if said == "auto" else said) or None
-    if quantised and made.weight_dtype is None:
+    if quantised and made.weight_dtype is None and not published:
         made.missing.append(f"how {one_line(quantised, 40)} stores the weights: --dtype")
     request = Request(
         seq_tokens=min(max(seq, 1), MAX_TOKENS),

@@ -1,7 +1,8 @@
 """What the start-up lines of each engine look like: a pattern, and the facts its groups carry.
 
 The formats are those that the engines' own sources print; every number may have commas. A pattern is searched
-anywhere in a line, so prefixes (time, level, rank, container) do not matter.
+anywhere in a line, so prefixes (time, level, rank, container) do not matter. Every repetition has a bound, and a
+pattern begins with its phrase: the time of a search grows with the length of a line, not with its square.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-NUMBER = r"(-?[\d,]+(?:\.\d+)?)"
+NUMBER = r"(-?\d{1,18}(?:,\d{3}){0,6}(?:\.\d{1,12})?)"
+NAME = r"(\w[^:=\n]{0,60}?)"  # a device as its driver calls it, with spaces: AMD Radeon RX 5600 XT
 GIB, MIB = "gib", "mib"
 
 
@@ -28,7 +30,8 @@ class Pattern:
 
 
 def _p(engine: str, regex: str, *facts: str, start: bool = False, key: int | None = None) -> Pattern:
-    return Pattern(engine, re.compile(regex.replace("NUM", NUMBER), re.ASCII), facts, start, key)
+    written = regex.replace("NUM", NUMBER).replace("DEV", NAME)
+    return Pattern(engine, re.compile(written, re.ASCII), facts, start, key)
 
 
 VLLM, SGLANG, LLAMA, OLLAMA, TRT, LMDEPLOY = "vllm", "sglang", "llamacpp", "ollama", "tensorrt-llm", "lmdeploy"
@@ -38,6 +41,8 @@ PATTERNS: tuple[Pattern, ...] = (
     _p(VLLM, r"vLLM API server version v?([\w.+-]{1,60})", "version", start=True),
     _p(VLLM, r"Initializing an? (?:V[01] )?LLM engine \(v([\w.+-]{1,60})\)", "version", start=True),
     _p(VLLM, r"(Initializing a V1 LLM) engine", "is_v1"),
+    _p(VLLM, r"\u2588 {1,8}version +v?([\w.+-]{1,60})", "version", start=True),  # the banner of 0.18 and later
+    _p(VLLM, r"\u2588 {1,8}model +(\S{1,200})", "model"),
     _p(VLLM, r"Loading model weights took NUM GB", "weights_gib"),
     _p(VLLM, r"Model loading took NUM Gi?B", "weights_gib"),
     _p(VLLM, r"total_gpu_memory \(NUM ?GiB\) x gpu_memory_utilization \((\d\.\d+)\) = NUM ?GiB", "card_gib", "fraction", "budget_gib"),
@@ -52,9 +57,17 @@ PATTERNS: tuple[Pattern, ...] = (
     _p(VLLM, r"torch peak memory increase: NUM ?GiB", "activation_gib"),
     _p(VLLM, r"non-torch forward increase memory: NUM ?GiB", "non_torch_gib"),
     _p(VLLM, r"weights memory: NUM ?GiB", "weights_gib"),
-    _p(VLLM, r"# (?:GPU|cuda|rocm|hpu|xpu|neuron|tpu|HPU) blocks: NUM, # CPU blocks: NUM", "blocks", "cpu_blocks"),
+    _p(VLLM, r"# (?:GPU|cuda|rocm|hpu|xpu|neuron|tpu|HPU) blocks: NUM(?:, # CPU blocks: NUM)?", "blocks", "cpu_blocks"),
     _p(VLLM, r"Available KV cache memory: NUM GiB", "available_gib"),
-    _p(VLLM, r"GPU KV cache size: NUM tokens", "tokens"),
+    _p(VLLM, r"(?:GPU|CPU|TPU|XPU|HPU) KV cache size: NUM tokens", "tokens"),
+    _p(VLLM, r"(CPU) KV cache size", "on_cpu"),
+    _p(VLLM, r"Initial free memory NUM GiB, reserved NUM GiB memory for KV Cache", "free_gib", "available_gib"),
+    _p(VLLM, r"(reserved) [\d.]{1,12} GiB memory for KV Cache as specified by kv_cache_memory_bytes", "pool_given"),
+    _p(VLLM, r"Explicitly set \(NUM/NUM\) GiB for KV cache", "available_gib", "node_gib"),
+    _p(VLLM, r"The current --gpu-memory-utilization=(\d\.\d{1,6}) is equivalent", "fraction"),
+    _p(VLLM, r"max_num_seqs \((\d{1,9})\) exceeds available Mamba cache blocks \((\d{1,9})\)", "sequences", "state_blocks"),
+    _p(VLLM, r"Init model \| hbm=\[\(NUM, NUM\)", "weights_gib", "card_gib"),  # TPUs: used and there, of each chip
+    _p(VLLM, r"Init kv-cache \| shape=\d{1,6} \* \((\d{1,9}), (\d{1,6}),", "blocks", "block_size"),
     _p(VLLM, r"Maximum concurrency for NUM tokens per request: NUMx", "max_model_len", "concurrency"),
     _p(VLLM, r"Graph capturing finished in .{0,40}? took NUM GiB", "graphs_gib"),
     _p(VLLM, r"Estimated CUDA graph memory: NUM GiB", "graphs_estimated_gib"),
@@ -68,23 +81,25 @@ PATTERNS: tuple[Pattern, ...] = (
     _p(VLLM, r"attention block size to NUM tokens", "block_tokens"),
     _p(VLLM, r"max_num_batched_tokens=(\d+)", "batched_tokens"),
     _p(VLLM, r"\(NUM GiB KV cache is needed, which is larger than the available KV cache memory \(NUM GiB\)", "needed_gib", "available_gib"),
-    _p(VLLM, r"max seq len \((\d+)\).{0,10}\(?NUM GiB KV", "max_model_len", "needed_gib"),
+    _p(VLLM, r"max seq len \((\d{1,9})\), \(?NUM GiB KV", "max_model_len", "needed_gib"),
     _p(VLLM, r"estimated maximum model length is (\d+)", "estimated_max_len"),
     _p(VLLM, r"tokens that can be stored in KV cache \((\d+)\)", "tokens"),
     # SGLang
     _p(SGLANG, r"(server_args=ServerArgs)\(", "seen", start=True),
     _p(SGLANG, r"Load weight begin\. avail mem=NUM GB", "before_gib"),
-    _p(SGLANG, r"Load weight end\..*?avail mem=NUM GB(?:, mem usage=NUM GB)?", "after_gib", "weights_gib"),
-    _p(SGLANG, r"KV Cache is allocated\..*?#tokens: NUM, K size: NUM GB, V size: NUM GB", "pool_tokens", "k_gib", "v_gib", key=0),
-    _p(SGLANG, r"KV Cache is allocated\..*?#tokens: NUM, KV size: NUM GB", "pool_tokens", "k_gib", key=0),
-    _p(SGLANG, r"Load weight end\..*?dtype=(torch\.\w+)", "dtype"),
+    _p(SGLANG, r"Load weight end\.[^\n]{0,300}?avail mem=NUM GB(?:, mem usage=NUM GB)?", "after_gib", "weights_gib"),
+    _p(SGLANG, r"KV Cache is allocated\.[^\n]{0,200}?#tokens: NUM, K size: NUM GB, V size: NUM GB", "pool_tokens", "k_gib", "v_gib", key=0),
+    _p(SGLANG, r"KV Cache is allocated\.[^\n]{0,200}?#tokens: NUM, KV size: NUM GB", "pool_tokens", "k_gib", key=0),
+    _p(SGLANG, r"Load weight end\.[^\n]{0,300}?dtype=(torch\.\w{1,20})", "dtype"),
     _p(SGLANG, r"Memory pool end\. avail mem=NUM GB", "left_gib"),
     _p(SGLANG, r"max_total_num_tokens=(\d+)", "tokens"),
     _p(SGLANG, r"full_layer_tokens=(\d+), swa_layer_tokens=(\d+)", "tokens", "swa_tokens"),
-    _p(SGLANG, r"max_total_num_tokens=.*?max_running_requests=(\d+)", "running_requests"),
-    _p(SGLANG, r"max_total_num_tokens=.*?context_len=(\d+)", "max_model_len"),
-    _p(SGLANG, r"Capture cuda graph end\..*?mem usage=NUM GB", "graphs_gib"),
-    _p(SGLANG, r"Mamba Cache is allocated\..*?max_mamba_cache_size: (\d+), conv_state size: NUM ?GB, ssm_state size: NUM ?GB",
+    _p(SGLANG, r"max_total_num_tokens=[^\n]{0,300}?max_running_requests=(\d{1,9})", "running_requests"),
+    _p(SGLANG, r"max_total_num_tokens=[^\n]{0,300}?context_len=(\d{1,9})", "max_model_len"),
+    _p(SGLANG, r"max_total_num_tokens=[^\n]{0,300}?available_gpu_mem=NUM GB", "left_gib"),
+    _p(SGLANG, r"(Loaded weights leave no GPU memory for the KV cache) under --mem-fraction-static=(\d\.\d{1,6})", "no_room", "fraction"),
+    _p(SGLANG, r"Capture cuda graph end\.[^\n]{0,200}?mem usage=NUM GB", "graphs_gib"),
+    _p(SGLANG, r"Mamba Cache is allocated\.[^\n]{0,200}?max_mamba_cache_size: (\d+), conv_state size: NUM ?GB, ssm_state size: NUM ?GB",
        "state_slots", "conv_gib", "ssm_gib"),
     # llama.cpp and ik_llama.cpp
     _p(LLAMA, r"\bbuild(?::| =) ?(\d+) \(", "version", start=True),
@@ -95,19 +110,24 @@ PATTERNS: tuple[Pattern, ...] = (
     *(_p(LLAMA, rf"print_(?:info|meta): {key} *= *(\d+)", key)
       for key in ("n_layer", "n_head", "n_head_kv", "n_embd", "n_embd_head_k", "n_embd_head_v", "n_vocab", "n_ff", "n_swa", "n_expert")),
     *(_p(LLAMA, rf"(?:llama_context|llama_new_context_with_model|llama_init_from_model): {key} *= *(\d+)", key)
-      for key in ("n_seq_max", "n_ctx", "n_batch", "n_ubatch", "mla_attn")),
+      for key in ("n_seq_max", "n_ctx", "n_ctx_seq", "n_batch", "n_ubatch", "n_rs_seq", "mla_attn")),
+    _p(LLAMA, r"llama_context: n_ctx_(?:per_)?seq \((\d{1,9})\) [<>]", "n_ctx_seq"),
+    _p(LLAMA, r"llama_context: (n_ctx_per_seq)", "old_words"),
+    _p(LLAMA, r"loaded meta data with [\w ]{1,60} from (\S{1,400}\.gguf)", "file"),
     _p(LLAMA, r"(?:llama_context|llama_new_context_with_model|llama_init_from_model): flash_attn *= *(\w+)", "flash_attn"),
     _p(LLAMA, r"llama_context: kv_unified *= *(\w+)", "kv_unified"),
-    _p(LLAMA, r"(?:load_tensors|llm_load_tensors): +(\S+) (?:model )?buffer size *= *NUM Mi?B", "device", "weights_mib", key=0),
+    _p(LLAMA, r"(?:load_tensors|llm_load_tensors): {1,20}DEV (?:model )?buffer size *= *NUM Mi?B", "device", "weights_mib", key=0),
     _p(LLAMA, r"creating +((?:non-)?SWA) KV cache", "section"),
     _p(LLAMA, r"llama_kv_cache\w*: size *= *NUM MiB \( *(\d+) cells, *(\d+) layers", "kv_mib", "cells", "kv_layers", key=1),
-    _p(LLAMA, r"llama_kv_cache\w*: size *=.*?K \((\w+)\): *NUM MiB, V \((\w+)\): *NUM MiB", "k_type", "k_mib", "v_type", "v_mib"),
+    _p(LLAMA, r"llama_kv_cache\w*: size *=[^\n]{0,120}?K \((\w+)\): *NUM MiB, V \((\w+)\): *NUM MiB", "k_type", "k_mib", "v_type", "v_mib"),
     _p(LLAMA, r"[Kk][Vv] self size *= *NUM Mi?B", "kv_self_mib"),
-    _p(LLAMA, r"self size *=.*?K \((\w+)\): *NUM MiB, V \((\w+)\): *NUM MiB", "k_type", "k_mib", "v_type", "v_mib"),
-    _p(LLAMA, r"self size *=.*?c\^KV \((\w+)\): *NUM MiB", "k_type", "k_mib"),
-    _p(LLAMA, r"(?:llama_kv_cache\w*): +(\S+) KV buffer size *= *NUM MiB", "device", "kv_device_mib", key=0),
+    _p(LLAMA, r"self size *=[^\n]{0,120}?K \((\w+)\): *NUM MiB, V \((\w+)\): *NUM MiB", "k_type", "k_mib", "v_type", "v_mib"),
+    _p(LLAMA, r"self size *=[^\n]{0,120}?c\^KV \((\w+)\): *NUM MiB", "k_type", "k_mib"),
+    _p(LLAMA, r"llama_kv_cache\w*: {1,20}DEV KV buffer size *= *NUM MiB", "device", "kv_device_mib", key=0),
     _p(LLAMA, r"llama_memory_recurrent: size *= *NUM MiB", "state_mib"),
-    _p(LLAMA, r": +(\S+) compute buffer size *(?:of|=) *NUM MiB", "device", "compute_mib", key=0),
+    _p(LLAMA, r": {1,20}DEV compute buffer size *(?:of|=) *NUM MiB", "device", "compute_mib", key=0),
+    _p(LLAMA, r"memory_breakdown_print: \| +- ([\w ()./-]{1,60}?) +\| *(\d{1,8}) *= *(\d{1,8}) *\+ *\( *(\d{1,8}) *= *(\d{1,8}) *\+ *(\d{1,8}) *\+ *(\d{1,8})\)",
+       "device", "card_mib", "card_free_mib", "own_mib", "own_model_mib", "own_context_mib", "own_compute_mib", key=0),
     _p(LLAMA, r"llama_new_context_with_model: (attn_max_b|fused_moe|fused_up_gate|ser|graph_reuse) *=", "ik"),
     # ollama, besides the lines of the llama.cpp inside it
     _p(OLLAMA, r"Listening on \S+ \(version ([\w.-]{1,40})\)", "version", start=True),
@@ -122,10 +142,10 @@ PATTERNS: tuple[Pattern, ...] = (
     _p(OLLAMA, r'memory\.graph\.full="NUM MiB"', "compute_mib"),
     _p(OLLAMA, r'memory\.graph\.full="NUM GiB"', "compute_gib"),
     _p(OLLAMA, r"OLLAMA_NUM_PARALLEL[=:](\d+)", "parallel"),
-    _p(OLLAMA, r"msg=load.*\bKvSize:(\d+)", "ctx_size"),
-    _p(OLLAMA, r"msg=load.*\bParallel:(\d+)", "parallel"),
-    _p(OLLAMA, r"ollama.*--ctx-size (\d+)", "ctx_size"),
-    _p(OLLAMA, r"ollama.*--parallel (\d+)", "parallel"),
+    _p(OLLAMA, r"msg=load[^\n]{0,2000}?\bKvSize:(\d{1,9})", "ctx_size"),
+    _p(OLLAMA, r"msg=load[^\n]{0,2000}?\bParallel:(\d{1,6})", "parallel"),
+    _p(OLLAMA, r"ollama(?: runner)?[^\n]{0,2000}? --ctx-size (\d{1,9})", "ctx_size"),
+    _p(OLLAMA, r"ollama(?: runner)?[^\n]{0,2000}? --parallel (\d{1,6})", "parallel"),
     # TensorRT-LLM
     _p(TRT, r"TensorRT-LLM version:? v?([\w.+-]{1,40})", "version", start=True),
     _p(TRT, r"Loaded engine size: NUM MiB", "weights_mib"),
@@ -142,11 +162,11 @@ PATTERNS: tuple[Pattern, ...] = (
     _p(LMDEPLOY, r"(TurbomindEngineConfig)\(", "seen", start=True),
     _p(LMDEPLOY, r"\[BlockManager\] block_size ?= ?NUM MB", "block_mib"),
     _p(LMDEPLOY, r"\[BlockManager\] max_block_count ?= ?(\d+)", "blocks"),
-    _p(LMDEPLOY, r"\[TM\].*max cached tokens: (\d+)", "tokens"),
+    _p(LMDEPLOY, r"\[TM\][^\n]{0,200}?max cached tokens: (\d{1,12})", "tokens"),
 )  # fmt: skip
 
 # Arguments in a line that lists them all: (engine, phrase of the line, fact, patterns of its value)
-_WORD = r"""['"]?([\w./:@+-]{1,200})"""
+_WORD = r"""['"]?([\w./:@+~-]{1,200})"""
 ARGUMENTS: tuple[tuple[str, re.Pattern[str], tuple[tuple[str, re.Pattern[str]], ...]], ...] = (
     (
         VLLM,
@@ -159,6 +179,10 @@ ARGUMENTS: tuple[tuple[str, re.Pattern[str], tuple[tuple[str, re.Pattern[str]], 
                 ("kv_dtype", "kv_cache_dtype"), ("quantization", "quantization"), ("fraction", "gpu_memory_utilization"),
                 ("batched_tokens", "max_num_batched_tokens"), ("sequences", "max_num_seqs"), ("block_size", "block_size"),
                 ("swap", "swap_space"), ("offload", "cpu_offload_gb"), ("lora_rank", "max_lora_rank"),
+                ("prefix_caching", "enable_prefix_caching"), ("speculative", "num_speculative_tokens"),
+                ("speculative", "num_spec_tokens"), ("method", "method"), ("mamba_mode", "mamba_cache_mode"),
+                ("ssm_dtype", "mamba_ssm_cache_dtype"), ("hybrid_off", "disable_hybrid_kv_cache_manager"),
+                ("async", "async_scheduling"), ("pool_bytes", "kv_cache_memory_bytes"),
             )
         ),
     ),
@@ -171,7 +195,8 @@ ARGUMENTS: tuple[tuple[str, re.Pattern[str], tuple[tuple[str, re.Pattern[str]], 
                 ("model", "model_path"), ("dtype", "dtype"), ("kv_dtype", "kv_cache_dtype"), ("quantization", "quantization"),
                 ("fraction", "mem_fraction_static"), ("tp", "tp_size"), ("pp", "pp_size"), ("page_size", "page_size"),
                 ("max_model_len", "context_length"), ("swa_ratio", "swa_full_tokens_ratio"),
-                ("chunk", "chunked_prefill_size"), ("graph_batch", "cuda_graph_max_bs"),
+                ("chunk", "chunked_prefill_size"), ("graph_batch", "cuda_graph_max_bs"), ("dp", "dp_size"),
+                ("dp_attention", "enable_dp_attention"), ("running_requests", "max_running_requests"),
             )
         ),
     ),

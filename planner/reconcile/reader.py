@@ -29,7 +29,9 @@ PHRASES: tuple[bytes, ...] = (
     b"torch peak memory", b"server_args", b"Load weight", b"Memory pool end", b"KV Cache is allocated",
     b"max_total_num_tokens", b"sliding window memory", b"cuda graph end", b"Mamba Cache is",
     b"build: ", b"build = ", b"print_info", b"print_meta", b"llama_", b"buffer size", b"self size", b"ollama", b"OLLAMA_",
-    b"msg=", b"TensorRT-LLM", b"paged KV cache", b"paged kv cache", b"MemUsageChange", b"BlockManager", b"max cached tokens", b"TurbomindEngineConfig", b"lmdeploy",
+    b"msg=", b"\xe2\x96\x88", b"memory for KV Cache", b"for KV cache", b"gpu-memory-utilization=", b"Mamba cache blocks", b"hbm=[", b"Loaded weights leave",
+    b"memory_breakdown", b"Loaded engine size", b"execution context memory", b"runtime buffers", b"memory for decoder", b"loaded meta data",
+    b"TensorRT-LLM", b"paged KV cache", b"paged kv cache", b"MemUsageChange", b"BlockManager", b"max cached tokens", b"TurbomindEngineConfig", b"lmdeploy",
 )  # fmt: skip
 _DIGITS = bytes.maketrans(b"0123456789", b"0000000000")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")

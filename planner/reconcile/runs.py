@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from planner.dtypes.names import canonical
 from planner.errors import one_line
 from planner.reconcile.facts import Run
 from planner.reconcile.fractions_of_free import lmdeploy, tensorrt
-from planner.reconcile.ledger import Given, Ledger
+from planner.reconcile.ledger import Given, Ledger, readings_of
 from planner.reconcile.llamacpp import llama, ollama
 from planner.reconcile.patterns import LLAMA, LMDEPLOY, OLLAMA, SGLANG, TRT, VLLM
 from planner.reconcile.sglang import sglang
@@ -20,11 +21,14 @@ MAKERS: dict[str, Callable[[Run, Given, Ledger], None]] = {
 
 def ledger_of(run: Run, given: Given) -> Ledger:
     """The ledger of one run."""
-    named = run.text("model") or run.text("name")
+    named = run.text("model") or run.text("name") or run.text("file")
     name = one_line(named.strip().strip("'\""), 120) if named else None
     made = Ledger(run.engine, given.version or run.text("version"), name, run=run, workers=run.workers)
     made.tp = given.tp or run.ranks("tp") or 1
     made.pp = given.pp or run.ranks("pp") or 1
+    said = canonical(run.text("kv_dtype") or "auto")
+    made.kv_dtype = given.kv_dtype or (None if said == "auto" or said.startswith("torch") else said)
+    made.readings = readings_of(run)
     MAKERS[run.engine](run, given, made)
     if run.mixed:
         what = "; ".join(f"{name} {one_line(said, 100)}" for name, said in run.mixed.items())

@@ -24,14 +24,16 @@ def sglang(run: Run, given: Given, made: Ledger) -> None:
     longest = given.max_model_len or run.whole("max_model_len")
     spec = spec_of(run, given, made)
     found = estimate_of(run, given, made, spec, longest or 1) if spec else None
-    options = Options(
-        fraction=fraction,
-        max_model_len=longest if longest and longest > 0 else None,
-        block_size=run.positive("page_size"),
-        max_running_requests=run.positive("running_requests"),
-        swa_ratio=_sliding_ratio(run),
-        chunked_prefill_size=run.positive("chunk"),
-        cuda_graph_max_bs=run.positive("graph_batch"),
+    options = given.overlaid(
+        Options(
+            fraction=fraction,
+            max_model_len=longest if longest and longest > 0 else None,
+            block_size=run.positive("page_size"),
+            max_running_requests=run.positive("running_requests"),
+            swa_ratio=_sliding_ratio(run),
+            chunked_prefill_size=run.positive("chunk"),
+            cuda_graph_max_bs=run.positive("graph_batch"),
+        )
     )
     pool = _pool(run)
     states = sum(run.bytes(name, poorest=True) or 0 for name in ("conv_gib", "ssm_gib")) or None
@@ -49,6 +51,7 @@ def sglang(run: Run, given: Given, made: Ledger) -> None:
     made.entries += [
         Entry("free before the weights", before),
         Entry("weights", weights, loaded),
+        *([Entry("free after the weights", after)] if after is not None else []),
         Entry("KV cache pool (K and V)", pool, derived if not states else None),
     ]
     if states:
@@ -78,6 +81,8 @@ def sglang(run: Run, given: Given, made: Ledger) -> None:
             figure = Figure("tokens", tokens, low["printed_tokens"], high["printed_tokens"])
             figure.reason = why(figure, made)
             made.figures.append(figure)
+    if run.text("no_room") is not None:
+        made.notes.append("SGLang refused to start: the weights leave nothing of mem_fraction_static for the cache")
     if pool is None and tokens is None:
         made.missing.append(
             'the pool ("KV Cache is allocated", "max_total_num_tokens"): a log of INFO level from the start'

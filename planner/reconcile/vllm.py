@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from planner.dtypes.names import float_dtype
 from planner.engines.base import EngineAnswer, Options
 from planner.engines.device_memory import weights_loaded
 from planner.memory.activations import Estimated
@@ -26,23 +27,18 @@ def vllm(run: Run, given: Given, made: Ledger) -> None:
     """Fills the ledger of one vLLM server."""
     engine = f"vllm-{generation(run)}"
     first = engine == "vllm-v0"
-    version = known_version(made)
+    version = known_version(made) or _era(run, made)
     pool = run.bytes("available_gib", poorest=True)
     card = run.bytes("card_gib", poorest=True) or (given.capacity.bytes if given.capacity else None)
-    if given.capacity is None and card is not None:
+    if run.text("on_cpu") is not None:  # a platform with rules of its own
+        card = run.bytes("node_gib", poorest=True) or card
+        given = replace(given, capacity=Capacity("CPU", card or pool or GIB, "host"))
+    elif given.capacity is None and card is not None:
         given = replace(given, capacity=Capacity(f"{gib(card)} card", card))
     longest = given.max_model_len or run.whole("max_model_len")
     spec = spec_of(run, given, made)
     found = estimate_of(run, given, made, spec, longest or 1) if spec else None
-    options = Options(
-        fraction=run.share(),
-        max_model_len=longest if longest and longest > 0 else None,
-        max_num_batched_tokens=run.positive("batched_tokens"),
-        max_num_seqs=run.positive("sequences"),
-        block_size=None if (run.whole("block_tokens") or 0) > 256 else run.positive("block_size"),
-        swap_space=_gib(run, "swap"),
-        cpu_offload_bytes=_gib(run, "offload") or 0,
-    )
+    options = given.overlaid(_options(run, longest))
     derived = answer_or_note(made, engine, version, found, options) if found else None
     _entries(run, made, card, pool, found, derived, options)
     if found and pool is not None:
@@ -58,17 +54,54 @@ def vllm(run: Run, given: Given, made: Ledger) -> None:
             _figures(run, made, at.to_dict(), at.to_dict())
     if pool is None and run.text("needed_gib") is None:
         made.missing.append('the cache budget ("Available KV cache memory"): a log of INFO level from the start')
+    if run.text("state_blocks") is not None:
+        made.notes.append(
+            f"vLLM refused to start: max_num_seqs {run.text('sequences')} is more than the {run.text('state_blocks')} blocks "
+            f"of states; --max-num-seqs {run.text('state_blocks')} mends it"
+        )
     if card is None:
         made.missing.append("the card's memory: --gpu NAME or --memory SIZE")
     tokens = run.whole("tokens") or ((run.whole("blocks") or 0) * 16 or None)
     eight_bit_room(made, pool, tokens)
     used = options.fraction or Fraction(9, 10)
-    if card and used < Fraction(95, 100):
+    if card and used < Fraction(95, 100) and run.text("pool_given") is None and run.text("on_cpu") is None:
         gain(made, "--gpu-memory-utilization 0.95", int(card * (Fraction(95, 100) - used)), pool, tokens)
     if derived and derived.activation and (options.max_num_seqs or derived.extra["max_num_seqs"]) > 64 and found:
         fewer = answer_or_note(made, engine, version, found, replace(options, max_num_seqs=64))
         if fewer and fewer.activation:
             gain(made, "--max-num-seqs 64", derived.activation.bytes - fewer.activation.bytes, pool, tokens)
+
+
+def _era(run: Run, made: Ledger) -> str | None:
+    """A release of the time where only that one printed such lines: V1 of 0.7 counts blocks of the GPU alone."""
+    counted = run.text("blocks") is not None and run.text("cpu_blocks") is None and run.text("tokens") is None
+    if made.version is None and counted:
+        made.notes.append("taken as 0.7.3: V1 printed blocks in place of tokens in that release")
+        return "0.7.3"
+    return None
+
+
+def _options(run: Run, longest: int | None) -> Options:
+    """The flags among the arguments that the log lists."""
+    mode = run.text("mamba_mode")
+    ssm = float_dtype(run.text("ssm_dtype") or "")
+    drafts = run.positive("speculative") or 0
+    return Options(
+        fraction=run.share(),
+        max_model_len=longest if longest and longest > 0 else None,
+        max_num_batched_tokens=run.positive("batched_tokens"),
+        max_num_seqs=run.positive("sequences"),
+        block_size=None if (run.whole("block_tokens") or 0) > 256 else run.positive("block_size"),
+        swap_space=_gib(run, "swap"),
+        cpu_offload_bytes=_gib(run, "offload") or 0,
+        prefix_caching=run.says("prefix_caching"),
+        async_scheduling=run.says("async"),
+        disable_hybrid=bool(run.says("hybrid_off")),
+        mamba_cache_mode=mode if mode in ("none", "align", "all") else None,
+        mamba_ssm_dtype=ssm,
+        num_speculative_tokens=min(drafts, 1024),
+        draft_layers=0 if drafts and (run.text("method") or "").startswith(("ngram", "suffix")) else None,
+    )
 
 
 def _gib(run: Run, name: str) -> int | None:

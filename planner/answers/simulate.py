@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from planner.files.read import read_text
 from planner.memory.estimate import estimate
 from planner.memory.request import device_capacity
 from planner.options.simulate import SimulateAsked
-from planner.serving.simulate import Answer, serve, server
+from planner.serving.simulate import Answer, serve, server, with_measured_steps
 from planner.shown import NO, Shown
 from planner.speed.constants import constants_for
 from planner.speed.measured_point import with_measured_point
@@ -45,6 +46,9 @@ def simulate_answer(asked: SimulateAsked, arrived: Callable[[int], None] | None 
         one = estimate(asked.spec, asked.request, room)
         constants = with_measured_point(asked.measured, one, asked.device, engine=engine)
     replica = server(asked.spec, asked.request, asked.device, room, constants, asked.engine)
+    if asked.steps is not None:
+        text = read_text(asked.steps, most_bytes=1 << 20, what="a file of measured steps", option="--steps")
+        replica = with_measured_steps(replica, text, asked.steps)
     found = serve(
         replica, asked.workload, device=asked.device, replicas=asked.replicas, routing=asked.routing,
         targets=asked.targets, progress=arrived,

@@ -54,6 +54,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--ttft", "TIME", "Target: time to the first token of 95 requests in 100, 1s; p99=2s says another share, for --tpot too.", ttft, "Load"),
     Flag("--tpot", "TIME", "Target: time between two tokens of 95 requests in 100, 40ms.", seconds, "Load"),
     Flag("--measured", "POINT", 'What was measured at one point, for example "tpot_ms=14.2 batch=8 seq=2048".', text, "Device"),
+    Flag("--steps", "FILE", "Steps measured on your own server, JSON: decode_ms by batch, prefill_ms by prompt tokens (docs/simulate.md).", text, "Device"),
     *flags.DTYPE,
     *flags.LAYOUT,
     *flags.RUNTIME,
@@ -69,6 +70,7 @@ class SimulateAsked:
 
     request    formats and layout; its length is that of the longest request that is served
     measured   "tpot_ms=14.2 batch=8 seq=2048": the constants are scaled to that point
+    steps      a file of measured steps, in place of the speed model
     """
 
     spec: ModelSpec
@@ -80,6 +82,7 @@ class SimulateAsked:
     replicas: int = 1
     routing: str = ROUTINGS[0]
     measured: str | None = None
+    steps: str | None = None
 
 
 def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
@@ -87,6 +90,8 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
     given = flags.read_values(FLAGS, values)
     if given["gpu"] is None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them)")
+    if given["steps"] is not None and given["measured"] is not None:
+        raise UsageError("--steps holds what was measured: leave out --measured")
     workload = workload_of(given)
     engine = engine_of({**given, "engine": given["engine"] or "vllm"})
     assert engine is not None
@@ -102,6 +107,7 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
         replicas=given["replicas"] or 1,
         routing=given["routing"] or ROUTINGS[0],
         measured=given["measured"],
+        steps=given["steps"],
     )
 
 

@@ -22,8 +22,10 @@ from planner.serving.result import Simulation, percentiles
 from planner.serving.scheduler import Policy, simulate
 from planner.serving.steady_state import Replica, State
 from planner.speed.constants import Constants
+from planner.speed.measured_steps import MeasuredSteps, measured_steps
 from planner.speed.speed import tpot_range
 from planner.speed.step_model import LinearSteps, step_model
+from planner.speed.work import work
 from planner.units import PS_PER_SECOND, human_bytes
 from planner.workloads.arrivals import BLOCK_TOKENS
 from planner.workloads.load import load
@@ -54,7 +56,7 @@ class Server:
     """One replica: its estimate, steps, pool and the limits that it schedules by."""
 
     found: Estimate
-    model: LinearSteps
+    model: LinearSteps | MeasuredSteps
     constants: Constants
     pool: Pool
     max_num_seqs: int
@@ -81,6 +83,18 @@ def server(
         found, model, constants, engine.pool, engine.max_num_seqs, engine.max_num_batched_tokens, engine.longest_tokens,
         engine.words,
     )  # fmt: skip
+
+
+def with_measured_steps(replica: Server, text: str, where: str) -> Server:
+    """The replica with steps from a file of measured points in place of the speed model's."""
+    model = measured_steps(text, where, work(replica.found))
+    batches, lengths = (f"{points[0][0]:,} to {points[-1][0]:,}" for points in (model.decode, model.prefill))
+    origin = f"{where}: steps measured at batches of {batches} and prompts of {lengths} tokens"
+    constants = replace(
+        replica.constants, request_seconds=0.0, tpot_low=0.9, tpot_high=1.1, experts_low=0.9, experts_high=1.1,
+        ttft_low=0.85, ttft_high=1.15, origin=origin,
+    )  # fmt: skip
+    return replace(replica, model=model, constants=constants)
 
 
 def _engine_pool(found: Estimate, asked: Asked | None) -> EnginePool:

@@ -1,0 +1,95 @@
+"""Model types of 2025 and 2026 against the implementation: small configs with every branch, and published totals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner.errors import BadConfig
+from planner.model.parameters import parameters
+from planner.model.spec import ModelSpec
+from planner.readers.huggingface import read_config
+
+CASES = Path(__file__).parents[2] / "cases"
+SMALL: list[dict[str, Any]] = json.loads((CASES / "type_configs.json").read_text(encoding="utf-8"))["models"]
+BY_TYPE = {case["config"]["model_type"]: case["config"] for case in SMALL}
+
+LAGUNA_XS = {
+    "model_type": "laguna", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 40,
+    "num_attention_heads": 48, "num_key_value_heads": 8, "head_dim": 128, "gating": True, "sliding_window": 512,
+    "num_attention_heads_per_layer": [48, 64, 64, 64] * 10,
+    "layer_types": ["full_attention", *["sliding_attention"] * 3] * 10, "vocab_size": 100352,
+}  # fmt: skip
+HY3 = {
+    "model_type": "hy_v3", "hidden_size": 4096, "num_hidden_layers": 80, "num_attention_heads": 64,
+    "vocab_size": 120832, "num_nextn_predict_layers": 1,
+}  # fmt: skip
+STEP = {
+    "model_type": "step3p5", "hidden_size": 4096, "intermediate_size": 11264, "num_hidden_layers": 45,
+    "num_attention_heads": 64, "num_attention_groups": 8, "moe_num_experts": 288, "moe_top_k": 8,
+    "moe_layers_enum": ",".join(map(str, range(3, 45))), "sliding_window": 512, "num_nextn_predict_layers": 3,
+    "attention_other_setting": {"num_attention_heads": 96, "num_attention_groups": 8},
+    "layer_types": ["full_attention", *["sliding_attention"] * 3] * 12, "vocab_size": 128896,
+}  # fmt: skip
+
+
+def elements(spec: ModelSpec, tokens: int) -> int:
+    return sum(count * cache.elements(tokens, 0) for layer, count in spec.groups for cache in layer.caches)
+
+
+def predicted(spec: ModelSpec) -> int:
+    return sum(weight.parameters for weight in spec.mtp)
+
+
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: case["config"]["model_type"])
+def test_parameters_and_cache_are_those_of_the_implementation(case: dict[str, Any]) -> None:
+    spec = read_config(case["config"])
+    assert (parameters(spec), elements(spec, 24)) == (case["parameters"], case["cache_elements_24"])
+    assert not spec.warnings
+
+
+@pytest.mark.parametrize(
+    ("config", "total", "biases"),
+    [
+        # Safetensors totals on the Hub, October 2026; the biases of the routers are stored besides where they are buffers.
+        pytest.param(LAGUNA_XS, 33_442_617_088, 0, id="Laguna-XS.2"),
+        pytest.param(HY3, 298_786_155_776, 80 * 192, id="Hy3"),
+        pytest.param(STEP, 199_384_301_376, 42 * 288, id="Step-3.5-Flash"),
+    ],
+)
+def test_published_totals_with_their_prediction_layers(config: dict[str, Any], total: int, biases: int) -> None:
+    spec = read_config(config)
+    assert parameters(spec) + predicted(spec) + biases == total
+
+
+def test_the_letters_of_a_window_pattern_repeat_and_the_last_layer_is_global() -> None:
+    config = {**BY_TYPE["exaone_moe"], "sliding_window_pattern": "LLG"}
+    kinds = ["window" if getattr(layer.caches[0], "window", None) else "all" for layer in read_config(config).layers]
+    assert kinds == ["window", "window", "all", "window", "all"]
+
+
+def test_step_reads_experts_by_text_or_list_and_cuts_the_prediction_layers_off_its_lists() -> None:
+    listed = {**STEP, "moe_layers_enum": list(range(3, 45))}
+    trimmed = {**STEP, "layer_types": STEP["layer_types"][:45], "num_nextn_predict_layers": 0}  # type: ignore[index]
+    assert parameters(read_config(listed)) == parameters(read_config(trimmed)) == parameters(read_config(STEP))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "change", "named"),
+    [
+        ("laguna", {"gating": "sometimes"}, "gating"),
+        ("laguna", {"num_attention_heads_per_layer": [8, 12]}, "num_attention_heads_per_layer"),
+        ("laguna", {"num_attention_heads_per_layer": [8, 12, 12, 3]}, "layer 3"),
+        ("exaone_moe", {"sliding_window_pattern": "LXG"}, "sliding_window_pattern"),
+        ("step3p5", {"moe_layers_enum": "3,four"}, "moe_layers_enum"),
+        ("qwen4_exp_text", {"ple_embed_dim": 250}, "ple_embed_dim"),
+        ("qwen4_exp_text", {"ngram_vocab_size_base": 10**9}, "ngram_vocab_size_base"),
+    ],
+)
+def test_a_wrong_value_is_named(model_type: str, change: dict[str, Any], named: str) -> None:
+    base: dict[str, Any] = STEP if model_type == "step3p5" else BY_TYPE[model_type]
+    with pytest.raises(BadConfig, match=named):
+        read_config({**base, **change})

@@ -352,6 +352,17 @@ TYPES: dict[str, Type] = {
         implied={"attention_bias": False, "qk_norm": "head"},
         kinds=layer_types(letters("sliding_window_pattern", 4)),
     ),
+    "exaone": replace(LLAMA, source="transformers 5.24.0 ExaoneConfig; EXAONE-3.5 config.json: num_layers",
+                      renames={"num_hidden_layers": ("num_hidden_layers", "num_layers")}),
+    "iquestcoder": replace(LLAMA, source="transformers 5.24.0 IQuestCoderConfig",
+                           defaults={"num_key_value_heads": 8, "head_dim": 128}),
+    "arcee": replace(LLAMA, source="transformers 5.24.0 ArceeConfig: an MLP without a gate", implied={"mlp_gated": False}),
+    "vaultgemma": Type(
+        source="transformers 5.24.0 VaultGemmaConfig: Gemma 2 with two norms a layer",
+        defaults={"tie_word_embeddings": True, "head_dim": 256, "sliding_window": 4096, "num_key_value_heads": 4},
+        implied={"period": 2},
+        kinds=layer_types(every("period", 2)),
+    ),
     "granite_swa": replace(
         LLAMA,
         source="transformers 5.24.0 GraniteSWAConfig: windows of 128 and sinks",

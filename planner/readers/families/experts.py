@@ -280,7 +280,7 @@ def _afmoe_mlps(f: Fields) -> list[str]:
     return [DENSE if i < dense else MOE for i in range(layer_count(f))]
 
 
-def _glm_heads(f: Fields, index: int) -> tuple[Mixer, ...]:
+def glm_heads(f: Fields, index: int) -> tuple[Mixer, ...]:
     """GLM-4.5: `use_qk_norm` adds a gain of head_dim for q and for k."""
     base = decoder.attention(f, index)
     return (replace(base, qk_norm="head" if f.flag("use_qk_norm") else ""),)
@@ -325,6 +325,24 @@ MINIMAX_M3 = Type(
     mlp_kinds=expert_layers(),
     mtp=_m3_mtp,
     ignore=("index_n_heads", "index_head_dim"),  # read by the sparse layers, where there are any
+)
+
+MIMO_V2 = Type(
+    renames={**ROUTED, "sliding_window": ("sliding_window_size", "sliding_window")},
+    defaults={
+        "num_key_value_heads": 4,
+        "head_dim": 192,
+        "v_head_dim": 128,
+        "sliding_window": 129,
+        "num_experts": 256,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": 2048,
+        "first_k_dense_replace": 1,
+    },
+    kinds=layer_types(_mimo_pattern),
+    mixers={FULL: _mimo_full, SLIDING: _mimo_sliding},
+    mlp_kinds=expert_layers(),
+    ignore=("attention_chunk_size",),  # repeats the window; no chunked layers
 )
 
 TYPES: dict[str, Type] = {
@@ -406,9 +424,9 @@ TYPES: dict[str, Type] = {
         renames=ROUTED,
         defaults={"num_key_value_heads": 8, "first_k_dense_replace": 1, "n_shared_experts": 1},
         implied={"o_bias": False},
-        mixers={FULL: _glm_heads},
+        mixers={FULL: glm_heads},
         mlp_kinds=expert_layers(),
-        mtp=decoder.mtp_layers(_glm_heads, decoder.moe),
+        mtp=decoder.mtp_layers(glm_heads, decoder.moe),
     ),
     "glm4v_moe_text": Type(
         source="transformers 5.24.0 Glm4vMoeTextConfig: GLM-4.5 without a norm of each head",
@@ -459,16 +477,8 @@ TYPES: dict[str, Type] = {
     ),
     "minimax_m3": MINIMAX_M3,
     "minimax_m3_vl_text": MINIMAX_M3,
-    "mimo_v2_flash": Type(
-        renames={**ROUTED, "sliding_window": ("sliding_window_size", "sliding_window")},
-        defaults={"num_key_value_heads": 4, "head_dim": 192, "v_head_dim": 128, "sliding_window": 129,
-                  "num_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 2048,
-                  "first_k_dense_replace": 1},
-        kinds=layer_types(_mimo_pattern),
-        mixers={FULL: _mimo_full, SLIDING: _mimo_sliding},
-        mlp_kinds=expert_layers(),
-        ignore=("attention_chunk_size",),  # repeats the window; no chunked layers
-    ),
+    "mimo_v2_flash": MIMO_V2,
+    "mimo_v2": replace(MIMO_V2, source="MiMo-V2.5 config.json and checkpoint: MiMo-V2-Flash with q, k and v in one"),
     "afmoe": Type(
         renames={"n_shared_experts": "num_shared_experts",
                  "num_experts": ("num_experts", "num_local_experts")},

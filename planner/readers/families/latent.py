@@ -149,6 +149,14 @@ def _glm5_indexed(f: Fields, index: int) -> tuple[Mixer, ...]:
     return (base, indexer)
 
 
+def _normed_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    """A.X-K1: a norm of what experts and shared experts put out together."""
+    return tuple(
+        replace(piece, extra=(vector("norm", piece.hidden),)) if isinstance(piece, Moe) else piece
+        for piece in decoder.moe(f, index)
+    )
+
+
 def _hyper_connections(f: Fields, index: int) -> tuple[Weight, ...]:
     """One before attention, one before the MLP."""
     return hyper_connection(f.int("hidden_size"), f.int("hc_mult", 4)) * 2
@@ -322,6 +330,20 @@ TYPES: dict[str, Type] = {
         kinds=_indexers(listed("layer_types", _INDEXED_NAMES, all_of(INDEXED))),
         mixers=INDEXER_MAKERS,
         mtp=decoder.mtp_layers(mla_with_indexer, decoder.moe, copies=False),
+    ),
+    "axk1": replace(
+        DEEPSEEK_V3,
+        source="transformers 5.24.0 AXK1Config: DeepSeek-V3 with a norm behind the experts",
+        defaults={**V3_DEFAULTS, "first_k_dense_replace": 1, "num_experts": 192},
+        mlp_kinds=expert_layers(1),
+        mlps={MOE: _normed_experts},
+        mtp=None,
+    ),
+    "youtu": Type(
+        source="transformers 5.24.0 YoutuConfig: dense layers with a latent cache",
+        defaults={"tie_word_embeddings": True, "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
+                  "qk_nope_head_dim": 128, "v_head_dim": 128},
+        mixers={FULL: mla},
     ),
     "mistral4": Type(
         renames=ROUTED,

@@ -12,7 +12,7 @@ from planner.errors import BadConfig
 from planner.model.attention import Attention, Mixer
 from planner.model.weights import Weight, linear
 from planner.readers import decoder
-from planner.readers.families.experts import ALL_MOE, EXPERTS_ONLY, ROUTED, biased_shared_experts
+from planner.readers.families.experts import ALL_MOE, EXPERTS_ONLY, ROUTED, biased_shared_experts, glm_heads
 from planner.readers.fields import MAX_LAYERS, Fields
 from planner.readers.layer_kinds import (
     DENSE,
@@ -203,6 +203,22 @@ TYPES: dict[str, Type] = {
         mixers={FULL: _laguna, SLIDING: lambda f, i: _laguna(f, i, f.int("sliding_window"))},
         extra=_laguna_gate,
         per_layer=True,
+    ),
+    "mellum": Type(
+        renames={"num_experts": ("num_local_experts", "num_experts")},
+        defaults={"num_key_value_heads": 4, "head_dim": 128, "sliding_window": 1024, "num_experts": 64,
+                  "num_experts_per_tok": 8, "moe_intermediate_size": 896},
+        implied={"qk_norm": "head"},
+        kinds=layer_types(all_of(FULL)),
+        mlp_kinds=listed("mlp_layer_types", MLP_NAMES, ALL_MOE),
+    ),
+    "sarvam_moe": Type(
+        renames={**ROUTED, **SHARED},
+        defaults={"num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 6, "n_shared_experts": 1,
+                  "moe_intermediate_size": 1024, "use_qk_norm": True},
+        implied={"o_bias": False},
+        mixers={FULL: glm_heads},
+        mlp_kinds=dense_then_moe(default=1),
     ),
     "granitemoe_swa": Type(
         renames={**EXPERTS_ONLY, "shared_expert_intermediate_size": "shared_intermediate_size"},

@@ -50,8 +50,8 @@ def test_no_two_entries_share_a_name_alias_or_id(kind: Kind) -> None:
     assert shared_name((entry["name"], kind.keys(entry)) for entry in load(kind)) is None
 
 
-def test_there_are_at_least_240_models_and_470_devices() -> None:
-    assert len(load(MODELS)) >= 240
+def test_there_are_at_least_500_models_and_470_devices() -> None:
+    assert len(load(MODELS)) >= 500
     assert len(load(GPUS)) >= 470
 
 

@@ -63,6 +63,12 @@ def run(arguments: list[str]) -> int:
         result = cli.main(args=arguments, prog_name="kvplan", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.UsageError as error:
+        if isinstance(error, click.NoSuchOption):
+            from planner.commands.own_flags import whose  # only on the way to an error
+
+            owner = whose(arguments)
+            if owner is not None:
+                raise UsageError(owner) from None
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         raise UsageError(f"{error.format_message()}{where}") from None
     except click.ClickException as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from planner.engines.registry import parse_engine
+from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import KvplanError, one_line
 
-COMMANDS = ("estimate", "fit", "speed")
+COMMANDS = ("estimate", "fit", "speed", "plan", "simulate")
 
 
 def named_engine(arguments: Sequence[str]) -> str | None:
@@ -72,4 +72,32 @@ def _known(command: str) -> frozenset[str]:
         from planner.options.fit import FLAGS as flags
     elif command == "speed":
         from planner.options.speed import FLAGS as flags
+    elif command == "plan":
+        from planner.options.plan import FLAGS as flags
+    elif command == "simulate":
+        from planner.options.simulate import FLAGS as flags
     return frozenset(("-h", "--help", "-o", *(flag.name for flag in flags)))
+
+
+def whose(arguments: Sequence[str]) -> str | None:
+    """What to say of a command line without --engine whose first strange option is a flag of some engine.
+
+    >>> whose(["estimate", "gpt2", "-c", "4096"])
+    '-c is a flag of llamacpp: say so with --engine llamacpp'
+    >>> whose(["estimate", "gpt2", "--sek", "1k"]) is None
+    True
+    """
+    if not arguments or arguments[0] not in COMMANDS or named_engine(arguments) is not None:
+        return None
+    known = _known(arguments[0])
+    from planner.launch.read import TABLES
+
+    for word in arguments[1:]:
+        name = word.partition("=")[0]
+        if not name.startswith("-") or name in known:
+            continue
+        owners = [engine for engine in TABLES if engine in ENGINES and name in TABLES[engine].by_name]
+        if not owners:
+            return None
+        return f"{name} is a flag of {', '.join(owners)}: say so with --engine {owners[0]}"
+    return None

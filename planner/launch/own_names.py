@@ -32,6 +32,18 @@ _PLAIN = {
     "ctx_size": "--ctx-size", "parallel": "--parallel", "batch_size": "--batch-size", "ubatch_size": "--ubatch-size",
     "mla_mode": "--mla-mode",
 }  # fmt: skip
+# Fields for which kvplan has no option under some engines, and why that is said and not asked.
+_NOT_OF = {
+    "tensorrt-llm": ("max_num_seqs", "max_num_batched_tokens"),
+    "lmdeploy": ("max_num_seqs", "max_num_batched_tokens", "num_speculative_tokens"),
+    "sglang": ("num_speculative_tokens", "mamba_ssm_dtype"),
+}
+# ollama's and LM Studio's words for llama.cpp's flags
+_WORDS = {
+    "--num-ctx": "--ctx-size", "--num_ctx": "--ctx-size", "--context-length": "--ctx-size", "--num-batch": "--ubatch-size",
+    "--num_batch": "--ubatch-size", "--num-parallel": "--parallel", "--num_parallel": "--parallel", "--num-gpu": "-ngl",
+    "--num_gpu": "-ngl",
+}  # fmt: skip
 _SWITCHES = {
     "disable_hybrid": "--disable-hybrid-kv-cache-manager",
     "swa_full": "--swa-full",
@@ -55,7 +67,7 @@ _NOTED = {
     "draft_model": "a drafter is a model of its own: --drafter without --engine counts it",
     "devices": "which devices: say how many with --gpus",
     "device_ids": "which devices: say how many with --tp",
-    "expert_parallel": "experts over all ranks",
+    "expert_parallel": "experts whole on a rank: the same bytes on each device",
     "dtype": "the float type it runs in; --dtype is how weights are stored",
     "model": "the model stands before the flags",
     "hub_model": "the model stands before the flags",
@@ -77,6 +89,8 @@ def own_names(arguments: Sequence[str], engine: str, known: Collection[str]) -> 
     table = TABLES.get("vllm" if engine.startswith("vllm") else "llamacpp" if engine in LLAMA else engine)
     if table is None:
         return list(arguments), []
+    if engine in ("ollama", "lmstudio"):
+        arguments = [_WORDS.get(word, word) for word in arguments]
     kept: list[str] = []
     theirs: list[Given] = []
     place = 0
@@ -96,7 +110,8 @@ def own_names(arguments: Sequence[str], engine: str, known: Collection[str]) -> 
             kept += piece
     _refuse_another_commands(kept, known)
     # kvplan's own reader takes the text of what goes over as it is: `-c 32k` is --ctx-size 32k.
-    plain = [one for one in theirs if one.flag is not None and one.flag.field in _PLAIN]
+    left_out = _NOT_OF.get(engine, ())
+    plain = [one for one in theirs if one.flag and one.flag.field in _PLAIN and one.flag.field not in left_out]
     values = read_values([one for one in theirs if one not in plain])
     _refuse_placement(values, theirs, kept, engine)
     options, said = _options(values, engine)
@@ -153,6 +168,9 @@ def _options(values: Mapping[str, Any], engine: str) -> tuple[list[str], dict[st
     found: list[str] = []
     notes: dict[str, str] = {}
     for field, value in values.items():
+        if field in _NOT_OF.get(engine, ()):
+            notes[field] = "not counted in the answer of this engine"
+            continue
         if field in PLACES or value is None or (value is False and field != "flash_attn"):
             continue
         if field in _SWITCHES:
@@ -199,6 +217,8 @@ def _refuse_placement(values: Mapping[str, Any], theirs: Sequence[Given], kept: 
         return
     model = next((word for word in kept if not word.startswith("-")), "MODEL")
     flags = " ".join(_written(one) for one in theirs)
+    if "--gpus" in kept[:-1]:
+        gpu = f"{kept[kept.index('--gpus') + 1]}x{gpu}"
     raise UsageError(
         f"{moving[0].name} says where weights lie, which kvplan check answers: "
         f"kvplan check --gpu {shown(gpu, 40)} --model {shown(model, 60)} -- llama-server {shown(flags, 200)}"

@@ -46,6 +46,11 @@ SAME = {
     "estimate qwen3-8b --engine tensorrt-llm --tp_size 2 --max_seq_len 8192": (
         "estimate qwen3-8b --engine tensorrt-llm --tp 2 --max-model-len 8192"
     ),
+    "estimate qwen3-8b --engine ollama --num-ctx 8192": "estimate qwen3-8b --engine ollama --ctx-size 8192",
+    "estimate qwen3-8b --engine lmstudio --context-length 8192": "estimate qwen3-8b --engine lmstudio --ctx-size 8192",
+    "simulate qwen3-8b --gpu h100-sxm --engine vllm -tp 2 --rate 2 --prompt 1k --output 16 --requests 20": (
+        "simulate qwen3-8b --gpu h100-sxm --engine vllm --tp 2 --rate 2 --prompt 1k --output 16 --requests 20"
+    ),
     "fit qwen3-8b --gpu h100-sxm --engine vllm -tp 2 --max-model-len 8192": (
         "fit qwen3-8b --gpu h100-sxm --engine vllm --tp 2 --max-model-len 8192"
     ),
@@ -74,7 +79,7 @@ def test_an_engines_name_is_answered_like_ours(capsys: pytest.CaptureFixture[str
         ("--split-mode row", "kvplan check says where they lie"),
         ("--mmproj x.gguf", "encoder"),
         ("-md draft.gguf", "a drafter is a model of its own"),
-        ("--jinja", "no effect on memory or speed"),
+        ("-np 0 --jinja", "no effect on memory or speed"),
         ("--threads 8", "not counted"),
         ("--api-key hunter2", "no effect on memory or speed"),
     ],
@@ -94,7 +99,9 @@ def test_where_weights_lie_on_a_device_is_asked_of_check(capsys: pytest.CaptureF
     "text, said",
     [
         (f"{LLAMA} --ctx-size 32k --drafter qwen3-0.6b", "ask kvplan fit, without --engine"),
-        ("estimate qwen3-8b --seq 8k -tp 2", "No such option"),
+        ("estimate qwen3-8b --seq 8k --tensor-parallel-size 2", "say so with --engine vllm"),
+        ("estimate qwen3-8b -c 32768", "-c is a flag of llamacpp: say so with --engine llamacpp"),
+        ("fit qwen3-8b --gpu l4 --nonesuch", "No such option"),
         ("estimate qwen3-8b --seq 8k --engine koboldcpp", "koboldcpp runs llama.cpp: write --engine llamacpp"),
         ("estimate qwen3-8b --seq 8k --engine exllamav3", "leave --engine out"),
         ("estimate qwen3-8b --seq 8k --engine mlx-lm", "leave --engine out"),

@@ -36,6 +36,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "estimate": "kvplan.api",
+    "check": "kvplan.api",
     "fit": "kvplan.api",
     "engine": "kvplan.api",
     "engines": "kvplan.api",
@@ -58,6 +59,7 @@ __all__ = [
     "KvplanError",
     "ModelSpec",
     "calibrate",
+    "check",
     "compare_models",
     "engine",
     "engines",

@@ -20,6 +20,7 @@ from planner.model.spec import ModelSpec
 from planner.options.tables import ENGINE_FLAGS, given
 
 if TYPE_CHECKING:
+    from planner.answers.check import CheckAnswer
     from planner.answers.engines import EnginesAnswer
     from planner.answers.estimate import EstimateAnswer
     from planner.answers.fit import FitAnswer
@@ -336,6 +337,39 @@ def speed(
     from planner.options.speed import FLAGS, speed_asked
 
     return speed_answer(speed_asked(_values(FLAGS, values)))
+
+
+@in_python_words
+def check(
+    command: str | Sequence[str],
+    *,
+    gpu: str | None = None,
+    memory: str | None = None,
+    model: str | ModelSpec | None = None,
+    seq: Tokens | None = None,
+    engine: str | None = None,
+    service: str | None = None,
+) -> CheckAnswer:
+    """What a start command comes to, as `kvplan check` answers it: does it start, for how many requests, how fast.
+
+    command  the words of a command, or its text, or the text of a script, compose file or manifest
+    gpu      a device, or several of a kind: "2x3090"
+    model    what the command's model is, where the text does not say it
+    service  which server of a text that starts several
+
+    >>> answer = check("vllm serve Qwen/Qwen3-8B --max-model-len 8192", gpu="l40s")
+    >>> answer.starts, answer.to_dict()["seq_tokens"]
+    (True, 8192)
+
+    Raises KvplanError: as `engine`, and for a text that starts no server that kvplan knows.
+    """
+    from planner.answers.check import check_answer
+    from planner.options.check import FLAGS, check_asked
+
+    pasted = (command if " " in command else f"{command} ",) if isinstance(command, str) else tuple(command)
+    values = {"gpu": gpu, "memory": memory, "model": None, "seq": seq, "engine": engine, "service": service}
+    given_values = given(FLAGS, values, OPTION)
+    return check_answer(check_asked(pasted, {**given_values, "model": model}))
 
 
 @in_python_words

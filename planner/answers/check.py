@@ -13,14 +13,15 @@ from planner.answers.setup import Setup, setup
 from planner.answers.speed import SpeedAnswer, speed_on
 from planner.catalogue.device import Device
 from planner.engines.base import EngineAnswer
-from planner.errors import BadRequest, KvplanError
+from planner.errors import KvplanError
 from planner.launch.question import Placement, Question
 from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED
 from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
 from planner.memory.limits import largest
-from planner.memory.request import Capacity, device_capacity
+from planner.memory.request import Capacity
 from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
+from planner.options.check import CheckAsked
 from planner.options.engine import EngineAsked
 from planner.options.speed import SpeedAsked
 from planner.options.tables import LLAMA
@@ -76,6 +77,10 @@ class CheckAnswer(Shown):
         """0, or 3 where the server refuses to start."""
         return 0 if self.starts else NO
 
+    def rows(self) -> list[dict[str, Any]]:
+        """One row: the answer has no table."""
+        return [self.to_dict()]
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: base units, keys that stay."""
         asked, sharding = self.setup.question, self.setup.request.sharding
@@ -118,6 +123,13 @@ class CheckAnswer(Shown):
             "notes": list(self.setup.notes),
             "exit_code": self.exit_code,
         }
+
+
+def check_answer(asked: CheckAsked) -> CheckAnswer:
+    """The answer to a start command on devices of one kind, with its speed and what to change."""
+    return check(
+        asked.question, asked.spec, asked.capacity, device=asked.device, devices=asked.devices, seq=asked.seq
+    )  # fmt: skip
 
 
 def check(
@@ -352,10 +364,3 @@ def _advice(answer: CheckAnswer, whole: Capacity) -> Iterator[Advice]:
             yield Advice(change, found.requests, found.setup.request.seq_tokens)
         if len(kinds) >= MOST_ADVICE:
             return
-
-
-def capacity_of(device: Device) -> Capacity:
-    """The memory of one device, as its driver reports it."""
-    if device.memory_bytes < 1:
-        raise BadRequest(f"{device.name} has no memory of its own")
-    return device_capacity(device)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
-from planner.catalogue.entries import find_model
 from planner.dtypes.names import float_dtype
-from planner.errors import BadRequest, UnknownName
+from planner.errors import BadRequest
 from planner.extras.lora import Lora, slot_rank
 from planner.extras.shared_device import Residents
 from planner.launch.question import Question
@@ -17,7 +15,6 @@ from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
 from planner.options.engine import EngineAsked
 from planner.options.tables import LLAMA
-from planner.readers import read_entry
 
 DEFAULT_TOKENS = 8192
 # --quantization and --model-format -> our weight format; None: as the checkpoint says
@@ -44,39 +41,6 @@ class Setup:
     asked: EngineAsked
     devices: int
     notes: tuple[str, ...]
-
-
-def catalogue_model(name: str) -> ModelSpec:
-    """The catalogue's model of this name; no file is opened, whatever the name looks like.
-
-    Raises UnknownName with what to do.
-    """
-    if "$" in name:
-        raise BadRequest(f"the model is {shown(name, 60)!r}, a variable that the text does not set; add --model NAME")
-    try:
-        return read_entry(find_model(plain_name(name)))
-    except UnknownName as error:
-        raise UnknownName(f"{error}; --model NAME or FILE says which model the command means") from None
-
-
-def plain_name(text: str) -> str:
-    """What a model is called, of an id, a path, a URL or a folder of the Hub's cache.
-
-    >>> plain_name("/models/Qwen3-8B-Q4_K_M.gguf"), plain_name("hf://Qwen/Qwen3-8B"), plain_name("/mnt/m/Qwen3-8B/")
-    ('Qwen3-8B-Q4_K_M.gguf', 'Qwen/Qwen3-8B', 'Qwen3-8B')
-    >>> plain_name("/root/.cache/huggingface/hub/models--Qwen--Qwen3-8B/snapshots/abc")
-    'Qwen/Qwen3-8B'
-    """
-    clean = text.strip().strip("\"'").removeprefix("hf://").removeprefix("hf.co/").removeprefix("huggingface.co/")
-    cached = re.search(r"models--([\w.-]+?)--([\w.-]+)", clean)
-    if cached:
-        return f"{cached.group(1)}/{cached.group(2)}"
-    hub = re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co|modelscope\.cn/models)/([\w.-]+/[\w.-]+)", clean)
-    if hub:
-        return hub.group(1)
-    pieces = [piece for piece in re.split(r"[/\\]", clean) if piece not in ("", ".", "..")]
-    local = clean.startswith(("/", "./", "../", "~")) or "\\" in clean or len(pieces) > 2
-    return (pieces[-1] if pieces else clean) if local or clean.endswith(".gguf") else clean
 
 
 def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Setup:

@@ -6,10 +6,10 @@ import textwrap
 from collections.abc import Iterable
 
 from planner.answers.check import CheckAnswer
-from planner.answers.setup import plain_name
 from planner.launch.question import Said
 from planner.launch.secrets import shown
 from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED
+from planner.options.check import plain_name
 from planner.options.tables import LLAMA
 from planner.speed.speed import Figure, Speed
 from planner.terminal.tables import bad, bold, dim, good

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         show,
         simulate,
         speed,
+        sweep,
     )
     from planner.errors import KvplanError
     from planner.memory.estimate import Estimate
@@ -45,6 +46,7 @@ _HOMES = {
     "speed": "kvplan.api",
     "plan": "kvplan.api",
     "simulate": "kvplan.api",
+    "sweep": "kvplan.api",
     "show": "kvplan.api",
     "gpus": "kvplan.api",
     "profile": "kvplan.api",
@@ -72,6 +74,7 @@ __all__ = [
     "show",
     "simulate",
     "speed",
+    "sweep",
 ]
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from planner.engines.base import EngineAnswer
     from planner.machine.calibration import Calibration
     from planner.options.tables import Flag
+    from planner.sweeps.asked import SweepAnswer
     from profiler.results import Measurement
 
 Model = str | ModelSpec | Mapping[str, Any]
@@ -494,6 +495,61 @@ def compare_models(
     from planner.options.compare_models import FLAGS, compare_asked
 
     return compare_answer(compare_asked(values.pop("models"), _values(FLAGS, values)))
+
+
+@in_python_words
+def sweep(
+    question: str,
+    *,
+    model: str | Sequence[str],
+    gpu: str | Sequence[str] | None = None,
+    memory: str | Sequence[str] | None = None,
+    engine: str | Sequence[str] | None = None,
+    dtype: str | Sequence[str] | None = None,
+    kv_dtype: str | Sequence[str] | None = None,
+    tp: int | str | Sequence[int] | None = None,
+    pp: int | str | Sequence[int] | None = None,
+    ep: int | str | Sequence[int] | None = None,
+    dp: int | str | Sequence[int] | None = None,
+    dcp: int | str | Sequence[int] | None = None,
+    batch: int | str | Sequence[int] | None = None,
+    seq: Tokens | Sequence[Tokens] | None = None,
+    prompt: Tokens | Sequence[Tokens] | None = None,
+    output: Tokens | Sequence[Tokens] | None = None,
+    load: str | Sequence[str] | None = None,
+    path: str | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    resume: bool = False,
+    assume: str | None = None,
+    online: bool = False,
+) -> SweepAnswer:
+    """A grid of questions ("estimate", "fit" or "speed"), one row a point, as `kvplan sweep` writes it.
+
+    Axes take one value, a list, or a range as text ("1k..128k"); `path` names a .csv or .parquet file to write, which
+    `workers`, `ray` and `resume` want.
+
+    >>> rows = sweep("estimate", model=["gpt2", "llama-7b"], seq="1k..4k").rows()
+    >>> len(rows), rows[3]["kv_bytes"]
+    (6, 536870912)
+
+    Raises KvplanError: an axis that the question does not have, or that it lacks.
+    """
+    values = dict(locals())
+    from planner.sweeps.asked import sweep_answer, sweep_asked
+
+    settings = {name: values.pop(name) for name in ("workers", "ray", "resume", "assume", "online")}
+    axes = [
+        f"{name}={_axis(value)}"
+        for name, value in values.items()
+        if value is not None and name not in ("question", "path")
+    ]
+    return sweep_answer(sweep_asked(question, axes, {**settings, "output": path}))
+
+
+def _axis(value: Any) -> str:
+    """The values of an axis as the command line has them."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple, range)) else str(value)
 
 
 def _options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import click
 
 from planner.commands.click_options import with_flags
-from planner.errors import KvplanError, UsageError
-from planner.options import tables as flags
-from planner.options.readers import count, switch, text
-from planner.options.tables import Flag
+from planner.errors import KvplanError
+from planner.sweeps.asked import FLAGS, sweep_asked, write_sweep
 from planner.terminal.progress import Progress
 
 INTERRUPTED = 130
-FLAGS: tuple[Flag, ...] = (
-    Flag("--workers", "N", "Processes on this machine (default: 1).", count, "Load"),
-    Flag("--ray", "ADDRESS", "The workers of a Ray cluster: host:port, or auto (extra `cluster`).", text, "Load"),
-    Flag("--resume", "", "Keep the points that FILE already holds.", switch, "Output"),
-    *flags.ASSUME,
-    *flags.ONLINE,
-    Flag("--output", "FILE", "What to write, .csv or .parquet (extra `parquet`).", text, "Output"),
-)
 
 
 @click.command(
@@ -39,36 +28,16 @@ def command(question: str, axes: tuple[str, ...], **values: Any) -> None:
     1k..8k:+1k. A point that cannot be answered says why in the column `refused`. The file is the same whoever
     computes it, and Ctrl-C keeps what is done.
     """
-    from planner.sweeps import files, workers
-    from planner.sweeps.axes import parse_grid
-    from planner.sweeps.questions import shared_of
-    from planner.sweeps.run import sweep
-
-    if values["workers"] is not None and values["ray"] is not None:
-        raise UsageError("--workers is of this machine and --ray of a cluster; give one of them")
-    if values["output"] is None:
-        raise UsageError("where to? -o FILE.csv or -o FILE.parquet")
-    processes = flags.read_values(FLAGS, values)["workers"] or 1
-    if processes > workers.MAX_WORKERS:
-        raise KvplanError(f"--workers {processes:,} is more than {workers.MAX_WORKERS:,}; write one for each core")
-    grid = parse_grid(question, axes)
-    path: str = values["output"]
-    files.check_path(path)
-    shared = shared_of(grid, assume=values["assume"], online=values["online"])
-    work: Any = workers.here
-    if values["ray"] is not None:
-        work = partial(workers.on_ray, address=values["ray"])
-    elif processes > 1:
-        work = partial(workers.in_processes, workers=processes)
-    found = sweep(grid, shared, path, work, resume=values["resume"], progress=Progress(0))
+    asked = sweep_asked(question, axes, values)
+    found = write_sweep(asked, Progress(0))
     done = found.answered + found.refused
     if not found.complete:
         click.echo(
-            f"kvplan: interrupted: {done:,} of {found.points:,} points are in {path}; --resume goes on", err=True
+            f"kvplan: interrupted: {done:,} of {found.points:,} points are in {asked.path}; --resume goes on", err=True
         )
         raise SystemExit(INTERRUPTED)
     if not found.answered:
-        raise KvplanError(f"no point was answered ({path} says why); the first: {found.first_refusal}")
+        raise KvplanError(f"no point was answered ({asked.path} says why); the first: {found.first_refusal}")
     kept = f", {found.kept:,} of them kept" if found.kept else ""
     refused = f", {found.refused:,} refused" if found.refused else ""
-    click.echo(f"{done:,} points in {path}{kept}{refused}")
+    click.echo(f"{done:,} points in {asked.path}{kept}{refused}")

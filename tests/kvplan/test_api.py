@@ -193,6 +193,7 @@ ANSWERS: dict[str, Callable[[], Any]] = {
     "speed": lambda: kvplan.speed("gpt2", gpu="l4", batch=[1, 8]),
     "plan": lambda: kvplan.plan("gpt2", users=5, prompt=100, output=20, gpu="l4"),
     "simulate": lambda: kvplan.simulate("gpt2", gpu="l4", prompt=100, output=20, rate=5, requests=10),
+    "sweep": lambda: kvplan.sweep("estimate", model="gpt2", seq=[512, 1024], gpu="l4"),
     "compare": lambda: kvplan.compare_models("gpt2", "llama-7b", seq="1k"),
 }
 
@@ -202,7 +203,7 @@ def test_every_answer_is_a_table_in_a_notebook_and_a_line_in_a_shell(question: s
     answer = ANSWERS[question]()
     page, line = answer._repr_html_(), repr(answer)
     assert page.startswith("<table>") and page.endswith("</table>") and "<td>" in page
-    assert "gpt2" in line or (question in ("engine", "plan") and len(line) > 20)
+    assert "gpt2" in line or (question in ("engine", "plan", "sweep") and len(line) > 20)
     assert answer.exit_code in (0, 3)
     json.dumps(answer.to_dict(), allow_nan=False)
 
@@ -239,3 +240,11 @@ def test_errors_name_keywords_and_never_flags(call: Callable[[], object], words:
     with pytest.raises(kvplan.KvplanError, match=words) as caught:
         call()
     assert "--" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_sweep_in_memory_has_the_rows_of_its_file(tmp_path: Path) -> None:
+    axes: dict[str, Any] = {"model": ["gpt2", "llama-7b"], "seq": "1k..4k", "gpu": "l4"}
+    kept, written = kvplan.sweep("fit", **axes), kvplan.sweep("fit", path=str(tmp_path / "a.csv"), **axes)
+    assert kept.rows() == written.rows() and len(kept.rows()) == 6
+    with pytest.raises(kvplan.KvplanError, match="needs a device"):
+        kvplan.sweep("fit", model="gpt2")

@@ -15,7 +15,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 
 from planner.errors import BadConfig, KvplanError, UnknownName, one_line
 
@@ -177,13 +177,16 @@ class _Catalogue:
     def _every(self) -> Iterator[tuple[list[str], Any]]:
         own = self._own()
         replaced = {self.key(entry.name): entry for entry in own.values()}
-        for line in _compiled_text(self.compiled).splitlines():
-            raw = json.loads(line)
-            keys = raw.pop("keys")
-            entry = replaced.pop(self.key(raw["name"]), None)
-            yield keys, entry or self.build(raw, SHIPPED)
+        for keys, shipped in self._shipped:
+            yield keys, replaced.pop(self.key(shipped.name), None) or shipped
         for entry in replaced.values():
             yield [key for key, value in own.items() if value is entry], entry
+
+    @cached_property
+    def _shipped(self) -> tuple[tuple[list[str], Any], ...]:
+        """Every shipped entry with its keys, built once: lists of them are asked many times in a run."""
+        rows = [json.loads(line) for line in _compiled_text(self.compiled).splitlines()]
+        return tuple((raw.pop("keys"), self.build(raw, SHIPPED)) for raw in rows)
 
     def _own(self) -> dict[str, Any]:
         files = _user_files(self.folder)

@@ -6,7 +6,7 @@ and a notebook shows a table. A length is a number or a text (`8192`, `"8k"`); a
 id, a config as a dict, or a `ModelSpec`. What is wrong raises a KvplanError in one line that names the keyword.
 """
 
-# parameters: a notebook user names what he wants, so the functions here have a keyword for each flag of their command.
+# parameters: a notebook user names what he wants, so each function here has a keyword for every flag of its command.
 
 from __future__ import annotations
 
@@ -545,6 +545,48 @@ def sweep(
         if value is not None and name not in ("question", "path")
     ]
     return sweep_answer(sweep_asked(question, axes, {**settings, "output": path}))
+
+
+@in_python_words
+def report(
+    *models: str,
+    output: str | None = None,
+    force: bool = False,
+    gpu: str | Sequence[str] = (),
+    memory: str | Sequence[str] = (),
+    seq: Tokens | None = None,
+    batch: int | None = None,
+    dtype: str | None = None,
+    kv_dtype: str | None = None,
+    k_dtype: str | None = None,
+    v_dtype: str | None = None,
+    tp: int | None = None,
+    pp: int | None = None,
+    ep: int | None = None,
+    dp: int | None = None,
+    dcp: int | None = None,
+    run: str | Sequence[str] = (),
+    plan: str | Sequence[str] = (),
+    assume: str | None = None,
+) -> str:
+    """Writes a capacity report, as `kvplan report` does, and returns the path of its report.html.
+
+    output   the folder to write (default: report-MODEL); `force` replaces the report that is in it
+    run      results of `kvplan profile`, laid beside the estimates
+    plan     answers of `kvplan plan --json`
+
+    Needs pandas and matplotlib: pip install 'llm-kvplan[report]'.
+
+    Raises KvplanError: as `estimate`; a folder that holds something else.
+    """
+    values = _options(locals())
+    from reports.asked import FLAGS
+    from reports.written import written_report
+
+    settings = {name: values.pop(name) for name in ("models", "output", "force")}
+    for name in ("gpu", "memory", "run", "plan"):
+        values[name] = (values[name],) if isinstance(values[name], str) else tuple(values[name])
+    return written_report(settings["models"], given(FLAGS, values, OPTION), output=output, force=force)
 
 
 def _axis(value: Any) -> str:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from planner.lookup import capacity
 from planner.memory.request import Request
-from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
+from planner.options.model import request_of
+from planner.options.tables import ESTIMATE, read_values
 from reports.extra import need_report_extra
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ KINDS_OF_PLANS = ("cost_vs_tpot",)
 __all__ = [*KINDS_OF_MODELS, *KINDS_OF_RUNS, *KINDS_OF_PLANS]
 
 
-def of_models(
+def of_models(  # parameters: as in kvplan.api
     kind: str,
     *models: str | ModelSpec,
     gpu: str | Sequence[str] = (),
     memory: str | None = None,
-    seq: int | None = None,
+    seq: int | str | None = None,
     batch: int = 1,
     dtype: str | None = None,
     kv_dtype: str | None = None,
@@ -59,8 +60,9 @@ def of_models(
 
     found = find_kind(kind)
     specs = [model if isinstance(model, ModelSpec) else model_spec(model, assume=assume) for model in models]
-    tokens = usual_tokens(specs) if seq is None else seq
-    request = Request(tokens, batch, dtype, kv_dtype, kv_dtype, sharding=Sharding(tp=tp, pp=pp, ep=ep, dp=dp))
+    layout = {"batch": batch, "dtype": dtype, "kv_dtype": kv_dtype, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
+    given = read_values(ESTIMATE, {**layout, "seq": seq})
+    request = request_of(given, usual_tokens(specs) if given["seq"] is None else given["seq"][0])
     gpus = (gpu,) if isinstance(gpu, str) else tuple(gpu)
     room = capacity(None, memory)
     q = question(tuple(specs), gpus=gpus, memories=() if room is None else (room,), request=request)

@@ -7,7 +7,6 @@ The model holds no state between calls: what it remembers is in the cache it is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -465,8 +464,3 @@ def torch_dtype(name: str) -> torch.dtype:
     if known is None:
         raise BadRequest(f"dtype {name!r} is not one the profiler runs in; choose fp32, fp16 or bf16")
     return DTYPES[known]
-
-
-def model_state(model: GPT) -> dict[str, Any]:
-    """Parameters and buffers by name, as `profiler.weights` fills them."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}

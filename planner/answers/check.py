@@ -132,7 +132,7 @@ def check_answer(asked: CheckAsked) -> CheckAnswer:
     )  # fmt: skip
 
 
-def check(
+def check(  # parameters: a question, what it runs on, and two ways to ask it again for advice
     question: Question,
     spec: ModelSpec,
     capacity: Capacity,
@@ -155,7 +155,7 @@ def check(
     question = _with_ollamas_length(question, spec, capacity)
     asked = setup(question, spec, seq=seq)
     given = devices if devices is not None else question.devices or asked.devices
-    answer = _answered(asked, capacity, device, given)
+    answer = _answered(asked, capacity, device, given=given)
     if not advise:
         return answer
     if not answer.starts and question.engine in LLAMA and asked.devices <= given:
@@ -183,7 +183,7 @@ def _with_ollamas_length(question: Question, spec: ModelSpec, capacity: Capacity
     return with_length(replace(question, notes=(*question.notes, note)), tokens)
 
 
-def _answered(asked: Setup, capacity: Capacity, device: Device | None, given: int) -> CheckAnswer:
+def _answered(asked: Setup, capacity: Capacity, device: Device | None, *, given: int) -> CheckAnswer:
     capacity = replace(capacity, bytes=max(1, capacity.bytes - asked.question.overhead_bytes))
     if asked.question.engine in LLAMA:
         found, engine, where, requests, reasons = _llama(asked, capacity)

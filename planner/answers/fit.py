@@ -17,7 +17,7 @@ from planner.memory.limits import (
     pool_bytes,
     tensor_parallel_devices,
 )
-from planner.memory.request import Capacity, Request, device_capacity
+from planner.memory.request import Request, device_capacity
 from planner.memory.sharding import stages
 from planner.model.spec import ModelSpec
 from planner.options.fit import FitAsked
@@ -83,7 +83,7 @@ class FitAnswer(Shown):
     def length_mix(self) -> dict[str, Any] | None:
         """How many requests of real lengths are held at once; None without --lengths."""
         asked = self.asked
-        return None if asked.mix is None else _mix_answer(asked.spec, asked.request, asked.capacity, asked.mix)
+        return None if asked.mix is None else _mix_answer(asked, asked.mix)
 
     @cached_property
     def extras(self) -> dict[str, Any] | None:
@@ -285,8 +285,9 @@ def _holders(spec: ModelSpec, request: Request) -> list[dict[str, Any]]:
     return sorted(holders, key=lambda row: (row["capacity_bytes"], row["device"]))
 
 
-def _mix_answer(spec: ModelSpec, request: Request, room: Capacity, mix: LengthMix) -> dict[str, Any]:
+def _mix_answer(asked: FitAsked, mix: LengthMix) -> dict[str, Any]:
     """Requests of the mix held at once on the whole layout, by the average and safely."""
+    spec, request, room = asked.spec, asked.request, asked.capacity
     if spec.max_positions:
         mix = mix.clipped(spec.max_positions)
     # Stage, activations and overhead as at the longest request: the pool is what is left beside them.

@@ -64,7 +64,9 @@ def placed(found: Estimate, placement: Placement) -> Placed:
             host += _layer_bytes(found, index)
             continue
         for part, weights in _parts(layer.weights):
-            host += _part_share(part, index, placement, patterns) * found.plan.total((weight, 1) for weight in weights)
+            host += _part_share(part, index, placement, patterns=patterns) * found.plan.total(
+                (weight, 1) for weight in weights
+            )
     if placement.layers is not None and placement.layers <= count:
         host += found.plan.total((weight, 1) for weight in spec.after)
     if placement.layers == 0:
@@ -95,7 +97,7 @@ def _parts(weights: tuple[Weight, ...]) -> Iterator[tuple[str, list[Weight]]]:
     yield from found.items()
 
 
-def _part_share(part: str, index: int, placement: Placement, patterns: tuple[re.Pattern[str], ...]) -> float:
+def _part_share(part: str, index: int, placement: Placement, *, patterns: tuple[re.Pattern[str], ...]) -> float:
     """The share of a part of layer `index` that stays on the host."""
     if part == "experts" and (placement.expert_layers < 0 or index < placement.expert_layers):
         return 1.0

@@ -64,7 +64,7 @@ class SpeedAnswer(Shown):
     def compute_bound_batch(self) -> int | None:
         """The smallest batch whose decode step is bound by compute; None where none is."""
         prompt, output = self.asked.prompt_tokens, self.asked.output_tokens
-        return _compute_bound(self.estimate, self.device, self.constants, (prompt + 1, prompt + output))
+        return _compute_bound(self.estimate, self.device, self.constants, lengths=(prompt + 1, prompt + output))
 
     @property
     def exit_code(self) -> int:
@@ -143,17 +143,17 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
         notes.append("a GGUF file: llama.cpp's constants; --engine says otherwise")
     speeds, constants = None, None
     if device.origin == "local":
-        speeds, note = _calibrated(one, device, asked, engine)
+        speeds, note = _calibrated(one, device, asked, engine=engine)
         notes += [note] if note else []
     elif asked.linear is not None:
         raise UsageError("--linear goes with --gpu local: it says which of this machine's products are meant")
     if speeds is None:
-        speeds, constants = _expected(one, device, asked, engine)
+        speeds, constants = _expected(one, device, asked, engine=engine)
     return SpeedAnswer(asked, one, device, speeds, constants, tuple(notes))
 
 
 def _expected(
-    one: Estimate, device: Device, asked: SpeedAsked, engine: str | None
+    one: Estimate, device: Device, asked: SpeedAsked, *, engine: str | None
 ) -> tuple[tuple[Speed, ...], Constants]:
     """Speeds by fitted constants, or by those of the point that was measured."""
     load, prompt, output = asked.load or "serving", asked.prompt_tokens, asked.output_tokens
@@ -170,7 +170,9 @@ def _expected(
     return speeds, constants
 
 
-def _compute_bound(one: Estimate, device: Device, constants: Constants | None, lengths: tuple[int, int]) -> int | None:
+def _compute_bound(
+    one: Estimate, device: Device, constants: Constants | None, *, lengths: tuple[int, int]
+) -> int | None:
     """Returns the smallest batch whose mean decode step computes longer than it reads, at what is reached of the rates.
 
     Without constants at the rates themselves. None where no batch does: a sequence's cache alone takes longer.
@@ -190,7 +192,7 @@ def _compute_bound(one: Estimate, device: Device, constants: Constants | None, l
 
 
 def _calibrated(
-    one: Estimate, device: Device, asked: SpeedAsked, engine: str | None
+    one: Estimate, device: Device, asked: SpeedAsked, *, engine: str | None
 ) -> tuple[tuple[Speed, ...] | None, str | None]:
     """(speeds from this machine's calibration, None where it does not cover the question; a note on that)."""
     from planner.machine.device import calibration_of

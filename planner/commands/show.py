@@ -52,13 +52,13 @@ def describe(spec: ModelSpec, fmt: CacheFormat) -> dict[str, Any]:
         "weights": weight_plan(spec).words,
         "stored": None if spec.stored is None else spec.stored.to_dict(),
         "tied_embedding": spec.tied,
-        "groups": [_group(spec, layer, count, fmt) for layer, count in spec.groups],
+        "groups": [_group(spec, layer, count, fmt=fmt) for layer, count in spec.groups],
         "notes": list(spec.notes),
         "warnings": list(spec.warnings),
     }
 
 
-def _group(spec: ModelSpec, layer: Layer, count: int, fmt: CacheFormat) -> dict[str, Any]:
+def _group(spec: ModelSpec, layer: Layer, count: int, *, fmt: CacheFormat) -> dict[str, Any]:
     where = [i for i, other in enumerate(spec.layers) if other == layer]
     return {
         "layers": count,

@@ -30,7 +30,7 @@ class Outcome:
     first_refusal: str | None = None
 
 
-def sweep(
+def sweep(  # parameters: what, with what, where to, and who computes it
     grid: Grid, shared: Shared, path: str, work: Work, *, resume: bool = False, progress: Progress | None = None
 ) -> Outcome:
     """Every point of the grid into `path`, in the grid's order; on Ctrl-C what is there is saved.
@@ -38,7 +38,7 @@ def sweep(
     `resume`: rows of `path` with the same axes and the same mark of formulas are kept, refused ones are tried again.
     """
     points = grid.points()
-    rows: list[Row | None] = _kept(grid, shared, path, points) if resume else [None] * len(points)
+    rows: list[Row | None] = _kept(grid, shared, path, points=points) if resume else [None] * len(points)
     kept = len(rows) - rows.count(None)
     missing = [i for i, row in enumerate(rows) if row is None]
     progress = progress or Progress(0, quiet=True)
@@ -64,7 +64,7 @@ def sweep(
     return _outcome(rows, kept, complete)
 
 
-def _kept(grid: Grid, shared: Shared, path: str, points: Sequence[Point]) -> list[Row | None]:
+def _kept(grid: Grid, shared: Shared, path: str, *, points: Sequence[Point]) -> list[Row | None]:
     if not os.path.exists(path):
         return [None] * len(points)
     width = len(OF_QUESTION[grid.question])

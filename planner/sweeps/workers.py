@@ -42,7 +42,7 @@ def in_processes(shared: Shared, work: Iterable[Sequence[Point]], workers: int) 
 
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start, initargs=(shared,))
     try:
-        yield from _window(partial(_submit, pool), _result, work, 3 * workers)
+        yield from _window(partial(_submit, pool), _result, work, width=3 * workers)
     except BrokenProcessPool:
         raise KvplanError(
             "a worker process was ended from outside (out of memory?); try again with fewer --workers and --resume"
@@ -96,7 +96,7 @@ def on_ray(shared: Shared, work: Iterable[Sequence[Point]], address: str) -> Row
         remote = ray.remote(max_retries=3)(_answer_on_ray)
         common = ray.put(shared)
         cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        yield from _window(lambda points: remote.remote(common, points, FORMULAS), ray.get, work, 3 * cores)
+        yield from _window(lambda points: remote.remote(common, points, FORMULAS), ray.get, work, width=3 * cores)
     except ray.exceptions.RayTaskError as error:
         cause = getattr(error, "cause", None)
         raise KvplanError(one_line(str(cause if isinstance(cause, KvplanError) else error), 300)) from None
@@ -135,7 +135,7 @@ def _answer_on_ray(shared: Shared, points: Sequence[Point], formulas: int) -> li
     return answer_rows(shared, points)
 
 
-def _window(submit: Callable[[A], B], result: Callable[[B], list[Row]], work: Iterable[A], width: int) -> Rows:
+def _window(submit: Callable[[A], B], result: Callable[[B], list[Row]], work: Iterable[A], *, width: int) -> Rows:
     """Results in the order of `work`, with at most `width` under way: a million points do not queue up in memory."""
     waiting: deque[B] = deque()
     for item in work:

@@ -21,6 +21,7 @@ class Progress:
     def __init__(
         self,
         total: float,
+        *,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
         quiet: bool = False,

@@ -11,15 +11,11 @@ from planner.commands.click_options import with_flags
 from planner.errors import KvplanError, UsageError, one_line
 from planner.files.write import write_bytes
 from planner.terminal.output import emit
-from reports.commands.asked import FLAGS, question_of, shown_path, warn
+from reports.asked import FLAGS, question_of, shown_path
+from reports.commands.warn import warn
 from reports.extra import need_report_extra
 
 ENDINGS = ("svg", "png", "pdf")
-
-
-def kinds_help() -> str:
-    """The kinds, without loading matplotlib."""
-    return ", ".join(KIND_NAMES)
 
 
 KIND_NAMES = (

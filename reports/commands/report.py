@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
-import shlex
 import sys
-import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -14,21 +11,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from planner.commands.click_options import with_flags
-from planner.dtypes.names import float_dtype
 from planner.errors import KvplanError, UsageError, one_line
 from planner.terminal.output import emit
 from planner.terminal.tables import dim
-from reports.commands.asked import FLAGS, question_of, shown_path, warn
+from reports.asked import (
+    FLAGS,
+    RUN_FILE,
+    command_lines,
+    folder_name,
+    made_with,
+    profile_options,
+    question_of,
+    shown_path,
+)
+from reports.commands.warn import warn
 from reports.extra import need_report_extra
 
 if TYPE_CHECKING:
     import subprocess
 
     from reports.content import Report
-    from reports.question import Question
     from reports.runs import Run
 
-RUN_FILE = "run.json"
 NOT_EXACT = 3  # of `kvplan profile`: there is a result, and a size in it that should be exact is not
 
 
@@ -60,7 +64,7 @@ def command(models: tuple[str, ...], **values: Any) -> None:
     from reports.folder import check_target, files_of, write_folder
 
     _check(models, values)
-    folder = _folder_name(models, values) if values["output"] is None else values["output"]
+    folder = folder_name(models, values) if values["output"] is None else values["output"]
     check_target(folder, values["force"])
     runs, pair, skipped, kept = _runs(models, values)
     report = _report(models, values, runs, pair, skipped, kept)
@@ -79,17 +83,6 @@ def _check(models: tuple[str, ...], values: dict[str, Any]) -> None:
         raise UsageError(
             "which MODEL? A name of `kvplan models` or a config.json; or --run RESULT.json, --plan PLAN.json"
         )
-
-
-def _folder_name(models: tuple[str, ...], values: dict[str, Any]) -> str:
-    """report-MODEL, of letters that any file system takes."""
-    from reports.runs import run_name
-
-    named = models or tuple(run_name(path) for path in (*values["run"], *values["plan"], *(values["compare"] or ())))
-    base = os.path.basename(named[0].rstrip("/\\")).removesuffix(".json")
-    clean = "".join(ch if ch.isascii() and (ch.isalnum() or ch in "-._") else "-" for ch in base).strip("-.")[:60]
-    more = f"-and-{len(named) - 1}-more" if len(named) > 1 else ""
-    return f"report-{clean or 'model'}{more}"
 
 
 def _runs(
@@ -134,7 +127,7 @@ def _profile(model: str, values: dict[str, Any]) -> tuple[Run, bytes]:
     click.echo(dim(f"profiling {model} on this machine: a few minutes; Ctrl-C keeps what is done"), err=True)
     with tempfile.TemporaryDirectory(prefix="kvplan-") as folder:
         path = os.path.join(folder, RUN_FILE)
-        words = [sys.executable, "-m", "kvplan", "profile", model, "-o", path, *_profile_options(values)]
+        words = [sys.executable, "-m", "kvplan", "profile", model, "-o", path, *profile_options(values)]
         child = subprocess.Popen(words, stdout=subprocess.DEVNULL)
         code = _wait(child)
         if code not in (0, NOT_EXACT) or not os.path.exists(path):
@@ -145,12 +138,6 @@ def _profile(model: str, values: dict[str, Any]) -> tuple[Run, bytes]:
     if not found.points:
         raise KvplanError("the profile was interrupted before anything was measured")
     return Run("this machine", RUN_FILE, found), data
-
-
-def _profile_options(values: dict[str, Any]) -> list[str]:
-    """What the profile can take over from the report: the float type the model runs in."""
-    dtype = float_dtype(values["dtype"]) if values["dtype"] else None
-    return ["--dtype", dtype] if dtype else []
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:
@@ -175,44 +162,8 @@ def _report(
     from reports.content import report
 
     q = question_of(models, values, runs)
-    made = report(q, pair=pair, skipped=skipped, commands=_command_lines(models, values, q), made=made_with())
+    made = report(q, pair=pair, skipped=skipped, commands=command_lines(models, values, q), made=made_with())
     return replace(made, files=kept)
-
-
-def made_with() -> tuple[tuple[str, str], ...]:
-    """What the report was made with; the date is the only line that changes by itself."""
-    from importlib.metadata import version
-
-    packages = ", ".join(f"{name} {version(name)}" for name in ("pandas", "matplotlib", "Jinja2"))
-    seconds = os.environ.get("SOURCE_DATE_EPOCH", "")
-    when = time.gmtime(int(seconds)) if seconds.isascii() and seconds.isdigit() and len(seconds) < 12 else time.gmtime()
-    return (
-        ("made on", time.strftime("%Y-%m-%d", when)),
-        ("kvplan", str(getattr(sys.modules.get("kvplan"), "__version__", "unknown"))),
-        ("Python", platform.python_version()),
-        ("packages", packages),
-    )
-
-
-def _command_lines(models: tuple[str, ...], values: dict[str, Any], q: Question) -> tuple[str, ...]:
-    """What to type to get this report again, and the figures behind it one by one."""
-    words = ["kvplan", "report", *models]
-    for name in ("gpu", "memory", "run", "plan"):
-        for item in values[name]:
-            words += [f"--{name}", item]
-    if values["profile"]:
-        words += ["--run", RUN_FILE]
-    for name in ("seq", "batch", "assume", "dtype", "kv_dtype", "k_dtype", "v_dtype", "tp", "pp", "ep", "dp", "dcp"):
-        if values.get(name) is not None:
-            words += [f"--{name.replace('_', '-')}", str(values[name])]
-    if values["compare"]:
-        words += ["--compare", *values["compare"]]
-    lines = [shlex.join(words)]
-    if values["profile"]:
-        lines.insert(0, shlex.join(["kvplan", "profile", models[0], "-o", RUN_FILE, *_profile_options(values)]))
-    for model in models[:6]:
-        lines.append(f"kvplan estimate {shlex.quote(model)} --seq {q.request.seq_tokens} --explain")
-    return tuple(lines)
 
 
 def _said(report: Report, page: str) -> str:

@@ -72,7 +72,7 @@ class Terminal(io.StringIO):
 
 def test_progress_speaks_after_two_seconds_on_a_terminal_only() -> None:
     clock, screen, pipe = Clock(), Terminal(), io.StringIO()
-    shown, silent = Progress(10, screen, clock), Progress(10, pipe, clock)
+    shown, silent = Progress(10, stream=screen, clock=clock), Progress(10, stream=pipe, clock=clock)
     for progress in (shown, silent):
         progress.step("soon", 1)
     clock.now = 3.0

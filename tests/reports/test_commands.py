@@ -263,3 +263,11 @@ def test_there_is_no_other_plot() -> None:
     with pytest.raises(AttributeError, match="pie"):
         kvplan.plots.pie  # noqa: B018
     assert set(KINDS_OF_MODELS) <= set(dir(kvplan.plots))
+
+
+def test_a_report_from_python_is_that_of_the_command(tmp_path: Path) -> None:
+    page = kvplan.report("gpt2", output=str(tmp_path / "a"), gpu="l4", seq="1k")
+    assert Path(page).name == "report.html" and (tmp_path / "a" / "report.md").is_file()
+    assert "--seq 1k" in (tmp_path / "a" / "report.md").read_text(encoding="utf-8")
+    with pytest.raises(kvplan.KvplanError, match="force="):
+        kvplan.report("gpt2", output=str(tmp_path / "a"))

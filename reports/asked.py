@@ -1,13 +1,16 @@
-"""The options that `report` and `plot` share, and the question they come to."""
+"""Reads what a report or a figure is asked: the flags that `kvplan report`, `kvplan plot` and `kvplan.report` share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from planner.dtypes.names import float_dtype
 from planner.lookup import capacity, model_spec
 from planner.memory.request import Capacity
 from planner.options import tables as flags
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from reports.question import Question
     from reports.runs import Run
 
+RUN_FILE = "run.json"
 FLAGS: tuple[Flag, ...] = (
     Flag("--gpu", "NAME...", "A device of `kvplan gpus`, or `local`. Repeatable, or a list: l4,l40s.", text, "Device"),
     Flag("--memory", "SIZE...", "Plain memory of a device, for example 24GiB. Repeatable.", text, "Device"),
@@ -42,7 +46,7 @@ def names_in(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
 
 
-def question_of(models: Sequence[str], values: dict[str, Any], runs: Sequence[Run]) -> Question:
+def question_of(models: Sequence[str], values: Mapping[str, Any], runs: Sequence[Run]) -> Question:
     """The question that the options ask; `runs` add their models and devices."""
     from reports.plans import load_plans
     from reports.question import question, usual_tokens
@@ -82,10 +86,59 @@ def known_name(name: str) -> bool:
     return True
 
 
-def warn(lines: Sequence[str]) -> None:
-    """One line each on stderr."""
-    for line in lines:
-        click.echo(f"kvplan: left out: {line}", err=True)
+def folder_name(models: Sequence[str], values: Mapping[str, Any]) -> str:
+    """report-MODEL, of letters that any file system takes."""
+    from reports.runs import run_name
+
+    named = tuple(models) or tuple(
+        run_name(path) for path in (*values["run"], *values["plan"], *(values.get("compare") or ()))
+    )
+    base = os.path.basename(named[0].rstrip("/\\")).removesuffix(".json")
+    clean = "".join(ch if ch.isascii() and (ch.isalnum() or ch in "-._") else "-" for ch in base).strip("-.")[:60]
+    more = f"-and-{len(named) - 1}-more" if len(named) > 1 else ""
+    return f"report-{clean or 'model'}{more}"
+
+
+def made_with() -> tuple[tuple[str, str], ...]:
+    """What the report was made with; the date is the only line that changes by itself."""
+    from importlib.metadata import version
+
+    packages = ", ".join(f"{name} {version(name)}" for name in ("pandas", "matplotlib", "Jinja2"))
+    seconds = os.environ.get("SOURCE_DATE_EPOCH", "")
+    when = time.gmtime(int(seconds)) if seconds.isascii() and seconds.isdigit() and len(seconds) < 12 else time.gmtime()
+    return (
+        ("made on", time.strftime("%Y-%m-%d", when)),
+        ("kvplan", str(getattr(sys.modules.get("kvplan"), "__version__", "unknown"))),
+        ("Python", platform.python_version()),
+        ("packages", packages),
+    )
+
+
+def command_lines(models: Sequence[str], values: Mapping[str, Any], q: Question) -> tuple[str, ...]:
+    """What to type to get this report again, and the figures behind it one by one."""
+    words = ["kvplan", "report", *models]
+    for name in ("gpu", "memory", "run", "plan"):
+        for item in values[name]:
+            words += [f"--{name}", item]
+    if values.get("profile"):
+        words += ["--run", RUN_FILE]
+    for name in ("seq", "batch", "assume", "dtype", "kv_dtype", "k_dtype", "v_dtype", "tp", "pp", "ep", "dp", "dcp"):
+        if values.get(name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(values[name])]
+    if values.get("compare"):
+        words += ["--compare", *values["compare"]]
+    lines = [shlex.join(words)]
+    if values.get("profile"):
+        lines.insert(0, shlex.join(["kvplan", "profile", models[0], "-o", RUN_FILE, *profile_options(values)]))
+    for model in models[:6]:
+        lines.append(f"kvplan estimate {shlex.quote(model)} --seq {q.request.seq_tokens} --explain")
+    return tuple(lines)
+
+
+def profile_options(values: Mapping[str, Any]) -> list[str]:
+    """What the profile can take over from the report: the float type the model runs in."""
+    dtype = float_dtype(values["dtype"]) if values["dtype"] else None
+    return ["--dtype", dtype] if dtype else []
 
 
 def shown_path(path: str) -> str:

@@ -162,9 +162,8 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
         changed = adapted(_tried(answer, capacity))
         if changed is not None:
             again = replace(changed[0], notes=(*changed[0].notes, changed[1]))
-            answer = _answered(
-                setup(again, spec, seq=_asked_length(asked.request.seq_tokens, again)), capacity, device, given
-            )
+            asked = setup(again, spec, seq=_asked_length(asked.request.seq_tokens, again))
+            answer = _answered(asked, capacity, device, given=given)
     speed, why = _speed(answer)
     return replace(answer, speed=speed, no_speed=why, advice=tuple(_advice(answer, capacity)))
 

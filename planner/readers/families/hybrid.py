@@ -251,13 +251,24 @@ def _ling_gate(f: Fields, index: int) -> tuple[Weight, ...]:
     """Attention layers gate each head by one number."""
     if f.int("num_nextn_predict_layers", 0, low=0):
         warn_once(f, "multi-token-prediction layers are not counted")
-    if LING_KINDS(f)[index] == LINEAR:
+    if ling_kinds(f)[index] == LINEAR:
         return ()
     heads = f.int("num_attention_heads")
     return linear("attention", heads, f.int("hidden_size"), split="rows", units=heads)
 
 
-LING_KINDS = listed("layer_types", NAMES, every("layer_group_size", 6, FULL, LINEAR))
+_LING_PLAN = listed("layer_types", NAMES, every("layer_group_size", 6, FULL, LINEAR))
+
+
+def ling_kinds(f: Fields) -> list[str]:
+    """The plan of Ling 3; files of Ling 2.5 and 2.6 have the same model_type and other linear layers."""
+    if f.get("num_kv_heads_for_linear_attn") and not f.has("short_conv_kernel_size"):
+        raise UnsupportedModel(
+            f"{f.where}: key 'num_kv_heads_for_linear_attn' tells a Ling 2.5, whose linear layers kvplan does not know"
+        )
+    return _LING_PLAN(f)
+
+
 LING = replace(
     KIMI_LINEAR,
     defaults={
@@ -269,7 +280,7 @@ LING = replace(
         "num_experts": 512,
     },
     implied={"q_lora_rank": None},
-    kinds=LING_KINDS,
+    kinds=ling_kinds,
     mlp_kinds=expert_layers(2),
     mixers={FULL: _kimi_attention, LINEAR: _ling_delta},
     mlps={},

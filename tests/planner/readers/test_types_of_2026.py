@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from planner.errors import BadConfig
+from planner.errors import BadConfig, UnsupportedModel
 from planner.model.parameters import parameters
 from planner.model.spec import ModelSpec
 from planner.readers.huggingface import read_config
@@ -93,3 +93,16 @@ def test_a_wrong_value_is_named(model_type: str, change: dict[str, Any], named: 
     base: dict[str, Any] = STEP if model_type == "step3p5" else BY_TYPE[model_type]
     with pytest.raises(BadConfig, match=named):
         read_config({**base, **change})
+
+
+def test_ling_2_5_is_refused_though_it_names_the_type_of_ling_3() -> None:
+    """Keys of inclusionAI/Ling-2.6-1T: its linear layers are another kind."""
+    config = {
+        "model_type": "bailing_hybrid", "architectures": ["BailingMoeV2_5ForCausalLM"], "first_k_dense_replace": 4,
+        "head_dim": 128, "hidden_size": 8192, "intermediate_size": 18432, "kv_lora_rank": 512, "layer_group_size": 8,
+        "moe_intermediate_size": 2048, "num_attention_heads": 64, "num_experts": 256, "num_experts_per_tok": 8,
+        "num_hidden_layers": 80, "num_key_value_heads": 64, "num_kv_heads_for_linear_attn": 64, "q_lora_rank": 1536,
+        "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 157184,
+    }  # fmt: skip
+    with pytest.raises(UnsupportedModel, match=r"Ling 2\.5"):
+        read_config(config)

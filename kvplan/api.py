@@ -244,7 +244,7 @@ def engine(
     """
     from planner.answers.engine import engine_answer
     from planner.answers.estimate import estimate_answers
-    from planner.options.engine import engine_of
+    from planner.options.engine import engine_of, started_for
     from planner.options.estimate import estimate_asked
     from planner.options.model import usual_tokens
     from planner.options.tables import ESTIMATE, read_values
@@ -254,7 +254,8 @@ def engine(
     assert asked is not None
     length = seq if seq is not None else asked.longest_tokens or usual_tokens(spec)
     values = _options({**options, "model": spec, "gpu": gpu, "memory": memory, "seq": length})
-    return engine_answer(asked, estimate_answers(estimate_asked(_values(ESTIMATE, values)))[0])
+    found = estimate_answers(estimate_asked(_values(ESTIMATE, values)))[0]
+    return engine_answer(asked if seq is None else started_for(asked, found.request.seq_tokens), found)
 
 
 @in_python_words

@@ -96,6 +96,15 @@ def human_tokens(n: int) -> str:
     return f"{n:,}"
 
 
+def plural(count: int, noun: str) -> str:
+    """Returns a count with its noun.
+
+    >>> plural(1, "device"), plural(1200, "device")
+    ('1 device', '1,200 devices')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def human_seconds(seconds: float) -> str:
     """Three digits, in the unit that reads best.
 

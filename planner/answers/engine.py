@@ -14,7 +14,7 @@ from planner.memory.estimate import Estimate
 from planner.memory.estimate import estimate as estimate_of
 from planner.memory.limits import largest
 from planner.options.engine import EngineAsked
-from planner.options.tables import LLAMA, VLLM
+from planner.options.tables import LLAMA
 from planner.units import MAX_TOKENS
 
 
@@ -40,13 +40,6 @@ def _unsure(answer: EngineAnswer) -> EngineAnswer:
     refusal = None if answer.refusal is None else replace(answer.refusal, sure=False)
     reasons = (*answer.reasons, "the weights or the cache are an upper bound: whether it starts is not known")
     return replace(answer, fits=None, lines=lines, refusal=refusal, reasons=reasons)
-
-
-def started_for(asked: EngineAsked, tokens: int) -> EngineAsked:
-    """Names the length a server is started for where no flag does: a default of the model's whole context may be refused."""
-    if asked.options.max_model_len is not None or asked.name not in (*VLLM, "sglang"):
-        return asked
-    return asked._replace(options=replace(asked.options, max_model_len=tokens))
 
 
 def longest_request(asked: EngineAsked, estimate: Estimate) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from planner.answers.verdict import Verdict, engine_verdict, memory_verdict
 from planner.memory.estimate import Estimate, estimate
 from planner.options.estimate import EstimateAsked
 from planner.shown import NO, Shown
@@ -63,11 +64,17 @@ class EstimateAnswer(Shown, Estimate):  # a notebook reads its figures as those 
         devices = self.request.sharding.devices
         return start_file(self.command, self.engine.name, self.asked.version, devices, str(self.emit))
 
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """The one verdict of text, JSON and exit code: the engine's where one is named; None without a device."""
+        if self.engine is not None:
+            return engine_verdict(self.engine, self)
+        return memory_verdict(self)
+
     @property
     def exit_code(self) -> int:
-        """0, or 3 where it does not fit; with an engine named the engine's verdict counts."""
-        fits = self.fits if self.engine is None else self.engine.fits
-        return NO if fits is False else 0
+        """0, or 3 where the verdict is no."""
+        return NO if self.verdict is not None and not self.verdict.ok else 0
 
     def __repr__(self) -> str:
         return Shown.__repr__(self)
@@ -75,7 +82,9 @@ class EstimateAnswer(Shown, Estimate):  # a notebook reads its figures as those 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: base units, keys that stay; `engine` where one was asked."""
         found = Estimate.to_dict(self)
+        found["verdict"] = None if self.verdict is None else self.verdict.word
         if self.engine is not None:
+            found["fits"] = self.engine.fits
             found["engine"] = self.engine.to_dict() | ({"command": self.command} if self.command else {})
             found["engine"] |= {"file": self.start_file} if self.start_file else {}
         return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from planner.answers.verdict import AT_MOST, DOES_NOT_FIT, FITS, Verdict, engine_verdict, mends_of
 from planner.catalogue.entries import devices
 from planner.memory.estimate import SCHEMA_VERSION, Estimate, caches_on_rank, estimate, rank_kv_bytes
 from planner.memory.limits import (
@@ -22,7 +23,7 @@ from planner.memory.sharding import stages
 from planner.model.spec import ModelSpec
 from planner.options.fit import FitAsked
 from planner.shown import NO, Shown
-from planner.units import MAX_COUNT
+from planner.units import MAX_COUNT, gib, human_tokens, plural
 from planner.workloads.lengths import Concurrency, LengthMix, concurrency
 
 if TYPE_CHECKING:
@@ -47,13 +48,24 @@ class FitAnswer(Shown):
 
     @cached_property
     def most_sequences(self) -> int | None:
-        """Sequences of the asked length that are held at once; None where nothing bounds them."""
+        """Sequences of the asked length that are held at once, by the engine where one is named; None: no bound."""
+        if self.engine is not None:
+            return self.engine.most_requests
         return self._most(self.asked.request)
 
     @cached_property
     def longest_context_tokens(self) -> int:
-        """The longest sequence at the asked batch, 0 where none fits."""
+        """The longest sequence at the asked batch, 0 where none fits; the engine's where one is named."""
+        if self.engine_longest_tokens is not None:
+            return self.engine_longest_tokens
         return longest_context(self.asked.spec, self.asked.request, self.asked.capacity)
+
+    @cached_property
+    def pool_bytes(self) -> int:
+        """Bytes for caches on the fullest device, as the engine reserves them where one is named."""
+        if self.engine is not None and self.engine.ranged is not None:
+            return self.engine.ranged.pool.bytes
+        return pool_bytes(self.estimate)
 
     @cached_property
     def fewest(self) -> Layout | None:
@@ -69,10 +81,7 @@ class FitAnswer(Shown):
     def by_length(self) -> list[dict[str, Any]]:
         """Most sequences at usual lengths, and at the asked one."""
         request = self.asked.request
-        return [
-            {"seq_tokens": n, "most_sequences": self._most(replace(request, seq_tokens=n))}
-            for n in _lengths(self.asked.spec, request)
-        ]
+        return [{"seq_tokens": n, "most_sequences": self._most_at(n)} for n in _lengths(self.asked.spec, request)]
 
     @cached_property
     def devices_that_hold_it(self) -> list[dict[str, Any]]:
@@ -156,17 +165,17 @@ class FitAnswer(Shown):
     @property
     def exit_code(self) -> int:
         """0, or 3 where not even one sequence fits; with an engine named the engine's verdict counts."""
-        if self.verdict == "at most":
-            return 0
-        if self.engine is None:
-            return NO if self.most_sequences == 0 else 0
-        return NO if self.engine.most_requests == 0 else self.engine.exit_code
+        return 0 if self.verdict.ok else NO
 
-    @property
-    def verdict(self) -> str:
-        """`fits`, `does not fit`, or `at most`: only an upper bound of the weights or the cache does not fit."""
-        none = self.most_sequences == 0 if self.engine is None else self.engine.most_requests == 0
-        return "fits" if not none else "at most" if self.estimate.bounded else "does not fit"
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The one verdict of text, JSON and exit code."""
+        found = None if self.engine is None else engine_verdict(self.engine, self._whole)
+        if found is None:
+            return _memory_verdict(self)
+        # A server that starts and holds one request at least is no refusal: how many it holds is the question here.
+        starts = self.engine is not None and self.engine.refusal is None and bool(self.engine.most_requests)
+        return replace(found, ok=True) if starts else found
 
     def figures(self) -> dict[str, Any]:
         """The figures of the answer, without lists of lengths and devices."""
@@ -180,9 +189,9 @@ class FitAnswer(Shown):
             "batch": asked.request.batch,
             "kv_dtype": one.fmt.name,
             "weight_bytes": one.weight_bytes if asked.spec.weights_known else None,
-            "verdict": self.verdict,
-            "pool_bytes": pool_bytes(one),
-            "sequence_bytes": one.per_device.sequence_bytes,
+            "verdict": self.verdict.word,
+            "pool_bytes": self.pool_bytes,
+            "sequence_bytes": one.per_device.sequence_bytes if self.engine is None else self.engine.request_bytes,
             "most_sequences": self.most_sequences,
             "longest_context_tokens": self.longest_context_tokens,
             "longest_context_limit_tokens": asked.spec.max_positions,
@@ -231,6 +240,18 @@ class FitAnswer(Shown):
         """The estimate of the whole batch, as the question came."""
         return estimate(self.plain.spec, self.plain.request, self.plain.capacity)
 
+    def _most_at(self, tokens: int) -> int | None:
+        """Sequences of another length, by the engine where one is named: it is then started for that length."""
+        request, asked = replace(self.asked.request, seq_tokens=tokens), self.asked.engine
+        if asked is None:
+            return self._most(request)
+        from planner.answers.engine import engine_answer
+        from planner.options.engine import started_for
+
+        longer = asked._replace(options=replace(asked.options, max_model_len=None, ctx_size=None))
+        whole = estimate(self.plain.spec, replace(self.plain.request, seq_tokens=tokens), self.plain.capacity)
+        return engine_answer(started_for(longer, tokens), whole).most_requests
+
     def _most(self, request: Request) -> int | None:
         """None where nothing bounds the count (a cache of zero bytes)."""
         count = most_sequences(self.asked.spec, request, self.asked.capacity)
@@ -248,6 +269,30 @@ def fit_answer(asked: FitAsked) -> FitAnswer:
     answer = FitAnswer(asked, plain, one)
     answer._blocks()  # what cannot be answered is said here, not where it is printed
     return answer
+
+
+def _memory_verdict(answer: FitAnswer) -> Verdict:
+    """How many sequences fit, in kvplan's own terms."""
+    asked, most = answer.asked, answer.most_sequences
+    count = asked.request.sharding.devices
+    where = asked.capacity.name if count == 1 else f"{count:,} x {asked.capacity.name}"
+    length = f"{human_tokens(asked.request.seq_tokens)} tokens"
+    if most is None:
+        return Verdict(FITS, True, f"FITS {where}: any number of sequences, since nothing is kept")
+    if most:
+        longest = f"the longest alone {answer.longest_context_tokens:,} tokens"
+        return Verdict(FITS, True, f"FITS {where}: {plural(most, 'sequence')} of {length} at once; {longest}")
+    if answer.estimate.bounded:
+        return Verdict(
+            AT_MOST, True, f"AT MOST, MAY FIT {where}: the weights or the cache are an upper bound, see the notes"
+        )
+    short = max(0, answer.estimate.per_device.sequence_bytes - answer.pool_bytes)
+    return Verdict(
+        DOES_NOT_FIT,
+        False,
+        f"DOES NOT FIT {where}: short by {gib(short)} for one sequence of {length}",
+        mends_of(answer.estimate),
+    )
 
 
 def extras_row(found: Mapping[str, Any]) -> dict[str, Any]:

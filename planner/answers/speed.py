@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from planner.answers.engine import engine_answer, started_for
+from planner.answers.engine import engine_answer
 from planner.answers.several import Answers
 from planner.catalogue.device import Device
 from planner.engines.base import EngineAnswer, mended
@@ -16,7 +16,7 @@ from planner.machine.speed import linear_of, local_speed, running_dtype, why_not
 from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
 from planner.memory.limits import largest, most_sequences
 from planner.memory.request import device_capacity
-from planner.options.engine import EngineAsked
+from planner.options.engine import EngineAsked, started_for
 from planner.options.speed import SpeedAsked
 from planner.options.tables import LLAMA
 from planner.shown import NO, Shown

@@ -15,7 +15,7 @@ from planner.options.model import Output, output_of
 from planner.options.tables import OUTPUT
 from planner.terminal.output import emit, to_csv, to_json
 from planner.terminal.tables import table
-from planner.units import bandwidth, flops, gib
+from planner.units import bandwidth, flops, gib, plural
 
 
 @click.command(name="gpus", epilog="\b\nExample: kvplan gpus rtx; kvplan gpus local")
@@ -48,8 +48,13 @@ def _render(found: list[Device], output: Output) -> str:
         return to_csv(rows)
     cells = [_cells(device) for device in found]
     return (
-        table(["device", "vendor", "memory", "bandwidth", "bf16 dense", "from (USD/h)"], cells, left=2)
-        + f"\n{len(found)} devices"
+        table(
+            ["device", "vendor", "memory", "bandwidth", "bf16 dense", "from (USD/h)"],
+            cells,
+            left=2,
+            drop=("from (USD/h)", "vendor"),
+        )
+        + f"\n{plural(len(found), 'device')}"
     )
 
 

@@ -14,7 +14,7 @@ from planner.options.model import Output, output_of
 from planner.options.tables import OUTPUT
 from planner.terminal.output import emit, to_csv, to_json
 from planner.terminal.tables import table
-from planner.units import human_count
+from planner.units import human_count, plural
 
 
 @click.command(name="models", epilog="\b\nExample: kvplan models llama-3")
@@ -38,8 +38,13 @@ def _render(found: list[ModelEntry], output: Output) -> str:
     cells = [[str(row["name"]), str(row["model_type"]), (row["parameters"] and human_count(int(row["parameters"]))) or "-",
               str(row["year"] or "-"), str(row["confidence"] or "-"), str(row["hf_id"] or "-")] for row in rows]  # fmt: skip
     return (
-        table(["name", "type", "parameters", "year", "known from", "Hugging Face id"], cells, left=2)
-        + f"\n{len(found)} models"
+        table(
+            ["name", "type", "parameters", "year", "known from", "Hugging Face id"],
+            cells,
+            left=2,
+            drop=("known from", "Hugging Face id", "year"),
+        )
+        + f"\n{plural(len(found), 'model')}"
     )
 
 

@@ -26,7 +26,7 @@ from planner.reconcile.record import merged
 from planner.reconcile.runs import ledger_of
 from planner.terminal.output import emit, to_json, write_whole
 from planner.terminal.progress import Progress
-from planner.terminal.tables import bad, bold, dim, good, table
+from planner.terminal.tables import bad, bold, dim, good, table, wrapped
 from planner.units import gib, human_bytes
 
 FLAGS: tuple[Flag, ...] = (
@@ -85,7 +85,7 @@ def command(log: str, **values: Any) -> None:
     if values["as_json"]:
         text = to_json({"schema_version": SCHEMA_VERSION, "file": log, "ledgers": [made.to_dict() for made in ledgers]})
     else:
-        text = "\n\n".join("\n".join(_page(made)) for made in ledgers)
+        text = wrapped("\n\n".join("\n".join(_page(made)) for made in ledgers))
     emit(text, values["output"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner.options.model import Output
 from planner.terminal.output import emit, to_csv, to_json
+from planner.terminal.tables import wrapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def say(answer: Said, output: Output, page: Callable[[], Iterable[str]]) -> None
     elif output.as_csv:
         text = to_csv(answer.rows())
     else:
-        text = "\n".join(page())
+        text = wrapped("\n".join(page()))
     emit(text, output.path)
     if answer.exit_code:
         raise SystemExit(answer.exit_code)

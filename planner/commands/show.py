@@ -18,7 +18,7 @@ from planner.options.model import Output, output_of, request_of, spec_of
 from planner.options.readers import kv_dtype
 from planner.options.tables import Flag
 from planner.terminal.output import emit, to_csv, to_json
-from planner.terminal.tables import bold, dim, table
+from planner.terminal.tables import bold, dim, table, wrapped
 from planner.units import human_bytes, human_count
 
 FLAGS: tuple[Flag, ...] = (
@@ -137,4 +137,4 @@ def _render(spec: ModelSpec, fmt: CacheFormat, output: Output) -> str:
     if found["parameters_by_part"]:
         lines.append(f"{found['weights']}" + ("; the head is the embedding (tied)" if spec.tied else ""))
     lines += [dim(f"  implied: {note}") for note in spec.notes]
-    return "\n".join(lines + [f"  note: {warning}" for warning in spec.warnings])
+    return wrapped("\n".join(lines + [f"  note: {warning}" for warning in spec.warnings]))

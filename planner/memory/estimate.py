@@ -142,7 +142,7 @@ class Estimate:
         return free >= 0
 
     @property
-    def verdict(self) -> str | None:
+    def fits_word(self) -> str | None:
         """`fits`, `does not fit`, or `at most`: this much at most, so whether it fits is not known."""
         if self.free_bytes is None:
             return None
@@ -304,7 +304,7 @@ class Estimate:
                 "capacity_bytes": self.capacity.bytes if self.capacity else None,
                 "free_bytes": self.free_bytes,
                 "fits": self.fits,
-                "verdict": self.verdict,
+                "verdict": self.fits_word,
             },
             "assumptions": list(self.assumptions),
             "warnings": list(self.warnings),

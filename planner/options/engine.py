@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from planner.engines.base import Options
 from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import UsageError
-from planner.options.tables import ENGINE_FLAGS
+from planner.options.tables import ENGINE_FLAGS, VLLM
 
 # Where a field of `Options` is not called as its flag is.
 _FIELDS = {
@@ -51,6 +52,17 @@ class EngineAsked(NamedTuple):
         return self.options.max_model_len or (
             max(1, self.options.ctx_size // slots) if self.options.ctx_size is not None else None
         )
+
+
+STARTED_FOR = (*VLLM, "sglang", "tensorrt-llm", "lmdeploy")
+"""Engines whose start command names the longest request."""
+
+
+def started_for(asked: EngineAsked, tokens: int) -> EngineAsked:
+    """Names the length a server is started for where no flag does: its default, the model's whole context, may be refused."""
+    if asked.options.max_model_len is not None or asked.name not in STARTED_FOR:
+        return asked
+    return asked._replace(options=replace(asked.options, max_model_len=tokens))
 
 
 def engine_of(given: Mapping[str, Any]) -> EngineAsked | None:

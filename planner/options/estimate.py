@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from planner.errors import BadRequest, UsageError
 from planner.memory.request import Capacity, Request
 from planner.model.spec import ModelSpec
-from planner.options.model import capacity_of, request_of, spec_of
+from planner.options.model import capacity_of, request_of, spec_of, usual_tokens
 from planner.options.readers import MAX_ITEMS
 from planner.options.tables import ESTIMATE, engine_flags_given, read_values
 
@@ -44,6 +44,10 @@ def estimate_asked(values: Mapping[str, Any]) -> EstimateAsked:
         engine = engine_of(given)
     spec = spec_of(given)
     lengths = _lengths(spec, given["seq"], engine)
+    if engine is not None and given["seq"] is not None:
+        from planner.options.engine import started_for
+
+        engine = started_for(engine, max(lengths))
     return EstimateAsked(
         spec=spec,
         requests=tuple(request_of(given, length) for length in lengths),
@@ -54,15 +58,12 @@ def estimate_asked(values: Mapping[str, Any]) -> EstimateAsked:
 
 
 def _lengths(spec: ModelSpec, asked: tuple[int, ...] | None, engine: EngineAsked | None) -> tuple[int, ...]:
-    """As asked, else what an engine's flags name, else the model's own limit."""
+    """As asked, else what an engine's flags name, else what every command takes: 8k, or the model's limit below it."""
     if asked is not None:
         if len(asked) > MAX_ITEMS:
             raise BadRequest(f"--seq names {len(asked):,} lengths; {MAX_ITEMS:,} at most")
         return asked
-    longest = (engine.longest_tokens if engine is not None else None) or spec.max_positions
-    if longest is None:
-        raise BadRequest("--seq is wanted: the config of this model gives no length; write for example --seq 8k")
-    return (longest,)
+    return ((engine.longest_tokens if engine is not None else None) or usual_tokens(spec),)
 
 
 def _spread(given: dict[str, Any]) -> dict[str, Any]:

@@ -64,9 +64,11 @@ def fit_asked(values: Mapping[str, Any]) -> FitAsked:
     given = flags.read_values(FLAGS, values)
     engine = None
     if flags.engine_flags_given(given):
-        from planner.options.engine import engine_of  # only where an engine is named
+        from planner.options.engine import engine_of, started_for  # only where an engine is named
 
         engine = engine_of(given)
+        if engine is not None and given["seq"] is not None:
+            engine = started_for(engine, given["seq"])
     spec, room = spec_of(given), capacity_of(given)
     if room is None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them) or --memory 24GiB")

@@ -13,7 +13,7 @@ from planner.errors import BadRequest, one_line
 from planner.lookup import model_spec
 from planner.machine.calibration import Calibration, device_file_path
 from planner.terminal.output import emit, write_whole
-from planner.terminal.tables import bad, bold, dim, table
+from planner.terminal.tables import bad, bold, dim, table, wrapped
 from planner.units import bandwidth
 from profiler.commands.torch_wanted import want_torch
 
@@ -49,7 +49,7 @@ def command(**values: Any) -> None:
     path = values["output"] or device_file_path()
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     write_whole(path, found.to_json())
-    emit(found.to_json() if values["as_json"] else page(found, path))
+    emit(found.to_json() if values["as_json"] else wrapped(page(found, path)))
 
 
 def _dtypes(text: str) -> list[str]:

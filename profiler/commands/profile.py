@@ -11,7 +11,7 @@ from planner.errors import BadRequest
 from planner.lookup import model_spec
 from planner.options.readers import count as read_count
 from planner.terminal.output import emit, write_whole
-from planner.terminal.tables import bad, bold, dim, good, table
+from planner.terminal.tables import bad, bold, dim, good, table, wrapped
 from planner.units import bandwidth
 from profiler.commands.torch_wanted import want_torch
 
@@ -104,7 +104,7 @@ def command(**values: Any) -> None:
         path = _new_path(result)
     if path is not None:
         write_whole(path, result.to_json() + "\n")
-    emit(result.to_json() if values["as_json"] else page(result, path))
+    emit(result.to_json() if values["as_json"] else wrapped(page(result, path)))
     if result.failed:
         raise SystemExit(NOT_EXACT)
 

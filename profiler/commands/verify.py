@@ -15,7 +15,7 @@ from planner.catalogue.entries import models
 from planner.errors import BadConfig, BadRequest, KvplanError, one_line
 from planner.lookup import model_spec
 from planner.terminal.output import emit, to_json, write_whole
-from planner.terminal.tables import bad, dim, good, table
+from planner.terminal.tables import bad, dim, good, table, wrapped
 from planner.units import parse_bytes
 from profiler import verify
 from profiler.verify import DIFFERENT, EXACT, EXPLAINED, FAILED, UNKNOWN, Task, Verdict
@@ -79,7 +79,7 @@ def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
     report = _report(verdicts, transformers, torch)
     if values["output"]:
         write_whole(values["output"], _file_text(report))
-    emit(to_json(report) if values["as_json"] else "\n".join(_page(verdicts, transformers, torch)))
+    emit(to_json(report) if values["as_json"] else wrapped("\n".join(_page(verdicts, transformers, torch))))
     raise SystemExit(_exit_code(verdicts, every))
 
 

@@ -13,7 +13,7 @@ import click
 from planner.commands.click_options import with_flags
 from planner.errors import KvplanError, UsageError, one_line
 from planner.terminal.output import emit
-from planner.terminal.tables import dim
+from planner.terminal.tables import dim, wrapped
 from reports.asked import (
     FLAGS,
     RUN_FILE,
@@ -70,7 +70,7 @@ def command(models: tuple[str, ...], **values: Any) -> None:
     report = _report(models, values, runs, pair, skipped, kept)
     written = write_folder(folder, files_of(report), values["force"])
     page = os.path.join(written, "report.html")
-    emit(_said(report, page))
+    emit(wrapped(_said(report, page)))
     opens = values["opens"]
     if opens or (opens is None and values["profile"] and sys.stdout.isatty()):
         _open(page)

@@ -37,6 +37,7 @@ class Run:
 @pytest.fixture(autouse=True)
 def _no_user_catalogue(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KVPLAN_CONFIG_DIR", raising=False)
+    monkeypatch.setenv("COLUMNS", "1000")  # what is said is tested here; how it is broken into lines in test_screens.py
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
 
 

@@ -144,4 +144,5 @@ def five() -> Question:
 @pytest.fixture(autouse=True)
 def _no_user_catalogue(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KVPLAN_CONFIG_DIR", raising=False)
+    monkeypatch.setenv("COLUMNS", "1000")
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))

@@ -2,48 +2,54 @@
 
 from __future__ import annotations
 
+from planner.answers.verdict import NAMES
 from planner.engines.base import EngineAnswer
-from planner.terminal.tables import bad, bold, dim, good
+from planner.terminal.tables import bold, command_lines
 from planner.units import exact_bytes, gib, human_bytes
 
 
 def engine_lines(answer: EngineAnswer, command: str | None) -> list[str]:
-    """The section that `--engine` adds to a page."""
-    lines = [bold(f"In {answer.name} {answer.version}")]
-    lines.append(
-        f"  a request of {answer.request_tokens:,} tokens takes {exact_bytes(answer.request_bytes)} = "
-        f"{human_bytes(answer.request_bytes)} (logical: {human_bytes(answer.logical_bytes)})"
-    )
+    """What the engine does with its memory: the request, the pool, what it prints, and why it differs."""
+    lines = [bold(f"In {NAMES.get(answer.name, answer.name)} {answer.version}")]
+    rows = [["a request", human_bytes(answer.request_bytes), _request_words(answer)]]
     ranged = answer.ranged
-    if ranged is not None:
-        pool = ranged.pool
-        blocks = (
-            f", {pool.blocks:,} blocks of {pool.block_tokens:,}"
-            if pool.blocks is not None and pool.block_tokens
-            else ""
-        )
-        lines.append(f"  pool {gib(pool.bytes)}: {pool.tokens:,} tokens{blocks}")
-        if ranged.low.bytes != ranged.high.bytes:
-            lines.append(
-                f"    estimated, {gib(ranged.low.bytes)} to {gib(ranged.high.bytes)}: {ranged.low.tokens:,} to {ranged.high.tokens:,} tokens"
-            )
-    for name in ("compute_buffer", "activation", "overhead"):
+    for name in ("activation", "compute_buffer", "overhead"):
         value = getattr(answer, name)
         if value is not None:
-            lines.append(
-                f"  {name.replace('_', ' ')} {human_bytes(value.bytes)}, {human_bytes(value.low)} to {human_bytes(value.high)}: {value.words}"
-            )
+            words = f"{human_bytes(value.low)} to {human_bytes(value.high)}: {value.words}"
+            rows.append([name.replace("_", " "), human_bytes(value.bytes), words])
+    if ranged is not None:
+        rows.append(["pool", gib(ranged.pool.bytes), _pool_words(answer)])
+        if ranged.low.bytes != ranged.high.bytes:
+            words = f"{ranged.low.tokens:,} to {ranged.high.tokens:,} tokens"
+            rows.append(["", "estimated", f"{gib(ranged.low.bytes)} to {gib(ranged.high.bytes)}: {words}"])
     if answer.most_requests is not None:
-        paint = good if answer.fits else bad
-        lines.append(
-            "  "
-            + paint(
-                f"{answer.most_requests:,} request{'' if answer.most_requests == 1 else 's'} of this length at once"
-            )
-        )
+        rows.append(["at once", f"{answer.most_requests:,}", f"requests of {answer.request_tokens:,} tokens"])
+    lines += aligned(rows)
     lines += [f"  prints: {line}" for line in answer.lines]
     lines += [f"  differs: {line}" for line in answer.reasons]
-    lines += [dim(f"  assumed: {line}") for line in answer.assumptions]
     if command:
-        lines += ["  start it with", f"    {command}"]
+        lines += ["  start it with", *command_lines(command)]
     return lines
+
+
+def _request_words(answer: EngineAnswer) -> str:
+    exact = f"{exact_bytes(answer.request_bytes)} for {answer.request_tokens:,} tokens"
+    return (
+        exact
+        if answer.request_bytes == answer.logical_bytes
+        else f"{exact} (logical: {human_bytes(answer.logical_bytes)})"
+    )
+
+
+def _pool_words(answer: EngineAnswer) -> str:
+    assert answer.ranged is not None
+    pool = answer.ranged.pool
+    cut = f", {pool.blocks:,} blocks of {pool.block_tokens:,}" if pool.blocks is not None and pool.block_tokens else ""
+    return f"{pool.tokens:,} tokens{cut}"
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Name, figure and words in columns."""
+    left, right = (max(len(row[i]) for row in rows) for i in (0, 1))
+    return [f"  {name.ljust(left)}  {figure.rjust(right)}  {words}".rstrip() for name, figure, words in rows]

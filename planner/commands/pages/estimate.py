@@ -6,7 +6,7 @@ from planner.memory.equations import equations, explanation
 from planner.memory.estimate import Estimate
 from planner.memory.estimate import sequence_kv_bytes as curve
 from planner.terminal.tables import bad, bar, bold, dim, good, table
-from planner.units import exact_bytes, gib, human_bytes, human_count, human_tokens
+from planner.units import exact_bytes, gib, human_bytes, human_count, human_tokens, plural
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,36 +21,57 @@ FITS = {True: "yes", False: "no", None: "not known"}
 
 
 def page(answers: Sequence[EstimateAnswer], explain: bool = False) -> list[str]:
-    """One answer in full, or a table of several lengths; what the engine makes of the last one; every equation."""
-    if answers[-1].start_file is not None:
-        return answers[-1].start_file.splitlines()  # alone, so that it can be written to a file
-    lines = _lengths(answers) if len(answers) > 1 else _page(answers[0])
-    if explain:
-        lines += ["", *explanation(answers[-1])]
-    if answers[-1].engine is not None:
+    """The question, the verdict, the equation and the ledger; of several lengths a table. What was assumed comes last."""
+    last = answers[-1]
+    if last.start_file is not None:
+        return last.start_file.splitlines()  # alone, so that it can be written to a file
+    lines = [*_headline(answers), *_verdict(answers)]
+    lines += ["", _length_table(answers)] if len(answers) > 1 else _body(answers[0])
+    if last.engine is not None:
         from planner.commands.pages.engine import engine_lines  # only where an engine is named
 
-        lines += ["", *engine_lines(answers[-1].engine, answers[-1].command)]
-    return lines
+        lines += ["", *engine_lines(last.engine, last.command)]
+    if last.engine is None and len(answers) == 1:
+        lines += ["", *_grid_lines(last)]
+    if explain:
+        lines += ["", *explanation(last)]
+    return lines + _said(last)
 
 
-def _lengths(answers: Sequence[EstimateAnswer]) -> list[str]:
-    return [*_headline(answers[0]), "", _length_table(answers), *_said(answers[-1])]
+def _headline(answers: Sequence[EstimateAnswer]) -> list[str]:
+    """The model and the question in one line."""
+    one = answers[0]
+    spec, request = one.spec, one.request
+    counted = f", {human_count(one.parameters)} parameters" if spec.weights_known else ""
+    if one.active_parameters != one.parameters and spec.weights_known:
+        counted += f" ({human_count(one.active_parameters)} active a token)"
+    sequences = plural(request.batch, "sequence")
+    length = "" if len(answers) > 1 else f" of {request.seq_tokens:,} tokens"
+    return [f"{bold(spec.name)}{counted}; {sequences}{length}, KV in {one.fmt.name}"]
 
 
-def _headline(estimate: Estimate) -> list[str]:
-    spec = estimate.spec
-    counted = f", {human_count(estimate.parameters)} parameters" if spec.weights_known else ""
-    if estimate.active_parameters != estimate.parameters and spec.weights_known:
-        counted += f" ({human_count(estimate.active_parameters)} active a token)"
-    return [bold(f"{spec.name}") + f"  {spec.model_type}, {len(spec.layers)} layers{counted}"]
+def _verdict(answers: Sequence[EstimateAnswer]) -> list[str]:
+    """The answer in one line: whether it fits or starts, else what it takes."""
+    last = answers[-1]
+    if len(answers) > 1 and last.verdict is not None:
+        held = [answer for answer in answers if answer.verdict is not None and answer.verdict.ok]
+        longest = f"up to {held[-1].request.seq_tokens:,} tokens" if held else "none of these lengths"
+        if len(held) == len(answers):
+            return [good(f"YES, every length: {last.verdict.text}.")]
+        return [bad(f"NOT ALL: {longest}. {last.request.seq_tokens:,} tokens: {last.verdict.line()}")]
+    if last.verdict is not None:
+        return [(good if last.verdict.ok else bad)(last.verdict.line())]
+    cache = f"KV cache {human_bytes(last.kv_bytes + last.state_bytes)}"
+    if not last.spec.weights_known:
+        return [f"{cache}; weights are not known."]
+    each = "a device" if last.request.sharding.devices > 1 else "in all"
+    return [f"{cache}; about {gib(last.per_device.total_bytes)} {each} with weights, activations and overhead."]
 
 
-def _page(estimate: Estimate) -> list[str]:
+def _body(answer: EstimateAnswer) -> list[str]:
+    estimate: Estimate = answer
     request = estimate.request
-    sequences = "1 sequence" if request.batch == 1 else f"{request.batch:,} sequences"
-    lines = _headline(estimate)
-    lines += ["", f"KV cache, {sequences} of {request.seq_tokens:,} tokens, {estimate.fmt.name}"]
+    lines = ["", f"KV cache, {plural(request.batch, 'sequence')} of {request.seq_tokens:,} tokens, {estimate.fmt.name}"]
     lines += _cache_lines(estimate)
     if estimate.spec.weights_known:
         lines += ["", f"Weights, {estimate.plan.fmt.name}"]
@@ -58,12 +79,13 @@ def _page(estimate: Estimate) -> list[str]:
         lines.append(
             f"  {estimate.parameters:,} parameters = {exact_bytes(estimate.weight_bytes)} = {gib(estimate.weight_bytes)}{about}"
         )
+    if answer.engine is not None:
+        return lines
     if estimate.capacity is not None:
         lines += ["", *_fit_lines(estimate)]
     elif estimate.request.sharding.devices > 1:
         lines += ["", *_device_lines(estimate)]
-    lines += ["", *_grid_lines(estimate)]
-    return lines + _said(estimate)
+    return lines
 
 
 def _cache_lines(estimate: Estimate) -> list[str]:
@@ -126,20 +148,7 @@ def _fit_lines(estimate: Estimate) -> list[str]:
     assert room is not None and free is not None
     lines = _device_lines(estimate)
     lines.append("  " + bar(_device_rows(estimate), room.bytes))
-    low, high = estimate.per_device.total_range
-    if free >= 0:
-        tight = high > room.bytes
-        lines.append(good(f"  fits in {room.name} ({gib(room.bytes)}): {gib(free)} free") + (
-            f"; tight: with estimates at their highest it needs {gib(high)}" if tight else ""))  # fmt: skip
-        return lines
-    if estimate.fits is None:
-        needed = gib(estimate.per_device.total_bytes)
-        lines.append(f"  at most {needed} for {gib(room.bytes)} of {room.name}: whether it fits is not known")
-        return [*lines, dim("  the weights or the cache are an upper bound, see the notes")]
-    maybe = low <= room.bytes
-    lines.append(bad(f"  does not fit in {room.name} ({gib(room.bytes)}): short by {gib(-free)}") + (
-        f"; with estimates at their lowest it would need {gib(low)}" if maybe else ""))  # fmt: skip
-    return lines + _advice_lines(estimate)
+    return lines if free >= 0 or estimate.fits is None else lines + _advice_lines(estimate)
 
 
 def _advice_lines(estimate: Estimate) -> list[str]:
@@ -198,13 +207,12 @@ def _length_table(estimates: Sequence[Estimate]) -> str:
         if fitted:
             row += [gib(estimate.free_bytes or 0), FITS[estimate.fits]]
         rows.append(row)
-    batch = estimates[0].request.batch
-    return f"{'1 sequence' if batch == 1 else f'{batch:,} sequences'}, KV in {estimates[0].fmt.name}\n" + table(
-        header, rows, left=0
-    )
+    return table(header, rows, left=0)
 
 
-def _said(estimate: Estimate) -> list[str]:
-    lines = [dim(f"  assumed: {line}") for line in estimate.assumptions]
-    lines += [bad("  note: ") + line for line in estimate.warnings]
+def _said(answer: EstimateAnswer) -> list[str]:
+    """Notes, then what was assumed: kvplan's own and the engine's."""
+    assumed = [*answer.assumptions, *(answer.engine.assumptions if answer.engine is not None else ())]
+    lines = [bad("  note: ") + line for line in answer.warnings]
+    lines += [dim(f"  assumed: {line}") for line in assumed]
     return ["", *lines] if lines else []

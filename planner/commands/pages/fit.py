@@ -27,10 +27,10 @@ def page(answer: FitAnswer) -> list[str]:
     if answer.start_file is not None:
         return answer.start_file.splitlines()  # alone, so that it can be written to a file
     found = answer.to_dict()
-    lines = [
-        bold(found["model"]) + f" on {found['device']} ({gib(found['capacity_bytes'])}), KV in {found['kv_dtype']}",
-        "",
-    ]
+    paint = good if answer.verdict.ok else bad
+    where = f" on {found['device']} ({gib(found['capacity_bytes'])})"
+    question = f"; sequences of {found['seq_tokens']:,} tokens, KV in {found['kv_dtype']}"
+    lines = [bold(found["model"]) + where + question, paint(answer.verdict.line()), ""]
     most = found["most_sequences"]
     count = "no bound: nothing is kept" if most is None else f"{most:,}"
     seq = human_tokens(found["seq_tokens"])
@@ -43,11 +43,6 @@ def page(answer: FitAnswer) -> list[str]:
     ]
     width = max(len(row[0]) for row in rows)
     lines += [f"{name.ljust(width)}  {value}" for name, value in rows]
-    if not most and most is not None:
-        if found["verdict"] == "at most":
-            lines.append("  the weights or the cache are an upper bound: whether one fits is not known")
-        else:
-            lines.append(bad(f"  does not fit: short by {gib(max(0, found['sequence_bytes'] - found['pool_bytes']))}"))
     by_length = [[f"  {human_tokens(row['seq_tokens'])} tokens", "no bound" if row["most_sequences"] is None else f"{row['most_sequences']:,}"]
                  for row in found["by_length"]]  # fmt: skip
     lines += ["", table(["  length", "most sequences"], by_length)]
@@ -71,8 +66,8 @@ def _engine_lines(answer: FitAnswer) -> list[str]:
         return []
     from planner.commands.pages.engine import engine_lines
 
-    longest = f"  longest context at batch {answer.asked.request.batch:,}: {answer.engine_longest_tokens:,} tokens"
-    return ["", *engine_lines(answer.engine, answer.command), longest]
+    lines = engine_lines(answer.engine, answer.command)
+    return ["", *lines, *(dim(f"  assumed: {line}") for line in answer.engine.assumptions)]
 
 
 def _longest(found: dict[str, Any]) -> str:

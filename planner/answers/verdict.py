@@ -1,0 +1,132 @@
+"""Says the one verdict of an answer: what text, JSON and exit code agree on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.units import gib, human_tokens
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from planner.engines.base import EngineAnswer
+    from planner.memory.estimate import Estimate
+
+FITS, TIGHT, DOES_NOT_FIT, AT_MOST = "fits", "fits tightly", "does not fit", "at most"
+STARTS, REFUSES, UNCERTAIN = "starts", "refuses to start", "may or may not start"
+NAMES = {
+    "vllm": "vLLM", "sglang": "SGLang", "llamacpp": "llama.cpp", "ik_llamacpp": "ik_llama.cpp", "ollama": "ollama",
+    "lmstudio": "LM Studio", "tensorrt-llm": "TensorRT-LLM", "lmdeploy": "LMDeploy", "transformers": "transformers",
+    "mlx": "MLX", "koboldcpp": "KoboldCpp",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A verdict in one word group, `ok` for the exit code, and the sentence that people read.
+
+    word   fits, fits tightly, does not fit, at most (only an upper bound does not fit); with an engine: starts, refuses to start, may or may not start
+    """
+
+    word: str
+    ok: bool
+    text: str
+    mends: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """Returns the second line of a page: the sentence, and what would make it fit."""
+        if not self.mends:
+            return f"{self.text}."
+        verb = "starts" if self.word in (REFUSES, UNCERTAIN) else "fits"
+        return f"{self.text}. It {verb} with {' or '.join(self.mends)}."
+
+
+def memory_verdict(estimate: Estimate) -> Verdict | None:
+    """Returns whether an estimate fits its device; None where no device is named."""
+    room, free = estimate.capacity, estimate.free_bytes
+    if room is None or free is None:
+        return None
+    low, high = estimate.per_device.total_range
+    count = estimate.request.sharding.devices
+    where = room.name if count == 1 else f"{count:,} x {room.name}"
+    if free >= 0 and high <= room.bytes:
+        return Verdict(FITS, True, f"FITS {where}: {gib(free)} of {gib(room.bytes)} free")
+    if free >= 0:
+        return Verdict(
+            TIGHT,
+            True,
+            f"FITS {where}, TIGHTLY: {gib(free)} free; with estimates at their highest it needs {gib(high)}",
+        )
+    if estimate.fits is None:
+        needed = f"at most {gib(estimate.per_device.total_bytes)} for {gib(room.bytes)}"
+        words = "the weights or the cache are an upper bound, see the notes"
+        return Verdict(AT_MOST, True, f"AT MOST, MAY FIT {where}: {needed}; {words}")
+    lowest = f"; with estimates at their lowest it needs {gib(low)}" if low <= room.bytes else ""
+    return Verdict(DOES_NOT_FIT, False, f"DOES NOT FIT {where}: short by {gib(-free)}{lowest}", mends_of(estimate))
+
+
+def mends_of(estimate: Estimate) -> tuple[str, ...]:
+    """Returns the flags of the changes that are enough, at most two."""
+    from planner.memory.advice import advise  # only where something does not fit
+
+    enough = [change.flags for change in advise(estimate) if change.fits]
+    return tuple(sorted(enough, key=lambda flags: flags.startswith("--seq ")))[
+        :2
+    ]  # a shorter length is no answer to it
+
+
+def engine_verdict(answer: EngineAnswer, estimate: Estimate) -> Verdict | None:
+    """Returns whether the engine starts and how many requests it holds; None where no device or budget is named."""
+    room = estimate.capacity
+    if answer.fits is None:
+        if not estimate.bounded or answer.ranged is None:
+            return None
+        words = "the weights or the cache are an upper bound, see the notes"
+        return Verdict(AT_MOST, True, f"AT MOST, MAY START: {words}")
+    where = f" on {_devices(estimate)}" if room is not None else ""
+    name = f"{NAMES.get(answer.name, answer.name)} {_version(answer)}".rstrip()
+    length = f"{human_tokens(answer.request_tokens)} tokens"
+    if answer.fits:
+        return Verdict(STARTS, True, f"{name}{where} STARTS: {_held(answer, length)}")
+    if answer.refusal is None and answer.most_requests and not any("refuses" in line for line in answer.lines):
+        asked = estimate.request.sharding.sequences_on_rank(estimate.request.batch)
+        held = f"{answer.most_requests:,} of the {asked:,} requests of {length} at once"
+        return Verdict(STARTS, False, f"{name}{where} STARTS, BUT HOLDS {held}; the others wait")
+    reason = answer.refusal.text if answer.refusal is not None else _why(answer, length)
+    mends = tuple(mend for mend in (answer.refusal.mends if answer.refusal else ()) if " " in mend)[:2]
+    if answer.refusal is not None and not answer.refusal.sure:
+        return Verdict(UNCERTAIN, False, f"{name}{where} MAY OR MAY NOT START: {reason}{_range(answer)}", mends)
+    return Verdict(REFUSES, False, f"{name}{where} REFUSES TO START: {reason}", mends)
+
+
+def _version(answer: EngineAnswer) -> str:
+    return answer.version if answer.version[:1].isdigit() or answer.version[:1] == "b" else ""
+
+
+def _devices(estimate: Estimate) -> str:
+    room, count = estimate.capacity, estimate.request.sharding.devices
+    assert room is not None
+    return room.name if count == 1 else f"{count:,} x {room.name}"
+
+
+def _held(answer: EngineAnswer, length: str) -> str:
+    if answer.most_requests is None:
+        return f"it holds the request of {length}"
+    held = f"{answer.most_requests:,} request{'' if answer.most_requests == 1 else 's'} of {length} at once"
+    ranged = answer.ranged
+    if ranged is None or ranged.low.bytes == ranged.high.bytes or not ranged.pool.tokens:
+        return held
+    low = answer.most_requests * ranged.low.tokens // ranged.pool.tokens
+    high = -(-answer.most_requests * ranged.high.tokens // ranged.pool.tokens)
+    return held if low == high else f"{held} (estimated, {low:,} to {high:,})"
+
+
+def _why(answer: EngineAnswer, length: str) -> str:
+    said = [line for line in answer.lines if line.startswith("refuses to start: ")]
+    return said[0].removeprefix("refuses to start: ") if said else f"its cache does not hold one request of {length}"
+
+
+def _range(answer: EngineAnswer) -> str:
+    ranged = answer.ranged
+    if ranged is None or ranged.low.bytes == ranged.high.bytes:
+        return ""
+    return f" ({gib(ranged.low.bytes)} to {gib(ranged.high.bytes)} for the cache; decide it with --activation or a log)"

@@ -1,0 +1,137 @@
+"""How the commands look: the verdict on the second line, lines that fit the terminal, numbers whole."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import kvplan
+from planner.answers.verdict import FITS, STARTS, TIGHT
+from planner.engines.registry import ENGINES
+
+Runner = Callable[..., Any]
+MODEL = "llama-3.1-8b"
+SCREENS = [
+    ("estimate", MODEL),
+    ("estimate", MODEL, "--seq", "128k", "--gpu", "l4"),
+    ("estimate", MODEL, "--seq", "1k,8k,32k", "--gpu", "l4", "--tp", "2", "--explain"),
+    ("estimate", MODEL, "--seq", "8k", "--gpu", "l4", "--engine", "vllm", "--emit"),
+    ("estimate", "deepseek-v3", "--seq", "32k", "--gpu", "h100-sxm", "--gpus", "16", "--explain"),
+    ("fit", MODEL, "--gpu", "rtx-4090", "--engine", "sglang"),
+    ("fit", MODEL, "--gpu", "rtx-4090", "--lengths", "p50=800,p95=6000"),
+    ("engines", MODEL, "--gpu", "l4", "--seq", "8k"),
+    ("speed", MODEL, "--gpu", "l4,h100-sxm", "--batch", "1,8"),
+    ("plan", MODEL, "--users", "50", "--prompt", "800", "--output", "200", "--gpu", "l4"),
+    ("simulate", "gpt2", "--gpu", "l4", "--prompt", "100", "--output", "20", "--rate", "5/s", "--requests", "50"),
+    ("compare-models", "gpt2", MODEL, "mamba-2.8b"),
+    ("show", "gemma-3-27b"),
+    ("models", "gemma"),
+    ("gpus", "rtx"),
+]
+# What a command prints to be copied, and names that are longer than the terminal.
+TO_COPY = re.compile(r"\\$|https?://\S{60,}")
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120])
+@pytest.mark.parametrize("command", SCREENS, ids=lambda command: "-".join(command[:3]))
+def test_no_line_is_wider_than_the_terminal(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    found = run(*command).out.splitlines()
+    assert found and not [line for line in found if len(line) > columns and not TO_COPY.search(line)]
+
+
+@pytest.mark.parametrize("command", SCREENS[:10], ids=lambda command: "-".join(command[:3]))
+def test_breaking_lines_changes_no_word_and_no_number(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    wide = run(*command).out.split()
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = run(*command).out.replace(" \\\n", " ").split()
+    assert set(wide) == set(narrow)
+
+
+def test_a_terminal_says_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    from planner.terminal.tables import width
+
+    monkeypatch.delenv("COLUMNS")
+    assert width() == 80  # no terminal here
+    monkeypatch.setenv("COLUMNS", "20")
+    assert width() == 40  # nothing is legible below
+
+
+def questions() -> list[tuple[str, ...]]:
+    """Random questions about memory, with every engine among them."""
+    draw = random.Random(13)
+    models = ("gpt2", MODEL, "qwen2.5-7b", "gemma-3-12b", "mistral-7b-v0.1", "mixtral-8x7b", "qwen3-32b")
+    found = []
+    for index in range(200):
+        words = [
+            "estimate" if index % 3 else "fit",
+            draw.choice(models),
+            "--gpu",
+            draw.choice(("l4", "rtx-4090", "h100-sxm", "a100-40gb")),
+        ]
+        words += ["--seq", draw.choice(("1k", "8k", "32k"))] if draw.random() < 0.8 else []
+        words += ["--batch", str(draw.choice((1, 4, 16)))] if draw.random() < 0.5 else []
+        engine = [*ENGINES, None][index % (len(ENGINES) + 1)]
+        words += ["--engine", engine] if engine else []
+        found.append(tuple(words))
+    return found
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_exit_code_json_and_text_say_the_same(run: Runner, part: int) -> None:
+    for words in questions()[part::10]:
+        text, machine = run(*words), run(*words, "--json")
+        assert text.code == machine.code, words
+        if text.code not in (0, 3):
+            assert text.out == machine.out == ""
+            continue
+        verdict = machine.json["verdict"]
+        assert (verdict in (FITS, TIGHT, STARTS)) or machine.code == 3, (words, verdict)
+        second = text.out.splitlines()[1]
+        assert verdict is None or verdict.upper().split(" ")[0] in second, (words, verdict, second)
+        if "--engine" in words:
+            assert "refuses to start" in verdict or "REFUSES" not in text.out
+
+
+def test_the_length_asked_is_the_length_that_a_server_is_started_for(run: Runner) -> None:
+    """Without it a server takes the model's own limit, which this card refuses."""
+    whole = run("estimate", MODEL, "--gpu", "l4", "--engine", "vllm", "--json")
+    assert whole.code == 3 and whole.json["verdict"] == "refuses to start"
+    asked = run("estimate", MODEL, "--gpu", "l4", "--engine", "vllm", "--seq", "8k", "--json")
+    assert asked.code == 0 and asked.json["engine"]["max_model_len"] == 8192
+    longer = run(
+        "estimate", MODEL, "--gpu", "l4", "--engine", "vllm", "--seq", "8k", "--max-model-len", "16k", "--json"
+    )
+    assert longer.json["engine"]["max_model_len"] == 16384
+
+
+def test_a_command_that_is_refused_is_never_printed(run: Runner) -> None:
+    """The flag that mends it is in the command, and the command is then accepted."""
+    words = (
+        run("estimate", MODEL, "--gpu", "l4", "--engine", "vllm", "--emit", "--json").json["engine"]["command"].split()
+    )
+    longest = words[words.index("--max-model-len") + 1]
+    again = run("estimate", MODEL, "--gpu", "l4", "--engine", "vllm", "--max-model-len", longest, "--json")
+    assert again.json["engine"]["refusal"] is None
+
+
+def test_fit_gives_one_count_in_headline_json_and_table(run: Runner) -> None:
+    found = run("fit", MODEL, "--gpu", "l4", "--seq", "8k", "--engine", "vllm", "--json").json
+    assert found["most_sequences"] == found["engine"]["most_requests"]
+    assert {"seq_tokens": 8192, "most_sequences": found["most_sequences"]} in found["by_length"]
+    text = run("fit", MODEL, "--gpu", "l4", "--seq", "8k", "--engine", "vllm").out.splitlines()[1]
+    assert f"{found['most_sequences']} requests" in text
+
+
+def test_python_gives_the_same_verdict() -> None:
+    answer = kvplan.estimate(MODEL, seq="128k", gpu="l4")
+    assert answer.verdict is not None and answer.verdict.word == "does not fit" and answer.exit_code == 3
+    assert "--kv-dtype" in answer.verdict.line() or "--tp" in answer.verdict.line()

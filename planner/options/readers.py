@@ -122,7 +122,8 @@ def gib_or_size(value: Any, name: str) -> int:
 
 def overhead(value: Any, name: str) -> tuple[str, int]:
     """A line of overhead: `context=300MiB`, or the pair of both."""
-    line, _, much = value.partition("=") if isinstance(value, str) else (value[0], "", value[1])
+    pair = value.split("=", 1) if isinstance(value, str) else value
+    line, much = pair if isinstance(pair, (list, tuple)) and len(pair) == 2 else (None, "")
     if not isinstance(line, str) or not line.strip().isidentifier() or much == "":
         raise BadRequest(f"{name} {_shown(value)} is not NAME=SIZE; write for example context=300MiB")
     return line.strip(), size_or_zero(much, f"{name} {line.strip()}")

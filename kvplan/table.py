@@ -31,5 +31,7 @@ COMMANDS = {
         "A report as a folder: HTML, Markdown, figures, tables; with --profile measured too.",
     ),
     "plot": ("reports.commands.plot", "One figure of a report as SVG, PNG or PDF."),
+    "web": ("kvplan.web.command", "The same answers in a browser and over HTTP, on this machine."),
+    "mcp": ("kvplan.mcp", "The same answers for agents: a Model Context Protocol server over stdio."),
     "verify": ("profiler.commands.verify", "Our numbers against the real transformers implementation."),
 }

@@ -1,0 +1,76 @@
+"""`kvplan web`: the page and the HTTP interface, on this machine unless told otherwise."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+
+import click
+
+from planner.errors import BadRequest, KvplanError, one_line
+
+WANTED = "kvplan web needs FastAPI, uvicorn and Jinja2: pip install '.[web]' in the checkout"
+
+
+@click.command(
+    name="web",
+    epilog="\b\nExample: kvplan web --port 8000\n         curl '127.0.0.1:8000/api/fit?model=llama-3.1-8b&gpu=l4'",
+)
+@click.option(
+    "--host", metavar="ADDRESS", default="127.0.0.1", help="Listen here (default: 127.0.0.1, this machine alone)."
+)
+@click.option(
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    help="Listen on this port; 0: any that is free (default: 8000).",
+)
+@click.option("--prefix", metavar="PATH", default="", help="The path under which a proxy serves it: /kvplan.")
+def command(host: str, port: int, prefix: str) -> None:
+    """The same answers in a browser and over HTTP: /api/estimate, fit, speed, plan, engines, check, reconcile, models, gpus.
+
+    Listens on this machine alone unless --host says otherwise. No file that a request names is opened, and nothing is
+    asked of the network.
+    """
+    if prefix and not re.fullmatch(r"(/[\w.~-]+)+", prefix, re.ASCII):
+        raise BadRequest(f"--prefix {one_line(prefix, 40)!r} is not a path; write for example /kvplan")
+    try:
+        import uvicorn
+
+        from kvplan.web.app import create_app
+    except ImportError:
+        raise KvplanError(WANTED) from None
+    listening = _listen(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"kvplan web: http://{shown}:{listening.getsockname()[1]}{prefix}/  (Ctrl-C ends it)")
+    if not _loopback(host):
+        click.echo("kvplan web: listens beyond this machine: whoever reaches it may ask", err=True)
+    config = uvicorn.Config(
+        create_app(prefix), log_level="warning", access_log=False, timeout_keep_alive=10, server_header=False,
+        h11_max_incomplete_event_size=64 << 10, ws="none",
+    )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listening = socket.socket(found[0], found[1])
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(found[4])
+        listening.listen(128)
+    except (OSError, UnicodeError) as error:
+        words = getattr(error, "strerror", None) or str(error)
+        raise KvplanError(
+            f"--host {one_line(host, 60)} --port {port}: {words}; give another --port, or 0 for a free one"
+        ) from None
+    return listening
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -34,6 +34,16 @@ FOREIGN: dict[str, Any] = {
     "shared_expert_intermediate_size": 80, "n_shared_experts": 2, "word_embed_proj_dim": 40, "num_experts": 6, "norm": "layer",
     "layer_norms": 4, "qk_norm": "head", "mlp_gated": False, "lm_head_bias": True, "embed_norms": 1, "final_norm": False,
 }  # fmt: skip
+FEW = 4
+DEPTHS = (
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "num_layers",
+    "encoder_layers",
+    "decoder_layers",
+    "num_decoder_layers",
+)
 SIZES = (
     "head_dim", "num_key_value_heads", "intermediate_size", "tie_word_embeddings", "attention_bias", "mlp_bias", "num_experts",
     "num_local_experts", "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size", "n_shared_experts",
@@ -75,6 +85,12 @@ def small(model_type: str) -> dict[str, Any]:
 
     config: dict[str, Any] = CONFIG_MAPPING[model_type]().to_dict()
     config.pop("architectures", None)
+    deep = next((config[key] for key in DEPTHS if isinstance(config.get(key), int)), 0)
+    for key, value in config.items():  # four layers say as much as sixty
+        if key in DEPTHS and isinstance(value, int):
+            config[key] = min(value, FEW)
+        elif isinstance(value, list) and len(value) == deep > FEW:
+            config[key] = value[:FEW]
     return json.loads(json.dumps(config, default=str))  # type: ignore[no-any-return]
 
 

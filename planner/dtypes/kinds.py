@@ -12,7 +12,7 @@ from planner.units import ceil_div
 class KvFormat:
     """One cached vector (one token, one KV head, K or V) as it lies in memory.
 
-    vector_bytes(n) = ceil(n·bits / 8) + ceil(n / group)·group_bytes; `group` 0 means one group a vector.
+    vector_bytes(n) = ceil(n·bits / (8·per)) + ceil(n / group)·group_bytes; `group` 0 means one group a vector.
     `whole_groups`: n must be a multiple of the group (ggml blocks), else the engine refuses the model.
     """
 
@@ -23,6 +23,7 @@ class KvFormat:
     whole_groups: bool = False
     note: str = ""
     source: str = ""
+    per: int = 1
 
     def vector_bytes(self, elements: int) -> int:
         """Bytes of one vector.
@@ -40,7 +41,7 @@ class KvFormat:
                 f"multiple of it (llama.cpp refuses it too): choose fp16 or fp8"
             )
         groups = ceil_div(elements, group) if elements else 0
-        return ceil_div(elements * self.bits, 8) + groups * self.group_bytes
+        return ceil_div(elements * self.bits, 8 * self.per) + groups * self.group_bytes
 
 
 @dataclass(frozen=True, repr=False)

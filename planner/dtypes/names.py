@@ -43,6 +43,11 @@ def kv_format(name: str) -> KvFormat:
 
     if key in KV_FORMATS:
         return KV_FORMATS[key]
+    if key.startswith(("turbo", "tbq", "tq")):
+        raise UnknownName(
+            f"KV dtype {one_line(name, 40)!r} is of forks of llama.cpp, and its block differs by fork (turbo3: 50 or 52 bytes per "
+            "128 values, or 14 per 32): not counted; of this size are about q4_0 (turbo4) and turboquant_3bit_nc (turbo3)"
+        )
     known = ", ".join((*_FLOAT_KV, *KV_FORMATS))
     raise UnknownName(f"KV dtype {one_line(name, 40)!r} is not known; choose one of: {known}")
 

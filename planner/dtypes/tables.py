@@ -16,6 +16,17 @@ _KIVI = "KIVI, arXiv:2402.02750"
 _KIVI_NOTE = "KIVI keeps the newest 32 to 128 tokens at full precision besides; they are not counted"
 
 
+_TURBO = (
+    "vLLM vllm/model_executor/layers/quantization/turboquant/config.py: slots of 196, 134, 118 and 102 bytes at 128"
+)
+
+
+_TURBO_NOTE = "vLLM leaves the first two and the last two layers of dense models unquantised; that is not counted"
+
+
+_IK = "ik_llama.cpp ggml.c type traits: 32 bytes per 32 values and 8 a row"
+
+
 def _ggml(name: str, block_bytes: int, bits: int) -> KvFormat:
     """A ggml block of 32 values; `block_bytes` counts codes and scales, of which the codes are 32·bits/8."""
     return KvFormat(name, bits, 32, block_bytes - 4 * bits, True, source=_GGML)
@@ -43,6 +54,14 @@ KV_FORMATS = {
         _ggml("q4_0", 18, 4),
         _ggml("iq4_nl", 18, 4),
         KvFormat("nvfp4", 4, 16, 1, note="block of 16, one fp8 scale", source=_VLLM_SPEC),
+        KvFormat("nvfp4_4over6", 4, 16, 1, note="block of 16, one fp8 scale", source=_VLLM_SPEC),
+        # K and V of one TurboQuant preset differ; here is their mean, so that both together are the slot that vLLM prints
+        KvFormat("turboquant_k8v4", 6, 0, 2, note=_TURBO_NOTE, source=_TURBO),
+        KvFormat("turboquant_4bit_nc", 4, 0, 3, note=_TURBO_NOTE, source=_TURBO),
+        KvFormat("turboquant_k3v4_nc", 7, 0, 3, per=2, note=_TURBO_NOTE, source=_TURBO),
+        KvFormat("turboquant_3bit_nc", 3, 0, 3, note=_TURBO_NOTE, source=_TURBO),
+        _ggml("q6_0", 26, 6),
+        KvFormat("q8_kv", 8, 0, 8, note="ik_llama.cpp: one scale and sum a vector", source=_IK),
         KvFormat("mxfp4", 4, 32, 1, note="block of 32, one e8m0 scale", source="OCP Microscaling Formats 1.0"),
         KvFormat("fp8_ds_mla", 8, note="latent in fp8 with an fp32 scale per 128, rope part in bf16",
                  source=_VLLM_SPEC),

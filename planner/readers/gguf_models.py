@@ -17,11 +17,21 @@ from planner.errors import BadConfig, UnsupportedModel, one_line
 from planner.model.attention import Attention, Mixer
 from planner.model.latent_attention import LatentAttention
 from planner.model.mlp import Mlp, Moe
-from planner.model.recurrent import StateMixer, StatePart, gated_delta_net, kimi_delta, mamba1, mamba2, short_conv
+from planner.model.recurrent import (
+    StateMixer,
+    StatePart,
+    conv_state,
+    gated_delta_net,
+    kimi_delta,
+    mamba1,
+    mamba2,
+    short_conv,
+)
 from planner.model.spec import Layer, ModelSpec
 from planner.model.stored import StoredTensor, gather, part_of
 from planner.model.weights import Weight
 from planner.readers.gguf import GgufFile, GgufTensor, read_parts
+from planner.units import human_bytes
 
 MAX_LAYERS = 10_000
 MAX_WIDTH = 10**9
@@ -36,6 +46,7 @@ class Arch:
     first_full  the full layer stands first in its period, not last
     window      tokens where the file names none (0: then there is no window)
     chunk       the window is a chunk (Llama 4)
+    only_layers the window is that of the model of so many layers (0: of all)
     state       the recurrent layers' kind
     interval    every interval-th layer attends, the others recur, where neither key nor tensors say so
     """
@@ -44,6 +55,7 @@ class Arch:
     first_full: bool = False
     window: int = 0
     chunk: bool = False
+    only_layers: int = 0
     state: str = ""
 
 
@@ -113,7 +125,15 @@ _PLAIN = [
     "starcoder",
     "starcoder2",
     "xverse",
+    "cogvlm",
+    "graniteswitch",
+    "hunyuan_vl",
+    "hy_v3",
+    "jais2",
+    "nanbeige",
+    "talkie",
     "deepseek2",
+    "deepseek32",
     "deepseek2-ocr",
     "glm-dsa",
     "minicpm3",
@@ -128,9 +148,15 @@ ARCHITECTURES: dict[str, Arch] = {
     "gemma3n": Arch(5),
     "gemma4": Arch(0),
     "cohere2": Arch(4),
+    "cohere2moe": Arch(4, first_full=True),
+    "granite_swa": Arch(0),
+    "laguna": Arch(4, first_full=True),
+    "mellum": Arch(4),
+    "muse-glimmer": Arch(4),
+    "plamo3": Arch(8),
     "olmo2": Arch(4),
-    "exaone4": Arch(4),
-    "exaone-moe": Arch(4),
+    "exaone4": Arch(4, window=4096, only_layers=64),
+    "exaone-moe": Arch(4, window=128),
     "afmoe": Arch(4),
     "gpt-oss": Arch(2),
     "smallthinker": Arch(4, first_full=True, window=4096),
@@ -149,12 +175,42 @@ ARCHITECTURES: dict[str, Arch] = {
     "qwen35": Arch(state="delta"),
     "qwen35moe": Arch(state="delta"),
     "kimi-linear": Arch(state="kimi"),
-    "lfm2": Arch(state="conv"),
-    "lfm2moe": Arch(state="conv"),
+    "kimi-k3": Arch(state="kimi"),
+    "bailingmoe3": Arch(state="kimi"),
+    "plamo2": Arch(state="plamo2"),
+    "lfm2": Arch(1, state="conv"),
+    "lfm2moe": Arch(1, state="conv"),
     "rwkv6": Arch(state="rwkv"),
     "rwkv7": Arch(state="rwkv"),
 }
 _NO_CACHE = ("bert", "clip", "t5encoder", "wavtokenizer", "embedding", "modern-bert", "llada", "dream", "rnd1")
+_DRAFTS = ("eagle3", "dflash", "gemma4-assistant")
+_NOT_MODELLED = {
+    "minimax-m3": "keys of a block indexer beside K and V",
+    "minimax-01": "lightning attention",
+    "deepseek4": "compressed entries and a window",
+    "glm5-next": "pooled indexer keys beside a state",
+    "hy_v4": "indexer keys and a window",
+    "dots3note": "indexer keys and a window",
+    "qwen4exp": "indexer keys, n-gram tables and a state",
+    "rwkv6qwen2": "a state of RWKV layers with grouped keys",
+    "arwkv7": "a state of RWKV layers with grouped keys",
+    "hrm_text": "layers that run several times",
+    "maple": "a window by its own rule",
+    "spark2_5": "a window by its own rule",
+    "t5": "an encoder's output",
+    "qwen3tts": "speech tokens",
+    "pockettts": "speech tokens",
+}
+
+# What a file with no decoder in it is, by `general.type` or its architecture.
+_OTHER_FILES = {
+    "adapter": "a LoRA adapter: name the base model, and give the adapter to `kvplan fit` with --lora",
+    "mmproj": "a vision or audio tower (mmproj): give the model's own file",
+    "clip": "a vision or audio tower (mmproj): give the model's own file",
+    "vocab": "a vocabulary without weights: give the model's own file",
+    "imatrix": "an importance matrix: give the model's own file",
+}
 
 
 # -- pieces whose weights are the tensors ------------------------------------------------------------------
@@ -272,6 +328,7 @@ def read_gguf_folder(folder: str, names: list[str]) -> ModelSpec:
 def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
     """ModelSpec of a parsed file."""
     keys = Keys(file.metadata, shown)
+    _refuse_other_files(file, keys)
     arch = ARCHITECTURES.get(keys.arch)
     if arch is None:
         raise _unknown(keys)
@@ -309,11 +366,32 @@ def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
     )
 
 
+def _refuse_other_files(file: GgufFile, keys: Keys) -> None:
+    """A GGUF file that holds no model is named for what it is, with its size."""
+    kind = str(keys.metadata.get("general.type") or "").lower()
+    kind = kind if kind in _OTHER_FILES else keys.arch if keys.arch in _OTHER_FILES else ""
+    if not kind and not file.tensors and "tokenizer.ggml.tokens" in keys.metadata:
+        kind = "vocab"
+    if kind:
+        size = sum(tensor.bytes for tensor in file.tensors)
+        held = f" of {human_bytes(size)} in {len(file.tensors):,} tensors" if size else ""
+        raise UnsupportedModel(f"{keys.shown} is {_OTHER_FILES[kind].replace(':', held + ':', 1)}")
+
+
 def _unknown(keys: Keys) -> UnsupportedModel:
     arch = one_line(str(keys.arch), 40)
     if any(word in str(keys.arch) for word in _NO_CACHE):
         return UnsupportedModel(
             f"{keys.shown}: GGUF architecture {arch!r} is no autoregressive decoder; it keeps no KV cache between tokens"
+        )
+    if keys.arch in _DRAFTS:
+        return UnsupportedModel(
+            f"{keys.shown}: {arch!r} is a draft model: it runs beside its target; give the target's file"
+        )
+    if keys.arch in _NOT_MODELLED:
+        return UnsupportedModel(
+            f"{keys.shown}: what llama.cpp keeps for {arch!r} ({_NOT_MODELLED[keys.arch]}) is not read from GGUF; give its "
+            "Hugging Face config.json"
         )
     return UnsupportedModel(
         f"{keys.shown}: GGUF architecture {arch!r} is not one kvplan knows; give its Hugging Face config.json, or describe it "
@@ -411,6 +489,8 @@ class _Model:
         """The window of each layer, 0 where it has none."""
         arch, keys = self.arch, self.keys
         window = keys.number("attention.sliding_window", arch.window, low=0)
+        if arch.only_layers not in (0, self.count):  # the graph of the others has none, whatever the file says
+            return [0] * self.count
         if not window or arch.period is None:
             if window:
                 self.notes.append(
@@ -485,7 +565,9 @@ class _Model:
                 f"{keys.shown}: layer {index} has attention tensors, but the metadata gives it {heads} heads and {kv_heads} KV heads"
             )
         if "attn_kv_a_mqa.weight" in block:
-            return self._latent(block, heads, held)
+            if keys.raw("attention.key_length_mla") is not None:
+                return self._latent(block, heads, held)
+            return self._unfolded(heads, held)
         if kv_heads > heads:
             raise BadConfig(
                 f"{keys.shown}: layer {index} has {kv_heads} KV heads for {heads} heads; at most as many are wanted"
@@ -493,9 +575,7 @@ class _Model:
         default = max(1, self.hidden // heads)
         swa = "_swa" if window and keys.raw("attention.key_length_swa") is not None else ""
         k_dim = keys.number(f"attention.key_length{swa}", default)
-        v_dim = keys.number(
-            f"attention.value_length{swa}", k_dim if keys.raw("attention.value_length") is None else default
-        )
+        v_dim = keys.number(f"attention.value_length{swa}", keys.number("attention.value_length", default))
         self._check_rows(block, heads, kv_heads, k_dim, v_dim, shared)
         return StoredAttention(
             hidden=self.hidden, heads=heads, kv_heads=kv_heads, head_dim=k_dim, v_dim=v_dim,
@@ -518,7 +598,7 @@ class _Model:
             raise BadConfig(f"{self.keys.shown}: a layer has a query projection but neither attn_k nor attn_qkv")
 
     def _latent(self, block: Mapping[str, GgufTensor], heads: int, held: tuple[Weight, ...]) -> LatentAttention:
-        """MLA: files without attn_k_b are from before llama.cpp could cache the latent; it then keeps K and V of each head."""
+        """MLA in a file that has the widths of its heads under keys of their own: the latent is what is kept."""
         keys = self.keys
         rank, rope = keys.number("attention.kv_lora_rank"), keys.number("rope.dimension_count", low=0)
         projection = block["attn_kv_a_mqa.weight"]
@@ -526,12 +606,8 @@ class _Model:
             self.warnings.append(
                 MISMATCH.format(name="attn_kv_a_mqa.weight", held=projection.shape[1], wanted=rank + rope)
             )
-        if "attn_k_b.weight" not in block:
-            note = "llama.cpp keeps K and V of every head for a file without attn_k_b, many times this; convert it anew"
-            if note not in self.notes:
-                self.notes.append(note)
-        k_mla = keys.number("attention.key_length_mla", keys.number("attention.key_length", rank + rope))
-        v_mla = keys.number("attention.value_length_mla", keys.number("attention.value_length", rank))
+        k_mla = keys.number("attention.key_length_mla", rank + rope)
+        v_mla = keys.number("attention.value_length_mla", rank)
         indexed = "indexer.attn_k.weight" in block
         return StoredLatent(
             hidden=self.hidden, heads=heads, q_rank=keys.number("attention.q_lora_rank", 0, low=0) or None, kv_rank=rank,
@@ -540,6 +616,19 @@ class _Model:
             indexer_dim=keys.number("attention.indexer.key_length") if indexed else 0,
             held=held,
         )  # fmt: skip
+
+    def _unfolded(self, heads: int, held: tuple[Weight, ...]) -> StoredAttention:
+        """MLA without key_length_mla (old files, MiniCPM3): llama.cpp keeps K and V of every head, many times the latent."""
+        keys = self.keys
+        default = max(1, self.hidden // heads)
+        note = (
+            "llama.cpp keeps K and V of every head for a file without attention.key_length_mla, not the latent; "
+            "a file converted anew may have it"
+        )
+        if note not in self.notes:
+            self.notes.append(note)
+        k_dim, v_dim = keys.number("attention.key_length", default), keys.number("attention.value_length", default)
+        return StoredAttention(hidden=self.hidden, heads=heads, kv_heads=heads, head_dim=k_dim, v_dim=v_dim, held=held)
 
     # -- recurrent
 
@@ -566,6 +655,9 @@ class _Model:
             keys.number("ssm.state_size"),
             keys.number("ssm.time_step_rank"),
         )
+        if kind == "plamo2":  # a Mamba 2 whose convolution runs over x alone
+            parts = (conv_state("conv x", width, kernel, rank), StatePart("ssm", width * state, "fp32", rank))
+            return StateMixer("mamba2", (), parts)
         if kind == "mamba":
             return mamba1(hidden=hidden, width=width, state=state, conv_kernel=kernel, dt_rank=rank)
         groups = keys.number("ssm.group_count", 1)

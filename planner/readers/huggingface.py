@@ -29,7 +29,11 @@ BY_HAND = "describe it by hand with --layers --heads --kv-heads --head-dim --hid
 
 
 def read_file(path: str, assume_full: bool = False) -> ModelSpec:
-    """The model described by a config.json, or by the config.json in a folder."""
+    """The model described by a config.json, by the config.json in a folder, or by a GGUF file."""
+    if path.lower().endswith(".gguf"):
+        from planner.readers.gguf_models import read_gguf  # only for such a file
+
+        return read_gguf(path)
     raw = load_json(path)
     name = os.path.basename(os.path.dirname(os.path.abspath(config_path(path)))) or "config"
     if not os.path.isdir(path) and os.path.basename(path) != "config.json":

@@ -56,6 +56,10 @@ def latent_attention(f: Fields, v_dim: int | None = None) -> LatentAttention:
     An indexer reads the low-rank query, so there the key must be a number.
     """
     idle(f, MLA_IGNORES)
+    if not f.has("q_lora_rank") and "q_lora_rank" not in f.defaults and "q_lora_rank" not in f.implied:
+        note = "q_lora_rank is not in the file: counted as a direct query projection, as published files without it are"
+        if note not in f.notes:
+            f.notes.append(note)
     return LatentAttention(
         hidden=f.int("hidden_size"),
         heads=f.int("num_attention_heads"),
@@ -279,6 +283,14 @@ def _v4_head(f: Fields) -> tuple[Weight, ...]:
     return (fold, vector("hyper_connection", streams + 1))
 
 
+def _v4_extra(f: Fields, index: int) -> tuple[Weight, ...]:
+    """Hyper-connections, and the shared expert's biases where `mlp_bias` gives it some."""
+    if not f.flag("mlp_bias"):
+        return _hyper_connections(f, index)
+    biases = 2 * f.int("moe_intermediate_size") + f.int("hidden_size")
+    return (*_hyper_connections(f, index), vector("shared_experts", biases))
+
+
 def _v4_mtp(f: Fields) -> tuple[Weight, ...]:
     """A windowed layer with experts, two projections [hidden, hidden], three norms and a folding head.
 
@@ -319,7 +331,9 @@ TYPES: dict[str, Type] = {
     "kimi_k2": replace(DEEPSEEK_V3, source="Kimi-K2-Instruct config.json: DeepseekV3ForCausalLM"),
     "deepseek_v32": replace(
         DEEPSEEK_V3,
-        implied={"q_rank_required": True},
+        # an old name of the class sets the same, and wins
+        renames={"num_experts": ("num_experts", *ROUTED["num_experts"][:-1])},
+        implied={"q_rank_required": True, "mlp_bias": False},
         kinds=listed("layer_types", _INDEXED_NAMES, all_of(INDEXED)),
         mixers={INDEXED: mla_with_indexer},
         mtp=decoder.mtp_layers(mla_with_indexer, decoder.moe),
@@ -396,7 +410,8 @@ TYPES: dict[str, Type] = {
         kinds=_v4_kinds,
         mixers={SLIDING: _v4_sliding, HCA: _v4_hca, CSA: _v4_csa},
         mlp_kinds=all_of(MOE),
-        extra=_hyper_connections,
+        implied={"n_shared_experts": 1},  # one of an expert's width, whatever the file says
+        extra=_v4_extra,
         model_extra=_v4_head,
         mtp=_v4_mtp,
     ),

@@ -29,6 +29,13 @@ PAIR_BYTES = {
     "kivi2_g32": 96,
     "kivi2_g64": 80,
     "kivi2_g128": 72,
+    "q6_0": 208,  # ik_llama.cpp: 26 B per 32 values
+    "q8_kv": 272,  # ik_llama.cpp: 8 B a row beside the codes
+    "nvfp4_4over6": 144,
+    "turboquant_k8v4": 196,  # vLLM turboquant/config.py: bytes of a slot at 128
+    "turboquant_4bit_nc": 134,
+    "turboquant_k3v4_nc": 118,
+    "turboquant_3bit_nc": 102,
     "q8_0": 272,  # 34 B per 32 values
     "q5_1": 192,  # 24
     "q5_0": 176,  # 22
@@ -70,6 +77,12 @@ def test_a_weight_takes_its_published_bits(name: str, bits: float) -> None:
 
 def test_every_weight_format_is_held_against_a_published_figure() -> None:
     assert {*FLOAT_BYTES, *WEIGHT_FORMATS} == set(BITS_PER_WEIGHT)
+
+
+@pytest.mark.parametrize("name", ["turbo2", "turbo3", "turbo4", "tbq3_0"])
+def test_types_whose_block_differs_by_fork_are_refused_by_name(name: str) -> None:
+    with pytest.raises(UnknownName, match=f"'{name}' is of forks of llama.cpp"):
+        kv_format(name)
 
 
 def test_a_vector_that_leaves_a_part_group_is_rounded_up_to_a_whole_one() -> None:

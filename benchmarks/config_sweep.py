@@ -35,6 +35,11 @@ FOREIGN: dict[str, Any] = {
     "layer_norms": 4, "qk_norm": "head", "mlp_gated": False, "lm_head_bias": True, "embed_norms": 1, "final_norm": False,
 }  # fmt: skip
 FEW = 4
+# What a class leaves open, and every published file gives.
+FILLED: dict[str, dict[str, Any]] = {
+    "deepseek_v2": {"num_experts_per_tok": 6}, "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2},
+    "dbrx": {"attn_config": {"kv_n_heads": 1, "rope_theta": 500000.0}},
+}  # fmt: skip
 DEPTHS = (
     "num_hidden_layers",
     "n_layer",
@@ -85,6 +90,7 @@ def small(model_type: str) -> dict[str, Any]:
 
     config: dict[str, Any] = CONFIG_MAPPING[model_type]().to_dict()
     config.pop("architectures", None)
+    config |= FILLED.get(model_type, {})
     deep = next((config[key] for key in DEPTHS if isinstance(config.get(key), int)), 0)
     for key, value in config.items():  # four layers say as much as sixty
         if key in DEPTHS and isinstance(value, int):

@@ -331,6 +331,8 @@ def _with_ties(inner: Mapping[str, Any], raw: Mapping[str, Any], kind: Type) -> 
     speaks = kind.inner_ties or inner.get("model_type") == outer_type
     default = None if speaks else type_keys(outer_type).ties
     outside = raw.get(key, default)
+    if key in raw and outside is None:
+        outside = False  # null is no default: to the class it is false
     if outside is None or (kind.either_ties and inner.get(key)):
         return inner
     return {**inner, key: outside}

@@ -340,7 +340,8 @@ TYPES: dict[str, Type] = {
     ),
     "glm_moe_dsa": replace(
         DEEPSEEK_V3,
-        implied={"q_rank_required": True},
+        renames={"num_experts": ("num_experts", *ROUTED["num_experts"][:-1])},
+        implied={"q_rank_required": True, "mlp_bias": False},
         kinds=_indexers(listed("layer_types", _INDEXED_NAMES, all_of(INDEXED))),
         mixers=INDEXER_MAKERS,
         mtp=decoder.mtp_layers(mla_with_indexer, decoder.moe, copies=False),

@@ -257,7 +257,7 @@ class Estimate:
             "kv_bytes": cache,
             "state_bytes": cache,
             "parameters": weights or "exact",
-            "weight_bytes": weights or self.plan.exactness_on(self.request.sharding.devices),
+            "weight_bytes": weights or self.plan.exactness_on(self.request.sharding.devices, self.request.sharding.pp),
             "activation_bytes": "estimated" if self.spec.weights_known else "not counted",
             "overhead_bytes": "estimated",
         }

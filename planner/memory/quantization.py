@@ -168,7 +168,9 @@ def _fp8(config: Mapping[str, Any]) -> Recipe:
     """transformers FineGrainedFP8, vLLM Fp8Config: every linear layer that no list names, towers too."""
     if config.get("dequantize") is True:
         return _unread("quantization_config asks to dequantise at load")
-    return Recipe(block_fp8(config), untouched=UNTOUCHED - TOWERS)
+    fmt, also = block_fp8(config), config.get("modules_to_convert")
+    rules = (Rule(matcher(also), fmt),) if isinstance(also, (list, tuple)) and also else ()
+    return Recipe(fmt, rules, UNTOUCHED - TOWERS)
 
 
 def _fbgemm(config: Mapping[str, Any]) -> Recipe:

@@ -26,7 +26,7 @@ class StoredPlan(WeightPlan):
     stored: StoredWeights | None = None
     whole: Mapping[str, int] | None = None
 
-    def exactness_on(self, devices: int) -> str:
+    def exactness_on(self, devices: int, stages: int = 1) -> str:
         """Exact on one device; ranks share each part in proportion, whatever its dtypes."""
         return "exact" if devices == 1 else "estimated"
 

@@ -69,7 +69,7 @@ class WeightPlan:
             counts[one] = counts.get(one, 0) + weight.count * count
         return sum(self._bytes(weight, count) for weight, count in counts.items())
 
-    def exactness_on(self, devices: int) -> str:
-        """Exact on one device; several may hold layers of other formats than the mean."""
+    def exactness_on(self, devices: int, stages: int = 1) -> str:
+        """Exact in one stage, whatever its ranks; pipeline stages may hold layers of other formats than the mean."""
         uneven = any(len(shares) > 1 for (_, name), shares in self.mixed.items() if name)
-        return "estimated" if uneven and devices > 1 and self.exactness == "exact" else self.exactness
+        return "estimated" if uneven and stages > 1 and self.exactness == "exact" else self.exactness

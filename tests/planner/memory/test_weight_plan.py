@@ -122,7 +122,7 @@ def test_two_formats_in_one_checkpoint_are_an_upper_bound() -> None:
 def test_a_single_matrix_left_unquantised_is_counted_as_such() -> None:
     config = {"quant_method": "fp8", "ignored_layers": ["model.layers.0.mlp.down_proj"]}
     plan = weight_plan(spec_with(config))
-    assert plan.exactness == "exact" and plan.exactness_on(2) == "estimated"
+    assert plan.exactness == "exact" and plan.exactness_on(2, 2) == "estimated" and plan.exactness_on(2) == "exact"
     assert weight_bytes(config) == weight_bytes({"quant_method": "fp8"}) + 512 * 1024 - 4
 
 

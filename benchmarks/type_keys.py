@@ -30,7 +30,9 @@ def row(model_type: str) -> dict[str, Any] | None:
         return None
     config = made()
     held = set(vars(config)) | set(config.to_dict())
-    aliases = {alias: key for alias, key in made.attribute_map.items() if "token" not in alias}
+    aliases = {
+        alias: key for alias, key in made.attribute_map.items() if "token" not in alias and wins(made, alias, key)
+    }
     wanted = SHARED | INTERNAL | set(aliases.values())
     held |= read_by_name(made, wanted)
     return {
@@ -39,6 +41,14 @@ def row(model_type: str) -> dict[str, Any] | None:
         "aliases": dict(sorted(aliases.items())),
         "ties": getattr(config, "tie_word_embeddings", None),
     }
+
+
+def wins(made: Any, alias: str, key: str) -> bool:
+    """Whether the other name decides where a file has both."""
+    try:
+        return getattr(made.from_dict({key: 2, alias: 4}), key) == 4  # type: ignore[no-any-return]
+    except Exception:
+        return True
 
 
 def read_by_name(made: type, wanted: set[str]) -> set[str]:

@@ -319,6 +319,7 @@ def _text_kind(kind: Type, inner_type: str, outer_type: str, shown: str) -> Type
     return replace(
         inner,
         defaults={**kind.text_sizes.get(inner_type, {}), **inner.defaults},
+        implied={**inner.implied, **kind.implied},
         towers=kind.towers or inner.towers,
         source_tokens=kind.source_tokens or inner.source_tokens,
     )

@@ -224,6 +224,7 @@ KIMI_LINEAR = Type(
         "linear_num_heads": 32,
         "linear_conv_kernel_dim": 4,
     },
+    implied={"tie_word_embeddings": False},  # the class names no tied weights, whatever the file says
     kinds=_kimi_kinds,
     mlp_kinds=expert_layers(1),
     mixers={FULL: _kimi_attention, LINEAR: _kimi_delta},

@@ -311,6 +311,14 @@ def _glm5_mtp(f: Fields) -> tuple[Weight, ...]:
     return ()
 
 
+def _longcat_mtp(f: Fields) -> tuple[Weight, ...]:
+    """The checkpoint holds them under `model.mtp`, though no key says so: left out, in words."""
+    f.warnings.append(
+        "the checkpoint also holds a multi-token-prediction layer (model.mtp); its layout is not known: not counted"
+    )
+    return ()
+
+
 DEEPSEEK_V3 = Type(
     renames=ROUTED,
     defaults=V3_DEFAULTS,
@@ -398,6 +406,7 @@ TYPES: dict[str, Type] = {
         mixers={FULL: _longcat_attention},
         mlp_kinds=all_of(MOE),
         mlps={MOE: _longcat_mlps},
+        mtp=_longcat_mtp,
     ),
     "minicpm3": Type(
         defaults={"tie_word_embeddings": True, "kv_lora_rank": 256, "q_lora_rank": 768,

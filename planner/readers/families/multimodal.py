@@ -286,6 +286,7 @@ QWEN3_OMNI_TEXT = Type(
 )
 QWEN3_OMNI = _outer("qwen3_omni_moe_text", more_towers.qwen3_omni)
 
+NEVER_TIED = {"tie_word_embeddings": False}  # the class names no tied weights, whatever the file says
 _GEMMA_NORMS = {"layer_norms": 4, "qk_norm": "head"}
 _PER_LAYER = {"hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 262144}
 
@@ -334,7 +335,7 @@ TYPES: dict[str, Type] = {
         towers=towers.mistral3,
     ),
     "mllama": _outer("mllama_text_model", towers.mllama, source_tokens=towers.mllama_source_tokens),
-    "llama4": _outer("llama4_text", towers.llama4),
+    "llama4": _outer("llama4_text", towers.llama4, implied=NEVER_TIED),
     "gemma3": _outer("gemma3_text", towers.gemma3),
     "gemma3n_text": Type(
         defaults={

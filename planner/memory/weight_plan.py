@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from planner.dtypes.kinds import WeightFormat
 from planner.dtypes.names import canonical, float_dtype, weight_format
@@ -29,7 +30,7 @@ def weight_plan(spec: ModelSpec, dtype: str | None = None) -> WeightPlan:
     if dtype is not None:
         return _as_asked(spec, dtype, float_name)
     if spec.quantization:
-        return _from_config(spec, spec.quantization, float_name)
+        return _from_config(spec, float_name)
     if spec.dtype:
         return WeightPlan(
             weight_format(spec.dtype), weight_format(spec.dtype), words=f"weights in {spec.dtype}, as the config says"
@@ -74,10 +75,15 @@ def _mlp_alone(spec: ModelSpec, float_name: str) -> WeightPlan:
 # -- from a config -----------------------------------------------------------------------------------------
 
 
-def _from_config(spec: ModelSpec, config: Mapping[str, Any], float_name: str) -> WeightPlan:
-    """The plan of a quantisation config; what it leaves unclear is counted in the float type, an upper bound."""
+@lru_cache(maxsize=32)
+def _from_config(spec: ModelSpec, float_name: str) -> WeightPlan:
+    """The plan of a quantisation config; what it leaves unclear is counted in the float type, an upper bound.
+
+    Kept for a spec: the inverse questions ask hundreds of times.
+    """
     from planner.memory.quantization import read_recipe  # only for a model that is quantised
 
+    config = spec.quantization or {}
     recipe, float_fmt = read_recipe(config), weight_format(float_name)
     mixed = assigned(spec, recipe, float_fmt)
     sizes = mixed.bytes_by_format(float_fmt)

@@ -6,7 +6,7 @@ such files reads it. What is not understood leaves its matrices in the float typ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from planner.memory.weight_formats import UNTOUCHED
 from planner.model.stored import TEXT_ONLY
 
 TOWERS = frozenset({"vision", "audio", "projector"})
+MAX_RULES = 500
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ def read_recipe(config: Mapping[str, Any]) -> Recipe:
         rules = (Rule(matcher(["experts"]), experts), *rules)
     refused = [text for rule in rules for text in rule.where.refused]
     reasons = recipe.unread
-    if refused:
-        reasons += (f"{len(refused)} module names are not evaluated, the first {one_line(refused[0], 60)!r}",)
+    if refused:  # which matrices they spare is not known, so none is taken as quantised
+        return _unread(f"{len(refused)} module names are not evaluated, the first {one_line(refused[0], 60)!r}")
     about = "upper bound" if reasons else recipe.about
     untouched = recipe.untouched | TOWERS if config.get(TEXT_ONLY) else recipe.untouched
     return replace(recipe, rules=rules, untouched=untouched, about=about, unread=reasons)
@@ -216,20 +217,43 @@ def _overrides(table: object, bits: object, group: object) -> tuple[Rule, ...]:
     """
     if not isinstance(table, Mapping):
         return ()
-    rules = []
+    rules, named = [], []
     for pattern, given in table.items():
         if not isinstance(pattern, str):
             continue
         spared, clean = pattern.startswith("-:"), pattern.removeprefix("-:").removeprefix("+:")
-        where = matcher([clean], expressions=spared or any(sign in clean for sign in "*\\^$|[("))
+        wide = spared or any(sign in clean for sign in "*\\^$|[(")
         own = given if isinstance(given, Mapping) else {}
         own_bits = _first(own, "bits")
         if spared or (isinstance(own_bits, int) and own_bits >= 16):
-            rules.append(Rule(where, None))
+            fmt = None
         elif own_bits is not None or _first(own, "group_size") is not None:
             fmt = _packed("gptq", bits if own_bits is None else own_bits, _first(own, "group_size") or group)
-            rules.append(Rule(where, fmt))
-    return tuple(rules)
+        else:
+            continue
+        if wide:
+            rules.append(Rule(matcher([clean], expressions=True), fmt))
+        else:
+            named.append((clean, fmt))
+    return (*by_format(named), *_few(rules))
+
+
+def by_format(named: Iterable[tuple[str, WeightFormat | None]]) -> tuple[Rule, ...]:
+    """Plain names, one rule for all that have the same format: a file may list each matrix of each expert."""
+    groups: dict[tuple[object, ...], tuple[WeightFormat | None, list[str]]] = {}
+    for name, fmt in named:
+        key = () if fmt is None else (fmt.name, fmt.bits, fmt.group_rows, fmt.group_cols, fmt.group_bits)
+        groups.setdefault(key, (fmt, []))[1].append(name)
+    return tuple(Rule(matcher(names), fmt) for fmt, names in groups.values())
+
+
+def _few(rules: list[Rule]) -> list[Rule]:
+    """Expressions with formats of their own; beyond a number that no published file comes near the rest is refused."""
+    if len(rules) <= MAX_RULES:
+        return rules
+    rest = matcher([])
+    rest.refused.append(f"{len(rules) - MAX_RULES} expressions more")
+    return [*rules[:MAX_RULES], Rule(rest, None)]
 
 
 def _bitsandbytes(config: Mapping[str, Any]) -> Recipe:
@@ -282,7 +306,7 @@ def _hqq(config: Mapping[str, Any]) -> Recipe:
         if not isinstance(params, Mapping):
             return _unread(f"hqq quant_config of {one_line(str(tag), 40)!r}")
         rules.append(Rule(matcher([str(tag)]), _hqq_format(params)))
-    return Recipe(None, tuple(rules))  # tags that are not named stay float
+    return Recipe(None, tuple(_few(rules)))  # tags that are not named stay float
 
 
 def _hqq_format(params: Mapping[str, Any]) -> WeightFormat | None:
@@ -328,8 +352,10 @@ def _torchao_by_module(table: object, config: Mapping[str, Any], untouched: froz
         if name == "_default":
             default = fmt
         else:
-            rules.append(Rule(matcher([str(name)]), fmt))
-    return Recipe(default, tuple(rules), untouched)
+            rules.append((str(name), fmt))
+    expressions = [Rule(matcher([name]), fmt) for name, fmt in rules if name.startswith("re:")]
+    names = by_format(pair for pair in rules if not pair[0].startswith("re:"))
+    return Recipe(default, (*names, *_few(expressions)), untouched)
 
 
 def _torchao_format(kind: str, data: Mapping[str, Any]) -> WeightFormat | None:
@@ -365,7 +391,7 @@ def _quark(config: Mapping[str, Any]) -> Recipe:
         if fmt is None:
             return _unread(f"quark: the weight format of {one_line(str(pattern), 40)!r}")
         rules.append(Rule(matcher([str(pattern)]), fmt))
-    return Recipe(default, tuple(rules), UNTOUCHED - TOWERS)
+    return Recipe(default, tuple(_few(rules)), UNTOUCHED - TOWERS)
 
 
 def _quark_format(weight: object) -> WeightFormat | None:
@@ -456,15 +482,16 @@ def _mlx(config: Mapping[str, Any]) -> Recipe:
     default = affine(config.get("bits"), config.get("group_size"), str(config.get("mode") or "affine"))
     if default is None:
         return _unread("mlx: bits, group_size or mode not understood")
-    rules, unread = [], []
+    named: list[tuple[str, WeightFormat | None]] = []
+    unread = []
     for name, given in config.items():
         if given is False and name not in ("bits", "group_size", "mode"):
-            rules.append(Rule(matcher([name]), None))
+            named.append((name, None))
         elif isinstance(given, Mapping):
             fmt = affine(given.get("bits"), given.get("group_size"), str(given.get("mode") or "affine"))
-            rules.append(Rule(matcher([name]), fmt))
+            named.append((str(name), fmt))
             unread += [] if fmt else [f"mlx: the format of {one_line(str(name), 40)!r}"]
-    return Recipe(default, tuple(rules), frozenset({"norm", *TOWERS}), unread=tuple(unread))
+    return Recipe(default, by_format(named), frozenset({"norm", *TOWERS}), unread=tuple(unread[:1]))
 
 
 def _gemma(config: Mapping[str, Any]) -> Recipe:
@@ -479,7 +506,7 @@ def _gemma(config: Mapping[str, Any]) -> Recipe:
         fmt = None if own is None else WeightFormat(f"gemma_int{own}", (own, 1), 1, 0, 16)
         rules.append(Rule(matcher([f".*(?:{pattern})"], expressions=True), fmt))
     untouched = UNTOUCHED - TOWERS - ({"embedding", "lm_head"} if config.get("quantize_embeddings") is True else set())
-    return Recipe(WeightFormat(f"gemma_int{bits}", (bits, 1), 1, 0, 16), tuple(rules), untouched)
+    return Recipe(WeightFormat(f"gemma_int{bits}", (bits, 1), 1, 0, 16), tuple(_few(rules)), untouched)
 
 
 def _average(name: str) -> Reader:
@@ -559,12 +586,12 @@ def _compressed_tensors(config: Mapping[str, Any]) -> Recipe:
             elif target in _CLASSES:
                 default = default or fmt
             elif isinstance(target, str) and not target.startswith("re:"):
-                exact.append(Rule(matcher([target]), fmt))
+                exact.append((target, fmt))
             else:
                 wide.append(Rule(matcher([target]), fmt))
     if default is None and not exact and not wide and not unread:
         unread.append("compressed-tensors: no group has weights")
-    return Recipe(default, (*exact, *wide), UNTOUCHED - TOWERS, unread=tuple(unread))
+    return Recipe(default, (*by_format(exact), *_few(wide)), UNTOUCHED - TOWERS, unread=tuple(unread[:2]))
 
 
 _CLASSES = ("Linear", "LinearBase", "FusedMoE")
@@ -622,15 +649,14 @@ def _modelopt(config: Mapping[str, Any]) -> Recipe:
             return _compressed_tensors(config)
         return Recipe(fmt, untouched=UNTOUCHED - TOWERS) if fmt else _unread(f"ModelOpt {one_line(algorithm, 40)!r}")
     layers = config.get("quantized_layers")
-    rules: dict[int, tuple[WeightFormat, list[str]]] = {}
-    unread = []
+    named, unread = [], []
     for name, given in layers.items() if isinstance(layers, Mapping) else ():
         fmt = _algorithm(given) if isinstance(given, Mapping) else None
         if fmt is None:
             unread.append(f"ModelOpt: the format of {one_line(str(name), 40)!r}")
-            continue
-        rules.setdefault(hash((fmt.name, fmt.bits, fmt.group_cols)), (fmt, []))[1].append(str(name))
-    found = [Rule(matcher(names), fmt) for fmt, names in rules.values()]
+        else:
+            named.append((str(name), fmt))
+    found = list(by_format(named))
     experts = _algorithm({"quant_algo": config.get("moe_quant_algo"), "group_size": config.get("group_size")})
     if experts is not None and not found:
         found.append(Rule(matcher(["experts"]), experts))

@@ -153,6 +153,15 @@ def test_what_is_not_understood_is_an_upper_bound_with_its_reason(config: dict[s
     assert len(plan.warnings) == 1 and plan.warnings[0].isprintable() and len(plan.warnings[0]) < 300
 
 
+def test_names_that_are_not_evaluated_leave_nothing_quantised() -> None:
+    many = {f"-:.*layers.{number}.*x*y*": {} for number in range(600)}
+    for config in (
+        {"quant_method": "fp8", "ignore": ["re:(a+)+$"]},
+        {"quant_method": "gptq", "bits": 4, "dynamic": many},
+    ):
+        assert weight_bytes(config) == 2 * (LINEAR + REST)
+
+
 def test_an_upper_bound_is_never_turned_into_a_refusal() -> None:
     spec = spec_of({"quant_method": "my_own"})
     small, large = Capacity("small", 1 << 20), Capacity("large", 1 << 34)

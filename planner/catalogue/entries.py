@@ -56,6 +56,17 @@ def find_model(name: str) -> ModelEntry:
     return found
 
 
+def known_model(name: str) -> ModelEntry | None:
+    """The model that has `name` among its own names, or None; cheaper than a refusal, which looks for the nearest."""
+    found: ModelEntry | None = _MODELS.get(name)
+    return found
+
+
+def model_state() -> tuple[object, ...]:
+    """Something that changes whenever the user's own models do."""
+    return _user_files("models")
+
+
 def models(query: str | None = None) -> list[ModelEntry]:
     """All models, or those that have every word of `query` in a name or in their model type.
 
@@ -73,6 +84,17 @@ def find_device(name: str) -> Device:
     """
     found: Device = _DEVICES.find(name)
     return found
+
+
+def known_device(name: str) -> Device | None:
+    """The device that has `name` among its own names, or None."""
+    found: Device | None = _DEVICES.get(name)
+    return found
+
+
+def device_state() -> tuple[object, ...]:
+    """Something that changes whenever the user's own devices do."""
+    return _user_files("gpus")
 
 
 def devices(query: str | None = None) -> list[Device]:
@@ -160,6 +182,12 @@ class _Catalogue:
         self.advice = advice
 
     def find(self, name: str) -> Any:
+        found = self.get(name)
+        if found is None:
+            raise UnknownName(self._unknown(name, self.key(name)))
+        return found
+
+    def get(self, name: str) -> Any:
         wanted = self.key(name)
         own = self._own()
         if wanted in own:
@@ -168,7 +196,7 @@ class _Catalogue:
             for raw in _lines_with(self.compiled, wanted):
                 # A user's entry of the same name takes the place of the shipped one under all its names.
                 return own.get(self.key(raw["name"])) or self.build(raw, SHIPPED)
-        raise UnknownName(self._unknown(name, wanted))
+        return None
 
     def all(self, query: str | None = None) -> list[Any]:
         words = [self.key(word) for word in (query or "").split()]

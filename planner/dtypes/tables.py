@@ -115,3 +115,25 @@ WEIGHT_FORMATS = {
         ),
     )
 }  # fmt: skip
+
+
+# Files whose type is also the name of a tensor type: a file of it mixes in larger ones.
+_FILE_README = "llama.cpp tools/quantize README: bits a weight of a whole file of Llama 3.1 8B"
+_FILES = {
+    "q2_k": 316, "q2_k_s": 297, "iq1_s": 200, "iq1_m": 215, "iq2_xxs": 238, "iq2_xs": 259, "iq2_s": 274, "iq2_m": 293,
+    "iq3_xxs": 325, "iq3_xs": 350, "iq3_s": 366, "iq3_m": 376, "iq4_xs": 446, "iq4_nl": 468,
+}  # fmt: skip
+
+
+def gguf_file(file_type: str) -> WeightFormat | None:
+    """The format of a whole GGUF file by the type in its name, None for a type that is not known.
+
+    A mix by llama.cpp's rule has its share of larger types where a matrix matters more, so a file of IQ2_XXS takes
+    2.38 bits a weight and a tensor of it 2.06. Estimated: the share varies by model.
+
+    >>> gguf_file("iq2_xxs").bits, gguf_file("q8_0").bits
+    ((238, 100), (85000, 10000))
+    """
+    if file_type in _FILES:
+        return WeightFormat(file_type, (_FILES[file_type], 100), everywhere=True, estimated=True, source=_FILE_README)
+    return WEIGHT_FORMATS.get(file_type)

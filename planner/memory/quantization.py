@@ -494,6 +494,17 @@ def _mlx(config: Mapping[str, Any]) -> Recipe:
     return Recipe(default, by_format(named), frozenset({"norm", *TOWERS}), unread=tuple(unread[:1]))
 
 
+def _gguf(config: Mapping[str, Any]) -> Recipe:
+    """A GGUF file of which only the type is known: bits a weight of a whole file, embedding and head with the rest."""
+    from planner.dtypes.tables import gguf_file
+
+    named = str(config.get("file_type") or "").lower()
+    fmt = gguf_file(named)
+    if fmt is None:
+        return _unread(f"gguf: file type {one_line(named, 20)!r} is not known")
+    return Recipe(fmt, untouched=frozenset({"norm"}), about="estimated")
+
+
 def _gemma(config: Mapping[str, Any]) -> Recipe:
     """transformers' Gemma files: bits by regular expression; the first that is found decides."""
     bits = _whole(config.get("num_bits"), 4, 1, 8)
@@ -674,6 +685,6 @@ _METHODS: dict[str, Reader] = {
     "mxfp4": _mxfp4, "gpt_oss_mxfp4": _mxfp4, "nvfp4": _one("nvfp4"), "eetq": _eetq, "quanto": _quanto, "hqq": _hqq,
     "torchao": _torchao, "quark": _quark, "fp_quant": _fp_quant, "fouroversix": _four_over_six, "bitnet": _bitnet,
     "higgs": _higgs, "aqlm": _aqlm, "sinq": _sinq, "metal": _metal, "mlx": _mlx, "gemma": _gemma,
-    "exl2": _average("exl2"), "exl3": _average("exl3"), "modelopt": _modelopt, "modelopt_fp4": _modelopt,
+    "gguf": _gguf, "exl2": _average("exl2"), "exl3": _average("exl3"), "modelopt": _modelopt, "modelopt_fp4": _modelopt,
     "modelopt_mixed": _modelopt, "compressed-tensors": _compressed_tensors, "compressed_tensors": _compressed_tensors,
 }  # fmt: skip

@@ -33,10 +33,17 @@ def weight_plan(spec: ModelSpec, dtype: str | None = None) -> WeightPlan:
         return _from_config(spec, float_name)
     if spec.dtype:
         return WeightPlan(
-            weight_format(spec.dtype), weight_format(spec.dtype), words=f"weights in {spec.dtype}, as the config says"
+            weight_format(spec.dtype),
+            weight_format(spec.dtype),
+            words=f"weights in {spec.dtype}, as {_says(spec, 'the config')}",
         )
     fmt = weight_format("bf16")
     return WeightPlan(fmt, fmt, words="weights in 16 bit (bf16): the config names no dtype")
+
+
+def _says(spec: ModelSpec, otherwise: str) -> str:
+    """Who says how the weights are stored: a suffix of the name, or what stands in the file."""
+    return "the name says" if spec.read_as is not None and spec.read_as.weights else f"{otherwise} says"
 
 
 def _as_asked(spec: ModelSpec, dtype: str, float_name: str) -> WeightPlan:
@@ -98,7 +105,7 @@ def _from_config(spec: ModelSpec, float_name: str) -> WeightPlan:
     elif fmt.estimated or mixed.uneven_shapes:
         about = "estimated"
     words = (
-        f"weights in {_words(mixed, float_fmt)}, as the quantisation config says"
+        f"weights in {_words(mixed, float_fmt)}, as {_says(spec, 'the quantisation config')}"
         if sizes
         else f"weights in {float_name}"
     )

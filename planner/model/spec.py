@@ -21,6 +21,34 @@ if TYPE_CHECKING:
     from planner.model.stored import StoredWeights
 
 
+@dataclass(frozen=True)
+class ReadAs:
+    """What a model's name was taken for, where it is not one of the catalogue's own.
+
+    asked    the name as it was written
+    model    what it was read as
+    weights  the weight format that the name gives, in words; "" where it gives none
+    notes    what was passed over or assumed
+    """
+
+    asked: str
+    model: str
+    weights: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """One line for people.
+
+        >>> ReadAs("Qwen/Qwen3.6-27B-FP8", "qwen3.6-27b", "fp8 (block 128)").words
+        'read as qwen3.6-27b, weights fp8 (block 128)'
+        """
+        return f"read as {self.model}" + (f", weights {self.weights}" if self.weights else "")
+
+    def to_dict(self) -> dict[str, object]:
+        return {"asked": self.asked, "model": self.model, "weights": self.weights or None, "notes": list(self.notes)}
+
+
 @dataclass(frozen=True, repr=False)
 class Layer:
     """One decoder layer. `extra` holds norms and whatever else is neither mixer nor MLP.
@@ -56,6 +84,7 @@ class ModelSpec:
     notes            what the reader implied, in words, each with its source
     config           the config as read, for those who need more of it (the profiler)
     stored           what the headers of its checkpoint say, where there is one: it decides the weights
+    read_as          what its name was taken for, where the name is not the catalogue's own
     """
 
     name: str
@@ -80,6 +109,7 @@ class ModelSpec:
     weights_known: bool = True
     config: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
     stored: StoredWeights | None = field(default=None, repr=False)
+    read_as: ReadAs | None = None
 
     def __repr__(self) -> str:
         return f"ModelSpec({self.name!r}, model_type={self.model_type!r}, layers={len(self.layers)})"

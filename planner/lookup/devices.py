@@ -1,0 +1,251 @@
+"""A device's name as people write it -> one machine: which cards, how many, each with its own memory.
+
+The name and every name of the catalogue are read into the same parts (`planner.lookup.device_parts`). A card sold
+with two sizes of memory, or in two forms of unlike speed, is asked back; a size that no such card has is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from planner.catalogue.device import Device
+from planner.catalogue.entries import device_state, devices, known_device
+from planner.errors import BadRequest, UnknownName, one_line
+from planner.lookup.device_parts import MOST_DEVICES, DeviceParts, counted, device_parts
+from planner.lookup.instances import instance
+
+LIST_THEM = "`kvplan gpus QUERY` lists them"
+MOST_CHOICES = 8
+# Words before a card's number that people leave out: "Orin Nano", "AI Max+ 395", "W7900", "B70", "910B".
+_PREFIXES = re.compile(r"^(?:(?:jetson|agx|ryzen|ai|arc|ascend|atlas|hd|max|dgx)+(?=\w)|(?:arc)?pro(?=[a-z]\d))")
+_STRICT = frozenset({"sxm", "nvl", "maxq"})  # another card, not another word for it
+_FORMS = _STRICT | {"pcie", "hbm2", "hbm2e", "hbm3", "hbm3e", "server", "workstation"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The devices that one name gives, each with its own memory; alike, or not ("3090+3060").
+
+    How a model is split over unlike cards is the engine's matter: llama.cpp splits by memory, vLLM and SGLang give
+    every rank the same share, so the smallest card limits.
+
+    asked    the name as it was written
+    devices  one for each card
+    notes    what was assumed, each in a few words
+    """
+
+    asked: str
+    devices: tuple[Device, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        return len(self.devices)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the cards differ."""
+        return len({device.name for device in self.devices}) > 1
+
+    @property
+    def smallest(self) -> Device:
+        """The card with the least memory; of equal ones the slowest."""
+        return min(self.devices, key=lambda device: (device.memory_bytes, device.bandwidth_bytes_per_s or 0))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of all cards together."""
+        return sum(device.memory_bytes for device in self.devices)
+
+    @property
+    def name(self) -> str:
+        """`2x RTX-3090-24GB`, or `RTX-3090-24GB + RTX-3060-12GB`."""
+        counts: dict[str, int] = {}
+        for device in self.devices:
+            counts[device.name] = counts.get(device.name, 0) + 1
+        return " + ".join(name if count == 1 else f"{count}x {name}" for name, count in counts.items())
+
+
+def machine_named(name: str) -> Machine:
+    """The machine that `name` means; UnknownName where no device is meant, or more than one may be.
+
+    >>> machine_named("2x RTX 3090").name, machine_named("3090+3060").name, machine_named("p4d.24xlarge").count
+    ('2x RTX-3090-24GB', 'RTX-3090-24GB + RTX-3060-12GB', 8)
+    """
+    if not name.strip():
+        raise UnknownName(f"an empty device name; {LIST_THEM}")
+    try:
+        return _one_kind(name)
+    except UnknownName:
+        pieces = [piece for piece in re.split(r"\+", name) if piece.strip()]
+        if len(pieces) < 2:
+            raise
+        try:
+            machines = [_one_kind(piece) for piece in pieces]
+        except UnknownName as error:
+            raise UnknownName(f"of {one_line(name, 60)!r}: {error}") from None
+        devices = tuple(device for found in machines for device in found.devices)
+        notes = tuple(dict.fromkeys(note for found in machines for note in found.notes))
+        return Machine(name, devices, notes)
+
+
+def _one_kind(name: str) -> Machine:
+    """Devices of one kind: a card, a card with a count, or a cloud instance."""
+    if (known := known_device(name)) is not None:
+        return Machine(name, (known,))
+    if (found := instance(name)) is not None:
+        count, card = found
+        device = find_card(card)
+        return Machine(name, (device,) * count, (f"{one_line(name, 40)} has {count} x {device.name}",))
+    count, rest = counted(name)
+    if not 1 <= count <= MOST_DEVICES:
+        raise BadRequest(f"{one_line(name, 40)!r} names {count:,} devices; 1 to {MOST_DEVICES:,} are wanted")
+    return Machine(name, (find_card(rest),) * count)
+
+
+def find_card(name: str) -> Device:
+    """The one device that a card's name means, without a count.
+
+    >>> find_card("NVIDIA A100-SXM4-80GB").name, find_card("A100 80GB SXM").name, find_card("3090s").name
+    ('A100-SXM4-80GB', 'A100-SXM4-80GB', 'RTX-3090-24GB')
+    """
+    if (known := known_device(name)) is not None:
+        return known
+    asked = device_parts(name)
+    found = _of_card(asked)
+    if not found and (match := re.fullmatch(r"(.*\w)[- ](\d{2,3})", name.strip())):  # A100-80
+        asked = replace(device_parts(match.group(1)), gb=int(match.group(2)))
+        found = [item for item in _of_card(asked) if asked.gb in item.sizes]
+    if not found:
+        raise UnknownName(_nothing(name, asked))
+    sized = [item for item in found if asked.gb is None or asked.gb in item.sizes]
+    if not sized:
+        sizes = ", ".join(item.device.name for item in found[:MOST_CHOICES])
+        raise UnknownName(
+            f"no device is called {one_line(name, 60)!r}: with another memory there is {sizes}; "
+            f"--gpu {found[0].device.name} --memory {asked.gb}GiB takes its speed and that memory"
+        )
+    best = _of_form(asked, sized)
+    if not best:
+        forms = ", ".join(sorted(asked.forms & _FORMS)).upper()
+        others = ", ".join(item.device.name for item in sized[:MOST_CHOICES])
+        raise UnknownName(f"no device is called {one_line(name, 60)!r}: {others} is known, not as {forms}; {LIST_THEM}")
+    if len(best) > 1:
+        names = [item.device.name for item in best]
+        more = f" and {len(names) - MOST_CHOICES} more" if len(names) > MOST_CHOICES else ""
+        raise UnknownName(
+            f"{one_line(name, 60)!r} could be {', '.join(names[:MOST_CHOICES])}{more}: say which; {LIST_THEM}"
+        )
+    return best[0].device
+
+
+@dataclass(frozen=True)
+class _Known:
+    device: Device
+    parts: tuple[DeviceParts, ...]
+
+    @property
+    def sizes(self) -> frozenset[int]:
+        """Memory sizes by which it is known: its label's, and those in its names."""
+        label = self.device.advertised_gb
+        named = {part.gb for part in self.parts if part.gb is not None}
+        return frozenset(named | ({round(label)} if label else set()))
+
+    @property
+    def forms(self) -> frozenset[str]:
+        return frozenset(form for part in self.parts for form in part.forms)
+
+
+@lru_cache(maxsize=4)
+def _index(state: object) -> tuple[_Known, ...]:
+    """Every device with its names read; `state` changes when the catalogue does."""
+    return tuple(
+        _Known(device, tuple(dict.fromkeys(device_parts(name) for name in (device.name, *device.aliases))))
+        for device in devices()
+    )
+
+
+def _of_card(asked: DeviceParts) -> list[_Known]:
+    """Devices of that chip and slice; where none is, the same without what people leave out before or after it."""
+    known = _index(device_state())
+
+    def same(card: str, loose: bool) -> list[_Known]:
+        return [
+            item
+            for item in known
+            if any(
+                (_bare(part.card) if loose else part.card) == card
+                and part.slice == asked.slice
+                and part.laptop == asked.laptop
+                for part in item.parts
+            )
+        ]
+
+    if not asked.card:
+        return []
+    if re.fullmatch(r"[2-6][05]00", asked.card) and "quadro" not in asked.forms:  # RTX 6000, of which there are four
+        return [
+            item
+            for card in (asked.card, f"{asked.card}ada", f"a{asked.card}", f"pro{asked.card}")
+            for item in same(card, False)
+        ]
+    singular = asked.card.removesuffix("s")
+    for card, loose in ((asked.card, False), (singular, False), (_bare(asked.card), True)):
+        if found := same(card, loose):
+            return found
+    if asked.laptop and asked.card.endswith("m"):
+        return same(asked.card.removesuffix("m"), False)
+    return []
+
+
+def _bare(card: str) -> str:
+    """A card's number without the words before it; Apple's M chips keep theirs, which come after."""
+    return card if re.match(r"m\d", card) else _PREFIXES.sub("", card)
+
+
+def _of_form(asked: DeviceParts, found: list[_Known]) -> list[_Known]:
+    """Those of the asked form; none where the form asked for is another card's."""
+    wanted = asked.forms & _FORMS
+    if wanted:
+        fitting = [item for item in found if wanted <= item.forms]
+        if not fitting and (wanted & _STRICT or ("pcie" in wanted and any(item.forms & _STRICT for item in found))):
+            return []
+        found = fitting or found
+    families = asked.forms & {"rtx", "gtx", "rx", "quadro"}
+    if families and (fitting := [item for item in found if families <= item.forms]):
+        found = fitting
+    if len(found) > 1 and not wanted:
+        found = [item for item in found if not item.forms & {"maxq", "server"}] or found
+    return found
+
+
+def _nothing(name: str, asked: DeviceParts) -> str:
+    """The refusal, with what is near: the same chip as a slice or a laptop's, or chips that begin alike."""
+    shown = repr(one_line(name, 60))
+    if asked.card == "cpu":
+        return f"{shown} could be any processor: --gpu local asks this machine, or name one; {LIST_THEM}"
+    known = _index(device_state())
+    same = [item.device.name for item in known if any(part.card == asked.card for part in item.parts)]
+    begins = [item.device.name for item in known if any(_alike(asked.card, part.card) for part in item.parts)]
+    near = list(dict.fromkeys(same + begins))[:MOST_CHOICES]
+    if not near:
+        near = _spelled(asked.card, known)
+    hint = f"; near it: {', '.join(near)}" if near else ""
+    return f"no device is called {shown}{hint}; {LIST_THEM}"
+
+
+def _alike(asked: str, card: str) -> bool:
+    """Whether two chips' names begin with the same letters and number."""
+    if len(asked) < 2 or not card:
+        return False
+    one, other = re.match(r"[a-z]*\d*", asked), re.match(r"[a-z]*\d*", card)
+    return bool(one and other and one.group() == other.group() and len(one.group()) > 1)
+
+
+def _spelled(card: str, known: tuple[_Known, ...]) -> list[str]:
+    from difflib import get_close_matches  # slow to import, and only wanted when a name is wrong
+
+    owner = {part.card: item.device.name for item in known for part in item.parts}
+    return list(dict.fromkeys(owner[key] for key in get_close_matches(card[:40], list(owner), n=5, cutoff=0.75)))

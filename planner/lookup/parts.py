@@ -1,0 +1,233 @@
+"""Reads what a model's name says: family, version, size, length, vintage, tuning, and the format of its weights.
+
+    "bartowski/Qwen_Qwen3-30B-A3B-Instruct-2507-GGUF:Q4_K_M"
+    -> words qwen; version 3; size 30b; active a3b; vintage 2507; tuning instruct; format gguf, q4_k_m
+
+No catalogue is asked here: the same reading is made of what the user wrote and of each of the catalogue's names.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+MAX_NAME = 300  # the longest name on the Hub has 96 characters before and after its slash
+
+# What says how a model was tuned or packed, and never what it is made of.
+TUNING = frozenset(
+    "instruct it chat base pt hf thinking think reasoning preview exp inst sft dpo rl rlhf pretrain pretrained text "
+    "mpo grpo orpo kto final latest original official release terminus speciale nonthinking non mtp abliterated uncensored heretic "
+    "derestricted cloud tuned finetuned finetune ft".split()
+)
+# Words round a name.
+FILLER = frozenset("the a an in at with of by on model models weights quant quants new local version".split())
+# Makers' names, which stand before a model's name or do not.
+MAKERS = frozenset(
+    "meta nvidia microsoft google alibaba mistralai openai ibm tencent baidu nous thudm facebook eleutherai".split()
+)
+# A word that a name may leave out where its size says as much ("phi3:14b" is the medium one).
+OMITTED = frozenset(
+    "distill distilled vision mini medium small large lite tiny micro nano big moe scout maverick dense".split()
+)
+_SIZE = re.compile(r"\d+(?:\.\d+)?[bt]|\d{2,4}m|\d+x\d+(?:\.\d+)?b|e\d+b|\d+b\d")
+_ACTIVE = re.compile(r"a\d+(?:\.\d+)?[bm]|\d{2,3}e")
+_LENGTH = re.compile(r"\d+k|[12]m")
+_VERSION = re.compile(r"\d+(?:\.\d+)*[a-z]?|[a-z]\d+(?:\.\d+)*")
+_GROUP = re.compile(r"g(?:s)?\d{2,3}|\d{2,3}g|gs\d+")
+_FORMAT = re.compile(
+    r"fp8|fp8dynamic|dynamic|block|static|kv|e4m3|e5m2|awq|gptq|int[2348]|int8mix|fp16mix|mix|mixed|[2-8]bit|[2-8]bits"
+    r"|w[248]a(?:4|8|16|fp8)|nvfp4|nvfp4a16|fp4|mxfp[48]|bnb|nf4|bitsandbytes|gguf|ggml|mlx|exl[23]|\d(?:\.\d+)?bpw|qat"
+    r"|dwq|autoround|quantized|marlin|sym|asym|actorder|imatrix|imat|i1|ud|bf16|fp16|f16|fp32|f32|float16|bfloat16"
+    r"|torchao|hqq|modelopt|unsloth"
+)
+# A GGUF file type, however its parts are joined: Q4_K_M, q4-k-m, Q4KM, IQ3_XXS, UD-Q4_K_XL, Q8_0, plain Q4.
+_GGUF = re.compile(
+    r"(?<![a-z0-9])(?:ud[-_])?(?:"
+    r"(?P<iq>iq[1-4])[-_ ]?(?P<is>xxs|xs|s|m|nl)"
+    r"|q(?P<k>[2-8])[-_ ]?k(?:[-_ ]?(?P<ks>xl|s|m|l)(?![a-z]))?(?:[-_](?P<kx>xl|l))?"
+    r"|q(?P<o>[458])[-_ ]?(?P<oz>[01])(?:_\d_\d)?"
+    r"|(?P<tq>tq[12])_0|(?P<moe>mxfp4)[-_]moe|q(?P<bare>[2-8])"
+    r")(?![a-z0-9.])"
+)
+_BARE = {"2": "q2_k", "3": "q3_k_m", "4": "q4_k_m", "5": "q5_k_m", "6": "q6_k", "8": "q8_0"}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one name says. Each set holds words in lower case.
+
+    words     family and what else sets a model apart: qwen, coder, vl, flash
+    versions  3, 2.5, r1, k2; a leading v and a trailing .0 do not count
+    sizes     8b, 270m, 8x7b, e4b: parameters, as the label has them
+    active    a3b, 16e
+    lengths   4k, 128k, 1m
+    vintages  2507, 0528, 202408
+    tuning    instruct, thinking ...
+    formats   what the name says of its weights, in order: fp8, dynamic
+    gguf      a GGUF file type, "" for none
+    """
+
+    owner: str = ""
+    words: frozenset[str] = frozenset()
+    versions: frozenset[str] = frozenset()
+    sizes: frozenset[str] = frozenset()
+    active: frozenset[str] = frozenset()
+    lengths: frozenset[str] = frozenset()
+    vintages: frozenset[str] = frozenset()
+    tuning: frozenset[str] = frozenset()
+    formats: tuple[str, ...] = ()
+    gguf: str = ""
+
+
+_SITES = re.compile(r"^(?:hf://|https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|modelscope\.cn|hf-mirror\.com)/|^hf://")
+
+
+def without_site(name: str) -> str:
+    """`name` without the address of a model hub round it, and without a branch or a file's path in a repository.
+
+    >>> without_site("https://huggingface.co/Qwen/Qwen3-8B/tree/main")
+    'Qwen/Qwen3-8B'
+    """
+    text = _SITES.sub("", name.strip()).split("?")[0].split("#")[0]
+    if text.startswith("models--"):
+        text = text[len("models--") :].replace("--", "/", 1)
+    text = re.sub(r"^models/", "", text)
+    if match := re.match(r"([^/]+/[^/]+)/(?:blob|resolve|tree|raw)/[^/]+(/.*)?$", text):
+        inside = match.group(2) or ""
+        return match.group(1) + (inside if inside.lower().endswith(".gguf") else "")
+    return text.rstrip("/")
+
+
+@lru_cache(maxsize=4096)
+def parts_of(name: str) -> Parts:
+    """What `name` says, by its words alone.
+
+    >>> found = parts_of("unsloth/Qwen3-30B-A3B-Instruct-2507-FP8-Dynamic")
+    >>> sorted(found.words), sorted(found.sizes), sorted(found.vintages), found.formats
+    (['qwen'], ['30b'], ['2507'], ('fp8', 'dynamic'))
+    """
+    text = without_site(name[:MAX_NAME])
+    owner, text = _owner(text)
+    text = text.lower().split("@")[0].replace("×", "x")
+    text = re.sub(r"\.(gguf|safetensors|bin)$", "", text)
+    text = re.sub(r"-\d{5}-of-\d{5}$", "", text)
+    text = _without_maker(text)
+    gguf, text = _take_gguf(text)
+    return _sorted_into(owner, _tokens(text), gguf)
+
+
+def _owner(text: str) -> tuple[str, str]:
+    pieces = [piece for piece in text.split("/") if piece]
+    if len(pieces) < 2:
+        return "", text
+    is_file = pieces[-1].lower().endswith(".gguf")
+    return pieces[0].lower(), pieces[-1] if is_file or len(pieces) > 2 else pieces[1]
+
+
+def _without_maker(text: str) -> str:
+    """bartowski writes the first owner before the name: `google_gemma-3-27b-it`."""
+    maker, bar, rest = text.partition("_")
+    known = ("-", "ai", "qwen", "google", "nvidia", "microsoft", "tencent", "openai", "thudm", "allenai", "baidu")
+    if bar and not re.search(r"\d", maker) and (maker in MAKERS or any(word in maker for word in known[2:])):
+        return rest
+    if bar and re.fullmatch(r"[a-z]+-?(?:ai|org|llm|labs|research|granite|llama)|[a-z]+ai", maker):
+        return rest
+    return text
+
+
+def _take_gguf(text: str) -> tuple[str, str]:
+    match = _GGUF.search(text)
+    if not match:
+        return "", text
+    part = match.groupdict()
+    if part["iq"]:
+        found = f"{part['iq']}_{part['is']}"
+    elif part["k"]:
+        tail = part["kx"] or part["ks"]
+        found = "q8_0" if part["k"] == "8" else f"q{part['k']}_k" + (f"_{tail}" if tail else "")
+    elif part["o"]:
+        found = f"q{part['o']}_{part['oz']}"
+    elif part["tq"]:
+        found = f"{part['tq']}_0"
+    else:
+        found = "mxfp4" if part["moe"] else _BARE[part["bare"]]
+    return found, f"{text[: match.start()]} {text[match.end() :]}"
+
+
+def _tokens(text: str) -> list[str]:
+    text = re.sub(r"(?<=\d)_(?=\d)", ".", text)  # phi-1_5
+    text = re.sub(r"(?<![\d.])v?(\d)p(\d)(?![a-z\d])", r"\1.\2", text)  # llama-v3p1
+    text = re.sub(r"(?<=[a-z])\.(?=[a-z])|(?<=\d)\.(?=[a-z])", "-", text)  # dots.llm1.inst, quantized.w8a8
+    text = re.sub(r"(?<=\d)[- ]bits?(?![a-z])", "bit", text)
+    text = re.sub(r"(?<=\d) (?=b(?![a-z]))", "", text)  # 8 b
+    text = re.sub(r"auto-round", "autoround", text)
+    text = re.sub(r"(?<=gptq-)([2348])b(?![a-z0-9])", r"\1bit", text)
+    text = re.sub(r"(?<!\d)(\d\d)-(20\d\d)(?!\d)", r"\2\1", text)  # 08-2024
+    found: list[str] = []
+    for token in re.split(r"[-_\s:/,()\[\]+~\"']+", text):
+        if token := token.strip("."):
+            found += _split(token)
+    return found
+
+
+_JOINED = re.compile(r"(deepseek|minimax|kimi|mimo|command)([a-z]\d.*)")
+
+
+def _split(token: str) -> list[str]:
+    """`llama3.1` as llama and 3.1; `30ba3b` as 30b and a3b; what has a class of its own stays whole."""
+    if _FORMAT.fullmatch(token) or _GROUP.fullmatch(token) or _SIZE.fullmatch(token) or _ACTIVE.fullmatch(token):
+        return [token]
+    if match := _JOINED.fullmatch(token):
+        return [match.group(1), *_split(match.group(2))]
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?b)(a\d+(?:\.\d+)?b)", token):
+        return list(match.groups())
+    if match := re.fullmatch(r"([a-z]{2,})(\d.*)", token):
+        return [match.group(1), *_split(match.group(2))]
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)([a-z]{2,})", token):
+        return [match.group(1), match.group(2)]
+    return [token]
+
+
+def _is_vintage(token: str) -> bool:
+    """MMDD, YYMM, YYYYMM, YYYYMMDD or a year."""
+    if not re.fullmatch(r"\d{4}|\d{6}|\d{8}", token):
+        return False
+    if len(token) > 4:
+        return token.startswith("20")
+    first, second = int(token[:2]), int(token[2:])
+    day = 1 <= first <= 12 and 1 <= second <= 31
+    month = 23 <= first <= 29 and 1 <= second <= 12
+    return day or month or 2023 <= int(token) <= 2029
+
+
+def _sorted_into(owner: str, tokens: list[str], gguf: str) -> Parts:
+    sets: dict[str, set[str]] = {
+        key: set() for key in ("words", "versions", "sizes", "active", "lengths", "vintages", "tuning")
+    }
+    formats: list[str] = []
+    for token in tokens:
+        if token in FILLER or token in MAKERS:
+            continue
+        if token in TUNING:
+            sets["tuning"].add(token)
+        elif _FORMAT.fullmatch(token) or (formats and (_GROUP.fullmatch(token) or re.fullmatch(r"h\d", token))):
+            formats.append(token)
+        elif _SIZE.fullmatch(token):
+            sets["sizes"].add(re.sub(r"\.0(?=[a-z])", "", token))
+        elif _ACTIVE.fullmatch(token):
+            sets["active"].add(token)
+        elif _LENGTH.fullmatch(token):
+            sets["lengths"].add(token)
+        elif _is_vintage(token):
+            sets["vintages"].add(token)
+        elif _VERSION.fullmatch(token):
+            sets["versions"].add(_version(token))
+        else:
+            sets["words"].add(token)
+    return Parts(owner, formats=tuple(formats), gguf=gguf, **{key: frozenset(value) for key, value in sets.items()})
+
+
+def _version(token: str) -> str:
+    token = re.sub(r"^v(?=\d)", "", token)
+    return re.sub(r"(?<=\d)\.0$", "", token)

@@ -117,7 +117,9 @@ def spec_of(found: Understood, full: bool = False) -> ModelSpec:
     if found.exact:
         return spec
     weights = found.weights
-    read_as = ReadAs(found.asked, found.name, weights.words if weights else "", found.notes)
+    read_as = ReadAs(
+        found.asked, found.name, weights.words if weights else "", found.notes, bool(weights and weights.note)
+    )
     spec = replace(spec, name=found.name, read_as=read_as, notes=(*spec.notes, *found.notes))
     if weights is None:
         return spec

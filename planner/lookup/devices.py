@@ -68,6 +68,10 @@ class Machine:
         return " + ".join(name if count == 1 else f"{count}x {name}" for name, count in counts.items())
 
 
+class Several(UnknownName):
+    """A name that may be two devices."""
+
+
 def machine_named(name: str) -> Machine:
     """The machine that `name` means; UnknownName where no device is meant, or more than one may be.
 
@@ -78,6 +82,8 @@ def machine_named(name: str) -> Machine:
         raise UnknownName(f"an empty device name; {LIST_THEM}")
     try:
         return _one_kind(name)
+    except Several:
+        raise
     except UnknownName:
         pieces = [piece for piece in re.split(r"\+", name) if piece.strip()]
         if len(pieces) < 2:
@@ -111,7 +117,7 @@ def find_card(name: str) -> Device:
     >>> find_card("NVIDIA A100-SXM4-80GB").name, find_card("A100 80GB SXM").name, find_card("3090s").name
     ('A100-SXM4-80GB', 'A100-SXM4-80GB', 'RTX-3090-24GB')
     """
-    if (known := known_device(name)) is not None:
+    if (known := known_device(name) or known_device(name.strip().removesuffix("s"))) is not None:
         return known
     asked = device_parts(name)
     found = _of_card(asked)
@@ -135,7 +141,7 @@ def find_card(name: str) -> Device:
     if len(best) > 1:
         names = [item.device.name for item in best]
         more = f" and {len(names) - MOST_CHOICES} more" if len(names) > MOST_CHOICES else ""
-        raise UnknownName(
+        raise Several(
             f"{one_line(name, 60)!r} could be {', '.join(names[:MOST_CHOICES])}{more}: say which; {LIST_THEM}"
         )
     return best[0].device
@@ -191,8 +197,7 @@ def _of_card(asked: DeviceParts) -> list[_Known]:
             for card in (asked.card, f"{asked.card}ada", f"a{asked.card}", f"pro{asked.card}")
             for item in same(card, False)
         ]
-    singular = asked.card.removesuffix("s")
-    for card, loose in ((asked.card, False), (singular, False), (_bare(asked.card), True)):
+    for card, loose in ((asked.card, False), (asked.card.removesuffix("s"), False), (_bare(asked.card), True)):
         if found := same(card, loose):
             return found
     if asked.laptop and asked.card.endswith("m"):

@@ -56,7 +56,7 @@ def format_of(parts: Parts) -> NamedFormat | None:
     'awq int4 (group 32)'
     """
     words = frozenset(parts.formats) | {"bpw" for word in parts.formats if _BPW.fullmatch(word)}
-    if parts.owner == "mlx-community" and "gguf" not in words:
+    if parts.owner == "mlx-community" and not words & {"gguf", "awq", "gptq", "bnb", "fp8"}:
         words |= {"mlx"}
     if parts.gguf and "mlx" not in words:
         return gguf(parts.gguf)

@@ -42,7 +42,7 @@ _FIXED: tuple[tuple[str, str, int], ...] = (
     (r"nd40rs_v2", "V100-SXM2-32GB", 8), (r"nv36adm?s_a10_v5", "A10", 1), (r"nv72ads_a10_v5", "A10", 2),
     # NVIDIA's own machines
     (r"dgx[-_]h100", "H100-SXM5-80GB", 8), (r"dgx[-_]h200", "H200-SXM-141GB", 8), (r"dgx[-_]b200", "B200-HGX-180GB", 8),
-    (r"dgx[-_]b300", "B300-HGX", 8), (r"gb200[-_]nvl72", "GB200-per-GPU", 72), (r"gb300[-_]nvl72", "GB300-per-GPU", 72),
+    (r"dgx[-_]b300", "B300-HGX", 8),
     # Oracle
     (r"bm\.gpu4\.8", "A100-SXM4-40GB", 8), (r"bm\.gpu\.a100-v2\.8", "A100-SXM4-80GB", 8), (r"bm\.gpu\.h100\.8", "H100-SXM5-80GB", 8),
     (r"bm\.gpu\.h200\.8", "H200-SXM-141GB", 8), (r"bm\.gpu\.b200\.8", "B200-HGX-180GB", 8), (r"bm\.gpu\.mi300x\.8", "MI300X-192GB", 8),

@@ -63,13 +63,14 @@ class _Known:
     entry: ModelEntry
     parts: Parts
     kind: str | None  # the weight format in the name, None for none
+    active: frozenset[str] = frozenset()  # active sizes in any of the entry's names
 
 
 def understand(name: str) -> Understood:
     """The entry and weight format that `name` means; UnknownName where that is none, or more than one.
 
-    >>> understand("Qwen/Qwen3-30B-A3B-GPTQ-Int4").words
-    'qwen3-30b-a3b, weights gptq int4 (group 128)'
+    >>> understand("TheBloke/Llama-2-70B-Chat-GPTQ").words
+    'llama-2-70b, weights gptq int4 (group 128)'
     >>> understand("deepseek-r1:32b").words
     'deepseek-r1-distill-qwen-32b, weights gguf Q4_K_M'
     """
@@ -187,13 +188,14 @@ def _index(state: object) -> tuple[_Known, ...]:
     """Every name of every entry, read; `state` changes when the catalogue does."""
     found = []
     for entry in models():
-        for written in dict.fromkeys((entry.name, entry.hf_id or entry.name, *entry.aliases)):
-            parts = parts_of(written)
+        names = _names_of(entry)
+        active = frozenset(size for parts in names for size in parts.active)
+        for parts in dict.fromkeys(names):
             try:
                 fmt = format_of(parts)
             except UnknownName:
                 fmt = None
-            found.append(_Known(entry, parts, fmt.kind if fmt else None))
+            found.append(_Known(entry, parts, fmt.kind if fmt else None, active))
     return tuple(found)
 
 
@@ -253,7 +255,7 @@ def _sizes_agree(asked: Parts, item: _Known) -> bool:
     have = item.parts
     if not all(size in have.sizes or size in have.active or _counts(size, item) for size in asked.sizes):
         return False
-    if asked.active - have.active and (have.active or not asked.sizes):
+    if asked.active - item.active and (item.active or not asked.sizes):
         return False
     return asked.lengths <= have.lengths and _vintages_agree(asked, have)
 

@@ -271,6 +271,7 @@ class Estimate:
         return {
             "schema_version": SCHEMA_VERSION,
             "model": self.spec.name,
+            "read_as": self.spec.read_as.to_dict() if self.spec.read_as else None,
             "model_type": self.spec.model_type,
             "batch": self.request.batch,
             "seq_tokens": self.request.seq_tokens,

@@ -102,7 +102,7 @@ def _from_config(spec: ModelSpec, float_name: str) -> WeightPlan:
         warnings = (
             f"{found}: counted in {float_name}, so the weights are an upper bound; give --dtype to say what they are stored in",
         )
-    elif fmt.estimated or mixed.uneven_shapes:
+    elif fmt.estimated or mixed.uneven_shapes or (spec.read_as is not None and spec.read_as.rough):
         about = "estimated"
     words = (
         f"weights in {_words(mixed, float_fmt)}, as {_says(spec, 'the quantisation config')}"

@@ -29,12 +29,14 @@ class ReadAs:
     model    what it was read as
     weights  the weight format that the name gives, in words; "" where it gives none
     notes    what was passed over or assumed
+    rough    the name leaves something of the weights open: their bytes are an estimate
     """
 
     asked: str
     model: str
     weights: str = ""
     notes: tuple[str, ...] = ()
+    rough: bool = False
 
     @property
     def words(self) -> str:

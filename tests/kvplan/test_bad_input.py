@@ -286,9 +286,7 @@ def test_a_wrong_value_is_refused_by_its_option(run: Callable[..., Any], option:
         assert option.strip("-").split("-")[-1] in line or "dtype" in line or "device" in line, (value, line)
 
 
-@pytest.mark.parametrize(
-    "twice", [["--overhead", "a=1GiB", "--overhead", "a=2GiB"], ["--gpu", "l4", "--memory", "1GiB"]]
-)
+@pytest.mark.parametrize("twice", [["--overhead", "a=1GiB", "--overhead", "a=2GiB"]])
 def test_what_is_said_twice_is_refused(run: Callable[..., Any], twice: list[str]) -> None:
     run("estimate", "gpt2", "--seq", "1k", *twice).refused()
 

@@ -180,7 +180,7 @@ def test_a_file_that_is_there_is_read_and_never_guessed_from_its_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("Qwen3-8B-Q4_K_M.gguf").write_bytes(b"no gguf")
-    with pytest.raises(KvplanError, match="GGUF|gguf"):
+    with pytest.raises(KvplanError, match=r"GGUF|gguf"):
         model_spec("Qwen3-8B-Q4_K_M.gguf")
     with pytest.raises(KvplanError, match="does not exist"):
         model_spec("./Qwen3-8B-Q5_K_M.gguf")

@@ -72,7 +72,7 @@ def test_a_devices_name_is_understood_or_asked_back(row: dict[str, str]) -> None
 # -- what holds for every name ------------------------------------------------------------------------------
 
 MODELS = models()
-MIRRORS = ("", "unsloth/", "bartowski/", "NousResearch/", "mlx-community/", "lmstudio-community/", "someone-else/")
+MIRRORS = ("", "unsloth/", "bartowski/", "NousResearch/", "lmstudio-community/", "someone-else/")
 SUFFIXES = {
     "": "", "-FP8": "fp8", "-FP8-Dynamic": "fp8", "-AWQ": "awq", "-AWQ-4bit": "awq", "-GPTQ-Int4": "gptq",
     "-NVFP4": "nvfp4", "-quantized.w4a16": "int4", "-bnb-4bit": "bnb", "-GGUF:Q4_K_M": "gguf", "-MLX-8bit": "mlx",

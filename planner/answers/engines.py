@@ -42,6 +42,7 @@ class EnginesAnswer(Shown):
         return {
             "schema_version": SCHEMA_VERSION,
             "model": one.spec.name,
+            "read_as": one.spec.read_as.to_dict() if one.spec.read_as else None,
             "device": one.capacity.name if one.capacity else None,
             "seq_tokens": one.request.seq_tokens,
             "kv_dtype": one.fmt.name,

@@ -183,6 +183,7 @@ class FitAnswer(Shown):
         return {
             "schema_version": SCHEMA_VERSION,
             "model": asked.spec.name,
+            "read_as": asked.spec.read_as.to_dict() if asked.spec.read_as else None,
             "device": asked.capacity.name,
             "capacity_bytes": asked.capacity.bytes,
             "seq_tokens": asked.request.seq_tokens,

@@ -105,6 +105,7 @@ class SpeedAnswer(Shown):
         return {
             "schema_version": SCHEMA_VERSION,
             "model": self.estimate.spec.name,
+            "read_as": self.estimate.spec.read_as.to_dict() if self.estimate.spec.read_as else None,
             "device": self.device.name,
             "devices": sharding.devices,
             "sharding": {name: getattr(sharding, name) for name in ("tp", "pp", "ep", "dp", "dcp")},

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from planner.commands.click_options import with_flags
+from planner.commands.pages.model_line import read_as
 from planner.dtypes.kinds import CacheFormat
 from planner.memory.estimate import SCHEMA_VERSION, cache_format
 from planner.memory.weight_plan import weight_plan
@@ -42,6 +43,7 @@ def describe(spec: ModelSpec, fmt: CacheFormat) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "model": spec.name,
+        "read_as": spec.read_as.to_dict() if spec.read_as else None,
         "model_type": spec.model_type,
         "layers": len(spec.layers),
         "max_positions": spec.max_positions,
@@ -118,7 +120,11 @@ def _render(spec: ModelSpec, fmt: CacheFormat, output: Output) -> str:
     if output.as_csv:
         return to_csv(found["groups"])
     counted = f", {human_count(found['parameters'])} parameters" if found["parameters"] else ""
-    lines = [bold(spec.name) + f"  {spec.model_type}, {len(spec.layers)} layers{counted}, KV in {fmt.name}", ""]
+    lines = [
+        *read_as(spec),
+        bold(spec.name) + f"  {spec.model_type}, {len(spec.layers)} layers{counted}, KV in {fmt.name}",
+        "",
+    ]
     rows = []
     for group in found["groups"]:
         indices = group["indices"] if len(group["indices"]) <= 28 else group["indices"][:25] + "..."

@@ -21,6 +21,7 @@ def answer_dict(answer: Answer, top: int) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "model": question.spec.name,
+        "read_as": question.spec.read_as.to_dict() if question.spec.read_as else None,
         "engine": None if question.engine is None else "==".join(part for part in question.engine if part),
         "load": {
             "users": load.users,

@@ -91,6 +91,15 @@ def _from_hub(name: str, full: bool, online: bool) -> ModelSpec:
     return read_hub(name, assume_full=full)
 
 
+def named_model(name: str) -> ModelSpec:
+    """The model that a name means, by the catalogue and the rules of names alone: no file is opened, nothing asked."""
+    if (entry := known_model(name)) is not None:
+        return read_entry(entry)
+    from planner.lookup.models import understand
+
+    return spec_of(understand(name))
+
+
 def _is_file_name_only(name: str) -> bool:
     """`Qwen3-8B-Q4_K_M.gguf` that lies nowhere here: its name says which model it is, and how it is stored."""
     return name.lower().endswith(".gguf") and os.path.basename(name) == name and not os.path.exists(name)

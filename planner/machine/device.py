@@ -122,7 +122,7 @@ def from_nvidia_smi(output: str, *, root: str = "/") -> Device | None:
     """The first GPU in the output of nvidia-smi, or None when no line of it makes sense.
 
     >>> device = from_nvidia_smi("NVIDIA H100 80GB HBM3, 81559")
-    >>> device.name, device.memory_bytes == 81559 * 2**20, device.bandwidth_bytes_per_s
+    >>> device.name, device.memory_bytes < 81559 * 2**20, device.bandwidth_bytes_per_s
     ('H100-SXM5-80GB', True, 3350000000000)
     """
     found = [gpu for line in output.splitlines() if (gpu := _nvidia_line(line, root)) is not None]
@@ -259,9 +259,11 @@ def _known_or_bare(
             notes=notes,
             origin="local",
         )
+    # nvidia-smi counts what CUDA does not hand out: the card by name and `local` must agree.
+    usable = memory_bytes if any_memory else min(memory_bytes, known.memory_bytes)
     return replace(
         known,
-        memory_bytes=memory_bytes,
+        memory_bytes=usable,
         memory_source=says,
         source=(source, *known.source),
         notes="; ".join(filter(None, (note, known.notes))) or None,

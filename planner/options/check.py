@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass, replace
 
 from planner.catalogue.device import Device
-from planner.catalogue.entries import find_model
 from planner.engines.registry import parse_engine
 from planner.errors import BadRequest, KvplanError, UnknownName, UsageError, one_line
 from planner.files.read import read_text
@@ -16,12 +15,11 @@ from planner.launch.question import Question
 from planner.launch.read import one_question, question_of
 from planner.launch.secrets import shown
 from planner.launch.words import MOST_CHARACTERS
-from planner.lookup import device, model_spec
+from planner.lookup import device, model_spec, named_model
 from planner.memory.request import Capacity, device_capacity
 from planner.model.spec import ModelSpec
 from planner.options.readers import size, text, tokens
 from planner.options.tables import OUTPUT, Flag, read_values
-from planner.readers import read_entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +85,7 @@ def catalogue_model(name: str) -> ModelSpec:
     if "$" in name:
         raise BadRequest(f"the model is {shown(name, 60)!r}, a variable that the text does not set; add --model NAME")
     try:
-        return read_entry(find_model(plain_name(name)))
+        return named_model(plain_name(name))
     except UnknownName as error:
         raise UnknownName(f"{error}; --model NAME or FILE says which model the command means") from None
 

@@ -9,7 +9,7 @@ from typing import Any
 from planner.memory.request import Capacity, Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
-from planner.options.model import USUAL_TOKENS, capacity_of, request_of, spec_of
+from planner.options.model import USUAL_TOKENS, capacity_of, request_of, spec_of, with_ranks
 from planner.options.readers import tokens
 from planner.options.tables import Flag
 
@@ -36,6 +36,6 @@ class CompareAsked:
 
 def compare_asked(models: Sequence[Any], values: Mapping[str, Any]) -> CompareAsked:
     """The question that the flags ask of these models."""
-    given = flags.read_values(FLAGS, values)
+    given = with_ranks(flags.read_values(FLAGS, values))
     specs = tuple(spec_of({**given, "model": model}) for model in models)
     return CompareAsked(specs, request_of(given, given["seq"] or USUAL_TOKENS), capacity_of(given))

@@ -13,7 +13,7 @@ from planner.memory.request import Capacity, Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import options_of
-from planner.options.model import capacity_of, request_of, spec_of, usual_tokens
+from planner.options.model import capacity_of, request_of, spec_of, usual_tokens, with_ranks
 from planner.options.readers import tokens
 from planner.options.tables import Flag
 
@@ -42,7 +42,7 @@ class EnginesAsked:
 
 def engines_asked(values: Mapping[str, Any]) -> EnginesAsked:
     """The question that the flags ask."""
-    given = flags.read_values(FLAGS, values)
+    given = with_ranks(flags.read_values(FLAGS, values))
     spec, room = spec_of(given), capacity_of(given)
     if room is None and given["kv_pool"] is None:
         raise UsageError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from planner.errors import BadRequest, UsageError
 from planner.memory.request import Capacity, Request
 from planner.model.spec import ModelSpec
-from planner.options.model import capacity_of, request_of, spec_of, usual_tokens
+from planner.options.model import capacity_of, request_of, spec_of, usual_tokens, with_ranks
 from planner.options.readers import MAX_ITEMS
 from planner.options.tables import ESTIMATE, engine_flags_given, read_values
 
@@ -36,7 +36,7 @@ class EstimateAsked:
 
 def estimate_asked(values: Mapping[str, Any]) -> EstimateAsked:
     """The question that the flags ask."""
-    given = _spread(read_values(ESTIMATE, values))
+    given = _spread(with_ranks(read_values(ESTIMATE, values)))
     engine = None
     if engine_flags_given(given):
         from planner.options.engine import engine_of  # only where an engine is named

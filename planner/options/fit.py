@@ -13,7 +13,7 @@ from planner.memory.request import Capacity, Request
 from planner.model.spec import ModelSpec
 from planner.options import extras
 from planner.options import tables as flags
-from planner.options.model import capacity_of, request_of, spec_of, usual_tokens
+from planner.options.model import capacity_of, request_of, spec_of, usual_tokens, with_ranks
 from planner.options.readers import count, count_or_zero, length_mix, tokens
 from planner.options.tables import Flag
 from planner.workloads.lengths import LengthMix
@@ -61,7 +61,7 @@ class FitAsked:
 
 def fit_asked(values: Mapping[str, Any]) -> FitAsked:
     """The question that the flags ask."""
-    given = flags.read_values(FLAGS, values)
+    given = with_ranks(flags.read_values(FLAGS, values))
     engine = None
     if flags.engine_flags_given(given):
         from planner.options.engine import engine_of, started_for  # only where an engine is named

@@ -6,9 +6,11 @@ No click here, and nothing that a plain estimate does not need: the quick way sh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
+from planner.catalogue.entries import known_device
 from planner.errors import BadRequest, UsageError, one_line
-from planner.lookup import capacity, model_spec
+from planner.lookup import capacity, machine, model_spec
 from planner.memory.request import Capacity, Request
 from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
@@ -87,8 +89,33 @@ def _name_in(config: Mapping[str, Any]) -> str:
 
 
 def capacity_of(given: Mapping[str, Any]) -> Capacity | None:
-    """What --gpu or --memory offers; None where neither is given."""
+    """What --gpu or --memory offers each rank; None where neither is given."""
     return capacity(given.get("gpu"), given.get("memory"))
+
+
+def with_ranks(given: dict[str, Any]) -> dict[str, Any]:
+    """A count in the device's name ("2x3090") sets the ranks where the question sets none.
+
+    Of unlike cards ("3090+3060") the smallest is taken for every rank, for each gets the same share.
+    """
+    name = given.get("gpu")
+    if not isinstance(name, str) or name.strip().lower() == "local" or known_device(name) is not None:
+        return given
+    found = machine(name)
+    if found.count == 1:
+        return given
+    given = {**given, "gpu": found.smallest.name}
+    layout = [given.get(rank) for rank in ("tp", "pp", "dp")]
+    asked = given.get("gpus") or (prod(count or 1 for count in layout) if any(layout) else None)
+    if asked is not None and asked != found.count:
+        raise BadRequest(f"--gpu {one_line(name, 40)} names {found.count} devices and the layout takes {asked}")
+    if asked is not None:
+        return given
+    if found.count > 8 and found.count % 8:
+        raise BadRequest(
+            f"--gpu {one_line(name, 40)}: {found.count} devices are not a multiple of 8; add --tp and --pp"
+        )
+    return {**given, "tp": min(found.count, 8), "pp": max(1, found.count // 8)}
 
 
 def usual_tokens(spec: ModelSpec) -> int:

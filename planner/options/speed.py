@@ -14,7 +14,7 @@ from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked, engine_of
-from planner.options.model import request_of, spec_of
+from planner.options.model import request_of, spec_of, with_ranks
 from planner.options.readers import choice, counts, names, switch, text, tokens
 from planner.options.tables import Flag
 from planner.speed.speed import LOADS
@@ -67,6 +67,9 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
     given = flags.read_values(FLAGS, values)
     if given["gpu"] is None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them), or --gpu local")
+    if len(given["gpu"]) == 1:
+        alone = with_ranks({**given, "gpu": given["gpu"][0]})
+        given = {**alone, "gpu": (alone["gpu"],)}
     devices = tuple(device(name) for name in given["gpu"])
     if given["measured"] is not None and len(devices) > 1:
         raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")

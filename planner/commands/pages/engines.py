@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.answers.engines import EngineRow, EnginesAnswer
+from planner.commands.pages.model_line import read_as
 from planner.engines.base import Pool
 from planner.terminal.tables import bold, dim, table
 from planner.units import gib, human_bytes, human_tokens
@@ -15,7 +16,7 @@ def page(answer: EnginesAnswer) -> list[str]:
     head = f"{where}, requests of {human_tokens(one.request.seq_tokens)} tokens, KV in {one.fmt.name}"
     cells = [_cells(row) for row in answer.engines]
     header = ["engine", "a request", "pool", "tokens", "estimated range", "at once"]
-    lines = [bold(one.spec.name) + head, "", table(header, cells), ""]
+    lines = [*read_as(one.spec), bold(one.spec.name) + head, "", table(header, cells), ""]
     for row in answer.engines:
         lines += _remarks(row)
     logical = next((row.answer.logical_bytes for row in answer.engines if row.answer is not None), None)

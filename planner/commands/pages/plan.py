@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from planner.commands.pages.model_line import read_as
 from planner.deployment.answer import changed_formats
 from planner.deployment.candidate import layout_words, missed, place
 from planner.deployment.plan import Plan, start
@@ -39,7 +40,7 @@ def _asked(answer: Answer) -> list[str]:
         pause = f", {human_seconds(load.think_seconds)} between an answer and the next request"
         who += pause if load.think_seconds else " at once"
     engine = f" in {question.engine[0]}" if question.engine else ""
-    lines = [bold(question.spec.name) + f"{engine} for {who}", f"  {load.words}"]
+    lines = [*read_as(question.spec), bold(question.spec.name) + f"{engine} for {who}", f"  {load.words}"]
     mean = f"  mean prompt {load.prompt_tokens:,.0f}, output {load.output_tokens:,.0f}, longest request {load.longest_tokens:,} tokens"
     if load.prefix_share and load.prefix_common:
         mean += f"; {100 * load.prefix_share:g} % of each prompt is one prefix of all"

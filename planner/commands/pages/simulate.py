@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from planner.commands.pages.model_line import read_as
 from planner.serving.result import percentiles
 from planner.serving.simulate import SHARES, Answer
 from planner.serving.steady_state import State
@@ -42,6 +43,7 @@ def _head(answer: Answer) -> list[str]:
     offered = answer.workload.offered_per_s
     how = f"{answer.workload.users:,} users" if answer.workload.users else f"{_plain(offered)} requests/s" if offered else "all at once"  # fmt: skip
     return [
+        *read_as(server.found.spec),
         bold(server.found.spec.name) + f" on {answer.device.name}" + (f", {layout}" if layout else "") + many,
         f"{len(run.requests):,} requests, {how}, over {seconds(run.seconds)}; "
         f"prompts {_mean(run.requests.prompt_tokens):,.0f} tokens and outputs {_mean(run.requests.output_tokens):,.0f} on the mean",

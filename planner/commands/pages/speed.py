@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.answers.speed import SpeedAnswer
+from planner.commands.pages.model_line import read_as
 from planner.speed.speed import Figure, Speed
 from planner.terminal.tables import bad, bold, dim, table
 from planner.units import human_seconds, human_tokens, percent, significant
@@ -21,6 +22,7 @@ def page(answers: list[SpeedAnswer], explain: bool = False) -> list[str]:
     where = "" if len(answers) > 1 else f" on {_devices(first)}"
     engine = f", {first.engine}" if first.engine else ""
     lines = [
+        *read_as(first.estimate.spec),
         bold(first.estimate.spec.name)
         + f"{where}, weights {'' if stored else 'in '}{first.estimate.plan.fmt.name}, KV in {first.estimate.fmt.name}{engine}, {one.load}",
         f"prompts of {human_tokens(one.prompt_tokens)} tokens, answers of {human_tokens(one.output_tokens)}",

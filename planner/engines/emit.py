@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from planner.engines.base import EngineAnswer, Options
@@ -29,7 +30,10 @@ def command(answer: EngineAnswer, estimate: Estimate, options: Options) -> str:
 
 
 def model_id(estimate: Estimate) -> str:
-    """The Hugging Face id of a catalogue model, else its name."""
+    """The Hugging Face id that was written, else that of the catalogue's model, else its name."""
+    read_as = estimate.spec.read_as
+    if read_as is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", read_as.asked):
+        return read_as.asked
     from planner.catalogue.entries import find_model
 
     try:

@@ -16,6 +16,7 @@ from planner.readers.fields import Fields
 from planner.readers.towers import (
     AUDIO,
     PROJECTOR,
+    SIGLIP,
     VISION,
     Weights,
     patch_count,
@@ -25,27 +26,16 @@ from planner.readers.towers import (
     table,
     transformer,
     two_layers,
+    video_patch,
 )
 from planner.units import ceil_div, product
-
-_SIGLIP = {
-    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-    "image_size": 224, "patch_size": 16,
-}  # fmt: skip
-
-
-def _frames(v: Fields, width: int, *, bias: bool) -> Weights:
-    """A convolution over two frames of a patch: [width, channels x frames x height x width]."""
-    elements = patch_elements(v, "in_channels") * v.int("temporal_patch_size", 2)
-    return linear(VISION, width, elements, bias=bias)
-
 
 # --- SigLIP with other projectors ------------------------------------------------------------------------
 
 
 def llava_onevision(f: Fields, hidden: int) -> Weights:
     """SigLIP without its head, two biased layers, a learned vector for the end of a row."""
-    v = section(f, "vision_config", {**_SIGLIP, "vision_use_head": False})
+    v = section(f, "vision_config", {**SIGLIP, "vision_use_head": False})
     if v is None:
         return ()
     joined = two_layers(v.int("hidden_size"), hidden, hidden, bias=f.flag("multimodal_projector_bias", True))
@@ -57,7 +47,7 @@ def cohere2_vision(f: Fields, hidden: int) -> Weights:
 
     up and gate [alignment_intermediate_size, width·factor²], down [hidden, alignment_intermediate_size / 2].
     """
-    v = section(f, "vision_config", _SIGLIP)
+    v = section(f, "vision_config", SIGLIP)
     if v is None:
         return ()
     middle, factor = f.int("alignment_intermediate_size", 36864), f.int("downsample_factor", 2)
@@ -68,7 +58,7 @@ def cohere2_vision(f: Fields, hidden: int) -> Weights:
 
 def lfm2_vl(f: Fields, hidden: int) -> Weights:
     """SigLIP 2: positions of `num_patches`, a head unless told; a norm (unless told) and two biased layers."""
-    v = section(f, "vision_config", {**_SIGLIP, "num_patches": 256})
+    v = section(f, "vision_config", {**SIGLIP, "num_patches": 256})
     if v is None:
         return ()
     patches = v.int("num_patches")
@@ -97,7 +87,7 @@ def minimax_m3(f: Fields, hidden: int) -> Weights:
     merged = hidden * f.int("spatial_merge_size", merging.int("spatial_merge_size", 2)) ** 2
     bias = f.flag("multimodal_projector_bias", True)
     return (
-        *_frames(v, width, bias=False),
+        *video_patch(v, width, bias=False),
         vector(VISION, width, 2),
         *transformer(v, width),
         *two_layers(width, middle, hidden, bias=bias),
@@ -121,7 +111,7 @@ def glm4v(f: Fields, hidden: int) -> Weights:
         norm_vectors=2,
     )  # fmt: skip
     return (
-        *_frames(v, width, bias=True),
+        *video_patch(v, width, bias=True),
         table(VISION, patch_count(v), width),
         *layers,
         vector(VISION, width, 2),
@@ -148,7 +138,7 @@ def exaone4_5(f: Fields, hidden: int) -> Weights:
     )  # fmt: skip
     merged = width * v.int("spatial_merge_size") ** 2
     return (
-        *_frames(v, width, bias=False),
+        *video_patch(v, width, bias=False),
         *layers,
         vector(PROJECTOR, width),
         *two_layers(merged, merged, v.int("out_hidden_size", hidden), bias=True),

@@ -102,7 +102,7 @@ def two_layers(width_in: int, width: int, width_out: int, *, bias: bool, part: s
 
 # --- SigLIP and CLIP -------------------------------------------------------------------------------------
 
-_SIGLIP = {
+SIGLIP = {
     "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
     "image_size": 224, "patch_size": 16,
 }  # fmt: skip
@@ -131,7 +131,7 @@ def _siglip_body(v: Fields) -> Weights:
 
 def gemma3(f: Fields, hidden: int) -> Weights:
     """SigLIP without its head (published files say vision_use_head false), a norm and one projection."""
-    v = section(f, "vision_config", _SIGLIP)
+    v = section(f, "vision_config", SIGLIP)
     if v is None:
         return ()
     width = v.int("hidden_size")
@@ -141,13 +141,13 @@ def gemma3(f: Fields, hidden: int) -> Weights:
 
 def paligemma(f: Fields, hidden: int) -> Weights:
     """SigLIP without its head (as the published checkpoints are) and one biased projection."""
-    v = section(f, "vision_config", _SIGLIP)
+    v = section(f, "vision_config", SIGLIP)
     if v is None:
         return ()
     return (*siglip(v, head=False), *linear(PROJECTOR, hidden, v.int("hidden_size"), bias=True))
 
 
-_CLIP = {**_SIGLIP, "patch_size": 32}
+_CLIP = {**SIGLIP, "patch_size": 32}
 
 
 def clip(v: Fields) -> Weights:
@@ -168,7 +168,7 @@ def feature_layers(f: Fields) -> int:
 
 
 def _llava_tower(f: Fields) -> tuple[Weights, int] | None:
-    kinds = {"clip_vision_model": _CLIP, "siglip_vision_model": _SIGLIP, "pixtral": _PIXTRAL}
+    kinds = {"clip_vision_model": _CLIP, "siglip_vision_model": SIGLIP, "pixtral": _PIXTRAL}
     raw = f.section("vision_config")
     if raw is None:
         return None
@@ -318,7 +318,7 @@ _QWEN2_VL = {
 }  # fmt: skip
 
 
-def _video_patch(v: Fields, width: int, *, bias: bool) -> Weights:
+def video_patch(v: Fields, width: int, *, bias: bool) -> Weights:
     """A convolution over frames and pixels: [width, channels x frames x height x width]."""
     elements = patch_elements(v, "in_channels") * v.int("temporal_patch_size")
     return linear(VISION, width, elements, bias=bias)
@@ -338,7 +338,7 @@ def qwen2_vl(f: Fields, hidden: int) -> Weights:
     width = v.int("embed_dim")
     ffn = int(width * v.number("mlp_ratio"))
     return (
-        *_video_patch(v, width, bias=False),
+        *video_patch(v, width, bias=False),
         *transformer(v, width, layers="depth", heads="num_heads", ffn=ffn),
         *_merger(width, v.int("spatial_merge_size"), v.int("hidden_size", hidden), 2 * width),
     )
@@ -357,7 +357,7 @@ def qwen2_5_vl(f: Fields, hidden: int) -> Weights:
         return ()
     width = v.int("hidden_size")
     return (
-        *_video_patch(v, width, bias=False),
+        *video_patch(v, width, bias=False),
         *transformer(v, width, layers="depth", heads="num_heads", gated=True, norm_vectors=2),
         *_merger(width, v.int("spatial_merge_size"), v.int("out_hidden_size", hidden), width),
     )
@@ -412,7 +412,7 @@ def qwen3_vl(f: Fields, hidden: int, *, deepstack: int = 3) -> Weights:
     out = v.int("out_hidden_size", hidden)
     taps = v.sequence("deepstack_visual_indexes") if deepstack else []
     return (
-        *_video_patch(v, width, bias=True),
+        *video_patch(v, width, bias=True),
         table(VISION, v.int("num_position_embeddings"), width),
         *transformer(v, width, layers="depth", heads="num_heads"),
         *_merger(width, merge, out, 2 * width),
@@ -486,7 +486,7 @@ def glm5_next(f: Fields, hidden: int) -> Weights:
         v, width, layers="depth", heads="num_heads", attention=attention, gated=True, mlp_bias=bias, norm_vectors=2
     )
     return (
-        *_video_patch(v, width, bias=True),
+        *video_patch(v, width, bias=True),
         *layers,
         vector(VISION, width),
         *linear(PROJECTOR, out, width * merge**2, bias=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,7 +128,8 @@ class CheckAnswer(Shown):
 def check_answer(asked: CheckAsked) -> CheckAnswer:
     """The answer to a start command on devices of one kind, with its speed and what to change."""
     return check(
-        asked.question, asked.spec, asked.capacity, device=asked.device, devices=asked.devices, seq=asked.seq
+        asked.question, asked.spec, asked.capacity, device=asked.device, devices=asked.devices, seq=asked.seq,
+        memories=asked.memories,
     )  # fmt: skip
 
 
@@ -140,6 +141,7 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
     device: Device | None = None,
     devices: int | None = None,
     seq: int | None = None,
+    memories: tuple[int, ...] = (),
     advise: bool = True,
 ) -> CheckAnswer:
     """The answer to a start command on so many devices of one kind.
@@ -147,13 +149,14 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
     capacity, device   memory of one device, and the device where it is known by name (else no speed)
     devices            how many there are; None: as many as the command takes
     seq                tokens of a request, in place of the longest that the command admits
+    memories           bytes of each device where they are unlike
 
     Raises KvplanError for a layout, format or model that the engine does not have.
     """
     if devices is not None and question.engine in LLAMA and question.devices is None:
         question = replace(question, devices=devices)
     question = _with_ollamas_length(question, spec, capacity)
-    asked = setup(question, spec, seq=seq)
+    asked = replace(setup(question, spec, seq=seq), memories=memories)
     given = devices if devices is not None else question.devices or asked.devices
     answer = _answered(asked, capacity, device, given=given)
     if not advise:
@@ -162,7 +165,8 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
         changed = adapted(_tried(answer, capacity))
         if changed is not None:
             again = replace(changed[0], notes=(*changed[0].notes, changed[1]))
-            asked = setup(again, spec, seq=_asked_length(asked.request.seq_tokens, again))
+            length = _asked_length(asked.request.seq_tokens, again)
+            asked = replace(setup(again, spec, seq=length), memories=memories)
             answer = _answered(asked, capacity, device, given=given)
     speed, why = _speed(answer)
     return replace(answer, speed=speed, no_speed=why, advice=tuple(_advice(answer, capacity)))
@@ -258,24 +262,27 @@ def _llama(asked: Setup, capacity: Capacity) -> tuple[Estimate, EngineAnswer, Pl
     buffer = engine.compute_buffer.bytes if engine.compute_buffer is not None else 0
     beside = whole.per_device.resident_bytes
     split = where.device_weight_bytes + beside + round(cells * where.cache_share)
-    needed = round(split * _largest_share(question.placement, count)) + buffer + CONTEXT_BYTES
+    cards = asked.memories if len(asked.memories) == count else (capacity.bytes,) * count
+    shares = _shares(question.placement, cards)
+    needs = [round(split * share) + buffer + CONTEXT_BYTES for share in shares]
     requests = engine.most_requests if engine.most_requests is not None else slots
     reasons = []
-    if needed > capacity.bytes:
-        each = "a device" if count > 1 else "the device"
+    fullest = max(range(count), key=lambda card: needs[card] - cards[card])
+    if needs[fullest] > cards[fullest]:
+        each = "the device" if count == 1 else "a device"
+        share = shares[fullest]
         reasons.append(
-            f"{each} would hold {gib(needed)} (weights {gib(round(where.device_weight_bytes / count))}, cache "
-            f"{gib(round(cells * where.cache_share / count))}, buffers {gib(buffer)}), and has {gib(capacity.bytes)}"
+            f"{each} would hold {gib(needs[fullest])} (weights {gib(round(where.device_weight_bytes * share))}, cache "
+            f"{gib(round(cells * where.cache_share * share))}, buffers {gib(buffer)}), and has {gib(cards[fullest])}"
         )
     return whole, engine, where, requests, reasons
 
 
-def _largest_share(placement: Placement | None, count: int) -> float:
-    """The share of the fullest device: -ts, else equal parts."""
-    shares = placement.shares if placement is not None else ()
-    if len(shares) == count and sum(shares) > 0:
-        return max(shares) / sum(shares)
-    return 1 / count
+def _shares(placement: Placement | None, cards: Sequence[int]) -> list[float]:
+    """The part of layers and cells that each device gets: -ts, else by its memory, as llama.cpp splits them."""
+    given = placement.shares if placement is not None else ()
+    parts = given if len(given) == len(cards) and sum(given) > 0 else cards
+    return [part / sum(parts) for part in parts]
 
 
 def _speed(answer: CheckAnswer) -> tuple[SpeedAnswer | None, str | None]:
@@ -317,8 +324,10 @@ def _tried(answer: CheckAnswer, whole: Capacity) -> Tried:
 
     def starts(question: Question, free: int) -> bool:
         room = replace(whole, bytes=max(1, whole.bytes - free))
+        cards = tuple(max(1, size - free) for size in answer.setup.memories)
         try:
-            return check(question, spec, room, devices=given, seq=_asked_length(now, question), advise=False).starts
+            length = _asked_length(now, question)
+            return check(question, spec, room, devices=given, seq=length, memories=cards, advise=False).starts
         except KvplanError:
             return False
 
@@ -355,7 +364,8 @@ def _advice(answer: CheckAnswer, whole: Capacity) -> Iterator[Advice]:
             continue  # the smallest of a kind that helps is enough
         try:
             length = _asked_length(tried.tokens, question)
-            found = check(question, tried.spec, whole, device=answer.device, devices=devices, seq=length, advise=False)
+            found = check(question, tried.spec, whole, device=answer.device, devices=devices, seq=length,
+                          memories=answer.setup.memories, advise=False)  # fmt: skip
         except KvplanError:
             continue
         if found.starts and (not answer.starts or found.requests > answer.requests):

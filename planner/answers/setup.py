@@ -33,6 +33,7 @@ class Setup:
     asked    engine, version, flags
     devices  that the layout takes
     notes    what was understood or taken as given, in words
+    memories bytes of each device where they are unlike
     """
 
     question: Question
@@ -41,6 +42,7 @@ class Setup:
     asked: EngineAsked
     devices: int
     notes: tuple[str, ...]
+    memories: tuple[int, ...] = ()
 
 
 def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Setup:
@@ -118,6 +120,8 @@ def _devices(question: Question, sharding: Sharding) -> int:
 def _weights(question: Question, spec: ModelSpec, notes: list[str]) -> str | None:
     """The weights' format where the command names one."""
     text = (question.weights or "").strip()
+    if spec.read_as is not None and spec.read_as.weights:
+        return None  # the name says how they are stored
     if question.engine in LLAMA:
         if not text and question.engine == "ollama" and spec.stored is None and spec.quantization is None:
             notes.append("ollama's tags without a format are Q4_K_M")

@@ -15,18 +15,18 @@ from planner.launch.question import Question
 from planner.launch.read import one_question, question_of
 from planner.launch.secrets import shown
 from planner.launch.words import MOST_CHARACTERS
-from planner.lookup import device, model_spec, named_model
+from planner.lookup import machine, model_spec, named_model, with_memory
+from planner.lookup.devices import Machine
 from planner.memory.request import Capacity, device_capacity
 from planner.model.spec import ModelSpec
 from planner.options.readers import size, text, tokens
-from planner.options.tables import OUTPUT, Flag, read_values
+from planner.options.tables import LLAMA, OUTPUT, Flag, read_values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-MOST_DEVICES = 4096
 WANTED = "paste a command after --, or name a file (- reads it from stdin): kvplan check --gpu 2x3090 -- vllm serve ..."
 FLAGS: tuple[Flag, ...] = (
     Flag("--gpu", "NAME", "The devices: 3090, 2x3090, local (default: this machine's).", text, "Device"),
@@ -47,6 +47,7 @@ class CheckAsked:
     capacity, device   memory of one device, and the device where it is known by name
     devices            how many there are; None: as many as the command takes
     seq                tokens of a request, in place of the longest that the command admits
+    memories           bytes of each device where they are unlike; `capacity` is then that of the smallest
     """
 
     question: Question
@@ -55,6 +56,7 @@ class CheckAsked:
     device: Device | None = None
     devices: int | None = None
     seq: int | None = None
+    memories: tuple[int, ...] = ()
 
 
 def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
@@ -65,16 +67,43 @@ def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
     given = read_values(FLAGS, values)
     if not pasted:
         raise UsageError(WANTED)
-    if given["gpu"] is not None and given["memory"] is not None:
-        raise UsageError("--gpu and --memory both say how much there is; give one of them")
     question = _with_engine(_question(pasted, given["service"] or ""), given["engine"])
     model = given["model"]
-    if isinstance(model, ModelSpec):
-        spec = model
-    else:
-        spec = model_spec(model) if model is not None else catalogue_model(_model_of(question))
-    card, capacity, devices = _devices(given["gpu"], given["memory"], str(values.get("memory")))
-    return CheckAsked(question, spec, capacity, card, devices, given["seq"])
+    spec = model if isinstance(model, ModelSpec) else _spec(question, model)
+    there = _machine(given["gpu"], given["memory"], str(values.get("memory")))
+    if there is None:
+        return CheckAsked(
+            question,
+            spec,
+            Capacity(f"{one_line(str(values.get('memory')), 40)} of memory", given["memory"]),
+            seq=given["seq"],
+        )
+    # One card by its name is as many of them as the command takes.
+    counted = there.count if there.count > 1 or re.match(r"\s*1\s*[x×*]", given["gpu"] or "") else None
+    memories = tuple(card.memory_bytes for card in there.devices) if there.mixed else ()
+    capacity = device_capacity(there.smallest)
+    if there.mixed:
+        capacity = replace(capacity, name=there.name)
+        if question.engine not in LLAMA:
+            note = f"unlike cards: every rank gets the same share, so that of the {there.smallest.name} counts"
+            question = replace(question, notes=(*question.notes, note))
+    return CheckAsked(question, spec, capacity, there.smallest, counted, given["seq"], memories)
+
+
+def _spec(question: Question, model: str | None) -> ModelSpec:
+    """The model of --model, else of the text; a GGUF file's own quantization goes with its name."""
+    weights = question.weights if question.engine in LLAMA else None
+    if model is not None:
+        if weights and not re.search(r"[./\\]", model):
+            try:
+                return named_model(f"{model}:{weights}")
+            except KvplanError:
+                pass  # not a model of the catalogue: a file, or a name that says its format itself
+        return model_spec(model)
+    name = _model_of(question)
+    if weights and weights.lower() not in name.lower():
+        name = f"{plain_name(name)}:{weights}"
+    return catalogue_model(name)
 
 
 def catalogue_model(name: str) -> ModelSpec:
@@ -156,34 +185,21 @@ def _with_engine(asked: Question, text: str | None) -> Question:
     return replace(asked, engine=name, version=version or asked.version)
 
 
-def _devices(gpu: str | None, memory: int | None, written: str) -> tuple[Device | None, Capacity, int | None]:
-    """(device, its memory, how many; None for as many as the command takes)."""
-    if memory is not None:
-        return None, Capacity(f"{one_line(written, 40)} of memory", memory), None
-    count, name = devices_named(gpu or "local")
+def _machine(gpu: str | None, memory: int | None, written: str) -> Machine | None:
+    """The devices that are named, with the memory given in place of their own; None for plain memory."""
+    if gpu is None and memory is not None:
+        return None
+    if gpu is not None and memory is not None:
+        found = machine(gpu)
+        return replace(found, devices=tuple(with_memory(card, written) for card in found.devices))
     try:
-        found = device(name)
+        found = machine(gpu or "local")
     except KvplanError:
         if gpu is None:
             raise UsageError("no device is known of this machine; say which with --gpu, as in --gpu 2x3090") from None
         raise
-    if gpu is None and found.name == "cpu":
+    if gpu is None and found.devices[0].name == "cpu":
         raise UsageError("no GPU answered on this machine; say which is meant with --gpu, as in --gpu 2x3090")
-    if found.memory_bytes < 1:
-        raise BadRequest(f"--gpu {found.name} has no memory of its own")
-    return found, device_capacity(found), count
-
-
-def devices_named(text: str) -> tuple[int | None, str]:
-    """(how many, the name) of `2x3090`; None where no number is given.
-
-    >>> devices_named("2x3090"), devices_named("8 x h100-sxm"), devices_named("rtx-4090")
-    ((2, '3090'), (8, 'h100-sxm'), (None, 'rtx-4090'))
-    """
-    found = re.fullmatch(r"\s*([0-9]{1,6})\s*[x×*]\s*(\S.*)", text)
-    if not found:
-        return None, text
-    count = int(found.group(1))
-    if not 1 <= count <= MOST_DEVICES:
-        raise BadRequest(f"--gpu {one_line(text, 40)!r}: write 1 to {MOST_DEVICES:,} devices")
-    return count, found.group(2)
+    if found.smallest.memory_bytes < 1:
+        raise BadRequest(f"--gpu {found.smallest.name} has no memory of its own")
+    return found

@@ -126,14 +126,13 @@ def test_a_file_and_stdin_are_the_command_in_them(
     "words, code, said",
     [
         ([], 2, "paste a command after --"),
-        (["--gpu", "x", "--memory", "1GiB", "vllm"], 2, "give one of them"),
         (["--gpu", "rtx-4090", "/nonexistent/x.sh"], 1, "cannot be read"),
         (["--gpu", "rtx-4090", "/"], 1, "cannot be read"),
         (["--gpu", "rtx-4090", "--", "ls", "-la"], 1, "no server is started"),
         (["--gpu", "rtx-4090", "--", "ollama", "serve"], 1, "names no model; add --model NAME"),
         (["--gpu", "rtx-4090", "--", "vllm", "serve", "no/such-model-9b"], 1, "--model NAME or FILE"),
         (["--gpu", "rtx-4090", "--", "vllm", "serve", "$MODEL"], 1, "a variable that the text does not set"),
-        (["--gpu", "0x3090", "--", *shlex.split(VLLM)], 1, "write 1 to"),
+        (["--gpu", "0x3090", "--", *shlex.split(VLLM)], 1, "0x3090"),
         (["--gpu", "rtx-4090", "--engine", "sglang", "--", *shlex.split(VLLM)], 2, "the text starts vllm"),
     ],
 )
@@ -156,6 +155,34 @@ def test_no_file_that_the_text_names_is_opened(
     )
     code, _, err = run(capsys, "--gpu", "h100-sxm", "--", "llama-server", "-m", "other.gguf")
     assert code == 1 and "no model" in err
+
+
+def test_unlike_cards_together_are_filled_by_their_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    """llama.cpp splits layers by memory: 24 + 12 GB hold what two cards of 12 GB do not."""
+    words = ["--", "llama-server", "-hf", "Qwen/Qwen3-32B:Q6_K", "-c", "8192", "-ngl", "99"]
+    assert answer(capsys, "--gpu", "3090+3060", *words)["starts"]
+    assert not answer(capsys, "--gpu", "2x3060", *words)["starts"]
+    assert not answer(capsys, "--gpu", "3090+3060", *words, "-ts", "1,1")["starts"]
+
+
+def test_a_card_with_other_memory_keeps_its_speed(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "--gpu", "rtx-4090", "--memory", "48GiB", "--", *shlex.split(VLLM))
+    assert found["device_bytes"] == 48 << 30 and found["speed"]
+
+
+@pytest.mark.parametrize(
+    "words, model, weights",
+    [
+        (["vllm", "serve", "Qwen/Qwen3.6-27B-FP8", "--max-model-len", "8192"], "qwen3.6-27b-fp8", "fp8_block"),
+        (["llama-server", "-m", "/m/Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf", "-c", "8192"], "llama-3.1-8b", "q4_k_m"),
+        (["ollama", "run", "qwen3:30b-a3b"], "qwen3-30b-a3b", "q4_k_m"),
+    ],
+)
+def test_models_are_named_as_people_name_them(
+    capsys: pytest.CaptureFixture[str], words: list[str], model: str, weights: str
+) -> None:
+    found = answer(capsys, "--gpu", "h100-sxm", "--", *words)
+    assert (found["model"], found["weight_dtype"]) == (model, weights)
 
 
 ENGINES = {

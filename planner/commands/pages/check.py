@@ -73,8 +73,8 @@ def _layout(answer: CheckAnswer) -> str:
         for name in ("tp", "pp", "ep", "dp", "dcp")
         if getattr(sharding, name) > 1
     )
-    device = answer.capacity.name
-    return (f"{count} x {device}" if count > 1 else device) + (f" ({ranks})" if ranks else "")
+    device, alike = answer.capacity.name, not answer.setup.memories
+    return (f"{count} x {device}" if count > 1 and alike else device) + (f" ({ranks})" if ranks else "")
 
 
 def _verdict(answer: CheckAnswer) -> list[str]:

@@ -6,7 +6,7 @@ import shlex
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import BadRequest, KvplanError, UnknownName
@@ -371,6 +371,7 @@ def test_anchors_do_not_make_a_small_text_large() -> None:
     assert one_question(BOMB).model is None
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(

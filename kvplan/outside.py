@@ -17,7 +17,6 @@ from planner.answers.engines import engines_answer
 from planner.answers.estimate import estimate_answer
 from planner.answers.fit import fit_answer
 from planner.answers.plan import plan_answer
-from planner.answers.setup import plain_name
 from planner.answers.speed import speed_answer
 from planner.catalogue.entries import find_model
 from planner.deployment.question import Question
@@ -25,6 +24,7 @@ from planner.errors import BadConfig, BadRequest, UnknownName, UsageError, one_l
 from planner.lookup import ASSUME_FULL
 from planner.model.spec import ModelSpec
 from planner.options import engines, fit, plan, speed
+from planner.options.check import plain_name
 from planner.options.estimate import estimate_asked
 from planner.options.tables import ESTIMATE, Flag, empty
 from planner.readers import read_entry

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from kvplan.outside import model
-from planner.answers.check import CheckAnswer, capacity_of, check
-from planner.answers.setup import catalogue_model
-from planner.commands.check import devices_named
+from planner.answers.check import CheckAnswer, check_answer
+from planner.catalogue.entries import find_model
 from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import BadRequest, KvplanError, UsageError, one_line
-from planner.launch.read import one_question
-from planner.lookup import capacity, device
+from planner.lookup import capacity
 from planner.memory.estimate import SCHEMA_VERSION
-from planner.memory.request import Capacity
 from planner.model.spec import ModelSpec
+from planner.options.check import check_asked, devices_named, plain_name
 from planner.options.readers import count, kv_dtype, text, tokens, weight_dtype
 from planner.readers.gguf import read_gguf_file
 from planner.readers.gguf_models import spec_of
@@ -26,7 +24,6 @@ from planner.reconcile.ledger import Given, Ledger
 from planner.reconcile.reader import Source
 from planner.reconcile.runs import ledger_of
 from planner.shown import Shown
-from planner.units import parse_bytes, parse_tokens
 
 MOST_COMMAND = 64 << 10
 """Characters of a start command or a compose file."""
@@ -129,31 +126,17 @@ def check_command(command: str, parameters: Mapping[str, Any]) -> CheckAnswer:
         raise UsageError("paste the command that starts a server: vllm serve Qwen/Qwen3-8B --max-model-len 32k")
     if len(command) > MOST_COMMAND:
         raise BadRequest(f"the command has {len(command):,} characters; {MOST_COMMAND:,} at most here")
-    asked = one_question(command, given["service"] or "")
-    if given["engine"] is not None:
-        name, version = parse_engine(given["engine"])
-        if name.partition("-v")[0] != asked.engine.partition("-v")[0]:
-            raise UsageError(
-                f"--engine {name}: the text starts {asked.engine}; leave --engine out, or give its version"
-            )
-        asked = replace(asked, engine=name, version=version or asked.version)
-    if given["model"] is None and not asked.model:
-        raise BadRequest(f"`{one_line(asked.said, 80)}` names no model; say which with model")
-    spec = model(given["model"]) if given["model"] is not None else catalogue_model(str(asked.model))
-    card, room, devices = _devices(given["gpu"], given["memory"])
-    seq = None if given["seq"] is None else parse_tokens(given["seq"], "--seq")
-    return check(asked, spec, room, device=card, devices=devices, seq=seq)
-
-
-def _devices(gpu: str | None, memory: str | None) -> tuple[Any, Capacity, int | None]:
-    if (gpu is None) == (memory is None):
+    if (given["gpu"] is None) == (given["memory"] is None):
         raise UsageError("one of --gpu and --memory is wanted: 2x3090, or 24GiB")
-    if memory is not None:
-        return None, Capacity(f"{one_line(memory, 40)} of memory", parse_bytes(memory, "--memory")), None
-    number, name = devices_named(str(gpu))
-    _not_local(name)
-    found = device(name)
-    return found, capacity_of(found), number
+    if given["gpu"] is not None:
+        _not_local(devices_named(given["gpu"])[1])
+    if given["model"] is not None:
+        given["model"] = find_model(
+            plain_name(given["model"])
+        ).name  # a name that is known, so nothing is looked for on disk
+    return check_answer(
+        check_asked((command + "\n",), given)
+    )  # with a line's end it is a text, never the name of a file
 
 
 @dataclass(frozen=True)

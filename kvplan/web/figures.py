@@ -13,7 +13,7 @@ from html import escape
 from planner.units import gib, human_tokens
 
 WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 74, 14, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 96, 14, 14, 46
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from planner.errors import BadRequest
 
 CONTROLS = (
     "model", "config", "gpu", "memory", "gpus", "tp", "pp", "dp", "ep", "seq", "batch", "dtype", "kv_dtype", "engine",
-    "max_model_len", "gpu_memory_utilization", "prompt", "output", "users", "ttft", "tpot",
+    "max_model_len", "max_num_seqs", "gpu_memory_utilization", "prompt", "output", "users", "ttft", "tpot",
 )  # fmt: skip
 LAYOUT = ("gpus", "tp", "pp", "dp", "ep")
 MOST_COMPARED = 4
 ESTIMATE = (
-    "gpu", "memory", "gpus", "tp", "pp", "dp", "ep", "seq", "batch", "dtype", "kv_dtype", "engine", "max_model_len", "gpu_memory_utilization",
+    "gpu", "memory", "gpus", "tp", "pp", "dp", "ep", "seq", "batch", "dtype", "kv_dtype", "engine", "max_model_len", "max_num_seqs", "gpu_memory_utilization",
 )  # fmt: skip
 
 
@@ -64,6 +64,12 @@ class State:
     def comparison(self) -> str:
         """The query string of the page that shows it beside what it is compared with."""
         return urlencode([("c", one) for one in (*self.compared, self.query)])
+
+    def takes(self, flags: str) -> bool:
+        """Whether these are flags with values that the page has controls for."""
+        words = flags.split()
+        names = [word.removeprefix("--").replace("-", "_") for word in words[::2]]
+        return bool(words) and len(words) % 2 == 0 and set(names) <= set(CONTROLS)
 
     def having(self, flags: str) -> State:
         """This state with flags of the command line, as advice names them.

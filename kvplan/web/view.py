@@ -19,7 +19,7 @@ from planner.errors import BadRequest, KvplanError, UnknownName, one_line
 from planner.memory.advice import advise
 from planner.memory.equations import Equation, equations, explanation
 from planner.memory.estimate import Estimate, estimate
-from planner.memory.limits import pool_bytes
+from planner.memory.limits import longest_context, pool_bytes
 from planner.model.spec import ModelSpec
 from planner.units import exact_bytes, gib, human_bytes, human_count, human_seconds, human_tokens
 
@@ -39,6 +39,7 @@ ENGINES = (
     "dtype",
     "kv_dtype",
     "max_model_len",
+    "max_num_seqs",
     "gpu_memory_utilization",
 )
 SPEED = (
@@ -51,6 +52,7 @@ SPEED = (
     "kv_dtype",
     "engine",
     "max_model_len",
+    "max_num_seqs",
     "gpu_memory_utilization",
     "prompt",
     "output",
@@ -76,6 +78,7 @@ class Drawn:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    legend: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class View:
     estimate: EstimateAnswer
     verdict: str
     good: bool | None
+    asked: str
     facts: tuple[tuple[str, str], ...]
     bar: Drawn
     fixes: tuple[Fix, ...]
@@ -132,7 +136,8 @@ def view(state: State, spec: ModelSpec | None = None) -> View:
         state=state,
         estimate=one,
         verdict=verdict(one),
-        good=good(one),
+        good=None if one.verdict is None else one.verdict.ok,
+        asked=asked(one),
         facts=tuple(facts(one, fit, speed)),
         bar=bar(one),
         fixes=fixes(state, one),
@@ -199,32 +204,18 @@ def _command(state: State, spec: ModelSpec, one: EstimateAnswer) -> str | None:
     return command(one.engine, one, one.asked.options) if one.asked is not None else None
 
 
-def good(one: EstimateAnswer) -> bool | None:
-    """Whether it fits, in the engine's own pool where one is named; None: nobody can say."""
-    if one.engine is not None:
-        return one.engine.fits
-    return one.fits
-
-
 def verdict(one: EstimateAnswer) -> str:
-    """The first line of the page."""
+    """The first line of the page: the one verdict of the command line."""
+    if one.verdict is None:
+        return f"{gib(one.kv_bytes)} of KV cache; name a device to see whether it fits"
+    return one.verdict.text
+
+
+def asked(one: EstimateAnswer) -> str:
+    """What the verdict is about."""
     request = one.request
-    what = f"{request.batch:,} sequence{'s' if request.batch > 1 else ''} of {human_tokens(request.seq_tokens)} tokens"
-    if one.capacity is None:
-        return f"{gib(one.kv_bytes)} of KV cache for {what}; name a device to see whether it fits"
-    count = request.sharding.devices
-    where = (f"{count:,} x " if count > 1 else "") + one.capacity.name
-    if one.engine is not None and one.engine.fits is not None:
-        most = one.engine.most_requests
-        engine = f"{one.engine.name} {one.engine.version or ''}".strip()
-        held = "" if most is None else f"; {engine} holds {most:,} at once"
-        return f"{'Fits' if one.engine.fits else 'Does not fit'}: {what} on {where}{held}"
-    if one.verdict == "at most":
-        return f"May fit: {what} on {where}; only an upper bound does not"
-    free = one.free_bytes or 0
-    if one.fits:
-        return f"Fits: {what} on {where}, {gib(free)} to spare on a device"
-    return f"Does not fit: {what} on {where}, short by {gib(-free)} on a device"
+    many = f"{request.batch:,} sequence{'s' if request.batch > 1 else ''} of {human_tokens(request.seq_tokens)} tokens"
+    return f"{one.spec.name}, {one.spec.model_type}, {len(one.spec.layers)} layers: {many}, KV cache in {one.fmt.name}"
 
 
 def facts(one: EstimateAnswer, fit: FitAnswer | None, speed: SpeedAnswer | None) -> list[tuple[str, str]]:
@@ -316,12 +307,18 @@ def cache_figure(one: Estimate) -> Drawn:
     name = "KV cache against length"
     svg = chart(lines, axes, name, limit=limit, mark=mark) if min(sizes.values()) > 0 else ""
     rows = tuple((human_tokens(n), *(_marked(sizes[n, b], limit) for b in batches)) for n in lengths)
-    note = (
-        ""
-        if limit is None
-        else f"The dashed line is what is left for the cache on a device: {gib(limit)}. Cells over it are marked."
-    )
-    return Drawn(name, svg, ("tokens", *(f"{b:,} at once" for b in batches)), rows, note)
+    header = ("tokens", *(f"{b:,} at once" for b in batches))
+    return Drawn(name, svg, header, rows, _crossing(one, batches, limit), tuple(line.name for line in lines))
+
+
+def _crossing(one: Estimate, batches: Sequence[int], limit: int | None) -> str:
+    """Where the lines cross what is left for the cache, in words."""
+    if limit is None or one.capacity is None:
+        return ""
+    ends = [(b, longest_context(one.spec, replace(one.request, batch=b), one.capacity)) for b in batches]
+    words = ", ".join(f"{tokens:,} tokens at {b:,} at once" for b, tokens in ends if tokens)
+    end = f" Longest that fits: {words}." if words else " No length fits at these batches."
+    return f"The dashed line is what is left for the cache on a device: {gib(limit)}.{end}"
 
 
 def _marked(size: int, limit: int | None) -> str:
@@ -368,13 +365,19 @@ def speed_figures(answer: SpeedAnswer) -> list[Drawn]:
 
 
 def fixes(state: State, one: EstimateAnswer) -> tuple[Fix, ...]:
-    """What would make it fit, each as an address."""
-    if one.capacity is None or one.fits is not False:
+    """What would make it fit, each as an address: the engine's own mends first."""
+    if one.verdict is None or one.verdict.ok:
         return ()
-    return tuple(
-        Fix(change.words, human_bytes(change.gain_bytes), change.fits, state.having(change.flags).address)
-        for change in advise(one)
-    )
+    found = []
+    if one.engine is not None:
+        for mend in one.verdict.mends:
+            if state.takes(mend):
+                found.append(Fix(mend, "", True, state.having(mend).address))
+    if one.fits is False:
+        for change in advise(one):
+            saves = human_bytes(change.gain_bytes)
+            found.append(Fix(change.words, saves, change.fits, state.having(change.flags).address))
+    return tuple(found)
 
 
 def _engine_lines(one: EstimateAnswer) -> list[str]:

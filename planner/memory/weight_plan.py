@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FP8_MLP = "fp8_mlp"  # Meta's recipe for Llama 3.1 405B: the MLPs of all but the first and the last layer
 
 
+@lru_cache(maxsize=64)  # a search asks for the same plan at every length; a ModelSpec is equal to itself alone
 def weight_plan(spec: ModelSpec, dtype: str | None = None) -> WeightPlan:
     """The plan for `dtype`, or what the checkpoint's headers say, or its config, or 16 bit where it says nothing."""
     if dtype is None and spec.stored is not None:

@@ -294,7 +294,7 @@ def test_the_description_names_every_question_and_parameter(client: TestClient) 
 
 def test_the_page_answers_without_javascript_and_escapes_what_it_is_given(client: TestClient) -> None:
     found = client.get("/?model=llama-3.1-8b&gpu=rtx-4090&seq=32k&batch=8").text
-    assert "Does not fit: 8 sequences of 32k tokens on RTX-4090-24GB, short by" in found
+    assert "DOES NOT FIT RTX-4090-24GB: short by 25.56 GiB" in found and "8 sequences of 32k tokens" in found
     assert "/?model=llama-3.1-8b&amp;gpu=rtx-4090&amp;seq=32k&amp;batch=1" in found
     for path in ("/", "/plan", "/compare", "/check"):
         bad = "<script>alert(1)</script>"
@@ -331,7 +331,8 @@ def test_a_gguf_header_is_read_without_its_weights(client: TestClient, tmp_path:
     # one layer, one KV head of 32, K and V of 2 B: 2 x 512 x 32 x 2
     assert (
         found.status_code == 200
-        and "Fits: 1 sequence of 512 tokens on L4" in found.text
+        and "FITS L4:" in found.text
+        and "1 sequence of 512 tokens" in found.text
         and f"{2 * 512 * 32 * 2:,} B" in found.text
     )
     assert "header is longer" in client.post("/gguf?name=t.gguf&size=9999999&gpu=l4", content=head[:100]).text or True

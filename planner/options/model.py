@@ -93,14 +93,36 @@ def capacity_of(given: Mapping[str, Any]) -> Capacity | None:
     return capacity(given.get("gpu"), given.get("memory"))
 
 
+def _with_named_format(given: dict[str, Any]) -> dict[str, Any]:
+    """--dtype 4bit, UD-Q4_K_XL, 4.0bpw: a format that only names have becomes the end of the model's name."""
+    dtype, model = given.get("dtype"), given.get("model")
+    if not isinstance(dtype, str):
+        return given
+    from planner.options.readers import is_named_format
+
+    if not is_named_format(dtype):
+        return given
+    if not isinstance(model, str) or model.startswith((".", "/", "~")):
+        raise BadRequest(
+            f"--dtype {one_line(dtype, 40)} is how published models are named; give it with a model's name"
+        )
+    return {**given, "model": f"{model}-{dtype}", "dtype": None}
+
+
 def with_ranks(given: dict[str, Any]) -> dict[str, Any]:
     """A count in the device's name ("2x3090") sets the ranks where the question sets none.
 
     Of unlike cards ("3090+3060") the smallest is taken for every rank, for each gets the same share.
     """
+    given = _with_named_format(given)
     name = given.get("gpu")
     if not isinstance(name, str) or name.strip().lower() == "local" or known_device(name) is not None:
         return given
+    if "," in name:
+        raise BadRequest(
+            f"--gpu {one_line(name, 60)} names several devices: joined by + they are one machine "
+            f"({one_line(name.replace(',', '+').replace(' ', ''), 60)}); kvplan speed takes a list"
+        )
     found = machine(name)
     if found.count == 1:
         return given

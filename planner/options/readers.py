@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from planner.dtypes.names import float_dtype, kv_format, weight_format
-from planner.errors import BadRequest, one_line
+from planner.errors import BadRequest, UnknownName, one_line
 from planner.units import GIB, MAX_COUNT, parse_bytes, parse_lengths, parse_tokens
 
 TYPE_CHECKING = False
@@ -157,9 +157,29 @@ def choice(*names: str) -> Callable[[Any, str], str]:
 
 
 def weight_dtype(value: Any, name: str) -> str:
-    """The name of a weight format that is known."""
-    weight_format(text(value, name))
+    """The name of a weight format that is known, or what published models are named for: 4bit, UD-Q4_K_XL, 4.0bpw."""
+    try:
+        weight_format(text(value, name))
+    except UnknownName:
+        if not is_named_format(value):
+            raise
     return str(value)
+
+
+def is_named_format(value: str) -> bool:
+    """Whether a text is no weight format of its own, and is one as the end of a model's name.
+
+    >>> is_named_format("UD-Q4_K_XL"), is_named_format("fp8"), is_named_format("nonesuch")
+    (True, False, False)
+    """
+    try:
+        weight_format(value)
+    except UnknownName:
+        from planner.lookup.formats import format_of  # only of what is not known otherwise
+        from planner.lookup.parts import parts_of
+
+        return format_of(parts_of(f"x-{value}")) is not None
+    return False
 
 
 def kv_dtype(value: Any, name: str) -> str:

@@ -46,6 +46,9 @@ SAME = {
     "estimate qwen3-8b --engine tensorrt-llm --tp_size 2 --max_seq_len 8192": (
         "estimate qwen3-8b --engine tensorrt-llm --tp 2 --max-model-len 8192"
     ),
+    "estimate qwen3-8b --seq 8k --dtype UD-Q4_K_XL": "estimate qwen3-8b-UD-Q4_K_XL --seq 8k",
+    "estimate qwen3-8b --seq 8k --dtype 4.0bpw": "estimate qwen3-8b-4.0bpw --seq 8k",
+    "fit qwen3-8b --gpu l4 --seq 8k --dtype 4bit": "fit qwen3-8b-4bit --gpu l4 --seq 8k",
     "estimate qwen3-8b --engine ollama --num-ctx 8192": "estimate qwen3-8b --engine ollama --ctx-size 8192",
     "estimate qwen3-8b --engine lmstudio --context-length 8192": "estimate qwen3-8b --engine lmstudio --ctx-size 8192",
     "simulate qwen3-8b --gpu h100-sxm --engine vllm -tp 2 --rate 2 --prompt 1k --output 16 --requests 20": (
@@ -105,6 +108,7 @@ def test_where_weights_lie_on_a_device_is_asked_of_check(capsys: pytest.CaptureF
         ("estimate qwen3-8b --seq 8k --engine koboldcpp", "koboldcpp runs llama.cpp: write --engine llamacpp"),
         ("estimate qwen3-8b --seq 8k --engine exllamav3", "leave --engine out"),
         ("estimate qwen3-8b --seq 8k --engine mlx-lm", "leave --engine out"),
+        (f"{LLAMA} -c 8k --dtype q4_k_m --gpu rtx-3090,rtx-3060", "one machine (rtx-3090+rtx-3060)"),
         (f"{LLAMA} -c abc", "--ctx-size 'abc' is not a"),
         (f"{LLAMA} -c", "-c wants a value"),
         ("estimate qwen3-8b --engine vllm --seq 8k --nonesuch 3", "No such option"),

@@ -203,6 +203,11 @@ def _build(torch: Any, transformers: Any, cfg: Any) -> tuple[Any, bool]:
         except Exception as error:  # a class that does not take this config, or a tower that needs another package
             if first is None or not _not_this_class(error):
                 first = error if first is None or _not_this_class(first) else first
+    if first is not None and _not_this_class(first):  # a text config that only its multimodal model uses (step3p5)
+        raise NotKnownToTransformers(
+            f"transformers {transformers.__version__} has no model of its own for model_type "
+            f"{one_line(str(cfg.model_type), 40)!r}: nothing to compare with"
+        )
     raise DryRunFailed(f"transformers cannot build it on the meta device: {_reason(first)}")
 
 

@@ -98,6 +98,7 @@ class CheckAnswer(Shown):
             "service": asked.where or None,
             "model_asked": asked.model,
             "model": self.setup.spec.name,
+            "read_as": self.setup.spec.read_as.to_dict() if self.setup.spec.read_as else None,
             "engine": self.engine.name,
             "engine_version": self.engine.version,
             "device": None if self.device is None else self.device.name,

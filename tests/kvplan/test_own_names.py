@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +122,21 @@ def test_what_is_not_understood_is_asked_back_in_one_line(
 ) -> None:
     code, out, err = run(capsys, text)
     assert code in (1, 2) and not out and said in err and err.count("\n") == 1
+
+
+FIELD = Path(__file__).parents[1] / "cases" / "flags" / "field.csv"
+WHAT_TO_DO = re.compile(
+    r"choose one of|write |leave --engine out|ask kvplan|are one machine|give |of this size are about"
+)
+
+
+def test_every_command_line_from_the_field_is_answered_or_asked_back(capsys: pytest.CaptureFixture[str]) -> None:
+    """The rows are what people wrote; an answer may be that it does not fit, a refusal says what to do."""
+    wrong = {}
+    for row in csv.DictReader(FIELD.read_text().splitlines()):
+        code, out, err = run(capsys, row["command"].removeprefix("kvplan "))
+        answered = code in (0, 3) and out
+        asked_back = code in (1, 2) and not out and err.count("\n") == 1 and WHAT_TO_DO.search(err)
+        if not (answered or asked_back):
+            wrong[row["command"]] = (code, err)
+    assert wrong == {}

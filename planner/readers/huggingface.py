@@ -186,7 +186,7 @@ def read_config(
     kind = kind or find_type("llama")
     assert kind is not None
     whole = Fields(raw, where=shown)
-    core = _inside(whole, kind)
+    core, outer_kind = _inside(whole, kind), kind
     text, text_type, kind = _text_part(core, kind, shown)
     f = Fields(
         text, where=shown, renames=kind.renames, defaults=kind.defaults, implied=kind.implied, model_type=text_type
@@ -210,7 +210,7 @@ def read_config(
     if outer is not whole:
         _warn_of_uncounted(whole, text_type)
     _warn_of_uncounted(outer, text_type)
-    notes = [*f.notes, *outer.notes, *_foreign_note(f, text_type)]
+    notes = [*f.notes, *outer.notes, *_foreign_note(f, text_type), *_ties_note(core, outer_kind)]
     warnings = [*f.warnings, *outer.warnings, *(whole.warnings if outer is not whole else ())]
     if unread or unknown:
         reason = f"model_type {one_line(model_type, 40)!r} is not known" if unknown else f"{', '.join(unread)} not read"
@@ -268,6 +268,13 @@ def _foreign_note(f: Fields, text_type: str) -> list[str]:
         return []
     names = ", ".join(one_line(name, 40) for name in f.foreign[:4])
     return [f"not read, because model type {one_line(text_type, 40)!r} has no such key: {names}"]
+
+
+def _ties_note(raw: Mapping[str, Any], kind: Type) -> list[str]:
+    """Says where the text model decides what transformers would take from the outer class."""
+    if not kind.inner_ties or "tie_word_embeddings" in raw:
+        return []
+    return ["tie_word_embeddings is left out of the outer file: the head is counted as the text model's section says"]
 
 
 def _inside(whole: Fields, kind: Type) -> Mapping[str, Any]:

@@ -365,7 +365,7 @@ TYPES: dict[str, Type] = {
         mlp_kinds=sparse_step,
     ),
     "qwen3_moe": Type(
-        renames={"num_experts": ("num_experts", "num_local_experts")},
+        renames={"num_experts": ("num_local_experts", "num_experts")},
         defaults={"num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8,
                   "moe_intermediate_size": 768},
         implied={"qk_norm": "head", **NO_SHARED},

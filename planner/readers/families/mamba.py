@@ -518,7 +518,8 @@ TYPES: dict[str, Type] = {
                   "mamba_d_conv": 4, "head_dim": 128, "num_key_value_heads": 8, "num_experts": 8,
                   "num_experts_per_tok": 2, "intermediate_size": 21504, "moe_intermediate_size": 7688,
                   "shared_expert_intermediate_size": 7688},
-        implied={"attention_bias": False, "mlp_gated": False, "layer_norms": 1, "width_from_heads": True},
+        implied={"attention_bias": False, "mlp_gated": False, "layer_norms": 1, "width_from_heads": True,
+                 "tie_word_embeddings": False},  # the class names no tied weights
         kinds=_nemotron_kinds,
         mlp_kinds=_nemotron_mlp_kinds,
         mixers={NONE: _nothing, LINEAR: _mamba2},

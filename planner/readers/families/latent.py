@@ -314,6 +314,16 @@ def _glm5_mtp(f: Fields) -> tuple[Weight, ...]:
     return ()
 
 
+def _v2_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    """`mlp_bias` reaches the shared experts as it does the dense MLPs, and not the routed ones."""
+    made = decoder.moe(f, index)
+    width = decoder.shared_width(f)
+    if not f.flag("mlp_bias") or not width:
+        return made
+    biases = (vector("shared_experts", 2 * width + f.int("hidden_size")),)
+    return tuple(replace(base, extra=(*base.extra, *biases)) for base in made if isinstance(base, Moe))
+
+
 def _longcat_mtp(f: Fields) -> tuple[Weight, ...]:
     """The checkpoint holds them under `model.mtp`, though no key says so: left out, in words."""
     f.warnings.append(
@@ -337,6 +347,7 @@ TYPES: dict[str, Type] = {
         defaults={"n_shared_experts": 2, "num_experts": 64},
         mixers={FULL: mla},
         mlp_kinds=expert_layers(),
+        mlps={MOE: _v2_experts},
     ),
     "deepseek_v3": DEEPSEEK_V3,
     "kimi_k2": replace(DEEPSEEK_V3, source="Kimi-K2-Instruct config.json: DeepseekV3ForCausalLM"),

@@ -51,6 +51,7 @@ class Options:
     cuda_graph_max_bs: int | None = None
     swa_ratio: Fraction | None = None
     mamba_ratio: Fraction | None = None
+    enable_dp_attention: bool = False
     ctx_size: int | None = None
     parallel: int | None = None
     batch_size: int | None = None
@@ -78,7 +79,7 @@ def mended(options: Options, refusal: Refusal | None) -> Options | None:
     791
     """
     words = refusal.mends[0].split() if refusal and refusal.mends else []
-    fields = {"--max-num-seqs": "max_num_seqs", "--max-model-len": "max_model_len"}
+    fields = {"--max-num-seqs": "max_num_seqs", "--max-model-len": "max_model_len", "--context-length": "max_model_len"}
     if len(words) != 2 or words[0] not in fields:
         return None
     return replace(options, **{fields[words[0]]: int(words[1])})  # type: ignore[arg-type]

@@ -103,10 +103,12 @@ def _mended(pairs: list[tuple[str, object]], answer: EngineAnswer) -> list[tuple
 def _sglang(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[str]:
     sharding = estimate.request.sharding
     tokens = answer.ranged.pool.tokens if answer.ranged and options.pool_bytes is not None else None
+    spread = sharding.dp > 1 and (sharding.ep > 1 or options.enable_dp_attention)  # one server over all the devices
     pairs: list[tuple[str, object]] = [
-        ("--tp", _more_than_one(sharding.tp)),
+        ("--tp", _more_than_one(sharding.tp * sharding.dp if spread else sharding.tp)),
         ("--pp-size", _more_than_one(sharding.pp)),
         ("--dp", _more_than_one(sharding.dp)),
+        ("--enable-dp-attention", spread),
         ("--ep-size", _more_than_one(sharding.ep)),
         ("--context-length", answer.extra["max_model_len"]),
         ("--mem-fraction-static", answer.extra["fraction"]),
@@ -119,7 +121,7 @@ def _sglang(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[
         ("--swa-full-tokens-ratio", None if options.swa_ratio is None else float(options.swa_ratio)),
         ("--mamba-full-memory-ratio", None if options.mamba_ratio is None else float(options.mamba_ratio)),
     ]
-    return ["python", "-m", "sglang.launch_server", "--model-path", model_id(estimate), *_flags(pairs)]
+    return ["python", "-m", "sglang.launch_server", "--model-path", model_id(estimate), *_flags(_mended(pairs, answer))]
 
 
 def _llama(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[str]:

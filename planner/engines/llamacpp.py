@@ -15,18 +15,20 @@ from typing import Any
 
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import FLOAT_BYTES, kv_format
-from planner.engines.base import LATEST, EngineAnswer, Options, Pool, Ranged, Version, parse_version, want
+from planner.engines.base import LATEST, EngineAnswer, Options, Pool, Ranged, Refusal, Version, parse_version, want
 from planner.engines.vllm import logical_bytes
 from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.limits import largest
+from planner.memory.sharding import stages
 from planner.model.attention import Chunked, Full, SlidingWindow
 from planner.model.cache import Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent, LatentAttention
 from planner.model.mlp import Mlp, Moe
 from planner.model.recurrent import Recurrent
+from planner.model.spec import Layer
 from planner.units import GIB, MAX_TOKENS, MIB, ceil_div, human_bytes
 
 MLA_SINCE, NO_V_SINCE = 5134, 7830
@@ -90,6 +92,9 @@ class Setting:
         return self.program == "ollama" and self.version < OLLAMA_SERVER_SINCE
 
 
+Groups = Sequence[tuple[Layer, int]]
+
+
 @dataclass(frozen=True)
 class Buffers:
     """What the program allocates for the cache."""
@@ -127,17 +132,12 @@ def answer(estimate: Estimate, options: Options, version: str | None, program: s
         if seq <= setting.seq_cells and setting.streams > 1
         else min(setting.slots, setting.seq_cells // seq)
     )
-    weights = estimate.per_device.weight_bytes + estimate.per_device.resident_bytes
+    refusal = _too_much(estimate, setting, compute)
     if options.pool_bytes is not None and found.total > options.pool_bytes:
         most = 0
-    held = weights + found.total + compute.bytes + GIB // 2
     reasons = _reasons(found, setting, estimate)
-    if estimate.capacity is not None and held > estimate.capacity.bytes:
-        most = 0
-        reasons += (
-            f"weights, cells and buffers are {human_bytes(held)} for {human_bytes(estimate.capacity.bytes)}: fewer layers "
-            "on the device with --n-gpu-layers, or a shorter context",
-        )
+    if refusal is not None:
+        most, reasons = 0, (*reasons, refusal.text)
     return EngineAnswer(
         name=program,
         version=version or NEWEST.get(program, "as modelled"),
@@ -153,6 +153,35 @@ def answer(estimate: Estimate, options: Options, version: str | None, program: s
         lines=_lines(found, setting, estimate),
         reasons=reasons,
         assumptions=_assumptions(setting, estimate, version),
+        refusal=refusal,
+    )
+
+
+def held_bytes(estimate: Estimate, setting: Setting, compute: int) -> list[int]:
+    """What each card holds: its layers' weights and cells, a compute buffer and half a GiB of the backend.
+
+    llama.cpp lays whole layers on each card (--split-mode layer), the cache of a layer beside its weights.
+    """
+    parts = zip(estimate.stages, stages(estimate.spec, estimate.request.sharding.pp), strict=True)
+    return [
+        device.weight_bytes + device.resident_bytes + buffers(estimate, setting, layers).total + compute + GIB // 2
+        for device, layers in parts
+    ]
+
+
+def _too_much(estimate: Estimate, setting: Setting, compute: Estimated) -> Refusal | None:
+    """Why it does not load: a card holds less than the layers that it would get."""
+    if estimate.capacity is None:
+        return None
+    held = held_bytes(estimate, setting, compute.bytes)
+    if max(held) <= estimate.capacity.bytes:
+        return None
+    where = f" on card {held.index(max(held))} of {len(held)}" if len(held) > 1 else ""
+    return Refusal(
+        f"weights, cells and buffers are {human_bytes(max(held))} for {human_bytes(estimate.capacity.bytes)}{where}: fewer "
+        "layers on the device with --n-gpu-layers, or a shorter context",
+        ("--n-gpu-layers", "--ctx-size"),
+        sure=max(held_bytes(estimate, setting, compute.low)) - GIB // 2 > estimate.capacity.bytes,
     )
 
 
@@ -268,8 +297,8 @@ def window_cells(setting: Setting, window: int) -> int:
     return min(setting.seq_cells, wanted)
 
 
-def buffers(estimate: Estimate, setting: Setting) -> Buffers:
-    """Bytes of the K, V and state buffers: layers · cells · streams · bytes of a row."""
+def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) -> Buffers:
+    """Bytes of the K, V and state buffers: layers · cells · streams · bytes of a row; of all layers, or of `groups`."""
     spec, fmt = estimate.spec, estimate.fmt
     if spec.encoder:
         raise UnsupportedModel(
@@ -278,7 +307,7 @@ def buffers(estimate: Estimate, setting: Setting) -> Buffers:
     split = has_window_cache(estimate)
     widest = _widest_v(estimate)
     sums = dict.fromkeys(Buffers.__dataclass_fields__, 0)
-    for layer, count in spec.groups:
+    for layer, count in spec.groups if groups is None else groups:
         for cache, mixer in zip(layer.caches, layer.mixers, strict=True):
             if isinstance(cache, Shared) or cache.kind == "no cache":
                 continue
@@ -308,7 +337,8 @@ def buffers(estimate: Estimate, setting: Setting) -> Buffers:
             sums["window_layers" if windowed else "full_layers"] += count
             sums["k"] += count * cells * k
             sums["v"] += count * cells * v
-    _add_mtp(sums, estimate, setting)
+    if groups is None:
+        _add_mtp(sums, estimate, setting)
     return Buffers(**sums)
 
 

@@ -19,6 +19,7 @@ from planner.engines.base import (
     Options,
     Pool,
     Ranged,
+    Refusal,
     Version,
     layer_caches,
     parse_version,
@@ -27,7 +28,7 @@ from planner.engines.base import (
 )
 from planner.engines.device_memory import context_before_weights, weights_loaded
 from planner.engines.vllm import logical_bytes, with_sparse_record
-from planner.engines.vllm_setting import default_length
+from planner.engines.vllm_setting import architecture, default_length
 from planner.errors import UnsupportedModel
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
@@ -44,6 +45,8 @@ SPLIT_TYPES = ("llama4", "gpt_oss", "gemma4", "mimo_v2", "step3p5")
 FULL_TOKENS_RATIO = Fraction(8, 10)
 MAMBA_RATIO = Fraction(9, 10)
 FRACTION_BY_RANKS = ((16, 79), (8, 81), (4, 85), (2, 87), (1, 88))
+MORE_FOR_DP_SINCE: Version = (0, 5, 8)
+NEWEST = "0.5.23"  # the release read, on 2026-11-29
 FRACTION_BY_DEVICE_SINCE: Version = (0, 4, 10)
 
 
@@ -68,7 +71,8 @@ class Cell:
 def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
     """SGLang's pool, start-up lines and reasons."""
     number = (parse_version(version) if version else None) or LATEST
-    if estimate.fmt.k.name == "fp8":  # a sparse-attention model's fp8 record has scales and a 16-bit rope part
+    blackwell = architecture(estimate).startswith("Blackwell") and estimate.request.k_dtype in (None, "auto")
+    if estimate.fmt.k.name == "fp8" or blackwell:  # a sparse-attention model's fp8 record: its default on Blackwell
         estimate = with_sparse_record(estimate)
     cell = token_cell(estimate)
     longest = want(options.max_model_len, default_length(estimate), "--max-model-len")
@@ -85,16 +89,20 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
     reasons = _reasons(cell, options, estimate)
     if seq > longest:
         most, reasons = 0, (*reasons, f"requests beyond a context length of {longest:,} are refused")
-    running = options.max_running_requests
-    table = None if running is None else 4 * (running + 1) * (longest + 4)
+    running = options.max_running_requests or _running(None if ranged is None else ranged.pool, longest)
+    table = None if running is None else Table(running, longest)
+    refusal = None if ranged is None else _refusal(estimate, options, ranged, fraction, table)
+    if refusal is not None:
+        most = 0
     extra = {
         "max_model_len": longest,
         "fraction": None if fraction is None else float(fraction),
-        "request_table_bytes": table,
+        "max_running_requests": running,
+        "request_table_bytes": None if table is None else table.bytes,
     }
     return EngineAnswer(
         name="sglang",
-        version=version or "0.5 or later",
+        version=version or NEWEST,
         request_tokens=seq,
         request_bytes=taken,
         logical_bytes=logical_bytes(estimate),
@@ -103,10 +111,60 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
         overhead=None if estimate.capacity is None else context_before_weights(estimate),
         fits=None if most is None else most >= estimate.request.sharding.sequences_on_rank(estimate.request.batch),
         most_requests=most,
-        lines=_lines(ranged.pool, estimate) if ranged else (),
+        lines=(
+            *_lines(ranged.pool, estimate),
+            *([f"refuses to start: {refusal.text}"] if refusal and ranged.pool.bytes else []),
+        )
+        if ranged
+        else (),
         reasons=reasons,
         assumptions=_assumptions(estimate, options, fraction, version),
         extra=extra,
+        refusal=refusal,
+    )
+
+
+def _running(found: Pool | None, longest: int) -> int | None:
+    """max_running_requests where no flag says: 512 whole contexts' worth, 2,048 to 4,096, at most half the tokens.
+
+    Source: sglang 0.4.6 `init_memory_pool`, 0.5.23 `kv_cache_configurator.py`.
+    """
+    if found is None or not found.tokens:
+        return None
+    return min(max(min(found.tokens * 512 // longest, 4096), 2048), max(1, found.tokens // 2))
+
+
+@dataclass(frozen=True)
+class Table:
+    """The request table: int32 [running requests + 1, context + 4], beside the pool on every device."""
+
+    running: int
+    context: int
+
+    @property
+    def bytes(self) -> int:
+        return 4 * (self.running + 1) * (self.context + 4)
+
+
+def _refusal(
+    estimate: Estimate, options: Options, ranged: Ranged, fraction: Fraction | None, table: Table | None
+) -> Refusal | None:
+    """No pool at all, or a request table larger than the share that mem_fraction_static leaves."""
+    if ranged.pool.bytes <= 0 or (ranged.pool.tokens <= 0 and not ranged.pool.extra["state_slots"]):
+        mends = ("--mem-fraction-static", "--tp")
+        return Refusal("weights leave nothing of mem_fraction_static for the cache", mends, sure=ranged.high.bytes <= 0)
+    if table is None or fraction is None or estimate.capacity is None or options.pool_bytes is not None:
+        return None
+    held = context_before_weights(estimate)
+    left = int((estimate.capacity.bytes - held.bytes) * (1 - fraction))
+    if table.bytes <= left:
+        return None
+    context = max(1, left // (4 * (table.running + 1)) - 4)
+    return Refusal(
+        f"the request table, {table.running + 1:,} x ({table.context:,} + 4) x 4 B = {human_bytes(table.bytes)}, does not fit "
+        f"into the {human_bytes(left)} that mem_fraction_static leaves",
+        (f"--context-length {context}", "--max-running-requests"),
+        sure=table.bytes > int((estimate.capacity.bytes - held.low) * (1 - fraction)),
     )
 
 
@@ -246,8 +304,8 @@ def default_fraction(estimate: Estimate, options: Options, version: Version) -> 
     """mem_fraction_static where no flag sets it.
 
     Before about 0.4.10 by the number of ranks; then (memory - reserved) / memory with reserved MiB =
-    512 + 1.5 · max(chunked prefill, 2048) + 2 · largest CUDA graph batch + 1024 · tp · pp / 8, at least
-    10 GiB above 60 GiB; a multimodal model takes 0.95 of it.
+    512 + 1.5 · max(chunked prefill, 2048) + 2 · largest CUDA graph batch + 1024 · tp · pp / 8 (data-parallel attention
+    3 · batch · dp more, 4.5 for batches above 300 in 0.5.8 and later), at least 10 GiB above 60 GiB; a multimodal model takes 0.95 of it.
     """
     sharding = estimate.request.sharding
     assert estimate.capacity is not None
@@ -255,15 +313,18 @@ def default_fraction(estimate: Estimate, options: Options, version: Version) -> 
         ranks = sharding.tp
         return Fraction(next(percent for least, percent in FRACTION_BY_RANKS if ranks >= least), 100)
     memory = estimate.capacity.bytes // MIB
-    chunk, graphs = _sizes_by_memory(memory, sharding.tp)
+    spread = sharding.dp if sharding.ep > 1 or options.enable_dp_attention else 1  # replicas of data-parallel attention
+    ranks = sharding.tp * spread
+    chunk, graphs = _sizes_by_memory(memory, ranks)
     chunk = want(options.chunked_prefill_size, chunk, "--chunked-prefill-size")
     graphs = want(options.cuda_graph_max_bs, graphs, "--cuda-graph-max-bs")
-    reserved = (
-        Fraction(512) + Fraction(3, 2) * max(chunk, 2048) + 2 * graphs + Fraction(1024 * sharding.tp * sharding.pp, 8)
-    )
+    reserved = Fraction(512) + Fraction(3, 2) * max(chunk, 2048) + 2 * graphs + Fraction(1024 * ranks * sharding.pp, 8)
+    if spread > 1:
+        more = Fraction(9, 2) if graphs > 300 and version >= MORE_FOR_DP_SINCE else Fraction(3)
+        reserved += graphs * spread * more
     if memory > 60 * 1024:
         reserved = max(reserved, Fraction(10 * 1024))
-    fraction = Fraction(round((memory - reserved) / memory * 1000), 1000)
+    fraction = max(Fraction(0), Fraction(round((memory - reserved) / memory * 1000), 1000))  # 0: nothing is left
     return fraction * Fraction(95, 100) if estimate.spec.towers else fraction
 
 
@@ -313,7 +374,7 @@ def _reasons(cell: Cell, options: Options, estimate: Estimate) -> tuple[str, ...
 def _assumptions(
     estimate: Estimate, options: Options, fraction: Fraction | None, version: str | None
 ) -> tuple[str, ...]:
-    lines = [f"SGLang {version or '0.5 or later'}"]
+    lines = [f"SGLang {version or NEWEST}" + ("" if version else ", the newest release read (no version given)")]
     if fraction is not None and estimate.capacity is not None and options.pool_bytes is None:
         lines.append(
             f"mem_fraction_static {float(fraction):g} of what is free of {human_bytes(estimate.capacity.bytes)}"

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from planner.engines.base import Options
 from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import UsageError
+from planner.model.latent_attention import Latent
 from planner.options.tables import ENGINE_FLAGS, VLLM
+
+if TYPE_CHECKING:
+    from planner.memory.request import Request
+    from planner.model.spec import ModelSpec
 
 # Where a field of `Options` is not called as its flag is.
 _FIELDS = {
@@ -76,6 +81,23 @@ def engine_of(given: Mapping[str, Any]) -> EngineAsked | None:
     name, version = parse_engine(engine)
     _check_owners(given, name)
     return EngineAsked(name, version, options_of(given, name))
+
+
+def laid_out(request: Request, spec: ModelSpec, engine: EngineAsked | None) -> Request:
+    """The request in the engine's own words of ranks.
+
+    SGLang's data-parallel attention: --dp of the --tp devices hold the attention whole, the experts lie over all of
+    them. It is taken as meant with the flag, and for MLA models where --dp divides --tp (both above 1).
+    llama.cpp splits layers over cards, not matrices: --gpus N are stages there.
+    """
+    ranks = request.sharding
+    if engine is None or engine.name != "sglang" or ranks.dp == 1 or ranks.tp == 1:
+        return request
+    latent = any(isinstance(cache, Latent) for layer, _ in spec.groups for cache in layer.caches)
+    if ranks.tp % ranks.dp or not (engine.options.enable_dp_attention or latent):
+        return request
+    experts = any(weight.part == "experts" for layer, _ in spec.groups for weight in layer.weights)
+    return replace(request, sharding=replace(ranks, tp=ranks.tp // ranks.dp, ep=ranks.tp if experts else ranks.ep))
 
 
 def options_of(given: Mapping[str, Any], engine: str | None) -> Options:

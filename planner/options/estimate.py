@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from planner.options.engine import EngineAsked
 
+# Programs that lay whole layers on each card.
+LAYERS_SPLIT = ("llama", "ik_llama", "ik-llama", "ollama", "lmstudio", "lm-studio", "koboldcpp")
+
 
 @dataclass(frozen=True)
 class EstimateAsked:
@@ -39,7 +42,7 @@ def estimate_asked(values: Mapping[str, Any]) -> EstimateAsked:
     given = _spread(with_ranks(read_values(ESTIMATE, values)))
     engine = None
     if engine_flags_given(given):
-        from planner.options.engine import engine_of  # only where an engine is named
+        from planner.options.engine import engine_of, laid_out  # only where an engine is named
 
         engine = engine_of(given)
     spec = spec_of(given)
@@ -48,9 +51,12 @@ def estimate_asked(values: Mapping[str, Any]) -> EstimateAsked:
         from planner.options.engine import started_for
 
         engine = started_for(engine, max(lengths))
+    requests = tuple(request_of(given, length) for length in lengths)
+    if engine is not None:
+        requests = tuple(laid_out(request, spec, engine) for request in requests)
     return EstimateAsked(
         spec=spec,
-        requests=tuple(request_of(given, length) for length in lengths),
+        requests=requests,
         capacity=capacity_of(given),
         engine=engine,
         emit=given["emit"],
@@ -75,4 +81,6 @@ def _spread(given: dict[str, Any]) -> dict[str, Any]:
         raise UsageError("--gpus N lays the model out by itself; leave out --tp, --pp and --dp")
     if count > 8 and count % 8:
         raise BadRequest(f"--gpus {count} is not a multiple of 8; lay it out with --tp and --pp")
+    if str(given.get("engine") or "").startswith(LAYERS_SPLIT):
+        return {**given, "pp": count}
     return {**given, "tp": min(count, 8), "pp": max(1, count // 8)}

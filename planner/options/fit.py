@@ -64,7 +64,7 @@ def fit_asked(values: Mapping[str, Any]) -> FitAsked:
     given = with_ranks(flags.read_values(FLAGS, values))
     engine = None
     if flags.engine_flags_given(given):
-        from planner.options.engine import engine_of, started_for  # only where an engine is named
+        from planner.options.engine import engine_of, laid_out, started_for  # only where an engine is named
 
         engine = engine_of(given)
         if engine is not None and given["seq"] is not None:
@@ -74,6 +74,8 @@ def fit_asked(values: Mapping[str, Any]) -> FitAsked:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them) or --memory 24GiB")
     longest = None if engine is None else engine.longest_tokens
     request = request_of(given, given["seq"] or longest or usual_tokens(spec))
+    if engine is not None:
+        request = laid_out(request, spec, engine)
     asked = FitAsked(spec, request, room, mix=given["lengths"], engine=engine, emit=given["emit"], ngl=given["ngl"])
     _check_layers(asked)
     return _with_extras(asked, given) if extras.residents_given(given) else asked

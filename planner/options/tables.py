@@ -322,6 +322,13 @@ ENGINE_FLAGS = _in(
         ratio,
         ("sglang",),
     ),
+    (
+        "--enable-dp-attention",
+        "",
+        "SGLang: --dp divides --tp in place of multiplying it.",
+        switch,
+        ("sglang",),
+    ),
     ("--ctx-size", "N", "llama.cpp: context of all slots together (default: --seq times --parallel).", tokens, LLAMA),
     ("--parallel", "N", "llama.cpp: slots (default: --batch).", count, LLAMA),
     ("--batch-size", "N", "llama.cpp: logical batch (default: 2048).", tokens, LLAMA),

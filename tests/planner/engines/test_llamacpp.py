@@ -12,6 +12,7 @@ from planner.engines.base import Options
 from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.estimate import estimate
 from planner.memory.request import Capacity, Request
+from planner.memory.sharding import Sharding
 from planner.readers import read_entry
 from planner.units import GIB, MIB
 
@@ -171,3 +172,22 @@ def test_a_device_that_cannot_hold_it_serves_no_request() -> None:
     found = answer("llama-3-8b", seq=8192, capacity=Capacity("c", 16 * GIB))
     assert (found["fits"], found["most_requests"]) == (False, 0)
     assert "--n-gpu-layers" in " ".join(found["differences"])
+
+
+def test_each_card_holds_its_own_layers() -> None:
+    """Gemma-4-31B in 6 bit with 128k on two RTX 3090 loads (ik_llama.cpp issue 1607): weights and cells by card."""
+    card = Capacity("RTX-3090", int(23.58 * GIB))
+    spec = read_entry(find_model("gemma-4-31b"))
+    one, two = (estimate(spec, Request(131072, dtype="q6_k", sharding=Sharding(pp=pp)), card) for pp in (1, 2))
+    assert llamacpp.answer(two, Options(ctx_size=131072), None).fits
+    refused = llamacpp.answer(one, Options(ctx_size=131072), None)
+    assert refused.refusal is not None and not refused.fits
+
+
+def test_the_cells_of_all_cards_are_the_whole_cache() -> None:
+    spec = read_entry(find_model("gemma-3-27b"))
+    found = estimate(spec, Request(8192, sharding=Sharding(pp=3)), Capacity("card", 80 * GIB))
+    setting = llamacpp.settings(found, Options(ctx_size=8192), None, "llamacpp")
+    held = llamacpp.held_bytes(found, setting, 0)
+    weights = sum(stage.weight_bytes for stage in found.stages)
+    assert sum(held) - 3 * GIB // 2 - weights == llamacpp.buffers(found, setting).total

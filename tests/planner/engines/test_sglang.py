@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from planner.catalogue.entries import find_model
-from planner.engines import sglang
+from planner.catalogue.entries import find_device, find_model
+from planner.engines import emit, sglang
 from planner.engines.base import Options
 from planner.errors import UnsupportedModel
 from planner.memory.estimate import Estimate, estimate
-from planner.memory.request import Capacity, Request
+from planner.memory.request import Capacity, Request, device_capacity
 from planner.memory.sharding import Sharding
+from planner.options.engine import EngineAsked, laid_out
 from planner.readers import read_entry
 from planner.units import GIB, MIB
 
@@ -93,3 +94,47 @@ def test_without_version_and_fraction_the_range_holds_both_defaults() -> None:
     assert open_ended.low.tokens <= 1_256_440 <= open_ended.high.tokens
     assert named.pool.tokens == pytest.approx(1_256_440, rel=0.005)
     assert named.high.bytes - named.low.bytes < open_ended.high.bytes - open_ended.low.bytes
+
+
+def test_a_request_table_larger_than_what_is_left_refuses_to_start() -> None:
+    """sgl-project/sglang issue 5755: 2049 x (10,485,760 + 4) x 4 B = 80.04 GiB asked for beside the pool of an H100."""
+    found = estimate(
+        read_entry(find_model("llama-4-scout")), Request(32768, sharding=Sharding(tp=8)), Capacity("H100", 79 * GIB)
+    )
+    answer = sglang.answer(found, Options(), "0.4.6").to_dict()
+    assert answer["request_table_bytes"] == 2049 * (10485760 + 4) * 4
+    assert "80.04 GiB" in answer["refusal"] and answer["fits"] is False
+    context = int(answer["mends"][0].removeprefix("--context-length "))
+    assert sglang.answer(found, Options(max_model_len=context), "0.4.6").to_dict()["refusal"] is None
+
+
+def test_sparse_attention_is_stored_in_fp8_on_blackwell() -> None:
+    """sgl-project/sglang PR 11309: 975,424 tokens in 43.67 GiB are 61 x (656 + 132) B a token."""
+    for gpu, token in (("b200", 61 * 788), ("h200", 61 * (1152 + 132))):
+        card = device_capacity(find_device(gpu))
+        found = estimate(read_entry(find_model("deepseek-v3.2")), Request(8192, sharding=Sharding(dp=8, ep=8)), card)
+        assert sglang.answer(found, Options(), "0.5.3").to_dict()["cell_bytes"] == token
+
+
+def test_data_parallel_attention_divides_the_ranks() -> None:
+    """--tp 8 --dp 8 of an MLA model are 8 devices; 0.784 of a B200 and 975,424 tokens as logged, to 5 %."""
+    spec = read_entry(find_model("deepseek-v3.2"))
+    asked = EngineAsked("sglang", "0.5.3", Options())
+    request = laid_out(Request(32768, sharding=Sharding(tp=8, dp=8)), spec, asked)
+    assert (request.sharding.tp, request.sharding.dp, request.sharding.ep, request.sharding.devices) == (1, 8, 8, 8)
+    found = estimate(spec, request, device_capacity(find_device("b200")))
+    answer = sglang.answer(found, Options(), "0.5.3")
+    assert answer.ranged is not None and abs(answer.ranged.pool.tokens / 975424 - 1) < 0.05
+    command = emit.command(answer, found, Options())
+    assert "--tp 8 --dp 8 --enable-dp-attention --ep-size 8" in command
+    plain = read_entry(find_model("llama-3.1-8b"))
+    assert laid_out(Request(1, sharding=Sharding(tp=2, dp=2)), plain, asked).sharding.devices == 4
+
+
+def test_a_reserve_beyond_the_device_is_a_refusal_and_no_negative_share() -> None:
+    found = estimate(
+        read_entry(find_model("llama-3.1-8b")), Request(1024, sharding=Sharding(tp=64, pp=16)), Capacity("T4", 14 * GIB)
+    )
+    answer = sglang.answer(found, Options(), None).to_dict()
+    assert answer["fraction"] >= 0 and answer["fits"] is False
+    assert answer["pool_tokens_low"] <= answer["pool_tokens"] <= answer["pool_tokens_high"]

@@ -6,7 +6,7 @@ What each prints is shown even where no model is known; where one is, ours is he
 from __future__ import annotations
 
 import csv
-import time
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from planner.memory.request import device_capacity
 from planner.readers import read_entry
 from planner.reconcile.facts import Log, engines_of
 from planner.reconcile.ledger import Given, Ledger
+from planner.reconcile.patterns import ARGUMENTS, PATTERNS
 from planner.reconcile.reader import Source
 from planner.reconcile.runs import ledger_of
 from planner.units import GIB, MIB
@@ -148,16 +149,11 @@ def test_large_buffers_beside_layers_on_the_cpu_are_said_to_be_outside() -> None
     assert round((buffer.logged or 0) / MIB, 2) == 1331.12 and "not modelled" in buffer.reason
 
 
-@pytest.mark.parametrize(
-    "piece", ["ollama --ctx-size ", "Load weight end. ", "self size = ", "max_total_num_tokens=", "1,", ": "]
-)
-def test_reading_is_linear_in_the_length_of_a_line(piece: str, tmp_path: Path) -> None:
-    """Twice the length is not four times the work: a line of 64 kB of any phrase is read in well under a second."""
-    path = tmp_path / "long.log"
-    path.write_text("llama_ print_info " + piece * (60_000 // len(piece)) + "\n")
-    started = time.process_time()
-    Log().read(Source(str(path)).lines())
-    assert time.process_time() - started < 3
+def test_no_pattern_grows_with_the_square_of_a_line() -> None:
+    """Every repetition of any character has a bound: `X.*?Y` over a long line without Y is quadratic."""
+    written = [pattern.regex.pattern for pattern in PATTERNS]
+    written += [regex.pattern for _, _, arguments in ARGUMENTS for _, regex in arguments]
+    assert not [text for text in written if re.search(r"(?<!\\)\.[*+](?!-)|\]\*\?|\]\+\?", text)]
 
 
 def test_every_log_of_the_folder_has_a_ledger() -> None:

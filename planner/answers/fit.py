@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from planner.answers.verdict import AT_MOST, DOES_NOT_FIT, FITS, Verdict, engine_verdict, mends_of
 from planner.catalogue.entries import devices
+from planner.errors import KvplanError
 from planner.memory.estimate import SCHEMA_VERSION, Estimate, caches_on_rank, estimate, rank_kv_bytes
 from planner.memory.limits import (
     Layout,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from planner.engines.base import EngineAnswer
     from planner.memory.offload import Offload
 
+HOST_BYTES_PER_S = (40e9, 80e9)  # two channels of DDR4-2667 and of DDR5-5600, near their peak
 TABLE_LENGTHS = (1024, 4096, 8192, 32768, 131072)
 
 
@@ -114,11 +116,39 @@ class FitAnswer(Shown):
             or asked.request.sharding.devices > 1
         ):
             return None
-        from planner.memory.offload import most_layers, offload  # only of GGUF files
+        from planner.memory.offload import best_split, offload  # only of GGUF files
 
         if asked.ngl is not None:
             return offload(estimate(self.plain.spec, self.plain.request, asked.capacity), asked.ngl)
-        return most_layers(estimate(asked.spec, asked.request, asked.capacity), asked.capacity.bytes)
+        host = None if asked.tiers is None else asked.tiers.host_bytes
+        return best_split(estimate(asked.spec, asked.request, asked.capacity), asked.capacity.bytes, host)
+
+    def _reads(self) -> dict[str, Any]:
+        """What one token reads in llama.cpp's layout, and the most tokens a second that bandwidth alone allows."""
+        from planner.catalogue.entries import find_device
+        from planner.memory.offload import read_bytes
+
+        assert self.offload is not None
+        card, host = read_bytes(estimate(self.plain.spec, self.plain.request, self.asked.capacity), self.offload)
+        try:
+            rate = find_device(self.asked.capacity.name).bandwidth_bytes_per_s
+        except KvplanError:
+            rate = None
+        most: tuple[float | None, ...] = (None, None)
+        if host and rate:
+            most = tuple(1 / (card / rate + host / bandwidth) for bandwidth in HOST_BYTES_PER_S)
+        return {
+            "device_read_bytes": card,
+            "host_read_bytes": host,
+            "tokens_per_s_most_low": most[0],
+            "tokens_per_s_most_high": most[1],
+        }
+
+    @property
+    def split_fits(self) -> bool:
+        """The card and the host together hold a GGUF file, where --host-memory says what the host has."""
+        split = self.offload
+        return bool(split and split.host_fits and split.device_bytes <= self.asked.capacity.bytes)
 
     @cached_property
     def engine(self) -> EngineAnswer | None:
@@ -220,7 +250,7 @@ class FitAnswer(Shown):
         if self.extras is not None:
             found["extras"] = self.extras
         if self.offload is not None:
-            found["offload"] = self.offload.to_dict()
+            found["offload"] = self.offload.to_dict() | self._reads()
         if self.engine is not None:
             found["engine"] = self.engine.to_dict() | {"longest_context_tokens": self.engine_longest_tokens}
             found["engine"] |= {"command": self.command} if self.command else {}
@@ -287,6 +317,9 @@ def _memory_verdict(answer: FitAnswer) -> Verdict:
         return Verdict(
             AT_MOST, True, f"AT MOST, MAY FIT {where}: the weights or the cache are an upper bound, see the notes"
         )
+    if answer.split_fits and answer.offload is not None:
+        host = f"{gib(answer.offload.host_bytes)} of {gib(answer.offload.host_memory or 0)} in host memory"
+        return Verdict(FITS, True, f"FITS {where} with {host}: {answer.offload.flags}")
     short = max(0, answer.estimate.per_device.sequence_bytes - answer.pool_bytes)
     return Verdict(
         DOES_NOT_FIT,

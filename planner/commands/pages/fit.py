@@ -13,14 +13,30 @@ from planner.units import gib, human_bytes, human_tokens
 
 def _offload_lines(offload: Offload, found: dict[str, Any]) -> list[str]:
     """llama.cpp's layers on the card; weights and caches exact, the rest of the card estimated."""
+    reads = found["offload"]
     where = f"batch {found['batch']:,} of {human_tokens(found['seq_tokens'])} tokens"
     head = " and the head" if offload.head_on_device else ""
     return [
-        f"llama.cpp at {where}: --n-gpu-layers {offload.ngl}, {offload.layers_on_device} of {offload.layers} layers{head} on the card",
+        f"llama.cpp at {where}: {offload.flags}, {offload.layers_on_device} of {offload.layers} layers{head} on the card"
+        + (f", experts of {offload.cpu_moe_layers} on the host" if offload.cpu_moe_layers else ""),
         f"  card  {gib(offload.device_bytes)}: weights {gib(offload.device_weight_bytes)}, cache "
         f"{gib(offload.device_cache_bytes)}, {gib(offload.device_other_bytes)} estimated for the rest",
-        f"  host  weights {gib(offload.host_weight_bytes)}, cache {gib(offload.host_cache_bytes)}",
+        f"  host  weights {gib(offload.host_weight_bytes)}, cache {gib(offload.host_cache_bytes)}{_host_verdict(offload)}",
+        f"  a token reads {human_bytes(reads['device_read_bytes'])} on the card and {human_bytes(reads['host_read_bytes'])} on the host"
+        f"{_host_speed(reads)}",
     ]
+
+
+def _host_verdict(offload: Offload) -> str:
+    if offload.host_fits is None or offload.host_memory is None:
+        return ""
+    return f": {'fits' if offload.host_fits else 'does not fit'} in {gib(offload.host_memory)}"
+
+
+def _host_speed(block: dict[str, Any]) -> str:
+    """The most that bandwidth alone allows, host memory at 40 to 80 GB/s (two channels of DDR4 and DDR5)."""
+    slow, fast = block["tokens_per_s_most_low"], block["tokens_per_s_most_high"]
+    return "" if slow is None else f": at most {slow:.3g} to {fast:.3g} tok/s with host memory of 40 to 80 GB/s"
 
 
 def page(answer: FitAnswer) -> list[str]:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from planner.commands import fit, show
 from planner.lookup import model_spec
 from planner.memory.estimate import estimate
-from planner.memory.offload import most_layers, offload
+from planner.memory.offload import best_split, offload, read_bytes
 from planner.memory.request import Capacity, Request
 from tests.planner.readers.headers import write_gguf
 from tests.planner.readers.test_gguf import CASES, write
@@ -49,13 +49,13 @@ def test_a_tied_head_is_a_second_copy_on_the_card(tmp_path: Path) -> None:
     assert found.host_weight_bytes == table
 
 
-def test_the_most_layers_that_fit_are_the_last_that_do(tmp_path: Path) -> None:
+def test_the_best_split_that_fit_are_the_last_that_do(tmp_path: Path) -> None:
     spec = model_spec(write(CASES["window of six"], tmp_path))
     answer = estimate(spec, Request(1000), ROOM)
     for ngl in (0, 1, 5, 13, 14):
         wanted = offload(answer, ngl)
-        assert most_layers(answer, wanted.device_bytes) == wanted
-    assert most_layers(answer, 0).ngl == 0
+        assert best_split(answer, wanted.device_bytes) == wanted
+    assert best_split(answer, 0).ngl == 0
 
 
 def test_fit_answers_it_for_gguf_files_alone(tmp_path: Path) -> None:
@@ -86,3 +86,36 @@ def test_ngl_asks_for_so_many_layers_and_is_refused_elsewhere(tmp_path: Path) ->
     assert CliRunner().invoke(fit.command, [*line, "--ngl", "0"]).exit_code == 0
     for wrong in ([*line, "--ngl", "99"], [*line, "--ngl", "-1"], ["gpt2", *line[1:], "--ngl", "1"]):
         assert CliRunner().invoke(fit.command, wrong).exception is not None
+
+
+def test_experts_leave_the_card_before_layers_do(tmp_path: Path) -> None:
+    """Every layer and the head stay on the card, and the experts of as few layers as will do lie on the host."""
+    spec = model_spec(write(CASES["moe"], tmp_path))
+    answer = estimate(spec, Request(1000), ROOM)
+    whole = offload(answer, len(spec.layers) + 1)
+    assert best_split(answer, whole.device_bytes).cpu_moe_layers == 0
+    found = best_split(answer, whole.device_bytes - 1, 1 << 30)
+    assert (found.ngl, found.cpu_moe_layers, found.host_fits) == (len(spec.layers) + 1, 1, True)
+    assert found.device_weight_bytes + found.host_weight_bytes == answer.weight_bytes
+    assert found.flags == f"--n-gpu-layers {found.ngl} --n-cpu-moe 1"
+    everything = offload(answer, len(spec.layers) + 1, len(spec.layers))
+    fewer = best_split(answer, everything.device_bytes - 1)
+    assert fewer.ngl < found.ngl and fewer.cpu_moe_layers == len(spec.layers)
+
+
+def test_a_token_reads_only_the_experts_that_are_active(tmp_path: Path) -> None:
+    spec = model_spec(write(CASES["moe"], tmp_path))
+    answer = estimate(spec, Request(1000), ROOM)
+    on_card, on_host = (read_bytes(answer, offload(answer, len(spec.layers) + 1, moe)) for moe in (0, len(spec.layers)))
+    assert sum(on_card) == pytest.approx(sum(on_host), abs=2) and on_card[1] == 0 < on_host[1]
+    assert sum(on_card) < answer.weight_bytes + answer.kv_bytes
+
+
+def test_fit_finds_the_split_and_says_so(tmp_path: Path) -> None:
+    """`kvplan fit FILE.gguf --memory M --host-memory H`: exit 0 where card and host together hold it."""
+    path = write(CASES["moe"], tmp_path)
+    args = [path, "--memory", "1GiB", "--seq", "1000", "--json"]
+    small = CliRunner().invoke(fit.command, [*args, "--host-memory", "64GiB"])
+    block = json.loads(small.output)["offload"]
+    assert small.exit_code == 0 and block["host_fits"] is True
+    assert block["flags"].startswith("--n-gpu-layers")

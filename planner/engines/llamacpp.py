@@ -61,7 +61,7 @@ ROLLBACK = (
 IK_WITHOUT_MTP_SINCE = 3961
 DEFAULT_UBATCH, DEFAULT_BATCH = 512, 2048
 # The newest release that the rules were held against, on 2026-11-29.
-NEWEST = {"llamacpp": "b10488", "ollama": "0.32.15", "lmstudio": "2.11 or later"}
+NEWEST = {"llamacpp": "v0.5.0", "ollama": "0.32.15", "lmstudio": "2.11 or later"}
 FAMILY = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio")
 FP32 = FLOAT_BYTES["fp32"]
 IK_MTP_TYPES = ("glm4_moe", "glm4v_moe")
@@ -186,9 +186,14 @@ def _too_much(estimate: Estimate, setting: Setting, compute: Estimated) -> Refus
 
 
 def build_of(version: str | None, program: str) -> int:
-    """The number of a b-tag; the newest rules where none is named, and for programs with versions of their own."""
+    """The number of a b-tag; the newest rules where none is named, for releases by three numbers (0.5.0, from 2026),
+    and for programs with versions of their own.
+
+    >>> build_of("b6900", "llamacpp"), build_of("v0.5.0", "llamacpp") == build_of(None, "llamacpp")
+    (6900, True)
+    """
     number = (parse_version(version) if version else None) or LATEST
-    return number[0] if program in ("llamacpp", "ik_llamacpp") else LATEST[0]
+    return number[0] if program in ("llamacpp", "ik_llamacpp") and len(number) == 1 else LATEST[0]
 
 
 def _check(estimate: Estimate, build: int, program: str) -> None:

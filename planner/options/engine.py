@@ -105,7 +105,8 @@ def options_of(given: Mapping[str, Any], engine: str | None) -> Options:
     own: dict[str, Any] = {}
     for flag in ENGINE_FLAGS:
         value = given.get(flag.parameter)
-        if value is None or value is False or (flag.owners and engine is not None and engine not in flag.owners):
+        switched_off = value is False and not flag.metavar  # a switch that is not there; `--flash-attn off` is
+        if value is None or switched_off or (flag.owners and engine is not None and engine not in flag.owners):
             continue
         meant = False if flag.parameter in _OFF else True if flag.parameter in _GIVEN else value
         own[_FIELDS.get(flag.parameter, flag.parameter)] = meant

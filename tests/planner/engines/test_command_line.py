@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kvplan.cli import main
+from planner.options.engine import options_of
 from planner.units import GIB
 
 
@@ -112,3 +113,11 @@ def test_an_estimate_without_an_engine_loads_no_engine() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_flag_that_says_off_is_not_a_flag_left_out() -> None:
+    """`--flash-attn off` pads V rows; leaving it out does not."""
+    on, off = ({"flash_attn": value} for value in (None, False))
+    assert options_of(on, "llamacpp").flash_attn is None and options_of(off, "llamacpp").flash_attn is False
+    assert options_of({"swa_full": False}, "llamacpp").swa_full is False
+    assert options_of({"no_enable_prefix_caching": True}, "vllm").prefix_caching is False

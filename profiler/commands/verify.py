@@ -16,9 +16,10 @@ from planner.errors import BadConfig, BadRequest, KvplanError, one_line
 from planner.lookup import model_spec
 from planner.terminal.output import emit, to_json, write_whole
 from planner.terminal.tables import bad, dim, good, table, wrapped
-from planner.units import parse_bytes
+from planner.units import gib, parse_bytes
 from profiler import verify
 from profiler.verify import DIFFERENT, EXACT, EXPLAINED, FAILED, UNKNOWN, Task, Verdict
+from profiler.verify_engine import EngineVerdict, verify_vllm
 
 UNEXPLAINED = 3
 MAX_PROCESSES = 64
@@ -27,6 +28,12 @@ MAX_SECONDS = 24 * 3600
 
 @click.command(name="verify", epilog="\b\nExample: kvplan verify llama-3.1-8b ./my-model/config.json")
 @click.argument("names", metavar="MODEL...", nargs=-1)
+@click.option(
+    "--engine",
+    metavar="vllm",
+    type=click.Choice(["vllm"]),
+    help="Compare with the installed engine: blocks, groups, tokens, concurrency ([verify-vllm], KVPLAN_ENGINE_PYTHON).",
+)
 @click.option("--all", "every", is_flag=True, help="Every model of the catalogue.")
 @click.option(
     "--processes",
@@ -66,6 +73,8 @@ def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
     if bool(names) == every:
         raise click.UsageError("which MODEL? Names or config files, or --all (not both)")
     tasks = _tasks(names, every)
+    if values["engine"]:
+        _against_engine(tasks, values)
     memory = parse_bytes(values["memory_limit"])
     transformers, torch = verify.library_versions()
     known = {} if values["fresh"] or not values["output"] else _earlier(values["output"], transformers, torch)
@@ -81,6 +90,36 @@ def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
         write_whole(values["output"], _file_text(report))
     emit(to_json(report) if values["as_json"] else wrapped("\n".join(_page(verdicts, transformers, torch))))
     raise SystemExit(_exit_code(verdicts, every))
+
+
+def _against_engine(tasks: list[Task], values: dict[str, Any]) -> None:
+    """Each model beside the installed vLLM; ends the command."""
+    verdicts = [verify_vllm(task.name, task.config) for task in tasks]
+    if values["output"]:
+        write_whole(values["output"], to_json({"models": [one.to_dict() for one in verdicts]}) + "\n")
+    text = (
+        to_json({"models": [one.to_dict() for one in verdicts]})
+        if values["as_json"]
+        else "\n".join(_engine_page(verdicts))
+    )
+    emit(text)
+    if any(one.error for one in verdicts):
+        raise SystemExit(1)
+    raise SystemExit(0 if all(one.agrees for one in verdicts) else UNEXPLAINED)
+
+
+def _engine_page(verdicts: list[EngineVerdict]) -> list[str]:
+    lines = []
+    for one in verdicts:
+        lines.append(
+            f"{one.model} in vllm {one.version} ({one.platform})" if not one.error else f"{one.model}: {one.error}"
+        )
+        for row in one.rows:
+            word = good("agrees") if row.agrees else bad("differs")
+            theirs = ", ".join(f"{name} {value}" for name, value in row.theirs.items())
+            ours = "" if row.agrees else "; ours " + ", ".join(f"{name} {value}" for name, value in row.ours.items())
+            lines.append(f"  pool {gib(row.pool_bytes)}: {theirs}{ours}: {word}")
+    return lines
 
 
 def _exit_code(verdicts: list[Verdict], every: bool) -> int:

@@ -1,0 +1,67 @@
+"""`kvplan verify --engine vllm`, without vLLM: what is asked of it, how its answer is compared, and what is said where it is not there."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from planner.units import GIB
+from profiler import verify_engine, vllm_child
+from profiler.commands import verify
+from tests.planner.engines.test_vllm_against_vllm import CONFIGS, ROWS
+
+
+def interpreter(tmp_path: Path, answer: dict[str, object]) -> str:
+    """A stand-in for a Python that has vLLM: prints the answer that vLLM gave."""
+    path = tmp_path / "python"
+    path.write_text(f"#!{sys.executable}\nprint({vllm_child.MARK + json.dumps(answer)!r})\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def test_a_cut_config_keeps_heads_windows_and_states() -> None:
+    whole = {
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "text_config": {
+            "num_hidden_layers": 62, "layer_types": ["sliding_attention"] * 62, "num_attention_heads": 32, "head_dim": 128,
+            "sliding_window": 1024, "intermediate_size": 21504, "vocab_size": 262208, "num_experts": 128, "bos_token_id": 2,
+        },
+    }  # fmt: skip
+    small = verify_engine.cut(whole, 4)
+    assert small["architectures"] == ["Gemma3ForCausalLM"]
+    assert (small["num_hidden_layers"], len(small["layer_types"])) == (4, 4)
+    assert (small["num_attention_heads"], small["head_dim"], small["sliding_window"]) == (32, 128, 1024)
+    assert (small["intermediate_size"], small["vocab_size"], small["num_experts"]) == (256, 1024, 8)
+
+
+def test_recorded_answers_agree_and_a_changed_one_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 0 where vLLM and kvplan say the same, 3 where not."""
+    recorded = [row for row in ROWS if row["config"] == "qwen3-8b" and row["blocks"]]
+    rows = [
+        {
+            "bytes": int(float(row["pool_gib"]) * GIB), "blocks": int(row["blocks"]), "groups": 1, "tokens": int(row["tokens"]),
+            "block_tokens": 128, "concurrency": float(row["concurrency"]),
+        }
+        for row in recorded
+    ]  # fmt: skip
+    answer = {"version": "0.32.0", "platform": "cpu", "max_num_batched_tokens": 4096, "rows": rows}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(CONFIGS["qwen3-8b"]))
+    monkeypatch.setenv("KVPLAN_ENGINE_PYTHON", interpreter(tmp_path, answer))
+    found = CliRunner().invoke(verify.command, [str(config), "--engine", "vllm", "--json"])
+    assert found.exit_code == 0 and json.loads(found.output)["models"][0]["agrees"]
+    rows[0]["blocks"] += 1
+    monkeypatch.setenv("KVPLAN_ENGINE_PYTHON", interpreter(tmp_path, answer))
+    other = CliRunner().invoke(verify.command, [str(config), "--engine", "vllm"])
+    assert other.exit_code == 3 and "differs" in other.output
+
+
+def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVPLAN_ENGINE_PYTHON", "/nowhere/python")
+    with pytest.raises(Exception, match="verify-vllm"):
+        verify_engine.verify_vllm("qwen3-8b", CONFIGS["qwen3-8b"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -15,7 +16,7 @@ from planner.errors import BadRequest, KvplanError, UsageError, one_line
 from planner.lookup import capacity
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.model.spec import ModelSpec
-from planner.options.check import check_asked, devices_named, plain_name
+from planner.options.check import check_asked, plain_name
 from planner.options.readers import count, kv_dtype, text, tokens, weight_dtype
 from planner.readers.gguf import read_gguf_file
 from planner.readers.gguf_models import spec_of
@@ -129,7 +130,8 @@ def check_command(command: str, parameters: Mapping[str, Any]) -> CheckAnswer:
     if (given["gpu"] is None) == (given["memory"] is None):
         raise UsageError("one of --gpu and --memory is wanted: 2x3090, or 24GiB")
     if given["gpu"] is not None:
-        _not_local(devices_named(given["gpu"])[1])
+        for part in re.split(r"[,+]", given["gpu"]):  # "2x3090": how many, and the name
+            _not_local(re.sub(r"^\s*\d{1,4}\s*[x×*]\s*", "", part).strip())
     if given["model"] is not None:
         given["model"] = find_model(
             plain_name(given["model"])

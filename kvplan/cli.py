@@ -51,6 +51,7 @@ def _guarded(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    arguments = _short_ways(arguments)
     if any(word.startswith(("--engine", "--emit")) for word in arguments):
         from planner.commands.own_flags import with_own_names  # engines have names of their own for flags
 
@@ -68,6 +69,31 @@ def _run(arguments: list[str]) -> int:
     from kvplan.group import run  # click: as long again as the whole answer
 
     return run(arguments)
+
+
+def _short_ways(arguments: list[str]) -> list[str]:
+    """`kvplan help CMD` asks for its help, and `kvplan MODEL ...` estimates."""
+    first = arguments[0] if arguments else "-"
+    if first == "help":
+        return [*arguments[1:2], "--help"]
+    if first.startswith("-") or first == "estimate":
+        return arguments
+    from kvplan.table import COMMANDS
+
+    return arguments if first in COMMANDS or not _is_model(first) else ["estimate", *arguments]
+
+
+def _is_model(name: str) -> bool:
+    """Whether a first word that is no command names a model: a file, or a name that is found."""
+    if os.sep in name or os.path.exists(name):
+        return True
+    from planner.lookup import model_spec  # only where there is no such command
+
+    try:
+        model_spec(name)
+    except KvplanError:
+        return any(letter.isdigit() for letter in name)  # no command has one: say what is wrong with the model
+    return True
 
 
 def _reader_gone() -> int:

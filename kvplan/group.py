@@ -7,7 +7,7 @@ from importlib import import_module
 import click
 
 from kvplan import __version__
-from kvplan.table import COMMANDS
+from kvplan.table import CHECKS, COMMANDS
 from planner.errors import KvplanError, UsageError, one_line
 
 
@@ -26,8 +26,9 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list from the table above: `kvplan --help` loads no command."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, words) for name, (_, words) in COMMANDS.items()])
+        for heading, chosen in (("Commands", [n for n in COMMANDS if n not in CHECKS]), ("Checks", CHECKS)):
+            with formatter.section(heading):
+                formatter.write_dl([(name, COMMANDS[name][1]) for name in chosen])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -48,7 +49,7 @@ class LazyGroup(click.Group):
     epilog="\b\nExample: kvplan estimate llama-7b --seq 8192",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(__version__, prog_name="kvplan")
+@click.version_option(__version__, "-V", "--version", prog_name="kvplan")
 @click.pass_context
 def cli(context: click.Context) -> None:
     """How much memory will the KV cache of this model take, does it fit, how many users?"""

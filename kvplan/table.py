@@ -35,3 +35,5 @@ COMMANDS = {
     "mcp": ("kvplan.mcp", "The same answers for agents: a Model Context Protocol server over stdio."),
     "verify": ("profiler.commands.verify", "Our numbers against the real transformers implementation."),
 }
+# The commands that hold our numbers against others' and against this machine.
+CHECKS = ("accuracy", "verify", "calibrate")

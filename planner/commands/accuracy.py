@@ -9,7 +9,7 @@ import click
 
 from planner.accuracy.cases import Cases
 from planner.accuracy.page import PARTS, compare, page, to_dict
-from planner.commands.click_options import with_flags
+from planner.commands.click_options import Sectioned, with_flags
 from planner.errors import KvplanError, one_line
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.options.readers import switch, text
@@ -26,7 +26,7 @@ DEFAULT = Path(__file__).parent.parent.parent / "tests" / "cases"
 UNEXPLAINED = 3
 
 
-@click.command(name="accuracy", epilog="Example: kvplan accuracy -o docs/accuracy.md")
+@click.command(cls=Sectioned, name="accuracy", epilog="Example: kvplan accuracy -o docs/accuracy.md")
 @with_flags(FLAGS)
 def command(**values: Any) -> None:
     """How often our numbers agree with what implementations and servers printed, with a reason for each that does not.

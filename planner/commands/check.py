@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from planner.answers.check import check_answer
-from planner.commands.click_options import with_flags
+from planner.commands.click_options import Sectioned, with_flags
 from planner.commands.pages.check import page
 from planner.commands.say import say
 from planner.options.check import FLAGS, check_asked
@@ -15,6 +15,7 @@ from planner.options.model import output_of
 
 
 @click.command(
+    cls=Sectioned,
     name="check",
     epilog="\b\nExample: kvplan check --gpu 2x3090 -- vllm serve Qwen/Qwen3-32B -tp 2 --max-model-len 32k\n"
     "         kvplan check --gpu l40s docker-compose.yaml",

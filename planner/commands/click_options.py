@@ -1,4 +1,4 @@
-"""Makes click options of the table of flags."""
+"""Makes click options of the table of flags, and lists them under the headings of the table."""
 
 from __future__ import annotations
 
@@ -10,6 +10,78 @@ import click
 from planner.options.tables import SHORT, Flag
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# The headings of --help in their order, each with what to write under it.
+SECTIONS = {
+    "Model": "llama-3.1-8b, Qwen/Qwen3-32B-FP8, ./config.json, - (stdin)",
+    "Load": "--seq 8k --batch 16",
+    "Device": "--gpu l4, or --memory 24GiB",
+    "Layout": "--tp 2 --pp 2",
+    "Precision": "--dtype fp8 --kv-dtype fp8",
+    "Engine": "--engine vllm==0.11.2",
+    "Output": "--json -o answer.json",
+}
+BY_HAND = "By hand: "
+
+
+class TableOption(click.Option):
+    """An option of the table: it knows its heading, and the engines whose flag it is."""
+
+    def __init__(self, *args: Any, section: str = "Output", owners: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section, self.owners = section, owners
+
+
+class Sectioned(click.Command):
+    """A command whose --help has headings; flags of engines are listed for the engine that is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remembers the engine for --help, which answers before the options are read."""
+        ctx.meta["kvplan.engine"] = _engine_in(args)
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes a list of options under each heading of the table, in its order."""
+        engine = ctx.meta.get("kvplan.engine")
+        found: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
+            if record is not None and _is_shown(parameter, engine):
+                found.setdefault(getattr(parameter, "section", "Output"), []).append(record)
+        for heading, example in SECTIONS.items():
+            rows = _by_hand(found.pop(heading, []))
+            if heading == "Engine" and rows and engine is None:
+                rows.append(("", "The engine's own flags: kvplan ... --engine NAME --help."))
+            if rows:
+                with formatter.section(f"{heading}   {example}"):
+                    formatter.write_dl(rows, col_max=26, col_spacing=2)
+
+
+def _engine_in(args: Sequence[str]) -> str | None:
+    for word, value in zip(args, [*args[1:], ""], strict=True):
+        if word.startswith("--engine="):
+            return word.partition("=")[2].partition("==")[0]
+        if word == "--engine":
+            return value.partition("==")[0]
+    return None
+
+
+def _is_shown(parameter: click.Parameter, engine: str | None) -> bool:
+    """Whether --help lists it: all but the flags of engines, of which those of the engine that is named."""
+    if not isinstance(parameter, TableOption) or parameter.section != "Engine":
+        return True
+    if not parameter.owners:
+        return engine is not None or parameter.name in ("engine", "emit", "measured")
+    from planner.engines.registry import ALIASES  # only for --help
+
+    return ALIASES.get(engine or "", engine) in parameter.owners
+
+
+def _by_hand(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The dimensions that make a model by hand, in one row."""
+    hand = [name.removesuffix(" N") for name, words in rows if words.startswith(BY_HAND)]
+    kept = [(name, words) for name, words in rows if not words.startswith(BY_HAND)]
+    return [*kept, ("--layers N ...", f"By hand: {' '.join(hand)}.")] if hand else kept
 
 
 def with_flags(flags: Sequence[Flag], model: bool = False) -> Callable[[F], F]:
@@ -26,6 +98,8 @@ def with_flags(flags: Sequence[Flag], model: bool = False) -> Callable[[F], F]:
 def _option(flag: Flag) -> Callable[[F], F]:
     shorts = [short for short, long in SHORT.items() if flag.metavar == "FILE" and flag.name in (long, f"{long}-file")]
     names = [flag.name, flag.parameter, *shorts]
+    about: dict[str, Any] = {"section": flag.section, "owners": flag.owners}
     if not flag.metavar:
-        return click.option(*names, is_flag=True, help=flag.help)
-    return click.option(*names, metavar=flag.metavar.removesuffix("..."), multiple=flag.repeated, help=flag.help)
+        return click.option(*names, cls=TableOption, is_flag=True, help=flag.help, **about)
+    metavar = flag.metavar.removesuffix("...")
+    return click.option(*names, cls=TableOption, metavar=metavar, multiple=flag.repeated, help=flag.help, **about)

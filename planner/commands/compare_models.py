@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from planner.answers.compare import compare_answer
-from planner.commands.click_options import with_flags
+from planner.commands.click_options import Sectioned, with_flags
 from planner.commands.pages.compare import page
 from planner.commands.say import say
 from planner.options.compare_models import FLAGS, compare_asked
@@ -15,7 +15,9 @@ from planner.options.model import output_of
 
 
 @click.command(
-    name="compare-models", epilog="\b\nExample: kvplan compare-models llama-2-7b llama-3.1-8b deepseek-v3 --seq 32k"
+    cls=Sectioned,
+    name="compare-models",
+    epilog="\b\nExample: kvplan compare-models llama-2-7b llama-3.1-8b deepseek-v3 --seq 32k",
 )
 @click.argument("models", nargs=-1, required=True)
 @with_flags(FLAGS)

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
-from planner.commands.click_options import with_flags
+from planner.commands.click_options import Sectioned, with_flags
 from planner.commands.quick import estimate
 from planner.options.tables import ESTIMATE
 
 
 @click.command(
+    cls=Sectioned,
     name="estimate",
     epilog="\b\nExample: kvplan estimate llama-3.1-8b --seq 8k --batch 16 --gpu l4 --kv-dtype fp8",
 )

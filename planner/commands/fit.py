@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from planner.answers.fit import fit_answer
-from planner.commands.click_options import with_flags
+from planner.commands.click_options import Sectioned, with_flags
 from planner.commands.pages.fit import page
 from planner.commands.say import say
 from planner.options.fit import FLAGS, fit_asked
@@ -15,7 +15,9 @@ from planner.options.model import output_of
 
 
 @click.command(
-    name="fit", epilog="\b\nExample: kvplan fit llama-3.1-8b --gpu rtx-4090 --seq 8k --lengths p50=800,p95=6000"
+    cls=Sectioned,
+    name="fit",
+    epilog="\b\nExample: kvplan fit llama-3.1-8b --gpu rtx-4090 --seq 8k --lengths p50=800,p95=6000",
 )
 @with_flags(FLAGS, model=True)
 def command(**values: Any) -> None:

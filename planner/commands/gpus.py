@@ -9,7 +9,7 @@ import click
 
 from planner.catalogue.device import Device
 from planner.catalogue.entries import devices
-from planner.commands.click_options import with_flags
+from planner.commands.click_options import Sectioned, with_flags
 from planner.errors import UnknownName, one_line
 from planner.options.model import Output, output_of
 from planner.options.tables import OUTPUT
@@ -18,7 +18,7 @@ from planner.terminal.tables import table
 from planner.units import bandwidth, flops, gib, plural
 
 
-@click.command(name="gpus", epilog="\b\nExample: kvplan gpus rtx; kvplan gpus local")
+@click.command(cls=Sectioned, name="gpus", epilog="\b\nExample: kvplan gpus rtx; kvplan gpus local")
 @click.argument("query", required=False)
 @with_flags(OUTPUT)
 def command(query: str | None, **values: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from planner.catalogue.entries import ModelEntry, models
-from planner.commands.click_options import with_flags
+from planner.commands.click_options import Sectioned, with_flags
 from planner.errors import UnknownName, one_line
 from planner.options.model import Output, output_of
 from planner.options.tables import OUTPUT
@@ -17,7 +17,7 @@ from planner.terminal.tables import table
 from planner.units import human_count, plural
 
 
-@click.command(name="models", epilog="\b\nExample: kvplan models llama-3")
+@click.command(cls=Sectioned, name="models", epilog="\b\nExample: kvplan models llama-3")
 @click.argument("query", required=False)
 @with_flags(OUTPUT)
 def command(query: str | None, **values: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from planner.answers.plan import plan_answer
-from planner.commands.click_options import with_flags
+from planner.commands.click_options import Sectioned, with_flags
 from planner.commands.pages.plan import page
 from planner.commands.say import say
 from planner.options.model import output_of
@@ -16,6 +16,7 @@ from planner.terminal.progress import Progress
 
 
 @click.command(
+    cls=Sectioned,
     name="plan",
     epilog="\b\nExample: kvplan plan llama-3.1-8b --users 200 --prompt p50=800,p95=6000 --output p50=200,p95=900 "
     "--ttft 1s --tpot 40ms --gpu h100-sxm,l40s,rtx-4090",

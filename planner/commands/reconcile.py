@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from planner.commands.click_options import with_flags
+from planner.commands.click_options import Sectioned, with_flags
 from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import KvplanError, UsageError, one_line
 from planner.files.write import locked
@@ -55,7 +55,7 @@ FLAGS: tuple[Flag, ...] = (
 )
 
 
-@click.command(name="reconcile", epilog="Example: kvplan reconcile server.log --gpu h100")
+@click.command(cls=Sectioned, name="reconcile", epilog="Example: kvplan reconcile server.log --gpu h100")
 @click.argument("log")
 @with_flags(FLAGS)
 def command(log: str, **values: Any) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from planner.commands.click_options import with_flags
-from planner.commands.pages.model_line import read_as
+from planner.commands.click_options import Sectioned, with_flags
+from planner.commands.pages.model_line import named
 from planner.dtypes.kinds import CacheFormat
 from planner.memory.estimate import SCHEMA_VERSION, cache_format
 from planner.memory.weight_plan import weight_plan
@@ -19,7 +19,7 @@ from planner.options.model import Output, output_of, request_of, spec_of
 from planner.options.readers import kv_dtype
 from planner.options.tables import Flag
 from planner.terminal.output import emit, to_csv, to_json
-from planner.terminal.tables import bold, dim, table, wrapped
+from planner.terminal.tables import dim, table, wrapped
 from planner.units import human_bytes, human_count
 
 FLAGS: tuple[Flag, ...] = (
@@ -29,7 +29,7 @@ FLAGS: tuple[Flag, ...] = (
 )
 
 
-@click.command(name="show", epilog="\b\nExample: kvplan show gemma-3-27b")
+@click.command(cls=Sectioned, name="show", epilog="\b\nExample: kvplan show gemma-3-27b")
 @with_flags(FLAGS, model=True)
 def command(**values: Any) -> None:
     """A model's layers as groups: cache kind, bytes a token, parameters, config fields behind each."""
@@ -121,8 +121,7 @@ def _render(spec: ModelSpec, fmt: CacheFormat, output: Output) -> str:
         return to_csv(found["groups"])
     counted = f", {human_count(found['parameters'])} parameters" if found["parameters"] else ""
     lines = [
-        *read_as(spec),
-        bold(spec.name) + f"  {spec.model_type}, {len(spec.layers)} layers{counted}, KV in {fmt.name}",
+        named(spec) + f"  {spec.model_type}, {len(spec.layers)} layers{counted}, KV in {fmt.name}",
         "",
     ]
     rows = []

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from planner.answers.simulate import simulate_answer
-from planner.commands.click_options import with_flags
+from planner.commands.click_options import Sectioned, with_flags
 from planner.commands.pages.simulate import page
 from planner.commands.say import say
 from planner.options.model import output_of
@@ -16,6 +16,7 @@ from planner.terminal.progress import Progress
 
 
 @click.command(
+    cls=Sectioned,
     name="simulate",
     epilog="\b\nExample: kvplan simulate llama-3.1-8b --gpu h100-sxm --rate 5/s --prompt p50=800,p95=6000 "
     "--output p50=200,p95=900 --ttft 1s --tpot 40ms",

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from planner.answers.speed import SpeedAnswer, speed_answer
-from planner.commands.click_options import with_flags
+from planner.commands.click_options import Sectioned, with_flags
 from planner.commands.pages.speed import page
 from planner.commands.say import say
 from planner.options.model import output_of
@@ -15,6 +15,7 @@ from planner.options.speed import FLAGS, speed_asked
 
 
 @click.command(
+    cls=Sectioned,
     name="speed",
     epilog="\b\nExample: kvplan speed llama-3.1-8b --gpu h100-sxm --engine vllm --prompt 2k --output 500 --batch 1,8,32,128",
 )

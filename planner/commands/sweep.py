@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from planner.commands.click_options import with_flags
+from planner.commands.click_options import Sectioned, with_flags
 from planner.errors import KvplanError
 from planner.sweeps.asked import FLAGS, sweep_asked, write_sweep
 from planner.terminal.progress import Progress
@@ -15,7 +15,9 @@ INTERRUPTED = 130
 
 
 @click.command(
-    name="sweep", epilog="\b\nExample: kvplan sweep estimate model=llama-7b,gpt2 seq=1k..8k batch=1,8 -o sweep.csv"
+    cls=Sectioned,
+    name="sweep",
+    epilog="\b\nExample: kvplan sweep estimate model=llama-7b,gpt2 seq=1k..8k batch=1,8 -o sweep.csv",
 )
 @click.argument("question", metavar="estimate|fit|speed")
 @click.argument("axes", nargs=-1, metavar="AXIS=VALUES...")

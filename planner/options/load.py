@@ -26,10 +26,17 @@ def clip(prompts: LengthMix, outputs: LengthMix, longest: int) -> tuple[LengthMi
     return prompts.clipped(max(1, longest - outputs.longest)), outputs
 
 
+USUAL_TTFT_SECONDS, USUAL_TPOT_SECONDS = 2.0, 0.1
+"""Targets where none is given: what a person who reads along puts up with."""
+
+
 def targets_of(given: Mapping[str, Any]) -> Targets:
     """What --ttft and --tpot ask for."""
     seconds, share = given.get("ttft") or (None, 0.95)
-    return Targets(seconds, given.get("tpot"), share)
+    tpot = given.get("tpot")
+    if seconds is None and tpot is None:
+        return Targets(USUAL_TTFT_SECONDS, USUAL_TPOT_SECONDS, share, assumed=True)
+    return Targets(seconds, tpot, share)
 
 
 def load_of(given: Mapping[str, Any], max_positions: int | None) -> Load:

@@ -91,7 +91,7 @@ HAND = _in(
 
 ASSUME = _in(
     "Model",
-    ("--assume", "WHAT", "`full-attention`: answer an upper bound for a model kvplan does not know.", text),
+    ("--assume", "WHAT", "`full-attention`: an upper bound for an unknown model.", text),
 )
 
 
@@ -100,7 +100,7 @@ ONLINE = _in(
     (
         "--online",
         "",
-        "Read a model that is not here from the Hugging Face Hub: config and headers, never weights.",
+        "Look up on the Hugging Face Hub: headers, never weights.",
         switch,
     ),
 )
@@ -119,13 +119,13 @@ DTYPE = _in(
     (
         "--dtype",
         "D",
-        "How weights are stored: bf16, fp16, fp32, fp8, awq, nvfp4, q4_k_m ... (default: as the config says).",
+        "Weights: bf16, fp8, awq, nvfp4, q4_k_m ... (default: the config's).",
         weight_dtype,
     ),
     (
         "--kv-dtype",
         "D",
-        "How K and V are stored: fp16, fp8, int8, q8_0, q4_0, nvfp4 ... (default: the float type the model runs in).",
+        "K and V: fp16, fp8, int8, q8_0 ... (default: the model's float type).",
         kv_dtype,
     ),
     ("--k-dtype", "D", "K alone.", kv_dtype),
@@ -146,7 +146,7 @@ LAYOUT = _in(
     ("--pp", "N", "Pipeline stages.", count),
     ("--ep", "N", "Expert-parallel ranks (of the tp x dp devices).", count),
     ("--dp", "N", "Data-parallel attention replicas.", count),
-    ("--dcp", "N", "Decode context parallel: spread the tokens of copied KV heads over N ranks.", count),
+    ("--dcp", "N", "Decode context parallel: copied KV heads share their tokens out.", count),
 )
 
 
@@ -154,23 +154,23 @@ RUNTIME = (
     Flag(
         "--source-tokens",
         "N",
-        "Length of the encoder's input (T5, BART, Whisper, Llama Vision).",
+        "Length of the encoder's input (T5, Whisper).",
         tokens_or_zero,
         "Load",
     ),
-    Flag("--prefill-tokens", "N", "Tokens in one prefill step (default: the prompts, at most 8192).", tokens, "Load"),
+    Flag("--prefill-tokens", "N", "Tokens of a prefill step (default: at most 8192).", tokens, "Load"),
     Flag(
         "--attention",
         "fused|eager",
-        "Fused attention (the default) keeps no score matrix.",
+        "fused (the default) keeps no score matrix.",
         choice("fused", "eager"),
         "Load",
     ),
-    Flag("--activation", "SIZE", "Take this much for activations, in place of the estimate.", size_or_zero, "Device"),
+    Flag("--activation", "SIZE", "For activations, in place of the estimate.", size_or_zero, "Device"),
     Flag(
         "--overhead",
         "NAME=SIZE...",
-        "Set an overhead line: context, allocator, communication, or one of your own (cuda_graphs=1GiB). Repeatable.",
+        "Set context, allocator, communication or a line of your own (cuda_graphs=1GiB). Repeatable.",
         overhead,
         "Device",
     ),
@@ -345,7 +345,7 @@ ENGINE = (
     Flag(
         "--engine",
         "NAME",
-        "Answer in an engine's terms: vllm, vllm==0.11.2, sglang, llamacpp, ollama, tensorrt-llm ...",
+        "In an engine's terms: vllm, vllm==0.11.2, sglang, llamacpp, ollama ...",
         text,
         "Engine",
     ),
@@ -362,7 +362,7 @@ ENGINE = (
 
 SEQ = _in(
     "Load",
-    ("--seq", "N", "Tokens of a sequence: 8192, 8k, a list 1k,8k,32k or a range 1k..128k (k = 1024).", lengths),
+    ("--seq", "N", "Tokens (default 8k): 8192, 8k, 1k,8k,32k or 1k..128k.", lengths),
 )
 
 
@@ -382,7 +382,7 @@ ESTIMATE = (
     *LAYOUT,
     *RUNTIME,
     *ENGINE,
-    Flag("--explain", "", "Every equation with its numbers, and the config fields behind it.", switch, "Output"),
+    Flag("--explain", "", "Every equation with its numbers and config fields.", switch, "Output"),
     *OUTPUT,
 )
 

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Targets:
-    """What is promised: TTFT to a share of the requests, TPOT on average."""
+    """What is promised: TTFT to a share of the requests, TPOT on average.
+
+    assumed   nobody asked for these: they are what a person who reads along puts up with
+    """
 
     ttft_seconds: float | None = None
     tpot_seconds: float | None = None
     ttft_share: float = 0.95
+    assumed: bool = False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.commands.click_options import with_flags
+from planner.commands.click_options import Sectioned, with_flags
 from planner.errors import KvplanError, UsageError, one_line
 from planner.terminal.output import emit
 from planner.terminal.tables import dim, wrapped
@@ -37,6 +37,7 @@ NOT_EXACT = 3  # of `kvplan profile`: there is a result, and a size in it that s
 
 
 @click.command(
+    cls=Sectioned,
     name="report",
     epilog="Example: kvplan report gpt2 --profile; kvplan report llama-3.1-8b deepseek-v3 --gpu l40s,h100-sxm --seq 32k",
 )

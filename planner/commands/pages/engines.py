@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from planner.answers.engines import EngineRow, EnginesAnswer
-from planner.commands.pages.model_line import read_as
+from planner.commands.pages.model_line import named
 from planner.engines.base import Pool
-from planner.terminal.tables import bold, dim, table
+from planner.terminal.tables import bad, dim, good, table
 from planner.units import gib, human_bytes, human_tokens
 
 
@@ -16,13 +16,25 @@ def page(answer: EnginesAnswer) -> list[str]:
     head = f"{where}, requests of {human_tokens(one.request.seq_tokens)} tokens, KV in {one.fmt.name}"
     cells = [_cells(row) for row in answer.engines]
     header = ["engine", "a request", "pool", "tokens", "estimated range", "at once"]
-    lines = [*read_as(one.spec), bold(one.spec.name) + head, "", table(header, cells), ""]
+    lines = [named(one.spec) + head, _verdict(answer), "", table(header, cells), ""]
     for row in answer.engines:
         lines += _remarks(row)
     logical = next((row.answer.logical_bytes for row in answer.engines if row.answer is not None), None)
     if logical is not None:
         lines.append(f"  logical, before any engine rounds it: {human_bytes(logical)} a request")
     return lines
+
+
+def _verdict(answer: EnginesAnswer) -> str:
+    """How many of the engines hold a request, and the most that one of them does."""
+    held = [row for row in answer.engines if row.answer is not None and row.answer.most_requests]
+    if not held:
+        return bad("NONE of these engines holds one request of this length.")
+    best = max(held, key=lambda row: row.answer.most_requests or 0 if row.answer is not None else 0)
+    assert best.answer is not None
+    return good(
+        f"{len(held)} of {len(answer.engines)} hold it; the most at once: {best.label}, {best.answer.most_requests:,}."
+    )
 
 
 def _cells(row: EngineRow) -> list[str]:

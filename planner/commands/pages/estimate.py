@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from planner.commands.pages.model_line import read_as
+from planner.commands.pages.model_line import named
 from planner.memory.equations import equations, explanation
 from planner.memory.estimate import Estimate
 from planner.memory.estimate import sequence_kv_bytes as curve
-from planner.terminal.tables import bad, bar, bold, dim, good, table
+from planner.terminal.tables import bad, bar, dim, good, table
 from planner.units import exact_bytes, gib, human_bytes, human_count, human_tokens, plural
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ def _headline(answers: Sequence[EstimateAnswer]) -> list[str]:
         counted += f" ({human_count(one.active_parameters)} active a token)"
     sequences = plural(request.batch, "sequence")
     length = "" if len(answers) > 1 else f" of {request.seq_tokens:,} tokens"
-    return [*read_as(spec), f"{bold(spec.name)}{counted}; {sequences}{length}, KV in {one.fmt.name}"]
+    return [f"{named(spec)}{counted}; {sequences}{length}, KV in {one.fmt.name}"]
 
 
 def _verdict(answers: Sequence[EstimateAnswer]) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from planner.answers.fit import FitAnswer
-from planner.commands.pages.model_line import read_as
+from planner.commands.pages.model_line import named
 from planner.memory.offload import Offload
-from planner.terminal.tables import bad, bold, dim, good, table
+from planner.terminal.tables import bad, dim, good, table
 from planner.units import gib, human_bytes, human_tokens
 
 
@@ -47,7 +47,7 @@ def page(answer: FitAnswer) -> list[str]:
     paint = good if answer.verdict.ok else bad
     where = f" on {found['device']} ({gib(found['capacity_bytes'])})"
     question = f"; sequences of {found['seq_tokens']:,} tokens, KV in {found['kv_dtype']}"
-    lines = [*read_as(answer.asked.spec), bold(found["model"]) + where + question, paint(answer.verdict.line()), ""]
+    lines = [named(answer.asked.spec) + where + question, paint(answer.verdict.line()), ""]
     most = found["most_sequences"]
     count = "no bound: nothing is kept" if most is None else f"{most:,}"
     seq = human_tokens(found["seq_tokens"])

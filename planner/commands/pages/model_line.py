@@ -1,10 +1,11 @@
-"""The first line of a page where a model's name was read and is not the catalogue's own."""
+"""Names the model on the first line of a page."""
 
 from __future__ import annotations
 
 from planner.model.spec import ModelSpec
+from planner.terminal.tables import bold
 
 
-def read_as(spec: ModelSpec) -> list[str]:
-    """`read as qwen3.6-27b, weights fp8 (block 128)`, or nothing for a name of the catalogue."""
-    return [] if spec.read_as is None else [spec.read_as.words]
+def named(spec: ModelSpec) -> str:
+    """Returns the model's name; for a name that was read, what it was read as: "read as qwen3.6-27b, weights fp8"."""
+    return bold(spec.name if spec.read_as is None else spec.read_as.words)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from planner.commands.pages.model_line import read_as
+from planner.commands.pages.model_line import named
 from planner.deployment.answer import changed_formats
 from planner.deployment.candidate import layout_words, missed, place
 from planner.deployment.plan import Plan, start
 from planner.deployment.search import Answer, neighbours
 from planner.errors import KvplanError
-from planner.terminal.tables import bad, bold, dim, good, table
+from planner.terminal.tables import bad, dim, good, table
 from planner.units import gib, human_bytes, human_seconds, percent, significant
 
 LABEL = 26
@@ -19,6 +19,7 @@ LABEL = 26
 def page(answer: Answer, top: int) -> list[str]:
     """What a person reads."""
     lines = [*_asked(answer), ""]
+    lines.insert(1, _verdict(answer))
     if answer.plans:
         lines += [*_table(answer, top), *_failed(answer), "", *_details(answer.plans[0])]
         own = next((plan for plan in answer.plans if not changed_formats(plan)), None)
@@ -40,7 +41,7 @@ def _asked(answer: Answer) -> list[str]:
         pause = f", {human_seconds(load.think_seconds)} between an answer and the next request"
         who += pause if load.think_seconds else " at once"
     engine = f" in {question.engine[0]}" if question.engine else ""
-    lines = [*read_as(question.spec), bold(question.spec.name) + f"{engine} for {who}", f"  {load.words}"]
+    lines = [named(question.spec) + f"{engine} for {who}", f"  {load.words}"]
     mean = f"  mean prompt {load.prompt_tokens:,.0f}, output {load.output_tokens:,.0f}, longest request {load.longest_tokens:,} tokens"
     if load.prefix_share and load.prefix_common:
         mean += f"; {100 * load.prefix_share:g} % of each prompt is one prefix of all"
@@ -49,6 +50,21 @@ def _asked(answer: Answer) -> list[str]:
     if load.trace is not None and load.trace.bad_rows:
         lines.append(f"  {load.trace.bad_rows:,} rows of the trace are left out: {'; '.join(load.trace.bad_words)}")
     return [*lines, mean, f"  targets: {_targets(answer)}"]
+
+
+def _verdict(answer: Answer) -> str:
+    """The best plan in one line, or that there is none."""
+    if not answer.plans:
+        nearest = f" Nearest: {answer.nearest.words}." if answer.nearest is not None else ""
+        return bad(f"NOTHING MEETS THE TARGETS of {answer.searched:,} candidates.{nearest}")
+    best = answer.plans[0]
+    one = best.candidate
+    price = one.price
+    cost = "" if price is None else f", {price.usd_per_hour * best.devices:,.2f} USD/h"
+    return good(
+        f"BEST: {best.devices} x {one.device.name} ({layout_words(one.sharding)}){cost}, "
+        f"TPOT {human_seconds(best.state.tpot_seconds)}, TTFT {human_seconds(best.state.ttft_seconds)}."
+    )
 
 
 def _targets(answer: Answer) -> str:
@@ -60,7 +76,7 @@ def _targets(answer: Answer) -> str:
         words.append(f"TPOT {human_seconds(targets.tpot_seconds)} on average")
     if budget is not None:
         words.append(f"at most {budget:.2f} USD/h")
-    return ", ".join(words) or "none but that the load is carried"
+    return ", ".join(words) + (" (nobody asked for others: --ttft, --tpot)" if targets.assumed else "")
 
 
 def _table(answer: Answer, top: int) -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from planner.commands.pages.model_line import read_as
+from planner.commands.pages.model_line import named
 from planner.serving.result import percentiles
 from planner.serving.simulate import SHARES, Answer
 from planner.serving.steady_state import State
-from planner.terminal.tables import bad, bold, dim, good, table
+from planner.terminal.tables import bad, dim, good, table
 from planner.units import gib, percent
 
 LEVELS = "▁▂▃▄▅▆▇█"
@@ -43,8 +43,7 @@ def _head(answer: Answer) -> list[str]:
     offered = answer.workload.offered_per_s
     how = f"{answer.workload.users:,} users" if answer.workload.users else f"{_plain(offered)} requests/s" if offered else "all at once"  # fmt: skip
     return [
-        *read_as(server.found.spec),
-        bold(server.found.spec.name) + f" on {answer.device.name}" + (f", {layout}" if layout else "") + many,
+        named(server.found.spec) + f" on {answer.device.name}" + (f", {layout}" if layout else "") + many,
         f"{len(run.requests):,} requests, {how}, over {seconds(run.seconds)}; "
         f"prompts {_mean(run.requests.prompt_tokens):,.0f} tokens and outputs {_mean(run.requests.output_tokens):,.0f} on the mean",
     ]

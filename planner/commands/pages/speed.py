@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from planner.answers.speed import SpeedAnswer
-from planner.commands.pages.model_line import read_as
+from planner.commands.pages.model_line import named
 from planner.speed.speed import Figure, Speed
-from planner.terminal.tables import bad, bold, dim, table
+from planner.terminal.tables import bad, dim, good, table
 from planner.units import human_seconds, human_tokens, percent, significant
 
 BAR_WIDTH = 48
@@ -22,9 +22,9 @@ def page(answers: list[SpeedAnswer], explain: bool = False) -> list[str]:
     where = "" if len(answers) > 1 else f" on {_devices(first)}"
     engine = f", {first.engine}" if first.engine else ""
     lines = [
-        *read_as(first.estimate.spec),
-        bold(first.estimate.spec.name)
+        named(first.estimate.spec)
         + f"{where}, weights {'' if stored else 'in '}{first.estimate.plan.fmt.name}, KV in {first.estimate.fmt.name}{engine}, {one.load}",
+        _verdict(answers),
         f"prompts of {human_tokens(one.prompt_tokens)} tokens, answers of {human_tokens(one.output_tokens)}",
         "",
         _table(answers),
@@ -37,6 +37,19 @@ def page(answers: list[SpeedAnswer], explain: bool = False) -> list[str]:
     if explain:
         lines += _explained(answers)
     return lines + _said(answers)
+
+
+def _verdict(answers: list[SpeedAnswer]) -> str:
+    """The fastest answer of the first device in one line, or that memory admits none."""
+    first = answers[0]
+    held = [found for found in first.speeds if first.fits(found.batch)]
+    if not held:
+        return bad(f"DOES NOT FIT {first.device.name}: memory admits none of these batches.")
+    best = held[-1]
+    each = f"{1 / best.tpot_seconds.value:,.3g} tok/s a user"
+    many = "" if best.batch == 1 else f" at {best.batch:,} at once"
+    device = f"{first.device.name}: " if len(answers) > 1 else ""
+    return good(f"{device}{each}{many}, first token after {human_seconds(best.ttft_seconds.value)}.")
 
 
 def _explained(answers: list[SpeedAnswer]) -> list[str]:

@@ -92,7 +92,8 @@ def _is_model(name: str) -> bool:
     try:
         model_spec(name)
     except KvplanError:
-        return any(letter.isdigit() for letter in name)  # no command has one: say what is wrong with the model
+        # No command has a digit in its name: say what is wrong with the model.
+        return name.isprintable() and any(letter.isdigit() for letter in name)
     return True
 
 

@@ -58,7 +58,7 @@ class Sectioned(click.Command):
 
 
 def _engine_in(args: Sequence[str]) -> str | None:
-    for word, value in zip(args, [*args[1:], ""], strict=True):
+    for word, value in zip(args, [*args[1:], ""], strict=False):
         if word.startswith("--engine="):
             return word.partition("=")[2].partition("==")[0]
         if word == "--engine":

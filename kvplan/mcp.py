@@ -6,6 +6,7 @@ is asked of the network.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,6 +47,7 @@ def command() -> None:
 
     Speaks over stdin and stdout; ends when they close. No file that an agent names is opened.
     """
+    os.environ.pop("KVPLAN_ONLINE", None)  # an agent asks nothing of the network
     server().run("stdio")
 
 

@@ -18,10 +18,11 @@ from planner.answers.estimate import estimate_answer
 from planner.answers.fit import fit_answer
 from planner.answers.plan import plan_answer
 from planner.answers.speed import speed_answer
-from planner.catalogue.entries import find_model
+from planner.catalogue.entries import known_model
 from planner.deployment.question import Question
 from planner.errors import BadConfig, BadRequest, UnknownName, UsageError, one_line
-from planner.lookup import ASSUME_FULL
+from planner.lookup import ASSUME_FULL, spec_of
+from planner.lookup.models import understand
 from planner.model.spec import ModelSpec
 from planner.options import engines, fit, plan, speed
 from planner.options.check import plain_name
@@ -41,7 +42,7 @@ MOST_DEVICES = 8
 """Devices that one plan searches: some seconds of work."""
 MOST_PLANS = 50
 PLAN_SECONDS = 20.0
-FILES = (".json", ".gguf", ".safetensors", ".csv", ".jsonl", ".yaml", ".yml", "/", "\\")
+FILES = (".json", ".safetensors", ".csv", ".jsonl", ".yaml", ".yml", "/", "\\")
 NOT_HERE = ("config", "online", "trace", "emit")
 """Flags that open a file or the network, or that are of a shell."""
 _LENGTHS = re.compile(r"\s*(?:[\d_.]+[kKmM]?|p\d[\d.]*\s*=[\w.\s]+(?:,\s*p\d[\d.]*\s*=[\w.\s]+)?)\s*", re.ASCII)
@@ -118,15 +119,18 @@ def model(value: Any, *, assume: str | None = None) -> ModelSpec:
     if assume not in (None, ASSUME_FULL):
         raise BadRequest(f"--assume {one_line(assume, 40)!r} is not known; the one assumption is {ASSUME_FULL}")
     if isinstance(value, str) and value.lstrip()[:1] != "{":
-        return read_entry(find_model(_name(value)), assume == ASSUME_FULL)
+        name = _name(value)
+        if (entry := known_model(name)) is not None:
+            return read_entry(entry, assume == ASSUME_FULL)
+        return spec_of(understand(name), assume == ASSUME_FULL)
     if isinstance(value, str):
         value = config_of(value)
     if not isinstance(value, dict):
         raise BadRequest(f"model {one_line(repr(value), 40)} is neither a name nor the contents of a config.json")
     if _deep(value, MOST_CONFIG_DEPTH):
         raise BadConfig(f"the config given is nested more than {MOST_CONFIG_DEPTH} deep; a config.json is not")
-    name = value.get("_name_or_path")
-    shown = one_line(name, 80) if isinstance(name, str) and name.strip() else "the config given"
+    said = value.get("_name_or_path")
+    shown = one_line(said, 80) if isinstance(said, str) and said.strip() else "the config given"
     return read_config(value, name=shown, where="the config given", assume_full=assume == ASSUME_FULL)
 
 
@@ -214,8 +218,8 @@ def _check(kind: str, values: dict[str, Any]) -> None:
     """Refuses what would open a file, ask the machine, or take long."""
     names = values.get("gpu") or ()
     devices = [one for text in ([names] if isinstance(names, str) else names) for one in text.split(",")]
-    if any(name.strip().lower() == "local" for name in devices):
-        raise BadRequest("--gpu local is the machine of the command line; name a device of `kvplan gpus` here")
+    for name in devices:
+        not_local(name)
     if kind == "plan" and not 1 <= len(devices) <= MOST_DEVICES:
         raise BadRequest(
             f"--gpu: name 1 to {MOST_DEVICES} devices here, for example h100-sxm,l40s; the command line searches all"
@@ -230,6 +234,12 @@ def _check(kind: str, values: dict[str, Any]) -> None:
     if kind in ("estimate", "speed"):
         _check_lists(values)
     _check_names(values)
+
+
+def not_local(gpu: str) -> None:
+    """Refuses `local`, alone or among others: the driver of this machine is not asked from outside."""
+    if re.search(r"\blocal\b", gpu.lower()):
+        raise BadRequest("--gpu local is the machine of the command line; name a device of `kvplan gpus` here")
 
 
 def _check_lists(values: Mapping[str, Any]) -> None:
@@ -255,4 +265,5 @@ def _in_catalogue(name: str) -> None:
         raise UnknownName(
             f"{one_line(name, 60)!r} reads as a file, and none is opened here; name a model of the catalogue"
         )
-    find_model(name)
+    if known_model(name) is None:
+        raise UnknownName(f"{one_line(name, 60)!r} is not in the catalogue; name a model of /api/models")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from kvplan.outside import model
+from kvplan.outside import model, not_local
 from planner.answers.check import CheckAnswer, check_answer
 from planner.catalogue.entries import find_model
 from planner.engines.registry import ENGINES, parse_engine
-from planner.errors import BadRequest, KvplanError, UsageError, one_line
+from planner.errors import BadRequest, UsageError, one_line
 from planner.lookup import capacity
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.model.spec import ModelSpec
@@ -91,7 +90,8 @@ def _given(parameters: Mapping[str, Any]) -> Given:
             )
         if value is not None and value != "":
             read[parameter] = LOG_PARAMETERS[parameter](_one(value, key), f"--{parameter.replace('_', '-')}")
-    _not_local(read["gpu"])
+    if read["gpu"] is not None:
+        not_local(read["gpu"])
     name = version = None
     if read["engine"] is not None:
         name, version = parse_engine(read["engine"])
@@ -130,12 +130,9 @@ def check_command(command: str, parameters: Mapping[str, Any]) -> CheckAnswer:
     if (given["gpu"] is None) == (given["memory"] is None):
         raise UsageError("one of --gpu and --memory is wanted: 2x3090, or 24GiB")
     if given["gpu"] is not None:
-        for part in re.split(r"[,+]", given["gpu"]):  # "2x3090": how many, and the name
-            _not_local(re.sub(r"^\s*\d{1,4}\s*[x×*]\s*", "", part).strip())
-    if given["model"] is not None:
-        given["model"] = find_model(
-            plain_name(given["model"])
-        ).name  # a name that is known, so nothing is looked for on disk
+        not_local(given["gpu"])
+    if given["model"] is not None:  # a name that is known, so that nothing is looked for on disk
+        given["model"] = find_model(plain_name(given["model"])).name
     return check_answer(
         check_asked((command + "\n",), given)
     )  # with a line's end it is a text, never the name of a file
@@ -180,8 +177,3 @@ def _one(value: Any, name: str) -> str:
     if len(found) > 2_000 and name != "model":
         raise BadRequest(f"{one_line(name, 40)} is {len(found):,} characters long; 2,000 at most")
     return found
-
-
-def _not_local(gpu: str | None) -> None:
-    if gpu is not None and gpu.strip().lower() == "local":
-        raise KvplanError("--gpu local is the machine of the command line; name a device of `kvplan gpus` here")

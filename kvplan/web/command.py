@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
 
@@ -40,8 +41,11 @@ def command(host: str, port: int, prefix: str) -> None:
         import uvicorn
 
         from kvplan.web.app import create_app
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn", "jinja2", "markupsafe"):
+            raise
         raise KvplanError(WANTED) from None
+    os.environ.pop("KVPLAN_ONLINE", None)  # a request asks nothing of the network
     listening = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"kvplan web: http://{shown}:{listening.getsockname()[1]}{prefix}/  (Ctrl-C ends it)")

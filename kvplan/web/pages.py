@@ -142,7 +142,12 @@ def _compare(request: Request, _: bytes) -> str:
         shown.append({"view": found, "wrong": wrong, "edit": edit, "without": without})
     names = list(dict.fromkeys(name for _, found, _ in seen if found for name, _ in found.facts))
     return render(
-        "compare.html", request, shown=shown, names=names, more=State({}, tuple(asked)).address, most=MOST_COMPARED
+        "compare.html",
+        request,
+        shown=shown,
+        names=names,
+        more=State(seen[-1][0].values if seen else {}, tuple(asked)).address,
+        most=MOST_COMPARED,
     )
 
 

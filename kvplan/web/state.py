@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ class State:
         changed = {name[2:].replace("-", "_"): value for name, value in zip(words[::2], words[1::2], strict=True)}
         if changed.keys() & set(LAYOUT):
             values = {name: value for name, value in values.items() if name not in LAYOUT}
+            if "gpu" in values:  # a count in the device's name is a layout too
+                values["gpu"] = re.sub(r"^\s*\d+\s*[x×*]\s*", "", values["gpu"])
         if "gpu" in changed:
             values.pop("memory", None)
         return State({**values, **changed}, self.compared)

@@ -13,7 +13,7 @@ from planner.answers.engines import EnginesAnswer
 from planner.answers.estimate import EstimateAnswer
 from planner.answers.fit import FitAnswer
 from planner.answers.speed import SpeedAnswer
-from planner.catalogue.entries import find_device, models
+from planner.catalogue.entries import models
 from planner.deployment.cost import price_of
 from planner.errors import BadRequest, KvplanError, UnknownName, one_line
 from planner.memory.advice import advise
@@ -404,12 +404,6 @@ def columns(states: Sequence[State]) -> list[tuple[State, View | None, str]]:
         except KvplanError as error:
             found.append((state, None, str(error)))
     return found
-
-
-def device_words(name: str) -> str:
-    """A device as the list of the page has it."""
-    found = find_device(name)
-    return f"{found.name}, {gib(found.memory_bytes)}" if found.memory_bytes else found.name
 
 
 def unknown(error: KvplanError, state: State) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from planner.catalogue.device import Device
 from planner.catalogue.entries import find_device, find_model
 from planner.errors import KvplanError
 from planner.memory.estimate import Estimate, estimate
-from planner.memory.request import Request
+from planner.memory.limits import most_sequences
+from planner.memory.request import Request, device_capacity
 from planner.memory.sharding import Sharding
 from planner.model.parameters import parameters
 from planner.model.spec import ModelSpec
@@ -72,6 +73,19 @@ class Row:
         return not work(self.answer).experts
 
     @property
+    def most(self) -> int | None:
+        """Sequences that memory admits of a server with many in flight; None where that is not asked."""
+        if self.load != "serving" or self.batch < MANY:
+            return None
+        spec, request = self.answer.spec, self.answer.request
+        return _most(spec, replace(request, seq_tokens=self.prompt + self.output, batch=1), self.device.name)
+
+    @property
+    def running(self) -> int:
+        """Sequences that decode at once."""
+        return self.batch if self.most is None else max(1, min(self.batch, self.most))
+
+    @property
     def is_rate(self) -> bool:
         return not self.measured.endswith("_ms")
 
@@ -81,7 +95,7 @@ class Row:
         if not self.is_rate:
             return self.value / 1e3
         tokens = {
-            "decode_tok_s": self.batch,
+            "decode_tok_s": self.running,
             "prefill_tok_s": self.batch * self.prompt,
             "request_tok_s": self.batch * self.output,
             "request_tok_s_per_gpu": self.batch * self.output / self.answer.request.sharding.devices,
@@ -99,6 +113,7 @@ class Row:
             load=self.load,
             engine=self.engine,
             constants=constants,
+            most=self.most,
         )
 
     def predicted(self, constants: Constants | None = None) -> Figure:
@@ -124,7 +139,7 @@ def serving_rows() -> Rows:
     """`tests/cases/serving_speed.csv`: servers and static batches."""
     rows, unknown = [], dict[str, int]()
     for raw in _read("serving_speed.csv"):
-        sharding = Sharding(tp=int(raw["tp"]), pp=int(raw["pp"]), ep=int(raw["ep"]))
+        sharding = Sharding(tp=int(raw["tp"]), pp=int(raw["pp"]), ep=int(raw["ep"]), dp=int(raw["dp"] or 1))
         kv = raw["kv_dtype"].lower() or None
         weights = WEIGHTS.get(raw["weight_dtype"], raw["weight_dtype"]).lower()
         try:
@@ -166,7 +181,7 @@ def llamacpp_rows() -> Rows:
             Row(
                 answer=_estimate(raw["model"], raw["weight_dtype"], "fp16", Sharding(pp=int(raw["gpus"]))),
                 device=find_device(raw["gpu"]),
-                engine="llamacpp",
+                engine="llamacpp" if int(raw["year"]) >= 2025 else "llamacpp==b1600",
                 load="static",
                 batch=1,
                 prompt=max(1, depth) if generates else tokens,
@@ -185,6 +200,14 @@ def llamacpp_rows() -> Rows:
 def _read(name: str) -> list[dict[str, str]]:
     with (CASES / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+MANY = 64  # in flight: fewer fit wherever they were measured
+
+
+@lru_cache(maxsize=4096)
+def _most(spec: ModelSpec, request: Request, device: str) -> int:
+    return most_sequences(spec, request, device_capacity(find_device(device)))
 
 
 @lru_cache(maxsize=256)

@@ -17,14 +17,16 @@ from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
 from planner.memory.limits import largest, most_sequences
 from planner.memory.request import device_capacity
 from planner.options.engine import EngineAsked, started_for
-from planner.options.speed import SpeedAsked
+from planner.options.speed import DraftingAsked, SpeedAsked
 from planner.options.tables import LLAMA
 from planner.shown import NO, Shown
 from planner.speed.checked_on import LeftOut, left_out
 from planner.speed.constants import Constants, constants_for
+from planner.speed.drafting import Drafts, drafts
+from planner.speed.energy import GRID_GRAMS, energy_of
 from planner.speed.measured_point import with_measured_point
-from planner.speed.passes import decode_pass, rates_of, roof_seconds
-from planner.speed.speed import Speed, speed
+from planner.speed.passes import decode_pass, memory_seconds, products_seconds, rates_of
+from planner.speed.speed import Case, Speed, drafting_pays_below, speed
 from planner.speed.work import work
 from planner.units import MAX_COUNT
 
@@ -45,6 +47,7 @@ class SpeedAnswer(Shown):
     speeds: tuple[Speed, ...]
     constants: Constants | None
     notes: tuple[str, ...]
+    grid_grams: float = GRID_GRAMS
 
     def fits(self, batch: int) -> bool:
         """Whether memory admits so many sequences at once."""
@@ -98,7 +101,15 @@ class SpeedAnswer(Shown):
 
     def batches(self) -> list[dict[str, Any]]:
         """The figures of each batch, and whether memory admits it."""
-        return [found.to_dict() | {"fits": self.fits(found.batch)} for found in self.speeds]
+        return [found.to_dict() | {"fits": self.fits(found.batch)} | self._energy(found) for found in self.speeds]
+
+    def _energy(self, found: Speed) -> dict[str, float | None]:
+        """Energy of a million output tokens; None where the device's power is not known."""
+        energy = energy_of(self.device, found, self.asked.grid_grams)
+        names = ("watt_hours", "low", "high", "grams")
+        values = [None if energy is None else getattr(energy, name) for name in names]
+        keys = ("wh_per_million_tokens", "wh_per_million_tokens_low", "wh_per_million_tokens_high")
+        return dict(zip((*keys, "co2_grams_per_million_tokens"), values, strict=True))
 
     def _shared(self) -> dict[str, Any]:
         one, sharding = self.speeds[0], self.estimate.request.sharding
@@ -150,6 +161,10 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
         raise UsageError("--linear goes with --gpu local: it says which of this machine's products are meant")
     if speeds is None:
         speeds, constants = _expected(one, device, asked, engine=engine)
+    elif asked.drafting is not None:
+        raise UsageError("drafts are not part of this machine's calibration: name a device of `kvplan gpus`")
+    if speeds[0].drafts is not None:
+        notes += [speeds[0].drafts.words(), _drafting_note(one, device, speeds[0])]
     return SpeedAnswer(asked, one, device, speeds, constants, tuple(notes))
 
 
@@ -164,11 +179,40 @@ def _expected(
         constants = with_measured_point(
             asked.measured, one, device, load=load, engine=engine, prompt_tokens=prompt, output_tokens=output
         )
+    most = None if admits(one, asked.engine, max(asked.batches)) else largest_batch(one, asked.engine)
+    drafting = drafts_of(one, asked.drafting)
     speeds = tuple(
-        speed(one, device, prompt_tokens=prompt, output_tokens=output, batch=batch, load=load, constants=constants)
+        speed(
+            one, device, prompt_tokens=prompt, output_tokens=output, batch=batch, load=load, constants=constants,
+            most=most or None, drafts=drafting,
+        )
         for batch in asked.batches
-    )
+    )  # fmt: skip
     return speeds, constants
+
+
+def drafts_of(one: Estimate, asked: DraftingAsked | None) -> Drafts | None:
+    """What is drafted, with the work of the drafter in the layout and formats of its target."""
+    if asked is None:
+        return None
+    drafter = None if asked.model is None else work(estimate(asked.model, replace(one.request, source_tokens=None)))
+    return drafts(asked.tokens, method=asked.method, acceptance=asked.acceptance, target=work(one), drafter=drafter)
+
+
+def _drafting_note(one: Estimate, device: Device, found: Speed) -> str:
+    """From which batch on drafting costs more than it saves."""
+    case = Case(
+        work(one), rates_of(device, one), found.constants, found.prompt_tokens, found.output_tokens, 1, found.load,
+        one.source_tokens, found.drafts,
+    )  # fmt: skip
+    first = drafting_pays_below(case)
+    if first is None:
+        return "drafting saves time at every batch up to 4,096"
+    return (
+        "drafting costs more than it saves at every batch"
+        if first == 1
+        else (f"drafting costs more than it saves from batch {first:,} on")
+    )
 
 
 def _compute_bound(
@@ -183,10 +227,9 @@ def _compute_bound(
     def reads(batch: int) -> bool:
         step = decode_pass(sums, rates, batch, *lengths)
         if constants is None:
-            return step.compute_seconds < step.weight_seconds + step.cache_seconds
-        memory, compute = replace(step, compute_seconds=0.0), replace(step, weight_seconds=0.0, cache_seconds=0.0)
-        products, reading = (roof_seconds(part, constants, prefill=False) for part in (compute, memory))
-        return bool(products < reading)
+            computing = step.compute_seconds + step.expert_compute_seconds
+            return computing < step.weight_seconds + step.expert_seconds + step.cache_seconds
+        return bool(products_seconds(step, constants, prefill=False) < memory_seconds(step, constants))
 
     most = largest(reads, MAX_COUNT)
     return None if most >= MAX_COUNT else most + 1

@@ -28,7 +28,8 @@ def command(**values: Any) -> None:
     (--gpu local), a point that you measured (--measured), or fits to published measurements.
 
     JSON: one object a device (a list with several), `batches` with an object for each batch; of a single batch its
-    keys stand at the top as well. A batch beyond memory has "fits": false, its figures are as if there were room.
+    keys stand at the top as well. A batch beyond memory has "fits": false: so many run as
+    memory admits ("decoding"), the others wait in line ("queued"), and TTFT holds that wait.
     Exit code 3 when memory admits none of the batches.
     """
     output = output_of(values)

@@ -8,16 +8,23 @@ from typing import Any
 
 from planner.catalogue.device import Device
 from planner.errors import UsageError
-from planner.lookup import device
+from planner.lookup import device, model_spec
 from planner.machine.speed import LINEARS
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked, engine_of
 from planner.options.model import request_of, spec_of, with_ranks
-from planner.options.readers import choice, counts, names, switch, text, tokens
+from planner.options.readers import choice, count, counts, names, share, switch, text, tokens
 from planner.options.tables import Flag
+from planner.speed.energy import GRID_GRAMS, parse_grid
 from planner.speed.speed import LOADS
+
+
+def grid(value: Any, name: str) -> float:
+    """Grams of CO2 a kWh: 400g/kWh."""
+    return parse_grid(text(value, name))
+
 
 DEFAULT_BATCHES = (1, 8, 32, 128)
 PROMPT_TOKENS, OUTPUT_TOKENS = 1024, 256
@@ -35,6 +42,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--linear", "plain|packed", "With --gpu local: how torch holds the matrices (default: plain).", choice(*LINEARS), "Device"),
     Flag("--engine", "NAME", "What an engine reaches, and what it admits: vllm, vllm==0.11.2, sglang, llamacpp, tensorrt-llm ...", text, "Engine"),
     *flags.ENGINE_FLAGS,
+    Flag("--drafter", "MODEL", "Speculative decoding: a draft MODEL, or the method ngram, eagle3, mtp.", text, "Engine"),
+    Flag("--draft-tokens", "N", "Tokens drafted in a step (default: --num-speculative-tokens, else 4, mtp 1).", count, "Engine"),
+    Flag("--acceptance", "SHARE", "How often a drafted token is accepted, 0 to 1 (default: what is published of the method, as a range).", share, "Engine"),
+    Flag("--grid", "G/KWH", "Grams of CO2 of a kWh of electricity, for CO2 a million tokens (default: 473g/kWh, the world's mean of 2024).", grid, "Load"),
     Flag("--explain", "", "Every term of a step with its numbers.", switch, "Output"),
     *flags.OUTPUT_FILE,
 )  # fmt: skip
@@ -48,6 +59,8 @@ class SpeedAsked:
     load            "serving" or "static"; None: not said
     measured        "tpot_ms=14.2 batch=8 seq=2048": the constants are scaled to that point
     linear          with this machine's calibration: how torch holds the matrices
+    drafting        speculative decoding, None without
+    grid_grams      CO2 of a kWh
     """
 
     spec: ModelSpec
@@ -60,6 +73,47 @@ class SpeedAsked:
     engine: EngineAsked | None = None
     measured: str | None = None
     linear: str | None = None
+    drafting: DraftingAsked | None = None
+    grid_grams: float = GRID_GRAMS
+
+
+@dataclass(frozen=True)
+class DraftingAsked:
+    """Speculative decoding as it is asked: a method of `planner.speed.drafting` or a draft model, and what is known.
+
+    tokens, acceptance   None: by method
+    """
+
+    method: str | None
+    model: ModelSpec | None
+    tokens: int
+    acceptance: float | None
+
+
+METHOD_NAMES = {"ngram": "ngram", "eagle": "eagle3", "eagle3": "eagle3", "mtp": "mtp"}
+
+
+def drafting_of(given: Mapping[str, Any], engine: EngineAsked | None) -> DraftingAsked | None:
+    """Speculative decoding; None where no flag is about it."""
+    named, tokens, acceptance = given["drafter"], given["draft_tokens"], given["acceptance"]
+    by_engine = engine.options.num_speculative_tokens if engine is not None else 0
+    if named is None and tokens is None and not by_engine:
+        if acceptance is not None:
+            raise UsageError(
+                "--acceptance is of drafted tokens: say how many with --draft-tokens N, or name a --drafter"
+            )
+        return None
+    method = METHOD_NAMES.get((named or "").strip().lower())
+    model = model_spec(named, online=bool(given.get("online"))) if named is not None and method is None else None
+    if model is not None:
+        method = "draft-model"
+    if model is None and method is None and acceptance is None:
+        raise UsageError(
+            "drafted tokens save what their drafter is right about: write --drafter ngram, eagle3, mtp or MODEL, or "
+            "--acceptance SHARE, for example 0.7"
+        )
+    default = 1 if method == "mtp" else 4
+    return DraftingAsked(method, model, tokens or by_engine or default, acceptance)
 
 
 def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
@@ -86,4 +140,6 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         engine=engine,
         measured=given["measured"],
         linear=given["linear"],
+        drafting=drafting_of(given, engine),
+        grid_grams=GRID_GRAMS if given["grid"] is None else given["grid"],
     )

@@ -38,12 +38,21 @@ class Constants:
     step_seconds         a step's scheduling and sampling, whatever its batch
     sequence_seconds     scheduling and sampling of one sequence in a step
     all_reduce_seconds   latency of one all-reduce of two ranks
+    large_reduce_seconds what one all-reduce of a large message takes besides, for each further rank
+    prompt_layer_seconds what a prompt that joins decoding sequences adds to a layer, whatever its length
+    unshared_reads       share of the cache reads that are not shared among the query heads of a KV head (kernels to 2024)
+    expert_efficiency    of the device's bandwidth, reading routed experts
+    expert_compute_efficiency, expert_prefill_efficiency   of its FLOP/s, in grouped products of a step, of a prefill
+    expert_layer_seconds a router, a choice, tokens sorted by expert and back, whatever their number
     link_efficiency      of the bandwidth between devices
     request_seconds      a request's way in before its prefill starts
     tpot_scale, ttft_scale  what a measured point, or the device itself, showed beside the model
+    experts_scale        what the device showed besides, of TPOT of models with experts
     tpot_low .. ttft_high   the range that holds 9 of 10 measured values, as factors of the expectation
     queued_low, queued_high the same of TTFT under load, where the others' prompts decide
-    experts_low, _high      the same of TPOT for a model with experts, whose kernels and routing are not modelled
+    queued_share, queued_power  under load a prompt waits for share · (sequences - 1)^power others
+    ubatch_tokens        pieces of a prompt that pipeline stages work on in turn (llama.cpp); None: whole prompts
+    experts_low, _high      the same of TPOT for a model with experts
     origin               where all this comes from, in words
     """
 
@@ -67,7 +76,18 @@ class Constants:
     ttft_high: float
     origin: str
     tpot_scale: float = 1.0
+    experts_scale: float = 1.0
     ttft_scale: float = 1.0
+    large_reduce_seconds: float = 4.6e-6
+    prompt_layer_seconds: float = 60e-6
+    unshared_reads: float = 1e-6
+    expert_efficiency: float = 0.7
+    expert_compute_efficiency: float = 0.4
+    expert_prefill_efficiency: float = 0.4
+    expert_layer_seconds: float = 25e-6
+    queued_share: float = 0.12
+    queued_power: float = 1.0
+    ubatch_tokens: int | None = None
     queued_low: float = 0.5
     queued_high: float = 5.0
     experts_low: float = 0.7
@@ -121,6 +141,10 @@ _NAMES = {
 
 # The version from which an engine is a generation of its own: CUDA graphs and schedulers were rewritten there.
 _CURRENT_FROM = {"vllm": (0, 8), "tensorrt-llm": (1, 0), "sglang": (0, 5)}
+_CURRENT_BUILD = 4400  # of llama.cpp: January 2025
+
+
+UBATCH_TOKENS = 512  # llama.cpp's --ubatch-size
 
 
 OLD, CURRENT = "to 2024", "current"
@@ -148,7 +172,10 @@ def population(engine: str | None, load: str, device: Device) -> Population:
     name, _, version = (engine or "").lower().partition("==")
     kept = next((to for part, to in _NAMES.items() if part in name), "")
     since, found = _CURRENT_FROM.get(kept), re.search(r"(\d+)\.(\d+)", version)
-    if since is not None and found:
+    build = re.search(r"b(\d+)", version)
+    if kept == "llamacpp":
+        current = build is None or int(build[1]) >= _CURRENT_BUILD
+    elif since is not None and found:
         current = (int(found[1]), int(found[2])) >= since
     elif since is not None and name.endswith(("-v0", "-v1")):
         current = name.endswith("-v1")
@@ -205,7 +232,8 @@ def constants_of(entry: Mapping[str, Any], device: Device, asked: Population) ->
     if asked.engine and not entry["engine"]:
         words = f"no rows of {asked.engine} on such devices: {words}"
     ranges = entry["range_seen" if seen else "range_unseen"]
-    return Constants(**entry["constants"], **ranges, **(seen or {}), origin=words)
+    pieces = UBATCH_TOKENS if asked.engine == "llamacpp" else None
+    return Constants(**entry["constants"], **ranges, **(seen or {}), ubatch_tokens=pieces, origin=words)
 
 
 @lru_cache(maxsize=1)

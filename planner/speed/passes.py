@@ -13,7 +13,7 @@ from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.memory.sharding import MAX_RANKS
 from planner.speed.constants import Constants
-from planner.speed.work import Work, decode_of, peak_flops_per_s, plain_flops_per_s, prefill_of
+from planner.speed.work import Step, Work, decode_of, peak_flops_per_s, plain_flops_per_s, prefill_of
 from planner.units import ceil_div
 
 GEFORCE = re.compile(r"RTX-\d{4}(?!-Ada)")
@@ -85,9 +85,13 @@ def bridged_ranks(device: Device) -> int:
 class Pass:
     """Forward passes of one replica in seconds at 100 % of the device, and counts of what takes fixed time.
 
-    weight, cache, compute, message   bytes / bandwidth, bytes / bandwidth, FLOPs / peak, bytes / link
+    weight, cache, compute, message   bytes / bandwidth, bytes / bandwidth, FLOPs / peak, bytes / link; without
+    expert, expert_compute            what routed experts read and compute
+    unshared                          what is read besides where KV heads are read once a query head, / bandwidth
     layers, steps, sequences          launches of a layer, steps, sequences scheduled
+    routed_layers                     layers with experts
     latencies                         all-reduces, each weighed by how its latency grows with the ranks
+    large_reduces                     all-reduces, each weighed by (tp - 1) and how near its message is to being large
     shared_seconds                    what PCIe adds to them
     """
 
@@ -102,78 +106,136 @@ class Pass:
     shared_seconds: float = 0.0
     packed: bool = False
     narrow: bool = False
+    expert_seconds: float = 0.0
+    expert_compute_seconds: float = 0.0
+    unshared_seconds: float = 0.0
+    routed_layers: float = 0.0
+    large_reduces: float = 0.0
 
 
-def decode_pass(sums: Work, rates: Rates, batch: int, first_tokens: int, last_tokens: int) -> Pass:
-    """The mean step that gives each of `batch` sequences a token, at contexts first..last."""
-    step = decode_of(sums, batch, first_tokens, last_tokens)
-    sent, latencies = _sent(sums, rates, sums.rows_each(batch))
+def decode_pass(
+    sums: Work, rates: Rates, batch: int, first_tokens: int, last_tokens: int, *, verified: int = 1
+) -> Pass:
+    """The mean step that gives each of `batch` sequences a token, at contexts first..last; `verified` as `decode_of`."""
+    step = decode_of(sums, batch, first_tokens, last_tokens, verified)
+    sent = sent_between(sums, rates, sums.rows_each(batch) * verified)
     return Pass(
-        weight_seconds=(step.read_bytes - step.cache_bytes) / rates.bandwidth_bytes_per_s,
-        cache_seconds=step.cache_bytes / rates.bandwidth_bytes_per_s,
-        compute_seconds=step.flops / rates.flops_per_s,
-        message_seconds=sent,
+        **_roofs(step, rates),
+        message_seconds=sent.message_seconds,
         layers=sums.launches,
         steps=1,
         sequences=ceil_div(batch, sums.sharding.dp),
-        latencies=latencies,
-        shared_seconds=_shared_seconds(sums, rates),
+        latencies=sent.latencies,
+        shared_seconds=sent.shared_seconds,
         packed=sums.packed,
         narrow=rates.narrow,
+        routed_layers=sums.routed_layers,
+        large_reduces=sent.large_reduces,
     )
 
 
-def prefill_pass(sums: Work, rates: Rates, prompts: int, prompt_tokens: int, source_tokens: int = 0) -> Pass:
+def _roofs(step: Step, rates: Rates) -> dict[str, float]:
+    """Seconds of reading and computing at the device's rates, by what is read and computed."""
+    bandwidth, flops = rates.bandwidth_bytes_per_s, rates.flops_per_s
+    return {
+        "weight_seconds": (step.read_bytes - step.cache_bytes - step.expert_bytes) / bandwidth,
+        "cache_seconds": step.cache_bytes / bandwidth,
+        "expert_seconds": step.expert_bytes / bandwidth,
+        "unshared_seconds": step.unshared_bytes / bandwidth,
+        "compute_seconds": (step.flops - step.expert_flops) / flops,
+        "expert_compute_seconds": step.expert_flops / flops,
+    }
+
+
+def prefill_pass(
+    sums: Work, rates: Rates, prompts: int, prompt_tokens: int, source_tokens: int = 0, *, ubatch: int | None = None
+) -> Pass:
     """`prompts` prompts on one replica, in steps of at most CHUNK_TOKENS.
 
-    Through `pp` stages the prompts go as m = min(prompts, pp) micro-batches: a stage of the first has to end before a
-    second is busy, so all take (m + pp - 1) / (m · pp) of the path's sum.
+    Through `pp` stages the prompts go as m micro-batches: a stage of the first has to end before a second is busy, so
+    all take (m + pp - 1) / (m · pp) of the path's sum. m = min(prompts, pp), or with `ubatch` (llama.cpp cuts prompts
+    into pieces of 512 tokens) the number of pieces.
     """
     step = prefill_of(sums, prompts, prompt_tokens, source_tokens)
     steps = max(1, math.ceil(prompts * prompt_tokens / CHUNK_TOKENS))
-    sent, latencies = _sent(sums, rates, prompts * prompt_tokens)
-    parts = min(prompts, sums.sharding.pp)
-    bubble = (parts + sums.sharding.pp - 1) / (parts * sums.sharding.pp)
+    sent = sent_between(sums, rates, prompts * prompt_tokens, steps)
+    pp = sums.sharding.pp
+    parts = ceil_div(prompts * prompt_tokens, ubatch) if ubatch else min(prompts, pp)
+    bubble = (parts + pp - 1) / (parts * pp)
+    roofs = {name: seconds * bubble for name, seconds in _roofs(step, rates).items()}
+    again = min(parts, pp)  # weights are read by each part; a larger number of parts hides them behind the products
+    roofs |= {name: roofs[name] * again for name in ("weight_seconds", "expert_seconds")}
     return Pass(
-        weight_seconds=(step.read_bytes - step.cache_bytes) / rates.bandwidth_bytes_per_s * bubble * parts,
-        cache_seconds=step.cache_bytes / rates.bandwidth_bytes_per_s * bubble,
-        compute_seconds=step.flops / rates.flops_per_s * bubble,
-        message_seconds=sent * bubble,
+        **roofs,
+        message_seconds=sent.message_seconds * bubble,
         layers=(sums.launches + sums.encoder_layers) * steps,
         steps=steps,
         sequences=0,
-        latencies=latencies * steps,
-        shared_seconds=_shared_seconds(sums, rates) * steps,
+        latencies=sent.latencies * steps,
+        shared_seconds=sent.shared_seconds * steps,
         packed=sums.packed,
         narrow=rates.narrow,
+        routed_layers=sums.routed_layers * steps,
+        large_reduces=sent.large_reduces * steps,
     )
 
 
-def _sent(sums: Work, rates: Rates, rows: float) -> tuple[float, float]:
-    """(seconds at the link's full rate, all-reduces) of a step of `rows` tokens: two a layer, and a hop a stage.
+@dataclass(frozen=True)
+class Sent:
+    """What ranks say to each other in a step: seconds at the link's full rate, and counts as `Pass` has them."""
 
-    An all-reduce sends 2·(tp - 1)/tp of each row's vector; its latency grows as 1 + log2(tp) / 4.
+    message_seconds: float
+    latencies: float
+    large_reduces: float
+    shared_seconds: float
+
+
+LARGE_MESSAGE_BYTES = 1 << 20
+
+
+def sent_between(sums: Work, rates: Rates, rows: float, steps: int = 1) -> Sent:
+    """A step of `rows` tokens (of all `steps` together): two all-reduces a layer, a hop a stage, two exchanges of experts.
+
+    An all-reduce sends 2·(tp - 1)/tp of each row's vector. Its latency grows as 1 + log2(tp) / 4, and with the message
+    s as (tp - 1) · s / (s + 1 MiB): beyond a few hundred KiB every rank has to hear from every other. Where attention
+    is data parallel, experts are reached by two exchanges: each row's vector to its experts' ranks, and back.
     """
-    tp, pp = sums.sharding.tp, sums.sharding.pp
+    tp, pp, dp = sums.sharding.tp, sums.sharding.pp, sums.sharding.dp
     row_seconds = rows * sums.row_message_bytes / rates.link_bytes_per_s
-    if tp == 1:
-        return (pp - 1) * row_seconds, pp - 1
-    reduces = 2 * sums.layers
-    return (pp - 1 + reduces * 2 * (tp - 1) / tp) * row_seconds, pp - 1 + reduces * (1 + 0.25 * math.log2(tp))
-
-
-def _shared_seconds(sums: Work, rates: Rates) -> float:
-    tp = sums.sharding.tp
-    return 2 * sums.layers * tp * rates.rank_seconds if tp > 1 else 0.0
+    sent, latencies, large, shared = (pp - 1) * row_seconds, float(pp - 1), 0.0, 0.0
+    if tp > 1:
+        reduces, size = 2 * sums.layers, rows / steps * sums.row_message_bytes
+        sent += reduces * 2 * (tp - 1) / tp * row_seconds
+        latencies += reduces * (1 + 0.25 * math.log2(tp))
+        large = reduces * (tp - 1) * size / (size + LARGE_MESSAGE_BYTES)
+        shared = reduces * tp * rates.rank_seconds
+    ranks = min(sums.sharding.ep, tp * dp)
+    if dp > 1 and ranks > tp and sums.experts:
+        copies = min(max(e.active for e in sums.experts), ranks)
+        sent += 2 * sums.routed_layers * copies * (ranks - 1) / ranks * row_seconds
+        latencies += 2 * sums.routed_layers * (1 + 0.25 * math.log2(ranks))
+    return Sent(sent, latencies, large, shared)
 
 
 def roof_seconds(work: Pass, constants: Constants, *, prefill: bool, maximum: Callable[..., Any] = max) -> Any:
     """max(bytes / (e_m · bandwidth), FLOPs / (e_c · peak)); `maximum` is given where the numbers are arrays."""
-    c, packed = constants, work.packed
-    memory = work.weight_seconds / _either(packed, c.packed_efficiency, c.memory_efficiency)
-    memory = memory + work.cache_seconds / c.cache_efficiency
-    products = prefill_efficiency(packed, work.narrow, c) if prefill else c.compute_efficiency
-    return maximum(memory, work.compute_seconds / products)
+    return maximum(memory_seconds(work, constants), products_seconds(work, constants, prefill=prefill))
+
+
+def memory_seconds(work: Pass, constants: Constants) -> Any:
+    """Reading weights, experts and cache, each at what is reached of the bandwidth."""
+    c = constants
+    memory = work.weight_seconds / _either(work.packed, c.packed_efficiency, c.memory_efficiency)
+    cache = work.cache_seconds + c.unshared_reads * work.unshared_seconds
+    return memory + work.expert_seconds / c.expert_efficiency + cache / c.cache_efficiency
+
+
+def products_seconds(work: Pass, constants: Constants, *, prefill: bool) -> Any:
+    """Products of dense weights, attention and experts, each at what is reached of the peak."""
+    c = constants
+    plain = prefill_efficiency(work.packed, work.narrow, c) if prefill else c.compute_efficiency
+    routed = c.expert_prefill_efficiency if prefill else c.expert_compute_efficiency
+    return work.compute_seconds / plain + work.expert_compute_seconds / routed
 
 
 def prefill_efficiency(packed: bool, narrow: bool, constants: Constants) -> float:
@@ -189,23 +251,21 @@ def _either(packed: bool, then: float, otherwise: float) -> float:
 
 def fixed_parts(work: Pass, constants: Constants) -> dict[str, Any]:
     """What passes take besides their roofline, by name."""
-    between = between_ranks_seconds(work.latencies, work.shared_seconds, work.message_seconds, constants)
-    return fixed_of(work.layers, work.steps, work.sequences, between, constants)
-
-
-def fixed_of(layers: Any, steps: Any, sequences: Any, between_ranks: Any, constants: Constants) -> dict[str, Any]:
-    """Counts of what takes the same time whatever its size, each times that time."""
+    c = constants
     return {
-        "layers": layers * constants.layer_seconds,
-        "steps": steps * constants.step_seconds,
-        "sequences": sequences * constants.sequence_seconds,
-        "all-reduce": between_ranks,
+        "layers": work.layers * c.layer_seconds,
+        "experts": work.routed_layers * c.expert_layer_seconds,
+        "steps": work.steps * c.step_seconds,
+        "sequences": work.sequences * c.sequence_seconds,
+        "all-reduce": between_ranks_seconds(work, c),
     }
 
 
-def between_ranks_seconds(latencies: Any, shared_seconds: Any, message_seconds: Any, constants: Constants) -> Any:
-    """All-reduces: their latencies, what PCIe adds, and their bytes."""
-    return latencies * constants.all_reduce_seconds + shared_seconds + message_seconds / constants.link_efficiency
+def between_ranks_seconds(work: Pass | Sent, constants: Constants) -> Any:
+    """All-reduces and exchanges: their latencies, what size and PCIe add, and their bytes."""
+    c = constants
+    grown = work.latencies * c.all_reduce_seconds + work.large_reduces * c.large_reduce_seconds
+    return grown + work.shared_seconds + work.message_seconds / c.link_efficiency
 
 
 def prefill_seconds(work: Pass, constants: Constants, maximum: Callable[..., Any] = max) -> Any:
@@ -215,9 +275,11 @@ def prefill_seconds(work: Pass, constants: Constants, maximum: Callable[..., Any
 
 
 def others_seconds(work: Pass, constants: Constants) -> Any:
-    """What the prefill of one prompt adds to steps that run anyhow: its products and its bytes between ranks."""
-    products = _either(work.packed, constants.packed_prefill_efficiency, constants.mixed_efficiency)
-    return work.compute_seconds / products + work.message_seconds / constants.link_efficiency
+    """What the prefill of one prompt adds to steps that run anyhow: products, bytes between ranks, kernels of its own."""
+    c = constants
+    products = work.compute_seconds / _either(work.packed, c.packed_prefill_efficiency, c.mixed_efficiency)
+    products = products + work.expert_compute_seconds / c.expert_prefill_efficiency
+    return products + work.message_seconds / c.link_efficiency + work.layers * c.prompt_layer_seconds
 
 
 def decode_parts(
@@ -227,4 +289,10 @@ def decode_parts(
     parts = {"roofline": roof_seconds(work, constants, prefill=False, maximum=maximum), **fixed_parts(work, constants)}
     if other is not None:
         parts["prefill of others"] = others_seconds(other, constants) * (work.sequences - 1) / output_tokens
-    return {name: seconds * constants.tpot_scale for name, seconds in parts.items()}
+    scale = tpot_scale(work, constants)
+    return {name: seconds * scale for name, seconds in parts.items()}
+
+
+def tpot_scale(work: Pass, constants: Constants) -> Any:
+    """The factor of all that a step takes: what the device showed, and what it showed of models with experts."""
+    return constants.tpot_scale * (1 + (constants.experts_scale - 1) * (work.routed_layers > 0))

@@ -14,14 +14,27 @@ TPOT = max(bytes / (e_m · bandwidth), FLOPs / (e_c · peak))            the ste
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.catalogue.device import Device
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
+from planner.memory.limits import smallest
 from planner.speed.constants import Constants, constants_for
-from planner.speed.passes import CHUNK_TOKENS, Rates, decode_parts, decode_pass, prefill_pass, prefill_seconds, rates_of
+from planner.speed.drafting import Drafts, tokens_a_step
+from planner.speed.passes import (
+    CHUNK_TOKENS,
+    Pass,
+    Rates,
+    decode_parts,
+    decode_pass,
+    prefill_pass,
+    prefill_seconds,
+    products_seconds,
+    rates_of,
+    tpot_scale,
+)
 from planner.speed.work import Work, decode_of, prefill_of, work
 from planner.units import ceil_div
 
@@ -29,11 +42,6 @@ LOADS = ("static", "serving")
 
 
 ENDS = ("value", "low", "high", "bound")
-
-
-# Of those in flight, the share whose prompts come just before one's own: best in the mean of 400 servers under closed
-# loop, where requests start and end in waves (docs/accuracy.md has how far off it is there).
-QUEUED_SHARE = 0.12
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,8 @@ class Speed:
     prefill_tokens_per_s   prompt tokens, prefill alone
     request_seconds        prompt to last token
     tpot_parts             what the time between tokens is made of, seconds by name; their sum is its value
+    running                sequences that memory admits, where `batch` is more: the others queue
+    drafts                 speculative decoding
     """
 
     batch: int
@@ -78,10 +88,17 @@ class Speed:
     binds: str
     devices: int
     constants: Constants
+    running: int = 0
+    drafts: Drafts | None = None
+
+    @property
+    def decoding(self) -> int:
+        """Sequences that decode at once: all of `batch`, or as many as memory admits."""
+        return self.running or self.batch
 
     @property
     def decode_tokens_per_s(self) -> Figure:
-        return self.tpot_seconds.inverse(self.batch)
+        return self.tpot_seconds.inverse(self.decoding)
 
     @property
     def request_seconds(self) -> Figure:
@@ -113,7 +130,10 @@ class Speed:
             "batch": self.batch,
             "prompt_tokens": self.prompt_tokens,
             "output_tokens": self.output_tokens,
+            "decoding": self.decoding,
+            "queued": self.batch - self.decoding,
             "load": self.load,
+            "tokens_a_step": 1.0 if self.drafts is None else self.drafts.tokens_a_step,
             "devices": self.devices,
             **figures,
             "tokens_per_s_user": 1 / self.tpot_seconds.value,
@@ -135,6 +155,8 @@ def speed(
     load: str = "serving",
     engine: str | None = None,
     constants: Constants | None = None,
+    most: int | None = None,
+    drafts: Drafts | None = None,
 ) -> Speed:
     """How fast `answer`'s model, formats and layout run on that many of `device`, with a range.
 
@@ -142,6 +164,8 @@ def speed(
               in flight, a new one in place of each that ends
     engine    as `parse_engine` reads it; None takes constants of all engines together
     constants in place of those that `constants_for` finds
+    most      sequences that memory admits: so many run, the rest of `batch` queues
+    drafts    speculative decoding (`planner.speed.drafting`)
 
     >>> from planner.catalogue.entries import find_device, find_model
     >>> from planner.memory.request import Request
@@ -156,27 +180,37 @@ def speed(
     Raises BadRequest for lengths that mean nothing, and for a device whose bandwidth or FLOP/s are not known.
     """
     _check(prompt_tokens, output_tokens, batch, load)
-    rates = rates_of(device, answer)
     found = constants or constants_for(engine, device, load)
-    sums = work(answer)
-    ttft, ttft_bound = _ttft(sums, rates, found, prompt_tokens, output_tokens, batch, load, answer.source_tokens)
-    parts, tpot_bound, binds = _tpot(sums, rates, found, prompt_tokens, output_tokens, batch, load)
+    running = batch if most is None else max(1, min(batch, most))
+    case = Case(
+        work(answer), rates_of(device, answer), found, prompt_tokens, output_tokens, running, load,
+        answer.source_tokens, drafts,
+    )  # fmt: skip
+    parts = case.tpot_parts()
+    low, high = tpot_range(found, bool(case.sums.experts))
+    if drafts is not None:
+        low *= drafts.tokens_a_step / tokens_a_step(drafts.tokens, drafts.high)
+        high *= drafts.tokens_a_step / tokens_a_step(drafts.tokens, drafts.low)
+    tpot_seconds = _figure(sum(parts.values()), low, high, case.tpot_bound())
     queued = load == "serving" and batch > 1
     ends = (found.queued_low, found.queued_high) if queued else (found.ttft_low, found.ttft_high)
-    ttft_seconds = _figure(ttft, *ends, ttft_bound)
-    tpot_seconds = _figure(sum(parts.values()), *tpot_range(found, bool(sums.experts)), tpot_bound)
+    ttft, bound = case.ttft()
+    if batch > running:  # a request in line waits until those before it have ended: the pool turns over once a request
+        ttft += (batch / running - 1) * (ttft + (output_tokens - 1) * tpot_seconds.value)
     return Speed(
         batch=batch,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         load=load,
-        ttft_seconds=ttft_seconds,
+        ttft_seconds=_figure(ttft, *ends, bound),
         tpot_seconds=tpot_seconds,
-        prefill_tokens_per_s=_prefill_rate(sums, rates, found, prompt_tokens, batch, answer.source_tokens),
+        prefill_tokens_per_s=case.prefill_rate(),
         tpot_parts=parts,
-        binds=binds,
-        devices=sums.sharding.devices,
+        binds=max(parts, key=lambda name: parts[name]),
+        devices=case.sums.sharding.devices,
         constants=found,
+        running=running if running < batch else 0,
+        drafts=drafts,
     )
 
 
@@ -201,51 +235,101 @@ def _check(prompt_tokens: int, output_tokens: int, batch: int, load: str) -> Non
         raise BadRequest(f"--load {load!r} is not known; choose one of: {', '.join(LOADS)}")
 
 
-def _tpot(
-    sums: Work, rates: Rates, constants: Constants, prompt: int, output: int, batch: int, load: str
-) -> tuple[dict[str, float], float, str]:
-    """(seconds by part, bound, what binds) of the mean step between the first and the last token."""
-    first, last = prompt + 1, prompt + output
-    step = decode_pass(sums, rates, batch, first, last)
-    other = prefill_pass(sums, rates, 1, prompt) if load == "serving" else None
-    parts = decode_parts(step, other, output, constants)
-    roof = parts.pop("roofline")
-    computes = step.compute_seconds / constants.compute_efficiency * constants.tpot_scale >= roof
-    parts = {"compute" if computes else "bandwidth": roof, **{name: value for name, value in parts.items() if value}}
-    bound = decode_of(sums, batch, first, last).seconds(rates.bandwidth_bytes_per_s, rates.most_flops_per_s)
-    return parts, bound, max(parts, key=lambda name: parts[name])
+@dataclass(frozen=True)
+class Case:
+    """One question to the formulas: what runs, on what, under which load."""
+
+    sums: Work
+    rates: Rates
+    constants: Constants
+    prompt: int
+    output: int
+    batch: int
+    load: str
+    source_tokens: int = 0
+    drafts: Drafts | None = None
+
+    @property
+    def held(self) -> int:
+        """Sequences of one replica."""
+        return ceil_div(self.batch, self.sums.sharding.dp)
+
+    def step(self, output: int | None = None) -> Pass:
+        """The mean step between the first and the last token."""
+        last = self.prompt + (self.output if output is None else output)
+        verified = 1 if self.drafts is None else 1 + self.drafts.tokens
+        return decode_pass(self.sums, self.rates, self.batch, self.prompt + 1, last, verified=verified)
+
+    def tpot_parts(self, load: str | None = None, output: int | None = None) -> dict[str, float]:
+        """Seconds between two tokens, by part."""
+        tokens, c = self.output if output is None else output, self.constants
+        step, serving = self.step(tokens), (load or self.load) == "serving"
+        other = self.prefill_pass(1, source=0) if serving else None
+        parts = decode_parts(step, other, tokens, c)
+        roof = parts.pop("roofline")
+        computes = products_seconds(step, c, prefill=False) * tpot_scale(step, c) >= roof
+        parts = {"compute" if computes else "bandwidth": roof, **parts}
+        if self.drafts is not None:
+            parts = self._with_drafts(parts, self.drafts, tokens)
+        return {name: value for name, value in parts.items() if value}
+
+    def _with_drafts(self, parts: dict[str, float], drafts: Drafts, output: int) -> dict[str, float]:
+        """A step's parts for each token that it gives; prompts of others come by tokens, not by steps."""
+        others = parts.pop("prefill of others", 0.0)
+        if drafts.sums is not None:
+            step = decode_pass(drafts.sums, self.rates, self.batch, self.prompt + 1, self.prompt + output)
+            one = sum(decode_parts(replace(step, steps=0, sequences=0), None, 1, self.constants).values())
+            parts["drafts"] = drafts.tokens * one
+        each = {name: seconds / drafts.tokens_a_step for name, seconds in parts.items()}
+        return {**each, "prefill of others": others}
+
+    def tpot_bound(self) -> float:
+        """What no software can go below: the step's roofline, for all tokens that a step may give."""
+        verified = 1 if self.drafts is None else 1 + self.drafts.tokens
+        step = decode_of(self.sums, self.batch, self.prompt + 1, self.prompt + self.output, verified)
+        return step.seconds(self.rates.bandwidth_bytes_per_s, self.rates.most_flops_per_s) / verified
+
+    def prefill_pass(self, prompts: int, source: int | None = None) -> Pass:
+        """`prompts` prompts on one replica."""
+        tokens = self.source_tokens if source is None else source
+        return prefill_pass(self.sums, self.rates, prompts, self.prompt, tokens, ubatch=self.constants.ubatch_tokens)
+
+    def prefill(self, prompts: int) -> tuple[float, float]:
+        """(expected, bound) of prefilling `prompts` on one replica."""
+        seconds = prefill_seconds(self.prefill_pass(prompts), self.constants)
+        step = prefill_of(self.sums, prompts, self.prompt, self.source_tokens)
+        whole = step.seconds(self.rates.bandwidth_bytes_per_s, self.rates.most_flops_per_s)
+        return seconds, whole / self.sums.sharding.pp  # stages that are never idle
+
+    def ttft(self) -> tuple[float, float]:
+        """(expected, bound) from the request to its first token.
+
+        Static: all prompts at once. Serving: half a step until it is looked at, the prompts that came just before, its
+        own prefill, and the tokens of the sequences that decode in the same steps.
+        """
+        serving, c = self.load == "serving", self.constants
+        seconds, bound = self.prefill(1 if serving else self.held)
+        if serving and self.held > 1:
+            alone, mixed = self.tpot_parts("static", 1), self.tpot_parts()
+            chunks = math.ceil(self.prompt / CHUNK_TOKENS)
+            before = c.queued_share * (self.held - 1) ** c.queued_power
+            own = self.prefill_pass(1).layers * c.prompt_layer_seconds
+            seconds += before * (seconds + own) + own + chunks * sum(alone.values()) + 0.5 * sum(mixed.values())
+        return seconds + c.request_seconds, bound
+
+    def prefill_rate(self) -> Figure:
+        """Prompt tokens a second of all replicas when nothing else runs."""
+        seconds, bound = self.prefill(self.held)
+        figure = _figure(seconds, self.constants.ttft_low, self.constants.ttft_high, bound)
+        return figure.inverse(float(self.held * self.prompt * self.sums.sharding.dp))
 
 
-def _prefill(
-    sums: Work, rates: Rates, constants: Constants, prompts: int, prompt: int, source: int
-) -> tuple[float, float]:
-    """(expected, bound) of prefilling `prompts` on one replica."""
-    seconds = prefill_seconds(prefill_pass(sums, rates, prompts, prompt, source), constants)
-    whole = prefill_of(sums, prompts, prompt, source).seconds(rates.bandwidth_bytes_per_s, rates.most_flops_per_s)
-    return seconds, whole / sums.sharding.pp  # stages that are never idle
+def drafting_pays_below(case: Case, most: int = 4096) -> int | None:
+    """The first batch at which a token takes longer with drafts than without; None where none up to `most` does."""
+    plain = replace(case, drafts=None)
 
+    def costs(batch: int) -> bool:
+        with_drafts = sum(replace(case, batch=batch).tpot_parts().values())
+        return with_drafts >= sum(replace(plain, batch=batch).tpot_parts().values())
 
-def _ttft(
-    sums: Work, rates: Rates, constants: Constants, prompt: int, output: int, batch: int, load: str, source: int
-) -> tuple[float, float]:
-    """(expected, bound) from the request to its first token.
-
-    Static: all prompts at once. Serving: half a step until it is looked at, the prompts that came just before, its own
-    prefill, and the tokens of the sequences that decode in the same steps.
-    """
-    held = ceil_div(batch, sums.sharding.dp)
-    seconds, bound = _prefill(sums, rates, constants, held if load == "static" else 1, prompt, source)
-    if load == "serving" and held > 1:
-        parts, _, _ = _tpot(sums, rates, constants, prompt, 1, batch, "static")
-        mixed, _, _ = _tpot(sums, rates, constants, prompt, output, batch, load)
-        chunks = math.ceil(prompt / CHUNK_TOKENS)
-        seconds += QUEUED_SHARE * (held - 1) * seconds + chunks * sum(parts.values()) + 0.5 * sum(mixed.values())
-    return seconds + constants.request_seconds, bound
-
-
-def _prefill_rate(sums: Work, rates: Rates, constants: Constants, prompt: int, batch: int, source: int) -> Figure:
-    """Prompt tokens a second of all replicas when nothing else runs."""
-    prompts = ceil_div(batch, sums.sharding.dp)
-    seconds, bound = _prefill(sums, rates, constants, prompts, prompt, source)
-    figure = _figure(seconds, constants.ttft_low, constants.ttft_high, bound)
-    return figure.inverse(float(prompts * prompt * sums.sharding.dp))
+    return smallest(costs, most)

@@ -10,12 +10,10 @@ from planner.memory.estimate import Estimate
 from planner.speed.constants import Constants
 from planner.speed.passes import (
     Rates,
-    _sent,
-    _shared_seconds,
     between_ranks_seconds,
-    fixed_of,
     prefill_efficiency,
     rates_of,
+    sent_between,
 )
 from planner.speed.step import StepTerms
 from planner.speed.work import Work, pairs, work
@@ -38,19 +36,21 @@ class LinearSteps:
         sums, rates, c = self.sums, self.rates, self.constants
         rows = max(1.0, sequences / sums.sharding.pp) if sequences else 0.0
         new = float(sum(tokens for tokens, _ in chunks))
-        weights, cached = sums.weights_read(rows + new), rows * sums.sequence_bytes
-        decode = sums.row_products(rows) + rows * (sums.head_flops + sums.sequence_flops)
-        prefill = sums.row_products(new) + len(chunks) * sums.head_flops
+        hit, cached = sums.experts_read(rows + new), rows * sums.sequence_bytes
+        weights = sums.weight_bytes + sums.head_bytes
+        decode = rows * (sums.row_flops + sums.head_flops + sums.sequence_flops)
+        prefill = new * sums.row_flops + len(chunks) * sums.head_flops
         for tokens, before in chunks:
             prefill += sum(read.pair_flops * pairs(read.reach, tokens, before) for read in sums.reads)
             cached += sum(read.token_bytes * min(before + tokens, read.reach or before + tokens) for read in sums.reads)
-        products = prefill_efficiency(sums.packed, rates.narrow, c)
-        compute = decode / c.compute_efficiency + prefill / products
+        compute = decode / c.compute_efficiency + prefill / prefill_efficiency(sums.packed, rates.narrow, c)
+        compute += sums.expert_products(rows) / c.expert_compute_efficiency
+        compute += sums.expert_products(new) / c.expert_prefill_efficiency
         reading = c.packed_efficiency if sums.packed else c.memory_efficiency
-        sent, latencies = _sent(sums, rates, rows + new)
-        between = between_ranks_seconds(latencies, _shared_seconds(sums, rates), sent, c)
-        fixed = sum(fixed_of(sums.launches, 1, sequences, between, c).values())
-        memory = weights / reading + cached / c.cache_efficiency
+        between = between_ranks_seconds(sent_between(sums, rates, rows + new), c)
+        fixed = sums.launches * (c.layer_seconds + len(chunks) * c.prompt_layer_seconds)
+        fixed += sums.routed_layers * c.expert_layer_seconds + c.step_seconds + sequences * c.sequence_seconds + between
+        memory = weights / reading + hit / c.expert_efficiency + cached / c.cache_efficiency
         return StepTerms(
             _ps(fixed * c.tpot_scale),
             _ps(memory / rates.bandwidth_bytes_per_s * c.tpot_scale),
@@ -67,7 +67,12 @@ def step_model(answer: Estimate, device: Device, constants: Constants) -> Linear
     sums, rates = work(answer), rates_of(device, answer)
     pp = sums.sharding.pp
     kv = tuple(
-        _ps(r.token_bytes / pp / (rates.bandwidth_bytes_per_s * constants.cache_efficiency) * constants.tpot_scale)
+        _ps(
+            (r.token_bytes + constants.unshared_reads * r.unshared_bytes)
+            / pp
+            / (rates.bandwidth_bytes_per_s * constants.cache_efficiency)
+            * constants.tpot_scale
+        )
         for r in sums.reads
     )
     scores = tuple(

@@ -13,16 +13,16 @@ from planner.speed.constants import Constants
 from planner.speed.passes import (
     Pass,
     Rates,
-    decode_pass,
     fixed_parts,
+    memory_seconds,
     others_seconds,
-    prefill_pass,
     prefill_seconds,
+    products_seconds,
     rates_of,
-    roof_seconds,
+    tpot_scale,
 )
-from planner.speed.speed import Speed
-from planner.speed.work import Work, decode_of, mean_reach, work
+from planner.speed.speed import Case, Speed
+from planner.speed.work import decode_of, mean_reach, work
 from planner.units import ceil_div, human_seconds, significant
 
 
@@ -63,23 +63,41 @@ def _padded(terms: list[Term]) -> list[str]:
 
 def prompts_of(found: Speed) -> int:
     """Prompts that are prefilled together."""
-    return found.batch if found.load == "static" else 1
+    return found.decoding if found.load == "static" else 1
 
 
 def decode_terms(answer: Estimate, device: Device, found: Speed) -> list[Term]:
     """Bytes, FLOPs and every part of the time between two tokens; their sum is last."""
-    sums, rates, constants = work(answer), rates_of(device, answer), found.constants
-    first, last = found.prompt_tokens + 1, found.prompt_tokens + found.output_tokens
-    step = decode_pass(sums, rates, found.batch, first, last)
-    terms = [*_bytes(sums, found.batch, first, last), *_roof(step, rates, constants, prefill=False)]
-    terms += _fixed(step, constants, found.tpot_parts, constants.tpot_scale)
+    case = case_of(answer, device, found)
+    rates, constants, step = case.rates, case.constants, case.step()
+    drafts, scale = found.drafts, tpot_scale(step, constants)
+    terms = [*_bytes(case), *_roof(step, rates, constants, scale, prefill=False)]
+    parts, each = found.tpot_parts, 1.0
+    if drafts is not None:  # parts are of a token; a step's are so many times that
+        each = drafts.tokens_a_step
+        parts = {name: seconds * each for name, seconds in parts.items()}
+    terms += _fixed(step, constants, parts, scale)
+    if drafts is not None and "drafts" in parts:
+        text = f"{drafts.tokens} steps of the drafter x {_seconds(parts['drafts'] / drafts.tokens)}"
+        terms.append(Term("drafts", text, parts["drafts"]))
     if "prefill of others" in found.tpot_parts:
-        other = prefill_pass(sums, rates, 1, found.prompt_tokens)
-        adds, seconds = others_seconds(other, constants), found.tpot_parts["prefill of others"]
-        others = seconds * found.output_tokens / (adds * constants.tpot_scale)
-        text = f"{_seconds(adds)} x {others:,.4g} others / {found.output_tokens:,} tokens{_scale(constants.tpot_scale)}"
+        adds, seconds = others_seconds(case.prefill_pass(1, source=0), constants), found.tpot_parts["prefill of others"]
+        others = seconds * found.output_tokens / (adds * scale)
+        text = f"{_seconds(adds)} x {others:,.4g} others / {found.output_tokens:,} tokens{_scale(scale)}"
         terms.append(Term("prefill of others", text, seconds))
+    if drafts is not None:
+        own = sum(seconds for name, seconds in parts.items() if name != "prefill of others")
+        text = f"{_seconds(own)} / {each:.4g} tokens a step"
+        terms.append(Term("a token of a step", text, own / each))
     return [*terms, _sum(found)]
+
+
+def case_of(answer: Estimate, device: Device, found: Speed) -> Case:
+    """The question whose figures an answer has."""
+    return Case(
+        work(answer), rates_of(device, answer), found.constants, found.prompt_tokens, found.output_tokens, found.decoding,
+        found.load, answer.source_tokens, found.drafts,
+    )  # fmt: skip
 
 
 def _sum(found: Speed) -> Term:
@@ -87,45 +105,49 @@ def _sum(found: Speed) -> Term:
     return Term("between two tokens", text, found.tpot_seconds.value)
 
 
-def _bytes(sums: Work, batch: int, first: int, last: int) -> list[Term]:
+def _bytes(case: Case) -> list[Term]:
     """What the step reads and computes."""
-    rows = sums.rows_each(batch)
+    sums, first, last = case.sums, case.prompt + 1, case.prompt + case.output
+    verified = 1 if case.drafts is None else 1 + case.drafts.tokens
+    rows = sums.rows_each(case.batch)
+    new = rows * verified
     text = f"{sums.weight_bytes:,.0f} B + {sums.head_bytes:,.0f} B of the head"
     for experts in sums.experts:
-        share = experts.share(sums.expert_rows(rows))
+        share = experts.share(sums.expert_rows(new))
         text += f" + {share:.4g} x {experts.read_bytes:,.0f} B of experts"
-    terms = [Term("weights", text, sums.weights_read(rows), "B")]
+    terms = [Term("weights", text, sums.weights_read(new), "B")]
     kept = [f"{read.token_bytes:,.0f} B x {mean_reach(read.reach, first, last):,.1f} tokens" for read in sums.reads]
     if sums.sequence_bytes:
         kept.append(f"{sums.sequence_bytes:,.0f} B of state")
-    step = decode_of(sums, batch, first, last)
+    step = decode_of(sums, case.batch, first, last, verified)
     if kept:
         terms.append(Term("cache", f"{rows:,g} x ({' + '.join(kept)})", step.cache_bytes, "B"))
-    products = sums.row_products(rows) + rows * sums.head_flops
+    products = sums.row_products(new) + new * sums.head_flops
     scores = f"{products:,.0f} FLOP of products + {step.flops - products:,.0f} FLOP of attention"
     return [*terms, Term("computing", scores, step.flops, "FLOP")]
 
 
-def _roof(step: Pass, rates: Rates, constants: Constants, *, prefill: bool) -> list[Term]:
+def _roof(step: Pass, rates: Rates, constants: Constants, scale: float, *, prefill: bool) -> list[Term]:
     """Reading and computing, at what is reached of the rates; the larger counts."""
-    reads, computes = replace(step, compute_seconds=0.0), replace(step, weight_seconds=0.0, cache_seconds=0.0)
-    memory, compute = (roof_seconds(part, constants, prefill=prefill) for part in (reads, computes))
-    scale = constants.ttft_scale if prefill else constants.tpot_scale
-    weight = roof_seconds(replace(reads, cache_seconds=0.0), constants, prefill=prefill)
-    per_s = f"{rates.bandwidth_bytes_per_s:.4g} B/s".replace("e+", "e")
-    text = f"{step.weight_seconds * rates.bandwidth_bytes_per_s:,.0f} B / ({_share(step.weight_seconds, weight)} x {per_s})"
-    if step.cache_seconds:
-        cached = f"{step.cache_seconds * rates.bandwidth_bytes_per_s:,.0f} B"
-        text += f" + {cached} / ({_share(step.cache_seconds, memory - weight)} x {per_s})"
-    peak = f"{rates.flops_per_s:.4g} FLOP/s".replace("e+", "e")
-    products = (
-        f"{step.compute_seconds * rates.flops_per_s:,.0f} FLOP / ({_share(step.compute_seconds, compute)} x {peak})"
+    memory, compute = memory_seconds(step, constants), products_seconds(step, constants, prefill=prefill)
+    dense = replace(step, expert_seconds=0.0, expert_compute_seconds=0.0)
+    weights = memory_seconds(replace(dense, cache_seconds=0.0, unshared_seconds=0.0), constants)
+    bandwidth, flops = rates.bandwidth_bytes_per_s, rates.flops_per_s
+    per_s, peak = (f"{rate:.4g} {unit}/s".replace("e+", "e") for rate, unit in ((bandwidth, "B"), (flops, "FLOP")))
+    plain = products_seconds(dense, constants, prefill=prefill)
+    reads = [(step.weight_seconds, weights)]
+    reads += [(step.expert_seconds, step.expert_seconds / constants.expert_efficiency)]
+    reads += [(step.cache_seconds, memory - weights - reads[1][1])]
+    products = [(step.compute_seconds, plain), (step.expert_compute_seconds, compute - plain)]
+    text = " + ".join(f"{part * bandwidth:,.0f} B / ({_share(part, took)} x {per_s})" for part, took in reads if part)
+    computing = " + ".join(
+        f"{part * flops:,.0f} FLOP / ({_share(part, took)} x {peak})" for part, took in products if part
     )
     names = ("bandwidth", "(compute)") if memory > compute else ("(bandwidth)", "compute")
     scaled = _scale(scale)
     return [
         Term(names[0], f"({text}){scaled}" if scaled else text, memory * scale),
-        Term(names[1], products + scaled, compute * scale),
+        Term(names[1], f"({computing}){scaled}" if scaled else computing, compute * scale),
     ]
 
 
@@ -138,8 +160,11 @@ def _fixed(step: Pass, constants: Constants, parts: dict[str, float], scale: flo
     sent = f"{_seconds(step.message_seconds)} / {constants.link_efficiency:.3g}"
     if step.shared_seconds:
         sent += f" + {_seconds(step.shared_seconds)} over PCIe"
+    if step.large_reduces:
+        sent = f"{step.large_reduces:,.4g} x {_seconds(constants.large_reduce_seconds)} + {sent}"
     texts = {
         "layers": f"{step.layers:,g} x {_seconds(constants.layer_seconds)}",
+        "experts": f"{step.routed_layers:,g} x {_seconds(constants.expert_layer_seconds)}",
         "steps": f"{step.steps:,g} x {_seconds(constants.step_seconds)}",
         "sequences": f"{step.sequences:,g} x {_seconds(constants.sequence_seconds)}",
         "all-reduce": f"{step.latencies:,.4g} x {_seconds(constants.all_reduce_seconds)} + {sent}",
@@ -151,11 +176,14 @@ def _fixed(step: Pass, constants: Constants, parts: dict[str, float], scale: flo
 
 def prefill_terms(answer: Estimate, device: Device, found: Speed) -> list[Term]:
     """Every part of the time to the first token; what is left beside the prefill waits for a step or on the way in."""
-    sums, rates, constants = work(answer), rates_of(device, answer), found.constants
-    prompts = ceil_div(prompts_of(found), sums.sharding.dp)
-    step = prefill_pass(sums, rates, prompts, found.prompt_tokens, answer.source_tokens)
+    case = case_of(answer, device, found)
+    constants = case.constants
+    step = case.prefill_pass(ceil_div(prompts_of(found), case.sums.sharding.dp))
     parts = {name: seconds * constants.ttft_scale for name, seconds in fixed_parts(step, constants).items() if seconds}
-    terms = [*_roof(step, rates, constants, prefill=True), *_fixed(step, constants, parts, constants.ttft_scale)]
+    terms = [
+        *_roof(step, case.rates, constants, constants.ttft_scale, prefill=True),
+        *_fixed(step, constants, parts, constants.ttft_scale),
+    ]
     alone = prefill_seconds(step, constants)
     waiting = found.ttft_seconds.value - alone
     whole = Term("first token", f"{_seconds(alone)} + {_seconds(waiting)}", found.ttft_seconds.value)

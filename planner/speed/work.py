@@ -41,7 +41,10 @@ TOWERS = frozenset({"vision", "audio", "projector"})
 MOST_BATCH = 1 << 20
 
 
-QK_NORM_LAUNCHES, EXPERT_LAUNCHES = 0.3, 0.3  # of a plain layer's fixed time
+QK_NORM_LAUNCHES = 0.3  # of a plain layer's fixed time
+NVFP4_LAUNCHES = (
+    0.2  # the same of weights in nvfp4: its activations are scaled and cut to 4 bits by kernels of their own
+)
 
 
 _FAR = 1 << 20  # a length at which a curve's slope is taken
@@ -54,6 +57,9 @@ class Step:
     read_bytes: float
     flops: float
     cache_bytes: float = 0.0  # of those read
+    expert_bytes: float = 0.0  # of those read, the routed experts that are hit
+    expert_flops: float = 0.0
+    unshared_bytes: float = 0.0  # besides, by kernels that do not share KV heads among query heads
 
     @property
     def intensity(self) -> float:
@@ -81,12 +87,14 @@ class Read:
     token_bytes   bytes of one cached token
     token_flops   FLOPs of one query with one cached token, decoding
     pair_flops    the same in a prefill, where a latent is expanded to heads
+    unshared_bytes  what kernels read besides that fetch a KV head once for each of its query heads
     """
 
     reach: int | None
     token_bytes: float
     token_flops: float
     pair_flops: float
+    unshared_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,7 @@ class Work:
     encoder_bytes, _flops     an encoder over its source, once a request
     row_message_bytes         one token's vector, as all-reduces carry it
     launches                  layers, each counted by the small kernels it runs (see `layer_launches`)
+    routed_layers             layers with routed experts
     packed                    weights are stored in codes that each product has to unpack (4 bits, GGUF blocks)
     """
 
@@ -133,6 +142,7 @@ class Work:
     row_message_bytes: int
     layers: int
     launches: float
+    routed_layers: int
     encoder_layers: int
     packed: bool
     sharding: Sharding
@@ -148,13 +158,19 @@ class Work:
 
     def weights_read(self, rows: float) -> float:
         """Bytes of weights that a step of `rows` tokens reads."""
-        hit = sum(e.read_bytes * e.share(self.expert_rows(rows)) for e in self.experts)
-        return self.weight_bytes + self.head_bytes + hit
+        return self.weight_bytes + self.head_bytes + self.experts_read(rows)
+
+    def experts_read(self, rows: float) -> float:
+        """Bytes of the routed experts that `rows` tokens hit."""
+        return sum(e.read_bytes * e.share(self.expert_rows(rows)) for e in self.experts)
+
+    def expert_products(self, rows: float) -> float:
+        """FLOPs of the routed experts for `rows` tokens."""
+        return sum(e.row_flops * self.expert_rows(rows) for e in self.experts)
 
     def row_products(self, rows: float) -> float:
         """FLOPs of the products with weights for `rows` tokens, without the head."""
-        routed = sum(e.row_flops * self.expert_rows(rows) for e in self.experts)
-        return rows * self.row_flops + routed
+        return rows * self.row_flops + self.expert_products(rows)
 
 
 def work(answer: Estimate) -> Work:
@@ -233,9 +249,12 @@ def _work(
         encoder_flops=sum(2.0 * weight.on_rank(sharding.tp).parameters for weight, _ in encoder),
         row_message_bytes=spec.hidden * fmt.model_dtype_bytes,
         layers=len(spec.layers),
-        launches=sum(count * layer_launches(layer) for layer, count in spec.groups),
+        launches=sum(count * layer_launches(layer) for layer, count in spec.groups)
+        * (1 + NVFP4_LAUNCHES * stored_name(plan).startswith("nvfp4")),
+        routed_layers=sum(count for layer, count in spec.groups if any(isinstance(mlp, Moe) for mlp in layer.mlps)),
         encoder_layers=len(spec.encoder),
-        packed=is_packed(stored_name(plan)),
+        packed=is_packed(stored_name(plan))
+        and not stored_name(plan).startswith("mxfp4"),  # there experts alone are packed
         sharding=sharding,
     )
 
@@ -243,15 +262,14 @@ def _work(
 def layer_launches(layer: Layer) -> float:
     """How long a layer's fixed time is beside that of a plain one, whose ten or so small kernels it is counted in.
 
-    Norms of q and k are kernels of their own, and keep the rotation of q and k from being fused with what follows;
-    experts need a router, a choice, and tokens sorted by expert and back.
+    Norms of q and k are kernels of their own, and keep the rotation of q and k from being fused with what follows. What
+    experts take besides has a time of its own (`Constants.expert_layer_seconds`).
 
     >>> layer_launches(Layer((Attention(4096, 32, 8, 128),))), layer_launches(Layer((Attention(4096, 32, 8, 128, qk_norm="head"),)))
     (1.0, 1.3)
     """
     normed = any(isinstance(mixer, Attention) and mixer.qk_norm for mixer in layer.mixers)
-    routed = any(isinstance(mlp, Moe) for mlp in layer.mlps)
-    return 1 + QK_NORM_LAUNCHES * normed + EXPERT_LAUNCHES * routed
+    return 1 + QK_NORM_LAUNCHES * normed
 
 
 class _rank_bytes:
@@ -290,7 +308,7 @@ def _reads(
     spec: ModelSpec, fmt: CacheFormat, sharding: Sharding, source_tokens: int
 ) -> tuple[tuple[Read, ...], float, float]:
     """(what is read a cached token, by reach; bytes and FLOPs a sequence whatever its length)."""
-    found: dict[int | None, tuple[float, float, float]] = {}
+    found: dict[int | None, tuple[float, float, float, float]] = {}
     sequence_bytes = sequence_flops = 0.0
     for layer, count in spec.groups:
         for mixer in layer.mixers:
@@ -300,8 +318,8 @@ def _reads(
                     sequence_bytes += count * read.token_bytes * tokens
                     sequence_flops += count * read.token_flops * tokens
                     continue
-                before = found.get(read.reach, (0.0, 0.0, 0.0))
-                added = (read.token_bytes, read.token_flops, read.pair_flops)
+                before = found.get(read.reach, (0.0, 0.0, 0.0, 0.0))
+                added = (read.token_bytes, read.token_flops, read.pair_flops, read.unshared_bytes)
                 found[read.reach] = tuple(b + count * a for b, a in zip(before, added, strict=True))  # type: ignore[assignment]
             sequence_bytes += count * sharding.on_rank(mixer.cache()).state_bytes(fmt)
     reads = tuple(Read(reach, *sums) for reach, sums in found.items())
@@ -318,7 +336,9 @@ def _mixer_reads(mixer: Mixer, spec: ModelSpec, fmt: CacheFormat, sharding: Shar
         found = mixer_attention(mixer, sharding.tp)
         assert found is not None
         token = found.kv_heads * (fmt.k.vector_bytes(found.k_dim) + fmt.v.vector_bytes(found.v_dim))
-        return [Read(found.window, token / sharding.dcp, found.decode_flops, found.pair_flops)]
+        each = token / sharding.dcp
+        unshared = each * (found.heads / found.kv_heads - 1)
+        return [Read(found.window, each, found.decode_flops, found.pair_flops, unshared)]
     cache = sharding.on_rank(mixer.cache())
     slope = cache.kv_bytes(_FAR, 0, fmt) / _FAR  # compressed pasts grow in steps: their mean slope
     if not slope:
@@ -385,16 +405,25 @@ def decode_step(answer: Estimate, batch: int, context_tokens: int | None = None)
     return decode_of(work(answer), batch, tokens, tokens)
 
 
-def decode_of(sums: Work, batch: float, first_tokens: int, last_tokens: int) -> Step:
-    """As `decode_step`, the mean of the steps at contexts first..last."""
+def decode_of(sums: Work, batch: float, first_tokens: int, last_tokens: int, verified: int = 1) -> Step:
+    """As `decode_step`, the mean of the steps at contexts first..last.
+
+    verified   tokens of each sequence that the step runs: 1, or drafted ones beside it; they read its cache once
+    """
     rows = sums.rows_each(batch)
-    kept, scores = sums.sequence_bytes, sums.sequence_flops
+    kept, scores, unshared = sums.sequence_bytes, sums.sequence_flops, 0.0
     for read in sums.reads:
         tokens = mean_reach(read.reach, first_tokens, last_tokens)
         kept += read.token_bytes * tokens
         scores += read.token_flops * tokens
-    flops = sums.row_products(rows) + rows * (sums.head_flops + scores)
-    return Step(sums.weights_read(rows) + rows * kept, flops, rows * kept)
+        unshared += read.unshared_bytes * tokens
+    new = rows * verified
+    flops = sums.row_products(new) + new * (sums.head_flops + scores)
+    hit = sums.experts_read(new)
+    return Step(
+        sums.weight_bytes + sums.head_bytes + hit + rows * kept, flops, rows * kept, hit, sums.expert_products(new),
+        rows * unshared,
+    )  # fmt: skip
 
 
 def prefill_step(answer: Estimate, batch: int, prompt_tokens: int | None = None) -> Step:
@@ -416,7 +445,8 @@ def prefill_of(sums: Work, prompts: float, prompt_tokens: int, source_tokens: in
         kept += read.token_bytes * mean_reach(read.reach, prompt_tokens, prompt_tokens)
     encoder = prompts * source_tokens * sums.encoder_flops
     flops = sums.row_products(rows) + prompts * (sums.head_flops + scores) + encoder
-    return Step(sums.weights_read(rows) + sums.encoder_bytes + prompts * kept, flops, prompts * kept)
+    read_bytes = sums.weights_read(rows) + sums.encoder_bytes + prompts * kept
+    return Step(read_bytes, flops, prompts * kept, sums.experts_read(rows), sums.expert_products(rows))
 
 
 def peak_flops_per_s(device: Device, answer: Estimate) -> float | None:

@@ -441,3 +441,37 @@ def test_the_help_has_an_example_that_runs(run: Run) -> None:
     example = re.search(r"Example: kvplan (speed .+)", words)
     assert example is not None
     assert run(*example[1].split()).code == 0
+
+
+# -- drafts, queues, energy --------------------------------------------------------------------------------
+
+
+def test_drafted_tokens_are_never_accepted_without_effect(run: Run) -> None:
+    engine = (*LLAMA, "--engine", "vllm", "--batch", "1", "--num-speculative-tokens", "3")
+    assert "--acceptance" in run("speed", *engine).refused(2)
+    plain, drafted = (
+        run("speed", *LLAMA, "--engine", "vllm", "--batch", "1", *more, "--json").json
+        for more in ((), ("--num-speculative-tokens", "3", "--drafter", "eagle3"))
+    )
+    assert drafted["tokens_a_step"] == pytest.approx(1 + 0.7 + 0.49 + 0.343)
+    assert drafted["tpot_seconds"] < 0.6 * plain["tpot_seconds"]
+    assert any("drafting" in note for note in drafted["notes"])
+
+
+def test_a_draft_model_runs_its_own_steps(run: Run) -> None:
+    asked = ("--batch", "1", "--draft-tokens", "4", "--acceptance", "0.8", "--json")
+    model = run("speed", *LLAMA, "--drafter", "llama-3.2-1b", *asked).json
+    lookup = run("speed", *LLAMA, "--drafter", "ngram", *asked).json
+    assert model["tpot_parts_seconds"]["drafts"] > 0 and "drafts" not in lookup["tpot_parts_seconds"]
+    assert model["tpot_seconds"] > lookup["tpot_seconds"]
+
+
+def test_acceptance_wants_drafts_and_a_share(run: Run) -> None:
+    assert "--draft-tokens" in run("speed", *LLAMA, "--acceptance", "0.7").err
+    assert "--acceptance" in run("speed", *LLAMA, "--draft-tokens", "2", "--acceptance", "7").err
+
+
+def test_energy_is_said_with_its_range_and_grid(run: Run) -> None:
+    found = run("speed", *LLAMA, "--batch", "8", "--grid", "400g/kWh", "--json").json
+    assert found["co2_grams_per_million_tokens"] == pytest.approx(0.4 * found["wh_per_million_tokens"])
+    assert found["wh_per_million_tokens_low"] < found["wh_per_million_tokens"] < found["wh_per_million_tokens_high"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner.answers.speed import SpeedAnswer
 from planner.commands.pages.model_line import named
+from planner.speed.energy import energy_of
 from planner.speed.speed import Figure, Speed
 from planner.terminal.tables import bad, dim, good, table
 from planner.units import human_seconds, human_tokens, percent, significant
@@ -11,7 +12,7 @@ from planner.units import human_seconds, human_tokens, percent, significant
 BAR_WIDTH = 48
 
 
-FILLS = {"bandwidth": "#", "compute": "@", "layers": "=", "steps": "-", "sequences": "+", "all-reduce": "~", "prefill of others": ":"}  # fmt: skip
+FILLS = {"bandwidth": "#", "compute": "@", "layers": "=", "steps": "-", "sequences": "+", "all-reduce": "~", "prefill of others": ":", "experts": "%", "drafts": "d"}  # fmt: skip
 
 
 def page(answers: list[SpeedAnswer], explain: bool = False) -> list[str]:
@@ -162,11 +163,19 @@ def _facts(answer: SpeedAnswer, named: bool) -> list[str]:
         else f"memory admits {most:,} sequence{'' if most == 1 else 's'} of {human_tokens(tokens)} tokens{hint}"
     )
     beyond = [found.batch for found in answer.speeds if not answer.fits(found.batch)]
-    lines = [f"{lead}{compute}", f"{lead}{admits}" if not beyond else lead + bad(f"{admits}; * is more than that, as if there were room")]  # fmt: skip
+    lines = [f"{lead}{compute}", f"{lead}{admits}" if not beyond else lead + bad(f"{admits}; * is more than that: the rest waits in line")]  # fmt: skip
     lines.append(f"{lead}constants: {one.constants_from}")
     if answer.left_out is not None:
         lines.append(f"{lead}checked: {answer.left_out.words()}")
     lines += [f"{lead}{note}" for note in answer.notes]
+    best = max(answer.speeds, key=lambda found: found.decode_tokens_per_s.value)
+    energy = energy_of(answer.device, best, answer.asked.grid_grams)
+    if energy is not None:
+        lines.append(
+            f"{lead}energy at batch {best.batch:,}: {significant(energy.watt_hours)} Wh a million output tokens "
+            f"({significant(energy.low)} to {significant(energy.high)}; devices alone, at 50 to 100 % of TDP), "
+            f"{significant(energy.grams)} g CO2 at {energy.grid_grams:g} g/kWh"
+        )
     return lines
 
 

@@ -22,13 +22,14 @@ ENGINES: dict[str, tuple[str, str, str | None]] = {
     "tensorrt-llm": ("fractions_of_free", "tensorrt_llm", None),
     "lmdeploy": ("fractions_of_free", "lmdeploy", None),
     "transformers": ("transformers", "answer", None),
+    "mlx": ("mlx", "answer", None),
 }
 ALIASES = {
     "llama.cpp": "llamacpp", "llama-cpp": "llamacpp", "llama_cpp": "llamacpp", "llama-server": "llamacpp",
     "ik_llama.cpp": "ik_llamacpp", "ik-llama.cpp": "ik_llamacpp", "ik_llama": "ik_llamacpp", "ik-llamacpp": "ik_llamacpp",
     "lm-studio": "lmstudio", "lm studio": "lmstudio", "lm_studio": "lmstudio", "ik-llama": "ik_llamacpp", "ik": "ik_llamacpp",
     "trtllm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt_llm": "tensorrt-llm", "tensorrtllm": "tensorrt-llm",
-    "hf": "transformers", "turbomind": "lmdeploy",
+    "hf": "transformers", "turbomind": "lmdeploy", "mlx-lm": "mlx", "mlx_lm": "mlx",
 }  # fmt: skip
 # What people name as an engine and is none here -> what to write in its place
 _RUN_LLAMACPP = ("koboldcpp", "kobold", "jan", "llamafile", "gpt4all", "llama-cpp-python", "llama-swap", "lemonade")
@@ -39,8 +40,8 @@ _OTHERS = {
         "ExLlama's buffers are not modelled: leave --engine out for weights and cache alone",
     ),
     **dict.fromkeys(
-        ("mlx", "mlx-lm", "mlx_lm", "mlx-vlm"),
-        "MLX's buffers are not modelled: leave --engine out for weights and cache alone",
+        ("mlx-vlm", "mlx_vlm"),
+        "mlx-vlm is not modelled: --engine mlx is the closest",
     ),
     **dict.fromkeys(
         ("text-generation-webui", "oobabooga", "ooba"),

@@ -1,0 +1,87 @@
+"""mlx-lm on Apple silicon: a cache in steps of 256 tokens, windows that rotate, no pool.
+
+Source: mlx-lm `models/cache.py` (KVCache.step, RotatingKVCache, QuantizedKVCache, ArraysCache) and `server.py`; the memory is
+what Metal lets the GPU wire down (recommendedMaxWorkingSetSize), which is what the catalogue's Apple entries hold.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from planner.engines.base import EngineAnswer, Options, Pool, Ranged, Refusal, layer_caches
+from planner.engines.vllm import logical_bytes
+from planner.errors import UnsupportedModel
+from planner.memory.activations import Estimated
+from planner.memory.estimate import Estimate
+from planner.memory.limits import largest
+from planner.model.attention import Chunked, SlidingWindow
+from planner.model.cross_attention import Cross
+from planner.units import MAX_TOKENS, ceil_div, human_bytes
+
+STEP = 256
+PREFILL_TOKENS = 2048  # --prefill-step-size
+
+
+def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
+    """What mlx-lm holds for the batch, and whether it stays below the memory that Metal wires down.
+
+    tokens kept = 256 · ceil(n / 256); a window layer keeps its window, and a prefill step more while a prompt is read.
+    """
+    seq, batch = estimate.request.seq_tokens, estimate.request.batch
+    one = request_bytes(estimate, seq)
+    weights = estimate.per_device.weight_bytes
+    activation = estimate.per_device.activation
+    room = estimate.capacity
+    left = None if room is None else room.bytes - weights - activation.bytes
+    most = None if left is None else (max(0, left) // one if one else MAX_TOKENS)
+    refusal = None
+    if room is not None and left is not None and left < one:
+        refusal = Refusal(
+            f"weights, cache and activations are {human_bytes(weights + one + activation.bytes)} for the {human_bytes(room.bytes)} "
+            "that Metal wires down: macOS pages, or the GPU aborts",
+            ("sudo sysctl iogpu.wired_limit_mb=N", "--max-kv-size"),
+            sure=room.bytes - weights - activation.low < one,
+        )
+    ranged = None
+    if left is not None and room is not None:
+        ends = [max(0, room.bytes - weights - size) for size in (activation.bytes, activation.high, activation.low)]
+        ranged = Ranged(*(_pool(estimate, size) for size in ends))
+    return EngineAnswer(
+        name="mlx",
+        version=version or "as modelled",
+        request_tokens=seq,
+        request_bytes=one,
+        logical_bytes=logical_bytes(estimate),
+        ranged=ranged,
+        block_tokens=STEP,
+        activation=Estimated(
+            activation.bytes, activation.low, activation.high, f"a prefill step of {PREFILL_TOKENS:,} tokens"
+        ),
+        fits=None if most is None else most >= batch,
+        most_requests=most,
+        reasons=(f"the cache grows in steps of {STEP} tokens", "layers with a window keep it and rotate"),
+        assumptions=(f"mlx-lm {version or 'of 2026'}, its own cache of each request; memory as Metal reports it",),
+        refusal=refusal,
+        extra={"kv_bytes": one * batch},
+    )
+
+
+def request_bytes(estimate: Estimate, tokens: int) -> int:
+    """K, V and state of one request: whole steps of every layer, a window's own length at most."""
+    fmt, source, total = estimate.fmt, estimate.source_tokens, 0
+    whole = ceil_div(tokens, STEP) * STEP
+    for _, cache in layer_caches(estimate):
+        if isinstance(cache, (Cross, Chunked)):
+            raise UnsupportedModel(
+                f"{estimate.spec.name}: how mlx-lm keeps {cache.kind} is not modelled; leave --engine out"
+            )
+        kept = min(whole, cache.window) if isinstance(cache, SlidingWindow) else whole
+        total += cache.kv_bytes(kept, source, fmt) + cache.state_bytes(fmt)
+    return total
+
+
+def _pool(estimate: Estimate, size: int) -> Pool:
+    tokens = largest(lambda n: request_bytes(estimate, n) <= size, MAX_TOKENS)
+    length = estimate.request.seq_tokens
+    one = request_bytes(estimate, length)
+    return Pool(size, tokens, at_once=Fraction(size, one) if one else Fraction(0))

@@ -1,0 +1,46 @@
+"""mlx-lm's cache: steps of 256 tokens, windows that rotate, the memory that Metal wires down."""
+
+from __future__ import annotations
+
+from planner.catalogue.entries import find_model
+from planner.engines import mlx
+from planner.engines.base import Options
+from planner.engines.registry import parse_engine
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.request import Capacity, Request
+from planner.readers import read_entry
+from planner.units import GIB
+
+
+def asked(name: str, seq: int, size: int = 24 * GIB, kv: str | None = None) -> Estimate:
+    request = Request(seq, dtype="int4", k_dtype=kv, v_dtype=kv)
+    return estimate(read_entry(find_model(name)), request, Capacity("Apple", size, "host"))
+
+
+def test_the_cache_grows_in_steps_of_256() -> None:
+    """Llama-3.1-8B: 131,072 B a token in 16 bit; 300 tokens are 512."""
+    assert mlx.request_bytes(asked("llama-3.1-8b", 300), 300) == 512 * 131072
+    assert mlx.request_bytes(asked("llama-3.1-8b", 256), 256) == 256 * 131072
+
+
+def test_four_bits_hold_a_scale_and_a_bias_for_64_numbers() -> None:
+    """4.5 bits a number in place of 16."""
+    assert mlx.request_bytes(asked("llama-3.1-8b", 512, kv="int4"), 512) == 512 * 131072 * 45 // 160
+
+
+def test_windows_rotate() -> None:
+    """Gemma 3 27B: 52 window layers stop at 1,024 tokens, 10 go on; 8,192 B a token and layer."""
+    one = 16 * 128 * 2 * 2
+    assert mlx.request_bytes(asked("gemma-3-27b", 8192), 8192) == (52 * 1024 + 10 * 8192) * one
+
+
+def test_more_than_metal_wires_down_is_a_refusal() -> None:
+    answer = mlx.answer(asked("llama-3.1-8b", 8192, 4 * GIB), Options(), None).to_dict()
+    assert answer["refusal"] and answer["fits"] is False and answer["most_requests"] == 0
+    fine = mlx.answer(asked("llama-3.1-8b", 8192), Options(), None).to_dict()
+    assert fine["refusal"] is None and fine["fits"]
+    assert fine["pool_bytes_low"] <= fine["pool_bytes"] <= fine["pool_bytes_high"]
+
+
+def test_it_is_known_by_its_names() -> None:
+    assert parse_engine("mlx") == parse_engine("mlx-lm") == parse_engine("mlx_lm") == ("mlx", None)

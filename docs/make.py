@@ -6,16 +6,18 @@ docs/known-figures.md  figures that teaching texts and calculators get wrong, ou
 docs/accuracy.md       our numbers against implementations and server logs, as `kvplan accuracy` counts them
 docs/examples.md       five questions to `kvplan plan`, each answer worked out again by hand (docs/examples.py)
 README.md              the output below each `$ kvplan ...`, run anew
-docs/speed.md, docs/simulate.md   the same
+docs/speed.md, docs/simulate.md and the other pages named in CONSOLE_PAGES   the same
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -156,18 +158,27 @@ def output_of(command: str) -> str:
     """What a command line prints, in a process of its own."""
     program, *arguments = shlex.split(command)
     module = ["-m", "kvplan"] if program == "kvplan" else []
-    done = subprocess.run([sys.executable, *module, *arguments], cwd=ROOT, capture_output=True, text=True)
+    screen = {**os.environ, "COLUMNS": "100"}
+    done = subprocess.run([sys.executable, *module, *arguments], cwd=ROOT, capture_output=True, text=True, env=screen)
     return done.stdout + done.stderr
 
 
+CONSOLE_PAGES = (
+    "docs/does-it-fit.md",
+    "docs/servers.md",
+    "docs/how-fast.md",
+    "docs/what-to-rent.md",
+    "docs/measure.md",
+    "docs/speed.md",
+    "docs/simulate.md",
+)
 PAGES: dict[str, Callable[[], str]] = {
     "README.md": lambda: console_page("README.md"),
     "docs/cli.md": cli_page,
     "docs/model-types.md": model_types_page,
     "docs/known-figures.md": known_figures_page,
     "docs/accuracy.md": accuracy_page,
-    "docs/speed.md": lambda: console_page("docs/speed.md"),
-    "docs/simulate.md": lambda: console_page("docs/simulate.md"),
+    **{name: partial(console_page, name) for name in CONSOLE_PAGES},
     "docs/examples.md": lambda: import_module("docs.examples").page(),
 }
 

@@ -33,7 +33,7 @@ _LLAMA = {
 REFUSED = {
     "text-generation-launcher": "text-generation-launcher (TGI) is not an engine that kvplan knows, and is no longer developed",
     "koboldcpp": "KoboldCpp is not an engine that kvplan knows; it runs llama.cpp: give the llama-server command",
-    "mlx": "mlx_lm is not an engine that kvplan knows; kvplan estimate MODEL --gpu m3-max answers memory alone",
+    "mlx": "the flags of mlx_lm.server are not read; ask kvplan estimate MODEL --engine mlx --gpu m3-max --seq 8k",
     "tabbyapi": "TabbyAPI (ExLlama) is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
     "llama-cpp-python": "llama_cpp.server has flags of its own; give the llama-server command: --n_ctx is -c, --n_gpu_layers is -ngl",
     "vllm bench": "`vllm bench` measures a server; give the `vllm serve` command",

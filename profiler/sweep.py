@@ -122,7 +122,7 @@ def sweep(
     finally:
         progress.close()
     if result is None:
-        raise BadRequest("--sweep was interrupted before its first point")
+        raise KeyboardInterrupt  # before its first point: there is nothing to keep
     return replace(result, complete=complete, dtype=",".join(grid.dtype))
 
 

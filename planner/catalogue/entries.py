@@ -287,8 +287,8 @@ def user_folder() -> str:
 def _user_files(folder: str) -> tuple[tuple[str, int, int], ...]:
     """(path, time of change, size) of each YAML file in the user's `folder`."""
     home = user_folder()
-    if os.environ.get("KVPLAN_CONFIG_DIR") and not os.path.isdir(home):
-        raise BadConfig(f"KVPLAN_CONFIG_DIR names {one_line(home)}, which is not a folder; create or unset it")
+    if os.environ.get("KVPLAN_CONFIG_DIR") and os.path.lexists(home) and not os.path.isdir(home):
+        raise BadConfig(f"KVPLAN_CONFIG_DIR names {one_line(home)}, which is not a folder; name a folder or unset it")
     try:
         with os.scandir(os.path.join(home, folder)) as found:
             paths = sorted(item.path for item in found if item.name.endswith((".yaml", ".yml")) and item.is_file())

@@ -74,9 +74,18 @@ def _is_hub_id(name: str) -> bool:
     )
 
 
+def _safe(name: str) -> str:
+    """The name without the password that an address may hold."""
+    if "://" not in name:
+        return name
+    from planner.readers.hub import without_secrets
+
+    return without_secrets(name)
+
+
 def _offline(name: str) -> UnknownName:
     return UnknownName(
-        f"{one_line(name, 80)!r} is on the Hub, and kvplan does not use the network unasked: {ASK_THE_HUB}"
+        f"{one_line(_safe(name), 80)!r} is on the Hub, and kvplan does not use the network unasked: {ASK_THE_HUB}"
     )
 
 

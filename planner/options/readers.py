@@ -276,13 +276,17 @@ def factor(value: Any, name: str) -> Fraction:
     return Fraction(match.group(1))
 
 
-def count_up_to(most: int) -> Callable[[Any, str], int]:
-    """A reader of a whole number from 1 to `most`."""
+def count_up_to(most: int, reason: str = "") -> Callable[[Any, str], int]:
+    """Return a reader of a whole number from 1 to `most`; `reason` says why no more.
+
+    >>> count_up_to(64, "no drafter has more layers")("8", "--draft-layers")
+    8
+    """
 
     def read(value: Any, name: str) -> int:
         found = count(value, name)
         if found > most:
-            raise BadRequest(f"{name} {found:,} is more than {most:,}")
+            raise BadRequest(f"{name} {found:,} is more than {most:,}" + f": {reason}" * bool(reason))
         return found
 
     return read

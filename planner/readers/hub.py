@@ -7,12 +7,15 @@ commit first, and every byte is read at that commit. A server that answers a ran
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote, unquote, urlsplit
 
 from planner.errors import BadConfig, BadRequest, KvplanError, UnknownName, one_line
 from planner.model.spec import ModelSpec
@@ -25,7 +28,11 @@ MISSING = "reading from the Hub needs huggingface_hub: pip install 'llm-kvplan[h
 FIRST_BYTES = 256 << 10  # of a safetensors file: most headers are whole in it
 NEXT_BYTES = 4 << 20  # of a GGUF file, whose vocabulary comes before its tensors
 READERS = 8  # shards asked for at once
-SECONDS = 30
+SECONDS = 30  # without a byte
+MAX_ANSWER_BYTES = 16 << 20  # the list of a repository's files: 10,000 shards are under 4 MiB
+TOTAL_SECONDS = 120.0  # for one answer, however slowly it comes
+HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,11 @@ def hub_name(text: str) -> HubName:
     >>> hub_name("https://huggingface.co/org/name/resolve/main/model-Q4_K_M.gguf").file
     'model-Q4_K_M.gguf'
     """
-    shown = one_line(text, 80)
+    shown = one_line(without_secrets(text), 80)
     plain, revision = text.removeprefix("hf://"), None
     file = wanted = None
     if text.startswith(("https://", "http://")):
+        _known_host(text)
         parts = [unquote(part) for part in urlsplit(text).path.split("/") if part]
         plain = "/".join(parts[:2])
         if len(parts) > 3 and parts[2] in ("tree", "resolve", "blob", "raw"):
@@ -74,6 +82,43 @@ def hub_name(text: str) -> HubName:
     if file is not None and (".." in file or not file.endswith((".gguf", ".safetensors", ".json"))):
         raise BadRequest(f"{shown!r}: a .gguf, .safetensors or .json file of the repository is wanted")
     return HubName(plain, revision, file, wanted)
+
+
+def _known_host(address: str) -> None:
+    """Refuse an address of another host than the Hub's, which is HF_ENDPOINT's where that is set."""
+    endpoint = os.environ.get("HF_ENDPOINT", "")
+    try:
+        parts, wanted = urlsplit(address), urlsplit(endpoint)
+        host, known = (parts.hostname or ""), wanted.hostname
+        same = host in HOSTS if known is None else (host, parts.port) == (known, wanted.port) or host in HOSTS
+    except ValueError:
+        raise BadRequest("the address is damaged; write owner/name or https://huggingface.co/owner/name") from None
+    if not same:
+        raise BadRequest(
+            f"{one_line(host, 60)!r} is not the Hub's host; write owner/name, or set HF_ENDPOINT to ask a mirror"
+        )
+
+
+_SECRETS = (
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,15}://)[^\s/@]{1,500}@"), r"\1"),
+    (re.compile(r"(?i)\b(bearer|basic|token)([\s:=]{1,4})[\w.~+/=-]{4,}"), r"\1\2(hidden)"),
+    (re.compile(r"\bhf_\w{4,}"), "(hidden)"),
+    (re.compile(r"(?i)([?&](?:[\w-]{0,40}(?:token|signature|secret|password|credential|key)[\w-]{0,20})=)[^&\s]+"), r"\1(hidden)"),
+)  # fmt: skip
+
+
+def without_secrets(text: str) -> str:
+    """Return `text` without what lets somebody in: passwords in addresses, tokens, signatures of links.
+
+    >>> without_secrets("GET https://me:pw@host/x?sig=1&token=abc failed: Authorization: Bearer hf_abcdef")
+    'GET https://host/x?sig=1&token=(hidden) failed: Authorization: Bearer (hidden)'
+    """
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if len(secret := os.environ.get(name, "").strip()) > 3:
+            text = text.replace(secret, "(hidden)")
+    for pattern, shown in _SECRETS:
+        text = pattern.sub(shown, text)
+    return text
 
 
 class Transport(Protocol):
@@ -229,41 +274,102 @@ class HuggingFaceTransport:
         self.hub, self.utils = huggingface_hub, utils
 
     def files(self, repo: str, revision: str | None) -> tuple[str, Mapping[str, int]]:
-        try:
-            info = self.hub.HfApi(library_name="kvplan").model_info(
-                repo, revision=revision, files_metadata=True, timeout=SECONDS
-            )
-        except Exception as error:
-            raise _refusal(repo, error) from None
-        siblings = info.siblings or []
-        return str(info.sha), {item.rfilename: int(item.size) for item in siblings if item.size is not None}
+        at = f"/revision/{quote(revision, safe='')}" if revision else ""
+        url = f"{self.hub.HfApi().endpoint}/api/models/{repo}{at}?blobs=true"
+        data = self._asked(repo, lambda: self._whole(repo, url))
+        raw = parse_json(data, f"{repo}: the Hub's answer")
+        siblings = raw.get("siblings") or []
+        if not isinstance(siblings, list) or not all(isinstance(item, dict) for item in siblings):
+            raise BadConfig(f"{one_line(repo, 80)}: the Hub's answer has no list of files")
+        return str(raw.get("sha")), _sizes(repo, siblings)
 
     def read(self, repo: str, commit: str, file: str, offset: int, length: int) -> bytes:
         if length <= 0:
             return b""
         url = self.hub.hf_hub_url(repo, file, revision=commit)
-        headers = {**self.utils.build_hf_headers(library_name="kvplan"), "Range": f"bytes={offset}-{offset + length - 1}",
-                   "Accept-Encoding": "identity"}  # fmt: skip
+        return self._asked(repo, lambda: self._part(repo, url, offset, length))
+
+    def _asked(self, repo: str, work: Callable[[], bytes]) -> bytes:
         try:
-            with self.utils.get_session().stream(
-                "GET", url, headers=headers, timeout=SECONDS, follow_redirects=True
-            ) as response:
-                self.utils.hf_raise_for_status(response)
-                if response.status_code != 206 and (offset or response.headers.get("content-length") != str(length)):
-                    raise BadConfig(
-                        f"{one_line(repo, 80)}: the server does not send parts of a file; nothing was downloaded"
-                    )
-                return _at_most(response.iter_bytes(), length)
+            return _within(work)
         except KvplanError:
             raise
         except Exception as error:
             raise _refusal(repo, error) from None
 
+    def _stream(self, url: str, **more: str) -> Any:
+        headers = {**self.utils.build_hf_headers(library_name="kvplan"), "Accept-Encoding": "identity", **more}
+        return self.utils.get_session().stream("GET", url, headers=headers, timeout=SECONDS, follow_redirects=True)
+
+    def _checked(self, response: Any) -> None:
+        if response.status_code >= 400 and int(response.headers.get("content-length") or 0) > MAX_ANSWER_BYTES:
+            raise BadConfig("the error is larger than an answer of the Hub")
+        self.utils.hf_raise_for_status(response)
+
+    def _whole(self, repo: str, url: str) -> bytes:
+        with self._stream(url) as response:
+            self._checked(response)
+            data = _at_most(response.iter_raw(), MAX_ANSWER_BYTES + 1)
+        if len(data) > MAX_ANSWER_BYTES:
+            raise BadConfig(f"{one_line(repo, 80)}: the Hub's answer is larger than {MAX_ANSWER_BYTES >> 20} MiB")
+        return data
+
+    def _part(self, repo: str, url: str, offset: int, length: int) -> bytes:
+        with self._stream(url, Range=f"bytes={offset}-{offset + length - 1}") as response:
+            self._checked(response)
+            if response.status_code != 206 and (offset or response.headers.get("content-length") != str(length)):
+                raise BadConfig(
+                    f"{one_line(repo, 80)}: the server does not send parts of a file; nothing was downloaded"
+                )
+            return _at_most(response.iter_raw(), length)
+
+
+def _sizes(repo: str, siblings: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The size in bytes of each file that has one; a size that is no whole number is refused."""
+    found: dict[str, int] = {}
+    for item in siblings:
+        size, name = item.get("size"), item.get("rfilename")
+        if size is None or not isinstance(name, str):
+            continue
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 1 << 60:
+            raise BadConfig(
+                f"{one_line(repo, 80)}: the Hub gives {one_line(repr(size), 30)} as the size of "
+                f"{one_line(name, 60)!r}; a whole number of bytes is wanted"
+            )
+        found[name] = size
+    return found
+
+
+def _within(work: Callable[[], T]) -> T:
+    """Return what `work` returns, or raise TimeoutError when `TOTAL_SECONDS` have passed.
+
+    The thread that a slow server holds ends with the process.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:  # it is raised again below, where it was asked for
+            failed.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(TOTAL_SECONDS)
+    if failed:
+        raise failed[0]
+    if not done:
+        raise TimeoutError(f"no whole answer in {TOTAL_SECONDS:.0f} s")
+    return done[0]
+
 
 def _at_most(pieces: Iterator[bytes], length: int) -> bytes:
-    """No more than `length` bytes, however many are sent."""
-    data = bytearray()
+    """No more than `length` bytes, however many are sent and however slowly."""
+    data, end = bytearray(), time.monotonic() + TOTAL_SECONDS
     for piece in pieces:
+        if time.monotonic() > end:
+            raise TimeoutError(f"no whole answer in {TOTAL_SECONDS:.0f} s")
         data += piece[: length - len(data)]
         if len(data) >= length:
             break
@@ -280,7 +386,7 @@ def _refusal(repo: str, error: Exception) -> KvplanError:
         return UnknownName(f"{shown}: the Hub has no such repository or revision (or it is private: hf auth login)")
     if kind == "OfflineModeIsEnabled":
         return KvplanError(f"{shown}: HF_HUB_OFFLINE is set; unset it to ask the Hub")
-    return KvplanError(f"{shown}: the Hub could not be asked ({kind}: {one_line(str(error), 120)})")
+    return KvplanError(f"{shown}: the Hub could not be asked ({kind}: {one_line(without_secrets(str(error)), 120)})")
 
 
 __all__: Sequence[str] = ["HubFile", "HubName", "Repository", "Transport", "hub_name", "is_hub_url", "read_hub"]

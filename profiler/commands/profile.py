@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from profiler.results import Check, Measurement, Point, Reading
 
 NOT_EXACT = 3
+INTERRUPTED = 130
 
 
 @click.command(
@@ -85,7 +86,7 @@ def command(**values: Any) -> None:
     """Build MODEL here, run it with and without a KV cache, and put each prediction beside its measurement.
 
     Random weights unless --weights names some: sizes and speed do not depend on them. Nothing is downloaded.
-    The exit code is 3 when a size that should be exact is not.
+    The exit code is 3 when a size that should be exact is not, and 130 after Ctrl-C, which keeps what is done.
     """
     want_torch("kvplan profile")
     name, axes = _split(values)
@@ -105,6 +106,9 @@ def command(**values: Any) -> None:
     if path is not None:
         write_whole(path, result.to_json() + "\n")
     emit(result.to_json() if values["as_json"] else wrapped(page(result, path)))
+    if not result.complete:
+        click.echo("kvplan: interrupted: what was measured before is kept", err=True)
+        raise SystemExit(INTERRUPTED)
     if result.failed:
         raise SystemExit(NOT_EXACT)
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from reports.runs import Run
 
 NOT_EXACT = 3  # of `kvplan profile`: there is a result, and a size in it that should be exact is not
+INTERRUPTED = 130  # of the same: what was done before Ctrl-C is kept
 
 
 @click.command(
@@ -72,6 +73,9 @@ def command(models: tuple[str, ...], **values: Any) -> None:
     written = write_folder(folder, files_of(report), values["force"])
     page = os.path.join(written, "report.html")
     emit(wrapped(_said(report, page)))
+    if values["profile"] and any(not run.found.complete for run in runs[:1]):
+        click.echo("kvplan: interrupted: the report holds what was measured before", err=True)
+        raise SystemExit(INTERRUPTED)
     opens = values["opens"]
     if opens or (opens is None and values["profile"] and sys.stdout.isatty()):
         _open(page)
@@ -131,13 +135,15 @@ def _profile(model: str, values: dict[str, Any]) -> tuple[Run, bytes]:
         words = [sys.executable, "-m", "kvplan", "profile", model, "-o", path, *profile_options(values)]
         child = subprocess.Popen(words, stdout=subprocess.DEVNULL)
         code = _wait(child)
-        if code not in (0, NOT_EXACT) or not os.path.exists(path):
+        if code == INTERRUPTED and not os.path.exists(path):
+            raise KeyboardInterrupt
+        if code not in (0, NOT_EXACT, INTERRUPTED) or not os.path.exists(path):
             raise KvplanError(f"the profile of {one_line(model, 60)} ended with code {code} and without a result")
         found = load(path)
         with open(path, "rb") as file:
             data = file.read()
     if not found.points:
-        raise KvplanError("the profile was interrupted before anything was measured")
+        raise KeyboardInterrupt  # before anything was measured
     return Run("this machine", RUN_FILE, found), data
 
 

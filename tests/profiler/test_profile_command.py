@@ -159,3 +159,17 @@ def test_what_is_wrong_is_one_line(
     found = run(*arguments)
     assert (found.code, found.out) == (code, "")
     assert found.err.startswith("kvplan: ") and found.err.count("\n") == 1
+
+
+def test_ctrl_c_is_exit_code_130_with_one_line_and_keeps_what_is_done(
+    run: Callable[..., Run], config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from profiler import speed
+
+    def interrupt(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(speed, "decode_times", interrupt)
+    done = run("profile", "--config", config, *QUICK, "-o", str(tmp_path / "run.json"))
+    assert done.code == 130 and "kvplan: interrupted" in done.err and "Traceback" not in done.err
+    assert json.loads((tmp_path / "run.json").read_text())["complete"] is False

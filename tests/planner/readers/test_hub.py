@@ -6,6 +6,7 @@ import http.server
 import importlib.util
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -52,7 +53,9 @@ def sharded(count: int = 3) -> tuple[Fake, int]:
     """LLAMA in shards, each claiming 20 GB behind its header."""
     items = list(llama_tensors().items())
     contents: dict[str, bytes] = {"config.json": json.dumps(LLAMA).encode()}
-    where, sizes, total = {}, {}, 0
+    where: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    total = 0
     for number in range(count):
         name = f"model-{number + 1:05d}-of-{count:05d}.safetensors"
         tensors: dict[str, Any] = dict(items[number::count])
@@ -134,10 +137,11 @@ def test_names_and_addresses_are_understood(text: str, name: HubName) -> None:
         "org/name/x.bin",
         "hf://",
         "https://x/",
+        "https://huggingface.co/",
     ],
 )
 def test_what_is_no_name_is_refused(text: str) -> None:
-    with pytest.raises(BadRequest, match=r"is no name of the Hub|of the repository is wanted"):
+    with pytest.raises(BadRequest, match=r"is no name of the Hub|is not the Hub's host|of the repository is wanted"):
         hub_name(text)
 
 
@@ -189,7 +193,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     seen: ClassVar[list[tuple[str, str | None, str | None]]] = []
     fake, _ = sharded()
 
+    hostile: ClassVar[str] = ""
+
     def do_GET(self) -> None:
+        if self.hostile:
+            return self._hostile(self.headers.get("Authorization") or "")
         self.seen.append((self.path, self.headers.get("Range"), self.headers.get("Authorization")))
         if self.path.startswith("/api/models/org/model"):
             _, sizes = self.fake.files("org/model", None)
@@ -202,6 +210,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
             first, last = map(int, str(self.headers["Range"]).removeprefix("bytes=").split("-"))
             return self._send(206, self.fake.read("org/model", COMMIT, file, first, last - first + 1))
         return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+
+    def _hostile(self, token: str) -> None:
+        kind = self.hostile
+        echoed = {"X-Error-Message": f"bad {token}"}
+        if kind.isdigit():
+            return self._send(int(kind), json.dumps({"error": f"bad {token}"}).encode(), echoed)
+        if kind == "gated":
+            return self._send(403, b"{}", {"X-Error-Code": "GatedRepo", **echoed})
+        if kind == "large":
+            return self._send(200, b" " * (hub.MAX_ANSWER_BYTES + 2))
+        if kind == "garbage":
+            return self._send(200, b"<html>\x1b[31m")
+        if kind == "slow":
+            self.send_response(200)
+            self.end_headers()
+            for _ in range(50):
+                self.wfile.write(b" ")
+                self.wfile.flush()
+                time.sleep(0.1)
+            return None
+        size: Any = {"text": "x", "negative": -5, "huge": 10**30, "list": [1]}[kind]
+        found = {"id": "org/model", "sha": COMMIT, "siblings": [{"rfilename": "config.json", "size": size}]}
+        return self._send(200, json.dumps(found).encode())
 
     def _send(self, code: int, data: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(code)
@@ -232,7 +263,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Handler]]:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         Handler.seen, Handler.fake = [], sharded()[0]
-        RANGES["on"] = True
+        RANGES["on"], Handler.hostile = True, ""
         yield Handler
         server.shutdown()
 
@@ -253,3 +284,42 @@ def test_a_server_that_ignores_ranges_is_refused_and_a_missing_model_named(serve
     with pytest.raises(UnknownName, match="no such repository") as refused:
         model_spec("org/other", online=True)
     assert TOKEN not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "kind", ["400", "401", "403", "500", "gated", "large", "garbage", "slow", "text", "negative", "huge", "list"]
+)
+def test_a_hostile_server_is_one_line_without_a_secret(
+    server: type[Handler], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(hub, "TOTAL_SECONDS", 0.5 if kind == "slow" else 60.0)
+    monkeypatch.setattr(server, "hostile", kind)
+    with pytest.raises(KvplanError) as refused:
+        model_spec("org/model", online=True)
+    said = str(refused.value)
+    assert "org/model" in said and TOKEN not in said and said.isprintable(), said
+
+
+def test_a_password_in_an_address_is_never_said() -> None:
+    for text in ("https://me:pa55@huggingface.co/x", "https://me:pa55@evil.example/o/n", "hf://me:pa55@x/y/z.bin"):
+        with pytest.raises(KvplanError) as refused:
+            model_spec(text, online=True)
+        assert "pa55" not in str(refused.value)
+    with pytest.raises(KvplanError) as refused:
+        model_spec("https://me:pa55@huggingface.co/o/n")
+    assert "pa55" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "huggingface.co.evil.example", "localhost", "huggingface.co@evil.example"]
+)
+def test_an_address_of_another_host_is_refused(host: str) -> None:
+    with pytest.raises(BadRequest, match="is not the Hub's host"):
+        hub_name(f"https://{host}/o/n")
+
+
+def test_the_host_of_the_endpoint_is_the_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://me:pw@mirror.example:8443")
+    assert hub_name("https://mirror.example:8443/o/n").repo == "o/n"
+    with pytest.raises(BadRequest, match="is not the Hub's host"):
+        hub_name("https://mirror.example/o/n")

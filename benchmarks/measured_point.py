@@ -26,6 +26,7 @@ from planner.terminal.tables import table
 from tests.speed_truth import DECODE, PREFILL, TG, Row, llamacpp_rows, serving_rows
 
 PAIRS = 20
+POINTS = 8  # of a deployment, each given as measured
 LEAST_PROMPT = 128  # below it the time to the first token is a server's way in
 WHICH = {
     "default": "stated default",
@@ -62,7 +63,7 @@ def outcomes(rows: Iterable[Row]) -> Iterator[Outcome]:
             deployments[id(row.answer), row.device.name, row.engine, row.load, row.kind, row.source].append(row)
     chosen = random.Random(1)
     for members in deployments.values():
-        for point in members:
+        for point in chosen.sample(members, min(POINTS, len(members))):
             others = [row for row in members if _place(row) != _place(point)]
             for row in chosen.sample(others, min(PAIRS, len(others))):
                 try:

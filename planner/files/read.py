@@ -22,6 +22,7 @@ MOST_DIGITS = 40
 """Digits of a whole number; 2**63 has 19, and a product of two such has 38."""
 LARGEST = 1e30
 """The largest magnitude of a figure: 10**30 bytes, FLOPs or tokens are none that a machine has."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -158,7 +159,20 @@ def _plain(wanted: Any, raw: Any, where: str, error: type[KvplanError]) -> Any:
         return figure(raw, where, error=error)  # bytes are whole numbers and stay so
     if type(raw) is not wanted:
         raise error(f"{where}: wants {_article(wanted)}, found {one_line(repr(raw), 40)}")
-    return figure(raw, where, error=error) if wanted in (int, float) else raw
+    if wanted in (int, float):
+        return figure(raw, where, error=error)
+    return visible(raw) if isinstance(raw, str) else raw
+
+
+def visible(text: str) -> str:
+    """Return `text` with control characters written out, so that none reaches a terminal or a page; lines stay.
+
+    >>> visible("a\\x1b[31mb\\n")
+    'a\\\\x1b[31mb\\n'
+    """
+    if text.isprintable():
+        return text
+    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
 
 
 def _dataclass(wanted: Any, raw: Any, where: str, error: type[KvplanError]) -> Any:

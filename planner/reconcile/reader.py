@@ -22,6 +22,8 @@ CHUNK_BYTES = 1 << 20
 LONGEST_LINE = 1 << 16
 SHAPES = 1 << 15
 LONGEST_SHAPE = 512
+MOST_ZERO_BYTES = 16 << 20
+MOST_SILENT_BYTES = 8 << 30  # a server that runs for months writes less between two starts
 PHRASES: tuple[bytes, ...] = (
     b"vLLM API server version", b"LLM engine", b"LLMEngine", b"eights took", b"odel loading took", b"total_gpu_memory",
     b"eights take", b"blocks:", b"KV cache size", b"KV cache memory", b"KV cache is needed", b"KV cache (", b"Maximum concurrency",
@@ -45,6 +47,7 @@ class Source:
         self.progress = progress
         self.read_bytes = 0
         self.zero_bytes = 0
+        self._told_at = 0
         self._dull: set[bytes] = set()
 
     def lines(self) -> Iterator[str]:
@@ -65,6 +68,7 @@ class Source:
         for index in fresh:
             line = lines[index]
             if at in starts:
+                self._told_at = self.read_bytes
                 for piece in clean(line[:LONGEST_LINE].decode("utf-8", "replace")).split("\r"):
                     if piece.strip():
                         yield piece
@@ -76,6 +80,8 @@ class Source:
 
     def _open(self) -> BinaryIO:
         if self.path == "-":
+            if sys.stdin is None:
+                raise KvplanError("standard input is closed; name a log file")
             return sys.stdin.buffer
         try:
             file = open(self.path, "rb")  # noqa: SIM115
@@ -106,6 +112,7 @@ class Source:
             if codec:
                 data = data[: len(data) // 2 * 2].decode(codec, "replace").encode("utf-8", "replace")
             self.zero_bytes += data.count(b"\0")
+            self._check_log()
             data = held + data
             end = data.rfind(b"\n") + 1
             if not end and len(data) > CHUNK_BYTES:
@@ -113,6 +120,16 @@ class Source:
             held = data[end:]
             yield data[:end]
         yield held
+
+    def _check_log(self) -> None:
+        """Refuse what never ends and is no log: a device of zeros, or a stream in which no line says anything."""
+        shown = one_line(self.path, 80)
+        if self.zero_bytes > MOST_ZERO_BYTES and 2 * self.zero_bytes > self.read_bytes:
+            raise KvplanError(f"{shown} is not a text log; name a server's log")
+        if self.read_bytes - self._told_at > MOST_SILENT_BYTES:
+            raise KvplanError(
+                f"{shown}: {MOST_SILENT_BYTES >> 30} GiB without one start-up line of a server; name a log from its start"
+            )
 
 
 def _marked_starts(text: bytes) -> set[int]:

@@ -76,6 +76,8 @@ def parse_grid(question: str, items: Iterable[str]) -> Grid:
                 f"{one_line(item, 60)!r} is not an axis of {question}; write each once, as in {EXAMPLE}: "
                 f"{', '.join(OF_QUESTION[question])}"
             )
+        if any("\ud800" <= letter <= "\udfff" for letter in texts):
+            raise BadRequest(f"{name}= holds bytes that are not UTF-8, which no table can hold; name it in UTF-8")
         given[name] = _values(name, texts)
     missing = [name for name in NEEDED[question] if name not in given]
     if missing:

@@ -115,3 +115,8 @@ def test_json_text_is_read_as_it_was_written_or_refused_in_one_line(raw: object)
         assert parse_json(text, "a.json") == raw
     except BadFile as error:
         assert str(error).isprintable()
+
+
+def test_control_characters_of_a_file_are_written_out() -> None:
+    found = decode(Row, {"name": "a\x1b[31mb\n\u202ec", "seconds": 1}, "x")
+    assert found.name == "a\\x1b[31mb\n\\x202ec"

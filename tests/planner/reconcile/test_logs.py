@@ -293,3 +293,21 @@ def test_a_wrong_model_is_seen_by_its_counts() -> None:
     assert not any(figure.agrees for figure in found.figures if figure.name == "blocks")
     with pytest.raises(KvplanError):
         model_spec("no-such-model-at-all")
+
+
+def test_an_endless_device_ends_with_one_line() -> None:
+    with pytest.raises(KvplanError, match="/dev/zero is not a text log"):
+        list(Source("/dev/zero").lines())
+
+
+def test_an_endless_stream_without_a_servers_line_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.reconcile.reader.MOST_SILENT_BYTES", 1 << 20)
+    (tmp_path / "a.log").write_bytes(b"a line that says nothing\n" * 200_000)
+    with pytest.raises(KvplanError, match="without one start-up line"):
+        list(Source(str(tmp_path / "a.log")).lines())
+
+
+def test_closed_standard_input_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(KvplanError, match="standard input is closed"):
+        list(Source("-").lines())

@@ -85,3 +85,8 @@ def test_what_is_no_grid_is_refused(question: str, words: str, said: str) -> Non
 
 def test_the_largest_grid_is_stated() -> None:
     assert len(parse_grid("estimate", ["model=gpt2 seq=1..1000:+1 batch=1..1000:+1"])) == MAX_POINTS
+
+
+def test_a_name_that_is_not_utf_8_is_refused() -> None:
+    with pytest.raises(BadRequest, match="not UTF-8"):
+        parse_grid("estimate", ["model=gp\udcfft2", "seq=1k"])

@@ -61,7 +61,7 @@ def command(host: str, port: int, prefix: str) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.socket(found[0], found[1])
+        listening = socket.socket(found[0], found[1], found[2])  # with its protocol: asyncio sets TCP_NODELAY by that
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(found[4])
         listening.listen(128)

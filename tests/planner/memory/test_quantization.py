@@ -165,11 +165,11 @@ def test_names_that_are_not_evaluated_leave_nothing_quantised() -> None:
 def test_an_upper_bound_is_never_turned_into_a_refusal() -> None:
     spec = spec_of({"quant_method": "my_own"})
     small, large = Capacity("small", 1 << 20), Capacity("large", 1 << 34)
-    assert estimate(spec, Request(8), small).verdict == "at most"
+    assert estimate(spec, Request(8), small).fits_word == "at most"
     assert estimate(spec, Request(8), small).fits is None
-    assert estimate(spec, Request(8), large).verdict == "fits"
+    assert estimate(spec, Request(8), large).fits_word == "fits"
     known = estimate(spec_of({"quant_method": "fp8"}), Request(8), small)
-    assert known.verdict == "does not fit" and known.fits is False
+    assert known.fits_word == "does not fit" and known.fits is False
 
 
 def test_experts_in_fp4_stand_beside_fp8() -> None:

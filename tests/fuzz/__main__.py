@@ -1,0 +1,196 @@
+"""Fuzzes the readers of what comes from outside: `python -m tests.fuzz --n 10000` prints a row a reader.
+
+A reader may answer or refuse with a KvplanError in one line. Anything else is a traceback, more than `HANG_SECONDS`
+of one input a hang. The inputs are true files with pieces changed, drawn from a seed, so that a finding can be repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planner.errors import KvplanError
+
+ROOT = Path(__file__).resolve().parents[2]
+HANG_SECONDS = 10.0
+HOSTILE: tuple[bytes, ...] = (
+    b"null", b"-1", b"0", b"1e308", b"1e999", b"NaN", b"[]", b"{}", b'""', b'"\\ud800"', b"9" * 5000, b"true", b",",
+    b"\x00", b"\xff", b"\x1b[31m", b"!!float ''", b"!!int '-'", b"!!timestamp 'x'", b"&a", b"*a", b"[" * 200, b"{" * 200,
+    b" " * 3000, b"\n", b"=", b"--", b"'", b'"', b"$(x)", b"1" * 300,
+)  # fmt: skip
+
+
+@dataclass
+class Row:
+    """What came of the inputs of one reader; `first` is the first finding."""
+
+    inputs: int = 0
+    answered: int = 0
+    refused: int = 0
+    tracebacks: int = 0
+    hangs: int = 0
+    first: str = ""
+
+
+def mutated(seed: bytes, draw: random.Random) -> bytes:
+    """Return `seed` with one to four pieces cut, doubled, replaced by a hostile word or by other bytes."""
+    data = seed
+    for _ in range(draw.randint(1, 4)):
+        start = draw.randrange(len(data) + 1)
+        end = min(len(data), start + draw.choice((0, 1, 4, 20, 200)))
+        piece = draw.choice((b"", 2 * data[start:end], draw.choice(HOSTILE), draw.randbytes(draw.randint(1, 6))))
+        if draw.random() < 0.5 and (colon := data.find(b":", start)) >= 0:  # a value in place of a value
+            stop = min((at for at in (data.find(mark, colon) for mark in (b",", b"\n", b"}")) if at > 0), default=colon)
+            data = data[: colon + 1] + draw.choice(HOSTILE) + data[stop:]
+        else:
+            data = data[:start] + piece + data[end:]
+    return data
+
+
+VALUES: tuple[object, ...] = (
+    None, True, -1, 0, 0.5, -2.5, 1e30, 1e308, 10**25, 10**39, 2**63, "", "x", "\x1b[31m", "1", [], {}, [[]], {"a": 1}, [0] * 50
+)  # fmt: skip
+
+
+def other_value(seed: bytes, draw: random.Random) -> bytes:
+    """Return the JSON `seed` with one value, anywhere in it, replaced by a hostile one or left out."""
+    whole = json.loads(seed)
+    places = [(node, key) for node in _nodes(whole) for key in (node if isinstance(node, dict) else range(len(node)))]
+    node, key = draw.choice(places)
+    if draw.random() < 0.1:
+        del node[key]
+    else:
+        node[key] = draw.choice(VALUES)
+    return json.dumps(whole).encode()
+
+
+def _nodes(value: Any) -> Iterator[Any]:
+    if isinstance(value, (dict, list)):
+        yield value
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _nodes(inner)
+
+
+def read_run(data: bytes) -> None:
+    from profiler.results import Measurement
+
+    Measurement.from_json(data.decode("utf-8", "replace"), "input")
+
+
+def read_calibration(data: bytes) -> None:
+    from planner.machine.calibration import calibration_from_json
+
+    calibration_from_json(data.decode("utf-8", "replace"), "input")
+
+
+def read_yaml(data: bytes) -> None:
+    from planner.catalogue.yaml_files import parse_entries
+
+    parse_entries(data.decode("utf-8", "replace"), "input")
+
+
+def read_log(data: bytes) -> None:
+    from planner.reconcile.facts import Log, engines_of
+    from planner.reconcile.ledger import Given
+    from planner.reconcile.reader import clean
+    from planner.reconcile.runs import ledger_of
+
+    found = Log().read(clean(line) for line in data.decode("utf-8", "replace").split("\n"))
+    for run in engines_of(found):
+        ledger_of(run, Given())
+
+
+def read_hub(data: bytes) -> None:
+    from planner.readers.hub import _sizes
+    from planner.readers.huggingface import parse_json
+
+    siblings = parse_json(data, "input").get("siblings")
+    if isinstance(siblings, list) and all(isinstance(item, dict) for item in siblings):
+        _sizes("o/n", siblings)
+
+
+def read_config(data: bytes) -> None:
+    from planner.readers.huggingface import parse_json
+    from planner.readers.huggingface import read_config as read
+
+    read(parse_json(data, "input"))
+
+
+LISTING = json.dumps({"sha": "a" * 40, "siblings": [{"rfilename": f"m-{n}.gguf", "size": n} for n in range(5)]})
+CONFIG = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99,
+          "intermediate_size": 128, "num_key_value_heads": 2}  # fmt: skip
+ENTRY = b"- name: mine\n  model_type: gpt2\n  parameters: 1000\n  n_layer: 2\n  n_head: 2\n  n_embd: 8\n"
+READERS: dict[str, Callable[[bytes], None]] = {
+    "run": read_run, "calibration": read_calibration, "yaml": read_yaml, "log": read_log, "hub": read_hub,
+    "config": read_config,
+}  # fmt: skip
+
+
+def seeds(reader: str) -> list[bytes]:
+    """True inputs of a reader."""
+    cases = ROOT / "tests" / "cases"
+    if reader == "run":
+        return [(ROOT / "docs" / "example-runs" / "gpt2.json").read_bytes()]
+    if reader == "calibration":
+        return [(cases / "robustness" / "calibration.json").read_bytes()]
+    if reader == "log":
+        return [path.read_bytes()[:6000] for path in sorted((cases / "logs").glob("*.log"))]
+    return {"yaml": [ENTRY], "hub": [LISTING.encode()], "config": [json.dumps(CONFIG).encode()]}[reader]
+
+
+def fuzz(reader: str, count: int, seed: int = 0) -> Row:
+    """Read `count` changed inputs and count what came of them."""
+    row, draw, true = Row(), random.Random(f"{reader}{seed}"), seeds(reader)
+    for _ in range(count):
+        change = other_value if reader not in ("yaml", "log") and draw.random() < 0.6 else mutated
+        data, start = change(draw.choice(true), draw), time.process_time()
+        row.inputs += 1
+        try:
+            READERS[reader](data)
+            row.answered += 1
+        except KvplanError as refused:
+            row.refused += 1
+            if "\n" in str(refused):
+                row.first = row.first or f"more than one line: {refused!s:.200}"
+                row.tracebacks += 1
+        except Exception as error:  # the finding that is looked for
+            row.tracebacks += 1
+            row.first = row.first or f"{type(error).__name__}: {error!s:.200} for ...{data[:300]!r}"
+        if time.process_time() - start > HANG_SECONDS:
+            row.hangs += 1
+    return row
+
+
+def main() -> int:
+    """Print a row a reader; the exit code is 1 where anything was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--n", type=int, default=1000, help="inputs of each reader")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reader", choices=sorted(READERS), action="append")
+    asked = parser.parse_args()
+    found = 0
+    print(f"{'reader':<12}{'inputs':>10}{'answered':>10}{'refused':>10}{'tracebacks':>12}{'hangs':>7}")
+    for reader in asked.reader or READERS:
+        row = fuzz(reader, asked.n, asked.seed)
+        print(
+            f"{reader:<12}{row.inputs:>10,}{row.answered:>10,}{row.refused:>10,}{row.tracebacks:>12,}{row.hangs:>7,}",
+            flush=True,
+        )
+        if row.first:
+            print(f"  first: {row.first}")
+        found += row.tracebacks + row.hangs
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    print(f"largest memory of the process: {peak:,} MiB")
+    return 1 if found or peak > 1024 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

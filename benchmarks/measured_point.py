@@ -25,8 +25,8 @@ from planner.speed.speed import Figure
 from planner.terminal.tables import table
 from tests.speed_truth import DECODE, PREFILL, TG, Row, llamacpp_rows, serving_rows
 
-PAIRS = 20
-POINTS = 8  # of a deployment, each given as measured
+PAIRS = 10
+POINTS = 4  # of a deployment, each given as measured
 LEAST_PROMPT = 128  # below it the time to the first token is a server's way in
 WHICH = {
     "default": "stated default",

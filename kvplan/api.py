@@ -281,7 +281,7 @@ def engines(
 
     >>> answer = engines("gemma-3-27b", gpu="h100", flags={"max_model_len": "32k"})
     >>> answer.engines[1].label, answer.engines[1].answer.most_requests
-    ('vLLM 0.11 to 0.20', 3)
+    ('vLLM 0.11 to 0.20', 1)
 
     Raises KvplanError: as `estimate`; neither a device nor a pool.
     """

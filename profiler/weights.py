@@ -244,7 +244,7 @@ class _Putter:
         if norm.bias is not None:
             self(norm.bias, f"{name}.bias")
 
-    def linear(
+    def linear(  # parameters: what one run is made of
         self, linear: nn.Module | None, names: Iterable[str], conv1d: bool = False, heads: tuple[int, int] | None = None
     ) -> None:
         """One or several matrices under each other; `heads` (count, width): rows come head by head."""

@@ -43,7 +43,9 @@ def add_api(app: FastAPI, work: Work) -> None:
         app.add_api_route(f"/api/{name}", _listed(name, find, work), methods=["GET"], name=name, openapi_extra=extra)
 
 
-def _add(app: FastAPI, name: str, endpoint: Callable[[Request], Awaitable[Response]], extra: dict[str, Any]) -> None:
+def _add(
+    app: FastAPI, name: str, endpoint: Callable[[Request], Awaitable[Response]], extra: dict[str, Any]
+) -> None:  # parameters: what a page needs, named
     app.add_api_route(
         f"/api/{name}", endpoint, methods=["GET"], name=name, openapi_extra=extra, responses={400: PROBLEM}
     )

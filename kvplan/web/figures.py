@@ -103,7 +103,9 @@ def tokens_words(value: float) -> str:
     return human_tokens(count) if count < 1024 or count % 1024 == 0 else f"{count / 1024:,.0f}k"
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+def _scale(
+    low: float, high: float, start: float, end: float
+) -> Callable[[float], float]:  # parameters: coordinates of a drawing
     low, high = math.log(max(low, 1e-12)), math.log(max(high, 1e-12))
     span = high - low or 1.0
 
@@ -113,7 +115,7 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
     return at
 
 
-def _grid(
+def _grid(  # parameters: coordinates of a drawing
     across: Callable[[float], float],
     up: Callable[[float], float],
     axes: Axes,
@@ -143,7 +145,9 @@ def _anchor(at: float) -> str:
     return "start" if at < LEFT + 12 else "end" if at > WIDTH - RIGHT - 16 else "middle"
 
 
-def _line(line: Line, index: int, across: Callable[[float], float], up: Callable[[float], float]) -> list[str]:
+def _line(
+    line: Line, index: int, across: Callable[[float], float], up: Callable[[float], float]
+) -> list[str]:  # parameters: coordinates of a drawing
     places = [(across(x), up(y)) for x, y in line.points]
     shapes = []
     if line.low:
@@ -156,7 +160,7 @@ def _line(line: Line, index: int, across: Callable[[float], float], up: Callable
     return shapes
 
 
-def _svg(name: str, described: str, shapes: Sequence[str], height: int) -> str:
+def _svg(name: str, described: str, shapes: Sequence[str], height: int) -> str:  # parameters: coordinates of a drawing
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(name)}: {escape(described)}">'
         f"<title>{escape(name)}</title><desc>{escape(described)}</desc>{''.join(shapes)}</svg>"

@@ -176,7 +176,9 @@ def _estimate(state: State, spec: ModelSpec) -> EstimateAnswer:
     return found
 
 
-def _ask(kind: str, state: State, names: tuple[str, ...], spec: ModelSpec) -> Any:
+def _ask(
+    kind: str, state: State, names: tuple[str, ...], spec: ModelSpec
+) -> Any:  # parameters: what a page needs, named
     return outside.answer(kind, {**{n: v for n, v in state.asked(names).items() if n != "model"}, "model": spec})
 
 

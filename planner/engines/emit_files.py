@@ -21,7 +21,9 @@ _IMAGES = {
 FORMATS = ("command", "compose", "k8s")
 
 
-def start_file(command: str, engine: str, version: str | None, devices: int, form: str) -> str:
+def start_file(
+    command: str, engine: str, version: str | None, devices: int, form: str
+) -> str:  # parameters: what stands in the file
     """The text of a file that starts `command` on so many devices.
 
     command   as `planner.engines.emit.command` writes it
@@ -84,7 +86,7 @@ def _tag(engine: str, version: str | None) -> str:
     return version if engine in ("ollama", "tensorrt-llm") else f"v{version}"
 
 
-def _compose(
+def _compose(  # parameters: what stands in the file
     image: str, env: Mapping[str, str], words: Sequence[str], port: int, devices: int, engine: str
 ) -> dict[str, Any]:
     service: dict[str, Any] = {"image": image, "command": list(words), "ports": [f"{port}:{port}"]}
@@ -107,7 +109,7 @@ def _volume(engine: str) -> tuple[str, str]:
     return "~/.cache/huggingface", "/root/.cache/huggingface"
 
 
-def _kubernetes(
+def _kubernetes(  # parameters: what stands in the file
     image: str, env: Mapping[str, str], words: Sequence[str], port: int, devices: int, engine: str
 ) -> list[dict[str, Any]]:
     labels = {"app": f"kvplan-{engine}"}

@@ -317,7 +317,9 @@ def _format_cost(kind: str | None, wanted: NamedFormat | None) -> int:
 # -- the answer ---------------------------------------------------------------------------------------------
 
 
-def _answer(name: str, asked: Parts, item: _Known, wanted: NamedFormat | None) -> Understood:
+def _answer(
+    name: str, asked: Parts, item: _Known, wanted: NamedFormat | None
+) -> Understood:  # parameters: the parts of one name
     entry = item.entry
     notes = []
     vintages = {vintage for known in _names_of(entry) for vintage in known.vintages}

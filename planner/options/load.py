@@ -33,10 +33,15 @@ USUAL_TTFT_SECONDS, USUAL_TPOT_SECONDS = 2.0, 0.1
 def targets_of(given: Mapping[str, Any]) -> Targets:
     """What --ttft and --tpot ask for."""
     seconds, share = given.get("ttft") or (None, 0.95)
-    tpot = given.get("tpot")
-    if seconds is None and tpot is None:
-        return Targets(USUAL_TTFT_SECONDS, USUAL_TPOT_SECONDS, share, assumed=True)
-    return Targets(seconds, tpot, share)
+    return Targets(seconds, given.get("tpot"), share)
+
+
+def targets_or_usual(given: Mapping[str, Any]) -> Targets:
+    """What --ttft and --tpot ask for, else what a person who reads along puts up with: some plan is always found."""
+    asked = targets_of(given)
+    if asked.ttft_seconds is None and asked.tpot_seconds is None:
+        return Targets(USUAL_TTFT_SECONDS, USUAL_TPOT_SECONDS, asked.ttft_share, assumed=True)
+    return asked
 
 
 def load_of(given: Mapping[str, Any], max_positions: int | None) -> Load:

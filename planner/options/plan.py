@@ -14,7 +14,7 @@ from planner.extras.shared_device import Residents
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked
-from planner.options.load import devices_of, load_of, targets_of
+from planner.options.load import devices_of, load_of, targets_or_usual
 from planner.options.model import spec_of
 from planner.options.readers import (
     choice,
@@ -75,7 +75,7 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
         spec,
         devices_of(given),
         load_of(given, spec.max_positions),
-        targets_of(given),
+        targets_or_usual(given),
         dtype=given["dtype"],
         kv_dtype=given["kv_dtype"],
         as_published=given["as_published"],

@@ -324,7 +324,7 @@ def video_patch(v: Fields, width: int, *, bias: bool) -> Weights:
     return linear(VISION, width, elements, bias=bias)
 
 
-def _merger(width: int, merge: int, out: int, norm: int) -> Weights:
+def _merger(width: int, merge: int, out: int, norm: int) -> Weights:  # parameters: the keys of one config
     """Squares of patches side by side through two biased layers, after a norm of `norm` numbers."""
     wide = width * merge**2
     return (vector(PROJECTOR, norm), *two_layers(wide, wide, out, bias=True))

@@ -35,7 +35,7 @@ def model_named(name: str) -> ModelSpec | None:
     """The catalogue's model behind a name or path of a log: whole, its last part, then without publishers' suffixes.
 
     >>> model_named("/models/Qwen2.5-7B-Instruct-AWQ").name
-    'qwen2.5-7b'
+    'qwen2.5-7b-awq'
     """
     last = name.rstrip("/").rsplit("/", 1)[-1]
     candidates = [name, last, last.replace(" ", "-")]

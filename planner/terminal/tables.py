@@ -51,7 +51,9 @@ def width() -> int:
         return 80
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, drop: Sequence[str] = ()) -> str:
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, drop: Sequence[str] = ()
+) -> str:  # parameters: a grid and how it is shown
     """Columns padded to their widest cell; the first `left` columns left-aligned, numbers right.
 
     A table wider than the terminal loses the columns that `drop` names, one after the other, until it fits; what is
@@ -86,7 +88,9 @@ def _groups(widths: Sequence[int], most: int) -> list[list[int]]:
     return groups
 
 
-def _columns(grid: Sequence[Sequence[str]], widths: Sequence[int], left: int, chosen: Sequence[int]) -> str:
+def _columns(
+    grid: Sequence[Sequence[str]], widths: Sequence[int], left: int, chosen: Sequence[int]
+) -> str:  # parameters: a grid and how it is shown
     lines = []
     for row in grid:
         cells = [row[i].ljust(widths[i]) if i < left else row[i].rjust(widths[i]) for i in chosen]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,8 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "measured_point.py
 
 
 def test_one_point_ranges_the_others_of_its_deployment() -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=1800, check=False)
+    screen = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, env=screen, check=False)
     assert done.returncode == 0, done.stderr
     rows = re.findall(
         r"^(.+?)  +shipped fit, one point given +([\d,]+) +([\d.]+) % +([\d.]+) % +([\d.]+) %$", done.stdout, re.M

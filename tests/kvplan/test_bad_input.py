@@ -269,7 +269,7 @@ OPTIONS: dict[str, list[str]] = {
     "--activation": ["", "-1", "nan", "5", "x"],
     "--prefill-tokens": ["", "0", "-1", "nan", "1e30", "1,000"],
     "--source-tokens": ["", "-1", "nan", "x", "0", "5"],
-    **{option: ["", "int3", "fp64", "nan", "\x1b[31m", "x" * 9999] for option in ("--dtype", "--kv-dtype",
+    **{option: ["", "int33", "fp64", "nan", "\x1b[31m", "x" * 9999] for option in ("--dtype", "--kv-dtype",
     "--k-dtype", "--v-dtype")},
     "--gpu": ["", "no-such-gpu", "\x1b[31m", "x" * 9999],
     "--attention": ["", "flash", "\x1b[31m"],

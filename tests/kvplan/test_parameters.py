@@ -31,7 +31,8 @@ def wide(path: Path) -> Iterator[str]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             named = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args) if arg.arg not in ("self", "cls")]
             many = len(named) + len(node.args.kwonlyargs) > MOST or len(named) > MOST_BY_POSITION
-            if many and MARK not in lines[node.lineno - 1]:
+            head = lines[node.lineno - 1 : node.body[0].lineno - 1] or lines[node.lineno - 1 : node.lineno]
+            if many and not any(MARK in line for line in head):
                 yield f"{path.relative_to(ROOT).as_posix()}:{node.lineno} {node.name}"
 
 

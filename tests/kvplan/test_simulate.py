@@ -245,7 +245,7 @@ def test_a_given_pool_and_seats_bind(run):
         (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--json", "--csv"), 2, "--json"),
         (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--engine", "llama.cpp"), 1, "choose vllm"),
         (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--engine", "vllm==0.6.6"), 1, "V0"),
-        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--engine", "vllm", "--max-num-batched-tokens", "100"), 1, "is below max_num_seqs"),
+        (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--engine", "vllm", "--max-num-batched-tokens", "100", "--max-num-seqs", "256"), 1, "is below max_num_seqs"),
         (("llama-3.1-8b", *GPU, *MIX, "--rate", "1/h"), 1, "106 days"),
         (("llama-3.1-8b", *GPU, "--prompt", "zero", "--output", "5", "--rate", "5/s"), 1, "--prompt"),
         (("llama-3.1-8b", *GPU, "--prompt", "0", "--output", "5", "--rate", "5/s"), 1, "--prompt"),

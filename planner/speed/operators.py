@@ -81,6 +81,7 @@ def layer_matmuls(layer: Layer) -> tuple[Matmul, ...]:
     """The matrices of one layer, those that read the same input fused where engines fuse them.
 
     >>> from planner.model.attention import Attention
+    >>> from planner.model.mlp import Mlp
     >>> layer_matmuls(Layer((Attention(768, 12, 12, 64),), (Mlp(768, 3072, gated=False),)))
     ... # doctest: +NORMALIZE_WHITESPACE
     (Matmul(outputs=2304, inputs=768, count=1, share=1.0), Matmul(outputs=768, inputs=768, count=1, share=1.0),

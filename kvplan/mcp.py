@@ -7,7 +7,6 @@ is asked of the network.
 from __future__ import annotations
 
 # parameters: each function here is a tool, whose arguments an agent names one by one.
-
 import os
 from typing import TYPE_CHECKING, Any
 

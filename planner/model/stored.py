@@ -109,36 +109,34 @@ def _summed(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 
 # First match wins. Names are those of transformers checkpoints, of Mistral's and Meta's own, and of GGUF.
-_PARTS = tuple(
-    (part, re.compile(pattern))
-    for part, pattern in (
-        (BUFFER, r"inv_freq$|masked_bias$|rope_freqs|rope_factors|position_ids$|(^|\.)(attn|attention)\.bias$"),
-        (MTP, r"(^|\.)mtp[._]|(^|\.)nextn\.|(^|\.)eh_proj"),
-        ("projector", r"multi_modal_projector|mm_proj|embed_vision|embed_audio|connector|(^|\.)mm\.|aligner\."),
-        ("audio", r"audio|speech|(^|\.)a\.(blk|conv|position|pre_ln|post_ln)"),
-        ("vision", r"vision|visual\.|image_|img_|(^|\.)v\.(blk|patch|class|pos|pre_ln|post_ln|deepstack)|patch_embed"),
-        ("indexer", r"indexer"),
-        ("router", r"router|mlp\.gate\.|moe\.gate\.|mixer\.gate\.|feed_forward\.gate\.|e_score_correction_bias|expert_bias"
-                   r"|shared_expert_gate|ffn_gate_inp|exp_probs_b|ffn\.gate\."),
-        ("shared_experts", r"shared_expert|shexp|shared_mlp|shared_head"),
-        ("experts", r"experts?\.|experts_|_exps|_chexps"),
-        ("norm", r"norm|(^|\.)ln_|layernorm|(^|\.)ln\d"),
-        ("cross_attention", r"cross_attn|encoder_attn|EncDecAttention"),
-        ("lm_head", r"lm_head|embed_out|^output(\.|$)|(^|\.)output\.weight$"),
-        ("mixer", r"linear_attn|mamba|ssm_|mixer\.(in_proj|out_proj|conv1d|dt_|A_log|D$|x_proj)|short_?conv|time_mix|channel_mix"
-                  r"|temporal_block|(^|\.)conv\.|rg_lru|(^|\.)kda"),
-        ("embedding", r"embed_tokens|wte\.|wpe\.|word_embeddings|tok_embeddings|embed_in|embed_positions|embeddings?\."
-                      r"|^shared\.|token_embd|position_embd|token_types|(^|\.)embed\.|per_layer_(model|token|proj)|altup_(un)?e?mb"),
-        ("attention", r"attn|[aA]ttention|[qkvo]_proj|qkv|query_key_value|sinks|(^|\.)w[qkvo]\b"),
-        ("mlp", r"mlp|ffn|feed_forward|fc[12]|[dD]ense|(gate|up|down)_proj|w[123]\b|c_fc|c_proj"),
-    )
+# Plain texts, which `re` compiles and keeps when they are first asked for: most answers name no tensor.
+_PARTS = (
+    (BUFFER, r"inv_freq$|masked_bias$|rope_freqs|rope_factors|position_ids$|(^|\.)(attn|attention)\.bias$"),
+    (MTP, r"(^|\.)mtp[._]|(^|\.)nextn\.|(^|\.)eh_proj"),
+    ("projector", r"multi_modal_projector|mm_proj|embed_vision|embed_audio|connector|(^|\.)mm\.|aligner\."),
+    ("audio", r"audio|speech|(^|\.)a\.(blk|conv|position|pre_ln|post_ln)"),
+    ("vision", r"vision|visual\.|image_|img_|(^|\.)v\.(blk|patch|class|pos|pre_ln|post_ln|deepstack)|patch_embed"),
+    ("indexer", r"indexer"),
+    ("router", r"router|mlp\.gate\.|moe\.gate\.|mixer\.gate\.|feed_forward\.gate\.|e_score_correction_bias|expert_bias"
+               r"|shared_expert_gate|ffn_gate_inp|exp_probs_b|ffn\.gate\."),
+    ("shared_experts", r"shared_expert|shexp|shared_mlp|shared_head"),
+    ("experts", r"experts?\.|experts_|_exps|_chexps"),
+    ("norm", r"norm|(^|\.)ln_|layernorm|(^|\.)ln\d"),
+    ("cross_attention", r"cross_attn|encoder_attn|EncDecAttention"),
+    ("lm_head", r"lm_head|embed_out|^output(\.|$)|(^|\.)output\.weight$"),
+    ("mixer", r"linear_attn|mamba|ssm_|mixer\.(in_proj|out_proj|conv1d|dt_|A_log|D$|x_proj)|short_?conv|time_mix|channel_mix"
+              r"|temporal_block|(^|\.)conv\.|rg_lru|(^|\.)kda"),
+    ("embedding", r"embed_tokens|wte\.|wpe\.|word_embeddings|tok_embeddings|embed_in|embed_positions|embeddings?\."
+                  r"|^shared\.|token_embd|position_embd|token_types|(^|\.)embed\.|per_layer_(model|token|proj)|altup_(un)?e?mb"),
+    ("attention", r"attn|[aA]ttention|[qkvo]_proj|qkv|query_key_value|sinks|(^|\.)w[qkvo]\b"),
+    ("mlp", r"mlp|ffn|feed_forward|fc[12]|[dD]ense|(gate|up|down)_proj|w[123]\b|c_fc|c_proj"),
 )  # fmt: skip
 
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk)\.(\d{1,5})\.")
+_LAYER = r"(?:^|\.)(?:layers|h|blocks|block|blk)\.(\d{1,5})\."
 
 
-_SIDE_LAYER = re.compile(r"vision|visual|audio|encoder\.|(^|\.)(v|a|enc)\.")
+_SIDE_LAYER = r"vision|visual|audio|encoder\.|(^|\.)(v|a|enc)\."
 
 
 def layer_of(name: str) -> int | None:
@@ -147,8 +145,8 @@ def layer_of(name: str) -> int | None:
     >>> layer_of("model.layers.61.mlp.gate.weight"), layer_of("blk.3.attn_q.weight"), layer_of("lm_head.weight")
     (61, 3, None)
     """
-    found = _LAYER.search(name)
-    return int(found.group(1)) if found and not _SIDE_LAYER.search(name) else None
+    found = re.search(_LAYER, name)
+    return int(found.group(1)) if found and not re.search(_SIDE_LAYER, name) else None
 
 
 def part_of(name: str, rank: int = 2, layers: int | None = None) -> str:
@@ -163,7 +161,7 @@ def part_of(name: str, rank: int = 2, layers: int | None = None) -> str:
     if layer is not None and layers is not None and layer >= layers:
         return MTP
     for part, pattern in _PARTS:
-        if pattern.search(name):
+        if re.search(pattern, name):
             if part == BUFFER and rank < 3 and name.endswith((".attn.bias", ".attention.bias")):
                 continue  # GPT-2's causal mask has four axes; a bias of a projection has one
             return part

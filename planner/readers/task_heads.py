@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from planner.errors import one_line
 from planner.model.spec import ModelSpec
 from planner.model.weights import Weight, vector
 from planner.readers.type_keys import type_keys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _DRAFT = re.compile(r"eagle|medusa|mlpspeculator|dflash|NextN|MTPModel|MTPDraft|Speculator", re.IGNORECASE)
 _BARE = re.compile(

@@ -8,10 +8,10 @@ the head by default. A type without a class there (remote code) reads every key 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 
 import model_configs
 
@@ -79,5 +79,6 @@ def type_keys(model_type: str) -> TypeKeys:
 
 @lru_cache(maxsize=1)
 def _lines() -> tuple[str, ...]:
-    path = Path(str(model_configs.__file__)).parent / "type_keys.jsonl"
-    return tuple(path.read_text(encoding="utf-8").splitlines())
+    path = os.path.join(os.path.dirname(str(model_configs.__file__)), "type_keys.jsonl")
+    with open(path, encoding="utf-8") as file:  # pathlib costs as long as a tenth of the answer
+        return tuple(file.read().splitlines())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import resource
 import shlex
@@ -310,7 +311,8 @@ def _money(done: Working, plan: dict[str, Any], load: dict[str, Any]) -> None:
 def run(command: str, *more: str) -> str:
     """What a command line prints, in a process of its own."""
     words = [sys.executable, "-m", "kvplan", *shlex.split(command)[1:], *more]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    screen = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=screen)
     return done.stdout + done.stderr
 
 

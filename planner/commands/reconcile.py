@@ -61,8 +61,8 @@ FLAGS: tuple[Flag, ...] = (
 def command(log: str, **values: Any) -> None:
     """Where every GiB of a server went: a start-up LOG beside our prediction, with the difference and its reason.
 
-    LOG is a file (also .gz), or - for standard input: vLLM, SGLang, llama.cpp, ik_llama.cpp, ollama, TensorRT-LLM
-    or LMDeploy, with any prefixes and colours; several servers in one file are told apart.
+    LOG is a file (also .gz), or - for standard input: vLLM, SGLang, llama.cpp, ik_llama.cpp, KoboldCpp, ollama,
+    TensorRT-LLM, LMDeploy or mlx-lm, with any prefixes and colours; several servers in one file are told apart.
     """
     given = _given(flags.read_values(FLAGS, values))
     progress = Progress(_size(log))
@@ -130,8 +130,8 @@ def _nothing(log: str, source: Source, found: Log) -> str:
         seen = ", ".join(sorted(found.current))
         return f"{shown} has lines of {seen}, but none that says how much cache it got; a log from the start of the server is wanted"
     return (
-        f"{shown} ({human_bytes(source.read_bytes)}) has no start-up line of vLLM, SGLang, llama.cpp, ollama, TensorRT-LLM "
-        "or LMDeploy; a log from the start of the server is wanted"
+        f"{shown} ({human_bytes(source.read_bytes)}) has no start-up line of vLLM, SGLang, llama.cpp, ollama, TensorRT-LLM, "
+        "LMDeploy or mlx-lm; a log from the start of the server is wanted"
     )
 
 
@@ -141,17 +141,23 @@ def _page(made: Ledger) -> list[str]:
     taken = f" (taken as {made.taken_as})" if made.taken_as and made.taken_as != made.model else ""
     layout = f", TP {made.tp}" * (made.tp > 1) + f", PP {made.pp}" * (made.pp > 1)
     lines = [f"{head}  {model}{taken}{layout}" + (f", KV in {made.kv_dtype}" if made.kv_dtype else ""), ""]
+    if made.stopped is not None:
+        lines[1:1] = [bad(f"  {made.stopped}")]
     rows = []
     for entry in made.entries:
         ours = entry.predicted
+        if ours is None and entry.logged is None:
+            continue
         logged = "-" if entry.logged is None else gib(entry.logged)
         predicted = "-" if ours is None else gib(ours.bytes)
         if ours is not None and ours.low != ours.high:
             predicted += f" ({gib(ours.low)} to {gib(ours.high)})"
         difference = "-" if ours is None or entry.logged is None else _signed(entry.logged - ours.bytes)
         rows.append([f"  {entry.name}", logged, predicted, difference])
-    lines.append(table(["  where it went", "logged", "predicted", "difference"], rows))
-    lines += [dim(f"  {entry.name}: {entry.reason}") for entry in made.entries if entry.reason]
+    if rows:
+        lines.append(table(["  where it went", "logged", "predicted", "difference"], rows))
+    shown = [entry for entry in made.entries if entry.logged is not None or entry.predicted is not None]
+    lines += [dim(f"  {entry.name}: {entry.reason}") for entry in shown if entry.reason]
     lines += _closing(made)
     if made.readings:
         lines.append(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from planner.reconcile.patterns import ARGUMENTS, LLAMA, OLLAMA, PATTERNS, Pattern, rank_of
+from planner.reconcile.patterns import ARGUMENTS, LLAMA, OLLAMA, PATTERNS, TORCH, TRT, Pattern, rank_of
 from planner.units import GIB, MIB
 
 MAX_VALUES = 4096
@@ -16,7 +16,7 @@ SAID_ONCE = ("tokens", "blocks", "cpu_blocks", "card_gib", "model", "name", "n_l
 # A run with one of these says something about a cache.
 POOL_FACTS = (
     "tokens", "blocks", "available_gib", "pool_tokens", "kv_mib", "kv_self_mib", "kv_gib", "kv_device_mib", "needed_gib",
-    "state_mib", "state_blocks", "no_room",
+    "state_mib", "state_blocks", "no_room", "not_free", "stored_tokens", "kv_bytes", "peak_gb",
 )  # fmt: skip
 # What is worth a ledger even where nothing is said of a cache.
 TOLD_FACTS = (
@@ -31,6 +31,16 @@ TOLD_FACTS = (
     "execution_mib",
     "runtime_gib",
     "decoder_gib",
+    "projected_mib",
+    "not_loaded",
+    "oom_gib",
+    "oom_mib",
+    "oom_bytes",
+    "whole_gib",
+    "outside_gib",
+    "peak_gib",
+    "kobold",
+    "card_mib",
 )
 REPEATED = ("kv_device_mib", "kv_mib")
 STAMP = re.compile(r"\b(\d\d-\d\d[ T]\d\d:\d\d:\d\d)\b", re.ASCII)
@@ -56,6 +66,7 @@ class Run:
             before is not None
             and before != value
             and name in SAID_ONCE
+            and self.engine != TRT  # a cache for profiling, and then the true one
             and as_number(before) != (as_number(value) or -1)
         ):
             self.mixed[name] = f"{before} and {value}"
@@ -131,7 +142,7 @@ class Run:
 
 
 def unit_of(name: str) -> int:
-    return GIB if name.endswith("_gib") else MIB if name.endswith("_mib") else 1
+    return GIB if name.endswith("_gib") else MIB if name.endswith("_mib") else 10**9 if name.endswith("_gb") else 1
 
 
 def as_number(text: str) -> Fraction | None:
@@ -158,6 +169,7 @@ class Log:
     starts: dict[tuple[str, str | None], int] = field(default_factory=dict)
     lines: int = 0
     _stamp: str = ""
+    _last: str = TORCH
 
     def read(self, lines: Iterable[str]) -> Log:
         for line in lines:
@@ -192,7 +204,7 @@ class Log:
         for engine, phrase, arguments in ARGUMENTS:
             if phrase.search(line):
                 used = True
-                run = self._run(engine)
+                run, self._last = self._run(engine), engine
                 for name, regex in arguments:
                     value = regex.search(line)
                     if value and value.group(1) not in ("None", "null"):
@@ -200,7 +212,10 @@ class Log:
         self.lines += used
 
     def _found(self, pattern: Pattern, groups: tuple[str | None, ...], rank: str) -> None:
-        run = self._run(pattern.engine)
+        if pattern.engine == TORCH:
+            run = self._run(self._last)
+        else:
+            run, self._last = self._run(pattern.engine), pattern.engine
         # lines pasted in another order: the start of this very server
         earlier = run.text("version") is None and self._stamp and run.pool_stamp and self._stamp <= run.pool_stamp
         if pattern.start and run.has_pool and not earlier:

@@ -10,6 +10,7 @@ from planner.memory.activations import Estimated
 from planner.memory.request import Capacity
 from planner.model.spec import ModelSpec
 from planner.reconcile.facts import Run
+from planner.reconcile.stopped import Stopped
 from planner.units import GIB, MIB
 
 HALF_GIB = GIB // 200  # half of the last digit of "x.xx GiB"
@@ -116,6 +117,7 @@ class Ledger:
     more_room: list[Room] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     run: Run | None = None
+    stopped: Stopped | None = None
     readings: dict[str, float] = field(default_factory=dict)
 
     def logged_bytes(self, name: str) -> int | None:
@@ -132,6 +134,8 @@ class Ledger:
             "version": self.version,
             "model": self.model,
             "taken_as": self.taken_as,
+            "stopped": self.stopped.text if self.stopped else None,
+            "mends": list(self.stopped.mends) if self.stopped else [],
             "tp": self.tp,
             "pp": self.pp,
             "kv_dtype": self.kv_dtype,
@@ -173,10 +177,17 @@ def why(figure: Figure, made: Ledger) -> str:
 # What a log says in numbers, shown whether or not a model is known: fact -> its name on the page, and which of several.
 READINGS = (
     ("free_gib", "free at the start, GiB", min), ("available_gib", "cache there, GiB", min), ("needed_gib", "cache needed for the longest request, GiB", max),
-    ("tokens", "tokens in the pool", min), ("pool_tokens", "tokens in the pool", min), ("swa_tokens", "tokens of the window pool", min),
+    ("tokens", "tokens in the pool", min), ("stored_tokens", "tokens in the pool", min), ("pool_tokens", "tokens in the pool", min), ("swa_tokens", "tokens of the window pool", min),
     ("blocks", "blocks", min), ("concurrency", "longest requests at once", min), ("max_model_len", "longest request, tokens", max),
     ("estimated_max_len", "longest that would fit, tokens", min), ("running_requests", "most running requests", min),
     ("sequences", "most sequences of a step", min), ("state_blocks", "blocks of states", min), ("n_ctx", "context, tokens", max),
+    ("cells_older", "context, tokens", max),
+    ("asked_ctx", "context asked for, tokens", max), ("fitted_ctx", "context that was fitted, tokens", min),
+    ("asked_model_len", "longest request asked for, tokens", max), ("asked_requests", "running requests asked for", max),
+    ("layers_on", "layers on devices", max), ("layers_all", "layers and head", max), ("file_gib", "the file, GiB", max), ("file_mib", "the file, MiB", max),
+    ("free_mib", "free on the device, MiB", min), ("projected_mib", "wanted of devices, MiB", max), ("device_free_mib", "free on devices, MiB", max),
+    ("host_blocks", "blocks in host memory", min), ("token_bytes", "bytes of a token", max), ("peak_gb", "most memory held, GB", max),
+    ("whole_gib", "in all, GiB", max), ("peak_gib", "most held while profiling, GiB", max), ("outside_gib", "outside PyTorch, GiB", max),
     ("n_ctx_seq", "context of a slot, tokens", max), ("n_seq_max", "slots", max), ("n_rs_seq", "snapshots of the state", max),
     ("state_slots", "slots of states", min), ("block_tokens", "tokens of a block", min),
 )  # fmt: skip

@@ -34,6 +34,14 @@ PHRASES: tuple[bytes, ...] = (
     b"msg=", b"\xe2\x96\x88", b"memory for KV Cache", b"for KV cache", b"gpu-memory-utilization=", b"Mamba cache blocks", b"hbm=[", b"Loaded weights leave",
     b"memory_breakdown", b"Loaded engine size", b"execution context memory", b"runtime buffers", b"memory for decoder", b"loaded meta data",
     b"TensorRT-LLM", b"paged KV cache", b"paged kv cache", b"MemUsageChange", b"BlockManager", b"max cached tokens", b"TurbomindEngineConfig", b"lmdeploy",
+    b"No available memory", b"auto-fit max_model_len", b"Auto-fit max_model_len", b"Overriding num_gpu_blocks", b"CUDA graph pool memory",
+    b"CPU blocks (", b"max seq len (", b"estimated maximum model length", b"KV Cache VA", b"Using KV cache dtype", b"Not enough memory",
+    b"Current value: ", b"Not enough GPU memory for hybrid", b"state cache is too small", b"max_running_requests ", b"CUDA graph end", b"draft extend end",
+    b"Welcome to KoboldCpp", b"useswa=", b"using device ", b"file size ", b"layers to GPU", b"n_parallel is set", b"projected to use",
+    b"context size reduced", b"failed to fit params", b"out of memory", b"buffer of size", b"ailed to allocate", b"ailed to create context",
+    b"ailed to load model", b"requires more system memory", b"blocks per sequence", b"pages per sequence", b"for k/v cache",
+    b"memory usage profiling", b"max memory in KV cache", b"max tokens in KV cache", b"total capacity", b"memory in use",
+    b"allocated by PyTorch", b"close to the maximum recommended", b"Peak memory: ", b"desired GPU memory",
 )  # fmt: skip
 _DIGITS = bytes.maketrans(b"0123456789", b"0000000000")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")

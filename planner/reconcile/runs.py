@@ -10,12 +10,15 @@ from planner.reconcile.facts import Run
 from planner.reconcile.fractions_of_free import lmdeploy, tensorrt
 from planner.reconcile.ledger import Given, Ledger, readings_of
 from planner.reconcile.llamacpp import llama, ollama
-from planner.reconcile.patterns import LLAMA, LMDEPLOY, OLLAMA, SGLANG, TRT, VLLM
+from planner.reconcile.mlx import mlx, torch
+from planner.reconcile.patterns import LLAMA, LMDEPLOY, MLX, OLLAMA, SGLANG, TORCH, TRT, VLLM
 from planner.reconcile.sglang import sglang
+from planner.reconcile.stopped import stopped
 from planner.reconcile.vllm import vllm
 
 MAKERS: dict[str, Callable[[Run, Given, Ledger], None]] = {
     VLLM: vllm, SGLANG: sglang, LLAMA: llama, OLLAMA: ollama, TRT: tensorrt, LMDEPLOY: lmdeploy,
+    MLX: mlx, TORCH: torch,
 }  # fmt: skip
 
 
@@ -29,6 +32,7 @@ def ledger_of(run: Run, given: Given) -> Ledger:
     said = canonical(run.text("kv_dtype") or "auto")
     made.kv_dtype = given.kv_dtype or (None if said == "auto" or said.startswith("torch") else said)
     made.readings = readings_of(run)
+    made.stopped = stopped(run)
     MAKERS[run.engine](run, given, made)
     if run.mixed:
         what = "; ".join(f"{name} {one_line(said, 100)}" for name, said in run.mixed.items())

@@ -62,7 +62,7 @@ def sglang(run: Run, given: Given, made: Ledger) -> None:
         )
     if left is not None:
         made.entries.append(Entry("free after the pools", left))
-    graphs = run.bytes("graphs_gib")
+    graphs = _graphs(run)
     if graphs is not None:
         made.entries.append(Entry("CUDA graphs", graphs, None, "out of the unclaimed share"))
     if after is not None and pool is not None and left is not None:
@@ -81,8 +81,6 @@ def sglang(run: Run, given: Given, made: Ledger) -> None:
             figure = Figure("tokens", tokens, low["printed_tokens"], high["printed_tokens"])
             figure.reason = why(figure, made)
             made.figures.append(figure)
-    if run.text("no_room") is not None:
-        made.notes.append("SGLang refused to start: the weights leave nothing of mem_fraction_static for the cache")
     if pool is None and tokens is None:
         made.missing.append(
             'the pool ("KV Cache is allocated", "max_total_num_tokens"): a log of INFO level from the start'
@@ -104,6 +102,15 @@ def _pool(run: Run) -> int | None:
             number = Fraction(value.replace(",", ""))
             by_worker[worker] = by_worker.get(worker, 0) + int(number * GIB)
     return min(by_worker.values(), default=None)
+
+
+def _graphs(run: Run) -> int | None:
+    """CUDA graphs of the worker that holds most: decode, prefill and drafts are captured one after another."""
+    by_worker: dict[str, Fraction] = {}
+    for key, value in run.by_key("graphs_gib").items():
+        worker = key.split("/")[0] if "/" in key else ""
+        by_worker[worker] = by_worker.get(worker, Fraction(0)) + (Fraction(value.replace(",", "")))
+    return int(max(by_worker.values()) * GIB) if by_worker else None
 
 
 def _sliding_ratio(run: Run) -> Fraction | None:

@@ -54,11 +54,6 @@ def vllm(run: Run, given: Given, made: Ledger) -> None:
             _figures(run, made, at.to_dict(), at.to_dict())
     if pool is None and run.text("needed_gib") is None:
         made.missing.append('the cache budget ("Available KV cache memory"): a log of INFO level from the start')
-    if run.text("state_blocks") is not None:
-        made.notes.append(
-            f"vLLM refused to start: max_num_seqs {run.text('sequences')} is more than the {run.text('state_blocks')} blocks "
-            f"of states; --max-num-seqs {run.text('state_blocks')} mends it"
-        )
     if card is None:
         made.missing.append("the card's memory: --gpu NAME or --memory SIZE")
     tokens = run.whole("tokens") or ((run.whole("blocks") or 0) * 16 or None)

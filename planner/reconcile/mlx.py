@@ -1,0 +1,38 @@
+"""What mlx-lm prints of memory, and PyTorch's own words where no server is named."""
+
+from __future__ import annotations
+
+from planner.reconcile.facts import Run
+from planner.reconcile.ledger import Entry, Given, Ledger
+from planner.reconcile.model import estimate_of, spec_of
+
+
+def mlx(run: Run, given: Given, made: Ledger) -> None:
+    """Fills the ledger of one mlx-lm run: the weights against what Metal recommends, and the most memory held."""
+    spec = spec_of(run, given, made)
+    found = estimate_of(run, given, made, spec, given.max_model_len or 1) if spec else None
+    weights = None
+    if found is not None and found.spec.weights_known:
+        from planner.engines.device_memory import weights_loaded
+
+        weights = weights_loaded(found)
+    card, loaded = run.bytes("card_mib"), run.bytes("weights_mib")
+    made.entries += [Entry("most that Metal recommends", card), Entry("weights", loaded, weights)]
+    made.entries.append(Entry("most memory held", run.bytes("peak_gb")))
+    if card is not None and loaded is not None:
+        made.notes.append(
+            "weights above nine tenths of what Metal recommends: sudo sysctl iogpu.wired_limit_mb=N raises it"
+        )
+
+
+def torch(run: Run, given: Given, made: Ledger) -> None:
+    """Fills the ledger of an error of PyTorch: what the card has, what was held and what was asked for."""
+    used = run.bytes("oom_used_gib")
+    made.entries += [
+        Entry("card", run.bytes("oom_card_gib", poorest=True)),
+        Entry("held by this process", used),
+        Entry("held by PyTorch's tensors", run.bytes("oom_torch_gib")),
+        Entry("asked for", run.bytes("oom_gib") or run.bytes("oom_mib")),
+        Entry("free", run.bytes("oom_free_gib") or run.bytes("oom_free_mib")),
+    ]
+    made.missing.append("which server this is: its log from the start")

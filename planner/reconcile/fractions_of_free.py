@@ -15,11 +15,13 @@ from planner.units import GIB, MIB
 def tensorrt(run: Run, given: Given, made: Ledger) -> None:
     """Fills the ledger of one TensorRT-LLM engine."""
     version = known_version(made)
-    free, pool = run.bytes("free_gib", poorest=True), run.bytes("available_gib", poorest=True)
+    free, pool = run.bytes("free_gib", poorest=True), run.bytes("available_gib", poorest=True) or run.whole("kv_bytes")
     fraction = run.share() or Fraction(9, 10)
     made.entries += [
         Entry("card", run.bytes("card_gib", poorest=True)),
-        Entry("engine (weights)", run.bytes("weights_mib")),
+        Entry("engine (weights)", run.bytes("weights_mib") or run.bytes("weights_gib")),
+        Entry("outside PyTorch", run.bytes("outside_gib")),
+        Entry("most held while profiling", run.bytes("peak_gib")),
         Entry("execution context", run.bytes("execution_gib") or run.bytes("execution_mib")),
         Entry("runtime buffers", _either(run, "runtime")),
         Entry("decoder buffers", _either(run, "decoder")),

@@ -14,7 +14,7 @@ from planner.model.spec import ModelSpec
 from planner.reconcile.facts import Run
 from planner.reconcile.ledger import HALF_MIB, Entry, Figure, Given, Ledger, exact, gain
 from planner.reconcile.model import answer_or_note, spec_of
-from planner.units import MAX_TOKENS, MIB
+from planner.units import GIB, MAX_TOKENS, MIB
 
 GGML_NAMES = {"f16": "fp16", "f32": "fp32"}
 
@@ -171,11 +171,8 @@ def _more_room(made: Ledger, run: Run, kv: int | None) -> None:
 
 def ollama(run: Run, given: Given, made: Ledger) -> None:
     """Only ollama's own lines: sizes, no dimensions."""
-    kv = run.total_bytes("kv_gib") or run.total_bytes("kv_mib")
-    for name, fact in (("weights", "weights_gib"), ("KV cache", "")):
-        made.entries.append(Entry(name, run.total_bytes(fact) if fact else kv))
-    compute = (run.total_bytes("compute_gib") or 0) + (run.total_bytes("compute_mib") or 0)
-    made.entries.append(Entry("compute graph", compute or None))
+    kv, weights, compute = (_in_both_units(run, name) for name in ("kv", "weights", "compute"))
+    made.entries += [Entry("weights", weights), Entry("KV cache", kv), Entry("compute graph", compute)]
     spec, ctx = spec_of(run, given, made), given.max_model_len or run.whole("ctx_size")
     if spec is None or not ctx:
         if not ctx:
@@ -186,6 +183,21 @@ def ollama(run: Run, given: Given, made: Ledger) -> None:
         made, "ollama", made.version, found, Options(ctx_size=ctx, parallel=run.positive("parallel") or 1)
     )
     if answer and kv is not None:
-        size = answer.to_dict()["kv_bytes"]
+        size = answer.to_dict()["kv_bytes"] + answer.to_dict()["state_bytes"]
         made.entries[1].predicted = exact(size)
         made.unexplained = kv - size
+        printed = GIB if run.text("kv_gib") else MIB
+        half = max(1, len(run.all("kv_gib")) + len(run.all("kv_mib"))) * 0.051 * printed  # one decimal of each
+        figure = Figure("KV cache MiB", kv / MIB, (size - half) / MIB, (size + half) / MIB)
+        figure.reason = (
+            "within the rounding of the log"
+            if figure.agrees
+            else "another release, layers or type than found in the log"
+        )
+        made.figures.append(figure)
+
+
+def _in_both_units(run: Run, name: str) -> int | None:
+    """ollama prints a size in the unit that suits it: GiB of one device, MiB of another."""
+    found = [size for unit in ("gib", "mib") if (size := run.total_bytes(f"{name}_{unit}")) is not None]
+    return sum(found) if found else None

@@ -73,6 +73,7 @@ def _gguf(name: str, ten_thousandths: int) -> WeightFormat:
     return WeightFormat(name, (ten_thousandths, 10_000), everywhere=True, source=_GGML)
 
 
+_IK_QUANTS = "ik_llama.cpp quantize: bits a weight of a tensor; a file mixes in larger ones"
 _MIX = "llama.cpp quantize README, whole file of an 8B Llama; varies 1-3 % by model"
 
 
@@ -104,6 +105,14 @@ WEIGHT_FORMATS = {
                 "q5_1": 60000, "q5_0": 55000, "q4_1": 50000, "iq4_nl": 45000, "iq4_xs": 42500,
                 "iq3_s": 34375, "iq3_xxs": 30625, "iq2_s": 25625, "iq2_xs": 23125, "iq2_xxs": 20625,
                 "iq1_m": 17500, "iq1_s": 15625, "tq2_0": 20625, "tq1_0": 16875,
+            }.items()
+        ),
+        *(
+            WeightFormat(name, (bits, 10_000), everywhere=True, estimated=True, source=_IK_QUANTS)
+            for name, bits in {
+                "iq2_k": 23750, "iq3_k": 34375, "iq4_k": 45000, "iq5_k": 55000, "iq6_k": 66250, "iq2_ks": 21875,
+                "iq3_ks": 31875, "iq4_ks": 42500, "iq5_ks": 52500, "iq4_kss": 40000, "iq2_kl": 26875,
+                "iq1_kt": 17500, "iq2_kt": 21250, "iq3_kt": 31250, "iq4_kt": 40000,
             }.items()
         ),
         *(

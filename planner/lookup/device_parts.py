@@ -17,16 +17,18 @@ NOISE = frozenset(
     "nvidia geforce tesla amd radeon instinct intel apple google aws graphics gpu gpus card cards accelerator "
     "device tensor core desktop generation edition corporation inc advanced micro devices ati vga compatible controller "
     "3d the a memory vram of with unified chip mac macbook studio mini silicon soc module oem founders fe dev kit "
-    "devkit developer".split()
+    "devkit developer agx nvlink nvlinked bridge wormhole blackhole radv nvgpu gmktec asus msi evga gigabyte zotac palit "
+    "pny inno3d sapphire powercolor xfx asrock tuf gaming oc suprim ventus aorus".split()
 )
 # Form factor, cooling, kind of memory: words that a name may leave out.
 FORMS = frozenset(
     "sxm sxm2 sxm3 sxm4 sxm5 sxm6 pcie nvl hgx dgx oam blackwell server workstation maxq rtx gtx rx quadro hbm2 hbm2e hbm3 "
-    "hbm3e hbm gddr6 gddr6x gddr7 per gcd uma".split()
+    "hbm3e hbm gddr6 gddr6x gddr7 ddr4 ddr5 lpddr4 lpddr4x lpddr5 lpddr5x per gcd uma".split()
 )
 _COUNT_BEFORE = re.compile(r"\s*(\d{1,4})\s*(?:[x×*]\s*|\s+)(?=\S)(.+)", re.IGNORECASE)
 _COUNT_AFTER = re.compile(r"(.+?)(?:\s*[×*]\s*|\s+x\s*|(?<=[\dsSgGbB])x(?=[1-9]\d?\s*$))(\d{1,4})\s*", re.IGNORECASE)
 _COUNT_LAST = re.compile(r"(.+?)\s*\(\s*x?\s*(\d{1,4})\s*x?\s*\)\s*", re.IGNORECASE)
+_COUNT_GPUS = re.compile(r"(.+?)[\s-]+(\d{1,4})[\s-]*gpus?\s*", re.IGNORECASE)
 _WORDS = {"single": 1, "one": 1, "dual": 2, "two": 2, "twin": 2, "triple": 3, "three": 3, "quad": 4, "four": 4,
           "six": 6, "eight": 8, "octo": 8}  # fmt: skip
 _MEMORY = re.compile(r"(?<![\d.a-z])(\d{1,4})\s*(?:gib|gb|g)(?![a-z0-9])|(?<=[a-z])-(\d{2,3})(?=$|\s)", re.IGNORECASE)
@@ -63,7 +65,7 @@ def counted(name: str) -> tuple[int, str]:
         return _WORDS[first.lower()], rest.strip()
     if (match := _COUNT_BEFORE.fullmatch(text)) and _is_count(match.group(1), match.group(2), text):
         return int(match.group(1)), match.group(2).strip()
-    for pattern in (_COUNT_LAST, _COUNT_AFTER):
+    for pattern in (_COUNT_LAST, _COUNT_GPUS, _COUNT_AFTER):
         if match := pattern.fullmatch(text):
             return int(match.group(2)), match.group(1).strip()
     return 1, text
@@ -73,7 +75,7 @@ def _is_count(digits: str, rest: str, text: str) -> bool:
     """`8 H200` counts; `3090 24GB` and `7900 XTX` name a card."""
     has_times = re.match(rf"\s*{digits}\s*[x×*]", text, re.IGNORECASE) is not None
     if has_times:
-        return bool(re.search(r"\d{3}|[a-z]\w|[a-z] ?\d", rest, re.IGNORECASE)) and rest.lower() not in ("tx", "ti")
+        return bool(re.search(r"\d{3}|[a-z]\w|[a-z] ?\d", rest, re.IGNORECASE)) and not re.match(r"(?:t|tx|ti|t[xi]? .*)$", rest, re.IGNORECASE)
     return int(digits) <= 64 and bool(re.match(r"(?:nvidia|rtx|gtx|rx|tesla|[ahlbgm]\w*\d|\d{4})", rest, re.IGNORECASE))
 
 
@@ -96,6 +98,7 @@ def device_parts(name: str) -> DeviceParts:
         text = f"{text[: mig.start()]} {text[mig.end() :]}"
         text = re.sub(r"(?<![a-z])mig(?![a-z])", " ", text)
     text = re.sub(r"max-q", "maxq", text)
+    text = re.sub(r"(?<![a-z0-9])([2-6][05]00) pro(?![a-z0-9])", r"pro \1", text)  # RTX 6000 Pro
     text = re.sub(r"macbook (?:pro|air)|mac (?:mini|studio|pro)|(?<!\w)imac|\d+[- ]?cores?(?!\w)", " ", text)
     text, gb = _take_memory(text)
     words = [word for word in re.split(r"[^a-z0-9.]+", text) if word]

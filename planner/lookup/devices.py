@@ -20,8 +20,17 @@ LIST_THEM = "`kvplan gpus QUERY` lists them"
 MOST_CHOICES = 8
 # Words before a card's number that people leave out: "Orin Nano", "AI Max+ 395", "W7900", "B70", "910B".
 _PREFIXES = re.compile(r"^(?:(?:jetson|agx|ryzen|ai|arc|ascend|atlas|hd|max|dgx)+(?=\w)|(?:arc)?pro(?=[a-z]\d))")
+_MAYBE_SUPER = re.compile(r"[2-5]0\d0s")  # a 4070S is the Super, two 4070s are not
 _STRICT = frozenset({"sxm", "nvl", "maxq"})  # another card, not another word for it
 _FORMS = _STRICT | {"pcie", "hbm2", "hbm2e", "hbm3", "hbm3e", "server", "workstation"}
+
+# AMD's compiler targets, as rocminfo and logs have them -> how the chips' names begin
+_TARGETS = {
+    "gfx900": "vega mi25", "gfx906": "mi50 mi60 vii", "gfx908": "mi100", "gfx90a": "mi210 mi250",
+    "gfx942": "mi300 mi308 mi325", "gfx950": "mi350 mi355", "gfx1030": "6800 6900 6950", "gfx1100": "7900 w7900",
+    "gfx1101": "7700 7800 w7700", "gfx1102": "7600", "gfx1103": "780m", "gfx1150": "890m", "gfx1151": "8060s",
+    "gfx1200": "9060", "gfx1201": "9070 r9700",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,13 +126,16 @@ def find_card(name: str) -> Device:
     >>> find_card("NVIDIA A100-SXM4-80GB").name, find_card("A100 80GB SXM").name, find_card("3090s").name
     ('A100-SXM4-80GB', 'A100-SXM4-80GB', 'RTX-3090-24GB')
     """
-    if (known := known_device(name) or known_device(name.strip().removesuffix("s"))) is not None:
-        return known
     asked = device_parts(name)
+    plural = "" if _MAYBE_SUPER.fullmatch(asked.card) else name.strip().removesuffix("s")
+    if (known := known_device(name) or known_device(plural)) is not None:
+        return known
     found = _of_card(asked)
     if not found and (match := re.fullmatch(r"(.*\w)[- ](\d{2,3})", name.strip())):  # A100-80
         asked = replace(device_parts(match.group(1)), gb=int(match.group(2)))
         found = [item for item in _of_card(asked) if asked.gb in item.sizes]
+    if not found and (begun := _begun(asked)):
+        raise Several(_which(name, begun))
     if not found:
         raise UnknownName(_nothing(name, asked))
     sized = [item for item in found if asked.gb is None or asked.gb in item.sizes]
@@ -139,12 +151,34 @@ def find_card(name: str) -> Device:
         others = ", ".join(item.device.name for item in sized[:MOST_CHOICES])
         raise UnknownName(f"no device is called {one_line(name, 60)!r}: {others} is known, not as {forms}; {LIST_THEM}")
     if len(best) > 1:
-        names = [item.device.name for item in best]
-        more = f" and {len(names) - MOST_CHOICES} more" if len(names) > MOST_CHOICES else ""
-        raise Several(
-            f"{one_line(name, 60)!r} could be {', '.join(names[:MOST_CHOICES])}{more}: say which; {LIST_THEM}"
-        )
+        raise Several(_which(name, best))
     return best[0].device
+
+
+def _which(name: str, items: list[_Known]) -> str:
+    names = [item.device.name for item in items]
+    more = f" and {len(names) - MOST_CHOICES} more" if len(names) > MOST_CHOICES else ""
+    return f"{one_line(name, 60)!r} could be {', '.join(names[:MOST_CHOICES])}{more}: say which; {LIST_THEM}"
+
+
+def _begun(asked: DeviceParts) -> list[_Known]:
+    """What a name may be that leaves the end out (910B), gives a slice alone, or an AMD target (gfx1151)."""
+    known = _index(device_state())
+    if asked.slice and not asked.card:
+        return [item for item in known if any(part.slice == asked.slice for part in item.parts)]
+    if len(asked.card) < 4 or asked.slice:
+        return []
+    target = next((word for word in _TARGETS if asked.card.endswith(word)), "")
+    begins = _TARGETS.get(target, asked.card).split()
+    return [
+        item
+        for item in known
+        if any(
+            part.card != asked.card and part.card.startswith(tuple(begins)) and not (part.slice or part.laptop)
+            for part in item.parts
+        )
+        and (asked.gb is None or asked.gb in item.sizes)
+    ]
 
 
 @dataclass(frozen=True)
@@ -197,6 +231,9 @@ def _of_card(asked: DeviceParts) -> list[_Known]:
             for card in (asked.card, f"{asked.card}ada", f"a{asked.card}", f"pro{asked.card}")
             for item in same(card, False)
         ]
+    if _MAYBE_SUPER.fullmatch(asked.card):
+        plain = asked.card.removesuffix("s")
+        return same(plain, False) + same(f"{plain}super", False)
     for card, loose in ((asked.card, False), (asked.card.removesuffix("s"), False), (_bare(asked.card), True)):
         if found := same(card, loose):
             return found
@@ -221,8 +258,10 @@ def _of_form(asked: DeviceParts, found: list[_Known]) -> list[_Known]:
     families = asked.forms & {"rtx", "gtx", "rx", "quadro"}
     if families and (fitting := [item for item in found if families <= item.forms]):
         found = fitting
+    if len(found) > 1 and asked.forms & {"hgx", "dgx"}:  # boards of eight, never cards for a slot
+        found = [item for item in found if "sxm" in item.forms] or found
     if len(found) > 1 and not wanted:
-        found = [item for item in found if not item.forms & {"maxq", "server"}] or found
+        found = [item for item in found if any(not part.forms & {"maxq", "server"} for part in item.parts)] or found
     return found
 
 

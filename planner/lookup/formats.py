@@ -58,11 +58,15 @@ def format_of(parts: Parts) -> NamedFormat | None:
     words = frozenset(parts.formats) | {"bpw" for word in parts.formats if _BPW.fullmatch(word)}
     if parts.owner == "mlx-community" and not words & {"gguf", "awq", "gptq", "bnb", "fp8"}:
         words |= {"mlx"}
+    if "unquantized" in words:
+        return NamedFormat("bf16", "bf16", dtype="bf16")
     if parts.gguf and "mlx" not in words:
         return gguf(parts.gguf)
     for wanted, make in _ORDER:
         if words & wanted:
             return make(parts, words)
+    if "qat" in words and "gemma" in parts.words:
+        return gguf("q4_0", "quantisation-aware training: taken as the Q4_0 file that is published of it")
     if bits := _bits(parts.formats):
         return _mlx(bits, parts, words)
     return None

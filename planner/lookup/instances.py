@@ -41,6 +41,7 @@ _FIXED: tuple[tuple[str, str, int], ...] = (
     (r"nc6s_v3", "V100-PCIe-16GB", 1), (r"nc12s_v3", "V100-PCIe-16GB", 2), (r"nc24r?s_v3", "V100-PCIe-16GB", 4),
     (r"nd40rs_v2", "V100-SXM2-32GB", 8), (r"nv36adm?s_a10_v5", "A10", 1), (r"nv72ads_a10_v5", "A10", 2),
     # NVIDIA's own machines
+    (r"dgx[-_]a100[-_]640gb", "A100-SXM4-80GB", 8), (r"dgx[-_]a100[-_]320gb", "A100-SXM4-40GB", 8),
     (r"dgx[-_]h100", "H100-SXM5-80GB", 8), (r"dgx[-_]h200", "H200-SXM-141GB", 8), (r"dgx[-_]b200", "B200-HGX-180GB", 8),
     (r"dgx[-_]b300", "B300-HGX", 8),
     # Oracle
@@ -60,6 +61,10 @@ def instance(name: str) -> tuple[int, str] | None:
     for pattern, device, count in _FIXED:
         if match := re.fullmatch(pattern, text):
             return count or int(match.group(1)), device
+    if match := re.fullmatch(r"(?:tpu[-_]?)?(v5e|v5litepod|v6e)-(\d{1,4})|(?:tpu[-_]?)?(v4|v5p)-(\d{1,4})", text):
+        if match.group(1):  # chips
+            return int(match.group(2)), "TPU-" + match.group(1).replace("litepod", "e")
+        return max(1, int(match.group(4)) // 2), f"TPU-{match.group(3)}"  # TensorCores, two a chip
     if match := re.fullmatch(r"gpu_(\d{1,2})x_(\w+)", text):  # Lambda
         return int(match.group(1)), match.group(2).replace("_", " ")
     return None

@@ -22,6 +22,7 @@ from planner.lookup.parts import OMITTED, Parts, parts_of, without_site
 LIST_THEM = "`kvplan models QUERY` lists them, or give a config.json"
 SIZE_TOLERANCE = 0.06  # a label of 120b for 116.8 B parameters, of 16b for 15.7 B
 MOST_CHOICES = 8
+_STORED = re.compile(r"-(fp8|nvfp4|mxfp4|awq|gptq-int4|int4|bf16)$")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Understood:
         own = format_of(parts_of(self.entry.name)) if self.weights else None
         if own is None or self.weights is None or own.kind == self.weights.kind:
             return self.entry.name
-        cut = re.sub(r"-(fp8|nvfp4|mxfp4|awq|int4|bf16)$", "", self.entry.name)
+        cut = _STORED.sub("", self.entry.name)
         return cut or self.entry.name
 
     @property
@@ -83,8 +84,9 @@ def understand(name: str) -> Understood:
     asked = parts_of(_hub_colon(plain))
     try:
         return _resolve(name, asked)
-    except _Several:
-        if plain.lower() in ollama.LATEST and any(letter.isdigit() for letter in plain):
+    except UnknownName as error:
+        known = plain.lower() in ollama.LATEST
+        if known and (not isinstance(error, _Several) or any(letter.isdigit() for letter in plain)):
             return _of_ollama(name, plain.lower(), "latest")
         raise
 
@@ -165,6 +167,8 @@ def _resolve(name: str, asked: Parts) -> Understood:
         chosen = [item for item in known if _meant(asked, item)]
     if (not chosen or not asked.sizes) and (versions := _of_any_version(asked, known)):
         raise _Several(_which(name, versions))
+    if not chosen and (fuller := _of_fuller_names(asked, known)):
+        raise _Several(_which(name, fuller))
     if not chosen or _is_another(asked, chosen):
         raise UnknownName(_nothing(name, asked, known))
     best = _closest(asked, chosen, wanted)
@@ -219,10 +223,36 @@ def _of_any_version(asked: Parts, known: Iterable[_Known]) -> list[_Known]:
     """What a name without a version may be, the newest first: never answered, for versions differ in shape."""
     if asked.versions or not asked.words:
         return []
-    found = [item for item in known if item.kind is None and _words_agree(asked, item) and _sizes_agree(asked, item)]
+    found = [
+        item
+        for item in known
+        if item.kind is None
+        and (_words_agree(asked, item) or (not asked.sizes and _says_more(asked, item)))
+        and _sizes_agree(asked, item)
+    ]
     if not any(item.parts.versions for item in found):
         return []
-    return sorted(found, key=lambda item: -(item.entry.year or 0))
+    return sorted(found, key=lambda item: (len(item.parts.words - asked.words), -(item.entry.year or 0)))
+
+
+def _of_fuller_names(asked: Parts, known: Iterable[_Known]) -> list[_Known]:
+    """What a name without size and without the word for it may be: `phi3`, `granite4`, `magistral`."""
+    if asked.sizes or not asked.words:
+        return []
+    found = [
+        item
+        for item in known
+        if item.kind is None
+        and _says_more(asked, item)
+        and asked.versions == item.parts.versions
+        and _sizes_agree(asked, item)
+    ]
+    return sorted(found, key=lambda item: (len(item.parts.words - asked.words), -(item.entry.year or 0)))
+
+
+def _says_more(asked: Parts, item: _Known) -> bool:
+    """Whether an entry's name has the words that were asked for, and words of size or kind besides."""
+    return asked.words < item.parts.words and item.parts.words - asked.words <= OMITTED | {"h"}
 
 
 # Releases whose name differs from another's by a word of tuning alone, and whose weights are stored otherwise.
@@ -329,7 +359,7 @@ def _answer(
         notes.append("a version with changed weights and the same shape")
     if item.parts.sizes and not asked.sizes:
         notes.append(f"the only size known here: {', '.join(sorted(item.parts.sizes))}")
-    weights = _as_published(item, wanted)
+    weights = _as_published(item, wanted, "gguf" in asked.formats)
     if weights is not None and weights.note:
         notes.append(weights.note)
     return Understood(name, entry, weights, tuple(notes))
@@ -339,7 +369,7 @@ def _names_of(entry: ModelEntry) -> list[Parts]:
     return [parts_of(written) for written in (entry.name, entry.hf_id or entry.name, *entry.aliases)]
 
 
-def _as_published(item: _Known, wanted: NamedFormat | None) -> NamedFormat | None:
+def _as_published(item: _Known, wanted: NamedFormat | None, in_gguf: bool = False) -> NamedFormat | None:
     """The asked format, by the entry's own quantization_config where that is of the same kind."""
     own = _quantization(item.entry)
     if wanted is None:
@@ -347,7 +377,7 @@ def _as_published(item: _Known, wanted: NamedFormat | None) -> NamedFormat | Non
     kind = _kind_of(own)
     if own is None:
         return wanted
-    if kind == "mxfp4" and wanted.kind == "gguf":
+    if kind == "mxfp4" and (wanted.kind == "gguf" or (in_gguf and wanted.kind in ("bf16", "fp16"))):
         return NamedFormat(
             "mxfp4", "mxfp4 as published", own, note="a GGUF of it keeps its mxfp4 experts, whatever its type"
         )
@@ -380,7 +410,11 @@ def _shown(name: str) -> str:
 
 
 def _which(name: str, items: list[_Known]) -> str:
-    names = list(dict.fromkeys(item.entry.name for item in items))
+    every = list(dict.fromkeys(item.entry.name for item in items))
+    # A format of weights is no other choice where the model itself is one.
+    names = [one for one in every if (plain := _STORED.sub("", one)) == one or plain not in every]
+    if len(names) == 1:
+        return f"{_shown(name)} says too little: known of it is {names[0]}; {LIST_THEM}"
     more = f" and {len(names) - MOST_CHOICES} more" if len(names) > MOST_CHOICES else ""
     return f"{_shown(name)} could be {', '.join(names[:MOST_CHOICES])}{more}: say which; {LIST_THEM}"
 

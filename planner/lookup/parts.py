@@ -18,7 +18,7 @@ MAX_NAME = 300  # the longest name on the Hub has 96 characters before and after
 TUNING = frozenset(
     "instruct it chat base pt hf thinking think reasoning preview exp inst sft dpo rl rlhf pretrain pretrained text "
     "mpo grpo orpo kto final latest original official release terminus speciale nonthinking non mtp abliterated uncensored heretic "
-    "derestricted cloud tuned finetuned finetune ft".split()
+    "derestricted cloud tuned finetuned finetune ft python versatile instant free saferl".split()
 )
 # Words round a name.
 FILLER = frozenset("the a an in at with of by on model models weights quant quants new local version".split())
@@ -39,14 +39,15 @@ _FORMAT = re.compile(
     r"fp8|fp8dynamic|dynamic|block|static|kv|e4m3|e5m2|awq|gptq|int[2348]|int8mix|fp16mix|mix|mixed|[2-8]bit|[2-8]bits"
     r"|w[248]a(?:4|8|16|fp8)|nvfp4|nvfp4a16|fp4|mxfp[48]|bnb|nf4|bitsandbytes|gguf|ggml|mlx|exl[23]|\d(?:\.\d+)?bpw|qat"
     r"|dwq|autoround|quantized|marlin|sym|asym|actorder|imatrix|imat|i1|ud|bf16|fp16|f16|fp32|f32|float16|bfloat16"
-    r"|torchao|hqq|modelopt|unsloth"
+    r"|torchao|hqq|modelopt|unsloth|unquantized"
 )
 # A GGUF file type, however its parts are joined: Q4_K_M, q4-k-m, Q4KM, IQ3_XXS, UD-Q4_K_XL, Q8_0, plain Q4.
 _GGUF = re.compile(
-    r"(?<![a-z0-9])(?:ud[-_])?(?:"
-    r"(?P<iq>iq[1-4])[-_ ]?(?P<is>xxs|xs|s|m|nl)"
+    r"(?<![a-z0-9])(?:ud[-_]|smol[-_])?(?:"
+    r"(?P<ik>i?q[1-8]_k(?:ss?|[lt])?(?=_r[48])|iq[1-6]_k(?:ss?|[lt])?)(?:_r[48])?"
+    r"|(?P<iq>iq[1-4])[-_ ]?(?P<is>xxs|xs|s|m|nl)(?:_r[48])?"
     r"|q(?P<k>[2-8])[-_ ]?k(?:[-_ ]?(?P<ks>xl|s|m|l)(?![a-z]))?(?:[-_](?P<kx>xl|l))?"
-    r"|q(?P<o>[458])[-_ ]?(?P<oz>[01])(?:_\d_\d)?"
+    r"|q(?P<o>[458])[-_ ]?(?P<oz>[01])(?:_\d_\d|_r[48])?"
     r"|(?P<tq>tq[12])_0|(?P<moe>mxfp4)[-_]moe|q(?P<bare>[2-8])"
     r")(?![a-z0-9.])"
 )
@@ -110,7 +111,8 @@ def parts_of(name: str) -> Parts:
     text = without_site(name[:MAX_NAME])
     owner, text = _owner(text)
     text = text.lower().split("@")[0].replace("×", "x")
-    text = re.sub(r"\.(gguf|safetensors|bin)$", "", text)
+    text = re.sub(r"\.(safetensors|bin)$", "", text)
+    text = re.sub(r"(?:-\d{5}-of-\d{5})?\.gguf$", "-gguf", text)
     text = re.sub(r"-\d{5}-of-\d{5}$", "", text)
     text = _without_maker(text)
     gguf, text = _take_gguf(text)
@@ -141,7 +143,9 @@ def _take_gguf(text: str) -> tuple[str, str]:
     if not match:
         return "", text
     part = match.groupdict()
-    if part["iq"]:
+    if part["ik"]:
+        found = part["ik"]
+    elif part["iq"]:
         found = f"{part['iq']}_{part['is']}"
     elif part["k"]:
         tail = part["kx"] or part["ks"]
@@ -211,6 +215,8 @@ def _sorted_into(owner: str, tokens: list[str], gguf: str) -> Parts:
             continue
         if token in TUNING:
             sets["tuning"].add(token)
+        elif formats and sets["versions"] and re.fullmatch(r"v[1-3]", token):
+            continue  # the second upload of that format: DeepSeek-R1-FP4-v2
         elif _FORMAT.fullmatch(token) or (formats and (_GROUP.fullmatch(token) or re.fullmatch(r"h\d", token))):
             formats.append(token)
         elif _SIZE.fullmatch(token):

@@ -101,6 +101,8 @@ def _spec(question: Question, model: str | None) -> ModelSpec:
                 pass  # not a model of the catalogue: a file, or a name that says its format itself
         return model_spec(model)
     name = _model_of(question)
+    if question.engine == "ollama" and re.fullmatch(r"[\w.-]+", name) and not name.endswith(".gguf"):
+        name += ":latest"  # ollama's own default tag: `ollama run deepseek-r1` is the 8b
     if weights and weights.lower() not in name.lower():
         name = f"{plain_name(name)}:{weights}"
     return catalogue_model(name)

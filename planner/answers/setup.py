@@ -120,7 +120,7 @@ def _devices(question: Question, sharding: Sharding) -> int:
 def _weights(question: Question, spec: ModelSpec, notes: list[str]) -> str | None:
     """The weights' format where the command names one."""
     text = (question.weights or "").strip()
-    if spec.read_as is not None and spec.read_as.weights:
+    if spec.read_as is not None and spec.read_as.weights and (spec.quantization is not None or not text):
         return None  # the name says how they are stored
     if question.engine in LLAMA:
         if not text and question.engine == "ollama" and spec.stored is None and spec.quantization is None:

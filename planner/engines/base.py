@@ -72,6 +72,29 @@ class Refusal:
     sure: bool = True
 
 
+def heads_refusal(estimate: Estimate, flag: str) -> Refusal | None:
+    """Refuses a tensor parallel size that does not divide the attention heads, as vLLM and SGLang do.
+
+    Source: vLLM `ModelConfig.verify_with_parallel_config`; SGLang `assert num_heads % attn_tp_size == 0` in its models.
+    """
+    tp, config = estimate.request.sharding.tp, estimate.spec.config
+    text = config.get("text_config")
+    heads = next(
+        (part[key] for part in (config, text) if isinstance(part, Mapping) for key in _HEADS if key in part), None
+    )
+    if tp < 2 or not isinstance(heads, int) or heads < 1 or heads % tp == 0:
+        return None
+    below = max(size for size in range(1, tp) if heads % size == 0)
+    above = next((size for size in range(tp + 1, heads + 1) if heads % size == 0), below)
+    return Refusal(
+        f"total number of attention heads ({heads}) must be divisible by tensor parallel size ({tp})",
+        (f"{flag} {below}", f"{flag} {above}"),
+    )
+
+
+_HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
+
+
 def mended(options: Options, refusal: Refusal | None) -> Options | None:
     """Changes max_num_seqs or max_model_len as the first mend says; None where it names no such number.
 

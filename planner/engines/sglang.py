@@ -21,6 +21,7 @@ from planner.engines.base import (
     Ranged,
     Refusal,
     Version,
+    heads_refusal,
     layer_caches,
     parse_version,
     stage_ranges,
@@ -91,7 +92,9 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
         most, reasons = 0, (*reasons, f"requests beyond a context length of {longest:,} are refused")
     running = options.max_running_requests or _running(None if ranged is None else ranged.pool, longest)
     table = None if running is None else Table(running, longest)
-    refusal = None if ranged is None else _refusal(estimate, options, ranged, fraction, table)
+    refusal = heads_refusal(estimate, "--tp")
+    if refusal is None and ranged is not None:
+        refusal = _refusal(estimate, options, ranged, fraction, table)
     if refusal is not None:
         most = 0
     extra = {

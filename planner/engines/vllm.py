@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from planner.engines import vllm_v0, vllm_v1
-from planner.engines.base import NO_ROOM, EngineAnswer, Options, Pool, Ranged, Refusal, Version, gib_two
+from planner.engines.base import (
+    NO_ROOM,
+    EngineAnswer,
+    Options,
+    Pool,
+    Ranged,
+    Refusal,
+    Version,
+    gib_two,
+    heads_refusal,
+)
 from planner.engines.device_memory import (
     added,
     cuda_graphs,
@@ -293,7 +303,8 @@ def _answer(
         most, reasons = 0, (*reasons, f"requests beyond max_model_len {setting.longest:,} are refused")
     if made.request_bytes != logical and not reasons:
         reasons = (f"whole blocks of {made.block} tokens, every layer at full length",)
-    if made.refusal is not None:
+    refusal = heads_refusal(estimate, "--tensor-parallel-size") or made.refusal
+    if refusal is not None:
         most = 0
     wanted = estimate.request.sharding.sequences_on_rank(estimate.request.batch)
     return EngineAnswer(
@@ -311,7 +322,7 @@ def _answer(
         lines=made.lines,
         reasons=reasons,
         assumptions=_assumed(estimate, options, setting),
-        refusal=made.refusal,
+        refusal=refusal,
         extra={
             "generation": "v1" if setting.v1 else "v0",
             "max_model_len": setting.longest,

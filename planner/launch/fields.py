@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from planner.dtypes.names import float_dtype
 from planner.engines.base import Options
 from planner.errors import BadRequest
 from planner.launch.environment import ollama_values, visible_devices
@@ -63,7 +64,7 @@ def server_question(program: Program, values: dict[str, Any], rest: Sequence[str
         devices=_visible(program, values),
         seq_tokens=values.get("max_model_len"),
         options=_options(
-            values, num_speculative_tokens=tokens, mamba_ssm_dtype=_no_auto(values.get("mamba_ssm_dtype"))
+            values, num_speculative_tokens=tokens, mamba_ssm_dtype=_state_dtype(values.get("mamba_ssm_dtype"))
         ),
         pool_tokens=values.get("pool_tokens"),
         drafting=drafting,
@@ -74,6 +75,16 @@ def server_question(program: Program, values: dict[str, Any], rest: Sequence[str
 
 def _no_auto(text: str | None) -> str | None:
     return None if text is None or text.strip().lower() in ("auto", "none", "") else text.strip()
+
+
+def _state_dtype(text: str | None) -> str | None:
+    """The type of recurrent states, as the engines' answers call it."""
+    said = _no_auto(text)
+    if said is None:
+        return None
+    if (known := float_dtype(said)) is None:
+        raise BadRequest(f"the states' dtype {shown(said, 30)!r} is not known; write float32, bfloat16 or float16")
+    return known
 
 
 def _expert_ranks(values: Mapping[str, Any], tp: int, dp: int) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
 from planner.errors import BadConfig, BadRequest, one_line
+from planner.launch.python_calls import python_commands
 from planner.launch.words import MOST_CHARACTERS, Command, commands_of, substitute
 
 MOST_NODES = 50_000
@@ -30,6 +32,8 @@ def commands_in(text: str) -> list[Command]:
         raise BadRequest(f"the text has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
     if not text.strip("\0 \t\r\n\ufeff"):
         raise BadRequest("the text is empty; paste a start command, a script, a compose file or a manifest")
+    if re.search(r"\b(?:LLM|EngineArgs|Engine)\(", text) and (calls := python_commands(text)):
+        return calls
     if _DOCKERFILE.search(text) and _MODELFILE.search(text):
         return _dockerfile(text)
     if _MODELFILE.search(text) and not text.lstrip().startswith(("{", "services", "apiVersion")):
@@ -112,6 +116,10 @@ def _from_yaml(document: Any) -> Iterator[Command]:
                 yield from _compose_service(str(name), service)
     elif "kind" in document or "apiVersion" in document:
         yield from _kubernetes(document)
+    elif isinstance(document.get("servingEngineSpec"), Mapping):
+        yield from _production_stack(document["servingEngineSpec"])
+    elif any(key == "model_loading_config" for key, _ in _walk(document, 0, [0])):
+        yield from _ray_serve(document)
     elif isinstance(document.get("models"), Mapping):
         yield from _llama_swap(document)
     elif any(key in document for key in ("model", "model_tag", "model-path", "model_path")):
@@ -179,6 +187,10 @@ def _kubernetes(document: Mapping[str, Any]) -> Iterator[Command]:
     kind, name = str(document.get("kind", "")), ""
     if isinstance(document.get("metadata"), Mapping):
         name = _plain(document["metadata"].get("name"))
+    spec = document.get("spec")
+    if kind == "Model" and isinstance(spec, Mapping) and spec.get("url"):  # KubeAI
+        yield from _kserve({**spec, "storageUri": spec["url"]}, name)
+        return
     for holder, value in _walk(document, 0, [0]):
         if holder in ("containers", "initContainers") and isinstance(value, list) and holder == "containers":
             for container in value:
@@ -186,6 +198,39 @@ def _kubernetes(document: Mapping[str, Any]) -> Iterator[Command]:
                     yield from _container(container, name, kind)
         elif holder == "model" and isinstance(value, Mapping) and ("modelFormat" in value or "storageUri" in value):
             yield from _kserve(value, name)
+
+
+def _production_stack(spec: Mapping[str, Any]) -> Iterator[Command]:
+    """The Helm values of vLLM's production-stack: a server for each model."""
+    for model in spec.get("modelSpec") if isinstance(spec.get("modelSpec"), list) else ():
+        if not isinstance(model, Mapping):
+            continue
+        settings = model.get("vllmConfig") if isinstance(model.get("vllmConfig"), Mapping) else {}
+        flags = {re.sub(r"(?<=[a-z0-9])([A-Z])", r"-\1", str(key)).lower(): value for key, value in settings.items()}
+        extra = _words(flags.pop("extra-args", None))
+        tag = _plain(model.get("tag"))
+        image = _plain(model.get("repository") or "vllm/vllm-openai") + (f":{tag}" if tag else "")
+        words = _config({"model": model.get("modelURL"), **flags}).words[2:]
+        gpus = model.get("requestGPU")
+        yield Command(
+            ("docker", "run", image, "vllm", "serve", *words, *extra),
+            _environment(model.get("env")),
+            where=_plain(model.get("name")),
+            gpus=gpus if isinstance(gpus, int) and gpus > 0 else None,
+        )
+
+
+def _ray_serve(document: Mapping[str, Any]) -> Iterator[Command]:
+    """Ray Serve's `llm_configs`: a model and vLLM's arguments."""
+    for _, value in _walk({"": document}, 0, [0]):
+        for one in value if isinstance(value, list) else [value]:
+            loading = one.get("model_loading_config") if isinstance(one, Mapping) else None
+            if not isinstance(loading, Mapping):
+                continue
+            model = loading.get("model_source") or loading.get("model_id")
+            kwargs = one.get("engine_kwargs") if isinstance(one.get("engine_kwargs"), Mapping) else {}
+            if isinstance(model, str):
+                yield replace(_config({"model": model, **kwargs}), where=_plain(loading.get("model_id")))
 
 
 def _walk(value: Any, depth: int, seen: list[int]) -> Iterator[tuple[str, Any]]:

@@ -18,6 +18,12 @@ _MODULES = {
     "llama_cpp.server": "llama-cpp-python",
     "mlx_lm.server": "mlx",
     "tabbyapi": "tabbyapi",
+    "mlx_lm": "mlx",
+    "mlx_lm.generate": "mlx",
+    "mlx_lm.chat": "mlx",
+    "mlx_vlm.server": "mlx",
+    "dynamo.vllm": "vllm",
+    "dynamo.sglang": "sglang",
 }
 _LLAMA = {
     "llama-server",
@@ -36,6 +42,13 @@ REFUSED = {
     "mlx": "the flags of mlx_lm.server are not read; ask kvplan estimate MODEL --engine mlx --gpu m3-max --seq 8k",
     "tabbyapi": "TabbyAPI (ExLlama) is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
     "llama-cpp-python": "llama_cpp.server has flags of its own; give the llama-server command: --n_ctx is -c, --n_gpu_layers is -ngl",
+    "lms": "`lms load` does not say all that LM Studio takes; ask kvplan estimate MODEL --engine lmstudio --ctx-size 32k --gpu NAME",
+    "aphrodite": "Aphrodite is a fork of vLLM that kvplan does not know; give the `vllm serve` command of the same flags",
+    "llamafile": "llamafile is no engine that kvplan knows; it runs llama.cpp: give the llama-server command, its flags are the same",
+    "ramalama": "ramalama starts llama.cpp or vLLM; give their command: ramalama --dryrun serve ... prints it",
+    "mistralrs": "mistral.rs is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
+    "mistralrs-server": "mistral.rs is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
+    "ktransformers": "KTransformers is not an engine that kvplan knows; kvplan check reads the llama-server command of such a split",
     "vllm bench": "`vllm bench` measures a server; give the `vllm serve` command",
 }
 _IMAGES = (
@@ -100,12 +113,16 @@ def program_of(command: Command) -> Program | None:
         if inner is not None:
             found = program_of(Command((*_image_words(image, inner), *(["sh", "-c", inner])), env, command.where, gpus))
             return None if found is None else replace(found, version=found.version or version)
-        words = list(_image_words(image, " ".join(rest[:6]))) + rest
+        words = list(_image_words(image, " ".join(rest[:6])))
+        words += rest[1:] if words[:1] == ["llama-server"] and rest[:1] in (["--server"], ["-s"]) else rest
     found = _plain_program(words, env)
     if found is None:
         found = _by_flags(words, env) if words and words[0].startswith("-") else None
     if found is None:
         return None
+    if version and found.name in ("vllm", "sglang") and int(version.partition(".")[0].lstrip("b") or 0) > 2:
+        notes = (*notes, f"{version} is the image's own version, not {found.said}'s: the newest that was read is taken")
+        version = None
     said = f"{found.said} in {shown(image, 60)}" if image else found.said
     return replace(
         found, said=said, version=found.version or version, gpus=gpus, where=command.where, notes=(*found.notes, *notes)
@@ -175,6 +192,8 @@ def _named(word: str, rest: Sequence[str]) -> tuple[str, str, Sequence[str]] | N
     if base == "lmdeploy" and rest[:1] and rest[0] in ("serve", "chat"):
         after = rest[2:] if rest[0] == "serve" and rest[1:2] and rest[1] == "api_server" else rest[1:]
         return "lmdeploy", "lmdeploy serve api_server", after
+    if base in ("mlx_lm.generate", "mlx_lm.chat", "mlx_vlm.server"):
+        return "mlx", "", rest
     if base in REFUSED or base in ("koboldcpp.py", "mlx_lm.server", "koboldcpp-linux-x64"):
         return (
             {"koboldcpp.py": "koboldcpp", "koboldcpp-linux-x64": "koboldcpp", "mlx_lm.server": "mlx"}.get(base, base),

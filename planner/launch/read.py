@@ -12,6 +12,7 @@ from planner.launch.arguments import Given, read_arguments
 from planner.launch.environment import classify, llama_flag
 from planner.launch.fields import llama_question, ollama_question, server_question
 from planner.launch.files import commands_in
+from planner.launch.presets import with_presets
 from planner.launch.program import Program, program_of
 from planner.launch.question import Question, Said
 from planner.launch.secrets import HIDDEN, is_secret_name, shown
@@ -119,11 +120,19 @@ def _question(program: Program) -> Question:
     return replace(
         made,
         version=made.version or program.version,
-        flags=tuple(_said(one) for one in given if not one.name.startswith("LLAMA_ARG_")) + made.flags,
+        flags=tuple(_said(one) for one in given if not one.name.startswith("LLAMA_ARG_"))
+        + tuple(Said(shown(word, 60), "", UNKNOWN, "") for word in _unread(program, rest))
+        + made.flags,
         environment=tuple(_said_variable(name, text, table) for name, text in program.env.items()),
         notes=(*made.notes, *program.notes),
         where=program.where,
     )
+
+
+def _unread(program: Program, rest: Sequence[str]) -> Sequence[str]:
+    """Words that are neither flags nor the model: never dropped in silence."""
+    first = 1 if program.name in ("vllm", "tensorrt-llm", "lmdeploy") else 0
+    return () if program.name in ("ollama", "llama-bench") else rest[first : first + 8]
 
 
 def _maker(name: str) -> Callable[[Program, dict[str, Any], Sequence[str]], Question]:
@@ -134,6 +143,8 @@ def _maker(name: str) -> Callable[[Program, dict[str, Any], Sequence[str]], Ques
 
 def _program_words(program: Program) -> Sequence[str]:
     """Without ollama's own command, and without a Modelfile's text."""
+    if program.name == "llamacpp":
+        return with_presets(program.words)
     if program.name != "ollama":
         return program.words
     return () if program.words[1:2] == ("Modelfile",) else program.words[1:]

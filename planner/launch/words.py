@@ -50,6 +50,7 @@ def commands_of(text: str) -> list[Command]:
     """
     if len(text) > MOST_CHARACTERS:
         raise BadRequest(f"the text has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
+    text, notes = plain_marks(text)
     found: list[Command] = []
     env: dict[str, str] = {}
     variables: dict[str, str] = {}
@@ -66,8 +67,22 @@ def commands_of(text: str) -> list[Command]:
             elif rest[0] in ("export", "declare", "setenv"):
                 _export(rest[1:], env)
             else:
-                found.append(Command(tuple(rest), {**env, **own}))
+                found.append(Command(tuple(rest), {**env, **own}, notes=notes))
     return found
+
+
+def plain_marks(text: str) -> tuple[str, tuple[str, ...]]:
+    """The text with the dashes and quotes of a shell, and a note where a web page or a word processor changed them.
+
+    >>> plain_marks("vllm serve “m” –max-model-len 8k")[0]
+    'vllm serve "m" --max-model-len 8k'
+    """
+    plain = re.sub(r"(?<!\S)[–—−]+-?(?=[A-Za-z]{1,4}(?:\s|$))(?!tp|pp|dp)", "-", text)
+    plain = re.sub(r"(?<!\S)[–—−]+-?(?=[A-Za-z])", "--", plain)
+    plain = plain.translate({0x201C: '"', 0x201D: '"', 0x201E: '"', 0x2018: "'", 0x2019: "'", 0xA0: " "})
+    return plain, (
+        "typographic dashes or quotes are read as plain ones; a shell takes only those",
+    ) if plain != text else ()
 
 
 def _logical_lines(text: str) -> Iterator[str]:
@@ -76,6 +91,8 @@ def _logical_lines(text: str) -> Iterator[str]:
     for raw in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         line = raw.strip("\ufeff ").rstrip()
         bare = line.lstrip("\t ")
+        if re.match(r"%%\w+", bare):
+            continue  # a notebook's cell
         if held and _open_quote(held):
             held += "\n" + line
         elif bare.startswith("#"):
@@ -87,7 +104,7 @@ def _logical_lines(text: str) -> Iterator[str]:
         else:
             if held.strip():
                 yield held
-            held = re.sub(r"^\s*[$>%] (?=\S)", "", line)  # a prompt that was copied too
+            held = re.sub(r"^\s*(?:[$>%] (?=\S)|! ?(?=[a-z]))", "", line)  # a prompt that was copied too
         if re.search(r"(^|\s)[\\`^]$", held) or (held.endswith("\\") and not held.endswith("\\\\")):
             held = held[:-1] + "\0"
     if held.strip("\0 "):

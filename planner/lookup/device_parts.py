@@ -75,7 +75,9 @@ def _is_count(digits: str, rest: str, text: str) -> bool:
     """`8 H200` counts; `3090 24GB` and `7900 XTX` name a card."""
     has_times = re.match(rf"\s*{digits}\s*[x×*]", text, re.IGNORECASE) is not None
     if has_times:
-        return bool(re.search(r"\d{3}|[a-z]\w|[a-z] ?\d", rest, re.IGNORECASE)) and not re.match(r"(?:t|tx|ti|t[xi]? .*)$", rest, re.IGNORECASE)
+        return bool(re.search(r"\d{3}|[a-z]\w|[a-z] ?\d", rest, re.IGNORECASE)) and not re.match(
+            r"(?:t|tx|ti|t[xi]? .*)$", rest, re.IGNORECASE
+        )
     return int(digits) <= 64 and bool(re.match(r"(?:nvidia|rtx|gtx|rx|tesla|[ahlbgm]\w*\d|\d{4})", rest, re.IGNORECASE))
 
 

@@ -150,6 +150,9 @@ def find_card(name: str) -> Device:
         forms = ", ".join(sorted(asked.forms & _FORMS)).upper()
         others = ", ".join(item.device.name for item in sized[:MOST_CHOICES])
         raise UnknownName(f"no device is called {one_line(name, 60)!r}: {others} is known, not as {forms}; {LIST_THEM}")
+    if len(best) > 1 and asked.gb is None:  # the one that goes by the bare name
+        bare = [item for item in best if any(part.card == asked.card and part.gb is None for part in item.parts)]
+        best = bare if len(bare) == 1 and bare[0].device.vendor != "Apple" else best
     if len(best) > 1:
         raise Several(_which(name, best))
     return best[0].device

@@ -173,7 +173,7 @@ def _resolve(name: str, asked: Parts) -> Understood:
         raise UnknownName(_nothing(name, asked, known))
     best = _closest(asked, chosen, wanted)
     if len(best) > 1:
-        raise _Several(_which(name, best))
+        raise _Several(_which(name, best + _of_fuller_names(asked, known)))
     item = best[0]
     if wanted is None and item.kind is not None and item.kind not in ("bf16", "fp16") and not _also_plain(item, known):
         raise _Several(

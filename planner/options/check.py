@@ -148,7 +148,7 @@ def _question(pasted: Sequence[str], service: str) -> Question:
     only = pasted[0]
     if only == "-":
         return one_question(_bounded(sys.stdin.buffer.read(MOST_CHARACTERS + 1), "stdin"), service)
-    if "\n" in only or (" " in only.strip() and not os.path.exists(only)):
+    if only.lstrip().startswith("{") or "\n" in only or (" " in only.strip() and not os.path.exists(only)):
         return one_question(only, service)
     if not os.path.lexists(only) and not re.search(r"[./\\]", only):
         return question_of(pasted)

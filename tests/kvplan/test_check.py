@@ -228,3 +228,19 @@ def test_a_model_may_stand_after_emit(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as ended:
         main(["estimate", "--engine", "vllm", "--seq", "8k", "--gpu", "h100-sxm", "--emit", "qwen3-8b"])
     assert not ended.value.code and "vllm serve Qwen/Qwen3-8B" in capsys.readouterr().out
+
+
+def test_a_tensor_parallel_size_that_does_not_divide_the_heads_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "--gpu", "rtx-4090", "--", *shlex.split(VLLM), "-tp", "3")
+    assert not found["starts"] and "attention heads (32) must be divisible" in found["reasons"][0]
+
+
+@pytest.mark.parametrize("name, model", [("deepseek-r1", "deepseek-r1-0528-qwen3-8b"), ("gpt-oss", "gpt-oss-20b"),
+                                         ("mistral", "mistral-7b-v0.3"), ("qwen3-coder", "qwen3-coder-30b-a3b")])  # fmt: skip
+def test_ollama_run_without_a_tag_is_the_latest_one(capsys: pytest.CaptureFixture[str], name: str, model: str) -> None:
+    assert answer(capsys, "--gpu", "3090", "--", "ollama", "run", name)["model"] == model
+
+
+def test_an_online_quantization_counts_though_the_name_says_bf16(capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split("vllm serve someone/Qwen3-8B-BF16 --quantization fp8 --max-model-len 8192")
+    assert answer(capsys, "--gpu", "rtx-4090", "--", *words)["weight_dtype"] == "fp8"

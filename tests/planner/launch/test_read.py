@@ -412,3 +412,37 @@ def test_any_words_are_read_or_refused(words: list[str]) -> None:
         question_of(words)
     except KvplanError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!vllm serve Qwen/Qwen3-8B --max-model-len 16384",
+        "%%bash\nvllm serve Qwen/Qwen3-8B --max-model-len 16384",
+        "vllm serve Qwen/Qwen3-8B –max-model-len 16384",
+        "vllm serve “Qwen/Qwen3-8B” —max-model-len 16384",
+        '{"model": "Qwen/Qwen3-8B", "max_model_len": 16384}',
+        "python3 -m dynamo.vllm --model Qwen/Qwen3-8B --max-model-len 16384",
+        "servingEngineSpec:\n  modelSpec:\n  - name: a\n    modelURL: Qwen/Qwen3-8B\n    vllmConfig: {maxModelLen: 16384}",
+        "apiVersion: kubeai.org/v1\nkind: Model\nmetadata: {name: q}\nspec:\n  url: hf://Qwen/Qwen3-8B\n"
+        "  engine: VLLM\n  args: [--max-model-len=16384]",
+        "applications:\n- args:\n    llm_configs:\n    - model_loading_config: {model_id: q, model_source: Qwen/Qwen3-8B}\n"
+        "      engine_kwargs: {max_model_len: 16384}",
+    ],
+    ids=["notebook", "cell", "dash", "quotes", "json", "dynamo", "production-stack", "kubeai", "ray-serve"],
+)
+def test_what_web_pages_notebooks_and_operators_make_of_a_command_is_that_command(text: str) -> None:
+    found = one_question(text)
+    assert (found.engine, found.model, found.seq_tokens) == ("vllm", "Qwen/Qwen3-8B", 16384)
+
+
+def test_a_word_too_many_is_named_and_an_images_own_version_is_not_the_engines() -> None:
+    assert kinds(asked("vllm serve Qwen/Qwen3-8B stray --port 80"))["stray"] == "not known"
+    found = asked("docker run --gpus all nvcr.io/nvidia/vllm:25.11-py3 vllm serve openai/gpt-oss-120b")
+    assert found.version is None and "25.11" in found.notes[-1]
+
+
+def test_the_states_dtype_is_read_and_a_wrong_one_refused() -> None:
+    assert asked("vllm serve m --mamba_ssm_cache_dtype float32").options.mamba_ssm_dtype == "fp32"
+    with pytest.raises(BadRequest, match="states' dtype"):
+        asked("vllm serve m --mamba-ssm-cache-dtype int3")

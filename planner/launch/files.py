@@ -202,10 +202,12 @@ def _kubernetes(document: Mapping[str, Any]) -> Iterator[Command]:
 
 def _production_stack(spec: Mapping[str, Any]) -> Iterator[Command]:
     """The Helm values of vLLM's production-stack: a server for each model."""
-    for model in spec.get("modelSpec") if isinstance(spec.get("modelSpec"), list) else ():
+    models = spec.get("modelSpec")
+    for model in models if isinstance(models, list) else ():
         if not isinstance(model, Mapping):
             continue
-        settings = model.get("vllmConfig") if isinstance(model.get("vllmConfig"), Mapping) else {}
+        found = model.get("vllmConfig")
+        settings = found if isinstance(found, Mapping) else {}
         flags = {re.sub(r"(?<=[a-z0-9])([A-Z])", r"-\1", str(key)).lower(): value for key, value in settings.items()}
         extra = _words(flags.pop("extra-args", None))
         tag = _plain(model.get("tag"))

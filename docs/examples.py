@@ -93,7 +93,7 @@ EXAMPLES = (
         "A 7B chat on one consumer card",
         "Eight people chat with Mistral 7B at once. The fewest cards that keep the first token under a second and the "
         "text at reading speed or better (30 ms a token)? The hourly prices are the asker's own.",
-        "kvplan plan mistral-7b-v0.3 --users 8 --prompt p50=500,p95=2000 --output p50=250,p95=800 --longest 8k "
+        "kvplan plan mistral-7b-v0.3 --users 8 --prompt p50=500,p95=2000 --answer p50=250,p95=800 --longest 8k "
         "--ttft 1s --tpot 30ms --gpu rtx-4090,rtx-3090,rtx-4060ti-16gb --price rtx-4090=0.35/h,rtx-3090=0.22/h "
         "--sort devices --top 5",
         Dense(32, 4096, 14336, 32, 8, 128, 32768),
@@ -103,7 +103,7 @@ EXAMPLES = (
         "A 70B at 32k for 200 users",
         "Long documents: prompts of 8,000 tokens in the middle and 24,000 at the 95th percentile, up to 32k with the "
         "answer, 200 users who each always have one request running.",
-        "kvplan plan llama-3.1-70b --users 200 --prompt p50=8000,p95=24000 --output p50=300,p95=1000 --longest 32k "
+        "kvplan plan llama-3.1-70b --users 200 --prompt p50=8000,p95=24000 --answer p50=300,p95=1000 --longest 32k "
         "--ttft 10s --tpot 60ms --gpu h100-sxm,h200,a100-sxm4-80gb --top 5",
         Dense(80, 8192, 28672, 64, 8, 128, 128256),
         (300, 1000),
@@ -112,7 +112,7 @@ EXAMPLES = (
         "DeepSeek-V3 for an office",
         "Sixty people at their desks, half a minute between reading an answer and the next question, and the model as "
         "it was published (fp8 weights).",
-        "kvplan plan deepseek-v3 --users 60 --think 30s --prompt p50=1500,p95=8000 --output p50=400,p95=1500 "
+        "kvplan plan deepseek-v3 --users 60 --think 30s --prompt p50=1500,p95=8000 --answer p50=400,p95=1500 "
         "--longest 32k --ttft 3s --tpot 50ms --gpu h100-sxm,h200 --as-published --top 5",
         Latent(),
         (400, 1500),
@@ -121,7 +121,7 @@ EXAMPLES = (
         "Agents with 90 % shared prefix",
         "Agents that send the same instructions and tools each time: 90 % of every prompt is one prefix. Eight requests "
         "a second, in vLLM's terms.",
-        "kvplan plan qwen3-32b --engine vllm --rate 8/s --prompt p50=12000,p95=24000 --output p50=150,p95=600 "
+        "kvplan plan qwen3-32b --engine vllm --rate 8/s --prompt p50=12000,p95=24000 --answer p50=150,p95=600 "
         "--longest 40k --prefix-share 0.9 --ttft 2s --tpot 40ms --gpu h100-sxm,l40s --top 5",
         Dense(64, 5120, 25600, 64, 8, 128, 151936),
         (150, 600),
@@ -130,7 +130,7 @@ EXAMPLES = (
         "A classroom on laptops",
         "Thirty pupils ask a small model, twenty seconds between an answer and the next question. How many of the "
         "school's laptops have to serve it?",
-        "kvplan plan llama-3.2-3b --users 30 --think 20s --prompt p50=300,p95=1500 --output p50=200,p95=600 "
+        "kvplan plan llama-3.2-3b --users 30 --think 20s --prompt p50=300,p95=1500 --answer p50=200,p95=600 "
         "--longest 4k --ttft 3s --tpot 60ms --gpu apple-m3-pro,apple-m4-pro --sort devices --top 5",
         Dense(28, 3072, 8192, 24, 8, 128, 128256, tied=True),
         (200, 600),

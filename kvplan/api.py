@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from kvplan.python_words import in_python_words
+from kvplan.python_words import in_python_words, renamed
 from planner.catalogue.device import Device
 from planner.catalogue.entries import ModelEntry
 from planner.model.spec import ModelSpec
@@ -292,13 +292,14 @@ def engines(
     return engines_answer(engines_asked(_values(FLAGS, values)))
 
 
+@renamed(output="answer")
 @in_python_words
 def speed(
     model: Model,
     *,
     gpu: str | Sequence[str],
     prompt: Tokens | None = None,
-    output: Tokens | None = None,
+    answer: Tokens | None = None,
     batch: int | Sequence[int] = 1,
     load: str | None = None,
     engine: str | None = None,
@@ -328,7 +329,7 @@ def speed(
     flags    the engine's own, as `engine` takes them
     measured "tpot_ms=14.2 batch=8 seq=2048": the constants are scaled to that point
 
-    >>> answer = speed("llama-3.1-8b", gpu="h100-sxm", prompt=1000, output=2, load="static")
+    >>> answer = speed("llama-3.1-8b", gpu="h100-sxm", prompt=1000, answer=2, load="static")
     >>> round(answer["tpot_seconds_bound"] * 1e3, 2)      # (15.01 GB of weights + 0.13 GB of cache) / 3.35 TB/s
     4.52
 
@@ -374,6 +375,7 @@ def check(
     return check_answer(check_asked(pasted, {**given_values, "model": model}))
 
 
+@renamed(output="answer")
 @in_python_words
 def plan(
     model: Model,
@@ -382,7 +384,7 @@ def plan(
     rate: float | str | None = None,
     trace: str | None = None,
     prompt: Tokens | None = None,
-    output: Tokens | None = None,
+    answer: Tokens | None = None,
     longest: Tokens | None = None,
     prefix_share: float | str | None = None,
     think: str | None = None,
@@ -409,11 +411,11 @@ def plan(
 ) -> DeploymentsAnswer:
     """From a load and targets to deployments, as `kvplan plan` answers.
 
-    prompt, output   lengths: a number, "p50=800,p95=6000", or a file of lengths
+    prompt, answer   lengths: a number, "p50=800,p95=6000", or a file of lengths
     rate             requests a second, 5 or "300/min", in place of users
     ttft, tpot       targets: "1s", "p99=2s"; "40ms"
 
-    >>> answer = plan("llama-3.1-8b", users=50, prompt="p50=800,p95=6000", output=200, tpot="40ms", gpu=["l40s"])
+    >>> answer = plan("llama-3.1-8b", users=50, prompt="p50=800,p95=6000", answer=200, tpot="40ms", gpu=["l40s"])
     >>> answer["plans"][0]["device"]
     'L40S'
 
@@ -426,6 +428,7 @@ def plan(
     return plan_answer(*plan_asked(_values(FLAGS, values)))
 
 
+@renamed(output="answer")
 @in_python_words
 def simulate(
     model: Model,
@@ -433,7 +436,7 @@ def simulate(
     gpu: str,
     trace: str | None = None,
     prompt: Tokens | None = None,
-    output: Tokens | None = None,
+    answer: Tokens | None = None,
     rate: float | str | None = None,
     users: int | None = None,
     think: str | None = None,
@@ -461,7 +464,7 @@ def simulate(
 ) -> SimulateAnswer:
     """A server under a load, request by request, as `kvplan simulate` answers.
 
-    >>> answer = simulate("gpt2", gpu="l4", prompt=100, output=20, rate="5/s", requests=50)
+    >>> answer = simulate("gpt2", gpu="l4", prompt=100, answer=20, rate="5/s", requests=50)
     >>> answer["served"], answer["preemptions"]
     (50, 0)
 
@@ -498,6 +501,7 @@ def compare_models(
     return compare_answer(compare_asked(values.pop("models"), _values(FLAGS, values)))
 
 
+@renamed(output="answer")
 @in_python_words
 def sweep(
     question: str,
@@ -516,7 +520,7 @@ def sweep(
     batch: int | str | Sequence[int] | None = None,
     seq: Tokens | Sequence[Tokens] | None = None,
     prompt: Tokens | Sequence[Tokens] | None = None,
-    output: Tokens | Sequence[Tokens] | None = None,
+    answer: Tokens | Sequence[Tokens] | None = None,
     load: str | Sequence[str] | None = None,
     path: str | None = None,
     workers: int | None = None,

@@ -52,6 +52,10 @@ def _guarded(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     arguments = _short_ways(arguments)
+    if arguments[:1] and arguments[0] in ("speed", "plan", "simulate", "profile", "sweep"):
+        from planner.commands.old_names import with_new_names  # flags that were renamed in 0.2
+
+        arguments = with_new_names(arguments)
     if any(word.startswith(("--engine", "--emit")) for word in arguments):
         from planner.commands.own_flags import with_own_names  # engines have names of their own for flags
 

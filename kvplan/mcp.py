@@ -98,7 +98,7 @@ def speed(
     model: str,
     gpu: str,
     prompt: str = "1k",
-    output: str = "256",
+    answer: str = "256",
     batch: str = "1,8,32,128",
     tp: int = 1,
     dtype: str = "",
@@ -106,7 +106,7 @@ def speed(
     engine: str = "",
 ) -> str:
     """TTFT, TPOT and tokens a second at each batch, with range and bound, and what binds. Estimated, never measured here."""
-    return _answer("speed", model=model, gpu=gpu, prompt=prompt, output=output, batch=batch, tp=tp, dtype=dtype,
+    return _answer("speed", model=model, gpu=gpu, prompt=prompt, answer=answer, batch=batch, tp=tp, dtype=dtype,
                    kv_dtype=kv_dtype, engine=engine)  # fmt: skip
 
 
@@ -116,14 +116,14 @@ def plan(
     users: int = 0,
     rate: str = "",
     prompt: str = "1k",
-    output: str = "256",
+    answer: str = "256",
     ttft: str = "",
     tpot: str = "",
     budget: str = "",
     top: int = 4,
 ) -> str:
     """Deployments that carry a load within its targets, ranked by cost. gpu: up to 8, h100-sxm,l40s; give users or rate (5/s)."""
-    return _answer("plan", model=model, gpu=gpu, users=users or "", rate=rate, prompt=prompt, output=output, ttft=ttft, tpot=tpot,
+    return _answer("plan", model=model, gpu=gpu, users=users or "", rate=rate, prompt=prompt, answer=answer, ttft=ttft, tpot=tpot,
                    budget=budget, top=top)  # fmt: skip
 
 

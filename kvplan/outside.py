@@ -99,6 +99,8 @@ def answer(kind: str, parameters: Mapping[str, Any]) -> Any:
         parameter = name.replace("-", "_")
         if parameter == "model" or value is None:
             continue
+        if parameter == "output" and "answer" in flags:
+            parameter = "answer"  # as it was called in 0.1
         if parameter not in flags:
             raise BadRequest(f"{one_line(name, 40)!r} is not a parameter of {kind}; see /docs, or kvplan {kind} --help")
         if parameter in values:
@@ -226,7 +228,7 @@ def _check(kind: str, values: dict[str, Any]) -> None:
         )
     if kind == "speed" and len(devices) > MOST_DEVICES:
         raise BadRequest(f"--gpu names {len(devices):,} devices; {MOST_DEVICES} at most here")
-    for name in ("lengths", "prompt", "output"):
+    for name in ("lengths", "prompt", "answer"):
         if values.get(name) is not None and not _LENGTHS.fullmatch(values[name]):
             raise BadRequest(
                 f"--{name} {one_line(values[name], 40)!r} is not a length here; write 2k or p50=800,p95=6000"

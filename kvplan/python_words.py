@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import TypeVar
@@ -46,3 +47,25 @@ def in_python_words(function: F) -> F:
             raise type(error)(python_words(str(error))) from None
 
     return call  # type: ignore[return-value]
+
+
+def renamed(**old: str) -> Callable[[F], F]:
+    """Return a decorator that takes the keywords of the version before for one version, with a DeprecationWarning.
+
+    >>> double = renamed(number="count")(lambda count: 2 * count)
+    >>> double(count=4)
+    8
+    """
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def call(*args: object, **options: object) -> object:
+            for before, now in old.items():
+                if before in options:
+                    warnings.warn(f"{before}= is now called {now}=", DeprecationWarning, stacklevel=2)
+                    options.setdefault(now, options.pop(before))
+            return function(*args, **options)
+
+        return call  # type: ignore[return-value]
+
+    return decorate

@@ -77,7 +77,7 @@ class Settings:
         if self.extrapolate and (self.layers or 2) < 2:
             raise BadRequest("--extrapolate measures two depths; --layers must be at least 2")
         if self.prompt is not None and not self.weights:
-            raise BadRequest("--prompt needs --weights FILE: random weights write random text")
+            raise BadRequest("--text needs --weights FILE: random weights write random text")
 
 
 @dataclass
@@ -580,7 +580,7 @@ class Profile:
         codec = find_codec(self.whole, settings.weights, settings.tokenizer)
         prompt = codec.encode(settings.prompt)
         if not prompt:
-            raise BadRequest("--prompt has no tokens; write some words")
+            raise BadRequest("--text has no tokens; write some words")
         answer = generate(
             self.gpt, [prompt], settings.new_tokens, cache=self.main, sampling=settings.sampling,
             stop=() if codec.stop is None else codec.stop,

@@ -1,4 +1,4 @@
-"""Text to token ids and back, through `tokenizers` or `tiktoken`: an extra, and only with --prompt."""
+"""Text to token ids and back, through `tokenizers` or `tiktoken`: an extra, and only with --text."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def find_codec(spec: ModelSpec, weights: str | None, tokenizer: str | None) -> C
             lambda text: list(encoding.encode(text)), lambda ids: str(encoding.decode(list(ids))), encoding.eot_token
         )
     raise BadRequest(
-        f"--prompt: no tokenizer.json beside the weights; name one with --tokenizer FILE (or for GPT-2: {EXTRA})"
+        f"--text: no tokenizer.json beside the weights; name one with --tokenizer FILE (or for GPT-2: {EXTRA})"
     )
 
 
@@ -49,7 +49,7 @@ def _beside(weights: str | None) -> str | None:
 
 def _from_file(path: str) -> Codec:
     if not find_spec("tokenizers"):
-        raise KvplanError(f"--prompt needs the package tokenizers: {EXTRA}")
+        raise KvplanError(f"--text needs the package tokenizers: {EXTRA}")
     from tokenizers import Tokenizer
 
     shown = one_line(path, 80)

@@ -26,7 +26,7 @@ from planner.units import gib, human_bytes, human_seconds, human_tokens
 
 FIRST = State({"model": "llama-3.1-8b", "gpu": "rtx-4090", "seq": "8k", "batch": "4"})
 """What the page shows where its address asks nothing."""
-_PLAN = ("gpu", "users", "prompt", "output", "ttft", "tpot", "engine", "max_model_len")
+_PLAN = ("gpu", "users", "prompt", "answer", "ttft", "tpot", "engine", "max_model_len")
 
 
 @cache
@@ -154,7 +154,7 @@ def _compare(request: Request, _: bytes) -> str:
 def _plan(request: Request) -> str:
     state = _state(request)
     try:
-        found = outside.answer("plan", {"prompt": "1k", "output": "256", **state.asked(_PLAN), "top": "6"})
+        found = outside.answer("plan", {"prompt": "1k", "answer": "256", **state.asked(_PLAN), "top": "6"})
     except KvplanError as error:
         return render("plan.html", request, state=state, found=None, words=str(error))
     return render("plan.html", request, state=state, found=found.to_dict(), words="")

@@ -12,7 +12,7 @@ from planner.errors import BadRequest
 
 CONTROLS = (
     "model", "config", "gpu", "memory", "gpus", "tp", "pp", "dp", "ep", "seq", "batch", "dtype", "kv_dtype", "engine",
-    "max_model_len", "max_num_seqs", "gpu_memory_utilization", "prompt", "output", "users", "ttft", "tpot",
+    "max_model_len", "max_num_seqs", "gpu_memory_utilization", "prompt", "answer", "users", "ttft", "tpot",
 )  # fmt: skip
 LAYOUT = ("gpus", "tp", "pp", "dp", "ep")
 MOST_COMPARED = 4
@@ -34,6 +34,7 @@ class State:
         values: dict[str, str] = {}
         compared = []
         for name, value in pairs:
+            name = "answer" if name == "output" else name  # addresses of 0.1
             if name == "c":
                 compared.append(value)
             elif name not in CONTROLS:

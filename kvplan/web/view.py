@@ -55,7 +55,7 @@ SPEED = (
     "max_num_seqs",
     "gpu_memory_utilization",
     "prompt",
-    "output",
+    "answer",
 )
 
 

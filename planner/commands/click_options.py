@@ -96,7 +96,7 @@ def with_flags(flags: Sequence[Flag], model: bool = False) -> Callable[[F], F]:
 
 
 def _option(flag: Flag) -> Callable[[F], F]:
-    shorts = [short for short, long in SHORT.items() if flag.metavar == "FILE" and flag.name in (long, f"{long}-file")]
+    shorts = [short for short, long in SHORT.items() if flag.name == long]
     names = [flag.name, flag.parameter, *shorts]
     about: dict[str, Any] = {"section": flag.section, "owners": flag.owners}
     if not flag.metavar:

@@ -18,7 +18,7 @@ from planner.terminal.progress import Progress
 @click.command(
     cls=Sectioned,
     name="plan",
-    epilog="\b\nExample: kvplan plan llama-3.1-8b --users 200 --prompt p50=800,p95=6000 --output p50=200,p95=900 "
+    epilog="\b\nExample: kvplan plan llama-3.1-8b --users 200 --prompt p50=800,p95=6000 --answer p50=200,p95=900 "
     "--ttft 1s --tpot 40ms --gpu h100-sxm,l40s,rtx-4090",
 )
 @with_flags(FLAGS, model=True)

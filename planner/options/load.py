@@ -72,19 +72,19 @@ def load_of(given: Mapping[str, Any], max_positions: int | None) -> Load:
 
 
 def mixes_of(given: Mapping[str, Any]) -> tuple[LengthMix, LengthMix]:
-    """--prompt and --output, both of which are wanted where there is no trace."""
-    for name in ("prompt", "output"):
+    """--prompt and --answer, both of which are wanted where there is no trace."""
+    for name in ("prompt", "answer"):
         if given.get(name) is None:
             raise UsageError(f"how long? --{name} p50=800,p95=6000, or one length, or --trace FILE")
-    return given["prompt"], given["output"]
+    return given["prompt"], given["answer"]
 
 
 def trace_of(given: Mapping[str, Any], rows: int | None) -> Trace | None:
     """The requests of --trace, at most `rows` of them; None without it."""
     if given.get("trace") is None:
         return None
-    if given.get("prompt") is not None or given.get("output") is not None:
-        raise UsageError("--trace has its own lengths; leave --prompt and --output out")
+    if given.get("prompt") is not None or given.get("answer") is not None:
+        raise UsageError("--trace has its own lengths; leave --prompt and --answer out")
     return read_trace(given["trace"], rows)
 
 

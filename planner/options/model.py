@@ -45,7 +45,7 @@ def output_of(values: Mapping[str, Any]) -> Output:
     found = Output(
         as_json=values.get("as_json", False),
         as_csv=values.get("as_csv", False),
-        path=values["output_file"] if "output_file" in values else values.get("output"),
+        path=values.get("output"),
         explain=values.get("explain", False),
     )
     if found.as_json and found.as_csv:

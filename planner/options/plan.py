@@ -39,9 +39,9 @@ FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
     Flag("--users", "N", "Users who each have one request running: 200.", count, "Load"),
     Flag("--rate", "N/s", "Requests that arrive at random, in place of --users: 5/s, 300/min.", rate, "Load"),
-    Flag("--trace", "FILE", "Recorded requests in place of --prompt and --output, and of --rate: CSV or JSON lines, as `kvplan simulate` reads.", text, "Load"),
+    Flag("--trace", "FILE", "Recorded requests in place of --prompt and --answer, and of --rate: CSV or JSON lines, as `kvplan simulate` reads.", text, "Load"),
     Flag("--prompt", "MIX", "Prompt lengths: p50=800,p95=6000, one length, or a file of lengths.", mix, "Load"),
-    Flag("--output", "MIX", "Output lengths: p50=200,p95=900, one length, or a file of lengths.", mix, "Load"),
+    Flag("--answer", "MIX", "Answer lengths: p50=200,p95=900, one length, or a file of lengths.", mix, "Load"),
     Flag("--longest", "N", "Longest request served, prompt and output (default: the longest of the mix that the model takes).", tokens, "Load"),
     Flag("--prefix-share", "X", "Share of each prompt that is one prefix of all requests: 0.6.", share, "Load"),
     Flag("--think", "TIME", "A user's pause between an answer and the next request (default: none).", seconds, "Load"),
@@ -58,7 +58,7 @@ FLAGS: tuple[Flag, ...] = (
     *flags.ENGINE[:-1],
     Flag("--sort", "|".join(SORTS), "What the best is (default: cost).", choice(*SORTS), "Output"),
     Flag("--top", "N", f"So many plans are shown (default: {TOP}).", count, "Output"),
-    *flags.OUTPUT_FILE,
+    *flags.OUTPUT,
 )  # fmt: skip
 
 

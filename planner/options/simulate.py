@@ -41,7 +41,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--gpu", "NAME", "A device of `kvplan gpus`, or `local`.", text, "Device"),
     Flag("--trace", "FILE", "Recorded requests: Azure, Mooncake, BurstGPT or Vidur columns, or prompt,output[,time (s)]; CSV or JSON lines.", text, "Load"),
     Flag("--prompt", "MIX", "Prompt lengths in place of a trace: p50=800,p95=6000, one length, or a file of lengths.", mix, "Load"),
-    Flag("--output", "MIX", "Output lengths: p50=200,p95=900, one length, or a file of lengths.", mix, "Load"),
+    Flag("--answer", "MIX", "Answer lengths: p50=200,p95=900, one length, or a file of lengths.", mix, "Load"),
     Flag("--rate", "N/s", "Requests that arrive at random, 5/s or 300/min; a trace is sped up or slowed down to it.", rate, "Load"),
     Flag("--users", "N", "Users who each ask, wait for the answer, and ask again.", count_up_to(MAX_USERS), "Load"),
     Flag("--think", "TIME", "A user's mean pause between an answer and the next request (default: none).", seconds, "Load"),
@@ -60,7 +60,7 @@ FLAGS: tuple[Flag, ...] = (
     *flags.RUNTIME,
     Flag("--engine", "NAME", "Whose pool and speed: vllm (the default), vllm==0.11.2, sglang, tensorrt-llm, lmdeploy.", text, "Engine"),
     *flags.ENGINE_FLAGS,
-    *flags.OUTPUT_FILE,
+    *flags.OUTPUT,
 )  # fmt: skip
 
 

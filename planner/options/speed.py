@@ -32,10 +32,10 @@ FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
     Flag("--gpu", "NAME", "A device of `kvplan gpus`, `local` for this machine, or several: h100-sxm,l40s.", names, "Device"),
     Flag("--prompt", "N", "Tokens of a prompt: 2k, 2048 (default: 1k).", tokens, "Load"),
-    Flag("--output", "N", f"Tokens of an answer (default: {OUTPUT_TOKENS}).", tokens, "Load"),
+    Flag("--answer", "N", f"Tokens of an answer (default: {OUTPUT_TOKENS}).", tokens, "Load"),
     Flag("--batch", "LIST", f"Sequences at once, one or a list (default: {','.join(map(str, DEFAULT_BATCHES))}).", counts, "Load"),
     Flag("--load", "static|serving", "One batch from prompt to end, or a server where a new request takes the place of each that ends (default: serving).", choice(*LOADS), "Load"),
-    Flag("--measured", "POINT", "What was measured at one point, for example \"tpot_ms=14.2 batch=8 seq=2048\"; also ttft_ms, tok_s, prompt, output.", text, "Device"),
+    Flag("--measured", "POINT", "What was measured at one point, for example \"tpot_ms=14.2 batch=8 seq=2048\"; also ttft_ms, tok_s, prompt, answer.", text, "Device"),
     *flags.DTYPE,
     *flags.LAYOUT,
     *flags.RUNTIME,
@@ -47,7 +47,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--acceptance", "SHARE", "How often a drafted token is accepted, 0 to 1 (default: what is published of the method, as a range).", share, "Engine"),
     Flag("--grid", "G/KWH", "Grams of CO2 of a kWh of electricity, for CO2 a million tokens (default: 473g/kWh, the world's mean of 2024).", grid, "Load"),
     Flag("--explain", "", "Every term of a step with its numbers.", switch, "Output"),
-    *flags.OUTPUT_FILE,
+    *flags.OUTPUT,
 )  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
     if given["measured"] is not None and len(devices) > 1:
         raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
     engine = engine_of(given)
-    prompt, output = given["prompt"] or PROMPT_TOKENS, given["output"] or OUTPUT_TOKENS
+    prompt, output = given["prompt"] or PROMPT_TOKENS, given["answer"] or OUTPUT_TOKENS
     return SpeedAsked(
         spec=spec_of(given),
         request=request_of({**given, "batch": 1}, prompt + output),

@@ -221,13 +221,6 @@ OUTPUT = _in(
 )
 
 
-# Where --output is the tokens of an answer.
-OUTPUT_FILE = (
-    *OUTPUT[:2],
-    Flag("--output-file", "FILE", "Write to FILE instead of the screen.", text, "Output"),
-)
-
-
 # Flags keep the names their engines give them.
 ENGINE_FLAGS = _in(
     "Engine",

@@ -14,7 +14,7 @@ from planner.speed.speed import speed
 from planner.speed.work import work
 from planner.units import parse_tokens
 
-MEASURED_KEYS = ("tpot_ms", "ttft_ms", "tok_s", "batch", "seq", "prompt", "output")
+MEASURED_KEYS = ("tpot_ms", "ttft_ms", "tok_s", "batch", "seq", "prompt", "answer", "output")
 
 
 # What holds nine of ten values at other batches and lengths of the deployment (benchmarks/measured_point.py).
@@ -28,14 +28,14 @@ def with_measured_point(
     """Constants that give what was measured at one point, for the same model, device and engine elsewhere.
 
     `text`: "tpot_ms=14.2 batch=8 seq=2048", also ttft_ms, or tok_s (of all sequences) in place of tpot_ms; `seq` is
-    the mean context of the steps, or prompt and output say it apart; where the text names neither, `prompt_tokens` and
+    the mean context of the steps, or prompt and answer (also: output) say it apart; where the text names neither, `prompt_tokens` and
     `output_tokens`. All that a step takes is scaled alike, and all that a prefill takes, beside a request's way in.
     Raises BadRequest for anything else, and for a time below the bound of the device.
     """
     given = _measured(text)
     batch = int(given.get("batch", 1))
     prompt = int(given.get("prompt", given.get("seq", prompt_tokens or answer.request.seq_tokens)))
-    output = int(given.get("output", 1 if "seq" in given else output_tokens or 128))
+    output = int(given.get("answer", given.get("output", 1 if "seq" in given else output_tokens or 128)))
     base = constants_for(engine, device, load)
     found = speed(
         answer, device, prompt_tokens=prompt, output_tokens=output, batch=batch, load=load if output > 1 else "static",
@@ -71,7 +71,7 @@ def _measured(text: str) -> dict[str, float]:
     given: dict[str, float] = {}
     for word in text.replace(",", " ").split():
         key, equals, value = word.partition("=")
-        whole = key in ("batch", "seq", "prompt", "output")
+        whole = key in ("batch", "seq", "prompt", "answer", "output")
         try:
             number = float(parse_tokens(value, f"--measured {key}") if whole else value)
         except ValueError:

@@ -228,7 +228,7 @@ def _figure(seconds: float, low: float, high: float, bound: float) -> Figure:
 
 
 def _check(prompt_tokens: int, output_tokens: int, batch: int, load: str) -> None:
-    for name, value in (("--prompt", prompt_tokens), ("--output", output_tokens), ("--batch", batch)):
+    for name, value in (("--prompt", prompt_tokens), ("--answer", output_tokens), ("--batch", batch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise BadRequest(f"{name} {value!r} is not a whole number of at least 1")
     if load not in LOADS:

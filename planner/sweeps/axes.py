@@ -16,13 +16,13 @@ MAX_POINTS = 1_000_000
 QUESTIONS = ("estimate", "fit", "speed")
 NAMES = ("model", "gpu", "memory", "engine", "dtype", "kv_dtype", "load")
 COUNTS = ("tp", "pp", "ep", "dp", "dcp", "batch")
-LENGTHS = ("seq", "prompt", "output")
-NEEDED = {"estimate": ("model", "seq"), "fit": ("model",), "speed": ("model", "gpu", "prompt", "output")}
+LENGTHS = ("seq", "prompt", "answer")
+NEEDED = {"estimate": ("model", "seq"), "fit": ("model",), "speed": ("model", "gpu", "prompt", "answer")}
 _LAYOUT = ("dtype", "kv_dtype", "tp", "pp", "ep", "dp", "dcp", "batch")
 OF_QUESTION = {
     "estimate": ("model", "gpu", "memory", "engine", *_LAYOUT, "seq"),
     "fit": ("model", "gpu", "memory", "engine", *_LAYOUT, "seq"),
-    "speed": ("model", "gpu", "engine", *_LAYOUT, "prompt", "output", "load"),
+    "speed": ("model", "gpu", "engine", *_LAYOUT, "prompt", "answer", "load"),
 }
 DEFAULTS: dict[str, Value] = dict.fromkeys(COUNTS, 1)
 EXAMPLE = "model=llama-7b,gpt2 seq=1k..128k batch=1,8"

@@ -86,7 +86,7 @@ ANSWERS: dict[str, Columns] = {
         ("constants_from", "str"),
     ),
 }  # fmt: skip
-_UNITS = {"seq": "seq_tokens", "prompt": "prompt_tokens", "output": "output_tokens"}
+_UNITS = {"seq": "seq_tokens", "prompt": "prompt_tokens", "answer": "output_tokens"}
 
 
 def columns(question: str) -> Columns:
@@ -232,7 +232,7 @@ def _speed(shared: Shared, asked: dict[str, Value]) -> dict[str, Any]:
     from planner.speed.speed import LOADS
 
     spec, card = _named(shared.models, asked["model"]), _named(shared.devices, asked["gpu"])
-    prompt, output, batch = (int(asked[name] or 1) for name in ("prompt", "output", "batch"))
+    prompt, output, batch = (int(asked[name] or 1) for name in ("prompt", "answer", "batch"))
     question = SpeedAsked(
         spec,
         _request({**asked, "batch": 1}, prompt + output),

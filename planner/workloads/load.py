@@ -210,7 +210,7 @@ def load(
         trace,
     )
     if found.decode_steps <= 0:
-        raise BadRequest("--output of 1 token: no token is decoded after the first; write at least 2")
+        raise BadRequest("--answer of 1 token: no token is decoded after the first; write at least 2")
     return found
 
 

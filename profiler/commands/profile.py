@@ -40,9 +40,11 @@ INTERRUPTED = 130
     help="Strategies to time, the first throughout: concat, static, sliding, paged, int8, int4. Sizes of all are checked.",
 )
 @click.option(
-    "--outputs", metavar="LIST", help="Output lengths, cached against uncached (default: 10,25,50,100,200,500,1000)."
+    "--answer", metavar="LIST", help="Answer lengths, cached against uncached (default: 10,25,50,100,200,500,1000)."
 )
-@click.option("--prompt-tokens", metavar="N", default="16", show_default=True, help="Length of the prompt before them.")
+@click.option(
+    "--prompt", "prompt_tokens", metavar="N", default="16", show_default=True, help="Length of the prompt before them."
+)
 @click.option(
     "--linear",
     type=click.Choice(["plain", "packed"]),
@@ -60,12 +62,12 @@ INTERRUPTED = 130
 )
 @click.option("--resume", metavar="FILE", help="Go on with the sweep whose result FILE holds, and write there.")
 @click.option("--weights", metavar="FILE", help="Real weights, .safetensors or a folder (default: random).")
-@click.option("--prompt", metavar="TEXT", help="With --weights: text to go on with.")
+@click.option("--text", metavar="TEXT", help="With --weights: text to go on with.")
 @click.option("--tokenizer", metavar="FILE", help="A tokenizer.json (default: the one beside the weights).")
-@click.option("--new-tokens", metavar="N", default="100", show_default=True, help="With --prompt: how many at most.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="With --prompt: 0 is greedy.")
-@click.option("--top-k", type=int, help="With --prompt: choose among the K likeliest.")
-@click.option("--top-p", type=float, help="With --prompt: choose among the likeliest of this share.")
+@click.option("--new-tokens", metavar="N", default="100", show_default=True, help="With --text: how many at most.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="With --text: 0 is greedy.")
+@click.option("--top-k", type=int, help="With --text: choose among the K likeliest.")
+@click.option("--top-p", type=float, help="With --text: choose among the likeliest of this share.")
 @click.option(
     "--compile", "compiled", is_flag=True, help="Measure decode through torch.compile too (CUDA graphs where they are)."
 )
@@ -133,9 +135,11 @@ def _settings(values: dict[str, Any]) -> Settings:
     from profiler.profile import Settings
 
     def count(name: str) -> int:
-        return read_count(values[name], f"--{name.replace('_', '-')}")
+        return read_count(
+            values[name], f"--{name.removesuffix('_tokens') if name == 'prompt_tokens' else name.replace('_', '-')}"
+        )
 
-    outputs = values["outputs"]
+    outputs = values["answer"]
     more: dict[str, Any] = {} if outputs is None else {"outputs": _counts(outputs)}
     if not values["seed"].strip().isdigit():
         raise BadRequest(f"--seed {values['seed']!r} is not a whole number from 0 up")
@@ -153,7 +157,7 @@ def _settings(values: dict[str, Any]) -> Settings:
         seed=int(values["seed"]),
         weights=values["weights"],
         tokenizer=values["tokenizer"],
-        prompt=values["prompt"],
+        prompt=values["text"],
         new_tokens=count("new_tokens"),
         sampling=Sampling(values["temperature"], values["top_k"], values["top_p"], int(values["seed"])),
         compile=values["compiled"],
@@ -163,7 +167,7 @@ def _settings(values: dict[str, Any]) -> Settings:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(read_count(item, "--outputs") for item in text.split(","))
+    return tuple(read_count(item, "--answer") for item in text.split(","))
 
 
 def _run(spec: Any, settings: Settings, axes: list[str], values: dict[str, Any]) -> tuple[Measurement, str | None]:

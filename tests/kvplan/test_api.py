@@ -80,8 +80,8 @@ def test_an_engine_answers_as_the_command_does(
 
 
 def test_plan_and_simulate_answer_as_the_commands_do(run: Callable[..., Any]) -> None:
-    load: dict[str, Any] = {"prompt": "p50=800,p95=6000", "output": 200}
-    words = ("--prompt", "p50=800,p95=6000", "--output", "200", "--json")
+    load: dict[str, Any] = {"prompt": "p50=800,p95=6000", "answer": 200}
+    words = ("--prompt", "p50=800,p95=6000", "--answer", "200", "--json")
     ours = kvplan.plan("llama-3.1-8b", users=50, gpu=["l40s", "l4"], tpot="60ms", **load).to_dict()
     theirs = run("plan", "llama-3.1-8b", "--users", "50", "--gpu", "l40s", "--gpu", "l4", "--tpot", "60ms", *words).json
     assert json.loads(json.dumps(ours)) == theirs
@@ -190,8 +190,8 @@ ANSWERS: dict[str, Callable[[], Any]] = {
     "engine": lambda: kvplan.engine("gpt2", "vllm", gpu="l4"),
     "engines": lambda: kvplan.engines("gpt2", gpu="l4"),
     "speed": lambda: kvplan.speed("gpt2", gpu="l4", batch=[1, 8]),
-    "plan": lambda: kvplan.plan("gpt2", users=5, prompt=100, output=20, gpu="l4"),
-    "simulate": lambda: kvplan.simulate("gpt2", gpu="l4", prompt=100, output=20, rate=5, requests=10),
+    "plan": lambda: kvplan.plan("gpt2", users=5, prompt=100, answer=20, gpu="l4"),
+    "simulate": lambda: kvplan.simulate("gpt2", gpu="l4", prompt=100, answer=20, rate=5, requests=10),
     "sweep": lambda: kvplan.sweep("estimate", model="gpt2", seq=[512, 1024], gpu="l4"),
     "compare": lambda: kvplan.compare_models("gpt2", "llama-7b", seq="1k"),
 }
@@ -230,7 +230,7 @@ def test_what_a_config_calls_itself_is_escaped_in_a_notebook() -> None:
         (lambda: kvplan.fit("gpt2"), "a device is wanted: gpu=NAME"),
         (lambda: kvplan.speed("gpt2", gpu="l4", batch="x"), "batch='x'"),
         (lambda: kvplan.plan("gpt2", users=1), "prompt="),
-        (lambda: kvplan.simulate("gpt2", gpu="l4", rate="fast", prompt=1, output=2), "rate='fast'"),
+        (lambda: kvplan.simulate("gpt2", gpu="l4", rate="fast", prompt=1, answer=2), "rate='fast'"),
         (lambda: kvplan.engine("gpt2", "vllm", gpu="l4", flags={"max_num_seqs": 0}), "max_num_seqs=.?0"),
     ],
 )

@@ -22,7 +22,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("fit", {"model": "gpt2", "gpu": "l4"}),
     ("engines", {"model": "gpt2", "gpu": "l4"}),
     ("speed", {"model": "gpt2", "gpu": "l4", "batch": "1"}),
-    ("plan", {"model": "gpt2", "gpu": "l4", "users": 2, "prompt": "64", "output": "16"}),
+    ("plan", {"model": "gpt2", "gpu": "l4", "users": 2, "prompt": "64", "answer": "16"}),
     ("check", {"command": "vllm serve Qwen/Qwen3-8B --max-model-len 8k", "gpu": "rtx-4090"}),
     ("reconcile", {"log": "INFO vLLM API server version 0.9.0\nINFO GPU KV cache size: 40,000 tokens\n"}),
     ("models", {"query": "llama-3.1"}),

@@ -54,8 +54,8 @@ SAME = {
     "fit qwen3-8b --gpu l4 --seq 8k --dtype 4bit": "fit qwen3-8b-4bit --gpu l4 --seq 8k",
     "estimate qwen3-8b --engine ollama --num-ctx 8192": "estimate qwen3-8b --engine ollama --ctx-size 8192",
     "estimate qwen3-8b --engine lmstudio --context-length 8192": "estimate qwen3-8b --engine lmstudio --ctx-size 8192",
-    "simulate qwen3-8b --gpu h100-sxm --engine vllm -tp 2 --rate 2 --prompt 1k --output 16 --requests 20": (
-        "simulate qwen3-8b --gpu h100-sxm --engine vllm --tp 2 --rate 2 --prompt 1k --output 16 --requests 20"
+    "simulate qwen3-8b --gpu h100-sxm --engine vllm -tp 2 --rate 2 --prompt 1k --answer 16 --requests 20": (
+        "simulate qwen3-8b --gpu h100-sxm --engine vllm --tp 2 --rate 2 --prompt 1k --answer 16 --requests 20"
     ),
     "fit qwen3-8b --gpu h100-sxm --engine vllm -tp 2 --max-model-len 8192": (
         "fit qwen3-8b --gpu h100-sxm --engine vllm --tp 2 --max-model-len 8192"

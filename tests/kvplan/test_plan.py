@@ -19,7 +19,7 @@ from planner.workloads.lengths import LengthMix
 from planner.workloads.texts import mix_of, parse_rate, parse_seconds, parse_share, parse_ttft
 
 Run = Callable[..., Any]
-LENGTHS = ("--prompt", "p50=500,p95=2000", "--output", "p50=200,p95=600")
+LENGTHS = ("--prompt", "p50=500,p95=2000", "--answer", "p50=200,p95=600")
 TARGETS = ("--ttft", "1s", "--tpot", "40ms")
 ASKED = ("plan", "llama-3.1-8b", "--users", "100", *LENGTHS, *TARGETS, "--gpu", "h100-sxm,l4")
 
@@ -115,7 +115,7 @@ def test_a_budget_that_is_too_small_says_by_how_much(run: Run) -> None:
 
 
 def test_a_request_that_fits_nowhere_says_how_to_serve_shorter_ones(run: Run) -> None:
-    one = ("plan", "llama-3.1-8b", "--users", "1", "--prompt", "120000", "--output", "100", "--as-published")
+    one = ("plan", "llama-3.1-8b", "--users", "1", "--prompt", "120000", "--answer", "100", "--as-published")
     ended = run(*one, "--gpu", "apple-m2-pro")
     assert ended.code == 3 and "short by" in ended.out and "--longest N serves shorter requests alone" in ended.out
 
@@ -160,7 +160,7 @@ def test_a_trace_gives_lengths_and_rate(run: Run, tmp_path: Path) -> None:
 
 def test_without_devices_all_that_have_a_price_are_searched(run: Run) -> None:
     found = run(
-        "plan", "gpt2", "--users", "1", "--prompt", "100", "--output", "20", "--as-published", "--top", "100", "--json"
+        "plan", "gpt2", "--users", "1", "--prompt", "100", "--answer", "20", "--as-published", "--top", "100", "--json"
     )
     assert {plan["price_from"] is not None for plan in found.json["plans"]} == {True}
     assert len({plan["device"] for plan in found.json["plans"]}) > 5
@@ -195,9 +195,9 @@ def test_without_devices_all_that_have_a_price_are_searched(run: Run) -> None:
         (("llama-3.1-8b", *LENGTHS, "--users", "1", "--engine", "vllm", "--kv-dtype", "q8_0"), "no KV dtype", 1),
         (("llama-3.1-8b", *LENGTHS, "--users", "1", "--max-num-seqs", "8"), "say whose", 2),
         (("llama-3.1-8b", "--trace", "none.csv", "--users", "1"), "does not exist", 1),
-        (("llama-3.1-8b", "--trace", "a.csv", *LENGTHS), "leave --prompt and --output out", 2),
-        (("llama-3.1-8b", "--prompt", "100", "--output", "1", "--users", "1"), "at least 2", 1),
-        (("llama-3.1-8b", "--prompt", "p50=a", "--output", "9", "--users", "1"), "--prompt", 1),
+        (("llama-3.1-8b", "--trace", "a.csv", *LENGTHS), "leave --prompt and --answer out", 2),
+        (("llama-3.1-8b", "--prompt", "100", "--answer", "1", "--users", "1"), "at least 2", 1),
+        (("llama-3.1-8b", "--prompt", "p50=a", "--answer", "9", "--users", "1"), "--prompt", 1),
         (("--layers", "2", "--kv-heads", "2", "--head-dim", "8", *LENGTHS, "--users", "1"), "needs its weights", 1),
     ],
 )
@@ -230,7 +230,7 @@ def test_no_request_is_longer_than_the_longest_served(
 
 
 def test_a_model_without_limit_cuts_nothing() -> None:
-    found = load_of({"prompt": mix_of("100k", "--prompt"), "output": mix_of("1k", "--output"), "users": 2}, None)
+    found = load_of({"prompt": mix_of("100k", "--prompt"), "answer": mix_of("1k", "--answer"), "users": 2}, None)
     assert found.longest_tokens == 101 * 1024
 
 

@@ -9,7 +9,7 @@ import json
 import pytest
 
 GPU = ("--gpu", "h100-sxm")
-MIX = ("--prompt", "p50=800,p95=6000", "--output", "p50=200,p95=900")
+MIX = ("--prompt", "p50=800,p95=6000", "--answer", "p50=200,p95=900")
 SMALL = ("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--requests", "300")
 
 
@@ -129,7 +129,7 @@ def test_a_stated_prefix_share_makes_the_first_token_come_sooner(run):
         *GPU,
         "--prompt",
         "8k",
-        "--output",
+        "--answer",
         "50",
         "--rate",
         "1/s",
@@ -143,7 +143,7 @@ def test_a_stated_prefix_share_makes_the_first_token_come_sooner(run):
 
 
 def test_users_in_a_closed_loop_keep_the_server_busy(run):
-    asked = ("--users", "16", "--prompt", "500", "--output", "100", "--requests", "400", "--json")
+    asked = ("--users", "16", "--prompt", "500", "--answer", "100", "--requests", "400", "--json")
     answer = run("simulate", "llama-3.1-8b", *GPU, *asked).json
     assert answer["mean_concurrency"] == pytest.approx(16, rel=0.1)
     thinking = run("simulate", "llama-3.1-8b", *GPU, *asked, "--think", "60s").json
@@ -185,7 +185,7 @@ def test_windows_and_latents_have_pools_of_their_own(run, model):
         *GPU,
         "--prompt",
         "100",
-        "--output",
+        "--answer",
         "50",
         "--rate",
         "2/s",
@@ -199,7 +199,7 @@ def test_windows_and_latents_have_pools_of_their_own(run, model):
 
 
 def test_a_model_with_experts_has_the_wider_range_of_its_kind(run):
-    asked = ("--prompt", "100", "--output", "20", "--rate", "1/s", "--requests", "20", "--json")
+    asked = ("--prompt", "100", "--answer", "20", "--rate", "1/s", "--requests", "20", "--json")
     dense = run("simulate", "llama-3.1-8b", *GPU, *asked).json["tpot_range"]
     experts = run("simulate", "gpt-oss-20b", *GPU, *asked).json["tpot_range"]
     assert experts[0] <= dense[0] < 1 < dense[1] <= experts[1] and experts != dense
@@ -247,10 +247,10 @@ def test_a_given_pool_and_seats_bind(run):
         (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--engine", "vllm==0.6.6"), 1, "V0"),
         (("llama-3.1-8b", *GPU, *MIX, "--rate", "5/s", "--engine", "vllm", "--max-num-batched-tokens", "100", "--max-num-seqs", "256"), 1, "is below max_num_seqs"),
         (("llama-3.1-8b", *GPU, *MIX, "--rate", "1/h"), 1, "106 days"),
-        (("llama-3.1-8b", *GPU, "--prompt", "zero", "--output", "5", "--rate", "5/s"), 1, "--prompt"),
-        (("llama-3.1-8b", *GPU, "--prompt", "0", "--output", "5", "--rate", "5/s"), 1, "--prompt"),
+        (("llama-3.1-8b", *GPU, "--prompt", "zero", "--answer", "5", "--rate", "5/s"), 1, "--prompt"),
+        (("llama-3.1-8b", *GPU, "--prompt", "0", "--answer", "5", "--rate", "5/s"), 1, "--prompt"),
         (("llama-3.1-70b", *GPU, *MIX, "--rate", "5/s"), 3, "no memory left"),
-        (("llama-3.1-8b", *GPU, "--prompt", "200k", "--output", "5", "--rate", "5/s"), 3, "none of the"),
+        (("llama-3.1-8b", *GPU, "--prompt", "200k", "--answer", "5", "--rate", "5/s"), 3, "none of the"),
         (("no-such-model", *GPU, *MIX, "--rate", "5/s"), 1, "no-such-model"),
     ],
 )  # fmt: skip
@@ -260,5 +260,5 @@ def test_what_is_wrong_is_said_in_one_line(run, arguments, code, words):
 
 def test_the_answer_can_go_to_a_file(run, tmp_path):
     path = tmp_path / "run.json"
-    assert run("simulate", *SMALL, "--json", "--output-file", str(path)).out == ""
+    assert run("simulate", *SMALL, "--json", "--output", str(path)).out == ""
     assert json.loads(path.read_text(encoding="utf-8"))["requests"] == 300

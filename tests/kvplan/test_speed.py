@@ -22,7 +22,7 @@ from tests.planner.readers.test_gguf import CASES, write
 
 TIMES = ("ttft_seconds", "tpot_seconds", "request_seconds")
 RATES = ("decode_tokens_per_s", "prefill_tokens_per_s")
-LLAMA = ("llama-3.1-8b", "--gpu", "h100-sxm", "--prompt", "2k", "--output", "500")
+LLAMA = ("llama-3.1-8b", "--gpu", "h100-sxm", "--prompt", "2k", "--answer", "500")
 
 Run = Callable[..., Any]
 
@@ -57,7 +57,7 @@ def test_no_expectation_beats_its_bound_and_each_lies_in_its_range(run: Run, mod
 
 def test_the_bound_of_a_decode_step_is_bytes_over_bandwidth(run: Run) -> None:
     # Llama-3.1-8B: 7,504,924,672 weights without the input embedding, 131,072 B of cache a token; H100 SXM 3.35 TB/s
-    flags = ("--prompt", "1000", "--output", "1", "--batch", "4", "--load", "static", "--json")
+    flags = ("--prompt", "1000", "--answer", "1", "--batch", "4", "--load", "static", "--json")
     found = run("speed", "llama-3.1-8b", "--gpu", "h100-sxm", *flags).json
     by_hand = (2 * 7_504_924_672 + 4 * 1001 * 131_072) / 3.35e12
     assert found["tpot_seconds_bound"] == pytest.approx(by_hand, rel=1e-4)
@@ -75,7 +75,7 @@ def test_the_figures_of_a_batch_agree_with_each_other(run: Run) -> None:
 
 
 def test_decode_turns_compute_bound_at_the_batch_that_is_named(run: Run) -> None:
-    flags = ("llama-3.1-70b", "--gpu", "h100-sxm", "--tp", "8", "--prompt", "128", "--output", "64", "--load", "static")
+    flags = ("llama-3.1-70b", "--gpu", "h100-sxm", "--tp", "8", "--prompt", "128", "--answer", "64", "--load", "static")
     ridge = run("speed", *flags, "--batch", "1", "--json").json["compute_bound_batch"]
     below, at = run("speed", *flags, "--batch", f"{ridge - 1},{ridge}", "--json").json["batches"]
     assert "bandwidth" in below["tpot_parts_seconds"] and "compute" in at["tpot_parts_seconds"]
@@ -90,21 +90,21 @@ def test_a_long_cache_never_turns_compute_bound(run: Run) -> None:
 
 
 def test_memory_admits_what_fit_says(run: Run) -> None:
-    found = run("speed", "llama-3.1-8b", "--gpu", "rtx-4090", "--prompt", "7k", "--output", "1k", "--json").json
+    found = run("speed", "llama-3.1-8b", "--gpu", "rtx-4090", "--prompt", "7k", "--answer", "1k", "--json").json
     fit = run("fit", "llama-3.1-8b", "--gpu", "rtx-4090", "--seq", "8k", "--json").json
     assert found["largest_batch"] == fit["most_sequences"] == 6
     assert [batch["fits"] for batch in found["batches"]] == [True, False, False, False]
 
 
 def test_the_largest_batch_fits_and_one_more_does_not(run: Run) -> None:
-    flags = ("speed", "llama-3.1-8b", "--gpu", "rtx-4090", "--prompt", "7k", "--output", "1k", "--json")
+    flags = ("speed", "llama-3.1-8b", "--gpu", "rtx-4090", "--prompt", "7k", "--answer", "1k", "--json")
     assert [batch["fits"] for batch in run(*flags, "--batch", "6,7").json["batches"]] == [True, False]
 
 
 def test_replicas_of_an_engine_admit_each_their_own(run: Run) -> None:
     flags = ("llama-3.1-8b", "--gpu", "h100-sxm", "--dp", "2", "--engine", "vllm==0.11.2", "--json")
     one = run("estimate", *flags, "--seq", "2548").json["engine"]["most_requests"]
-    both = run("speed", *flags, "--prompt", "2k", "--output", "500", "--batch", "1").json["largest_batch"]
+    both = run("speed", *flags, "--prompt", "2k", "--answer", "500", "--batch", "1").json["largest_batch"]
     assert both == 2 * one > 0
 
 
@@ -118,13 +118,13 @@ def test_an_engine_admits_what_its_own_pool_holds(run: Run, engine: str) -> None
 
 def test_slots_are_counted_until_they_no_longer_fit(run: Run) -> None:
     flags = ("llama-3.1-8b", "--gpu", "rtx-4090", "--engine", "llamacpp")
-    most = run("speed", *flags, "--prompt", "3k", "--output", "1k", "--batch", "1", "--json").json["largest_batch"]
+    most = run("speed", *flags, "--prompt", "3k", "--answer", "1k", "--batch", "1", "--json").json["largest_batch"]
     assert run("estimate", *flags, "--seq", "4k", "--batch", str(most)).code == 0
     assert run("estimate", *flags, "--seq", "4k", "--batch", str(most + 1)).code == 3
 
 
 def test_exit_3_only_when_no_batch_fits(run: Run) -> None:
-    flags = ("llama-3.1-8b", "--gpu", "rtx-4090", "--prompt", "7k", "--output", "1k")
+    flags = ("llama-3.1-8b", "--gpu", "rtx-4090", "--prompt", "7k", "--answer", "1k")
     some = run("speed", *flags, "--batch", "4,64")
     assert some.code == 0 and "64 *" in some.out and "* is more than that" in some.out
     assert run("speed", *flags, "--batch", "64").code == 3
@@ -185,11 +185,11 @@ def test_a_gguf_file_runs_in_llama_cpp_unless_said_otherwise(run: Run, tmp_path:
 
 def test_the_function_answers_as_the_command_does(run: Run) -> None:
     ours = kvplan.speed(
-        "llama-3.1-8b", gpu="h100-sxm", prompt=2048, output=500, batch=[1, 8], engine="vllm", load="static", tp=2
+        "llama-3.1-8b", gpu="h100-sxm", prompt=2048, answer=500, batch=[1, 8], engine="vllm", load="static", tp=2
     ).to_dict()
     flags = ("--batch", "1,8", "--engine", "vllm", "--load", "static", "--tp", "2")
     assert json.loads(json.dumps(ours)) == run("speed", *LLAMA, *flags, "--json").json
-    single = kvplan.speed("gpt2", gpu="l4", prompt=100, output=10)
+    single = kvplan.speed("gpt2", gpu="l4", prompt=100, answer=10)
     assert single["batch"] == 1 and single["tpot_seconds"] == single["batches"][0]["tpot_seconds"]
 
 
@@ -207,7 +207,7 @@ def test_the_range_names_the_rows_it_was_checked_on(run: Run) -> None:
 
 
 def test_a_measured_point_is_met_and_moves_the_others(run: Run) -> None:
-    flags = ("speed", "llama-3.1-8b", "--gpu", "h100-sxm", "--prompt", "2047", "--output", "1", "--load", "static")
+    flags = ("speed", "llama-3.1-8b", "--gpu", "h100-sxm", "--prompt", "2047", "--answer", "1", "--load", "static")
     plain = run(*flags, "--batch", "8,32", "--json").json["batches"]
     slow_ms = 2e3 * plain[0]["tpot_seconds"]
     found = run(*flags, "--batch", "8,32", "--measured", f"tpot_ms={slow_ms} batch=8 seq=2047", "--json").json
@@ -289,7 +289,7 @@ GPT2 = (
     "fp32",
     "--prompt",
     "500",
-    "--output",
+    "--answer",
     "100",
 )
 
@@ -418,7 +418,7 @@ def test_a_bar_is_always_as_wide(parts: dict[str, float]) -> None:
         (["llama-7b", "--gpu", "l4", "--batch", "0"], 1, "--batch '0'"),
         (["llama-7b", "--gpu", "l4", "--batch", "nan"], 1, "--batch 'nan'"),
         (["llama-7b", "--gpu", "l4", "--prompt", "0"], 1, "--prompt '0' is out of range"),
-        (["llama-7b", "--gpu", "l4", "--output", "-3"], 1, "--output '-3'"),
+        (["llama-7b", "--gpu", "l4", "--answer", "-3"], 1, "--answer '-3'"),
         (["llama-7b", "--gpu", "l4", "--load", "busy"], 1, "write static or serving"),
         (["llama-7b", "--gpu", "l4,,t4"], 1, "names an empty device"),
         (["llama-7b", "--gpu", "no-such"], 1, "no-such"),

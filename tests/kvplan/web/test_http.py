@@ -53,7 +53,7 @@ def question(chance: random.Random) -> tuple[str, dict[str, str]]:
     asked = {"gpu": chance.choice(GPUS)}
     lengths = {"seq": chance.choice(("512", "8k", "32k", "0", "1k"))}
     if kind == "speed":
-        lengths = {"prompt": chance.choice(("512", "2k")), "output": "64"}
+        lengths = {"prompt": chance.choice(("512", "2k")), "answer": "64"}
     asked |= lengths | {"batch": chance.choice(("1", "4", "32", "x"))}
     for name, values in (("kv_dtype", ("fp8", "q8_0", "fp17")), ("tp", ("2", "8", "-1")), ("dtype", ("fp8", "awq"))):
         if chance.random() < 0.3:
@@ -82,7 +82,7 @@ def test_random_questions_have_the_json_and_the_exit_code_of_the_command_line(cl
 
 
 def test_a_plan_is_the_plan_of_the_command_line(client: TestClient) -> None:
-    asked = {"model": "gpt2", "users": "5", "prompt": "128", "output": "32", "gpu": "l4"}
+    asked = {"model": "gpt2", "users": "5", "prompt": "128", "answer": "32", "gpu": "l4"}
     flags = [f"--{name}={value}" for name, value in asked.items() if name != "model"]
     _, out, _ = command_line(["plan", "gpt2", *flags, "--json"])
     assert client.get("/api/plan", params=asked).text.strip() == out.strip()
@@ -220,7 +220,7 @@ def test_a_body_that_is_too_large_is_not_read(client: TestClient) -> None:
 
 
 def test_a_plan_that_is_too_large_is_refused(client: TestClient) -> None:
-    everything = client.get("/api/plan?model=gpt2&users=5&prompt=1k&output=10")
+    everything = client.get("/api/plan?model=gpt2&users=5&prompt=1k&answer=10")
     assert everything.status_code == 400 and "1 to 8 devices" in everything.json()["detail"]
     many = client.get("/api/estimate", params={"model": "gpt2", "seq": ",".join(map(str, range(1, 100)))})
     assert many.status_code == 400 and "64 at most" in many.json()["detail"]
@@ -286,7 +286,7 @@ def test_the_description_names_every_question_and_parameter(client: TestClient) 
     assert {"model", "gpu", "kv_dtype", "max_model_len"} <= names and not names & {
         "config",
         "online",
-        "output",
+        "answer",
         "trace",
     }
     assert "/api/plan" in client.get("/docs").text

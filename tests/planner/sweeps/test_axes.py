@@ -47,7 +47,7 @@ def test_a_grid_has_as_many_points_as_its_axes_multiply_to(sizes: list[int]) -> 
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_every_point_has_a_value_for_every_axis(question: str) -> None:
-    grid = parse_grid(question, ["model=gpt2", "seq=1k gpu=l4" if question != "speed" else "gpu=l4 prompt=1k output=8"])
+    grid = parse_grid(question, ["model=gpt2", "seq=1k gpu=l4" if question != "speed" else "gpu=l4 prompt=1k answer=8"])
     assert [len(point) for point in grid.points()] == [len(OF_QUESTION[question])]
 
 
@@ -56,7 +56,7 @@ def test_every_point_has_a_value_for_every_axis(question: str) -> None:
     [
         ("guess", "model=gpt2", "'guess' is not a question"),
         ("estimate", "model=gpt2", "needs seq=..."),
-        ("speed", "model=gpt2", "needs gpu=..., prompt=..., output=..."),
+        ("speed", "model=gpt2", "needs gpu=..., prompt=..., answer=..."),
         ("fit", "model=gpt2 seq=1k", "needs a device"),
         ("fit", "model=gpt2 gpu=l4 memory=24GiB", "give one of them"),
         ("estimate", "model=gpt2 seq=1k seq=2k", "'seq=2k' is not an axis"),

@@ -10,7 +10,7 @@ from planner.sweeps.questions import FORMULAS, Cell, answer_rows, shared_of
 GRIDS = {
     "estimate": "model=gpt2,llama-3.1-70b,deepseek-v3,gemma-3-27b,mamba-2.8b seq=1k,8k batch=1,8 gpu=h100-sxm tp=1,2 kv_dtype=fp8",
     "fit": "model=llama-3.1-8b,deepseek-v2-lite seq=8k gpu=rtx-4090,l40s engine=vllm==0.11.2,sglang==0.5.0,llamacpp==b5331",
-    "speed": "model=llama-3.1-8b,mixtral-8x7b gpu=h100-sxm prompt=1k output=128 batch=1,32 tp=2 load=static,serving",
+    "speed": "model=llama-3.1-8b,mixtral-8x7b gpu=h100-sxm prompt=1k answer=128 batch=1,32 tp=2 load=static,serving",
 }
 DIGITS = {2: "8b85c776fd58"}
 

@@ -50,7 +50,7 @@ def test_a_fit_is_that_of_the_inverse_questions() -> None:
 
 
 def test_a_speed_is_that_of_the_speed_model() -> None:
-    (row,) = rows("speed", "model=llama-3.1-8b gpu=h100-sxm prompt=1k output=128 batch=8 load=static")
+    (row,) = rows("speed", "model=llama-3.1-8b gpu=h100-sxm prompt=1k answer=128 batch=8 load=static")
     answer = estimate(model_spec("llama-3.1-8b"), Request(1024 + 128, 8), capacity("h100-sxm", None))
     found = speed(
         answer, find_device("h100-sxm"), prompt_tokens=1024, output_tokens=128, batch=8, load="static"
@@ -100,7 +100,7 @@ def test_an_engine_adds_its_pool() -> None:
         ("estimate", "model=gpt2 seq=1k ep=2", "has no experts"),
         ("estimate", "model=gpt2 seq=1k engine=zz", "zz"),
         ("estimate", "model=llama-3.1-405b seq=9999999999 batch=999999999", "beyond 64 bits"),
-        ("speed", "model=gpt2 gpu=l4 prompt=1k output=1 load=zz", "load 'zz'"),
+        ("speed", "model=gpt2 gpu=l4 prompt=1k answer=1 load=zz", "load 'zz'"),
     ],
 )
 def test_a_point_that_cannot_be_answered_says_why_in_one_line(question: str, words: str, said: str) -> None:

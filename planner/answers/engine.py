@@ -31,6 +31,22 @@ def engine_answer(asked: EngineAsked, estimate: Estimate) -> EngineAnswer:
     return _unsure(answer) if estimate.bounded and answer.fits is False else answer
 
 
+def with_own_length(asked: EngineAsked, estimate: Estimate, answer: EngineAnswer) -> EngineAnswer:
+    """The answer, which says besides where a server without the length among its flags would refuse to start.
+
+    A question of 32k tokens is answered for a server that is started for 32k; left alone it takes the model's positions.
+    """
+    given, own = asked.options.max_model_len, estimate.spec.max_positions
+    if given is None or own is None or given >= own or answer.refusal is not None or estimate.capacity is None:
+        return answer
+    alone = answer_of(asked.name, asked.version, estimate, replace(asked.options, max_model_len=None))
+    if alone.refusal is None or not alone.refusal.sure:
+        return answer
+    flag = "--context-length" if asked.name == "sglang" else "--max-model-len"
+    said = f"started for {given:,} tokens: without {flag} it takes the model's {own:,} and refuses, for {alone.refusal.text}"
+    return replace(answer, assumptions=(*answer.assumptions, said))
+
+
 def _unsure(answer: EngineAnswer) -> EngineAnswer:
     """An upper bound is never turned into a refusal to start: the engine's verdict is not known."""
     lines = tuple(

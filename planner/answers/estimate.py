@@ -41,9 +41,9 @@ class EstimateAnswer(Shown, Estimate):  # a notebook reads its figures as those 
         """What the engine makes of it; None where none was asked."""
         if self.asked is None:
             return None
-        from planner.answers.engine import engine_answer
+        from planner.answers.engine import engine_answer, with_own_length
 
-        return engine_answer(self.asked, self)
+        return with_own_length(self.asked, self, engine_answer(self.asked, self))
 
     @cached_property
     def command(self) -> str | None:

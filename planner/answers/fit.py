@@ -155,9 +155,9 @@ class FitAnswer(Shown):
         """The same request in the terms of the engine that was asked."""
         if self.asked.engine is None:
             return None
-        from planner.answers.engine import engine_answer
+        from planner.answers.engine import engine_answer, with_own_length
 
-        return engine_answer(self.asked.engine, self._whole)
+        return with_own_length(self.asked.engine, self._whole, engine_answer(self.asked.engine, self._whole))
 
     @cached_property
     def engine_longest_tokens(self) -> int | None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from planner.dtypes.names import float_dtype
-from planner.errors import BadRequest
+from planner.errors import BadRequest, KvplanError, one_line
 from planner.extras.lora import Lora, slot_rank
-from planner.extras.shared_device import Residents
-from planner.launch.question import Question
+from planner.extras.shared_device import Drafter, Residents, draft_model, eagle_head, mtp_head
+from planner.launch.question import Drafting, Question
 from planner.launch.secrets import shown
 from planner.memory.request import Request
 from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
+from planner.options.check import catalogue_model
 from planner.options.engine import EngineAsked
+from planner.options.extras import DRAFTING
 from planner.options.tables import LLAMA
 
 DEFAULT_TOKENS = 8192
+TABLES_DRAFT = ("ngram", "suffix")  # drafts out of the text itself: no model, no cache
 # --quantization and --model-format -> our weight format; None: as the checkpoint says
 _QUANTIZATIONS = {
     "fp8": "fp8", "fbgemm_fp8": "fp8", "ptpc_fp8": "fp8", "w8a8_fp8": "fp8", "modelopt": "fp8", "modelopt_fp8": "fp8",
@@ -61,10 +64,8 @@ def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Set
         k_dtype=_cache_type(question.k_dtype),
         v_dtype=_cache_type(question.v_dtype),
         sharding=sharding,
-        residents=_adapters(question, spec),
+        residents=_residents(question, spec, notes),
     )
-    if question.drafting is not None:
-        notes.append("speculative decoding: its cache is counted, its weights are not, and the speed is without drafts")
     options = question.options
     if question.engine not in LLAMA and options.max_model_len is None and question.seq_tokens:
         options = replace(options, max_model_len=question.seq_tokens)
@@ -154,9 +155,44 @@ def _cache_type(text: str | None) -> str | None:
     return {"fp8_inc": "fp8", "float8_e4m3fn": "fp8", "fp8_e4m3fn": "fp8"}.get(text.lower(), text)
 
 
-def _adapters(question: Question, spec: ModelSpec) -> Residents | None:
-    if question.adapters is None or not spec.weights_known:
+def _residents(question: Question, spec: ModelSpec, notes: list[str]) -> Residents | None:
+    """The adapters that the server has room for, and the drafter that it loads."""
+    if not spec.weights_known:
         return None
-    slots = question.engine.startswith("vllm")
-    rank = slot_rank(question.adapters.rank) if slots else question.adapters.rank
-    return Residents((Lora(question.adapters.count, rank, (), slots),), None, (), 0)
+    adapters: tuple[Lora, ...] = ()
+    if question.adapters is not None:
+        slots = question.engine.startswith("vllm")
+        rank = slot_rank(question.adapters.rank) if slots else question.adapters.rank
+        adapters = (Lora(question.adapters.count, rank, (), slots),)
+    drafter = _drafter(question, spec, notes)
+    return Residents(adapters, drafter, (), 0) if adapters or drafter is not None else None
+
+
+def _drafter(question: Question, spec: ModelSpec, notes: list[str]) -> Drafter | None:
+    """The drafter of the command; a note where only its layers in the pool can be counted."""
+    asked = question.drafting
+    if asked is None or asked.method in TABLES_DRAFT:
+        return None
+    if question.engine not in DRAFTING:
+        notes.append(
+            f"speculative decoding of {question.engine} is not modelled: neither its cache nor its weights are counted"
+        )
+        return None
+    try:
+        found = _drafter_named(asked, spec)
+    except KvplanError as error:
+        notes.append(f"the drafter's weights are not counted: {one_line(str(error), 200)}")
+        return None
+    notes.append("speculative decoding: the drafter's cache and weights are counted; the speed is without drafts")
+    return found
+
+
+def _drafter_named(asked: Drafting, spec: ModelSpec) -> Drafter:
+    method = asked.method
+    if method == "mtp" or (not method and asked.model is None):
+        return mtp_head(spec, asked.tokens)
+    if method in ("eagle", "eagle3"):
+        return eagle_head(spec, method, asked.tokens)
+    if asked.model is None:
+        raise BadRequest(f"what {shown(method, 30)} loads is not known")
+    return draft_model(spec, catalogue_model(asked.model), asked.tokens)

@@ -16,6 +16,7 @@ from typing import Any
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import FLOAT_BYTES, kv_format
 from planner.engines.base import LATEST, EngineAnswer, Options, Pool, Ranged, Refusal, Version, parse_version, want
+from planner.engines.drafting import draft_tokens, drafted_caches
 from planner.engines.vllm import logical_bytes
 from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.activations import Estimated
@@ -108,10 +109,11 @@ class Buffers:
     state_layers: int
     k: int
     v: int
+    draft: int = 0
 
     @property
     def total(self) -> int:
-        return self.full + self.window + self.state
+        return self.full + self.window + self.state + self.draft
 
 
 def answer(estimate: Estimate, options: Options, version: str | None, program: str | None = None) -> EngineAnswer:
@@ -163,10 +165,12 @@ def held_bytes(estimate: Estimate, setting: Setting, compute: int) -> list[int]:
     llama.cpp lays whole layers on each card (--split-mode layer), the cache of a layer beside its weights.
     """
     parts = zip(estimate.stages, stages(estimate.spec, estimate.request.sharding.pp), strict=True)
-    return [
+    held = [
         device.weight_bytes + device.resident_bytes + buffers(estimate, setting, layers).total + compute + GIB // 2
         for device, layers in parts
     ]
+    held[-1] += draft_bytes(estimate, setting)
+    return held
 
 
 def _too_much(estimate: Estimate, setting: Setting, compute: Estimated) -> Refusal | None:
@@ -243,7 +247,7 @@ def settings(estimate: Estimate, options: Options, version: str | None, program:
         ubatch=min(want(options.ubatch_size, DEFAULT_UBATCH, "--ubatch-size"), batch), batch=batch, flash=flash, pad=pad,
         swa_full=options.swa_full or not _keeps_windows(estimate, build, number, program),
         mla_mode=3 if options.mla_mode is None else options.mla_mode, version=number,
-        snapshots=options.num_speculative_tokens if _rolls_back(estimate, program) else 0,
+        snapshots=draft_tokens(estimate, options) if _rolls_back(estimate, program) else 0,
     )  # fmt: skip
 
 
@@ -344,7 +348,28 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
             sums["v"] += count * cells * v
     if groups is None:
         _add_mtp(sums, estimate, setting)
+        sums["draft"] = draft_bytes(estimate, setting)
     return Buffers(**sums)
+
+
+def draft_bytes(estimate: Estimate, setting: Setting) -> int:
+    """A drafter's own cache (-md, or MTP layers with --spec-type draft-mtp): cells of the whole context in f16.
+
+    Its context is as long as all slots together, whichever way the build lays it out (PR 10586: one of each slot's
+    length; since 2026 one for all, issue 28433), and its types are f16 unless --cache-type-k-draft says otherwise.
+    """
+    f16 = kv_format("fp16")
+    rows = 0
+    for cache in drafted_caches(estimate):
+        if isinstance(cache, Latent):
+            rows += f16.vector_bytes(cache.latent_dim + cache.rope_dim)
+        elif isinstance(cache, Full):
+            rows += cache.kv_heads * (f16.vector_bytes(cache.k_dim) + f16.vector_bytes(cache.v_dim))
+        else:
+            raise UnsupportedModel(
+                f"how {setting.program} keeps a drafter's {cache.kind} is not modelled; leave --drafter out"
+            )
+    return rows * setting.seq_cells * setting.streams
 
 
 def _widest_v(estimate: Estimate) -> int:
@@ -419,7 +444,7 @@ def _pool(found: Buffers, setting: Setting, estimate: Estimate) -> Pool:
     extra: dict[str, Any] = {
         "kv_bytes": found.full + found.window, "kv_full_bytes": found.full, "kv_swa_bytes": found.window, "state_bytes": found.state,
         "k_bytes": found.k, "v_bytes": found.v, "kv_full_cells": setting.seq_cells, "kv_swa_cells": found.window_cells or None,
-        "streams": setting.streams, "slots": setting.slots, "ctx_size": setting.n_ctx,
+        "draft_cache_bytes": found.draft, "streams": setting.streams, "slots": setting.slots, "ctx_size": setting.n_ctx,
     }  # fmt: skip
     return Pool(found.total, cells, cells // setting.pad, setting.pad, setting.seq_cells, at_once, extra)
 
@@ -492,6 +517,8 @@ def _lines(found: Buffers, setting: Setting, estimate: Estimate) -> tuple[str, .
         lines.append(
             f"llama_kv_cache: size = {_mib(found.window)} ({found.window_cells:6d} cells, {found.window_layers:3d} layers, {seqs})"
         )
+    if found.draft:
+        lines.append(f"llama_kv_cache: size = {_mib(found.draft)} ({setting.seq_cells:6d} cells), the drafter's")
     if found.state:
         lines.append(
             f"llama_memory_recurrent: size = {_mib(found.state)} ({setting.slots:6d} cells, {len(estimate.spec.layers):3d} layers)"
@@ -512,6 +539,8 @@ def _reasons(found: Buffers, setting: Setting, estimate: Estimate) -> tuple[str,
             if full
             else f"window layers hold {found.window_cells:,} cells: the window and one ubatch, padded"
         )
+    if found.draft:
+        reasons.append("the drafter has a cache of its own, as long as all slots together, in f16")
     if found.state:
         reasons.append("recurrent state is kept in f32 and for every slot")
     if any(isinstance(cache, Latent) for layer, _ in estimate.spec.groups for cache in layer.caches):

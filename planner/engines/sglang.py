@@ -28,6 +28,7 @@ from planner.engines.base import (
     want,
 )
 from planner.engines.device_memory import context_before_weights, weights_loaded
+from planner.engines.drafting import drafted_caches, drafter_of, drafter_weights
 from planner.engines.vllm import logical_bytes, with_sparse_record
 from planner.engines.vllm_setting import architecture, default_length
 from planner.errors import UnsupportedModel
@@ -49,6 +50,11 @@ FRACTION_BY_RANKS = ((16, 79), (8, 81), (4, 85), (2, 87), (1, 88))
 MORE_FOR_DP_SINCE: Version = (0, 5, 8)
 NEWEST = "0.5.23"  # the release read, on 2026-11-29
 FRACTION_BY_DEVICE_SINCE: Version = (0, 4, 10)
+# From 0.5.15 the drafter is loaded before the pool is sized and its layers are in each token's bytes; before, both came on
+# top, out of the share that mem_fraction_static leaves, which was made larger for it.
+DRAFTS_IN_POOL_SINCE: Version = (0, 5, 15)
+EAGLE_RESERVE_MIB = (((0, 5, 10), 4096), ((0,), 2048))
+DRAFT_MODEL_RESERVE_MIB = 6144
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,8 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
     if estimate.fmt.k.name == "fp8" or blackwell:  # a sparse-attention model's fp8 record: its default on Blackwell
         estimate = with_sparse_record(estimate)
     cell = token_cell(estimate)
+    if number >= DRAFTS_IN_POOL_SINCE:
+        cell = with_drafts(cell, estimate)
     longest = want(options.max_model_len, default_length(estimate), "--max-model-len")
     page = want(options.block_size, 1, "--page-size")
     size, fraction = _budget(estimate, options, number, version is not None)
@@ -92,9 +100,10 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
         most, reasons = 0, (*reasons, f"requests beyond a context length of {longest:,} are refused")
     running = options.max_running_requests or _running(None if ranged is None else ranged.pool, longest)
     table = None if running is None else Table(running, longest)
+    beside = 0 if number >= DRAFTS_IN_POOL_SINCE else _drafter_beside(estimate, cell, ranged)
     refusal = heads_refusal(estimate, "--tp")
     if refusal is None and ranged is not None:
-        refusal = _refusal(estimate, options, ranged, fraction, table)
+        refusal = _refusal(estimate, options, ranged, fraction, table, beside)
     if refusal is not None:
         most = 0
     extra = {
@@ -102,6 +111,7 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
         "fraction": None if fraction is None else float(fraction),
         "max_running_requests": running,
         "request_table_bytes": None if table is None else table.bytes,
+        "drafter_beside_bytes": beside or None,
     }
     return EngineAnswer(
         name="sglang",
@@ -149,10 +159,27 @@ class Table:
         return 4 * (self.running + 1) * (self.context + 4)
 
 
+def with_drafts(cell: Cell, estimate: Estimate) -> Cell:
+    """The cell with a drafter's layers, each counted as an average layer of the model (`pool_configurator.py`)."""
+    layers, count = len(drafted_caches(estimate)), cell.full_layers + cell.sliding_layers
+    if not layers or not count:
+        return cell
+    more = cell.all * layers // count
+    return replace(cell, full=cell.full + more)
+
+
+def _drafter_beside(estimate: Estimate, cell: Cell, ranged: Ranged | None) -> int:
+    """What a drafter holds beside the pool before 0.5.15: its weights, and its layers for as many tokens."""
+    layers, count = len(drafted_caches(estimate)), cell.full_layers + cell.sliding_layers
+    if ranged is None or not layers or not count:
+        return 0
+    return drafter_weights(estimate) + cell.all * layers // count * ranged.pool.tokens
+
+
 def _refusal(
-    estimate: Estimate, options: Options, ranged: Ranged, fraction: Fraction | None, table: Table | None
+    estimate: Estimate, options: Options, ranged: Ranged, fraction: Fraction | None, table: Table | None, beside: int
 ) -> Refusal | None:
-    """No pool at all, or a request table larger than the share that mem_fraction_static leaves."""
+    """No pool at all, or a request table or drafter larger than the share that mem_fraction_static leaves."""
     if ranged.pool.bytes <= 0 or (ranged.pool.tokens <= 0 and not ranged.pool.extra["state_slots"]):
         mends = ("--mem-fraction-static", "--tp")
         return Refusal("weights leave nothing of mem_fraction_static for the cache", mends, sure=ranged.high.bytes <= 0)
@@ -160,6 +187,13 @@ def _refusal(
         return None
     held = context_before_weights(estimate)
     left = int((estimate.capacity.bytes - held.bytes) * (1 - fraction))
+    if beside > left:
+        return Refusal(
+            f"the drafter's weights and cache, {human_bytes(beside)}, do not fit into the {human_bytes(left)} that "
+            "mem_fraction_static leaves",
+            ("a lower --mem-fraction-static", "--max-total-tokens"),
+            sure=False,
+        )
     if table.bytes <= left:
         return None
     context = max(1, left // (4 * (table.running + 1)) - 4)
@@ -288,6 +322,8 @@ def _budget(
     if options.fraction is None and not version_known:
         fractions.append(default_fraction(estimate, options, (0, 4)))
     weights, held = weights_loaded(estimate), context_before_weights(estimate)
+    if drafter_of(estimate) is not None:
+        weights = _with_drafter(weights, estimate, version)
     total = estimate.capacity.bytes
 
     def rest(share: Fraction, context: int, loaded: int) -> int:
@@ -301,6 +337,31 @@ def _budget(
         ),
         fraction,
     )
+
+
+def _with_drafter(weights: Estimated, estimate: Estimate, version: Version) -> Estimated:
+    """Weights there when the pool is sized: without the drafter before 0.5.15, later with it, and an MTP or EAGLE head
+    with copies of embedding and head that are dropped only afterwards (sglang issue 36452)."""
+    drafter = drafter_of(estimate)
+    assert drafter is not None
+    if version < DRAFTS_IN_POOL_SINCE:
+        less = drafter_weights(estimate)
+        return Estimated(weights.bytes - less, weights.low - less, weights.high - less, weights.words)
+    spec = estimate.spec
+    copies = 0
+    if drafter.kind != "model":
+        copies = 2 * spec.vocab * spec.hidden * estimate.fmt.model_dtype_bytes // estimate.request.sharding.tp
+    return Estimated(weights.bytes + copies, weights.low, weights.high + copies, weights.words)
+
+
+def _drafting_reserve_mib(estimate: Estimate, version: Version) -> int:
+    """MiB that the default fraction leaves for a drafter, before it was counted in the pool."""
+    drafter = drafter_of(estimate)
+    if drafter is None or version >= DRAFTS_IN_POOL_SINCE:
+        return 0
+    if drafter.kind == "model":
+        return DRAFT_MODEL_RESERVE_MIB
+    return next(size for since, size in EAGLE_RESERVE_MIB if version >= since)
 
 
 def default_fraction(estimate: Estimate, options: Options, version: Version) -> Fraction:
@@ -327,6 +388,7 @@ def default_fraction(estimate: Estimate, options: Options, version: Version) -> 
         reserved += graphs * spread * more
     if memory > 60 * 1024:
         reserved = max(reserved, Fraction(10 * 1024))
+    reserved += _drafting_reserve_mib(estimate, version)
     fraction = max(Fraction(0), Fraction(round((memory - reserved) / memory * 1000), 1000))  # 0: nothing is left
     return fraction * Fraction(95, 100) if estimate.spec.towers else fraction
 

@@ -24,6 +24,7 @@ from planner.engines.device_memory import (
     vllm_activation,
     weights_loaded,
 )
+from planner.engines.drafting import draft_tokens, refuse_draft_model
 from planner.engines.vllm_setting import SEQUENCES, Setting, settings
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
@@ -37,6 +38,7 @@ FP8_MLA_SINCE: Version = (0, 11)
 # of the CUDA graphs were cut in silence).
 STATES_CHECKED_SINCE: Version = (0, 20)
 ONE_LINE_SINCE: Version = (0, 28)  # tokens and concurrency in one line
+DRAFT_MODELS_SINCE: Version = (0, 15)  # V1 refused a draft model to 0.14 (`EngineArgs._is_v1_supported_oracle`)
 CPU_NAMED_SINCE: Version = (0, 30)  # "CPU KV cache size"
 
 
@@ -65,6 +67,8 @@ class Sizes:
 def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
     """vLLM's pool, start-up lines and reasons; `generation` v0 or v1 where the name of the engine says which."""
     setting = settings(estimate, options, version, generation)
+    if setting.v1 and setting.version < DRAFT_MODELS_SINCE:
+        refuse_draft_model(estimate, f"vLLM {setting.label}")
     if setting.version >= FP8_MLA_SINCE:
         estimate = with_sparse_record(estimate)
     sizes = _sizes(estimate, options, setting)
@@ -253,7 +257,7 @@ def _reasons_v1(estimate: Estimate, options: Options, setting: Setting, found: v
     kinds = {cache.kind.split()[0] for layer, _ in estimate.spec.groups for cache in layer.caches}
     if (not setting.hybrid and kinds & {"sliding"}) or "chunked" in kinds:
         reasons.append("windows and chunks are charged at full length: the hybrid manager is off")
-    if options.num_speculative_tokens or options.draft_layers:
+    if draft_tokens(estimate, options) or options.draft_layers:
         reasons.append("a drafter's layers share the pool")
     if found.dcp > 1:
         reasons.append(f"decode context parallel multiplies the printed tokens by {found.dcp}")

@@ -6,10 +6,11 @@ from fractions import Fraction
 from typing import Any
 
 from planner.engines.base import Options, Pool, Version, layer_caches, stage_ranges, want
+from planner.engines.drafting import drafted_caches
 from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.estimate import Estimate
 from planner.model.attention import Full
-from planner.model.cache import Shared
+from planner.model.cache import Cache, Shared
 from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent
 from planner.units import GIB, ceil_div
@@ -34,7 +35,20 @@ def block_bytes(estimate: Estimate, version: Version, block: int) -> int:
     256 bytes (VLLM_CUDA_MEM_ALIGN_KV_CACHE). Encoder-decoders count `num_hidden_layers`, which is the depth
     of the encoder (Whisper turbo: 32 for 4 decoder layers, 8 times too much).
     """
-    return max(_stage_bytes(estimate, version, stage) for stage in _stages(estimate, version)) * block
+    stages = _stages(estimate, version)
+    sizes = [_stage_bytes(estimate, version, stage) for stage in stages]
+    sizes[-1] += sum(_token_bytes(estimate, cache, version) for cache in drafted_caches(estimate))
+    return max(sizes) * block
+
+
+def _token_bytes(estimate: Estimate, cache: Cache, version: Version) -> int:
+    """Bytes of one token in one of a drafter's layers, whose blocks are as many as the model's
+    (`split_num_cache_blocks_evenly`)."""
+    if isinstance(cache, Latent):
+        return _latent_bytes(estimate, cache, version)
+    if isinstance(cache, Full):
+        return cache.kv_heads * cache.vector_pair_bytes(estimate.fmt)
+    raise UnsupportedModel(f"vLLM's first engine never held a drafter's layer of {cache.kind}; name a later version")
 
 
 def _stages(estimate: Estimate, version: Version) -> list[range]:

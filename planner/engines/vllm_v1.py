@@ -18,6 +18,7 @@ from typing import Any
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import FLOAT_BYTES, float_dtype, kv_format
 from planner.engines.base import Options, Pool, Version, layer_caches, stage_ranges
+from planner.engines.drafting import draft_tokens, drafted_caches
 from planner.engines.vllm_setting import FP32_STATES_ON_CPU_SINCE, HYBRID_SINCE, Setting
 from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.estimate import Estimate
@@ -290,7 +291,8 @@ def group_size(counts: list[int], version: Version) -> int:
 
 
 def layer_kinds(estimate: Estimate, options: Options, setting: Setting) -> list[tuple[int, LayerKind]]:
-    """(layer, kind) of every layer that owns a cache; a drafter's layers come last and look like the first full one."""
+    """(layer, kind) of every layer that owns a cache; a drafter's layers come last: its own where --drafter names it, else
+    like the model's first full one."""
     made: dict[Cache, tuple[LayerKind, ...]] = {}
     found: list[tuple[int, LayerKind]] = []
     for index, cache in layer_caches(estimate):
@@ -299,9 +301,11 @@ def layer_kinds(estimate: Estimate, options: Options, setting: Setting) -> list[
         found += [(index, kind) for kind in made[cache]]
     if not found:
         raise UnsupportedModel(f"{estimate.spec.name}: no layer keeps a cache, so vLLM makes no pool")
+    last = len(estimate.spec.layers) - 1
+    if options.draft_layers is None and (own := drafted_caches(estimate)):
+        return found + [(last, kind) for cache in own for kind in _kinds_of(cache, estimate, options, setting)]
     drafts = options.draft_layers if options.draft_layers is not None else int(options.num_speculative_tokens > 0)
     if drafts:
-        last = len(estimate.spec.layers) - 1
         drafted = next((kind for _, kind in found if kind.form == "full"), None)
         if drafted is None:
             raise BadRequest(
@@ -323,7 +327,7 @@ def _kinds_of(cache: Cache, estimate: Estimate, options: Options, setting: Setti
         return (LayerKind("full", cache.token_bytes(fmt), shape=cache),)
     if isinstance(cache, Recurrent):
         size = state_bytes(cache, estimate, options, setting)
-        return (LayerKind("state", 0, size, held=states_held(cache, options.num_speculative_tokens, setting)),)
+        return (LayerKind("state", 0, size, held=states_held(cache, draft_tokens(estimate, options), setting)),)
     if isinstance(cache, Full):
         token = cache.kv_heads * cache.vector_pair_bytes(fmt)
         if isinstance(cache, SlidingWindow) and setting.hybrid:
@@ -372,7 +376,7 @@ def state_bytes(cache: Recurrent, estimate: Estimate, options: Options, setting:
     if cache.label in REFUSED_STATES:
         raise UnsupportedModel(f"{estimate.spec.name}: vLLM does not run {cache.label} layers")
     recurrent = FLOAT_BYTES[state_dtype(cache, estimate, options, setting)]
-    return sum(_part_bytes(part, estimate, options.num_speculative_tokens, recurrent) for part in cache.parts)
+    return sum(_part_bytes(part, estimate, draft_tokens(estimate, options), recurrent) for part in cache.parts)
 
 
 def _part_bytes(part: StatePart, estimate: Estimate, drafts: int, recurrent: int) -> int:

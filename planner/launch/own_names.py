@@ -230,7 +230,8 @@ def _refuse_another_commands(kept: Sequence[str], known: Collection[str]) -> Non
     for word in kept:
         name = word.partition("=")[0]
         if name in _OF_FIT and name not in known:
-            raise UsageError(f"{name} is an option of kvplan fit, plan and simulate: ask kvplan fit, without --engine")
+            alone = ", without --engine" if name == "--also" else ""
+            raise UsageError(f"{name} is an option of kvplan fit, plan and simulate: ask kvplan fit{alone}")
 
 
 def _all_on_device(one: Given) -> bool:

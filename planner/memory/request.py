@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from planner.catalogue.device import Device
     from planner.memory.activations import OverheadLine
+    from planner.model.cache import Cache
 
     class Drafts(Protocol):
         """Tokens that are proposed in each step of a sequence."""
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
         def kind(self) -> str: ...
 
         @property
+        def name(self) -> str: ...
+
+        @property
         def draft_tokens(self) -> int: ...
+
+        @property
+        def caches(self) -> tuple[tuple[Cache, int], ...]: ...
+
+        def weight_bytes(self, sharding: Sharding) -> tuple[int, int, int]: ...
 
     class Shares(Protocol):
         """What else is on the devices, as `planner.extras` makes it: an estimate adds its bytes to every device.

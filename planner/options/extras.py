@@ -19,6 +19,9 @@ from planner.options.readers import count
 from planner.options.tables import RESIDENTS
 from planner.units import parse_tokens
 
+DRAFTING = ("vllm", "vllm-v0", "vllm-v1", "sglang", "llamacpp", "ik_llamacpp", "lmstudio", "koboldcpp")
+"""Engines whose rules of a drafter are known."""
+
 
 def residents_given(given: Mapping[str, Any]) -> bool:
     """Whether anything on the command line shares the devices, or lies in a tier."""
@@ -34,10 +37,14 @@ def residents_of(
     """
     drafter = drafter_of(given, spec, online=online)
     others = tuple(parse_other(text, online=online) for text in given.get("also") or ())
-    if engine is not None and (drafter is not None or others):
-        option = "--drafter" if drafter is not None else "--also"
-        hint = "--num-speculative-tokens counts its layers" if drafter is not None else "give each its own fraction"
-        raise UsageError(f"{option} is not modelled in an engine's terms; leave --engine out, or {hint}")
+    if engine is not None and others:
+        raise UsageError(
+            "--also is not modelled in an engine's terms; leave --engine out, or give each server a fraction of its own"
+        )
+    if engine is not None and drafter is not None and engine not in DRAFTING:
+        raise UsageError(
+            f"--drafter is not modelled for {engine}; leave --engine out, or name one of: {', '.join(DRAFTING)}"
+        )
     slots = engine is not None and engine.startswith("vllm")
     adapters = tuple(parse_lora(text, spec, slots=slots) for text in given.get("lora") or ())
     tiered = given.get("host_memory") is not None or given.get("ssd") is not None

@@ -75,7 +75,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(run: Runner, options: tuple
 
 
 @pytest.mark.parametrize(
-    "options", [("--draft-tokens", "3"), ("--ssd-bandwidth", "7GB"), ("--drafter", "eagle", "--engine", "vllm"), ("--also", "gpt2", "--engine", "vllm")]
+    "options", [("--draft-tokens", "3"), ("--ssd-bandwidth", "7GB"), ("--drafter", "eagle", "--engine", "lmdeploy"), ("--also", "gpt2", "--engine", "vllm")]
 )  # fmt: skip
 def test_options_that_hang_in_the_air_are_a_usage_error(run: Runner, options: tuple[str, ...]) -> None:
     run(*ASKED, *options).refused(2)

@@ -104,7 +104,7 @@ def test_where_weights_lie_on_a_device_is_asked_of_check(capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     "text, said",
     [
-        (f"{LLAMA} --ctx-size 32k --drafter qwen3-0.6b", "ask kvplan fit, without --engine"),
+        (f"{LLAMA} --ctx-size 32k --drafter qwen3-0.6b", "ask kvplan fit"),
         ("estimate qwen3-8b --seq 8k --tensor-parallel-size 2", "say so with --engine vllm"),
         ("estimate qwen3-8b -c 32768", "-c is a flag of llamacpp: say so with --engine llamacpp"),
         ("fit qwen3-8b --gpu l4 --nonesuch", "No such option"),

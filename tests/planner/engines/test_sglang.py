@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from planner.answers.engine import engine_answer, with_own_length
 from planner.catalogue.entries import find_device, find_model
 from planner.engines import emit, sglang
 from planner.engines.base import Options
@@ -106,6 +107,15 @@ def test_a_request_table_larger_than_what_is_left_refuses_to_start() -> None:
     assert "80.04 GiB" in answer["refusal"] and answer["fits"] is False
     context = int(answer["mends"][0].removeprefix("--context-length "))
     assert sglang.answer(found, Options(max_model_len=context), "0.4.6").to_dict()["refusal"] is None
+
+
+def test_an_answer_says_where_the_models_own_length_would_refuse() -> None:
+    """The same server asked for 32k starts; without --context-length it takes 10,485,760 and does not."""
+    request = Request(32768, sharding=Sharding(tp=8))
+    found = estimate(read_entry(find_model("llama-4-scout")), request, Capacity("H100", 79 * GIB))
+    asked_for = EngineAsked("sglang", "0.4.6", Options(max_model_len=32768))
+    said = with_own_length(asked_for, found, engine_answer(asked_for, found))
+    assert said.refusal is None and "80.04 GiB" in said.assumptions[-1] and "--context-length" in said.assumptions[-1]
 
 
 def test_sparse_attention_is_stored_in_fp8_on_blackwell() -> None:

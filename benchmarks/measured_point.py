@@ -1,6 +1,6 @@
 """What one measured point is worth: each measured row of a deployment, given as --measured, against its other rows.
 
-    python benchmarks/measured_point.py
+    python benchmarks/measured_point.py [--every 5]
 
 A deployment is a model in its formats and layout, a device, an engine and a kind of load; rows that are set apart
 (tests/cases) are left out. Every row in turn is the point given, and is compared with up to PAIRS others.
@@ -8,6 +8,7 @@ A deployment is a model in its formats and layout, a device, an engine and a kin
 
 from __future__ import annotations
 
+import argparse
 import random
 import sys
 from collections import defaultdict
@@ -54,15 +55,15 @@ class Outcome:
     fit_given: Figure
 
 
-def outcomes(rows: Iterable[Row]) -> Iterator[Outcome]:
-    """Every pair of rows that differ in batch or lengths."""
+def outcomes(rows: Iterable[Row], every: int = 1) -> Iterator[Outcome]:
+    """Every pair of rows that differ in batch or lengths, of every so many deployments."""
     deployments: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
         first = row.measured == "ttft_ms" and row.prompt >= LEAST_PROMPT
         if not row.apart and row.kind in KEYS and (row.kind != PREFILL or first):
             deployments[id(row.answer), row.device.name, row.engine, row.load, row.kind, row.source].append(row)
     chosen = random.Random(1)
-    for members in deployments.values():
+    for members in list(deployments.values())[::every]:
         for point in chosen.sample(members, min(POINTS, len(members))):
             others = [row for row in members if _place(row) != _place(point)]
             for row in chosen.sample(others, min(PAIRS, len(others))):
@@ -107,7 +108,10 @@ def errors(found: Iterable[Outcome], which: str) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    found = list(outcomes([*serving_rows().rows, *llamacpp_rows().rows]))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--every", type=int, default=1, help="take every so many deployments")
+    every = max(1, parser.parse_args().every)
+    found = list(outcomes([*serving_rows().rows, *llamacpp_rows().rows], every))
     lines = []
     for kind in KEYS:
         for dense in (True, False):

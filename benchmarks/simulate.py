@@ -144,9 +144,9 @@ def closed_loop(row: Row) -> tuple[float, float]:
     return constants.request_seconds + sum(ttft) / len(ttft), sum(tpot) / len(tpot) if tpot else 0.0
 
 
-def measured() -> list[dict[str, Any]]:
-    """Errors of TTFT and TPOT on measured servers under a closed loop."""
-    rows = [row for row in serving_rows().rows if row.load == "serving"]
+def measured(every: int = 1) -> list[dict[str, Any]]:
+    """Errors of TTFT and TPOT on measured servers under a closed loop; of every so many rows."""
+    rows = [row for row in serving_rows().rows if row.load == "serving"][::every]
     found: dict[str, list[float]] = {"ttft": [], "tpot": []}
     for row in rows:
         if row.kind == QUEUED:
@@ -193,11 +193,12 @@ def main() -> int:
     parser.add_argument("--vidur-python", default=sys.executable, help="a Python in which vidur is installed")
     parser.add_argument("--requests", type=int, default=DAY_REQUESTS, help="of the day")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--every", type=int, default=1, help="play every so many of the measured rows")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     day = a_day(arguments.trace, max(1, arguments.requests))
     both = beside(arguments.vidur_python, arguments.trace, max(1, arguments.rounds))
-    servers = measured()
+    servers = measured(max(1, arguments.every))
     if arguments.json:
         print(json.dumps({"machine": header(), "day": day, "beside": both, "measured": servers}, indent=1))
     else:

@@ -18,16 +18,16 @@ def printed(*arguments: str) -> str:
 
 
 def test_a_day_and_the_comparison_are_printed_and_vidur_is_skipped_with_a_word() -> None:
-    found = printed("--vidur-python", sys.executable)
+    found = printed("--every", "400", "--vidur-python", sys.executable)
     assert "a day     500 requests" in found and "s of one core" in found
     assert "beside    2,000 requests" in found and "vidur" in found
     assert "measured  TTFT under load" in found and "measured  TPOT under load" in found
 
 
-def test_json_holds_the_same() -> None:
-    found = json.loads(printed("--json"))
+def test_json_holds_the_same_and_every_seventh_measured_row_is_as_near_as_all() -> None:
+    found = json.loads(printed("--every", "7", "--json"))
     assert found["day"]["requests"] == 500 and found["beside"]["kvplan_seconds"] > 0
     ttft, tpot = found["measured"]
     # 1,283 rows, those of models with experts among them: 10.5 %. Of the 600 dense ones alone it was below 10 %.
-    assert tpot["rows"] > 500 and tpot["median_error"] < 0.12 and 0.9 < tpot["median_ratio"] < 1.1
-    assert ttft["rows"] > 400 and ttft["median_error"] < 0.6 and 0.7 < ttft["median_ratio"] < 1.5
+    assert tpot["rows"] > 150 and tpot["median_error"] < 0.12 and 0.9 < tpot["median_ratio"] < 1.1
+    assert ttft["rows"] > 120 and ttft["median_error"] < 0.6 and 0.7 < ttft["median_ratio"] < 1.5

@@ -13,7 +13,9 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "measured_point.py
 
 def test_one_point_ranges_the_others_of_its_deployment() -> None:
     screen = {**os.environ, "COLUMNS": "200"}
-    done = subprocess.run([sys.executable, str(SCRIPT), "--every", "4"], capture_output=True, text=True, env=screen, check=False)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--every", "4"], capture_output=True, text=True, env=screen, check=False
+    )
     assert done.returncode == 0, done.stderr
     rows = re.findall(
         r"^(.+?)  +shipped fit, one point given +([\d,]+) +([\d.]+) % +([\d.]+) % +([\d.]+) %$", done.stdout, re.M

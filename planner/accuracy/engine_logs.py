@@ -23,7 +23,7 @@ from planner.memory.request import Capacity, Request
 from planner.memory.sharding import Sharding
 from planner.units import GIB, MIB
 
-LLAMA_PROGRAMS = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio")
+LLAMA_PROGRAMS = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio", "koboldcpp")
 HALF = GIB // 200  # half of the last printed digit of "x.xx GiB"
 
 

@@ -254,7 +254,7 @@ def _llama(asked: Setup, capacity: Capacity) -> tuple[Estimate, EngineAnswer, Pl
     options = asked.asked[2]
     slots = options.parallel or 1
     if options.ctx_size is None:
-        options = replace(options, ctx_size=asked.request.seq_tokens * slots)
+        options = replace(options, ctx_size=asked.request.seq_tokens * (1 if options.kv_unified else slots))
     request = replace(asked.request, batch=slots, sharding=Sharding())
     whole = estimate(asked.spec, request, None)
     engine = engine_answer(EngineAsked(asked.asked.name, asked.asked.version, options), whole)

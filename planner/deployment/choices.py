@@ -25,7 +25,7 @@ TP_SIZES = (1, 2, 4, 8)
 NODES = (2, 4)
 
 
-GGUF_ENGINES = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio")
+GGUF_ENGINES = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio", "koboldcpp")
 
 
 FLOATS = ("fp32", "fp16", "bf16")

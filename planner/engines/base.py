@@ -58,6 +58,7 @@ class Options:
     ubatch_size: int | None = None
     flash_attn: bool | None = None
     swa_full: bool = False
+    useswa: bool = False
     kv_unified: bool = False
     mla_mode: int | None = None
     cache_implementation: str | None = None

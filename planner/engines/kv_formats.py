@@ -10,7 +10,7 @@ _VLLM = (*_FLOATS, "fp8", "fp8_ds_mla", "fp8_per_token_head", "int8_per_token_he
 # engine -> the formats it takes; an engine that is not here takes what kvplan knows
 KV_FORMATS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("vllm", "vllm-v0", "vllm-v1"), _VLLM),
-    **dict.fromkeys(("llamacpp", "ollama", "lmstudio"), _GGML),
+    **dict.fromkeys(("llamacpp", "ollama", "lmstudio", "koboldcpp"), _GGML),
     "ik_llamacpp": (*_GGML, "q6_0", "q8_kv"),
     "sglang": (*_FLOATS, "fp8", "fp8_ds_mla", "nvfp4", "mxfp4", "int8", "int4"),
     "tensorrt-llm": (*_FLOATS, "fp8", "int8", "nvfp4"),

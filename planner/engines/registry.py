@@ -19,6 +19,7 @@ ENGINES: dict[str, tuple[str, str, str | None]] = {
     "ik_llamacpp": ("llamacpp", "answer", "ik_llamacpp"),
     "ollama": ("llamacpp", "answer", "ollama"),
     "lmstudio": ("llamacpp", "answer", "lmstudio"),
+    "koboldcpp": ("llamacpp", "answer", "koboldcpp"),
     "tensorrt-llm": ("fractions_of_free", "tensorrt_llm", None),
     "lmdeploy": ("fractions_of_free", "lmdeploy", None),
     "transformers": ("transformers", "answer", None),
@@ -29,15 +30,16 @@ ALIASES = {
     "ik_llama.cpp": "ik_llamacpp", "ik-llama.cpp": "ik_llamacpp", "ik_llama": "ik_llamacpp", "ik-llamacpp": "ik_llamacpp",
     "lm-studio": "lmstudio", "lm studio": "lmstudio", "lm_studio": "lmstudio", "ik-llama": "ik_llamacpp", "ik": "ik_llamacpp",
     "trtllm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt_llm": "tensorrt-llm", "tensorrtllm": "tensorrt-llm",
-    "hf": "transformers", "turbomind": "lmdeploy", "mlx-lm": "mlx", "mlx_lm": "mlx",
+    "kobold": "koboldcpp", "kobold.cpp": "koboldcpp", "koboldai": "koboldcpp", "hf": "transformers", "turbomind": "lmdeploy", "mlx-lm": "mlx", "mlx_lm": "mlx",
 }  # fmt: skip
 # What people name as an engine and is none here -> what to write in its place
-_RUN_LLAMACPP = ("koboldcpp", "kobold", "jan", "llamafile", "gpt4all", "llama-cpp-python", "llama-swap", "lemonade")
+_RUN_LLAMACPP = ("jan", "llamafile", "gpt4all", "llama-cpp-python", "llama-swap", "lemonade")
 _OTHERS = {
     **{name: f"{name} runs llama.cpp: write --engine llamacpp" for name in _RUN_LLAMACPP},
     **dict.fromkeys(
         ("exllama", "exllamav2", "exllamav3", "exl2", "exl3", "tabbyapi", "tabby"),
-        "ExLlama's buffers are not modelled: leave --engine out for weights and cache alone",
+        "ExLlama's buffers are not modelled: leave --engine out for weights and cache alone; its caches Q4, Q6 and Q8 hold 4.5, "
+        "6.5 and 8.5 bits a number: --kv-dtype q4_0, q6_0 or q8_0",
     ),
     **dict.fromkeys(
         ("mlx-vlm", "mlx_vlm"),

@@ -8,7 +8,8 @@ from dataclasses import fields
 from typing import Any
 
 from planner.dtypes.names import float_dtype
-from planner.engines.base import Options
+from planner.engines.base import Options, parse_version
+from planner.engines.llamacpp_setting import AUTO_SLOTS, AUTO_SLOTS_SINCE
 from planner.errors import BadRequest
 from planner.launch.environment import ollama_values, visible_devices
 from planner.launch.modelfile import read_modelfile
@@ -162,6 +163,8 @@ def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]
         ctx = values["ctx_per_slot"] * (slots or 1)
     values["ctx_size"] = ctx if ctx and ctx > 0 else None
     values["parallel"] = slots if not bench else 1
+    if _automatic_slots(program, slots, ik, values):
+        values["parallel"], values["kv_unified"] = AUTO_SLOTS, True
     if values.get("flash_attn_off"):
         values["flash_attn"] = False
     if values.get("kv_unified_off"):
@@ -170,6 +173,8 @@ def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]
     per_slot = None if not values["ctx_size"] else max(1, values["ctx_size"] // (slots or 1))
     model, weights = _llama_model(values)
     notes = ["-c 0: the model's own context"] if ctx == 0 else []
+    if slots is None and values["parallel"] == AUTO_SLOTS:
+        notes.append("no -np: llama-server makes 4 slots over one pool of cells; windows and states are held for each")
     return Question(
         engine="ik_llamacpp" if ik else "llamacpp",
         said=program.said,
@@ -187,6 +192,20 @@ def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]
         placement=_placement(values),
         projector=None if values.get("mmproj_off") else values.get("mmproj"),
         notes=tuple(notes),
+    )
+
+
+def _automatic_slots(program: Program, slots: int | None, ik: bool, values: Mapping[str, Any]) -> bool:
+    """llama-server without -np makes 4 slots over one pool of cells, from b6925 (PR 16736, 17997); llama-cli one."""
+    build = parse_version(program.version or "")
+    old = build is not None and len(build) == 1 and build[0] < AUTO_SLOTS_SINCE
+    return (
+        program.name == "llamacpp"
+        and "server" in program.said
+        and slots is None
+        and not ik
+        and not old
+        and not values.get("kv_unified_off")
     )
 
 

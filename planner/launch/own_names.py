@@ -16,7 +16,7 @@ from planner.launch.secrets import shown
 from planner.launch.table import MATTERS, QUIET, Table
 from planner.units import GIB
 
-LLAMA = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio")
+LLAMA = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio", "koboldcpp")
 _SHARES = {
     "vllm": "--gpu-memory-utilization", "sglang": "--mem-fraction-static",
     "tensorrt-llm": "--kv-cache-free-gpu-memory-fraction", "lmdeploy": "--cache-max-entry-count",
@@ -42,7 +42,8 @@ _NOT_OF = {
 _WORDS = {
     "--num-ctx": "--ctx-size", "--num_ctx": "--ctx-size", "--context-length": "--ctx-size", "--num-batch": "--ubatch-size",
     "--num_batch": "--ubatch-size", "--num-parallel": "--parallel", "--num_parallel": "--parallel", "--num-gpu": "-ngl",
-    "--num_gpu": "-ngl",
+    "--num_gpu": "-ngl", "--contextsize": "--ctx-size", "--blasbatchsize": "--batch-size", "--batchsize": "--batch-size",
+    "--gpulayers": "-ngl", "--flashattention": "--flash-attn",
 }  # fmt: skip
 _SWITCHES = {
     "disable_hybrid": "--disable-hybrid-kv-cache-manager",
@@ -89,7 +90,7 @@ def own_names(arguments: Sequence[str], engine: str, known: Collection[str]) -> 
     table = TABLES.get("vllm" if engine.startswith("vllm") else "llamacpp" if engine in LLAMA else engine)
     if table is None:
         return list(arguments), []
-    if engine in ("ollama", "lmstudio"):
+    if engine in ("ollama", "lmstudio", "koboldcpp"):
         arguments = [_WORDS.get(word, word) for word in arguments]
     kept: list[str] = []
     theirs: list[Given] = []

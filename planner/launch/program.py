@@ -38,7 +38,7 @@ _LLAMA = {
 # What a user starts that is no engine of kvplan -> what to do
 REFUSED = {
     "text-generation-launcher": "text-generation-launcher (TGI) is not an engine that kvplan knows, and is no longer developed",
-    "koboldcpp": "KoboldCpp is not an engine that kvplan knows; it runs llama.cpp: give the llama-server command",
+    "koboldcpp": "KoboldCpp's commands are not read: ask kvplan fit MODEL --gpu G --engine koboldcpp --ctx-size N, or give the llama-server command",
     "mlx": "the flags of mlx_lm.server are not read; ask kvplan estimate MODEL --engine mlx --gpu m3-max --seq 8k",
     "tabbyapi": "TabbyAPI (ExLlama) is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
     "llama-cpp-python": "llama_cpp.server has flags of its own; give the llama-server command: --n_ctx is -c, --n_gpu_layers is -ngl",

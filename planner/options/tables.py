@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 VLLM = ("vllm", "vllm-v0", "vllm-v1")
-LLAMA = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio")
+LLAMA = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio", "koboldcpp")
 FREE = ("tensorrt-llm", "lmdeploy")
 
 
@@ -329,6 +329,13 @@ ENGINE_FLAGS = _in(
     ("--ubatch-size", "N", "llama.cpp: physical batch (default: 512).", tokens, LLAMA),
     ("--flash-attn", "on|off|auto", "llama.cpp: flash attention (default: on from late 2025).", on_off, LLAMA),
     ("--swa-full", "", "llama.cpp: window layers hold the whole context.", switch, LLAMA),
+    (
+        "--useswa",
+        "",
+        "KoboldCpp: window layers hold the window alone (from 1.114 the default).",
+        switch,
+        ("koboldcpp",),
+    ),
     ("--kv-unified", "", "llama.cpp: one stream of cells for all slots.", switch, LLAMA),
     ("--mla-mode", "0|1|2|3", "ik_llama.cpp: its -mla (default: 3).", mla_mode, ("ik_llamacpp",)),
     ("--cache-implementation", "NAME", "transformers: dynamic, static or quantized.", text, ("transformers",)),

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from planner.engines.base import EngineAnswer, Options
+from planner.engines.base import EngineAnswer, Options, parse_version
+from planner.engines.llamacpp_setting import KOBOLD_WINDOWS_SINCE, build_of
 from planner.errors import KvplanError, one_line
 from planner.memory.estimate import estimate
 from planner.memory.request import Request
@@ -24,10 +25,12 @@ def llama(run: Run, given: Given, made: Ledger) -> None:
     ollama = any(name.startswith("ollama_") for name, _ in run.values)
     ik = run.text("mla_attn") is not None or run.text("ik") is not None
     program = given.program or ("ik_llamacpp" if ik else "llamacpp")
-    made.engine = "ollama" if ollama and given.program is None else program
+    made.engine = "ollama" if ollama and given.program is None else "koboldcpp" if run.text("kobold") else program
     made.kv_dtype = run.text("k_type")
     if made.engine == "ollama":
         made.version = given.version or run.text("ollama_version")
+    elif made.engine == "koboldcpp":
+        made.version = given.version or run.text("kobold")
     elif given.version is None and run.text("version") is None:
         made.missing.append("the build: --engine llamacpp==bNNNN; the newest rules are used")
     spec = spec_of(run, given, made)
@@ -105,6 +108,12 @@ def _predicted(run: Run, given: Given, made: Ledger, spec: ModelSpec, program: s
         GGML_NAMES.get((run.text(name) or "").lower(), (run.text(name) or "").lower()) for name in ("k_type", "v_type")
     )
     swa_full = window_in_full(run, ctx)
+    kobold, version = run.text("kobold"), given.version or run.text("version") or _era(run, program)
+    if kobold:  # the cells that it adds are in the context that it prints
+        program, version = "llamacpp", f"b{min(build_of(given.version or kobold, 'koboldcpp'), 10**6)}"
+        swa_full = swa_full or (
+            run.text("kobold_windows") is None and (parse_version(kobold) or (1,)) < KOBOLD_WINDOWS_SINCE
+        )
     options = given.overlaid(
         Options(
             ctx_size=ctx,
@@ -112,7 +121,7 @@ def _predicted(run: Run, given: Given, made: Ledger, spec: ModelSpec, program: s
             ubatch_size=run.positive("n_ubatch"),
             batch_size=run.positive("n_batch"),
             flash_attn=flash_attention(run),
-            kv_unified=(run.text("kv_unified") or "").lower() == "true",
+            kv_unified=bool(kobold) or (run.text("kv_unified") or "").lower() == "true",
             swa_full=swa_full,
             mla_mode=run.whole("mla_attn"),
             num_speculative_tokens=run.positive("n_rs_seq") or 0,
@@ -123,7 +132,7 @@ def _predicted(run: Run, given: Given, made: Ledger, spec: ModelSpec, program: s
     except KvplanError as error:
         made.notes.append(f"no prediction: {error}")
         return None
-    return answer_or_note(made, program, given.version or run.text("version") or _era(run, program), found, options)
+    return answer_or_note(made, program, version, found, options)
 
 
 def context_of(run: Run) -> int | None:

@@ -132,7 +132,7 @@ _NAMES = {
     "deepspeed-mii": "deepspeed-mii", "deepspeed": "deepspeed",
     "vllm": "vllm", "sglang": "sglang", "lmdeploy": "lmdeploy", "turbomind": "lmdeploy", "tgi": "tgi",
     "llama.cpp": "llamacpp", "llamacpp": "llamacpp", "llama-cpp": "llamacpp", "ollama": "llamacpp", "lmstudio": "llamacpp",
-    "lm-studio": "llamacpp",
+    "lm-studio": "llamacpp", "koboldcpp": "llamacpp",
     "exllama": "exllama", "autoawq-gemv": "autoawq-gemv", "autoawq": "autoawq", "tinychat": "tinychat", "mlc": "mlc", "transformers": "transformers",
     "huggingface": "transformers", "fastertransformer": "fastertransformer", "megatron": "megatron-lm",
     "gpt-fast": "gpt-fast",

@@ -108,7 +108,7 @@ def test_where_weights_lie_on_a_device_is_asked_of_check(capsys: pytest.CaptureF
         ("estimate qwen3-8b --seq 8k --tensor-parallel-size 2", "say so with --engine vllm"),
         ("estimate qwen3-8b -c 32768", "-c is a flag of llamacpp: say so with --engine llamacpp"),
         ("fit qwen3-8b --gpu l4 --nonesuch", "No such option"),
-        ("estimate qwen3-8b --seq 8k --engine koboldcpp", "koboldcpp runs llama.cpp: write --engine llamacpp"),
+        ("estimate qwen3-8b --seq 8k --engine jan", "jan runs llama.cpp: write --engine llamacpp"),
         ("estimate qwen3-8b --seq 8k --engine exllamav3", "leave --engine out"),
         ("estimate qwen3-8b --seq 8k --engine exllama", "leave --engine out"),
         (f"{LLAMA} -c 8k --dtype q4_k_m --gpu rtx-3090,rtx-3060", "one machine (rtx-3090+rtx-3060)"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from planner.catalogue.entries import find_model
-from planner.engines import llamacpp
+from planner.engines import llamacpp, llamacpp_buffers
 from planner.engines.base import Options
 from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.estimate import estimate
@@ -190,4 +190,17 @@ def test_the_cells_of_all_cards_are_the_whole_cache() -> None:
     setting = llamacpp.settings(found, Options(ctx_size=8192), None, "llamacpp")
     held = llamacpp.held_bytes(found, setting, 0)
     weights = sum(stage.weight_bytes for stage in found.stages)
-    assert sum(held) - 3 * GIB // 2 - weights == llamacpp.buffers(found, setting).total
+    assert sum(held) - 3 * GIB // 2 - weights == llamacpp_buffers.buffers(found, setting).total
+
+
+def test_koboldcpp_keeps_windows_in_full_to_1_113_and_adds_cells() -> None:
+    """koboldcpp issue 2235: eight times llama-server's cache for Gemma 4 31B, until --useswa or 1.114; issue 1054: 4,108 MiB
+    (128.38 + 3,979.63) for Llama 3.1 8B at 32,768, which are 32,864 cells: 80 more, padded to 32."""
+    server = answer("gemma-4-31b", ctx_size=131072)["pool_bytes"]
+    in_full = answer("gemma-4-31b", "1.113.2", "koboldcpp", ctx_size=131072)["pool_bytes"]
+    assert 7.5 < in_full / server < 10.5
+    for version, flags in (("1.113.2", {"useswa": True}), ("1.114", {})):
+        kept = answer("gemma-4-31b", version, "koboldcpp", ctx_size=131072, **flags)
+        assert kept["kv_swa_cells"] == 1536 and kept["kv_full_cells"] == 131072 + 256
+    llama = answer("llama-3.1-8b", "1.73", "koboldcpp", ctx_size=32768)
+    assert (llama["kv_full_cells"], llama["kv_bytes"]) == (32864, 4108 * MIB)

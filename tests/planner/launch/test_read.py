@@ -121,6 +121,18 @@ def test_programs_of_llama_cpp_by_any_path(program: str) -> None:
     assert question_of([program, "-m", "/models/Qwen3-8B-Q4_K_M.gguf", "-c", "8192"]).weights == "Q4_K_M"
 
 
+def test_llama_server_without_np_makes_four_slots_over_one_pool() -> None:
+    """Its own log: "n_parallel is set to auto, using n_parallel = 4 and kv_unified = true" (PR 16736 and 17997)."""
+    options = asked("llama-server -m m.gguf -c 8192").options
+    assert (options.parallel, options.kv_unified) == (4, True)
+    for other in (
+        "llama-cli -m m.gguf -c 8192",
+        "llama-server -m m.gguf -np 2",
+        "./ik_llama.cpp/llama-server -m m.gguf -fmoe",
+    ):
+        assert asked(other).options.parallel != 4 and not asked(other).options.kv_unified
+
+
 def test_llama_arg_variables_are_flags_and_flags_win() -> None:
     found = asked("LLAMA_ARG_CTX_SIZE=4096 LLAMA_ARG_N_PARALLEL=2 LLAMA_ARG_SWA_FULL=1 llama-server -m m.gguf -np 4")
     assert (found.options.ctx_size, found.requests, found.options.swa_full) == (4096, 4, True)

@@ -1,0 +1,192 @@
+"""What llama.cpp's family allocates for the cache: full and window cells, states, a drafter's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.dtypes.kinds import CacheFormat
+from planner.dtypes.names import kv_format
+from planner.engines.drafting import drafted_caches
+from planner.engines.llamacpp_setting import (
+    FP32,
+    GPT_OSS_MEMORY,
+    IK_MTP_TYPES,
+    IK_WITHOUT_MTP_SINCE,
+    MLA_SINCE,
+    NO_V_SINCE,
+    WINDOWS_BY_UBATCH_SINCE,
+    Setting,
+)
+from planner.errors import UnsupportedModel
+from planner.memory.estimate import Estimate
+from planner.model.attention import Chunked, Full, SlidingWindow
+from planner.model.cache import Shared
+from planner.model.cross_attention import Cross
+from planner.model.latent_attention import Latent, LatentAttention
+from planner.model.recurrent import Recurrent
+from planner.model.spec import Layer
+from planner.units import ceil_div
+
+Groups = Sequence[tuple[Layer, int]]
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """What the program allocates for the cache."""
+
+    full: int
+    window: int
+    window_cells: int
+    state: int
+    full_layers: int
+    window_layers: int
+    state_layers: int
+    k: int
+    v: int
+    draft: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.full + self.window + self.state + self.draft
+
+
+def window_cells(setting: Setting, window: int) -> int:
+    """Cells of a window layer in one stream.
+
+    pad256(min(stream, window · sequences of the stream + ubatch)); the first version (b5427 to b5553) used the
+    batch for the ubatch; up to 2025 the stream's own length was not padded again, and the padding was 32 without
+    flash attention. ollama's own engine: window · slots + 512, gpt-oss 4,096 tokens for its windows.
+    """
+    if setting.swa_full:
+        return setting.seq_cells
+    sequences = setting.slots if setting.streams == 1 else 1
+    if setting.ollama_engine:
+        window = GPT_OSS_MEMORY if window == 128 else window
+    step = setting.batch if setting.build < WINDOWS_BY_UBATCH_SINCE else setting.ubatch
+    wanted = ceil_div(window * sequences + step, setting.pad) * setting.pad
+    return min(setting.seq_cells, wanted)
+
+
+def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) -> Buffers:
+    """Bytes of the K, V and state buffers: layers · cells · streams · bytes of a row; of all layers, or of `groups`."""
+    spec, fmt = estimate.spec, estimate.fmt
+    if spec.encoder:
+        raise UnsupportedModel(
+            f"{spec.name}: encoder-decoders are not modelled for {setting.program}; leave --engine out"
+        )
+    split = has_window_cache(estimate)
+    widest = _widest_v(estimate)
+    sums = dict.fromkeys(Buffers.__dataclass_fields__, 0)
+    for layer, count in spec.groups if groups is None else groups:
+        for cache, mixer in zip(layer.caches, layer.mixers, strict=True):
+            if isinstance(cache, Shared) or cache.kind == "no cache":
+                continue
+            if isinstance(cache, Recurrent):
+                sums["state"] += count * state_bytes(cache, spec.name) * setting.slots * (1 + setting.snapshots)
+                sums["state_layers"] += count
+                continue
+            if isinstance(cache, Latent):
+                k, v = _latent_row(cache, mixer, setting, fmt, spec.name)
+            elif isinstance(cache, Full) and not isinstance(cache, Cross):
+                k, v = (
+                    fmt.k.vector_bytes(cache.kv_heads * cache.k_dim),
+                    fmt.v.vector_bytes(cache.kv_heads * cache.v_dim if setting.flash else widest),
+                )
+            else:
+                raise UnsupportedModel(
+                    f"{spec.name}: how {setting.program} keeps {cache.kind} is not modelled; leave --engine out"
+                )
+            limit = (
+                cache.window if isinstance(cache, SlidingWindow) else cache.chunk if isinstance(cache, Chunked) else 0
+            )
+            windowed = bool(limit) and split
+            cells = (window_cells(setting, limit) if windowed else setting.seq_cells) * setting.streams
+            if windowed:
+                sums["window_cells"] = cells // setting.streams
+            sums["window" if windowed else "full"] += count * cells * (k + v)
+            sums["window_layers" if windowed else "full_layers"] += count
+            sums["k"] += count * cells * k
+            sums["v"] += count * cells * v
+    if groups is None:
+        _add_mtp(sums, estimate, setting)
+        sums["draft"] = draft_bytes(estimate, setting)
+    return Buffers(**sums)
+
+
+def draft_bytes(estimate: Estimate, setting: Setting) -> int:
+    """A drafter's own cache (-md, or MTP layers with --spec-type draft-mtp): cells of the whole context in f16.
+
+    Its context is as long as all slots together, whichever way the build lays it out (PR 10586: one of each slot's
+    length; since 2026 one for all, issue 28433), and its types are f16 unless --cache-type-k-draft says otherwise.
+    """
+    f16 = kv_format("fp16")
+    rows = 0
+    for cache in drafted_caches(estimate):
+        if isinstance(cache, Latent):
+            rows += f16.vector_bytes(cache.latent_dim + cache.rope_dim)
+        elif isinstance(cache, Full):
+            rows += cache.kv_heads * (f16.vector_bytes(cache.k_dim) + f16.vector_bytes(cache.v_dim))
+        else:
+            raise UnsupportedModel(
+                f"how {setting.program} keeps a drafter's {cache.kind} is not modelled; leave --drafter out"
+            )
+    return rows * setting.seq_cells * setting.streams
+
+
+def _widest_v(estimate: Estimate) -> int:
+    """Numbers of the widest V row: without flash attention the rows of all layers are padded to it."""
+    found = [c for layer, _ in estimate.spec.groups for c in layer.caches if isinstance(c, Full)]
+    return max((cache.kv_heads * cache.v_dim for cache in found), default=0)
+
+
+def _add_mtp(sums: dict[str, int], estimate: Estimate, setting: Setting) -> None:
+    """ik_llama.cpp before b3961 also allocates GLM-4.5's multi-token-prediction layers (47 for 46, 93 for 92)."""
+    extra = estimate.spec.config.get("num_nextn_predict_layers", 1)
+    if setting.program != "ik_llamacpp" or setting.build >= IK_WITHOUT_MTP_SINCE:
+        return
+    if estimate.spec.model_type not in IK_MTP_TYPES or not isinstance(extra, int) or not sums["full_layers"]:
+        return
+    for key in ("full", "k", "v"):
+        sums[key] += sums[key] // sums["full_layers"] * extra
+    sums["full_layers"] += extra
+
+
+def has_window_cache(estimate: Estimate) -> bool:
+    """A window cache of its own where windows and full layers alternate; a model of windows alone is kept in full."""
+    kinds = {type(cache) for layer, _ in estimate.spec.groups for cache in layer.caches}
+    return bool(kinds & {SlidingWindow, Chunked}) and Full in kinds
+
+
+def _latent_row(cache: Latent, mixer: object, setting: Setting, fmt: CacheFormat, name: str) -> tuple[int, int]:
+    """(K, V) bytes of a token in one MLA layer.
+
+    llama.cpp: all heads before b5134 (PR 12801), K latent + rope and V latent to b7829, then K alone. ik: -mla 0
+    all heads, 1 without flash attention K and V, else K alone.
+    """
+    if cache.indexer_dim:
+        raise UnsupportedModel(
+            f"{name}: how {setting.program} keeps a sparse indexer's keys is not modelled; leave --engine out"
+        )
+    latent, joined = cache.latent_dim, cache.latent_dim + cache.rope_dim
+    ik = setting.program == "ik_llamacpp"
+    plain = setting.mla_mode == 0 if ik else setting.build < MLA_SINCE
+    if plain and isinstance(mixer, LatentAttention):
+        return mixer.heads * fmt.k.vector_bytes(mixer.nope_dim + mixer.rope_dim), mixer.heads * fmt.v.vector_bytes(
+            mixer.v_dim
+        )
+    with_v = setting.mla_mode == 1 and not setting.flash if ik else setting.build < NO_V_SINCE
+    return fmt.k.vector_bytes(joined), fmt.v.vector_bytes(latent) if with_v else 0
+
+
+def state_bytes(cache: Recurrent, name: str) -> int:
+    """One sequence's state in one layer, all fp32; a convolution keeps its columns less one.
+
+    R = (d_conv - 1) · (d_inner + 2 · n_group · d_state) · 4 B, S = d_state · d_inner · 4 B.
+    """
+    if cache.label in ("rg-lru", "rwkv"):
+        raise UnsupportedModel(f"{name}: llama.cpp's state of {cache.label} layers is not modelled; leave --engine out")
+    return sum(
+        (part.elements // part.columns * (part.columns - 1) if part.columns else part.elements) * FP32
+        for part in cache.parts
+    )

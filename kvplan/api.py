@@ -84,12 +84,12 @@ def estimate(
     model: Model | Sequence[Model],
     *,
     seq: Tokens | Sequence[Tokens] | None = None,
-    batch: int | None = None,
+    batch: int | Sequence[int] | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
     k_dtype: str | None = None,
     v_dtype: str | None = None,
-    gpu: str | None = None,
+    gpu: str | Sequence[str] | None = None,
     memory: Tokens | None = None,
     gpus: int | None = None,
     tp: int | None = None,
@@ -112,12 +112,12 @@ def estimate(
     model: Model | Sequence[Model],
     *,
     seq: Tokens | Sequence[Tokens] | None = None,
-    batch: int | None = None,
+    batch: int | Sequence[int] | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
     k_dtype: str | None = None,
     v_dtype: str | None = None,
-    gpu: str | None = None,
+    gpu: str | Sequence[str] | None = None,
     memory: Tokens | None = None,
     gpus: int | None = None,
     tp: int | None = None,
@@ -135,7 +135,7 @@ def estimate(
     assume: str | None = None,
     online: bool = False,
 ) -> EstimateAnswer | Answers[EstimateAnswer]:
-    """Memory of one request, as `kvplan estimate` answers it; of several where a list of models or lengths is given.
+    """Memory of one request, as `kvplan estimate` answers it; of several where a list of models, devices, batches or lengths is given.
 
     seq      tokens of a sequence (default: what an engine's flags say, else the model's own limit)
     memory   plain memory in place of a device: "24GiB", or bytes
@@ -152,13 +152,12 @@ def estimate(
     """
     values = _options(locals())
     from planner.answers.estimate import estimate_answers, several
-    from planner.options.estimate import estimate_asked
+    from planner.options.estimate import estimate_questions
     from planner.options.tables import ESTIMATE
 
-    models = list(model) if isinstance(model, (list, tuple)) else [model]
-    questions = [estimate_asked(_values(ESTIMATE, {**values, "model": one})) for one in models]
+    questions = estimate_questions({**_values(ESTIMATE, values), "model": model})
     answers = [answer for question in questions for answer in estimate_answers(question)]
-    listed = isinstance(model, (list, tuple)) or isinstance(seq, (list, tuple, range))
+    listed = any(isinstance(one, (list, tuple, range)) for one in (model, seq, gpu, batch))
     return answers[0] if len(answers) == 1 and not listed else several(answers)
 
 
@@ -175,6 +174,7 @@ def fit(
     kv_dtype: str | None = None,
     k_dtype: str | None = None,
     v_dtype: str | None = None,
+    gpus: int | None = None,
     tp: int | None = None,
     pp: int | None = None,
     ep: int | None = None,
@@ -268,6 +268,7 @@ def engines(
     batch: int | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
+    gpus: int | None = None,
     tp: int | None = None,
     pp: int | None = None,
     ep: int | None = None,
@@ -310,6 +311,7 @@ def speed(
     kv_dtype: str | None = None,
     k_dtype: str | None = None,
     v_dtype: str | None = None,
+    gpus: int | None = None,
     tp: int | None = None,
     pp: int | None = None,
     ep: int | None = None,
@@ -451,6 +453,7 @@ def simulate(
     measured: str | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
+    gpus: int | None = None,
     tp: int | None = None,
     pp: int | None = None,
     ep: int | None = None,
@@ -486,6 +489,7 @@ def compare_models(
     memory: Tokens | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
+    gpus: int | None = None,
     tp: int | None = None,
     pp: int | None = None,
     ep: int | None = None,
@@ -493,12 +497,14 @@ def compare_models(
     dcp: int | None = None,
     assume: str | None = None,
 ) -> Answers[EstimateAnswer]:
-    """Several models at the same length (default: 8k), an answer each, as `kvplan compare-models` shows them."""
+    """Several models at one length (default: the shortest of their usual ones), an answer each: `estimate` of a list."""
     values = _options(locals())
-    from planner.answers.compare import compare_answer
-    from planner.options.compare_models import FLAGS, compare_asked
+    from planner.answers.estimate import compared_answer
+    from planner.options.estimate import estimate_questions
+    from planner.options.tables import ESTIMATE
 
-    return compare_answer(compare_asked(values.pop("models"), _values(FLAGS, values)))
+    named = list(values.pop("models"))
+    return compared_answer(estimate_questions({**_values(ESTIMATE, values), "model": named}))
 
 
 @renamed(output="answer")

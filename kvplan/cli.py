@@ -82,8 +82,10 @@ def _short_ways(arguments: list[str]) -> list[str]:
         return [*arguments[1:2], "--help"]
     if first.startswith("-") or first == "estimate":
         return arguments
-    from kvplan.table import COMMANDS
+    from kvplan.table import ALIASES, COMMANDS
 
+    if first in ALIASES:
+        return [ALIASES[first], *arguments[1:]]
     return arguments if first in COMMANDS or not _is_model(first) else ["estimate", *arguments]
 
 

@@ -19,7 +19,6 @@ COMMANDS = {
     "engines": ("planner.commands.engines", "What vLLM, SGLang, llama.cpp and others make of it, side by side."),
     "reconcile": ("planner.commands.reconcile", "A server's start-up log: where every GiB went, and why it differs."),
     "accuracy": ("planner.commands.accuracy", "Our numbers beside measured ones, counted from case files."),
-    "compare-models": ("planner.commands.compare_models", "Several models side by side."),
     "models": ("planner.commands.models", "The model catalogue."),
     "show": ("planner.commands.show", "A model's layers: cache kind, bytes a token, config fields behind each."),
     "gpus": ("planner.commands.gpus", "The device catalogue."),
@@ -35,5 +34,7 @@ COMMANDS = {
     "mcp": ("kvplan.mcp", "The same answers for agents: a Model Context Protocol server over stdio."),
     "verify": ("profiler.commands.verify", "Our numbers against the real transformers implementation."),
 }
+# Names that commands had, and have still.
+ALIASES = {"compare-models": "estimate"}
 # The commands that hold our numbers against others' and against this machine.
 CHECKS = ("accuracy", "verify", "calibrate")

@@ -232,7 +232,9 @@ def _refuse_thousands(text: str) -> None:
     if "," not in text or len(text) > 64 or not re.fullmatch(r"\d{1,3}(,\d{3})+", text.strip(), re.ASCII):
         return
     groups = [int(group) for group in text.split(",")]
-    if groups[0] < 100 or groups != sorted(set(groups)):
+    ascending = groups == sorted(set(groups))
+    round_ones = all(group & (group - 1) == 0 for group in groups) and not re.search(r",0", text)  # 64,128
+    if not ascending or (groups[0] < 100 and not round_ones):
         whole = text.strip().replace(",", "")
         raise BadRequest(
             f"--seq {one_line(text, 40)!r} may be one length or several; write {one_line(whole, 40)}, "

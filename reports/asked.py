@@ -14,7 +14,7 @@ from planner.dtypes.names import float_dtype
 from planner.lookup import capacity, model_spec
 from planner.memory.request import Capacity
 from planner.options import tables as flags
-from planner.options.model import request_of
+from planner.options.model import laid_over, request_of
 from planner.options.readers import text, tokens
 from planner.options.tables import Flag
 
@@ -51,7 +51,7 @@ def question_of(models: Sequence[str], values: Mapping[str, Any], runs: Sequence
     from reports.plans import load_plans
     from reports.question import question, usual_tokens
 
-    given = flags.read_values(FLAGS, values)
+    given = laid_over(flags.read_values(FLAGS, values))
     specs = [model_spec(name, assume=given["assume"]) for name in dict.fromkeys(models)]
     known = specs or [model_spec(run.found.model) for run in runs if known_name(run.found.model)]
     seq = given["seq"] or usual_tokens(known)
@@ -122,7 +122,21 @@ def command_lines(models: Sequence[str], values: Mapping[str, Any], q: Question)
             words += [f"--{name}", item]
     if values.get("profile"):
         words += ["--run", RUN_FILE]
-    for name in ("seq", "batch", "assume", "dtype", "kv_dtype", "k_dtype", "v_dtype", "tp", "pp", "ep", "dp", "dcp"):
+    for name in (
+        "seq",
+        "batch",
+        "assume",
+        "dtype",
+        "kv_dtype",
+        "k_dtype",
+        "v_dtype",
+        "gpus",
+        "tp",
+        "pp",
+        "ep",
+        "dp",
+        "dcp",
+    ):
         if values.get(name) is not None:
             words += [f"--{name.replace('_', '-')}", str(values[name])]
     if values.get("compare"):

@@ -11,6 +11,7 @@ from planner.answers.engine import engine_answer, longest_request
 from planner.answers.placement import Placed, placed
 from planner.answers.setup import Setup, setup
 from planner.answers.speed import SpeedAnswer, speed_on
+from planner.answers.verdict import AT_MOST, REFUSES, STARTS, UNCERTAIN
 from planner.catalogue.device import Device
 from planner.engines.base import EngineAnswer
 from planner.errors import KvplanError
@@ -81,6 +82,16 @@ class CheckAnswer(Shown):
         """One row: the answer has no table."""
         return [self.to_dict()]
 
+    @property
+    def verdict(self) -> str:
+        """starts, refuses to start, may or may not start (the interval of the cache spans it), or at most."""
+        if self.unsure:
+            return AT_MOST
+        refusal = self.engine.refusal
+        if not self.starts and refusal is not None and not refusal.sure and len(self.reasons) == 1:
+            return UNCERTAIN
+        return STARTS if self.starts else REFUSES
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: base units, keys that stay."""
         asked, sharding = self.setup.question, self.setup.request.sharding
@@ -109,6 +120,7 @@ class CheckAnswer(Shown):
             "weight_dtype": self.found.plan.fmt.name,
             "kv_dtype": self.found.fmt.name,
             "seq_tokens": self.setup.request.seq_tokens,
+            "verdict": self.verdict,
             "starts": None if self.unsure else self.starts,
             "requests": self.requests,
             "reasons": list(self.reasons),

@@ -118,6 +118,11 @@ def estimate_answer(asked: EstimateAsked) -> EstimateAnswer | Answers[EstimateAn
     return several(answers)
 
 
+def compared_answer(questions: Sequence[EstimateAsked]) -> Answers[EstimateAnswer]:
+    """The answers of several questions side by side; the verdict is no where none of them fits."""
+    return several([answer for asked in questions for answer in estimate_answers(asked)], all_must=False)
+
+
 def several(answers: Sequence[EstimateAnswer], *, all_must: bool = True) -> Answers[EstimateAnswer]:
     """Estimates in one table."""
     from planner.answers.several import Answers  # typing; most ask for one length

@@ -35,6 +35,9 @@ HOST_BYTES_PER_S = (40e9, 80e9)  # two channels of DDR4-2667 and of DDR5-5600, n
 TABLE_LENGTHS = (1024, 4096, 8192, 32768, 131072)
 
 
+COLUMNS = ("device", "seq_tokens", "batch", "most_sequences", "longest_context_tokens", "verdict")
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class FitAnswer(Shown):
     """The inverse questions of one model on one device; what the request carries beside it counts.

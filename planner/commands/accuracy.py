@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from planner.accuracy.cases import Cases
-from planner.accuracy.page import PARTS, compare, page, to_dict
+from planner.accuracy.page import HEAD, PARTS, Accuracy, compare, page, to_dict
 from planner.commands.click_options import Sectioned, with_flags
 from planner.errors import KvplanError, one_line
 from planner.memory.estimate import SCHEMA_VERSION
@@ -16,6 +16,7 @@ from planner.options.readers import switch, text
 from planner.options.tables import Flag
 from planner.terminal.output import emit, to_json
 from planner.terminal.progress import Progress
+from planner.terminal.tables import bad, good, wrapped
 
 FLAGS: tuple[Flag, ...] = (
     Flag("--cases", "DIR", "Folder of case files (default: tests/cases of the checkout that is run).", text, "Load"),
@@ -36,13 +37,40 @@ def command(**values: Any) -> None:
     """
     with Progress(PARTS) as progress:
         found = compare(Cases(_folder(values["cases"])), progress.step)
-    said = to_json({"schema_version": SCHEMA_VERSION, **to_dict(found)}) if values["as_json"] else page(found)
+    if values["as_json"]:
+        said = to_json({"schema_version": SCHEMA_VERSION, **to_dict(found)})
+    elif values["output"] is not None:
+        said = page(found)
+    else:
+        said = wrapped("\n".join(_verdict(found))) + "\n" + page(found).removeprefix(HEAD)
     emit(said, values["output"])
     if found.unexplained:
         shown = ", ".join(one_line(name, 60) for name in found.unexplained[:5])
         more = f" and {len(found.unexplained) - 5} more" if len(found.unexplained) > 5 else ""
         click.echo(f"kvplan: differs without a reason: {shown}{more}", err=True)
         raise SystemExit(UNEXPLAINED)
+
+
+def _verdict(found: Accuracy) -> list[str]:
+    """The question and the answer, in two lines."""
+    counted, of = (sum(getattr(count, name) for count in found.counts) for name in ("agree", "of"))
+    rows = [row for row in found.rows if not row.refused]
+    agreeing = sum(row.agrees for row in rows)
+    paint, word = (
+        (bad, "DIFFERS without a reason") if found.unexplained else (good, "AGREES, or differs for a stated reason")
+    )
+    return [
+        f"Do our numbers agree with what implementations and servers printed? Cases of {_short(found.cases.folder)}",
+        paint(f"{word}: {counted:,} of {of:,} references, {agreeing:,} of {len(rows):,} rows of server logs."),
+    ]
+
+
+def _short(folder: Path) -> str:
+    """The folder as seen from here where that is shorter."""
+    try:
+        return one_line(str(folder.resolve().relative_to(Path.cwd())), 80)
+    except (ValueError, OSError):
+        return one_line(str(folder), 80)
 
 
 def _folder(given: str | None) -> Path:

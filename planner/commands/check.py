@@ -29,8 +29,8 @@ def command(pasted: tuple[str, ...], **values: Any) -> None:
     docker run, sudo, uv and the like; and files: shell scripts, compose files, Kubernetes manifests, Modelfiles,
     llama-swap and vLLM configs. Nothing is run, no file that the text names is opened, and keys are not shown.
 
-    Exit code 3 when the server would refuse to start.
+    Exit code 3 when the server would refuse to start, or may (the interval of its cache spans the verdict).
     """
     output = output_of(values)
     answer = check_answer(check_asked(pasted, values))
-    say(answer, output, lambda: page(answer))
+    say(answer, output, lambda: page(answer, output.verbose))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from planner.options.tables import SHORT, Flag
 
@@ -13,14 +14,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # The headings of --help in their order, each with what to write under it.
 SECTIONS = {
-    "Model": "llama-3.1-8b, Qwen/Qwen3-32B-FP8, ./config.json, - (stdin)",
-    "Load": "--seq 8k --batch 16",
-    "Device": "--gpu l4, or --memory 24GiB",
-    "Layout": "--tp 2 --pp 2",
-    "Precision": "--dtype fp8 --kv-dtype fp8",
-    "Engine": "--engine vllm==0.11.2",
-    "Output": "--json -o answer.json",
+    "Model": ("llama-3.1-8b, Qwen/Qwen3-32B-FP8, ./config.json, - (stdin)", "--model qwen3-8b"),
+    "Load": ("--seq 8k", "--users 200", "--rate 5/s", "--prompt 1k", "--answer 256", "--batch 16"),
+    "Device": ("--gpu l4", "--memory 24GiB"),
+    "Layout": ("--tp 2 --pp 2",),
+    "Precision": ("--dtype fp8", "--kv-dtype fp8"),
+    "Engine": ("--engine vllm==0.11.2",),
+    "Output": ("--json -o answer.json", "-o answer.json"),
 }
+MOST_EXAMPLES = 3
 BY_HAND = "By hand: "
 
 
@@ -30,6 +32,13 @@ class TableOption(click.Option):
     def __init__(self, *args: Any, section: str = "Output", owners: tuple[str, ...] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.section, self.owners = section, owners
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of devices, types and engines, and the words of a choice; files for FILE."""
+        from planner.commands.completion import completions  # only for a shell that asks
+
+        found = completions(self.name or "", str(self.metavar or ""), incomplete)
+        return super().shell_complete(ctx, incomplete) if found is None else [CompletionItem(one) for one in found]
 
 
 class Sectioned(click.Command):
@@ -48,13 +57,28 @@ class Sectioned(click.Command):
             record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
             if record is not None and _is_shown(parameter, engine):
                 found.setdefault(getattr(parameter, "section", "Output"), []).append(record)
-        for heading, example in SECTIONS.items():
+        known = {
+            name
+            for parameter in self.get_params(ctx)
+            for name in (*parameter.opts, "model" if parameter.name == "model" else "")
+        }
+        for heading in SECTIONS:
             rows = _by_hand(found.pop(heading, []))
             if heading == "Engine" and rows and engine is None:
                 rows.append(("", "The engine's own flags: kvplan ... --engine NAME --help."))
             if rows:
-                with formatter.section(f"{heading}   {example}"):
+                with formatter.section(f"{heading}   {_example(heading, known)}".rstrip()):
                     formatter.write_dl(rows, col_max=26, col_spacing=2)
+
+
+def _example(heading: str, known: Collection[str]) -> str:
+    """How the options of a heading are written, of those that the command has."""
+    if heading == "Model" and "model" in known and "--model" not in known:
+        return SECTIONS[heading][0]
+    pieces = [piece for piece in SECTIONS[heading] if piece.split()[0] in known]
+    if heading == "Output":
+        return pieces[0] if pieces else ""
+    return (", or " if heading == "Device" else " ").join(pieces[:MOST_EXAMPLES])
 
 
 def _engine_in(args: Sequence[str]) -> str | None:
@@ -84,13 +108,26 @@ def _by_hand(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [*kept, ("--layers N ...", f"By hand: {' '.join(hand)}.")] if hand else kept
 
 
-def with_flags(flags: Sequence[Flag], model: bool = False) -> Callable[[F], F]:
-    """Decorate a command with the options of a table, and with the argument MODEL."""
+def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of the catalogue that begin as what is typed; files where it reads as a path."""
+    from planner.commands.completion import model_names
+
+    if incomplete.startswith((".", "/", "~")):
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(name) for name in model_names(incomplete)]
+
+
+def with_flags(flags: Sequence[Flag], model: bool = False, several: bool = False) -> Callable[[F], F]:
+    """Decorate a command with the options of a table, and with the argument MODEL, or several."""
 
     def apply(function: F) -> F:
         for flag in reversed(flags):
             function = _option(flag)(function)
-        return click.argument("model", required=False)(function) if model else function
+        if several:
+            return click.argument("model", nargs=-1, metavar="[MODEL]...", shell_complete=complete_models)(function)
+        if model:
+            return click.argument("model", required=False, shell_complete=complete_models)(function)
+        return function
 
     return apply
 

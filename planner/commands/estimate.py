@@ -16,11 +16,12 @@ from planner.options.tables import ESTIMATE
     name="estimate",
     epilog="\b\nExample: kvplan estimate llama-3.1-8b --seq 8k --batch 16 --gpu l4 --kv-dtype fp8",
 )
-@with_flags(ESTIMATE, model=True)
+@with_flags(ESTIMATE, model=True, several=True)
 def command(**values: Any) -> None:
     """Memory of a model: its KV cache to the byte, weights, activations, overhead.
 
-    MODEL is a name of `kvplan models`, a Hugging Face id of one, a config.json or a folder with one.
-    With a device the exit code is 3 when it does not fit.
+    MODEL: a name of `kvplan models` or of Hugging Face, a config.json or its folder, or - for one on stdin. Several
+    models, devices or batches are compared. Exit code 3: it does not fit; with --engine it refuses to start, or may
+    (the interval of its cache spans the verdict); of several, none does.
     """
     estimate(values)

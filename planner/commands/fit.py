@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from planner.answers.fit import fit_answer
+from planner.answers.fit import COLUMNS, fit_answer
+from planner.answers.several import Answers
 from planner.commands.click_options import Sectioned, with_flags
-from planner.commands.pages.fit import page
+from planner.commands.pages.fit import page, several_page
 from planner.commands.say import say
-from planner.options.fit import FLAGS, fit_asked
+from planner.options.fit import FLAGS, fit_questions
 from planner.options.model import output_of
 
 
@@ -23,8 +24,12 @@ from planner.options.model import output_of
 def command(**values: Any) -> None:
     """What fits: most sequences at a length, longest context at a batch, fewest devices, which devices.
 
-    Exit code 3 when not even one sequence fits.
+    Several devices, lengths or batches are a row each. Exit code 3: not even one sequence fits, or with --engine the
+    server refuses to start, or may refuse (the interval of its cache spans the verdict); of several rows, all of them.
     """
     output = output_of(values)
-    answer = fit_answer(fit_asked(values))
-    say(answer, output, lambda: page(answer))
+    answers = [fit_answer(asked) for asked in fit_questions(values)]
+    if len(answers) > 1:
+        say(Answers(tuple(answers), COLUMNS, all_must=False), output, lambda: several_page(answers))
+        return
+    say(answers[0], output, lambda: page(answers[0], output.verbose))

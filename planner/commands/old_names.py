@@ -32,7 +32,7 @@ def with_new_names(arguments: Sequence[str]) -> list[str]:
     # plan and simulate want the lengths of answers: a file is theirs where nothing else says them
     is_file = command == "speed" or bool(names & {"--answer", "--trace"}) or "--prompt" not in names
     found: list[str] = [command]
-    for word, after in zip(rest, [*rest[1:], ""], strict=True):
+    for word, after in zip(rest, [*rest[1:], ""], strict=False):
         name, equals, value = word.partition("=")
         number = _TOKENS.fullmatch(value if equals else after) is not None
         today = (name == "--prompt" and number) or (name == "--output" and not number and is_file)

@@ -27,7 +27,7 @@ from planner.reconcile.runs import ledger_of
 from planner.terminal.output import emit, to_json, write_whole
 from planner.terminal.progress import Progress
 from planner.terminal.tables import bad, bold, dim, good, table, wrapped
-from planner.units import gib, human_bytes
+from planner.units import gib, human_bytes, plural
 
 FLAGS: tuple[Flag, ...] = (
     Flag("--model", "NAME", "The model, where the log does not name one that kvplan knows.", text, "Model"),
@@ -140,9 +140,8 @@ def _page(made: Ledger) -> list[str]:
     model = made.model or "model not named"
     taken = f" (taken as {made.taken_as})" if made.taken_as and made.taken_as != made.model else ""
     layout = f", TP {made.tp}" * (made.tp > 1) + f", PP {made.pp}" * (made.pp > 1)
-    lines = [f"{head}  {model}{taken}{layout}" + (f", KV in {made.kv_dtype}" if made.kv_dtype else ""), ""]
-    if made.stopped is not None:
-        lines[1:1] = [bad(f"  {made.stopped}")]
+    first = f"{head}  {model}{taken}{layout}" + (f", KV in {made.kv_dtype}" if made.kv_dtype else "")
+    lines = [first, _verdict(made), ""]
     rows = []
     for entry in made.entries:
         ours = entry.predicted
@@ -158,7 +157,6 @@ def _page(made: Ledger) -> list[str]:
         lines.append(table(["  where it went", "logged", "predicted", "difference"], rows))
     shown = [entry for entry in made.entries if entry.logged is not None or entry.predicted is not None]
     lines += [dim(f"  {entry.name}: {entry.reason}") for entry in shown if entry.reason]
-    lines += _closing(made)
     if made.readings:
         lines.append(
             "  the log says: " + "; ".join(f"{name} {_number(value)}" for name, value in made.readings.items())
@@ -178,12 +176,18 @@ def _page(made: Ledger) -> list[str]:
     return lines + [dim(f"  note: {line}") for line in made.notes]
 
 
-def _closing(made: Ledger) -> list[str]:
+def _verdict(made: Ledger) -> str:
+    """Why the server stopped, else whether the ledger closes, and how many of the log's figures agree."""
+    agreeing = sum(figure.agrees for figure in made.figures)
+    figures = f"; {agreeing} of {plural(len(made.figures), 'figure')} of the log agree" if made.figures else ""
+    if made.stopped is not None:
+        return bad(f"STOPPED: {made.stopped}")
     if made.unexplained is None:
-        return ["  the log does not print enough to close the ledger"]
-    if made.closes:
-        return [good(f"  closes: {_signed(made.unexplained)} left over")]
-    return [bad(f"  does not close: {_signed(made.unexplained)} not accounted for")]
+        return f"NOT CLOSED: the log does not print enough to close the ledger{figures}."
+    if not made.closes:
+        return bad(f"DOES NOT CLOSE: {_signed(made.unexplained)} not accounted for{figures}.")
+    paint = good if agreeing == len(made.figures) else bad
+    return paint(f"CLOSES: {_signed(made.unexplained)} left over{figures}.")
 
 
 def _signed(size: int) -> str:

@@ -38,4 +38,4 @@ def command(**values: Any) -> None:
             progress.step(f"{requests:,} of {asked.workload.requests:,} requests", requests - progress.done)
 
         answer = simulate_answer(asked, arrived)
-    say(answer, output, lambda: page(answer.found))
+    say(answer, output, lambda: page(answer.found, output.verbose))

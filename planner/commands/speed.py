@@ -35,4 +35,4 @@ def command(**values: Any) -> None:
     output = output_of(values)
     answer = speed_answer(speed_asked(values))
     answers = [answer] if isinstance(answer, SpeedAnswer) else list(answer)
-    say(answer, output, lambda: page(answers, explain=output.explain))
+    say(answer, output, lambda: page(answers, explain=output.explain, verbose=output.verbose))

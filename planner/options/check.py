@@ -35,8 +35,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--seq", "N", "Tokens of a request (default: the longest that the command admits).", tokens, "Load"),
     Flag("--engine", "NAME==VERSION", "The engine's version, where the text does not name it.", text, "Engine"),
     Flag("--service", "NAME", "Which server of a file that starts several.", text, "Model"),
-    OUTPUT[0],
-    OUTPUT[2],
+    *(flag for flag in OUTPUT if flag.name != "--csv"),
 )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from planner.errors import BadRequest, UsageError
 from planner.memory.request import Capacity, Request
 from planner.model.spec import ModelSpec
-from planner.options.model import capacity_of, request_of, spec_of, usual_tokens, with_ranks
+from planner.options.model import capacity_of, each, request_of, spec_of, usual_tokens, with_ranks
 from planner.options.readers import MAX_ITEMS
 from planner.options.tables import ESTIMATE, engine_flags_given, read_values
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from planner.options.engine import EngineAsked
-
-# Programs that lay whole layers on each card.
-LAYERS_SPLIT = ("llama", "ik_llama", "ik-llama", "ollama", "lmstudio", "lm-studio", "koboldcpp")
 
 
 @dataclass(frozen=True)
@@ -37,9 +34,26 @@ class EstimateAsked:
     emit: str | None = None
 
 
+def estimate_questions(values: Mapping[str, Any]) -> tuple[EstimateAsked, ...]:
+    """The questions of several models, devices or batches, one for each combination; one where none of them is several.
+
+    Several models are compared at one length: where none is asked, at the shortest of their usual ones.
+    """
+    given = each(values, "model", "gpu", "batch")
+    found = tuple(estimate_asked(one) for one in given)
+    if len(found) > 1:
+        if values.get("emit") or values.get("explain"):
+            name = "--emit" if values.get("emit") else "--explain"
+            raise UsageError(f"{name} is of one question; name one model, one device and one batch")
+        lengths = {one.requests[0].seq_tokens for one in found}
+        if values.get("seq") is None and len(lengths) > 1:
+            return tuple(estimate_asked({**one, "seq": min(lengths)}) for one in given)
+    return found
+
+
 def estimate_asked(values: Mapping[str, Any]) -> EstimateAsked:
     """The question that the flags ask."""
-    given = _spread(with_ranks(read_values(ESTIMATE, values)))
+    given = with_ranks(read_values(ESTIMATE, values))
     engine = None
     if engine_flags_given(given):
         from planner.options.engine import engine_of, laid_out  # only where an engine is named
@@ -70,17 +84,3 @@ def _lengths(spec: ModelSpec, asked: tuple[int, ...] | None, engine: EngineAsked
             raise BadRequest(f"--seq names {len(asked):,} lengths; {MAX_ITEMS:,} at most")
         return asked
     return ((engine.longest_tokens if engine is not None else None) or usual_tokens(spec),)
-
-
-def _spread(given: dict[str, Any]) -> dict[str, Any]:
-    """--gpus N as --tp and --pp, unless those are given."""
-    count = given["gpus"]
-    if count is None:
-        return given
-    if any(given[name] for name in ("tp", "pp", "dp")):
-        raise UsageError("--gpus N lays the model out by itself; leave out --tp, --pp and --dp")
-    if count > 8 and count % 8:
-        raise BadRequest(f"--gpus {count} is not a multiple of 8; lay it out with --tp and --pp")
-    if str(given.get("engine") or "").startswith(LAYERS_SPLIT):
-        return {**given, "pp": count}
-    return {**given, "tp": min(count, 8), "pp": max(1, count // 8)}

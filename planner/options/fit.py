@@ -13,7 +13,7 @@ from planner.memory.request import Capacity, Request
 from planner.model.spec import ModelSpec
 from planner.options import extras
 from planner.options import tables as flags
-from planner.options.model import capacity_of, request_of, spec_of, usual_tokens, with_ranks
+from planner.options.model import capacity_of, each, request_of, spec_of, usual_tokens, with_ranks
 from planner.options.readers import count, count_or_zero, length_mix, tokens
 from planner.options.tables import Flag
 from planner.workloads.lengths import LengthMix
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
-    Flag("--seq", "N", "Tokens of a sequence (default: the model's own limit, at most 8k).", tokens, "Load"),
-    Flag("--batch", "N", "Sequences at once, for the longest context (default: 1).", count, "Load"),
+    Flag("--seq", "N", "Tokens of a sequence, one or a list (default: the model's limit, at most 8k).", tokens, "Load"),
+    Flag("--batch", "N", "Sequences at once, for the longest context, one or a list (default: 1).", count, "Load"),
     Flag("--lengths", "MIX", "Real lengths: p50=800,p95=6000, or a CSV / JSONL file of requests.", length_mix, "Load"),
     *flags.DTYPE,
     *flags.DEVICE,
@@ -57,6 +57,14 @@ class FitAsked:
     engine: EngineAsked | None = None
     emit: str | None = None
     ngl: int | None = None
+
+
+def fit_questions(values: Mapping[str, Any]) -> tuple[FitAsked, ...]:
+    """The questions of several devices, lengths or batches, one for each combination."""
+    found = tuple(fit_asked(one) for one in each(values, "gpu", "seq", "batch"))
+    if len(found) > 1 and values.get("emit"):
+        raise UsageError("--emit is of one question; name one device, one length and one batch")
+    return found
 
 
 def fit_asked(values: Mapping[str, Any]) -> FitAsked:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from math import prod
 
 from planner.catalogue.entries import known_device
-from planner.errors import BadRequest, UsageError, one_line
-from planner.lookup import capacity, machine, model_spec
+from planner.errors import BadConfig, BadRequest, UsageError, one_line
+from planner.lookup import ASSUME_FULL, capacity, machine, model_spec
 from planner.memory.request import Capacity, Request
 from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 RANKS = ("tp", "pp", "ep", "dp", "dcp")
 USUAL_TOKENS = 8192
+# Programs that lay whole layers on each card.
+LAYERS_SPLIT = ("llama", "ik_llama", "ik-llama", "ollama", "lmstudio", "lm-studio", "koboldcpp")
+MOST_QUESTIONS = 1000
+MOST_CONFIG_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Output:
     as_csv: bool = False
     path: str | None = None
     explain: bool = False
+    verbose: bool = False
 
     @property
     def for_people(self) -> bool:
@@ -47,12 +52,48 @@ def output_of(values: Mapping[str, Any]) -> Output:
         as_csv=values.get("as_csv", False),
         path=values.get("output"),
         explain=values.get("explain", False),
+        verbose=values.get("verbose", False),
     )
     if found.as_json and found.as_csv:
         raise UsageError("--json and --csv exclude each other; give one of them")
     if found.explain and not found.for_people:
         raise UsageError("--explain is for people; leave it out with --json and --csv")
     return found
+
+
+def each(values: Mapping[str, Any], *names: str) -> list[dict[str, Any]]:
+    """The questions of a line whose flags name several models, devices, batches or lengths: one for each combination.
+
+    >>> [(one["gpu"], one["batch"]) for one in each({"gpu": "l4,t4", "batch": "1,8"}, "gpu", "batch")]
+    [('l4', 1), ('l4', 8), ('t4', 1), ('t4', 8)]
+    """
+    found = [dict(values)]
+    for name in names:
+        items = _items(name, values.get(name))
+        if len(found) * len(items) > MOST_QUESTIONS:
+            raise BadRequest(
+                f"these are {len(found) * len(items):,} questions; {MOST_QUESTIONS:,} at most, `kvplan sweep` takes more"
+            )
+        found = [{**one, name: item} for one in found for item in items]
+    return found
+
+
+def _items(name: str, value: Any) -> list[Any]:
+    """The values of one flag, in order and without repeats; a single one as it came."""
+    listed = isinstance(value, (list, tuple, range))
+    if name == "model":
+        return (list(value) or [None]) if listed else [value]
+    if not listed and not (isinstance(value, str) and ("," in value or ".." in value)):
+        return [value]
+    if name == "gpu":
+        if isinstance(value, str) and known_device(value) is not None:
+            return [value]
+        from planner.options.readers import names
+
+        return list(names(value, "--gpu"))
+    from planner.options.readers import counts, lengths
+
+    return list(counts(value, "--batch") if name == "batch" else lengths(value, "--seq"))
 
 
 def spec_of(given: Mapping[str, Any]) -> ModelSpec:
@@ -71,6 +112,8 @@ def spec_of(given: Mapping[str, Any]) -> ModelSpec:
         raise UsageError("which MODEL? A name of `kvplan models`, a config.json, or --layers --kv-heads --head-dim")
     if model is not None and config is not None:
         raise UsageError("MODEL and --config both name a model; give one of them")
+    if model == "-":
+        return _spec_of_stdin(given)
     if isinstance(model, dict):
         from planner.readers.huggingface import read_config
 
@@ -80,6 +123,33 @@ def spec_of(given: Mapping[str, Any]) -> ModelSpec:
             f"{one_line(repr(model), 60)} is not a model; give a name, a path, a config as a dict, or a ModelSpec"
         )
     return model_spec(model, config=config, assume=given.get("assume"), online=given.get("online") or False)
+
+
+def _spec_of_stdin(given: Mapping[str, Any]) -> ModelSpec:
+    """The model of a config.json on standard input, of which never more than its bound is read."""
+    import sys
+
+    from planner.files.read import parse_json
+    from planner.readers.huggingface import read_config
+
+    if sys.stdin is None:
+        raise BadConfig("stdin is closed; give a config.json on it, or name the file")
+    data = sys.stdin.buffer.read(MOST_CONFIG_BYTES + 1)
+    if len(data) > MOST_CONFIG_BYTES:
+        raise BadConfig(f"stdin: is larger than {MOST_CONFIG_BYTES >> 20} MiB, which a config.json is not")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadConfig("stdin: is not UTF-8 text; give a config.json on it") from None
+    if not text.strip():
+        raise BadConfig("stdin: is empty; give a config.json on it, as in: kvplan estimate - < config.json")
+    config = parse_json(text, "stdin", error=BadConfig, again="; give a config.json on it")
+    if not isinstance(config, dict):
+        raise BadConfig("stdin: is no JSON object; give a config.json on it")
+    assume = given.get("assume")
+    if assume not in (None, ASSUME_FULL):
+        raise BadRequest(f"--assume {one_line(assume, 40)!r} is not known; the one assumption is {ASSUME_FULL}")
+    return read_config(config, name=_name_in(config), where="stdin", assume_full=assume == ASSUME_FULL)
 
 
 def _name_in(config: Mapping[str, Any]) -> str:
@@ -110,18 +180,35 @@ def _with_named_format(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_ranks(given: dict[str, Any]) -> dict[str, Any]:
-    """A count in the device's name ("2x3090") sets the ranks where the question sets none.
+    """A count in the device's name ("2x3090"), or --gpus N, sets the ranks where the question sets none.
 
     Of unlike cards ("3090+3060") the smallest is taken for every rank, for each gets the same share.
     """
-    given = _with_named_format(given)
+    return laid_over(_counted(_with_named_format(given)))
+
+
+def laid_over(given: dict[str, Any]) -> dict[str, Any]:
+    """--gpus N as --tp and --pp, unless those are given."""
+    count = given.get("gpus")
+    if count is None:
+        return given
+    if any(given.get(name) for name in ("tp", "pp", "dp")):
+        raise UsageError("--gpus N lays the model out by itself; leave out --tp, --pp and --dp")
+    if count > 8 and count % 8:
+        raise BadRequest(f"--gpus {count} is not a multiple of 8; lay it out with --tp and --pp")
+    if str(given.get("engine") or "").startswith(LAYERS_SPLIT):
+        return {**given, "pp": count}
+    return {**given, "tp": min(count, 8), "pp": max(1, count // 8)}
+
+
+def _counted(given: dict[str, Any]) -> dict[str, Any]:
     name = given.get("gpu")
     if not isinstance(name, str) or name.strip().lower() == "local" or known_device(name) is not None:
         return given
     if "," in name:
         raise BadRequest(
             f"--gpu {one_line(name, 60)} names several devices: joined by + they are one machine "
-            f"({one_line(name.replace(',', '+').replace(' ', ''), 60)}); kvplan speed takes a list"
+            f"({one_line(name.replace(',', '+').replace(' ', ''), 60)}); estimate, fit, speed and plan take a list"
         )
     found = machine(name)
     if found.count == 1:

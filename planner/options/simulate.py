@@ -15,7 +15,7 @@ from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked, engine_of
 from planner.options.load import mixes_of, targets_of, trace_of
-from planner.options.model import request_of, spec_of
+from planner.options.model import request_of, spec_of, with_ranks
 from planner.options.readers import (
     choice,
     count,
@@ -87,7 +87,7 @@ class SimulateAsked:
 
 def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
     """The question that the flags ask."""
-    given = flags.read_values(FLAGS, values)
+    given = with_ranks(flags.read_values(FLAGS, values))
     if given["gpu"] is None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them)")
     if given["steps"] is not None and given["measured"] is not None:

@@ -124,6 +124,8 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
     if len(given["gpu"]) == 1:
         alone = with_ranks({**given, "gpu": given["gpu"][0]})
         given = {**alone, "gpu": (alone["gpu"],)}
+    else:
+        given = {**with_ranks({**given, "gpu": None}), "gpu": given["gpu"]}
     devices = tuple(device(name) for name in given["gpu"])
     if given["measured"] is not None and len(devices) > 1:
         raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")

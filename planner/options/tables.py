@@ -120,13 +120,13 @@ DTYPE = _in(
     (
         "--dtype",
         "D",
-        "Weights: bf16, fp8, awq, nvfp4, q4_k_m ... (default: the config's).",
+        "Weights: bf16, fp8, awq, q4_k_m ... (default: config's).",
         weight_dtype,
     ),
     (
         "--kv-dtype",
         "D",
-        "K and V: fp16, fp8, int8, q8_0 ... (default: the model's float type).",
+        "K and V: fp16, fp8, q8_0 ... (default: as it runs).",
         kv_dtype,
     ),
     ("--k-dtype", "D", "K alone.", kv_dtype),
@@ -136,18 +136,19 @@ DTYPE = _in(
 
 DEVICE = _in(
     "Device",
-    ("--gpu", "NAME", "A device of `kvplan gpus`, or `local`.", text),
+    ("--gpu", "NAME", "A device of `kvplan gpus`, a list l4,l40s, or `local`.", text),
     ("--memory", "SIZE", "Plain memory of a device, for example 24GiB.", text),
 )
 
 
 LAYOUT = _in(
     "Layout",
+    ("--gpus", "N", "N devices, as --tp N up to 8 and pipeline stages of 8 beyond.", count),
     ("--tp", "N", "Tensor-parallel ranks.", count),
     ("--pp", "N", "Pipeline stages.", count),
     ("--ep", "N", "Expert-parallel ranks (of the tp x dp devices).", count),
     ("--dp", "N", "Data-parallel attention replicas.", count),
-    ("--dcp", "N", "Decode context parallel: copied KV heads share their tokens out.", count),
+    ("--dcp", "N", "Decode context parallel: copied KV heads split tokens.", count),
 )
 
 
@@ -171,7 +172,7 @@ RUNTIME = (
     Flag(
         "--overhead",
         "NAME=SIZE...",
-        "Set context, allocator, communication or a line of your own (cuda_graphs=1GiB). Repeatable.",
+        "Set context, allocator or a line of your own. Repeatable.",
         overhead,
         "Device",
     ),
@@ -217,6 +218,7 @@ OUTPUT = _in(
     "Output",
     ("--json", "", "JSON in base units, keys that stay.", switch),
     ("--csv", "", "CSV in base units.", switch),
+    ("--verbose", "", "Say what is usually assumed, too.", switch),
     ("--output", "FILE", "Write to FILE instead of the screen.", text),
 )
 
@@ -346,7 +348,7 @@ ENGINE = (
     Flag(
         "--engine",
         "NAME",
-        "In an engine's terms: vllm, vllm==0.11.2, sglang, llamacpp, ollama ...",
+        "In its terms: vllm, vllm==0.11.2, sglang, llamacpp ...",
         text,
         "Engine",
     ),
@@ -354,7 +356,7 @@ ENGINE = (
     Flag(
         "--emit",
         "[FORM]",
-        "With --engine: the start command that the answer implies; compose or k8s: a file that starts it.",
+        "The start command of it; compose or k8s: a file.",
         emit_form,
         "Engine",
     ),
@@ -363,13 +365,13 @@ ENGINE = (
 
 SEQ = _in(
     "Load",
-    ("--seq", "N", "Tokens (default 8k): 8192, 8k, 1k,8k,32k or 1k..128k.", lengths),
+    ("--seq", "N", "Tokens: 8k, 1k,8k or 1k..128k (default: the model's limit, at most 8k).", lengths),
 )
 
 
 BATCH = _in(
     "Load",
-    ("--batch", "N", "Sequences at once (default: 1).", count),
+    ("--batch", "N", "Sequences at once, one or a list (default: 1).", count),
 )
 
 
@@ -379,7 +381,6 @@ ESTIMATE = (
     *BATCH,
     *DTYPE,
     *DEVICE,
-    Flag("--gpus", "N", "N devices, as --tp N up to 8 and pipeline stages of 8 beyond.", count, "Layout"),
     *LAYOUT,
     *RUNTIME,
     *ENGINE,
@@ -389,7 +390,7 @@ ESTIMATE = (
 
 
 _PARAMETERS = {"--json": "as_json", "--csv": "as_csv"}  # json and csv are modules
-SHORT = {"-o": "--output"}
+SHORT = {"-o": "--output", "-v": "--verbose"}
 
 
 def parameter(option: str) -> str:

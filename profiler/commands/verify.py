@@ -16,7 +16,7 @@ from planner.errors import BadConfig, BadRequest, KvplanError, one_line
 from planner.lookup import model_spec
 from planner.terminal.output import emit, to_json, write_whole
 from planner.terminal.tables import bad, dim, good, table, wrapped
-from planner.units import gib, parse_bytes
+from planner.units import gib, parse_bytes, plural
 from profiler import verify
 from profiler.verify import DIFFERENT, EXACT, EXPLAINED, FAILED, UNKNOWN, Task, Verdict
 from profiler.verify_engine import EngineVerdict, verify_vllm
@@ -210,7 +210,16 @@ def _file_text(report: dict[str, Any]) -> str:
 
 def _page(verdicts: list[Verdict], transformers: str, torch: str) -> list[str]:
     rows = [_row(verdict) for verdict in verdicts if verdict.status in (EXACT, EXPLAINED, DIFFERENT)]
-    lines = [dim(f"transformers {transformers}, torch {torch}, meta device, bf16")]
+    counts = Counter(verdict.status for verdict in verdicts)
+    said = ", ".join(
+        f"{counts[status]} {status}" for status in (EXACT, EXPLAINED, DIFFERENT, FAILED, UNKNOWN) if counts[status]
+    )
+    who = verdicts[0].model if len(verdicts) == 1 else plural(len(verdicts), "model")
+    lines = [
+        f"{who} beside transformers {transformers}, built at full size on torch {torch}'s meta device, bf16",
+        (bad if counts[DIFFERENT] or counts[FAILED] else good)(f"{plural(len(verdicts), 'model')}: {said}"),
+        "",
+    ]
     if rows:
         header = ["model", "class", "parameters", "", "cache: tokens x batch", "bytes", "theirs", "layers", ""]
         lines.append(table(header, [cells for row in rows for cells in row], left=2))
@@ -223,11 +232,6 @@ def _page(verdicts: list[Verdict], transformers: str, torch: str) -> list[str]:
             lines.append(dim(f"  {verdict.model}: its file leaves out keys, taken as {', '.join(verdict.filled)}"))
         for difference in dict.fromkeys(text for check in verdict.caches for text in check.differences):
             lines.append(bad(f"  {verdict.model}: {difference}"))
-    counts = Counter(verdict.status for verdict in verdicts)
-    said = ", ".join(
-        f"{counts[status]} {status}" for status in (EXACT, EXPLAINED, DIFFERENT, FAILED, UNKNOWN) if counts[status]
-    )
-    lines.append((bad if counts[DIFFERENT] or counts[FAILED] else good)(f"{len(verdicts)} models: {said}"))
     return lines
 
 

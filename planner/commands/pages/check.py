@@ -6,13 +6,14 @@ import textwrap
 from collections.abc import Iterable
 
 from planner.answers.check import CheckAnswer
+from planner.commands.pages.assumed import assumed_lines
 from planner.launch.question import Said
 from planner.launch.secrets import shown
 from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED
 from planner.options.check import plain_name
 from planner.options.tables import LLAMA
 from planner.speed.speed import Figure, Speed
-from planner.terminal.tables import bad, bold, dim, good
+from planner.terminal.tables import bad, bold, good, wrapped
 from planner.units import gib, human_bytes, human_tokens, significant
 
 WIDTH = 80
@@ -20,9 +21,9 @@ _NAMES = {"vllm": "vLLM", "vllm-v0": "vLLM V0", "vllm-v1": "vLLM V1", "sglang": 
           "ik_llamacpp": "ik_llama.cpp", "tensorrt-llm": "TensorRT-LLM", "lmdeploy": "LMDeploy"}  # fmt: skip
 
 
-def page(answer: CheckAnswer) -> list[str]:
+def page(answer: CheckAnswer, verbose: bool = False) -> list[str]:
     """The whole answer; its first two lines are what was read and the verdict."""
-    lines = [*_wrap(_read(answer), "", "  "), *_verdict(answer), ""]
+    lines = [*_read(answer), *_verdict(answer), ""]
     lines += _memory(answer)
     lines += _flags(answer)
     if answer.advice:
@@ -41,22 +42,26 @@ def page(answer: CheckAnswer) -> list[str]:
     if notes or answer.engine.assumptions:
         lines.append("")
     lines += [line for note in notes for line in _wrap(f"note: {note}", "  ", "    ")]
-    lines += [dim(line) for note in answer.engine.assumptions for line in _wrap(f"assumed: {note}", "  ", "    ")]
-    return lines
+    return lines + [wrapped(line, WIDTH) for line in assumed_lines(answer.engine.assumptions, verbose)]
 
 
 def _wrap(text: str, first: str = "", rest: str = "") -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False) or [""]
 
 
-def _read(answer: CheckAnswer) -> str:
-    """Model, formats, engine and devices; the name in the text where it is not plainly the model's."""
+def _read(answer: CheckAnswer) -> list[str]:
+    """Model, formats and devices in one line; the name in the text where it is not plainly the model's."""
     asked = answer.setup.question
     kept = asked.k_dtype or asked.v_dtype
     # The llama.cpp family keeps K and V in f16 unless told otherwise, whatever the model runs in.
     cache = answer.found.fmt.name if kept or asked.engine not in LLAMA else "f16"
-    engine = f"{_NAMES.get(answer.engine.name, answer.engine.name)} {answer.engine.version}"
-    return f"{_name(answer)}, weights {answer.found.plan.fmt.name}, KV {cache}, {engine}, {_layout(answer)}"
+    line = f"{_name(answer)}, weights {answer.found.plan.fmt.name}, KV {cache}, {_engine(answer)}, {_layout(answer)}"
+    shorter = f"{_name(answer)}, weights {answer.found.plan.fmt.name}, KV {cache}"
+    return [line if len(line) <= WIDTH else shorter]
+
+
+def _engine(answer: CheckAnswer) -> str:
+    return f"{_NAMES.get(answer.engine.name, answer.engine.name)} {answer.engine.version}"
 
 
 def _name(answer: CheckAnswer) -> str:
@@ -79,13 +84,18 @@ def _layout(answer: CheckAnswer) -> str:
 
 def _verdict(answer: CheckAnswer) -> list[str]:
     """Starts or not, how many requests, how fast."""
+    where = f"{_engine(answer)} on {_layout(answer)}"
     if answer.unsure:
-        return [bold("may start: the weights or the cache are an upper bound, see `kvplan estimate`")]
+        words = "the weights or the cache are an upper bound, see `kvplan estimate`"
+        return [bold(line) for line in _wrap(f"{where} AT MOST, MAY START: {words}.", "", "  ")]
     if not answer.starts:
-        return [bad(line) for line in _wrap("refuses to start: " + "; ".join(answer.reasons), "", "  ")]
+        return [
+            bad(line) for line in _wrap(f"{where} {answer.verdict.upper()}: {'; '.join(answer.reasons)}.", "", "  ")
+        ]
     many = "request" if answer.requests == 1 else "requests"
-    text = f"starts: {answer.requests:,} {many} of {human_tokens(answer.setup.request.seq_tokens)} tokens at once"
-    lines = [good(text)]
+    tokens = human_tokens(answer.setup.request.seq_tokens)
+    text = f"{where} STARTS: {answer.requests:,} {many} of {tokens} tokens at once."
+    lines = [good(line) for line in _wrap(text, "", "  ")]
     for found in answer.speed.speeds if answer.speed is not None else ():
         lines += _wrap(_speed(found), "  ", "    ")
     return lines

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from planner.commands.pages.model_line import named
+from planner.commands.pages.assumed import assumed_lines
+from planner.commands.pages.model_line import headline
 from planner.memory.equations import equations, explanation
 from planner.memory.estimate import Estimate
 from planner.memory.estimate import sequence_kv_bytes as curve
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from planner.answers.estimate import EstimateAnswer
+    from planner.options.model import Output
 
 BATCHES = (1, 8, 32, 128)
 
@@ -21,12 +23,13 @@ BATCHES = (1, 8, 32, 128)
 FITS = {True: "yes", False: "no", None: "not known"}
 
 
-def page(answers: Sequence[EstimateAnswer], explain: bool = False) -> list[str]:
+def page(answers: Sequence[EstimateAnswer], output: Output) -> list[str]:
     """The question, the verdict, the equation and the ledger; of several lengths a table. What was assumed comes last."""
     last = answers[-1]
     if last.start_file is not None:
         return last.start_file.splitlines()  # alone, so that it can be written to a file
-    lines = [*_headline(answers), *_verdict(answers)]
+    first, more = _headline(answers)
+    lines = [first, *_verdict(answers), *more]
     lines += ["", _length_table(answers)] if len(answers) > 1 else _body(answers[0])
     if last.engine is not None:
         from planner.commands.pages.engine import engine_lines  # only where an engine is named
@@ -34,13 +37,13 @@ def page(answers: Sequence[EstimateAnswer], explain: bool = False) -> list[str]:
         lines += ["", *engine_lines(last.engine, last.command)]
     if last.engine is None and len(answers) == 1:
         lines += ["", *_grid_lines(last)]
-    if explain:
+    if output.explain:
         lines += ["", *explanation(last)]
-    return lines + _said(last)
+    return lines + _said(last, output.verbose)
 
 
-def _headline(answers: Sequence[EstimateAnswer]) -> list[str]:
-    """The model and the question in one line."""
+def _headline(answers: Sequence[EstimateAnswer]) -> tuple[str, list[str]]:
+    """The model and the question in one line, and what it has no room for."""
     one = answers[0]
     spec, request = one.spec, one.request
     counted = f", {human_count(one.parameters)} parameters" if spec.weights_known else ""
@@ -48,7 +51,7 @@ def _headline(answers: Sequence[EstimateAnswer]) -> list[str]:
         counted += f" ({human_count(one.active_parameters)} active a token)"
     sequences = plural(request.batch, "sequence")
     length = "" if len(answers) > 1 else f" of {request.seq_tokens:,} tokens"
-    return [f"{named(spec)}{counted}; {sequences}{length}, KV in {one.fmt.name}"]
+    return headline(spec, [counted, f"; {sequences}{length}", f", KV in {one.fmt.name}"], drop=(0, 2))
 
 
 def _verdict(answers: Sequence[EstimateAnswer]) -> list[str]:
@@ -211,9 +214,9 @@ def _length_table(estimates: Sequence[Estimate]) -> str:
     return table(header, rows, left=0)
 
 
-def _said(answer: EstimateAnswer) -> list[str]:
+def _said(answer: EstimateAnswer, verbose: bool) -> list[str]:
     """Notes, then what was assumed: kvplan's own and the engine's."""
     assumed = [*answer.assumptions, *(answer.engine.assumptions if answer.engine is not None else ())]
     lines = [bad("  note: ") + line for line in answer.warnings]
-    lines += [dim(f"  assumed: {line}") for line in assumed]
+    lines += assumed_lines(assumed, verbose)
     return ["", *lines] if lines else []

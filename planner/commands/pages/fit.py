@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from planner.answers.fit import FitAnswer
-from planner.commands.pages.model_line import named
+from planner.commands.pages.assumed import assumed_lines
+from planner.commands.pages.model_line import headline, named
 from planner.memory.offload import Offload
 from planner.terminal.tables import bad, dim, good, table
 from planner.units import gib, human_bytes, human_tokens
@@ -39,15 +41,20 @@ def _host_speed(block: dict[str, Any]) -> str:
     return "" if slow is None else f": at most {slow:.3g} to {fast:.3g} tok/s with host memory of 40 to 80 GB/s"
 
 
-def page(answer: FitAnswer) -> list[str]:
+def page(answer: FitAnswer, verbose: bool = False) -> list[str]:
     """The figures, a table by length, and what only some questions ask for."""
     if answer.start_file is not None:
         return answer.start_file.splitlines()  # alone, so that it can be written to a file
     found = answer.to_dict()
     paint = good if answer.verdict.ok else bad
-    where = f" on {found['device']} ({gib(found['capacity_bytes'])})"
-    question = f"; sequences of {found['seq_tokens']:,} tokens, KV in {found['kv_dtype']}"
-    lines = [named(answer.asked.spec) + where + question, paint(answer.verdict.line()), ""]
+    pieces = [
+        f" on {found['device']}",
+        f" ({gib(found['capacity_bytes'])})",
+        f"; sequences of {found['seq_tokens']:,} tokens",
+        f", KV in {found['kv_dtype']}",
+    ]
+    first, more = headline(answer.asked.spec, pieces, drop=(3, 1))
+    lines = [first, paint(answer.verdict.line()), *more, ""]
     most = found["most_sequences"]
     count = "no bound: nothing is kept" if most is None else f"{most:,}"
     seq = human_tokens(found["seq_tokens"])
@@ -72,9 +79,42 @@ def page(answer: FitAnswer) -> list[str]:
     if answer.offload is not None:
         lines += ["", *_offload_lines(answer.offload, found)]
     lines += ["", _holder_line(found)]
-    lines += [dim(f"  assumed: {line}") for line in found["assumptions"]]
+    lines += _engine_lines(answer)
     lines += [bad("  note: ") + line for line in found["warnings"]]
-    return lines + _engine_lines(answer)
+    own = answer.engine.assumptions if answer.engine is not None else ()
+    return lines + assumed_lines([*found["assumptions"], *own], verbose)
+
+
+def several_page(answers: Sequence[FitAnswer]) -> list[str]:
+    """A row for each device, length and batch, below how many of them hold a sequence."""
+    first = answers[0]
+    devices = {answer.asked.capacity.name for answer in answers}
+    where = f" on {first.asked.capacity.name}" if len(devices) == 1 else f" on {len(devices)} devices"
+    engine = f", {first.asked.engine.label}" if first.asked.engine is not None else ""
+    held = [answer for answer in answers if answer.verdict.ok]
+    said = (
+        good(f"FITS in all {len(answers)}.") if len(held) == len(answers)
+        else bad(f"DOES NOT FIT in {len(answers) - len(held)} of {len(answers)}.") if held
+        else bad(f"DOES NOT FIT in any of these {len(answers)}.")
+    )  # fmt: skip
+    rows = [
+        [
+            f"  {answer.asked.capacity.name}",
+            f"{answer.asked.request.seq_tokens:,}",
+            f"{answer.asked.request.batch:,}",
+            "no bound" if answer.most_sequences is None else f"{answer.most_sequences:,}",
+            f"{answer.longest_context_tokens:,}",
+            answer.verdict.word,
+        ]
+        for answer in answers
+    ]
+    header = ["  device", "tokens", "batch", "most sequences", "longest context", "verdict"]
+    notes = dict.fromkeys(line for answer in answers for line in answer.estimate.warnings)
+    return [
+        named(first.asked.spec) + f"{where}, KV in {first.estimate.fmt.name}{engine}", said, "",
+        table(header, rows), dim("  most sequences: of so many tokens; longest context: at that batch, in tokens"),
+        *(bad("  note: ") + line for line in notes),
+    ]  # fmt: skip
 
 
 def _engine_lines(answer: FitAnswer) -> list[str]:
@@ -83,8 +123,7 @@ def _engine_lines(answer: FitAnswer) -> list[str]:
         return []
     from planner.commands.pages.engine import engine_lines
 
-    lines = engine_lines(answer.engine, answer.command)
-    return ["", *lines, *(dim(f"  assumed: {line}") for line in answer.engine.assumptions)]
+    return ["", *engine_lines(answer.engine, answer.command)]
 
 
 def _longest(found: dict[str, Any]) -> str:

@@ -1,11 +1,35 @@
-"""Names the model on the first line of a page."""
+"""The first line of a page: the model and the question, in one line of the terminal."""
 
 from __future__ import annotations
 
 from planner.model.spec import ModelSpec
-from planner.terminal.tables import bold
+from planner.terminal.tables import bold, width
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def named(spec: ModelSpec) -> str:
     """Returns the model's name; for a name that was read, what it was read as: "read as qwen3.6-27b, weights fp8"."""
     return bold(spec.name if spec.read_as is None else spec.read_as.words)
+
+
+def headline(spec: ModelSpec, pieces: Sequence[str], drop: Sequence[int] = ()) -> tuple[str, list[str]]:
+    """Returns the first line, and the pieces that it has no room for as lines to follow the verdict.
+
+    pieces  each with the mark before it: ", 8.03 B parameters", "; 1 sequence of 8,192 tokens"
+    drop    the places of those that go first, one after another; the others stay
+    """
+    length = len(spec.name if spec.read_as is None else spec.read_as.words)
+    kept = dict(enumerate(pieces))
+    gone: list[str] = []
+    for place in drop:
+        if length + sum(map(len, kept.values())) <= width():
+            break
+        piece = kept.pop(place).strip(",; ")
+        gone += [f"  {piece}"] if piece else []
+    name, rest = named(spec), "".join(kept.values())
+    if spec.read_as is not None and length + len(rest) > width():
+        name, gone = bold(spec.name), [f"  {spec.read_as.words}", *gone]
+    return name + rest, gone

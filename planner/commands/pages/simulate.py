@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from planner.commands.pages.model_line import named
+from planner.commands.pages.assumed import assumed_lines
+from planner.commands.pages.model_line import headline
 from planner.serving.result import percentiles
 from planner.serving.simulate import SHARES, Answer
 from planner.serving.steady_state import State
@@ -17,7 +18,7 @@ LEVELS = "▁▂▃▄▅▆▇█"
 PLAIN_LEVELS = " .:-=+*#"
 
 
-def page(answer: Answer) -> list[str]:
+def page(answer: Answer, verbose: bool = False) -> list[str]:
     """What happened, at a glance: times by percentile, throughput, the pool, the targets, and the formulas beside it."""
     run = answer.run
     lines = [*_head(answer), "", _times(answer), ""]
@@ -29,7 +30,7 @@ def page(answer: Answer) -> list[str]:
     lines.append(dim(f"  assumed: expected step times ({answer.server.constants.origin}); measured TPOT is x{low:.2f} to x{high:.2f} of them, 9 times in 10"))  # fmt: skip
     if answer.before_seconds:
         lines.append(dim(f"  assumed: {seconds(answer.before_seconds)} of every TTFT and latency before the scheduler sees a request"))  # fmt: skip
-    lines += [dim(f"  assumed: {line}") for line in (*answer.server.words, *answer.workload.words)]
+    lines += assumed_lines([*answer.server.words, *answer.workload.words], verbose)
     lines.append(dim(f"  simulated: {run.steps:,} steps in {run.events:,} schedules"))
     return lines
 
@@ -42,11 +43,41 @@ def _head(answer: Answer) -> list[str]:
     many = f", {replicas} replicas ({answer.policy.routing})" if replicas > 1 else ""
     offered = answer.workload.offered_per_s
     how = f"{answer.workload.users:,} users" if answer.workload.users else f"{_plain(offered)} requests/s" if offered else "all at once"  # fmt: skip
+    head, more = headline(
+        server.found.spec,
+        [
+            f" on {answer.device.name}",
+            f", {layout}" if layout else "",
+            many,
+            f"; {len(run.requests):,} requests, {how}",
+        ],
+        drop=(3, 2, 1),
+    )
     return [
-        named(server.found.spec) + f" on {answer.device.name}" + (f", {layout}" if layout else "") + many,
-        f"{len(run.requests):,} requests, {how}, over {seconds(run.seconds)}; "
+        head,
+        _verdict(answer),
+        *more,
+        f"over {seconds(run.seconds)}; "
         f"prompts {_mean(run.requests.prompt_tokens):,.0f} tokens and outputs {_mean(run.requests.output_tokens):,.0f} on the mean",
     ]
+
+
+def _verdict(answer: Answer) -> str:
+    """Whether the targets are met; without targets, what 95 requests in 100 see."""
+    run, targets = answer.run, answer.targets
+    within = f"{percent(answer.meeting, len(run.requests))} of the requests are within them"
+    wanted = [f"{name} {seconds(value)}" for name, value in (("TTFT", targets.ttft_seconds), ("TPOT", targets.tpot_seconds)) if value is not None]  # fmt: skip
+    if wanted and not answer.misses:
+        return good(f"MEETS {' and '.join(wanted)}: {within}.")
+    if wanted:
+        return bad(f"MISSES its targets: {'; '.join(answer.misses)}; {within}.")
+    if not answer.ttft_seconds or not answer.tpot_seconds:
+        return bad("NO REQUEST was served.")
+    ttft, tpot = (percentiles(values, [0.95])[0] for values in (answer.ttft_seconds, answer.tpot_seconds))
+    return (
+        f"TTFT {seconds(ttft)} and TPOT {seconds(tpot)} for 95 of 100 requests, {_plain(run.requests_per_s)} served a "
+        "second (targets: --ttft, --tpot)."
+    )
 
 
 def _times(answer: Answer) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from planner.answers.speed import SpeedAnswer
-from planner.commands.pages.model_line import named
+from planner.commands.pages.assumed import assumed_lines
+from planner.commands.pages.model_line import headline
 from planner.speed.energy import energy_of
 from planner.speed.speed import Figure, Speed
-from planner.terminal.tables import bad, dim, good, table
+from planner.terminal.tables import bad, good, table
 from planner.units import human_seconds, human_tokens, percent, significant
 
 BAR_WIDTH = 48
@@ -15,17 +16,19 @@ BAR_WIDTH = 48
 FILLS = {"bandwidth": "#", "compute": "@", "layers": "=", "steps": "-", "sequences": "+", "all-reduce": "~", "prefill of others": ":", "experts": "%", "drafts": "d"}  # fmt: skip
 
 
-def page(answers: list[SpeedAnswer], explain: bool = False) -> list[str]:
+def page(answers: list[SpeedAnswer], explain: bool = False, verbose: bool = False) -> list[str]:
     """A table of all devices and batches, the shares of a step, and what was taken as given."""
     first = answers[0]
     one = first.speeds[0]
     stored = first.estimate.plan.fmt.name == "as stored"
     where = "" if len(answers) > 1 else f" on {_devices(first)}"
     engine = f", {first.engine}" if first.engine else ""
+    formats = f", weights {'' if stored else 'in '}{first.estimate.plan.fmt.name}, KV in {first.estimate.fmt.name}"
+    head, more = headline(first.estimate.spec, [where, formats, engine, f", {one.load}"], drop=(1, 3))
     lines = [
-        named(first.estimate.spec)
-        + f"{where}, weights {'' if stored else 'in '}{first.estimate.plan.fmt.name}, KV in {first.estimate.fmt.name}{engine}, {one.load}",
+        head,
         _verdict(answers),
+        *more,
         f"prompts of {human_tokens(one.prompt_tokens)} tokens, answers of {human_tokens(one.output_tokens)}",
         "",
         _table(answers),
@@ -37,7 +40,7 @@ def page(answers: list[SpeedAnswer], explain: bool = False) -> list[str]:
         lines += _facts(answer, named=len(answers) > 1)
     if explain:
         lines += _explained(answers)
-    return lines + _said(answers)
+    return lines + _said(answers, verbose)
 
 
 def _verdict(answers: list[SpeedAnswer]) -> str:
@@ -179,7 +182,6 @@ def _facts(answer: SpeedAnswer, named: bool) -> list[str]:
     return lines
 
 
-def _said(answers: list[SpeedAnswer]) -> list[str]:
+def _said(answers: list[SpeedAnswer], verbose: bool) -> list[str]:
     found = answers[0].estimate
-    lines = [dim(f"  assumed: {line}") for line in found.assumptions]
-    return lines + [bad("  note: ") + line for line in found.warnings]
+    return [*(bad("  note: ") + line for line in found.warnings), *assumed_lines(found.assumptions, verbose)]

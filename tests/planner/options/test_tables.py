@@ -10,7 +10,7 @@ import pytest
 from planner.errors import KvplanError
 from planner.options.tables import ENGINE_FLAGS, ESTIMATE, Flag, quick_values, read_values
 
-QUESTIONS = ("fit", "speed", "plan", "simulate", "engines", "compare_models")
+QUESTIONS = ("fit", "speed", "plan", "simulate", "engines")
 TABLES: dict[str, tuple[Flag, ...]] = {
     "estimate": ESTIMATE,
     **{name: import_module(f"planner.options.{name}").FLAGS for name in QUESTIONS},

@@ -1,7 +1,7 @@
 """How long a report takes, and how much memory: by default 100 runs and 20 models on three devices.
 
     pip install '.[report]'
-    python benchmarks/report.py [--runs 100] [--models 20] [--limit-seconds 30] [--limit-mib 500]
+    python benchmarks/report.py [--runs 100] [--models 20] [--devices 3] [--limit-seconds 30] [--limit-mib 500]
 
 The runs are copies of the one behind docs/example-report, each a little slower than the one before. Exit code 1
 when a limit is given and passed.
@@ -52,6 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--models", type=int, default=20)
+    parser.add_argument("--devices", type=int, default=len(DEVICES))
     parser.add_argument("--limit-seconds", type=float)
     parser.add_argument("--limit-mib", type=float)
     asked = parser.parse_args()
@@ -62,11 +63,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         paths = write_runs(Path(scratch), asked.runs)
         start, cpu = time.perf_counter(), time.process_time()
-        size, count = make(chosen, paths, Path(scratch) / "out")
+        size, count = make(chosen, DEVICES[: asked.devices], paths, Path(scratch) / "out")
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     memory = (peak_rss_bytes() or 0) / 2**20
     print(header())
-    print(f"{len(chosen)} models, {len(DEVICES)} devices, {asked.runs} runs")
+    print(f"{len(chosen)} models, {len(DEVICES[: asked.devices])} devices, {asked.runs} runs")
     print(
         f"report: {seconds:.1f} s ({cpu:.1f} s of processor), {memory:.0f} MiB at most, {count} files of {size / 1e6:.1f} MB"
     )
@@ -75,7 +76,7 @@ def main() -> int:
     return int(late or large)
 
 
-def make(chosen: list[str], paths: list[str], out: Path) -> tuple[int, int]:
+def make(chosen: list[str], devices: tuple[str, ...], paths: list[str], out: Path) -> tuple[int, int]:
     """(bytes, files) of one report, imports and writing included."""
     from reports.content import report
     from reports.folder import files_of, write_folder
@@ -83,7 +84,7 @@ def make(chosen: list[str], paths: list[str], out: Path) -> tuple[int, int]:
     from reports.runs import load_runs
 
     runs, _ = load_runs(paths)
-    found = files_of(report(question(tuple(chosen), gpus=DEVICES, runs=runs)))
+    found = files_of(report(question(tuple(chosen), gpus=devices, runs=runs)))
     write_folder(str(out), found, force=False)
     return sum(map(len, found.values())), len(found)
 

@@ -17,6 +17,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -186,8 +187,10 @@ PAGES: dict[str, Callable[[], str]] = {
 def main(arguments: list[str]) -> int:
     """Write the pages, or with --check say which are stale."""
     stale = []
-    for name, page in PAGES.items():
-        path, text = ROOT / name, page()
+    with ThreadPoolExecutor(2) as pool:  # most of a page is commands in processes of their own
+        texts = list(pool.map(lambda page: page(), PAGES.values()))
+    for name, text in zip(PAGES, texts, strict=True):
+        path = ROOT / name
         if arguments == ["--check"]:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 stale.append(name)

@@ -77,8 +77,7 @@ class Row:
         """Sequences that memory admits of a server with many in flight; None where that is not asked."""
         if self.load != "serving" or self.batch < MANY:
             return None
-        spec, request = self.answer.spec, self.answer.request
-        return _most(spec, replace(request, seq_tokens=self.prompt + self.output, batch=1), self.device.name)
+        return _most(self.answer, self.prompt + self.output, self.device.name)
 
     @property
     def running(self) -> int:
@@ -205,9 +204,10 @@ def _read(name: str) -> list[dict[str, str]]:
 MANY = 64  # in flight: fewer fit wherever they were measured
 
 
-@lru_cache(maxsize=4096)
-def _most(spec: ModelSpec, request: Request, device: str) -> int:
-    return most_sequences(spec, request, device_capacity(find_device(device)))
+@lru_cache(maxsize=4096)  # rows of one description share one estimate
+def _most(answer: Estimate, tokens: int, device: str) -> int:
+    request = replace(answer.request, seq_tokens=tokens, batch=1)
+    return most_sequences(answer.spec, request, device_capacity(find_device(device)))
 
 
 @lru_cache(maxsize=256)

@@ -32,7 +32,7 @@ def create_app(prefix: str = "") -> Guard:
         yield
         work.close()
 
-    app = FastAPI(title="kvplan", version=__version__, root_path=prefix, docs_url=None, redoc_url=None, lifespan=life)
+    app = FastAPI(title="kvplan", version=__version__, docs_url=None, redoc_url=None, lifespan=life)
     add_api(app, work)
     add_pages(app, work)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")

@@ -48,8 +48,9 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
-        if self.prefix and not f"{scope['path']}/".startswith(f"{self.prefix}/"):
-            scope = {**scope, "path": self.prefix + scope["path"]}
+        if self.prefix:
+            whole = f"{scope['path']}/".startswith(f"{self.prefix}/")
+            scope = {**scope, "root_path": self.prefix, "path": scope["path"] if whole else self.prefix + scope["path"]}
         refused = self._refused(scope)
         if refused is not None:
             await problem(*refused)(scope, receive, said)

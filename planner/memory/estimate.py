@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import FLOAT_BYTES, float_dtype, kv_format
@@ -117,7 +117,7 @@ class Estimate:
     def stages(self) -> tuple[OnDevice, ...]:
         """The fullest device of each pipeline stage."""
         pp = self.request.sharding.pp
-        return tuple(self._stage(i, layers, pp) for i, layers in enumerate(stages(self.spec, pp)))
+        return tuple(self._stage(i, layers) for i, layers in enumerate(stages(self.spec, pp)))
 
     @cached_property
     def per_device(self) -> OnDevice:
@@ -148,14 +148,14 @@ class Estimate:
             return None
         return "at most" if self.fits is None else "fits" if self.fits else "does not fit"
 
-    def _stage(self, index: int, layers: list[tuple[Layer, int]], pp: int) -> OnDevice:
+    def _stage(self, index: int, layers: list[tuple[Layer, int]]) -> OnDevice:
         request, sharding = self.request, self.request.sharding
         sequences = sharding.sequences_on_rank(request.batch)
         caches = caches_on_rank(layers, sharding)
         kv = rank_kv_bytes(caches, sharding, request.seq_tokens, self.source_tokens, self.fmt)
         state = sum(count * cache.state_bytes(self.fmt) for cache, count in caches.items())
         known = self.spec.weights_known
-        weights = self._weights_on_rank(self._stage_weights(index, layers, pp)) if known else 0
+        weights = rank_weight_bytes(self.spec, self.plan, sharding)[index] if known else 0
         activation = self._activation(sequences) if known else Estimated(0, 0, 0, "not counted")
         beside, cache_beside = (
             ((), 0) if request.residents is None else request.residents.on_stage(self, index, layers, caches)
@@ -173,29 +173,6 @@ class Estimate:
             residents=beside,
             resident_cache_bytes=sequences * cache_beside,
         )
-
-    def _stage_weights(self, index: int, layers: list[tuple[Layer, int]], pp: int) -> Iterable[tuple[Weight, int]]:
-        """Weights that one stage holds; a tied head is a second copy of the embedding on the last of several."""
-        spec = self.spec
-        for layer, count in layers:
-            for weight in layer.weights:
-                yield weight, count
-        if index == 0:
-            for weight in (*spec.before, *spec.towers, *spec.encoder_extra):
-                yield weight, 1
-            for layer in spec.encoder:
-                for weight in layer.weights:
-                    yield weight, 1
-        if index == pp - 1:
-            for weight in spec.after:
-                yield weight, 1
-            if spec.tied and pp > 1:
-                yield spec.before[0], 1
-
-    def _weights_on_rank(self, weights: Iterable[tuple[Weight, int]]) -> int:
-        sharding = self.request.sharding
-        expert_ranks = sharding.ep
-        return self.plan.total((weight.on_rank(sharding.tp, expert_ranks), count) for weight, count in weights)
 
     def _activation(self, sequences: int) -> Estimated:
         request = self.request
@@ -311,6 +288,42 @@ class Estimate:
             "warnings": list(self.warnings),
             "exactness": self.exactness,
         }
+
+
+@lru_cache(maxsize=256)  # a search asks for them at every length and batch; a spec and a plan equal themselves alone
+def rank_weight_bytes(spec: ModelSpec, plan: WeightPlan, sharding: Sharding) -> tuple[int, ...]:
+    """Bytes of the weights that the fullest rank of each pipeline stage holds.
+
+    Σ over weights of bytes(rank's share) · copies. A tied head is a second copy of the embedding on the last of several
+    stages. Leaves out multi-token-prediction layers, as `ModelSpec.parameters` does.
+
+    >>> from planner.catalogue.entries import find_model
+    >>> from planner.readers import read_entry
+    >>> spec = read_entry(find_model("llama-7b"))
+    >>> rank_weight_bytes(spec, weight_plan(spec), Sharding())
+    (13476831232,)
+    """
+    last = sharding.pp - 1
+    held = (
+        _stage_weights(spec, layers, first=stage == 0, last=stage == last)
+        for stage, layers in enumerate(stages(spec, sharding.pp))
+    )
+    return tuple(plan.total((w.on_rank(sharding.tp, sharding.ep), count) for w, count in weights) for weights in held)
+
+
+def _stage_weights(
+    spec: ModelSpec, layers: Iterable[tuple[Layer, int]], *, first: bool, last: bool
+) -> Iterable[tuple[Weight, int]]:
+    for layer, count in layers:
+        for weight in layer.weights:
+            yield weight, count
+    if first:
+        yield from ((weight, 1) for weight in (*spec.before, *spec.towers, *spec.encoder_extra))
+        yield from ((weight, 1) for layer in spec.encoder for weight in layer.weights)
+    if last:
+        yield from ((weight, 1) for weight in spec.after)
+        if spec.tied and not first:
+            yield spec.before[0], 1
 
 
 def sequence_kv_bytes(spec: ModelSpec, tokens: int, source_tokens: int, fmt: CacheFormat) -> int:

@@ -82,8 +82,10 @@ def test_an_engine_answers_as_the_command_does(
 def test_plan_and_simulate_answer_as_the_commands_do(run: Callable[..., Any]) -> None:
     load: dict[str, Any] = {"prompt": "p50=800,p95=6000", "answer": 200}
     words = ("--prompt", "p50=800,p95=6000", "--answer", "200", "--json")
-    ours = kvplan.plan("llama-3.1-8b", users=50, gpu=["l40s", "l4"], tpot="60ms", **load).to_dict()
-    theirs = run("plan", "llama-3.1-8b", "--users", "50", "--gpu", "l40s", "--gpu", "l4", "--tpot", "60ms", *words).json
+    ours = kvplan.plan("gpt2", users=50, gpu=["l40s", "l4"], tpot="60ms", longest="1k", **load).to_dict()
+    theirs = run(
+        "plan", "gpt2", "--users", "50", "--gpu", "l40s", "--gpu", "l4", "--tpot", "60ms", "--longest", "1k", *words
+    ).json
     assert json.loads(json.dumps(ours)) == theirs
     ours = kvplan.simulate("gpt2", gpu="l4", rate="5/s", requests=40, **load).to_dict()
     theirs = run("simulate", "gpt2", "--gpu", "l4", "--rate", "5/s", "--requests", "40", *words).json

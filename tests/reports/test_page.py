@@ -171,8 +171,8 @@ def test_the_same_input_gives_the_same_bytes(make_run: Make) -> None:
         q = question(("gpt2",), gpus=("t4",), runs=(make_run(),))
         return files_of(report(q, made=(("made on", date),)))
 
-    first, again, later = made("2026-11-22"), made("2026-11-22"), made("2027-01-01")
-    assert first == again
+    first, later = made("2026-11-22"), made("2027-01-01")
+    assert {name: data.replace(b"2027-01-01", b"2026-11-22") for name, data in later.items()} == first
     assert {name for name in first if first[name] != later[name]} == {"report.html", "report.md", "report.json"}
     changed = [
         (a, b)

@@ -40,6 +40,7 @@ def quantile(values: list[float], share: float) -> float:
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
+@lru_cache(maxsize=8)
 def measured(kind: str) -> tuple[list[float], float]:
     """(percent off of each dense row that is not set apart, share of them in the printed range), by the public function."""
     kept = [(row, row.predicted()) for row in rows() if row.kind == kind and row.dense and not row.apart]

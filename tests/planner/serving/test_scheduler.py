@@ -105,7 +105,7 @@ def assert_equal(arrivals, model, pool, policy, users=0, think=0):
     return run, plain
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(workloads(), models(), pools(), policies())
 def test_jumping_from_event_to_event_equals_step_by_step(arrivals, model, pool, policy):
     run, _ = assert_equal(arrivals, model, pool, policy)
@@ -114,7 +114,7 @@ def test_jumping_from_event_to_event_equals_step_by_step(arrivals, model, pool, 
     assert run.in_system_ps == latency  # Little's law, exactly: the integral of L is the sum of W
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(prefix_workloads(), models(), prefix_pools(), prefix_policies())
 def test_shared_prefixes_equal_step_by_step(arrivals, model, pool, policy):
     assert_equal(arrivals, model, pool, policy)
@@ -248,11 +248,11 @@ def mean(values):
 def test_one_at_a_time_waits_as_the_pollaczek_khinchine_formula_says(load):
     """M/G/1: W = rate · E[S²] / (2 · (1 - rho)), where S is the time of prefill and decode steps alone.
 
-    Gross & Harris, Fundamentals of Queueing Theory, section 5.1; 40,000 requests scatter by a few in a hundred.
+    Gross & Harris, Fundamentals of Queueing Theory, section 5.1; 20,000 requests scatter by a few in a hundred.
     """
     model = Linear(fixed_ps=10**9, token_ps=10**7, kv_ps=(10**5,))
     prompts, outputs = from_percentiles("p50=200,p95=900"), from_percentiles("p50=30,p95=120")
-    rows = list(synthetic(prompts, outputs, 40_000))
+    rows = list(synthetic(prompts, outputs, 20_000))
 
     def service(arrival: Arrival) -> int:
         p, o = arrival.prompt_tokens, arrival.output_tokens

@@ -97,9 +97,10 @@ def _is_model(name: str) -> bool:
 
     try:
         model_spec(name)
-    except KvplanError:
-        # No command has a digit in its name: say what is wrong with the model.
-        return name.isprintable() and any(letter.isdigit() for letter in name)
+    except KvplanError as error:
+        # No command has a digit in its name, and a family is asked back: say what is wrong with the model.
+        family = "no model is called" not in str(error)
+        return name.isprintable() and (family or any(letter.isdigit() for letter in name))
     return True
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 import click
 
 from kvplan import __version__
-from kvplan.table import CHECKS, COMMANDS
+from kvplan.table import CHECKS, COMMANDS, MEANT, MEANT_FLAGS
 from planner.errors import KvplanError, UsageError, one_line
 
 
@@ -37,7 +37,8 @@ class LazyGroup(click.Group):
         if name not in COMMANDS and not name.startswith("-"):
             from difflib import get_close_matches  # only on the way to an error
 
-            close = get_close_matches(name[:60], COMMANDS, n=1)
+            meant = MEANT.get(name.lower())
+            close = [meant] if meant else get_close_matches(name[:60], COMMANDS, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise click.UsageError(f"no command {one_line(name, 40)!r}{hint} (kvplan --help lists them)")
         return super().resolve_command(ctx, args)
@@ -70,6 +71,11 @@ def run(arguments: list[str]) -> int:
             owner = whose(arguments)
             if owner is not None:
                 raise UsageError(owner) from None
+            meant = MEANT_FLAGS.get(error.option_name)
+            if meant and error.ctx and any(meant in one.opts for one in error.ctx.command.params):
+                raise UsageError(
+                    f"no option {error.option_name}; did you mean {meant}? (see {error.ctx.command_path} --help)"
+                ) from None
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         raise UsageError(f"{error.format_message()}{where}") from None
     except click.ClickException as error:

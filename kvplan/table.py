@@ -36,5 +36,28 @@ COMMANDS = {
 }
 # Names that commands had, and have still.
 ALIASES = {"compare-models": "estimate"}
+# What people call them -> the command that is meant.
+MEANT = {
+    "compare": "estimate", "memory": "estimate", "vram": "estimate", "kv": "estimate", "cache": "estimate", "calc": "estimate",
+    "users": "fit", "capacity": "fit", "max": "fit", "concurrency": "fit", "throughput": "speed", "latency": "speed", "perf": "speed",
+    "tps": "speed", "ttft": "speed", "cost": "plan", "price": "plan", "rent": "plan", "deploy": "plan", "load": "simulate",
+    "log": "reconcile", "logs": "reconcile", "devices": "gpus", "hardware": "gpus", "cards": "gpus", "list": "models", "ls": "models",
+    "search": "models", "info": "show", "inspect": "show", "layers": "show", "bench": "profile", "benchmark": "profile",
+    "measure": "profile", "run": "profile", "serve": "web", "server": "web", "ui": "web", "gui": "web", "validate": "verify",
+    "paste": "check", "grid": "sweep", "chart": "plot", "figure": "plot", "html": "report",
+}  # fmt: skip
+# What people call a flag -> the flag that is meant, where the command has it.
+MEANT_FLAGS = {
+    "--context": "--seq", "--ctx": "--seq", "--context-length": "--seq", "--seq-len": "--seq", "--seqlen": "--seq",
+    "--length": "--seq", "--tokens": "--seq", "--max-tokens": "--seq", "--n-ctx": "--seq", "--vram": "--memory", "--ram": "--memory",
+    "--gpu-memory": "--memory", "--device": "--gpu", "--card": "--gpu", "--hardware": "--gpu", "--quant": "--dtype",
+    "--quantization": "--dtype", "--precision": "--dtype", "--weights": "--dtype", "--cache-dtype": "--kv-dtype", "--kv": "--kv-dtype",
+    "--kv-quant": "--kv-dtype", "--concurrency": "--batch", "--bs": "--batch", "--batch-size": "--batch", "--requests": "--batch",
+    "--sequences": "--batch", "--users": "--batch", "--num-gpus": "--gpus", "--n-gpus": "--gpus", "--gpu-count": "--gpus",
+    "--tensor-parallel": "--tp", "--pipeline-parallel": "--pp", "--output-tokens": "--answer", "--completion": "--answer",
+    "--output-len": "--answer", "--input": "--prompt", "--input-len": "--prompt", "--prompt-tokens": "--prompt",
+    "--format": "--json", "--qps": "--rate", "--rps": "--rate", "--sla": "--ttft", "--slo": "--ttft", "--file": "--output",
+    "--out": "--output",
+}  # fmt: skip
 # The commands that hold our numbers against others' and against this machine.
 CHECKS = ("accuracy", "verify", "calibrate")

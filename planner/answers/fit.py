@@ -314,7 +314,7 @@ def _memory_verdict(answer: FitAnswer) -> Verdict:
     if most is None:
         return Verdict(FITS, True, f"FITS {where}: any number of sequences, since nothing is kept")
     if most:
-        longest = f"the longest alone {answer.longest_context_tokens:,} tokens"
+        longest = f"one alone of up to {answer.longest_context_tokens:,} tokens"
         return Verdict(FITS, True, f"FITS {where}: {plural(most, 'sequence')} of {length} at once; {longest}")
     if answer.estimate.bounded:
         return Verdict(

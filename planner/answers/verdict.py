@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 FITS, TIGHT, DOES_NOT_FIT, AT_MOST = "fits", "fits tightly", "does not fit", "at most"
 STARTS, REFUSES, UNCERTAIN = "starts", "refuses to start", "may or may not start"
+BUDGETED = ("vllm", "sglang", "tensorrt-llm", "lmdeploy")
+"""Engines that take a budget and cut it into a cache; the others take what the flags ask for."""
 NAMES = {
     "vllm": "vLLM", "sglang": "SGLang", "llamacpp": "llama.cpp", "ik_llamacpp": "ik_llama.cpp", "ollama": "ollama",
     "lmstudio": "LM Studio", "tensorrt-llm": "TensorRT-LLM", "lmdeploy": "LMDeploy", "transformers": "transformers",
@@ -36,7 +38,9 @@ class Verdict:
         """Returns the second line of a page: the sentence, and what would make it fit."""
         if not self.mends:
             return f"{self.text}."
-        verb = "starts" if self.word in (REFUSES, UNCERTAIN) else "fits"
+        if self.word == UNCERTAIN:
+            return f"{self.text}. By the estimate it starts with {' or '.join(self.mends)}."
+        verb = "starts" if self.word == REFUSES else "fits"
         return f"{self.text}. It {verb} with {' or '.join(self.mends)}."
 
 
@@ -82,6 +86,8 @@ def engine_verdict(answer: EngineAnswer, estimate: Estimate) -> Verdict | None:
             return None
         words = "the weights or the cache are an upper bound, see the notes"
         return Verdict(AT_MOST, True, f"AT MOST, MAY START: {words}")
+    if room is None and answer.fits and answer.name not in BUDGETED:
+        return None  # its cache is as large as it is asked to be: nothing says that a device holds it
     where = f" on {_devices(estimate)}" if room is not None else ""
     name = f"{NAMES.get(answer.name, answer.name)} {_version(answer)}".rstrip()
     length = f"{human_tokens(answer.request_tokens)} tokens"

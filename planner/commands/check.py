@@ -17,7 +17,7 @@ from planner.options.model import output_of
 @click.command(
     cls=Sectioned,
     name="check",
-    epilog="\b\nExample: kvplan check --gpu 2x3090 -- vllm serve Qwen/Qwen3-32B -tp 2 --max-model-len 32k\n"
+    epilog="\b\nExample: kvplan check --gpu 2x3090 -- vllm serve Qwen/Qwen3-32B -tp 2\n"
     "         kvplan check --gpu l40s docker-compose.yaml",
 )
 @click.argument("pasted", nargs=-1, metavar="-- COMMAND... | FILE | -")

@@ -57,6 +57,8 @@ class Sectioned(click.Command):
             record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
             if record is not None and _is_shown(parameter, engine):
                 found.setdefault(getattr(parameter, "section", "Output"), []).append(record)
+        if all(parameter.name != "engine" for parameter in self.get_params(ctx)):
+            engine = ""  # the flags of every engine are read: those without an owner are listed
         known = {
             name
             for parameter in self.get_params(ctx)
@@ -64,7 +66,7 @@ class Sectioned(click.Command):
         }
         for heading in SECTIONS:
             rows = _by_hand(found.pop(heading, []))
-            if heading == "Engine" and rows and engine is None:
+            if heading == "Engine" and rows and not engine:
                 rows.append(("", "The engine's own flags: kvplan ... --engine NAME --help."))
             if rows:
                 with formatter.section(f"{heading}   {_example(heading, known)}".rstrip()):

@@ -14,7 +14,7 @@ from planner.options.tables import ESTIMATE
 @click.command(
     cls=Sectioned,
     name="estimate",
-    epilog="\b\nExample: kvplan estimate llama-3.1-8b --seq 8k --batch 16 --gpu l4 --kv-dtype fp8",
+    epilog="\b\nExample: kvplan estimate llama-3.1-8b --seq 8k --batch 16 --gpu l4",
 )
 @with_flags(ESTIMATE, model=True, several=True)
 def command(**values: Any) -> None:

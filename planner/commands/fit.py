@@ -18,7 +18,7 @@ from planner.options.model import output_of
 @click.command(
     cls=Sectioned,
     name="fit",
-    epilog="\b\nExample: kvplan fit llama-3.1-8b --gpu rtx-4090 --seq 8k --lengths p50=800,p95=6000",
+    epilog="\b\nExample: kvplan fit llama-3.1-8b --gpu rtx-4090 --lengths p50=800,p95=6000",
 )
 @with_flags(FLAGS, model=True)
 def command(**values: Any) -> None:

@@ -18,8 +18,8 @@ from planner.terminal.progress import Progress
 @click.command(
     cls=Sectioned,
     name="plan",
-    epilog="\b\nExample: kvplan plan llama-3.1-8b --users 200 --prompt p50=800,p95=6000 --answer p50=200,p95=900 "
-    "--ttft 1s --tpot 40ms --gpu h100-sxm,l40s,rtx-4090",
+    epilog="\b\nExample: kvplan plan llama-3.1-8b --users 200 --gpu h100-sxm,l40s,rtx-4090\n"
+    "             --prompt p50=800,p95=6000 --answer 200 --ttft 1s --tpot 40ms",
 )
 @with_flags(FLAGS, model=True)
 def command(**values: Any) -> None:

@@ -27,7 +27,7 @@ from planner.reconcile.runs import ledger_of
 from planner.terminal.output import emit, to_json, write_whole
 from planner.terminal.progress import Progress
 from planner.terminal.tables import bad, bold, dim, good, table, wrapped
-from planner.units import gib, human_bytes, plural
+from planner.units import gib, human_bytes
 
 FLAGS: tuple[Flag, ...] = (
     Flag("--model", "NAME", "The model, where the log does not name one that kvplan knows.", text, "Model"),
@@ -150,7 +150,7 @@ def _page(made: Ledger) -> list[str]:
         logged = "-" if entry.logged is None else gib(entry.logged)
         predicted = "-" if ours is None else gib(ours.bytes)
         if ours is not None and ours.low != ours.high:
-            predicted += f" ({gib(ours.low)} to {gib(ours.high)})"
+            predicted += f" ({gib(ours.low).removesuffix(' GiB')} to {gib(ours.high)})"
         difference = "-" if ours is None or entry.logged is None else _signed(entry.logged - ours.bytes)
         rows.append([f"  {entry.name}", logged, predicted, difference])
     if rows:
@@ -179,7 +179,9 @@ def _page(made: Ledger) -> list[str]:
 def _verdict(made: Ledger) -> str:
     """Why the server stopped, else whether the ledger closes, and how many of the log's figures agree."""
     agreeing = sum(figure.agrees for figure in made.figures)
-    figures = f"; {agreeing} of {plural(len(made.figures), 'figure')} of the log agree" if made.figures else ""
+    figures = f"; {agreeing} of {len(made.figures)} figures of the log agree" if made.figures else ""
+    if len(made.figures) == 1:
+        figures = f"; the figure of the log {'agrees' if agreeing else 'differs'}"
     if made.stopped is not None:
         return bad(f"STOPPED: {made.stopped}")
     if made.unexplained is None:

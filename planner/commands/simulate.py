@@ -18,8 +18,8 @@ from planner.terminal.progress import Progress
 @click.command(
     cls=Sectioned,
     name="simulate",
-    epilog="\b\nExample: kvplan simulate llama-3.1-8b --gpu h100-sxm --rate 5/s --prompt p50=800,p95=6000 "
-    "--answer p50=200,p95=900 --ttft 1s --tpot 40ms",
+    epilog="\b\nExample: kvplan simulate llama-3.1-8b --gpu h100-sxm --rate 5/s\n"
+    "             --prompt p50=800,p95=6000 --answer 200 --ttft 1s --tpot 40ms",
 )
 @with_flags(FLAGS, model=True)
 def command(**values: Any) -> None:

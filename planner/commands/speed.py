@@ -17,7 +17,7 @@ from planner.options.speed import FLAGS, speed_asked
 @click.command(
     cls=Sectioned,
     name="speed",
-    epilog="\b\nExample: kvplan speed llama-3.1-8b --gpu h100-sxm --engine vllm --prompt 2k --answer 500 --batch 1,8,32,128",
+    epilog="\b\nExample: kvplan speed llama-3.1-8b --gpu h100-sxm --prompt 2k --batch 1,8,32",
 )
 @with_flags(FLAGS, model=True)
 def command(**values: Any) -> None:

@@ -17,7 +17,7 @@ INTERRUPTED = 130
 @click.command(
     cls=Sectioned,
     name="sweep",
-    epilog="\b\nExample: kvplan sweep estimate model=llama-7b,gpt2 seq=1k..8k batch=1,8 -o sweep.csv",
+    epilog="\b\nExample: kvplan sweep estimate model=llama-7b,gpt2 seq=1k..8k -o sweep.csv",
 )
 @click.argument("question", metavar="estimate|fit|speed")
 @click.argument("axes", nargs=-1, metavar="AXIS=VALUES...")

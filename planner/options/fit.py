@@ -28,7 +28,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--batch", "N", "Sequences at once, for the longest context, one or a list (default: 1).", count, "Load"),
     Flag("--lengths", "MIX", "Real lengths: p50=800,p95=6000, or a CSV / JSONL file of requests.", length_mix, "Load"),
     *flags.DTYPE,
-    *flags.DEVICE,
+    *flags.DEVICES,
     *flags.LAYOUT,
     *flags.RUNTIME,
     *flags.RESIDENTS,

@@ -109,8 +109,8 @@ def drafting_of(given: Mapping[str, Any], engine: EngineAsked | None) -> Draftin
         method = "draft-model"
     if model is None and method is None and acceptance is None:
         raise UsageError(
-            "drafted tokens save what their drafter is right about: write --drafter ngram, eagle3, mtp or MODEL, or "
-            "--acceptance SHARE, for example 0.7"
+            "how many of the drafted tokens are accepted? Write --drafter ngram, eagle3, mtp or MODEL, or --acceptance SHARE, "
+            "for example 0.7"
         )
     default = 1 if method == "mtp" else 4
     return DraftingAsked(method, model, tokens or by_engine or default, acceptance)

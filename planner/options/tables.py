@@ -7,7 +7,7 @@ whatever else it holds (--help, an abbreviation, a mistake) goes to click, which
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.errors import BadRequest, one_line
 from planner.options.readers import (
@@ -136,9 +136,13 @@ DTYPE = _in(
 
 DEVICE = _in(
     "Device",
-    ("--gpu", "NAME", "A device of `kvplan gpus`, a list l4,l40s, or `local`.", text),
+    ("--gpu", "NAME", "A device of `kvplan gpus`, or `local`.", text),
     ("--memory", "SIZE", "Plain memory of a device, for example 24GiB.", text),
 )
+
+
+# Where a list of them is asked at once.
+DEVICES = (replace(DEVICE[0], help="A device of `kvplan gpus`, `local`, or a list: l4,l40s."), *DEVICE[1:])
 
 
 LAYOUT = _in(
@@ -371,16 +375,16 @@ SEQ = _in(
 
 BATCH = _in(
     "Load",
-    ("--batch", "N", "Sequences at once, one or a list (default: 1).", count),
+    ("--batch", "N", "Sequences at once (default: 1).", count),
 )
 
 
 ESTIMATE = (
     *MODEL,
     *SEQ,
-    *BATCH,
+    replace(BATCH[0], help="Sequences at once, one or a list (default: 1)."),
     *DTYPE,
-    *DEVICE,
+    *DEVICES,
     *LAYOUT,
     *RUNTIME,
     *ENGINE,

@@ -262,7 +262,8 @@ COUNTS = ["0", "-1", "nan", "", "1e30", "x", "1.5", "10000000000", "\x1b[31m", "
 OPTIONS: dict[str, list[str]] = {
     "--seq": ["0", "-1", "nan", "", "1e30", "1k..", "8k..1k", "..", ",", "1,,2", "1,000", "8,192", ",".join(map(str,
     range(1, 20_000))), "9" * 9999],
-    **{option: COUNTS for option in ("--batch", "--tp", "--pp", "--ep", "--dp", "--dcp", "--gpus")},
+    "--batch": [value for value in COUNTS if value != "1,8"],
+    **{option: COUNTS for option in ("--tp", "--pp", "--ep", "--dp", "--dcp", "--gpus")},
     **{option: COUNTS for option in ("--layers", "--kv-heads", "--head-dim", "--vocab")},
     "--memory": ["0", "-1GiB", "", "nan", "24", "24gigs", "1e9", "2000000TiB", "9" * 9999, "\x1b[31m", ".5GiB"],
     "--overhead": ["", "=", "a", "a=", "=1GiB", "a=-1", "a=nan", "a=5", "a b=1GiB", "\x1b[31m=1GiB", "context=1,5GiB"],

@@ -407,3 +407,30 @@ def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path) -> None
     (folder / "config.json").write_text(json.dumps(LLAMA))
     ended = shell(f"PYTHONIOENCODING=ascii kvplan estimate {shlex.quote(str(folder))}")
     assert ended.returncode == 0 and r"mod\xe8le" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["latency", "gpt2"], "did you mean speed?"),
+        (["devices"], "did you mean gpus?"),
+        (["estimat", "gpt2"], "did you mean estimate?"),
+        (["estimate", "gpt2", "--context", "8k"], "did you mean --seq?"),
+        (["speed", "gpt2", "--gpu", "l4", "--output-tokens", "100"], "did you mean --answer?"),
+        (["fit", "gpt2", "--vram", "24GiB"], "did you mean --memory?"),
+    ],
+)
+def test_what_is_suggested_is_near_in_meaning(run: Runner, words: list[str], said: str) -> None:
+    assert said in run(*words).refused(2)
+
+
+def test_a_family_of_models_is_asked_back_and_no_command(run: Runner) -> None:
+    line = run("llama").refused()
+    assert "no command" not in line and "llama-3.1-8b" in line
+
+
+@pytest.mark.parametrize("engine", ["llamacpp", "ollama", "vllm"])
+def test_no_verdict_is_given_of_a_device_that_is_not_named(run: Runner, engine: str) -> None:
+    asked = ("estimate", "qwen3-8b", "--engine", engine, "--seq", "8k")
+    assert run(*asked, "--json").json["verdict"] is None
+    assert run(*asked).out.splitlines()[1].startswith("KV cache 1.12 GiB; about ")

@@ -7,6 +7,7 @@ from planner.commands.pages.model_line import headline
 from planner.memory.equations import equations, explanation
 from planner.memory.estimate import Estimate
 from planner.memory.estimate import sequence_kv_bytes as curve
+from planner.options.tables import LLAMA
 from planner.terminal.tables import bad, bar, dim, good, table
 from planner.units import exact_bytes, gib, human_bytes, human_count, human_tokens, plural
 
@@ -42,6 +43,14 @@ def page(answers: Sequence[EstimateAnswer], output: Output) -> list[str]:
     return lines + _said(last, output.verbose)
 
 
+def _kept_in(answer: EstimateAnswer) -> str:
+    """The type of K and V; llama.cpp and what is made of it keep f16 unless told otherwise, whatever the model runs in."""
+    asked = answer.request.k_dtype or answer.request.v_dtype
+    if answer.engine is not None and answer.engine.name in LLAMA and not asked:
+        return "f16"
+    return answer.fmt.name
+
+
 def _headline(answers: Sequence[EstimateAnswer]) -> tuple[str, list[str]]:
     """The model and the question in one line, and what it has no room for."""
     one = answers[0]
@@ -51,7 +60,7 @@ def _headline(answers: Sequence[EstimateAnswer]) -> tuple[str, list[str]]:
         counted += f" ({human_count(one.active_parameters)} active a token)"
     sequences = plural(request.batch, "sequence")
     length = "" if len(answers) > 1 else f" of {request.seq_tokens:,} tokens"
-    return headline(spec, [counted, f"; {sequences}{length}", f", KV in {one.fmt.name}"], drop=(0, 2))
+    return headline(spec, [counted, f"; {sequences}{length}", f", KV in {_kept_in(one)}"], drop=(0, 2))
 
 
 def _verdict(answers: Sequence[EstimateAnswer]) -> list[str]:
@@ -75,7 +84,7 @@ def _verdict(answers: Sequence[EstimateAnswer]) -> list[str]:
 def _body(answer: EstimateAnswer) -> list[str]:
     estimate: Estimate = answer
     request = estimate.request
-    lines = ["", f"KV cache, {plural(request.batch, 'sequence')} of {request.seq_tokens:,} tokens, {estimate.fmt.name}"]
+    lines = ["", f"KV cache, {plural(request.batch, 'sequence')} of {request.seq_tokens:,} tokens, {_kept_in(answer)}"]
     lines += _cache_lines(estimate)
     if estimate.spec.weights_known:
         lines += ["", f"Weights, {estimate.plan.fmt.name}"]

@@ -21,15 +21,21 @@ def headline(spec: ModelSpec, pieces: Sequence[str], drop: Sequence[int] = ()) -
     pieces  each with the mark before it: ", 8.03 B parameters", "; 1 sequence of 8,192 tokens"
     drop    the places of those that go first, one after another; the others stay
     """
-    length = len(spec.name if spec.read_as is None else spec.read_as.words)
-    kept = dict(enumerate(pieces))
-    gone: list[str] = []
+    words = spec.name if spec.read_as is None else spec.read_as.words
+    kept, gone = _fitted(len(words), pieces, drop)
+    if spec.read_as is not None and len(words) + len(kept) > width():
+        kept, gone = _fitted(len(spec.name), pieces, drop)
+        return bold(spec.name) + kept, [f"  {', '.join([words, *gone])}"]
+    return bold(words) + kept, [f"  {', '.join(gone)}"] if gone else []
+
+
+def _fitted(name: int, pieces: Sequence[str], drop: Sequence[int]) -> tuple[str, list[str]]:
+    """The pieces that a name of so many letters leaves room for, and those that are dropped."""
+    kept, gone = dict(enumerate(pieces)), []
     for place in drop:
-        if length + sum(map(len, kept.values())) <= width():
+        if name + sum(map(len, kept.values())) <= width():
             break
         piece = kept.pop(place).strip(",; ")
-        gone += [f"  {piece}"] if piece else []
-    name, rest = named(spec), "".join(kept.values())
-    if spec.read_as is not None and length + len(rest) > width():
-        name, gone = bold(spec.name), [f"  {spec.read_as.words}", *gone]
-    return name + rest, gone
+        piece = piece[1:-1] if piece.startswith("(") else piece
+        gone += [piece] if piece else []
+    return "".join(kept.values()), gone

@@ -24,12 +24,12 @@ def page(answers: list[SpeedAnswer], explain: bool = False, verbose: bool = Fals
     where = "" if len(answers) > 1 else f" on {_devices(first)}"
     engine = f", {first.engine}" if first.engine else ""
     formats = f", weights {'' if stored else 'in '}{first.estimate.plan.fmt.name}, KV in {first.estimate.fmt.name}"
-    head, more = headline(first.estimate.spec, [where, formats, engine, f", {one.load}"], drop=(1, 3))
+    lengths = f"; prompts of {human_tokens(one.prompt_tokens)} tokens, answers of {human_tokens(one.output_tokens)}"
+    head, more = headline(first.estimate.spec, [where, formats, engine, f", {one.load}", lengths], drop=(1, 3, 2))
     lines = [
         head,
         _verdict(answers),
         *more,
-        f"prompts of {human_tokens(one.prompt_tokens)} tokens, answers of {human_tokens(one.output_tokens)}",
         "",
         _table(answers),
         "",

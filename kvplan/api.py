@@ -299,6 +299,7 @@ def speed(
     model: Model,
     *,
     gpu: str | Sequence[str],
+    memory: str | None = None,
     prompt: Tokens | None = None,
     answer: Tokens | None = None,
     batch: int | Sequence[int] = 1,
@@ -326,6 +327,7 @@ def speed(
     """How fast, as `kvplan speed` answers it: TTFT, TPOT, tokens a second with range and bound, what binds.
 
     gpu      a device, `local`, or a list of devices (then a list of answers)
+    memory   memory of the device in place of its own: "30GiB"
     batch    one (its figures stand at the top of the answer) or several (each in `batches`)
     load     "serving" (the default) or "static": one batch from prompt to end
     flags    the engine's own, as `engine` takes them
@@ -436,6 +438,7 @@ def simulate(
     model: Model,
     *,
     gpu: str,
+    memory: str | None = None,
     trace: str | None = None,
     prompt: Tokens | None = None,
     answer: Tokens | None = None,

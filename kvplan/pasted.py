@@ -16,6 +16,7 @@ from planner.lookup import capacity
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.model.spec import ModelSpec
 from planner.options.check import check_asked, plain_name
+from planner.options.model import with_count
 from planner.options.readers import count, kv_dtype, text, tokens, weight_dtype
 from planner.readers.gguf import read_gguf_file
 from planner.readers.gguf_models import spec_of
@@ -92,6 +93,7 @@ def _given(parameters: Mapping[str, Any]) -> Given:
             read[parameter] = LOG_PARAMETERS[parameter](_one(value, key), f"--{parameter.replace('_', '-')}")
     if read["gpu"] is not None:
         not_local(read["gpu"])
+    read = with_count(read)
     name = version = None
     if read["engine"] is not None:
         name, version = parse_engine(read["engine"])

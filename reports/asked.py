@@ -14,7 +14,7 @@ from planner.dtypes.names import float_dtype
 from planner.lookup import capacity, model_spec
 from planner.memory.request import Capacity
 from planner.options import tables as flags
-from planner.options.model import laid_over, request_of
+from planner.options.model import laid_over, request_of, with_count
 from planner.options.readers import text, tokens
 from planner.options.tables import Flag
 
@@ -55,10 +55,14 @@ def question_of(models: Sequence[str], values: Mapping[str, Any], runs: Sequence
     specs = [model_spec(name, assume=given["assume"]) for name in dict.fromkeys(models)]
     known = specs or [model_spec(run.found.model) for run in runs if known_name(run.found.model)]
     seq = given["seq"] or usual_tokens(known)
+    gpus = names_in(given["gpu"])
+    if len(gpus) == 1:
+        given = with_count({**given, "gpu": gpus[0]})
+        gpus = (given["gpu"],)
     memories = [room for size in names_in(given["memory"]) if (room := capacity(None, size)) is not None]
     return question(
         tuple(specs),
-        gpus=names_in(given["gpu"]),
+        gpus=gpus,
         memories=tuple(Capacity(room.name, room.bytes, room.kind) for room in memories),
         request=request_of({**given, "dtype": given["dtype"] or _dtype_of(known, runs)}, seq),
         runs=tuple(runs),

@@ -17,6 +17,7 @@ from planner.lookup import capacity, model_spec
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.options import tables as flags
 from planner.options.engine import options_of
+from planner.options.model import with_count
 from planner.options.readers import count, kv_dtype, switch, text, tokens, weight_dtype
 from planner.options.tables import Flag
 from planner.reconcile.facts import Log, engines_of, identity
@@ -98,6 +99,7 @@ def _size(log: str) -> int:
 
 
 def _given(options: Mapping[str, Any]) -> Given:
+    options = with_count(options)
     name = version = None
     if options["engine"] is not None:
         name, version = parse_engine(options["engine"])

@@ -181,7 +181,11 @@ def device(name: str) -> Device:
     found = machine(name)
     if found.count > 1:
         first = found.devices[0].name
-        advice = "" if found.mixed else f": write --gpu {first} and how many devices apart from it"
+        advice = (
+            "; estimate, fit, speed, engines, simulate and check take unlike cards"
+            if found.mixed
+            else f": write --gpu {first} and how many devices apart from it"
+        )
         raise BadRequest(f"{one_line(name, 60)!r} names {found.name}, and one device is wanted here{advice}")
     return found.devices[0]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from planner.catalogue.device import Device
 from planner.catalogue.entries import devices as catalogue_devices
-from planner.errors import BadRequest, UsageError
+from planner.errors import BadRequest, UsageError, one_line
 from planner.lookup import device as find_device
+from planner.lookup import machine
 from planner.workloads.lengths import LengthMix
 from planner.workloads.load import Load, load, trace_hit_share
 from planner.workloads.targets import Targets
@@ -99,12 +100,23 @@ def _longest(asked: int | None, max_positions: int | None) -> int | None:
     return asked
 
 
+def _one_card(name: str) -> Device:
+    """A device to search with; how many of it a plan takes is what it answers."""
+    found = machine(name)
+    if found.count > 1:
+        cards = ",".join(dict.fromkeys(card.name for card in found.devices))
+        raise BadRequest(
+            f"--gpu {one_line(name, 40)} names {found.count} devices: a plan says how many, of one kind; write --gpu {cards}"
+        )
+    return find_device(name)
+
+
 def devices_of(given: Mapping[str, Any]) -> tuple[Device, ...]:
     """The devices that --gpu names, or all GPUs of the catalogue that have a price."""
     texts = given.get("gpu") or ()
     names = list(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
     if names:
-        return tuple({found.name: found for found in (find_device(name) for name in names)}.values())
+        return tuple({found.name: found for found in map(_one_card, names)}.values())
     if texts:
         raise UsageError("--gpu names no device; write for example --gpu h100-sxm,l40s")
     return tuple(found for found in catalogue_devices() if found.prices and found.vendor in GPU_VENDORS)

@@ -5,21 +5,24 @@ No click here, and nothing that a plain estimate does not need: the quick way sh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from planner.catalogue.entries import known_device
 from planner.errors import BadConfig, BadRequest, UsageError, one_line
-from planner.lookup import ASSUME_FULL, capacity, machine, model_spec
+from planner.lookup import ASSUME_FULL, capacity, device, machine, model_spec, with_memory
 from planner.memory.request import Capacity, Request
 from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
-from planner.options.tables import HAND
+from planner.options.tables import HAND, LLAMA
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from planner.catalogue.device import Device
+    from planner.lookup.devices import Machine
 
 RANKS = ("tp", "pp", "ep", "dp", "dcp")
 USUAL_TOKENS = 8192
@@ -98,6 +101,11 @@ def _items(name: str, value: Any) -> list[Any]:
 
 def spec_of(given: Mapping[str, Any]) -> ModelSpec:
     """The model that is named, held in a config, or given by hand with its dimensions."""
+    found, note = _spec_of(given), given.get("gpu_note")
+    return replace(found, notes=(*found.notes, note)) if note else found
+
+
+def _spec_of(given: Mapping[str, Any]) -> ModelSpec:
     dimensions = {flag.parameter: given.get(flag.parameter) for flag in HAND}
     model, config = given.get("model"), given.get("config")
     if isinstance(model, ModelSpec):
@@ -184,7 +192,7 @@ def with_ranks(given: dict[str, Any]) -> dict[str, Any]:
 
     Of unlike cards ("3090+3060") the smallest is taken for every rank, for each gets the same share.
     """
-    return laid_over(_counted(_with_named_format(given)))
+    return laid_over(with_count(_with_named_format(given)))
 
 
 def laid_over(given: dict[str, Any]) -> dict[str, Any]:
@@ -201,7 +209,12 @@ def laid_over(given: dict[str, Any]) -> dict[str, Any]:
     return {**given, "tp": min(count, 8), "pp": max(1, count // 8)}
 
 
-def _counted(given: dict[str, Any]) -> dict[str, Any]:
+def with_count(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The layout that a device's name gives, where the question sets none; refuses what the two do not agree on.
+
+    llama.cpp and its kin fill unlike cards by their memory: `kvplan check` answers that, and no other command.
+    """
+    given = dict(given)
     name = given.get("gpu")
     if not isinstance(name, str) or name.strip().lower() == "local" or known_device(name) is not None:
         return given
@@ -214,6 +227,9 @@ def _counted(given: dict[str, Any]) -> dict[str, Any]:
     if found.count == 1:
         return given
     given = {**given, "gpu": found.smallest.name}
+    if found.mixed:
+        _refuse_llama(str(given.get("engine") or ""), found)
+        given["gpu_note"] = f"unlike cards: every rank gets the same share, so that of the {found.smallest.name} counts"
     layout = [given.get(rank) for rank in ("tp", "pp", "dp")]
     asked = given.get("gpus") or (prod(count or 1 for count in layout) if any(layout) else None)
     if asked is not None and asked != found.count:
@@ -224,7 +240,27 @@ def _counted(given: dict[str, Any]) -> dict[str, Any]:
         raise BadRequest(
             f"--gpu {one_line(name, 40)}: {found.count} devices are not a multiple of 8; add --tp and --pp"
         )
+    if str(given.get("engine") or "").startswith(LAYERS_SPLIT):
+        return {**given, "pp": found.count}
     return {**given, "tp": min(found.count, 8), "pp": max(1, found.count // 8)}
+
+
+def device_of(name: str, memory: str | None) -> Device:
+    """One device by its name, with the memory that --memory gives in place of its own."""
+    found = device(name)
+    return found if memory is None else with_memory(found, memory)
+
+
+def _refuse_llama(engine: str, found: Machine) -> None:
+    if not engine:
+        return
+    from planner.engines.registry import parse_engine
+
+    if parse_engine(engine)[0] in LLAMA:
+        raise BadRequest(
+            f"--gpu {one_line(found.asked, 40)}: llama.cpp fills unlike cards by their memory, which check answers: "
+            f"kvplan check --gpu {one_line(found.asked.replace(' ', ''), 40)} -- llama-server -m MODEL -c N -ngl 99"
+        )
 
 
 def usual_tokens(spec: ModelSpec) -> int:

@@ -9,13 +9,12 @@ from typing import Any
 
 from planner.catalogue.device import Device
 from planner.errors import UsageError
-from planner.lookup import device
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked, engine_of
 from planner.options.load import mixes_of, targets_of, trace_of
-from planner.options.model import request_of, spec_of, with_ranks
+from planner.options.model import device_of, request_of, spec_of, with_ranks
 from planner.options.readers import (
     choice,
     count,
@@ -39,6 +38,7 @@ MAX_USERS = 10**6
 FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
     Flag("--gpu", "NAME", "A device of `kvplan gpus`, or `local`.", text, "Device"),
+    Flag("--memory", "SIZE", "Memory of a device in place of its own, with its speed: 30GiB.", text, "Device"),
     Flag("--trace", "FILE", "Recorded requests: Azure, Mooncake, BurstGPT or Vidur columns, or prompt,output[,time (s)]; CSV or JSON lines.", text, "Load"),
     Flag("--prompt", "MIX", "Prompt lengths in place of a trace: p50=800,p95=6000, one length, or a file of lengths.", mix, "Load"),
     Flag("--answer", "MIX", "Answer lengths: p50=200,p95=900, one length, or a file of lengths.", mix, "Load"),
@@ -100,7 +100,7 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
     return SimulateAsked(
         spec=spec,
         request=request_of(given, min(limit for limit in limits if limit is not None)),
-        device=device(given["gpu"]),
+        device=device_of(given["gpu"], given["memory"]),
         workload=workload,
         targets=targets_of(given),
         engine=engine,

@@ -8,13 +8,13 @@ from typing import Any
 
 from planner.catalogue.device import Device
 from planner.errors import UsageError
-from planner.lookup import device, model_spec
+from planner.lookup import model_spec
 from planner.machine.speed import LINEARS
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked, engine_of
-from planner.options.model import request_of, spec_of, with_ranks
+from planner.options.model import device_of, request_of, spec_of, with_ranks
 from planner.options.readers import choice, count, counts, names, share, switch, text, tokens
 from planner.options.tables import Flag
 from planner.speed.energy import GRID_GRAMS, parse_grid
@@ -31,6 +31,7 @@ PROMPT_TOKENS, OUTPUT_TOKENS = 1024, 256
 FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
     Flag("--gpu", "NAME", "A device of `kvplan gpus`, `local` for this machine, or several: h100-sxm,l40s.", names, "Device"),
+    Flag("--memory", "SIZE", "Memory of a device in place of its own, with its speed: 30GiB.", text, "Device"),
     Flag("--prompt", "N", "Tokens of a prompt: 2k, 2048 (default: 1k).", tokens, "Load"),
     Flag("--answer", "N", f"Tokens of an answer (default: {OUTPUT_TOKENS}).", tokens, "Load"),
     Flag("--batch", "LIST", f"Sequences at once, one or a list (default: {','.join(map(str, DEFAULT_BATCHES))}).", counts, "Load"),
@@ -126,7 +127,7 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         given = {**alone, "gpu": (alone["gpu"],)}
     else:
         given = {**with_ranks({**given, "gpu": None}), "gpu": given["gpu"]}
-    devices = tuple(device(name) for name in given["gpu"])
+    devices = tuple(device_of(name, given["memory"]) for name in given["gpu"])
     if given["measured"] is not None and len(devices) > 1:
         raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
     engine = engine_of(given)

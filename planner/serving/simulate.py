@@ -216,6 +216,7 @@ class Answer:
         return {
             "schema_version": SCHEMA_VERSION,
             "model": server.found.spec.name,
+            "read_as": server.found.spec.read_as.to_dict() if server.found.spec.read_as else None,
             "device": self.device.name,
             "sharding": {name: getattr(sharding, name) for name in ("tp", "pp", "ep", "dp", "dcp")},
             "replicas": self.policy.replicas // sharding.dp,

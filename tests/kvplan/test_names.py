@@ -15,11 +15,41 @@ import pytest
         ["fit", "TheBloke/Llama-2-70B-Chat-AWQ", "--gpu", "a100-80gb"],
         ["speed", "TheBloke/Llama-2-70B-Chat-AWQ", "--gpu", "a100-80gb"],
         ["show", "TheBloke/Llama-2-70B-Chat-AWQ"],
+        ["engines", "TheBloke/Llama-2-70B-Chat-AWQ", "--gpu", "a100-80gb"],
+        [
+            "plan",
+            "TheBloke/Llama-2-70B-Chat-AWQ",
+            "--gpu",
+            "a100-80gb",
+            "--prompt",
+            "99",
+            "--output",
+            "9",
+            "--users",
+            "2",
+        ],
+        [
+            "simulate",
+            "TheBloke/Llama-2-70B-Chat-AWQ",
+            "--gpu",
+            "a100-80gb",
+            "--prompt",
+            "99",
+            "--output",
+            "9",
+            "--users",
+            "2",
+        ],
+        ["compare-models", "TheBloke/Llama-2-70B-Chat-AWQ", "gpt2", "--seq", "512"],
     ],
     ids=lambda words: words[0],
 )
-def test_the_first_line_says_what_was_understood(run: Callable[..., Any], words: list[str]) -> None:
-    assert run(*words).out.startswith("read as llama-2-70b, weights awq int4 (group 128)")
+def test_the_first_line_and_json_say_what_was_understood(run: Callable[..., Any], words: list[str]) -> None:
+    first = run(*words).out.partition("\n\n")[0].replace("\n", " ").replace("  ", " ")
+    assert "read as llama-2-70b, weights awq int4 (group 128)" in first
+    found = run(*words, "--json").json
+    one = found[0] if isinstance(found, list) else found.get("models", [found])[0]
+    assert one["read_as"]["weights"] == "awq int4 (group 128)"
 
 
 def test_json_says_it_and_a_name_of_the_catalogue_needs_no_reading(run: Callable[..., Any]) -> None:
@@ -49,3 +79,22 @@ def test_of_unlike_cards_the_smallest_holds_each_ranks_share(run: Callable[..., 
 def test_a_name_that_may_be_two_things_asks_which(run: Callable[..., Any]) -> None:
     assert "could be V100-PCIe-16GB" in run("fit", "gpt2", "--gpu", "v100").refused()
     assert "could be gpt-oss-20b, gpt-oss-120b" in run("show", "gpt-oss").refused()
+
+
+@pytest.mark.parametrize("words", [["simulate", "--prompt", "99", "--output", "9", "--users", "2"], ["speed"]],
+                         ids=lambda words: words[0])  # fmt: skip
+def test_a_count_is_the_layout_and_memory_takes_the_cards_speed(run: Callable[..., Any], words: list[str]) -> None:
+    command, *rest = words
+    asked = [command, "llama-3.1-8b", *rest, "--json"]
+    assert run(*asked, "--gpu", "2x3090").json == run(*asked, "--gpu", "3090", "--tp", "2").json
+    assert run(*asked, "--gpu", "3090", "--memory", "20GiB").json["device"].endswith("with 20GiB")
+
+
+def test_unlike_cards_are_answered_or_refused_with_where_they_are(run: Callable[..., Any]) -> None:
+    load = ["--prompt", "99", "--output", "9", "--users", "2"]
+    said = run("plan", "gpt2", "--gpu", "3090+3060", *load).refused()
+    assert "of one kind" in said and "RTX-3090-24GB,RTX-3060-12GB" in said
+    assert run("simulate", "gpt2", "--gpu", "3090+3060", *load, "--json").json["device"] == "RTX-3060-12GB"
+    said = run("fit", "qwen3-8b:Q4_K_M", "--engine", "llamacpp", "--gpu", "3090+3060").refused()
+    assert "kvplan check --gpu 3090+3060 -- llama-server" in said
+    assert "unlike cards" in run("estimate", "gpt2", "--gpu", "3090+3060").out

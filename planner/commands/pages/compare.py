@@ -36,7 +36,9 @@ def _question(answers: Answers[EstimateAnswer], models: int) -> str:
     long = f" of {human_tokens(first.request.seq_tokens)} tokens" if len(lengths) == 1 else ""
     rooms = {answer.capacity.name: answer.capacity.bytes for answer in answers if answer.capacity is not None}
     where = "".join(f" on {name} ({gib(size)})" for name, size in rooms.items()) if len(rooms) == 1 else ""
-    return f"{who}, {many}{long}{where or (f' on {len(rooms)} devices' if rooms else '')}"
+    read = dict.fromkeys(found.words for answer in answers if (found := answer.spec.read_as))
+    said = "".join(f"; {words}" for words in read)
+    return f"{who}, {many}{long}{where or (f' on {len(rooms)} devices' if rooms else '')}{said}"
 
 
 def _verdict(answers: Answers[EstimateAnswer]) -> str:

@@ -81,7 +81,7 @@ def test_a_name_that_may_be_two_things_asks_which(run: Callable[..., Any]) -> No
     assert "could be gpt-oss-20b, gpt-oss-120b" in run("show", "gpt-oss").refused()
 
 
-@pytest.mark.parametrize("words", [["simulate", "--prompt", "99", "--output", "9", "--users", "2"], ["speed"]],
+@pytest.mark.parametrize("words", [["simulate", "--prompt", "99", "--answer", "9", "--users", "2"], ["speed"]],
                          ids=lambda words: words[0])  # fmt: skip
 def test_a_count_is_the_layout_and_memory_takes_the_cards_speed(run: Callable[..., Any], words: list[str]) -> None:
     command, *rest = words
@@ -91,7 +91,7 @@ def test_a_count_is_the_layout_and_memory_takes_the_cards_speed(run: Callable[..
 
 
 def test_unlike_cards_are_answered_or_refused_with_where_they_are(run: Callable[..., Any]) -> None:
-    load = ["--prompt", "99", "--output", "9", "--users", "2"]
+    load = ["--prompt", "99", "--answer", "9", "--users", "2"]
     said = run("plan", "gpt2", "--gpu", "3090+3060", *load).refused()
     assert "of one kind" in said and "RTX-3090-24GB,RTX-3060-12GB" in said
     assert run("simulate", "gpt2", "--gpu", "3090+3060", *load, "--json").json["device"] == "RTX-3060-12GB"

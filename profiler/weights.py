@@ -6,7 +6,6 @@ the file must be used or be known to be of no use, every parameter must be fille
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -17,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from planner.errors import BadConfig, KvplanError, UnsupportedModel, one_line
+from planner.files.read import parse_json, read_text
 from profiler.gpt import GPT, Attention, LatentAttention, Layer, Mlp, Moe, Norm
 from profiler.linear import Linear
 
+MAX_INDEX_BYTES = 64 << 20
 Split = tuple[str, ...]
 
 
@@ -144,10 +145,11 @@ def _files(path: str) -> list[str]:
         raise BadConfig(f"{one_line(path)} does not exist; a .safetensors file or a folder with some is wanted")
     if not path.endswith(".json"):
         return [path]
+    what = "an index of safetensors files"
     try:
-        with open(path, encoding="utf-8") as file:
-            names = set(json.load(file)["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        found = parse_json(read_text(path, most_bytes=MAX_INDEX_BYTES, what=what), one_line(path))
+        names = set(found["weight_map"].values())
+    except (KvplanError, KeyError, AttributeError, TypeError):
         raise BadConfig(
             f"{one_line(path)} is not an index of safetensors files (a JSON object with weight_map)"
         ) from None

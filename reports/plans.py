@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from planner.errors import KvplanError, one_line
-from planner.files.read import figure, parse_json, read_text
+from planner.files.read import figure, parse_json, read_text, visible
 from planner.units import significant
 from reports.runs import run_name, unique
 from reports.words import listing, seconds
@@ -65,6 +65,8 @@ def _check(data: Any, shown: str) -> None:
     """Raises KvplanError, naming the key, where it lacks what the figure and the table read, or holds another kind."""
     if not isinstance(data, dict) or not isinstance(data.get("model"), str):
         raise KvplanError(f"{shown}: wants an object with a model")
+    if visible(data["model"]) != data["model"]:
+        raise KvplanError(f"{shown}: model holds a character that cannot be shown")
     load, targets = (_object(data, name, shown) for name in ("load", "targets"))
     if load.get("users") is None and load.get("rate_per_s") is None:
         raise KvplanError(f"{shown}: load lacks both users and rate_per_s")
@@ -103,8 +105,8 @@ def _check_row(row: Any, keys: Sequence[str], where: str) -> None:
             raise KvplanError(f"{where} lacks {key}")
         value, place = row[key], f"{where}.{key}"
         if key in TEXTS:
-            if not isinstance(value, str):
-                raise KvplanError(f"{place}: wants a text, found {one_line(repr(value), 40)}")
+            if not isinstance(value, str) or visible(value) != value:
+                raise KvplanError(f"{place}: wants a text that can be shown, found {one_line(repr(value), 40)}")
         elif key in FLAGS:
             if not isinstance(value, bool) and not (key == "meets_targets" and value is None):
                 raise KvplanError(f"{place}: wants true or false, found {one_line(repr(value), 40)}")

@@ -128,6 +128,8 @@ def _nothing(log: str, source: Source, found: Log) -> str:
         return f"{shown} is empty; name a server's log"
     if source.zero_bytes * 1000 > source.read_bytes:
         return f"{shown} is not a text log; name a server's log"
+    if unread := next((run.unread_words for run in found.current.values() if run.unread), ""):
+        return f"{shown}: {unread}; a log from the start of the server is wanted"
     if found.lines:
         seen = ", ".join(sorted(found.current))
         return f"{shown} has lines of {seen}, but none that says how much cache it got; a log from the start of the server is wanted"

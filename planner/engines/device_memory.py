@@ -36,6 +36,7 @@ AWQ_COPIES = 8
 AWQ_COPIES_UNTIL: Version = (0, 3)
 # Until its overhaul (PR 10511, 12126) the profile counted NCCL and contexts of all ranks as non-torch memory.
 OLD_NON_TORCH: tuple[Version, Version] = ((0, 6, 4), (0, 7))
+RANKS_OF_A_NODE = 8  # ranks of other machines hold no context on this one's devices
 MORE_NON_TORCH_SINCE: Version = (0, 12)
 SECOND_RUNNER_SINCE: Version = (0, 25, 1)
 
@@ -167,8 +168,9 @@ def non_torch(estimate: Estimate, run: ProfileRun) -> Estimated:
         size = (320 if run.version >= MORE_NON_TORCH_SINCE else 56) * MIB
         return Estimated(size, 0, 640 * MIB, "CUDA and kernels outside torch")
     if OLD_NON_TORCH[0] <= run.version < OLD_NON_TORCH[1]:
-        size = 9 * GIB // 4 + devices * 7 * GIB // 10
-        return Estimated(size, GIB // 4, 9 * GIB, "NCCL and contexts of all ranks")
+        size = 9 * GIB // 4 + min(devices, RANKS_OF_A_NODE) * 7 * GIB // 10
+        most = 9 * GIB if devices <= RANKS_OF_A_NODE else 18 * GIB  # no log shows more than eight
+        return Estimated(size, GIB // 4, most, "NCCL and contexts of all ranks of a machine")
     return Estimated(640 * MIB, 128 * MIB, 5 * GIB // 2, "NCCL and custom all-reduce")
 
 

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from planner.errors import one_line
 from planner.reconcile.patterns import ARGUMENTS, LLAMA, OLLAMA, PATTERNS, TORCH, TRT, Pattern, rank_of
 from planner.units import GIB, MIB
 
 MAX_VALUES = 4096
 MAX_RUNS = 16
+MAX_UNREAD = 1000
 SAID_ONCE = ("tokens", "blocks", "cpu_blocks", "card_gib", "model", "name", "n_layer", "n_ctx")
 # A run with one of these says something about a cache.
 POOL_FACTS = (
@@ -51,7 +53,8 @@ class Run:
     """One server: (fact, worker or device) -> value as printed. A repeated line changes nothing.
 
     `section`: which of llama.cpp's two caches the lines that follow are about. `mixed`: facts that a server says
-    once and that came twice and differ: the lines of two servers lie between one another.
+    once and that came twice and differ: the lines of two servers lie between one another. `unread`: lines that hold
+    something else where a number should stand, the first MAX_UNREAD of them.
     """
 
     engine: str
@@ -59,6 +62,7 @@ class Run:
     section: str = ""
     mixed: dict[str, str] = field(default_factory=dict)
     pool_stamp: str = ""
+    unread: list[str] = field(default_factory=list)
 
     def put(self, name: str, key: str, value: str) -> None:
         before = self.values.get((name, key))
@@ -120,6 +124,15 @@ class Run:
         """The fraction of a card that the server may take."""
         value = self.largest("fraction")
         return value if value is not None and 0 < value <= 1 else None
+
+    @property
+    def unread_words(self) -> str:
+        """What was skipped because a number in it is none, in one line; empty where nothing was."""
+        if not self.unread:
+            return ""
+        many = "a line was" if len(self.unread) == 1 else f"{len(self.unread):,} lines were"
+        first = one_line(self.unread[0].strip(), 120)
+        return f"{many} skipped, where a number should stand and none does: {first}"
 
     @property
     def has_pool(self) -> bool:
@@ -197,10 +210,14 @@ class Log:
         self._stamp = stamp.group(1) if stamp else ""
         used = False
         for pattern in PATTERNS:
-            match = pattern.regex.search(line)
+            match = pattern.search(line)
             if match:
                 used = True
                 self._found(pattern, match.groups(), rank)
+            elif pattern.engine != TORCH and pattern.is_unreadable(line):
+                unread = self._run(pattern.engine).unread
+                if len(unread) < MAX_UNREAD and line[:200] not in unread[-1:]:
+                    unread.append(line[:200])
         for engine, phrase, arguments in ARGUMENTS:
             if phrase.search(line):
                 used = True

@@ -1,8 +1,9 @@
 """What the start-up lines of each engine look like: a pattern, and the facts its groups carry.
 
 The formats are those that the engines' own sources print; every number may have commas. A pattern is searched
-anywhere in a line, so prefixes (time, level, rank, container) do not matter. Every repetition has a bound, and a
-pattern begins with its phrase: the time of a search grows with the length of a line, not with its square.
+anywhere in a line, so prefixes (time, level, rank, container) do not matter. Every repetition has a bound (` *`, `\\d+`
+and their like get theirs in `_written`), and a pattern begins with its phrase: the time of a search grows with the
+length of a line, not with its square.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 from dataclasses import dataclass
 
 NUMBER = r"(-?\d{1,18}(?:,\d{3}){0,6}(?:\.\d{1,12})?)"
+WHOLE = r"(\d{1,18})(?!\d)"
+ANYTHING = r"(?! {0,40}\[)([-+.,\w]{0,24}?)"  # where a number should stand: a comma alone, nan, nothing; no list
 NAME = r"(\w[^:=\n]{0,60}?)"  # a device as its driver calls it, with spaces: AMD Radeon RX 5600 XT
 GIB, MIB = "gib", "mib"
 
@@ -20,6 +23,7 @@ class Pattern:
     """`facts`: a name for each group; the end of the name says the unit (_gib, _mib; none: as it is).
 
     `start`: the first line of a server, which opens a new run. `key`: the group that tells devices or buffers apart.
+    `needs`: a phrase that stands somewhere in the line as well. `unreadable`: the same line with anything for a number.
     """
 
     engine: str
@@ -27,11 +31,35 @@ class Pattern:
     facts: tuple[str, ...]
     start: bool = False
     key: int | None = None
+    needs: str = ""
+    unreadable: re.Pattern[str] | None = None
+
+    def search(self, line: str) -> re.Match[str] | None:
+        """Return the first match in `line`, None where there is none."""
+        return self.regex.search(line) if self.needs in line else None
+
+    def is_unreadable(self, line: str) -> bool:
+        """Say whether `line`, in which nothing was found, is such a line but for a number that is none."""
+        return self.unreadable is not None and self.needs in line and self.unreadable.search(line) is not None
 
 
-def _p(engine: str, regex: str, *facts: str, start: bool = False, key: int | None = None) -> Pattern:
-    written = regex.replace("NUM", NUMBER).replace("DEV", NAME)
-    return Pattern(engine, re.compile(written, re.ASCII), facts, start, key)
+def _p(engine: str, regex: str, *facts: str, start: bool = False, key: int | None = None, needs: str = "") -> Pattern:
+    written, anything = _written(regex, NUMBER, WHOLE), _written(regex, ANYTHING, ANYTHING)
+    unreadable = None if anything == written else re.compile(anything, re.ASCII)
+    return Pattern(engine, re.compile(written, re.ASCII), facts, start, key, needs, unreadable)
+
+
+_SHORT = re.compile(r"(?<![A-Z_])(?:NUM|DEV)(?![A-Z_])|\(\\d\+\)|\\[dwS][*+]| [*+](?!\])")
+
+
+def _written(regex: str, number: str, whole: str) -> str:
+    """Put what they stand for into the places NUM and DEV (OLLAMA_NUM_PARALLEL is none), and bounds to `\\d+` and its like."""
+    parts = {
+        "NUM": number, "DEV": NAME, r"(\d+)": whole, r"\d+": r"\d{1,18}", r"\w+": r"\w{1,40}", r"\w*": r"\w{0,20}",
+        r"\S+": r"\S{1,200}", " +": " {1,40}", " *": " {0,40}",
+    }  # fmt: skip
+    begin = r"(?<![\d,.])" if regex.startswith("NUM") else ""  # a long number is tried once, not at each digit
+    return begin + _SHORT.sub(lambda found: parts[found.group()], regex)
 
 
 VLLM, SGLANG, LLAMA, OLLAMA, TRT, LMDEPLOY = "vllm", "sglang", "llamacpp", "ollama", "tensorrt-llm", "lmdeploy"
@@ -183,10 +211,10 @@ PATTERNS: tuple[Pattern, ...] = (
     _p(OLLAMA, r'memory\.graph\.full="NUM MiB"', "compute_mib"),
     _p(OLLAMA, r'memory\.graph\.full="NUM GiB"', "compute_gib"),
     _p(OLLAMA, r"OLLAMA_NUM_PARALLEL[=:](\d+)", "parallel"),
-    _p(OLLAMA, r"msg=load[^\n]{0,2000}?\bKvSize:(\d{1,9})", "ctx_size"),
-    _p(OLLAMA, r"msg=load[^\n]{0,2000}?\bParallel:(\d{1,6})", "parallel"),
-    _p(OLLAMA, r"ollama(?: runner)?[^\n]{0,2000}? --ctx-size (\d{1,9})", "ctx_size"),
-    _p(OLLAMA, r"ollama(?: runner)?[^\n]{0,2000}? --parallel (\d{1,6})", "parallel"),
+    _p(OLLAMA, r"\bKvSize:(\d{1,9})", "ctx_size", needs="msg=load"),
+    _p(OLLAMA, r"\bParallel:(\d{1,6})", "parallel", needs="msg=load"),
+    _p(OLLAMA, r" --ctx-size (\d{1,9})", "ctx_size", needs="ollama"),
+    _p(OLLAMA, r" --parallel (\d{1,6})", "parallel", needs="ollama"),
     # TensorRT-LLM
     _p(TRT, r"TensorRT-LLM version:? v?([\w.+-]{1,40})", "version", start=True),
     _p(TRT, r"Loaded engine size: NUM MiB", "weights_mib"),
@@ -280,8 +308,8 @@ ARGUMENTS: tuple[tuple[str, re.Pattern[str], tuple[tuple[str, re.Pattern[str]], 
 
 # Which worker wrote a line, where the engine says so.
 RANK = re.compile(
-    r"\((?:VllmWorkerProcess|RayWorkerWrapper|RayWorkerProc|VllmWorker|Worker|EngineCore)[^)]{0,80}?(?:rank=(\d+)|((?:_?(?:DP|PP|TP|EP|DCP)\d+)+)|pid=(\d+))"
-    r"|\[[^\]]{0,60}?((?:(?:DP|PP|TP|EP)\d+ ?)+)\]|\[RANK (\d+)\]",
+    r"\((?:VllmWorkerProcess|RayWorkerWrapper|RayWorkerProc|VllmWorker|Worker|EngineCore)[^)]{0,80}?(?:rank=(\d{1,9})|((?:_?(?:DP|PP|TP|EP|DCP)\d{1,9}){1,5})|pid=(\d{1,9}))"
+    r"|\[[^\]]{0,60}?((?:(?:DP|PP|TP|EP)\d{1,9} ?){1,5})\]|\[RANK (\d{1,9})\]",
     re.ASCII,
 )
 """A worker's name, or its process where it has none; the driver's lines have neither."""

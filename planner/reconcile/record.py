@@ -10,11 +10,13 @@ from typing import Any
 
 from planner.accuracy.engine_logs import LLAMA_PROGRAMS
 from planner.errors import KvplanError, one_line
+from planner.files.read import read_text
 from planner.reconcile.ledger import Ledger
 from planner.reconcile.llamacpp import GGML_NAMES, flash_attention, window_in_full
 from planner.reconcile.model import BY_DIMENSIONS
 from planner.reconcile.vllm import generation
 
+MOST_BYTES = 64 << 20
 # Columns that are called as the facts of a log are.
 AS_LOGGED = (
     "fraction", "max_model_len", "batched_tokens", "available_gib", "k_gib", "v_gib", "tokens", "blocks", "concurrency",
@@ -66,10 +68,9 @@ def _columns_of(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _text(path: str, shown: str) -> str:
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return file.read(64 << 20)
-    except (OSError, UnicodeDecodeError):
-        raise KvplanError(f"--record {shown} is not a CSV file that can be read; name another") from None
+        return read_text(path, most_bytes=MOST_BYTES, what="a case file (CSV)", option="--record")
+    except KvplanError as error:
+        raise KvplanError(f"{error}; --record {shown} stays as it was") from None
 
 
 def _server_row(made: Ledger, gpu: str | None) -> dict[str, Any]:

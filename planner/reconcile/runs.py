@@ -34,6 +34,8 @@ def ledger_of(run: Run, given: Given) -> Ledger:
     made.readings = readings_of(run)
     made.stopped = stopped(run)
     MAKERS[run.engine](run, given, made)
+    if run.unread:
+        made.notes.append(run.unread_words)
     if run.mixed:
         what = "; ".join(f"{name} {one_line(said, 100)}" for name, said in run.mixed.items())
         made.missing.insert(0, f"which server said what: lines of several lie between one another ({what})")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from planner.errors import KvplanError, one_line
 from planner.files.write import write_with
 from planner.sweeps.questions import Cell, Columns, Row
 from planner.terminal.output import csv_cell
 
+MOST_BYTES = 8 << 30
+LONGEST_LINE = 1 << 20
 SUFFIXES = (".csv", ".parquet")
 
 
@@ -40,16 +42,17 @@ def write_rows(path: str, columns: Columns, rows: Sequence[Row]) -> None:
     write_with(path, lambda file: encode(file, columns, rows))
 
 
-def read_rows(path: str, columns: Columns) -> list[Row]:
-    """The rows of a file that a sweep wrote; refuses one with other columns."""
+def read_rows(path: str, columns: Columns) -> Iterator[Row]:
+    """Yield the rows of a file that a sweep wrote, one at a time; refuses one with other columns or of endless lines."""
     try:
-        found = _read_parquet(path, columns) if path.lower().endswith(".parquet") else _read_csv(path, columns)
+        if os.path.getsize(path) > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES >> 30} GiB")
+        yield from (_read_parquet if path.lower().endswith(".parquet") else _read_csv)(path, columns)
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         raise KvplanError(
             f"--resume: {one_line(path, 80)} is not a file that a sweep of this question wrote "
             f"({one_line(str(error), 120)}); leave --resume out, or name another file"
         ) from None
-    return found
 
 
 # -- CSV: None is empty, a float is its shortest text that reads back as itself -----------------------------
@@ -71,20 +74,26 @@ def _csv(file: Any, columns: Columns, rows: Sequence[Row]) -> None:
     text.detach()
 
 
-def _read_csv(path: str, columns: Columns) -> list[Row]:
+def _read_csv(path: str, columns: Columns) -> Iterator[Row]:
     with open(path, encoding="utf-8", newline="") as file:
-        lines = csv.reader(file)
+        lines = csv.reader(iter(lambda: _line(file), ""))
         _check_names(next(lines, []), columns)
         kinds = [_READ[kind] for _, kind in columns]
-        rows = []
         for line in lines:
             if len(line) != len(columns):
                 raise ValueError(f"line {lines.line_num} has {len(line)} cells, not {len(columns)}")
             try:
-                rows.append(tuple(None if not text else read(text) for text, read in zip(line, kinds, strict=True)))
+                yield tuple(None if not text else read(text) for text, read in zip(line, kinds, strict=True))
             except KeyError as error:
                 raise ValueError(f"line {lines.line_num}: {error} is neither True nor False") from None
-        return rows
+
+
+def _line(file: TextIO) -> str:
+    """The next line, "" at the end; a sweep writes none of a megabyte."""
+    line = file.readline(LONGEST_LINE)
+    if len(line) == LONGEST_LINE:
+        raise ValueError("it has a line of over a million characters")
+    return line
 
 
 def _check_names(names: Sequence[str], columns: Columns) -> None:

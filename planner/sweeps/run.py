@@ -68,7 +68,9 @@ def _kept(grid: Grid, shared: Shared, path: str, *, points: Sequence[Point]) -> 
     if not os.path.exists(path):
         return [None] * len(points)
     width = len(OF_QUESTION[grid.question])
-    found = {row[:width]: row for row in files.read_rows(path, columns(grid.question)) if row[-2] is None}
+    wanted = set(points)
+    there = files.read_rows(path, columns(grid.question))
+    found = {row[:width]: row for row in there if row[-2] is None and row[:width] in wanted}
     kept = [found.get(point) for point in points]
     return [
         row if row is not None and row[-1] == mark(shared, point) else None

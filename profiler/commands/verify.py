@@ -13,6 +13,7 @@ import click
 
 from planner.catalogue.entries import models
 from planner.errors import BadConfig, BadRequest, KvplanError, one_line
+from planner.files.read import parse_json, read_text
 from planner.lookup import model_spec
 from planner.terminal.output import emit, to_json, write_whole
 from planner.terminal.tables import bad, dim, good, table, wrapped
@@ -23,6 +24,7 @@ from profiler.verify_engine import EngineVerdict, verify_vllm
 
 UNEXPLAINED = 3
 MAX_PROCESSES = 64
+MAX_FILE_BYTES = 256 << 20
 MAX_SECONDS = 24 * 3600
 
 
@@ -169,12 +171,11 @@ def _earlier(path: str, transformers: str, torch: str) -> dict[str, Verdict]:
     if not os.path.exists(path):
         return {}
     try:
-        with open(path, encoding="utf-8") as file:
-            raw = json.load(file)
+        raw = parse_json(read_text(path, most_bytes=MAX_FILE_BYTES, what="a report of `kvplan verify`"), "it")
         if (raw["schema_version"], raw["transformers"], raw["torch"]) != (verify.SCHEMA_VERSION, transformers, torch):
             return {}
         verdicts = [Verdict.from_dict(item) for item in raw["models"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (KvplanError, ValueError, KeyError, TypeError, AttributeError):
         raise BadConfig(
             f"-o {one_line(path, 80)} exists and is no report of `kvplan verify`; choose another name"
         ) from None

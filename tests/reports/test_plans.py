@@ -77,6 +77,8 @@ BREAK: tuple[Callable[[Answer], object], ...] = (
     lambda answer: answer["points"][0].update(usd_per_hour="1"),
     lambda answer: answer["plans"][0].pop("binds"),
     lambda answer: answer["targets"].update(tpot_seconds="40ms"),
+    lambda answer: answer["plans"][0].update(binds="\x1b[31mred"),
+    lambda answer: answer.update(model="gpt2\x1b]0;title\x07"),
 )
 
 

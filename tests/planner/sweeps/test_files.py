@@ -28,7 +28,7 @@ def test_csv_gives_back_what_was_written(
 ) -> None:
     path = str(tmp_path_factory.mktemp("sweep") / "a.csv")
     write_rows(path, COLUMNS, rows)  # type: ignore[arg-type]
-    found = read_rows(path, COLUMNS)
+    found = list(read_rows(path, COLUMNS))
     assert found == rows
     again = Path(path).read_bytes()
     write_rows(path, COLUMNS, found)
@@ -43,7 +43,7 @@ def test_parquet_gives_back_what_was_written(
     pytest.importorskip("pyarrow")
     path = str(tmp_path_factory.mktemp("sweep") / "a.parquet")
     write_rows(path, COLUMNS, rows)  # type: ignore[arg-type]
-    assert read_rows(path, COLUMNS) == rows
+    assert list(read_rows(path, COLUMNS)) == rows
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_parquet_gives_back_what_was_written(
 def test_a_file_that_no_sweep_wrote_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(KvplanError, match="not a file that a sweep of this question wrote"):
-        read_rows(str(tmp_path / "a.csv"), COLUMNS)
+        list(read_rows(str(tmp_path / "a.csv"), COLUMNS))
 
 
 def test_rubbish_under_the_name_of_parquet_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(KvplanError, match="not a file that a sweep"):
-        read_rows(str(tmp_path / "a.parquet"), COLUMNS)
+        list(read_rows(str(tmp_path / "a.parquet"), COLUMNS))
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -77,3 +77,13 @@ def test_what_cannot_become_a_file_is_refused_before_anything_is_computed(tmp_pa
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(KvplanError, match="-o"):
         check_path(str(tmp_path / name) if name else "")
+
+
+@pytest.mark.parametrize(
+    "data", [b"\0" * (3 << 20), b"," * (3 << 20), b'"' + b"\n" * (3 << 20)], ids=["zeros", "commas", "quote"]
+)
+def test_a_file_without_lines_is_refused_before_it_is_in_memory(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "grid.csv"
+    path.write_bytes(data)
+    with pytest.raises(KvplanError, match="not a file that a sweep of this question wrote"):
+        list(read_rows(str(path), COLUMNS))

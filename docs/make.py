@@ -172,6 +172,7 @@ CONSOLE_PAGES = (
     "docs/measure.md",
     "docs/speed.md",
     "docs/simulate.md",
+    "docs/engines.md",
 )
 PAGES: dict[str, Callable[[], str]] = {
     "README.md": lambda: console_page("README.md"),

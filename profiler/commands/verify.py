@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -21,6 +21,7 @@ from planner.units import gib, parse_bytes, plural
 from profiler import verify
 from profiler.verify import DIFFERENT, EXACT, EXPLAINED, FAILED, UNKNOWN, Task, Verdict
 from profiler.verify_engine import EngineVerdict, verify_vllm
+from profiler.verify_llama import LlamaVerdict, verify_llama
 
 UNEXPLAINED = 3
 MAX_PROCESSES = 64
@@ -32,9 +33,12 @@ MAX_SECONDS = 24 * 3600
 @click.argument("names", metavar="MODEL...", nargs=-1)
 @click.option(
     "--engine",
-    metavar="vllm",
-    type=click.Choice(["vllm"]),
-    help="Compare with the installed engine: blocks, groups, tokens, concurrency ([verify-vllm], KVPLAN_ENGINE_PYTHON).",
+    metavar="vllm|llamacpp",
+    type=click.Choice(["vllm", "llamacpp"]),
+    help="Compare with an installed vLLM ([verify-vllm], KVPLAN_ENGINE_PYTHON): blocks, tokens, concurrency; or with a libllama: caches of a .gguf MODEL.",
+)
+@click.option(
+    "--library", metavar="PATH", help="llamacpp: folder or file of a libllama (default: KVPLAN_LLAMA_LIBRARY)."
 )
 @click.option("--all", "every", is_flag=True, help="Every model of the catalogue.")
 @click.option(
@@ -67,6 +71,8 @@ MAX_SECONDS = 24 * 3600
 def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
     """Compare parameters and cache bytes of every layer with the transformers implementation.
 
+    With --engine the engine itself is asked in place of transformers.
+
     MODEL is a name of `kvplan models`, a config.json or a folder with one: any whose model_type the installed
     transformers knows. The model is built at full size on torch's meta device, which takes no memory, and runs a
     prefill and two decode steps with its own cache classes. Needs the [verify] extra (transformers, torch).
@@ -74,6 +80,10 @@ def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
     """
     if bool(names) == every:
         raise click.UsageError("which MODEL? Names or config files, or --all (not both)")
+    if values["engine"] == "llamacpp":
+        _against_libllama(names, values)
+    if values["library"] is not None:
+        raise click.UsageError("--library is libllama's: add --engine llamacpp")
     tasks = _tasks(names, every)
     if values["engine"]:
         _against_engine(tasks, values)
@@ -97,17 +107,55 @@ def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
 def _against_engine(tasks: list[Task], values: dict[str, Any]) -> None:
     """Each model beside the installed vLLM; ends the command."""
     verdicts = [verify_vllm(task.name, task.config) for task in tasks]
-    if values["output"]:
-        write_whole(values["output"], to_json({"models": [one.to_dict() for one in verdicts]}) + "\n")
-    text = (
-        to_json({"models": [one.to_dict() for one in verdicts]})
-        if values["as_json"]
-        else "\n".join(_engine_page(verdicts))
-    )
-    emit(text)
+    _end(verdicts, _engine_page(verdicts), values)
     if any(one.error for one in verdicts):
         raise SystemExit(1)
     raise SystemExit(0 if all(one.agrees for one in verdicts) else UNEXPLAINED)
+
+
+def _against_libllama(names: tuple[str, ...], values: dict[str, Any]) -> None:
+    """Each GGUF file's contexts beside libllama; ends the command."""
+    verdicts = []
+    for name in names:
+        if not name.lower().endswith(".gguf") or not os.path.isfile(name):
+            raise BadRequest(
+                f"{one_line(name, 80)}: libllama reads GGUF files; name one (its header is enough, weights are not read)"
+            )
+        verdicts.append(verify_llama(os.path.basename(name), model_spec(name), name, values["library"]))
+    if not verdicts:
+        raise click.UsageError("which .gguf files? --all is of the catalogue, which holds configs")
+    _end(verdicts, _llama_page(verdicts), values)
+    if any(one.agrees is False for found in verdicts for one in found.contexts):
+        raise SystemExit(UNEXPLAINED)
+    raise SystemExit(0 if all(one.agrees for one in verdicts) else 1)
+
+
+def _end(verdicts: Sequence[EngineVerdict | LlamaVerdict], page: list[str], values: dict[str, Any]) -> None:
+    """Writes what was found."""
+    found = to_json({"models": [one.to_dict() for one in verdicts]})
+    if values["output"]:
+        write_whole(values["output"], found + "\n")
+    emit(found if values["as_json"] else wrapped("\n".join(page)))
+
+
+def _llama_page(verdicts: list[LlamaVerdict]) -> list[str]:
+    lines = []
+    for found in verdicts:
+        same = sum(one.agrees is True and not one.refused for one in found.contexts)
+        compared = sum(one.agrees is not None and not one.refused for one in found.contexts)
+        head = f"{found.model} in llama.cpp {found.version}: "
+        lines.append(head + (bad(found.error) if found.error else f"{same} of {compared} contexts agree"))
+        for one in found.contexts:
+            asked = ", ".join(f"{key} {value}" for key, value in one.question.items())
+            if one.refused:
+                lines.append(dim(f"  {asked}: refused by both"))
+            elif one.error:
+                lines.append(dim(f"  {asked}: not compared, {one.error}"))
+            elif not one.agrees:
+                theirs = f"{one.kv_mib:.2f} + {one.state_mib:.2f} MiB in {'/'.join(map(str, one.cells))} cells"
+                mine = f"{one.our_kv_mib:.2f} + {one.our_state_mib:.2f} MiB in {'/'.join(map(str, one.our_cells))}"
+                lines.append(f"  {asked}: {theirs}; ours {mine}: {bad('differs')}")
+    return lines
 
 
 def _engine_page(verdicts: list[EngineVerdict]) -> list[str]:

@@ -306,7 +306,7 @@ def speed(
     load: str | None = None,
     engine: str | None = None,
     flags: EngineFlags | None = None,
-    measured: str | None = None,
+    measured: str | Sequence[str] | None = None,
     linear: str | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
@@ -331,7 +331,7 @@ def speed(
     batch    one (its figures stand at the top of the answer) or several (each in `batches`)
     load     "serving" (the default) or "static": one batch from prompt to end
     flags    the engine's own, as `engine` takes them
-    measured "tpot_ms=14.2 batch=8 seq=2048": the constants are scaled to that point
+    measured "tpot_ms=14.2 batch=8 seq=2048", or files of benchmarks: the constants are made from what was measured
 
     >>> answer = speed("llama-3.1-8b", gpu="h100-sxm", prompt=1000, answer=2, load="static")
     >>> round(answer["tpot_seconds_bound"] * 1e3, 2)      # (15.01 GB of weights + 0.13 GB of cache) / 3.35 TB/s
@@ -453,7 +453,7 @@ def simulate(
     routing: str | None = None,
     ttft: str | None = None,
     tpot: str | None = None,
-    measured: str | None = None,
+    measured: str | Sequence[str] | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
     gpus: int | None = None,

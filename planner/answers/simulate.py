@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from planner.answers.measured import constants_from
 from planner.files.read import read_text
 from planner.memory.estimate import estimate
 from planner.memory.request import device_capacity
 from planner.options.simulate import SimulateAsked
 from planner.serving.simulate import Answer, serve, server, with_measured_steps
 from planner.shown import NO, Shown
-from planner.speed.constants import constants_for
-from planner.speed.measured_point import with_measured_point
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,11 +39,8 @@ def simulate_answer(asked: SimulateAsked, arrived: Callable[[int], None] | None 
     """The run of a load on a server; `arrived` hears how many requests have come."""
     room = device_capacity(asked.device)
     engine = asked.engine.label
-    if asked.measured is None:
-        constants = constants_for(engine, asked.device)
-    else:
-        one = estimate(asked.spec, asked.request, room)
-        constants = with_measured_point(asked.measured, one, asked.device, engine=engine)
+    one = estimate(asked.spec, asked.request, room)
+    constants, _ = constants_from(asked.measured, one, asked.device, engine=engine)
     replica = server(asked.spec, asked.request, asked.device, room, constants, asked.engine)
     if asked.steps is not None:
         text = read_text(asked.steps, most_bytes=1 << 20, what="a file of measured steps", option="--steps")

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from planner.answers.engine import engine_answer
+from planner.answers.measured import constants_from
 from planner.answers.several import Answers
 from planner.catalogue.device import Device
 from planner.engines.base import EngineAnswer, mended
@@ -21,10 +22,10 @@ from planner.options.speed import DraftingAsked, SpeedAsked
 from planner.options.tables import LLAMA
 from planner.shown import NO, Shown
 from planner.speed.checked_on import LeftOut, left_out
-from planner.speed.constants import Constants, constants_for
+from planner.speed.constants import Constants
 from planner.speed.drafting import Drafts, drafts
 from planner.speed.energy import GRID_GRAMS, energy_of
-from planner.speed.measured_point import with_measured_point
+from planner.speed.measured_fit import Fitted
 from planner.speed.passes import decode_pass, memory_seconds, products_seconds, rates_of
 from planner.speed.speed import Case, Speed, drafting_pays_below, speed
 from planner.speed.work import work
@@ -39,6 +40,7 @@ class SpeedAnswer(Shown):
 
     estimate    the memory estimate of a batch of one, at prompt + output tokens
     constants   what the speeds were made with; None: summed from this machine's operator times
+    fitted      how they were fitted to points that were given; None without such points
     """
 
     asked: SpeedAsked
@@ -48,6 +50,7 @@ class SpeedAnswer(Shown):
     constants: Constants | None
     notes: tuple[str, ...]
     grid_grams: float = GRID_GRAMS
+    fitted: Fitted | None = None
 
     def fits(self, batch: int) -> bool:
         """Whether memory admits so many sequences at once."""
@@ -129,6 +132,7 @@ class SpeedAnswer(Shown):
             "largest_batch": self.largest_batch,
             "compute_bound_batch": self.compute_bound_batch,
             "constants_from": one.constants_from,
+            "measured": None if self.fitted is None else self.fitted.to_dict(),
             "constants_checked": None if self.left_out is None else asdict(self.left_out),
         }
 
@@ -153,32 +157,31 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
     if engine is None and asked.spec.model_type.startswith("gguf "):
         engine = "llamacpp"
         notes.append("a GGUF file: llama.cpp's constants; --engine says otherwise")
-    speeds, constants = None, None
+    speeds, constants, fit = None, None, None
     if device.origin == "local":
         speeds, note = _calibrated(one, device, asked, engine=engine)
         notes += [note] if note else []
     elif asked.linear is not None:
         raise UsageError("--linear goes with --gpu local: it says which of this machine's products are meant")
     if speeds is None:
-        speeds, constants = _expected(one, device, asked, engine=engine)
+        speeds, constants, fit = _expected(one, device, asked, engine=engine)
     elif asked.drafting is not None:
         raise UsageError("drafts are not part of this machine's calibration: name a device of `kvplan gpus`")
+    if asked.measured is not None:
+        notes += asked.measured.notes
     if speeds[0].drafts is not None:
         notes += [speeds[0].drafts.words(), _drafting_note(one, device, speeds[0])]
-    return SpeedAnswer(asked, one, device, speeds, constants, tuple(notes))
+    return SpeedAnswer(asked, one, device, speeds, constants, tuple(notes), fitted=fit)
 
 
 def _expected(
     one: Estimate, device: Device, asked: SpeedAsked, *, engine: str | None
-) -> tuple[tuple[Speed, ...], Constants]:
+) -> tuple[tuple[Speed, ...], Constants, Fitted | None]:
     """Speeds by fitted constants, or by those of the point that was measured."""
     load, prompt, output = asked.load or "serving", asked.prompt_tokens, asked.output_tokens
-    if asked.measured is None:
-        constants = constants_for(engine, device, load)
-    else:
-        constants = with_measured_point(
-            asked.measured, one, device, load=load, engine=engine, prompt_tokens=prompt, output_tokens=output
-        )
+    constants, fit = constants_from(
+        asked.measured, one, device, load=load, engine=engine, prompt_tokens=prompt, output_tokens=output
+    )
     most = None if admits(one, asked.engine, max(asked.batches)) else largest_batch(one, asked.engine)
     drafting = drafts_of(one, asked.drafting)
     speeds = tuple(
@@ -188,7 +191,7 @@ def _expected(
         )
         for batch in asked.batches
     )  # fmt: skip
-    return speeds, constants
+    return speeds, constants, fit
 
 
 def drafts_of(one: Estimate, asked: DraftingAsked | None) -> Drafts | None:

@@ -14,6 +14,8 @@ from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked, engine_of
 from planner.options.load import mixes_of, targets_of, trace_of
+from planner.options.measured import HELP as MEASURED_HELP
+from planner.options.measured import MeasuredAsked, measured_of
 from planner.options.model import device_of, request_of, spec_of, with_ranks
 from planner.options.readers import (
     choice,
@@ -53,7 +55,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--routing", "|".join(ROUTINGS), "Which replica a request goes to (default: round-robin).", choice(*ROUTINGS), "Layout"),
     Flag("--ttft", "TIME", "Target: time to the first token of 95 requests in 100, 1s; p99=2s says another share, for --tpot too.", ttft, "Load"),
     Flag("--tpot", "TIME", "Target: time between two tokens of 95 requests in 100, 40ms.", seconds, "Load"),
-    Flag("--measured", "POINT", 'What was measured at one point, for example "tpot_ms=14.2 batch=8 seq=2048".', text, "Device"),
+    Flag("--measured", "POINT|FILE...", MEASURED_HELP, text, "Device"),
     Flag("--steps", "FILE", "Steps measured on your own server, JSON: decode_ms by batch, prefill_ms by prompt tokens (docs/simulate.md).", text, "Device"),
     *flags.DTYPE,
     *flags.LAYOUT,
@@ -69,7 +71,7 @@ class SimulateAsked:
     """A server on a device, and the load that it is to carry.
 
     request    formats and layout; its length is that of the longest request that is served
-    measured   "tpot_ms=14.2 batch=8 seq=2048": the constants are scaled to that point
+    measured   what was measured: the constants are made from it
     steps      a file of measured steps, in place of the speed model
     """
 
@@ -81,7 +83,7 @@ class SimulateAsked:
     engine: EngineAsked
     replicas: int = 1
     routing: str = ROUTINGS[0]
-    measured: str | None = None
+    measured: MeasuredAsked | None = None
     steps: str | None = None
 
 
@@ -90,7 +92,7 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
     given = with_ranks(flags.read_values(FLAGS, values))
     if given["gpu"] is None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them)")
-    if given["steps"] is not None and given["measured"] is not None:
+    if given["steps"] is not None and given["measured"]:
         raise UsageError("--steps holds what was measured: leave out --measured")
     workload = workload_of(given)
     engine = engine_of({**given, "engine": given["engine"] or "vllm"})
@@ -106,7 +108,7 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
         engine=engine,
         replicas=given["replicas"] or 1,
         routing=given["routing"] or ROUTINGS[0],
-        measured=given["measured"],
+        measured=measured_of(given["measured"], load="serving", prompt_tokens=1024, output_tokens=256),
         steps=given["steps"],
     )
 

@@ -14,6 +14,8 @@ from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked, engine_of
+from planner.options.measured import HELP as MEASURED_HELP
+from planner.options.measured import MeasuredAsked, measured_of
 from planner.options.model import device_of, request_of, spec_of, with_ranks
 from planner.options.readers import choice, count, counts, names, share, switch, text, tokens
 from planner.options.tables import Flag
@@ -36,7 +38,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--answer", "N", f"Tokens of an answer (default: {OUTPUT_TOKENS}).", tokens, "Load"),
     Flag("--batch", "LIST", f"Sequences at once, one or a list (default: {','.join(map(str, DEFAULT_BATCHES))}).", counts, "Load"),
     Flag("--load", "static|serving", "One batch from prompt to end, or a server where a new request takes the place of each that ends (default: serving).", choice(*LOADS), "Load"),
-    Flag("--measured", "POINT", "What was measured at one point, for example \"tpot_ms=14.2 batch=8 seq=2048\"; also ttft_ms, tok_s, prompt, answer.", text, "Device"),
+    Flag("--measured", "POINT|FILE...", MEASURED_HELP, text, "Device"),
     *flags.DTYPE,
     *flags.LAYOUT,
     *flags.RUNTIME,
@@ -58,7 +60,7 @@ class SpeedAsked:
 
     request         one whole sequence, prompt and output
     load            "serving" or "static"; None: not said
-    measured        "tpot_ms=14.2 batch=8 seq=2048": the constants are scaled to that point
+    measured        what was measured: the constants are made from it
     linear          with this machine's calibration: how torch holds the matrices
     drafting        speculative decoding, None without
     grid_grams      CO2 of a kWh
@@ -72,7 +74,7 @@ class SpeedAsked:
     batches: tuple[int, ...] = DEFAULT_BATCHES
     load: str | None = None
     engine: EngineAsked | None = None
-    measured: str | None = None
+    measured: MeasuredAsked | None = None
     linear: str | None = None
     drafting: DraftingAsked | None = None
     grid_grams: float = GRID_GRAMS
@@ -128,7 +130,7 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
     else:
         given = {**with_ranks({**given, "gpu": None}), "gpu": given["gpu"]}
     devices = tuple(device_of(name, given["memory"]) for name in given["gpu"])
-    if given["measured"] is not None and len(devices) > 1:
+    if given["measured"] and len(devices) > 1:
         raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
     engine = engine_of(given)
     prompt, output = given["prompt"] or PROMPT_TOKENS, given["answer"] or OUTPUT_TOKENS
@@ -141,7 +143,9 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         batches=given["batch"] or DEFAULT_BATCHES,
         load=given["load"],
         engine=engine,
-        measured=given["measured"],
+        measured=measured_of(
+            given["measured"], load=given["load"] or "serving", prompt_tokens=prompt, output_tokens=output
+        ),
         linear=given["linear"],
         drafting=drafting_of(given, engine),
         grid_grams=GRID_GRAMS if given["grid"] is None else given["grid"],

@@ -10,6 +10,7 @@ from planner.catalogue.device import Device
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.speed.constants import Constants, constants_for
+from planner.speed.observed import Observed
 from planner.speed.speed import speed
 from planner.speed.work import work
 from planner.units import parse_tokens
@@ -64,6 +65,27 @@ def with_measured_point(
         for end in (name, "queued" if name == "ttft" else "experts"):
             spread |= {f"{end}_low": 1 / factor, f"{end}_high": factor}
     return replace(measured, **spread)
+
+
+def observed_of(text: str, *, load: str, prompt_tokens: int, output_tokens: int) -> Observed:
+    """A point by hand among several, as `with_measured_point` reads it.
+
+    >>> observed_of("tpot_ms=14.2 batch=8 seq=2k", load="serving", prompt_tokens=1024, output_tokens=128).prompt_tokens
+    2048
+    """
+    given = _measured(text)
+    batch = int(given.get("batch", 1))
+    tpot = 1e3 * batch / given["tok_s"] if "tok_s" in given else given.get("tpot_ms")
+    ttft = given.get("ttft_ms")
+    return Observed(
+        batch=batch,
+        prompt_tokens=int(given.get("prompt", given.get("seq", prompt_tokens))),
+        output_tokens=int(given.get("answer", given.get("output", 2 if "seq" in given else output_tokens))),
+        load="static" if "seq" in given and not given.keys() & {"answer", "output"} else load,
+        ttft_seconds=None if ttft is None else ttft / 1e3,
+        tpot_seconds=None if tpot is None else tpot / 1e3,
+        source="a point by hand",
+    )
 
 
 def _measured(text: str) -> dict[str, float]:

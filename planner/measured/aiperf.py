@@ -1,0 +1,121 @@
+"""AIPerf's and GenAI-Perf's profile exports: JSON (profile_export_aiperf.json, *_genai_perf.json) and CSV.
+
+AIPerf 0.1 to 0.13 and GenAI-Perf 0.0.3 to 0.0.16: an object a metric with unit, avg and percentiles.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from planner.measured.points import MeasuredFile, MeasuredPoint, at, count, number, words
+
+AIPERF, GENAI = "AIPerf", "GenAI-Perf"
+SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds": 1.0}
+_NAMES = {
+    "ttft": ("time_to_first_token",), "tpot": ("inter_token_latency",), "request": ("request_latency",),
+}  # fmt: skip
+_HEADERS = re.compile(r"(.+?)\s*\(([^()]{1,40})\)")
+
+
+def aiperf(raw: Mapping[str, Any]) -> MeasuredFile | None:
+    """The point of a profile; None where it is no such export."""
+    if not isinstance(raw.get("request_latency"), Mapping) or "request_throughput" not in raw:
+        return None
+    tool = AIPERF if "aiperf_version" in raw or "schema_version" in raw else GENAI
+    config = raw.get("input_config")
+    model = (
+        _first(at(config, "endpoint", "model_names"))
+        or _first(at(config, "models"))
+        or _first(at(config, "model_names"))
+    )
+    return MeasuredFile(tool, (_point(raw, tool, words(raw.get("aiperf_version")), model, _asked(config)),))
+
+
+def aiperf_csv(text: str) -> MeasuredFile | None:
+    """The same of a CSV export; None where it is none."""
+    rows = list(csv.reader(io.StringIO(text[: 1 << 20])))
+    if not rows or not rows[0] or rows[0][0] != "Metric" or "avg" not in rows[0]:
+        return None
+    header, raw = rows[0], dict[str, Any]()
+    for row in rows[1:]:
+        if len(row) > 1 and row[0] == "Metric":
+            header = row
+            continue
+        if not row or not row[0]:
+            continue
+        match = _HEADERS.fullmatch(row[0][:200])
+        name, unit = match.groups() if match else (row[0], "")
+        key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        stats = {"avg" if head == "Value" else head: value for head, value in zip(header[1:], row[1:], strict=False)}
+        raw[key] = {"unit": unit, **stats}
+    if "request_latency" not in raw:
+        return None
+    point = _point(raw, AIPERF, None, None, (None, None))
+    note = (
+        "the CSV names neither model nor concurrency: the mean that was reached is taken; the JSON beside it says both"
+    )
+    return MeasuredFile(AIPERF, (point,), (note,))
+
+
+def _point(
+    raw: Mapping[str, Any], tool: str, version: str | None, model: str | None, asked: tuple[float | None, float | None]
+) -> MeasuredPoint:
+    sequences, rate = asked
+    times = {name: _seconds(raw, keys[0], "avg") for name, keys in _NAMES.items()}
+    per_s = number(at(raw, "request_throughput", "avg"))
+    reached = per_s * times["request"] if per_s and times["request"] else None  # Little's law
+    return MeasuredPoint(
+        tool=tool,
+        source="",
+        version=version,
+        model=model,
+        sequences=sequences or reached,
+        rate_per_s=rate,
+        prompt_tokens=number(at(raw, "input_sequence_length", "avg")),
+        output_tokens=number(at(raw, "output_sequence_length", "avg")),
+        ttft_seconds=times["ttft"],
+        tpot_seconds=times["tpot"],
+        request_seconds=times["request"],
+        output_tokens_per_s=number(at(raw, "output_token_throughput", "avg")),
+        requests=count(at(raw, "request_count", "avg")),
+        percentiles=tuple(
+            (name, share, seconds)
+            for name, keys in _NAMES.items()
+            for share in (50.0, 95.0, 99.0)
+            if (seconds := _seconds(raw, keys[0], f"p{share:g}")) is not None
+        ),
+    )
+
+
+def _seconds(raw: Mapping[str, Any], name: str, end: str) -> float | None:
+    value, unit = number(at(raw, name, end)), at(raw, name, "unit")
+    scale = SECONDS.get(unit.lower().strip()) if isinstance(unit, str) else None
+    return None if value is None or scale is None else value * scale
+
+
+def _asked(config: Any) -> tuple[float | None, float | None]:
+    """(concurrency, requests a second) as the run was asked for, wherever a version keeps them."""
+    places = [config, *(at(config, key) for key in ("loadgen", "load", "perf_analyzer", "stimulus"))]
+    places.append(at(config, "perf_analyzer", "stimulus"))
+    phases = at(config, "phases")
+    places += (
+        phases[-3:] if isinstance(phases, list) else list(phases.values())[-3:] if isinstance(phases, Mapping) else []
+    )
+    found: list[float | None] = []
+    for key in ("concurrency", "request_rate"):
+        found.append(next((value for place in places if (value := number(at(place, key))) is not None), None))
+    return found[0], found[1]
+
+
+def _first(raw: Any) -> str | None:
+    """The name in a text, a list of texts or a list of objects with a name."""
+    item = raw[0] if isinstance(raw, list) and raw else raw
+    if isinstance(item, Mapping):
+        item = next((value for key in ("name", "model", "items") if (value := item.get(key))), None)
+        item = item[0] if isinstance(item, list) and item else item
+        item = item.get("name") if isinstance(item, Mapping) else item
+    return words(item)

@@ -1,0 +1,105 @@
+"""The timings that a program gives with an answer: ollama's --verbose and API, llama-server's and LM Studio's.
+
+ollama: total_duration, prompt_eval_count, prompt_eval_duration, eval_count, eval_duration, in nanoseconds (docs/api.md);
+--verbose prints the same in words. llama-server: `timings` with prompt_n, prompt_ms, predicted_n, predicted_ms. LM
+Studio: `stats` with tokens_per_second and time_to_first_token, in seconds, beside `usage`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from planner.measured.points import MeasuredFile, MeasuredPoint, at, milli, number, words
+
+OLLAMA, LLAMA_SERVER, LMSTUDIO = "ollama", "llama-server", "LM Studio"
+_VERBOSE = re.compile(
+    r"^\s*(prompt eval count|prompt eval duration|eval count|eval duration|total duration):\s+(\S{1,40})", re.MULTILINE
+)
+_SPAN = re.compile(r"([\d.]{1,20})(h|ms|m|s|µs|us|ns)")
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9}
+MOST_ANSWERS = 10_000
+
+
+def answer_timings(raw: Mapping[str, Any]) -> MeasuredFile | None:
+    """The point of one answer of an API; None where it carries no timings."""
+    if "eval_duration" in raw and "eval_count" in raw:
+        times = {
+            key: value * 1e-9 if (value := number(raw.get(key))) else None
+            for key in ("prompt_eval_duration", "eval_duration", "total_duration")
+        }
+        return _file(
+            OLLAMA,
+            "ollama",
+            words(raw.get("model")),
+            (number(raw.get("prompt_eval_count")), times["prompt_eval_duration"]),
+            (number(raw.get("eval_count")), times["eval_duration"]),
+        )
+    timings = raw.get("timings")
+    if isinstance(timings, Mapping) and "predicted_ms" in timings:
+        return _file(
+            LLAMA_SERVER,
+            "llamacpp",
+            words(raw.get("model")),
+            (number(timings.get("prompt_n")), milli(timings.get("prompt_ms"))),
+            (number(timings.get("predicted_n")), milli(timings.get("predicted_ms"))),
+        )
+    stats = raw.get("stats")
+    if isinstance(stats, Mapping) and "tokens_per_second" in stats:
+        rate, output = number(stats.get("tokens_per_second")), number(at(raw, "usage", "completion_tokens"))
+        prompt = number(at(raw, "usage", "prompt_tokens"))
+        spent = output / rate if output and rate else None
+        return _file(
+            LMSTUDIO,
+            "lmstudio",
+            words(raw.get("model")),
+            (prompt, number(stats.get("time_to_first_token"))),
+            (output, spent),
+        )
+    return None  # fmt: skip
+
+
+def ollama_verbose(text: str) -> MeasuredFile | None:
+    """A point for each block of lines that `ollama run --verbose` prints after an answer; None where there is none."""
+    points, block = list[MeasuredPoint](), dict[str, str]()
+    for name, value in _VERBOSE.findall(text)[: 5 * MOST_ANSWERS]:
+        block[name] = value
+        if name == "eval duration":
+            spans = {key: _span(block.get(key, "")) for key in ("prompt eval duration", "eval duration")}
+            points += _file(
+                OLLAMA,
+                "ollama",
+                None,
+                (number(block.get("prompt eval count")), spans["prompt eval duration"]),
+                (number(block.get("eval count")), spans["eval duration"]),
+            ).points
+            block = {}
+    return MeasuredFile(OLLAMA, tuple(points)) if points else None  # fmt: skip
+
+
+def _file(
+    tool: str, engine: str, model: str | None, prompt: tuple[float | None, float | None], output: tuple[float | None, float | None]
+) -> MeasuredFile:  # fmt: skip
+    """One sequence alone: a prompt of so many tokens in so many seconds, then so many tokens in so many seconds."""
+    (before, ttft), (tokens, spent) = prompt, output
+    if not tokens or not spent:
+        return MeasuredFile(tool, (), ("the answer holds no time of its tokens",))
+    point = MeasuredPoint(
+        tool=tool, source="", load="static", engine=engine, model=model, sequences=1.0, prompt_tokens=before or 1.0,
+        output_tokens=tokens, ttft_seconds=ttft if before else None, tpot_seconds=spent / tokens,
+        output_tokens_per_s=tokens / spent, prefill_tokens_per_s=before / ttft if before and ttft else None, requests=1,
+    )  # fmt: skip
+    return MeasuredFile(tool, (point,))
+
+
+def _span(text: str) -> float | None:
+    """Seconds of a span as Go prints it.
+
+    >>> _span("1m2.5s"), _span("130.079ms"), _span("soon")
+    (62.5, 0.130079, None)
+    """
+    parts = _SPAN.findall(text)
+    if not parts or "".join(value + unit for value, unit in parts) != text:
+        return None
+    return sum((number(value) or 0.0) * _UNITS[unit] for value, unit in parts)

@@ -1,0 +1,92 @@
+"""llama-bench's rows (-o json, jsonl, csv, md): prompts processed (pp) and tokens generated (tg), alone on the device.
+
+llama.cpp b1300 to b11434: n_prompt, n_gen, n_depth, avg_ns, avg_ts, model_filename, model_type, build_number.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from planner.measured.points import MeasuredFile, MeasuredPoint, at, count, number, words
+
+TOOL = "llama-bench"
+MOST_ROWS = 10_000
+_TEST = re.compile(r"(?:pp\s?(\d{1,9}))?\s?\+?\s?(?:tg\s?(\d{1,9}))?(?:\s?@\s?d(\d{1,9}))?")
+_SPEED = re.compile(r"([\d.]{1,20})\s*(?:±.*)?")
+
+
+def llama_bench(rows: Iterable[Mapping[str, Any]]) -> MeasuredFile | None:
+    """A point for each row of -o json, jsonl or csv; None where the rows are of something else."""
+    rows = list(rows)[:MOST_ROWS]
+    if not rows or not all("n_prompt" in row and "avg_ts" in row for row in rows):
+        return None
+    points = tuple(point for row in rows if (point := _row(row)) is not None)
+    left = len(rows) - len(points)
+    return MeasuredFile(TOOL, points, (f"{left} rows have no speed",) if left else ())
+
+
+def llama_bench_csv(text: str) -> MeasuredFile | None:
+    """The rows of -o csv."""
+    if "n_prompt" not in text[:4000] or "avg_ts" not in text[:4000]:
+        return None
+    lines = [line for line in text.splitlines() if not line.startswith(("ggml_", "load_", "Device ", "  Device "))]
+    return llama_bench(csv.DictReader(io.StringIO("\n".join(lines[:MOST_ROWS]))))
+
+
+def llama_bench_md(text: str) -> MeasuredFile | None:
+    """The table that llama-bench prints by default: the last two columns are `test` and `t/s`."""
+    header: list[str] = []
+    points, left, build = list[MeasuredPoint](), 0, re.search(r"^build: \w+ \((\d{1,6})\)", text, re.MULTILINE)
+    for line in text.splitlines()[:MOST_ROWS]:
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.lstrip().startswith("|") else []
+        if "test" in cells and "t/s" in cells:
+            header = cells
+        elif header and len(cells) == len(header) and not set("".join(cells)) <= set("-: "):
+            point = _md_row(dict(zip(header, cells, strict=True)), build[1] if build else None)
+            points, left = ([*points, point], left) if point else (points, left + 1)
+    if not header:
+        return None
+    return MeasuredFile(TOOL, tuple(points), (f"{left} rows of the table were not understood",) if left else ())
+
+
+def _md_row(row: Mapping[str, str], build: str | None) -> MeasuredPoint | None:
+    test, speed = _TEST.fullmatch(row["test"][:60]), _SPEED.fullmatch(row["t/s"][:60])
+    if not test or not speed or not (test[1] or test[2]):
+        return None
+    prompt, output, depth = (int(part or 0) for part in test.groups())
+    return _point(prompt, output, depth, number(speed[1]), words(row.get("model")), build, 1)
+
+
+def _row(row: Mapping[str, Any]) -> MeasuredPoint | None:
+    prompt, output, depth = (count(row.get(key)) or 0 for key in ("n_prompt", "n_gen", "n_depth"))
+    model = words(row.get("model_filename")) or words(row.get("model_type"))
+    build = words(str(row.get("build_number") or "")) or None
+    return _point(prompt, output, depth, number(row.get("avg_ts")), model, build, count(at(row, "reps")))
+
+
+def _point(
+    prompt: int,
+    output: int,
+    depth: int,
+    per_s: float | None,
+    model: str | None,
+    build: str | None,
+    requests: int | None,
+) -> MeasuredPoint | None:
+    """pp is a prefill, tg a decode from an empty context or from `depth`; both together (pg) part nothing and are left."""
+    if per_s is None or not (prompt or output) or (prompt and output):
+        return None
+    said = {
+        "tool": TOOL, "source": "", "load": "static", "engine": "llamacpp", "version": f"b{build}" if build else None,
+        "model": model, "sequences": 1.0, "requests": requests,
+    }  # fmt: skip
+    if prompt:
+        alone = None if depth else prompt / per_s  # behind a context it is no first token
+        return MeasuredPoint(**said, prompt_tokens=float(prompt), output_tokens=1.0, ttft_seconds=alone, prefill_tokens_per_s=per_s)  # type: ignore[arg-type]  # fmt: skip
+    return MeasuredPoint(
+        **said, prompt_tokens=float(max(1, depth)), output_tokens=float(output), tpot_seconds=1 / per_s, output_tokens_per_s=per_s,  # type: ignore[arg-type]
+    )  # fmt: skip

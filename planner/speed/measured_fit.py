@@ -1,0 +1,238 @@
+"""Fits the constants of a speed to several measured points, each constant held to its shipped value by what is known.
+
+    minimise  Σ (ln predicted - ln measured)² / NOISE²  +  Σ (ln multiplier)² / PRIOR²
+
+A multiplier stretches one kind of time (`KNOBS`): a single point moves what it depends on, many points part reading
+from computing and both from what a step takes whatever its size. Gauss-Newton steps with damping, derivatives by
+differences. Each point is then left out and predicted from the others: that error is the range of every answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from planner.catalogue.device import Device
+from planner.errors import BadRequest
+from planner.memory.estimate import Estimate
+from planner.speed.constants import Constants
+from planner.speed.observed import Observed
+from planner.speed.passes import Rates, rates_of
+from planner.speed.speed import Case
+from planner.speed.work import Work, work
+
+NOISE = 0.04  # of a mean over a few requests, as a share
+PRIOR = 1.0  # of a constant on a machine that nobody measured, in logarithms: a factor of e
+MOST_POINTS = 200
+LEAST_SPREAD = 1.05
+DEFAULT_SPREAD = 1.25  # with two points or fewer nothing can be left out
+STEPS, STEPS_LEFT_OUT, MOST_FOLDS = 25, 6, 12
+
+# What a multiplier stretches: efficiencies are divided by it, seconds multiplied.
+KNOBS: tuple[tuple[str, ...], ...] = (
+    ("memory_efficiency", "packed_efficiency", "expert_efficiency"),
+    ("cache_efficiency",),
+    ("compute_efficiency", "expert_compute_efficiency"),
+    ("prefill_efficiency", "packed_prefill_efficiency", "narrow_prefill_efficiency", "expert_prefill_efficiency"),
+    ("mixed_efficiency", "prompt_layer_seconds"),
+    ("layer_seconds", "expert_layer_seconds"),
+    ("step_seconds",),
+    ("sequence_seconds",),
+    ("request_seconds",),
+    ("queued_share",),
+)
+
+
+@dataclass(frozen=True)
+class LeftOutErrors:
+    """How far predictions of points were that had been left out, as shares of what was measured.
+
+    points   that were left out; 0 where there were too few
+    """
+
+    points: int
+    mean: float
+    worst: float
+
+    def words(self) -> str:
+        """In a few words, for the line that says where a speed is from."""
+        if not self.points:
+            return "too few points to leave one out"
+        return f"{100 * self.mean:.0f} % off on average and at most {100 * self.worst:.0f} % when left out"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Constants of one engine on one machine, with the points they are from and how those did when left out."""
+
+    constants: Constants
+    points: int
+    sources: tuple[str, ...]
+    tpot: LeftOutErrors
+    ttft: LeftOutErrors
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract."""
+        return {
+            "points": self.points,
+            "sources": list(self.sources),
+            **{
+                f"{name}_left_out": {"points": found.points, "mean": found.mean, "worst": found.worst}
+                for name, found in (("tpot", self.tpot), ("ttft", self.ttft))
+            },
+        }
+
+
+@dataclass(frozen=True)
+class _Point:
+    case: Case
+    observed: Observed
+
+    def logs(self, constants: Constants) -> list[float]:
+        """ln(predicted / measured) of TPOT and TTFT, as far as they were measured."""
+        case, found = replace(self.case, constants=constants), []
+        if self.observed.tpot_seconds:
+            value = max(case.tpot_bound(), sum(case.tpot_parts().values()))
+            found.append(math.log(value / self.observed.tpot_seconds))
+        if self.observed.ttft_seconds:
+            value, bound = case.ttft()
+            found.append(math.log(max(bound, value) / self.observed.ttft_seconds))
+        return found
+
+
+def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, base: Constants) -> Fitted:
+    """Constants that meet the points as nearly as they meet one another, from those in `base`.
+
+    `estimate` is of the model, formats and layout that were measured, `device` the one it ran on. Raises BadRequest for
+    no point, more than `MOST_POINTS`, and a time below the bound of the device.
+    """
+    if not points:
+        raise BadRequest("--measured: no point says a time, its requests at once and its lengths")
+    if len(points) > MOST_POINTS:
+        raise BadRequest(f"--measured: {len(points):,} points; at most {MOST_POINTS} are fitted at once")
+    sums, rates = work(estimate), rates_of(device, estimate)
+    known = [_Point(_case(point, sums, rates, base, estimate.source_tokens), point) for point in points]
+    for point in known:
+        _check(point, device)
+    found = _fit(known, base, [0.0] * len(KNOBS), STEPS)
+    tpot, ttft = _left_out(known, base, found)
+    sources = tuple(dict.fromkeys(point.source for point in points))
+    count = f"{len(points)} measured point{'s' * (len(points) > 1)}"
+    shown = ", ".join(sources[:3]) + (f" and {len(sources) - 3} more" if len(sources) > 3 else "")
+    errors = "; ".join(f"{name} {errors.words()}" for name, errors in (("TPOT", tpot), ("TTFT", ttft)) if errors.points)
+    origin = f"{count} given ({shown}), {errors or tpot.words()}; beside: {base.origin}"
+    constants = replace(stretched(base, found), origin=origin, **_spread(tpot, ttft))
+    return Fitted(constants, len(points), sources, tpot, ttft)
+
+
+def _case(point: Observed, sums: Work, rates: Rates, base: Constants, source_tokens: int) -> Case:
+    load = point.load if point.output_tokens > 1 else "static"
+    return Case(sums, rates, base, point.prompt_tokens, point.output_tokens, point.batch, load, source_tokens)
+
+
+def _check(point: _Point, device: Device) -> None:
+    """Refuse a time that the device cannot reach."""
+    for name, seconds, bound in (
+        ("tpot", point.observed.tpot_seconds, point.case.tpot_bound()),
+        ("ttft", point.observed.ttft_seconds, point.case.ttft()[1]),
+    ):
+        if seconds is not None and seconds < bound:
+            raise BadRequest(
+                f"--measured {point.observed.source}: {name} {seconds * 1e3:.3g} ms, and {device.name} cannot be faster "
+                f"than {bound * 1e3:.3g} ms there by its bandwidth and FLOP/s; check model, dtype, layout and units"
+            )
+
+
+def stretched(base: Constants, logs: Sequence[float]) -> Constants:
+    """`base` with each knob's times exp(log) as long."""
+    values: Mapping[str, float] = vars(base)
+    changed = {
+        name: values[name] / math.exp(log) if name.endswith("efficiency") else values[name] * math.exp(log)
+        for names, log in zip(KNOBS, logs, strict=True)
+        for name in names
+    }
+    return replace(base, **changed)  # type: ignore[arg-type]
+
+
+def _errors(points: Sequence[_Point], base: Constants, logs: Sequence[float]) -> list[float]:
+    constants = stretched(base, logs)
+    return [value / NOISE for point in points for value in point.logs(constants)] + [log / PRIOR for log in logs]
+
+
+def _fit(points: Sequence[_Point], base: Constants, start: Sequence[float], steps: int) -> list[float]:
+    """Gauss-Newton with damping: a step that makes it worse is tried again with a larger one."""
+    logs, damping, delta = list(start), 1e-2, 1e-4
+    errors = _errors(points, base, logs)
+    cost = sum(error**2 for error in errors)
+    for _ in range(steps):
+        columns = []
+        for i in range(len(logs)):
+            moved = [*logs[:i], logs[i] + delta, *logs[i + 1 :]]
+            columns.append([(b - a) / delta for a, b in zip(errors, _errors(points, base, moved), strict=True)])
+        square = [[sum(a * b for a, b in zip(one, other, strict=True)) for other in columns] for one in columns]
+        slope = [-sum(a * b for a, b in zip(column, errors, strict=True)) for column in columns]
+        for _ in range(6):
+            step = _solve(
+                [[v + damping * v * (i == j) for j, v in enumerate(row)] for i, row in enumerate(square)], slope
+            )
+            moved = [log + max(-1.0, min(1.0, change)) for log, change in zip(logs, step, strict=True)]
+            tried = _errors(points, base, moved)
+            new = sum(error**2 for error in tried)
+            if new < cost:
+                break
+            damping *= 8
+        else:
+            return logs
+        better, logs, errors, cost, damping = cost - new, moved, tried, new, damping / 4
+        if better < 1e-3:
+            return logs
+    return logs
+
+
+def _solve(square: list[list[float]], right: Sequence[float]) -> list[float]:
+    """The solution of a positive definite system, by elimination.
+
+    >>> _solve([[2.0, 0.0], [0.0, 4.0]], [2.0, 2.0])
+    [1.0, 0.5]
+    """
+    rows = [[*row, value] for row, value in zip(square, right, strict=True)]
+    for i, pivot in enumerate(rows):
+        for row in rows[i + 1 :]:
+            factor = row[i] / pivot[i]
+            for j in range(i, len(row)):
+                row[j] -= factor * pivot[j]
+    found = [0.0] * len(rows)
+    for i in range(len(rows) - 1, -1, -1):
+        found[i] = (rows[i][-1] - sum(rows[i][j] * found[j] for j in range(i + 1, len(rows)))) / rows[i][i]
+    return found
+
+
+def _left_out(points: Sequence[_Point], base: Constants, found: Sequence[float]) -> tuple[LeftOutErrors, LeftOutErrors]:
+    """Each point predicted from the others; of more than `MOST_FOLDS` points, as many groups in turn."""
+    off: dict[str, list[float]] = {"tpot": [], "ttft": []}
+    folds = min(len(points), MOST_FOLDS)
+    for fold in range(folds if len(points) > 2 else 0):
+        others = [point for i, point in enumerate(points) if i % folds != fold]
+        constants = stretched(base, _fit(others, base, found, STEPS_LEFT_OUT))
+        for point in points[fold::folds]:
+            names = [n for n, s in (("tpot", point.observed.tpot_seconds), ("ttft", point.observed.ttft_seconds)) if s]
+            for name, log in zip(names, point.logs(constants), strict=True):
+                off[name].append(math.expm1(log))
+    return tuple(  # type: ignore[return-value]
+        LeftOutErrors(
+            len(errors), sum(map(abs, errors)) / len(errors) if errors else 0.0, max(map(abs, errors), default=0.0)
+        )
+        for errors in off.values()
+    )
+
+
+def _spread(tpot: LeftOutErrors, ttft: LeftOutErrors) -> dict[str, Any]:
+    """The range: as far as the worst point that was left out, either way."""
+    ends = dict[str, Any]()
+    for names, errors in ((("tpot", "experts"), tpot), (("ttft", "queued"), ttft)):
+        factor = max(LEAST_SPREAD, 1 + errors.worst) if errors.points else DEFAULT_SPREAD
+        for name in names:
+            ends |= {f"{name}_low": 1 / factor, f"{name}_high": factor}
+    return ends

@@ -1,0 +1,114 @@
+"""A benchmark's file is known by its content, and its points are in seconds, tokens and requests at once."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from planner.measured.points import BadMeasured, MeasuredPoint
+from planner.measured.reader import measured_text, read_measured
+
+CASES = Path(__file__).parents[2] / "cases" / "benchmarks"
+FILES = sorted(path.name for path in CASES.iterdir() if path.suffix in (".json", ".jsonl", ".csv", ".md", ".txt", ".yaml") and path.name != "README.md")  # fmt: skip
+
+# file -> tool, points, and of the last point: sequences, prompt, output, TTFT, TPOT (what the file says, by hand)
+SAID = {
+    "vllm-serve.json": ("vllm bench serve", 1, 16, 1024, 256, 0.4, 0.026),
+    "sglang.jsonl": ("sglang bench_serving", 2, 8, 1024, 256, 0.3, 0.03725),
+    "llama-bench.json": ("llama-bench", 3, 1, 4096, 128, None, 1 / 40),
+    "llama-bench.jsonl": ("llama-bench", 3, 1, 4096, 128, None, 1 / 40),
+    "llama-bench.csv": ("llama-bench", 3, 1, 4096, 128, None, 1 / 40),
+    "llama-bench.md": ("llama-bench", 3, 1, 4096, 128, None, 1 / 40),
+    "llmperf.json": ("LLMPerf", 1, 4, 552, 149, 0.5, 0.021),
+    "optimum.json": ("optimum-benchmark", 1, 2, 128, 101, 0.05, 0.01),
+    "trtllm.json": ("trtllm-bench", 1, 16, 1000, 200, 0.2, 0.024),
+    "genai-perf.json": ("GenAI-Perf", 1, 4, 512, 101, 0.15, 0.0185),
+    "genai-perf.csv": ("AIPerf", 1, 4, 512, 101, 0.15, 0.0185),
+    "inference-benchmarker.json": ("inference-benchmarker", 1, 4.08, 200, 200, 0.1, 0.02),
+    "ollama-verbose.txt": ("ollama", 1, 1, 26, 259, 0.130079, 4.23271 / 259),
+    "ollama.json": ("ollama", 1, 1, 26, 259, 0.130079, 4.23271 / 259),
+    "llama-server.json": ("llama-server", 1, 1, 36, 50, 0.1, 0.02),
+    "lmstudio.json": ("LM Studio", 1, 1, 24, 53, 0.111, 1 / 51.43),
+}
+
+
+def last(name: str) -> MeasuredPoint:
+    return read_measured(str(CASES / name)).points[-1]
+
+
+@pytest.mark.parametrize("name", sorted(SAID))
+def test_a_file_gives_what_it_says(name: str) -> None:
+    tool, points, *figures = SAID[name]
+    found = read_measured(str(CASES / name))
+    assert (found.tool, len(found.points)) == (tool, points)
+    point = found.points[-1]
+    said = [point.sequences, point.prompt_tokens, point.output_tokens, point.ttft_seconds, point.tpot_seconds]
+    assert said == [None if figure is None else pytest.approx(figure) for figure in figures]
+    assert point.observed() is not None
+
+
+def test_percentiles_are_seconds() -> None:
+    assert ("ttft", 99.0, 0.9) in last("vllm-serve.json").percentiles
+    assert last("genai-perf.json").to_dict()["percentiles"]["ttft_p95_seconds"] == pytest.approx(0.15)
+
+
+def test_a_key_that_no_version_writes_is_named() -> None:
+    raw = json.loads((CASES / "vllm-serve.json").read_text()) | {"warp_factor": 9}
+    found = measured_text(json.dumps(raw), "x")
+    assert found is not None
+    assert "warp_factor" in found.notes[0]
+    assert not read_measured(str(CASES / "vllm-serve.json")).notes
+
+
+def test_a_rate_takes_the_mean_of_requests_at_once_by_littles_law() -> None:
+    raw = json.loads((CASES / "vllm-serve.json").read_text()) | {"max_concurrency": None, "request_rate": 2.5, "mean_e2el_ms": 7000.0}  # fmt: skip
+    found = measured_text(json.dumps(raw), "x")
+    assert found is not None
+    assert found.points[0].sequences == pytest.approx(2.1333 * 7)
+    assert found.points[0].rate_per_s == 2.5
+
+
+def test_latency_and_throughput_say_that_nothing_can_be_fitted_to_them() -> None:
+    for raw in (
+        {"avg_latency": 1.5, "latencies": [1.5], "percentiles": {"50": 1.5}},
+        {"elapsed_time": 9.0, "num_requests": 3, "total_num_tokens": 900, "requests_per_second": 0.3, "tokens_per_second": 100.0},
+    ):  # fmt: skip
+        found = measured_text(json.dumps(raw), "x")
+        assert found is not None
+        assert found.points[0].observed() is None
+        assert "nothing can be fitted" in found.notes[0]
+
+
+def test_a_text_of_something_else_is_no_benchmark(tmp_path: Path) -> None:
+    for text in ("", "hello", "[]", "{}", "[1, 2]", '{"a": 1}', "| a | b |\n"):
+        assert measured_text(text, "x") is None
+    path = tmp_path / "x.txt"
+    path.write_text("hello")
+    with pytest.raises(BadMeasured, match="no benchmark's file that is known here"):
+        read_measured(str(path))
+
+
+def test_changed_files_are_read_or_refused_in_one_line() -> None:
+    """3,000 changed files: cut, bytes changed, values of another kind, numbers without end."""
+    rng = random.Random(18)
+    texts = [(CASES / name).read_text() for name in FILES]
+    odd = ["null", "-1", "1e308", "1e999", "NaN", "[]", "{}", '"x"', "true", "9" * 60, '"\\ud800"', "[[[["]
+    for _ in range(3000):
+        text = rng.choice(texts)
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(text) + 1)
+            size = rng.choice((0, 1, 2, 8))
+            text = text[:at] + rng.choice([*odd, chr(rng.randrange(1, 0x2FFF)), ""]) + text[at + size :]
+        if rng.random() < 0.2:
+            text = text[: rng.randrange(len(text) + 1)]
+        try:
+            found = measured_text(text, "changed")
+        except BadMeasured as refused:
+            assert "\n" not in str(refused)
+            continue
+        for point in found.points if found else ():
+            point.observed()
+            json.dumps(point.to_dict(), allow_nan=False)

@@ -1,0 +1,99 @@
+"""Constants fitted to points of a deployment meet its other points.
+
+`tests/cases/served_smollm2_135m_shape.json`: a real vLLM 0.32 on two cores of an unnamed machine, whose bandwidth and
+FLOP/s are set here a third above what those points need.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from planner.catalogue.device import Device
+from planner.errors import BadRequest
+from planner.lookup import device, model_spec
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.request import Request
+from planner.speed.constants import constants_for
+from planner.speed.measured_fit import MOST_POINTS, Fitted, fitted
+from planner.speed.observed import Observed
+from planner.speed.speed import speed
+
+SERVED = json.loads((Path(__file__).parents[2] / "cases" / "served_smollm2_135m_shape.json").read_text())
+CORES: Device = replace(
+    device("l4"),
+    name="two cores",
+    bandwidth_bytes_per_s=22 * 10**9,
+    dense_flops_per_s={"bf16": 600 * 10**9, "fp16": 600 * 10**9},
+)
+
+
+def model() -> Estimate:
+    return estimate(model_spec("smollm2-135m"), Request(2048, dtype="bf16", k_dtype="bf16", v_dtype="bf16"))
+
+
+def decode(batch: int) -> Observed:
+    return Observed(batch, 32, 96, "static", None, SERVED[f"static_b{batch}"]["tpot_ms"] / 1e3, "served")
+
+
+def prefill(tokens: int) -> Observed:
+    return Observed(1, tokens, 2, "static", SERVED[f"prefill_{tokens}"]["ttft_ms"] / 1e3, None, "served")
+
+
+def eight() -> Fitted:
+    points = [decode(batch) for batch in (1, 4, 16)] + [prefill(tokens) for tokens in (64, 256, 512, 1024, 1900)]
+    return fitted(points, model(), CORES, constants_for("vllm", CORES))
+
+
+@pytest.mark.parametrize("batch", [2, 8, 32])
+def test_eight_points_of_a_server_give_tpot_at_others_within_8_percent(batch: int) -> None:
+    found = speed(model(), CORES, prompt_tokens=32, output_tokens=96, batch=batch, load="static", constants=eight().constants)  # fmt: skip
+    assert found.tpot_seconds.value == pytest.approx(SERVED[f"static_b{batch}"]["tpot_ms"] / 1e3, rel=0.08)
+
+
+def test_an_answer_says_how_many_points_and_how_far_off_those_left_out_were() -> None:
+    found = eight()
+    assert found.points == 8
+    assert (found.tpot.points, found.ttft.points) == (3, 5)
+    assert 0 < found.ttft.mean <= found.ttft.worst < 0.3
+    assert found.constants.origin.startswith("8 measured points given (served), TPOT ")
+    assert found.constants.tpot_high == pytest.approx(1 + found.tpot.worst)
+
+
+@pytest.mark.parametrize("stretch", [0.8, 1.0, 1.7])
+def test_points_made_with_known_constants_are_met(stretch: float) -> None:
+    gpu = device("h100-sxm")
+    base = constants_for("vllm", gpu)
+    true = replace(base, memory_efficiency=base.memory_efficiency / stretch, step_seconds=base.step_seconds * 2)
+    points = []
+    for batch, prompt in ((1, 512), (4, 512), (16, 1024), (64, 2048)):
+        made = speed(model(), gpu, prompt_tokens=prompt, output_tokens=128, batch=batch, constants=true)
+        points.append(Observed(batch, prompt, 128, "serving", made.ttft_seconds.value, made.tpot_seconds.value, "made"))
+    found = fitted(points, model(), gpu, base)
+    for point in points:
+        again = speed(
+            model(), gpu, prompt_tokens=point.prompt_tokens, output_tokens=128, batch=point.batch, constants=found.constants
+        )  # fmt: skip
+        assert again.tpot_seconds.value == pytest.approx(point.tpot_seconds, rel=0.03)
+        assert again.ttft_seconds.value == pytest.approx(point.ttft_seconds, rel=0.03)
+
+
+def test_a_time_below_the_bound_names_the_file_and_the_bound() -> None:
+    fast = replace(decode(1), tpot_seconds=0.001)
+    with pytest.raises(BadRequest, match=r"served: tpot 1 ms, and two cores cannot be faster than 12\.3 ms"):
+        fitted([fast], model(), CORES, constants_for("vllm", CORES))
+
+
+def test_no_point_and_too_many_are_refused() -> None:
+    for points in ([], [decode(1)] * (MOST_POINTS + 1)):
+        with pytest.raises(BadRequest, match="--measured"):
+            fitted(points, model(), CORES, constants_for("vllm", CORES))
+
+
+def test_two_points_leave_none_out() -> None:
+    found = fitted([decode(1), decode(4)], model(), CORES, constants_for("vllm", CORES))
+    assert found.tpot.points == 0
+    assert "too few points to leave one out" in found.constants.origin

@@ -27,7 +27,7 @@ def guidellm(raw: Mapping[str, Any]) -> MeasuredFile | None:
     return MeasuredFile(TOOL, kept, (f"{left} benchmarks of the report have no request that ended",) if left else ())
 
 
-def _point(raw: Mapping[str, Any], version: str | None) -> MeasuredPoint:
+def _point(raw: Mapping[str, Any], version: str | None, asked: float | None) -> MeasuredPoint:
     metrics = raw["metrics"]
     strategy = at(raw, "config", "strategy") or at(raw, "args", "strategy") or at(raw, "scheduler", "strategy") or {}
     kind = words(at(strategy, "type_")) or words(at(strategy, "kind")) or ""
@@ -40,7 +40,7 @@ def _point(raw: Mapping[str, Any], version: str | None) -> MeasuredPoint:
         model=model,
         sequences=1.0 if kind == "synchronous" else (streams if kind == "concurrent" else None) or _mean(metrics, "request_concurrency"),
         rate_per_s=number(at(strategy, "rate")) if kind in ("constant", "poisson", "asynchronous") else None,
-        prompt_tokens=_mean(metrics, "prompt_token_count"),
+        prompt_tokens=_mean(metrics, "prompt_token_count") or asked,  # a server without usage counts none
         output_tokens=_mean(metrics, "output_token_count"),
         ttft_seconds=milli(_mean(metrics, "time_to_first_token_ms")),
         tpot_seconds=milli(_mean(metrics, "inter_token_latency_ms")),
@@ -60,3 +60,9 @@ def _point(raw: Mapping[str, Any], version: str | None) -> MeasuredPoint:
 def _mean(metrics: Mapping[str, Any], name: str) -> float | None:
     """The mean of what succeeded."""
     return number(at(metrics, name, "successful", "mean"))
+
+
+def _asked(raw: Mapping[str, Any]) -> float | None:
+    """Prompt tokens of the synthetic data that was asked for."""
+    data = at(raw, "config", "data")
+    return number(at(data[0], "prompt_tokens")) if isinstance(data, list) and len(data) == 1 else None

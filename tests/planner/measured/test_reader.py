@@ -22,6 +22,8 @@ SAID = {
     "llama-bench.jsonl": ("llama-bench", 3, 1, 4096, 128, None, 1 / 40),
     "llama-bench.csv": ("llama-bench", 3, 1, 4096, 128, None, 1 / 40),
     "llama-bench.md": ("llama-bench", 3, 1, 4096, 128, None, 1 / 40),
+    "guidellm.json": ("GuideLLM", 1, 4, 256, 32, 0.303898, 0.0260509),
+    "guidellm.yaml": ("GuideLLM", 1, 4, 256, 32, 0.303898, 0.0260509),
     "llmperf.json": ("LLMPerf", 1, 4, 552, 149, 0.5, 0.021),
     "optimum.json": ("optimum-benchmark", 1, 2, 128, 101, 0.05, 0.01),
     "trtllm.json": ("trtllm-bench", 1, 16, 1000, 200, 0.2, 0.024),
@@ -46,7 +48,7 @@ def test_a_file_gives_what_it_says(name: str) -> None:
     assert (found.tool, len(found.points)) == (tool, points)
     point = found.points[-1]
     said = [point.sequences, point.prompt_tokens, point.output_tokens, point.ttft_seconds, point.tpot_seconds]
-    assert said == [None if figure is None else pytest.approx(figure) for figure in figures]
+    assert said == [None if figure is None else pytest.approx(figure, rel=1e-5) for figure in figures]
     assert point.observed() is not None
 
 

@@ -20,7 +20,9 @@ def guidellm(raw: Mapping[str, Any]) -> MeasuredFile | None:
         return None
     version = words(at(raw, "metadata", "guidellm_version"))
     points = tuple(
-        _point(item, version) for item in benchmarks[:MOST_BENCHMARKS] if isinstance(item.get("metrics"), Mapping)
+        _point(item, version, _asked(raw))
+        for item in benchmarks[:MOST_BENCHMARKS]
+        if isinstance(item.get("metrics"), Mapping)
     )
     kept = tuple(point for point in points if point.requests)
     left = len(benchmarks) - len(kept)
@@ -64,5 +66,5 @@ def _mean(metrics: Mapping[str, Any], name: str) -> float | None:
 
 def _asked(raw: Mapping[str, Any]) -> float | None:
     """Prompt tokens of the synthetic data that was asked for."""
-    data = at(raw, "config", "data")
+    data = at(raw, "config", "spec", "data") or at(raw, "config", "data")
     return number(at(data[0], "prompt_tokens")) if isinstance(data, list) and len(data) == 1 else None

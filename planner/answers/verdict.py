@@ -22,7 +22,7 @@ NAMES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Verdict:
     """A verdict in one word group, `ok` for the exit code, and the sentence that people read.
 

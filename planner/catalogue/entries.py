@@ -213,7 +213,7 @@ class _Catalogue:
     @cached_property
     def _shipped(self) -> tuple[tuple[list[str], Any], ...]:
         """Every shipped entry with its keys, built once: lists of them are asked many times in a run."""
-        rows = [json.loads(line) for line in _compiled_text(self.compiled).splitlines()]
+        rows = [json.loads(line) for line in _compiled(self.compiled).splitlines()]
         return tuple((raw.pop("keys"), self.build(raw, SHIPPED)) for raw in rows)
 
     def _own(self) -> dict[str, Any]:
@@ -255,12 +255,12 @@ def _closest(wanted: str, every: list[tuple[str, str]], count: int = 3) -> list[
 
 
 @cache
-def _compiled_text(file_name: str) -> str:
+def _compiled(file_name: str) -> bytes:
     import model_configs
 
     path = os.path.join(os.path.dirname(model_configs.__file__), file_name)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, "rb") as file:
             return file.read()
     except OSError:
         raise KvplanError(f"{path} is missing; `python -m planner.catalogue.build` makes it") from None
@@ -268,11 +268,11 @@ def _compiled_text(file_name: str) -> str:
 
 def _lines_with(file_name: str, key: str) -> Iterator[dict[str, Any]]:
     """The entries that have `key` among their keys; the compiled text is searched, not parsed."""
-    text = _compiled_text(file_name)
-    quoted = json.dumps(key)
+    text = _compiled(file_name)
+    quoted = json.dumps(key).encode()
     at = text.find(quoted)
     while at >= 0:
-        start, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
+        start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
         raw: dict[str, Any] = json.loads(text[start : end if end >= 0 else len(text)])
         if key in raw.pop("keys"):
             yield raw

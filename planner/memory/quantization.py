@@ -15,7 +15,7 @@ from planner.dtypes.names import weight_format
 from planner.errors import one_line
 from planner.memory.module_names import Matcher, matcher
 from planner.memory.weight_formats import UNTOUCHED
-from planner.model.stored import TEXT_ONLY
+from planner.model.spec import TEXT_ONLY
 
 TOWERS = frozenset({"vision", "audio", "projector"})
 MAX_RULES = 500

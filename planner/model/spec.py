@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
     from planner.model.stored import StoredWeights
 
+# The readers' mark in a quantisation config that stands in the text model's section: it says nothing of the towers.
+TEXT_ONLY = "of the text model alone"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class ReadAs:
     """What a model's name was taken for, where it is not one of the catalogue's own.
 

@@ -16,9 +16,6 @@ MTP, BUFFER = "mtp", "buffer"
 
 TOWERS = ("vision", "audio", "projector")
 
-# The readers' mark in a quantisation config that stands in the text model's section: it says nothing of the towers.
-TEXT_ONLY = "of the text model alone"
-
 
 @dataclass(frozen=True)
 class StoredTensor:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from planner.options.engine import EngineAsked
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class EstimateAsked:
     """A model, and a request for each length asked.
 

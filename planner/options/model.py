@@ -32,7 +32,7 @@ MOST_QUESTIONS = 1000
 MOST_CONFIG_BYTES = 16 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Output:
     """How an answer is wanted: as JSON, as CSV or for people, on the screen or in the file `path`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from planner.errors import BadConfig, one_line
-from planner.model.stored import TEXT_ONLY
+from planner.model.spec import TEXT_ONLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

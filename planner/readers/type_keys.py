@@ -35,7 +35,7 @@ INTERNAL = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class TypeKeys:
     """What one config class has. `aliases`: another name -> the key that it sets; `ties`: the head, by default."""
 

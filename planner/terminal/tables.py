@@ -112,25 +112,44 @@ def wrapped(text: str, most: int | None = None) -> str:
 
 
 def _broken(line: str, most: int) -> str:
-    import re  # most lines are short
-
-    def seen(text: str) -> int:
-        return len(re.sub("\x1b\\[[0-9;]*m", "", text))
-
-    if seen(line) <= most or line.endswith("\\"):
+    plain = _uncoloured(line)
+    if len(plain) <= most or line.endswith("\\"):
         return line
-    plain = re.sub("\x1b\\[[0-9;]*m", "", line)
     start = len(plain) - len(plain.lstrip())
-    gaps = [gap.end() for gap in re.finditer(r"(?<=\S) {2,}", plain) if gap.end() <= most // 2]
+    gaps = [at for at in range(start + 2, most // 2 + 1) if plain[at - 2 : at] == "  " and plain[at : at + 1] != " "]
     indent = gaps[-1] if gaps else min(start + 2, most // 2)
     found, now = [], ""
-    for piece in re.findall(r" *[^ ]+", line):
-        if now.strip() and seen(now) + seen(piece) > most:
+    for piece in _pieces(line):
+        if now.strip() and len(_uncoloured(now)) + len(_uncoloured(piece)) > most:
             found.append(now)
             now = " " * indent + piece.lstrip()
         else:
             now += piece
     return "\n".join([*found, now])
+
+
+def _uncoloured(text: str) -> str:
+    """The text as it is seen: without the codes that colour it."""
+    if "\x1b" not in text:
+        return text
+    import re  # only a terminal gets colours
+
+    return re.sub("\x1b\\[[0-9;]*m", "", text)
+
+
+def _pieces(line: str) -> list[str]:
+    """The words, each with the spaces before it.
+
+    >>> _pieces("  two  words ")
+    ['  two', '  words']
+    """
+    found, spaces = [], ""
+    for word in line.split(" "):
+        if word:
+            found.append(spaces + word)
+            spaces = ""
+        spaces += " "
+    return found
 
 
 def command_lines(command: str, indent: int = 4) -> list[str]:

@@ -8,9 +8,11 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from planner.dtypes.names import float_dtype
+from planner.engines.registry import parse_engine
 from planner.lookup import capacity, model_spec
 from planner.memory.request import Capacity
 from planner.options import tables as flags
@@ -32,6 +34,7 @@ FLAGS: tuple[Flag, ...] = (
     *flags.ASSUME,
     *flags.DTYPE,
     *flags.LAYOUT,
+    Flag("--engine", "NAME", "Whose pool and speed the answer is of: vllm (default), vllm==0.11.2, sglang ...; none: memory alone.", text, "Engine"),
     Flag("--run", "FILE...", "A result of `kvplan profile`, laid beside the estimates. Repeatable.", text, "Output"),
     Flag("--plan", "FILE...", "An answer of `kvplan plan --json`: its ranking, and cost against time a token. Repeatable.", text, "Output"),
 )  # fmt: skip
@@ -60,7 +63,7 @@ def question_of(models: Sequence[str], values: Mapping[str, Any], runs: Sequence
         given = with_count({**given, "gpu": gpus[0]})
         gpus = (given["gpu"],)
     memories = [room for size in names_in(given["memory"]) if (room := capacity(None, size)) is not None]
-    return question(
+    found = question(
         tuple(specs),
         gpus=gpus,
         memories=tuple(Capacity(room.name, room.bytes, room.kind) for room in memories),
@@ -69,6 +72,15 @@ def question_of(models: Sequence[str], values: Mapping[str, Any], runs: Sequence
         plans=load_plans(given["plan"]),
         assume=given["assume"],
     )
+    return with_engine(found, given["engine"])
+
+
+def with_engine(q: Question, named: str | None) -> Question:
+    """The question of the engine that --engine names; `none` is kvplan's own terms."""
+    if named is None:
+        return q
+    word = named.strip().lower()
+    return replace(q, engine=None if word == "none" else parse_engine(word), engine_assumed=False)
 
 
 def _dtype_of(specs: Sequence[ModelSpec], runs: Sequence[Run]) -> str | None:
@@ -140,6 +152,7 @@ def command_lines(models: Sequence[str], values: Mapping[str, Any], q: Question)
         "ep",
         "dp",
         "dcp",
+        "engine",
     ):
         if values.get(name) is not None:
             words += [f"--{name.replace('_', '-')}", str(values[name])]
@@ -154,9 +167,10 @@ def command_lines(models: Sequence[str], values: Mapping[str, Any], q: Question)
 
 
 def profile_options(values: Mapping[str, Any]) -> list[str]:
-    """What the profile can take over from the report: the float type the model runs in."""
+    """What the profile can take over from the report: the float type the model runs in, and --layers."""
     dtype = float_dtype(values["dtype"]) if values["dtype"] else None
-    return ["--dtype", dtype] if dtype else []
+    layers = ["--layers", values["layers"]] if values.get("layers") else []
+    return (["--dtype", dtype] if dtype else []) + layers
 
 
 def shown_path(path: str) -> str:

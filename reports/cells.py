@@ -34,6 +34,10 @@ HEADINGS = {
     "context_tokens": "context (tokens)",
     "max_tokens": "positions",
     "usd_per_h": "USD/h",
+    "user_tokens_per_s": "tokens/s a user",
+    "ttft_seconds": "TTFT",
+    "usd_per_million_tokens": "USD a million tokens",
+    "most_sequences": "most sequences by memory",
     "utilisation_share": "utilisation",
     "a": "A",
     "b": "B",
@@ -44,7 +48,7 @@ TAILS = ("_bytes_per_s", "_flops_per_s", "_tokens_per_s", "_bytes", "_seconds", 
 def heading(column: str) -> str:
     """
     >>> heading("free_bytes"), heading("error_share"), heading("most_sequences"), heading("total_bytes_low")
-    ('free', 'error', 'most sequences', 'total low')
+    ('free', 'error', 'most sequences by memory', 'total low')
     """
     if column in HEADINGS:
         return HEADINGS[column]

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from planner.units import human_bytes, human_tokens
-from reports import compare, measured, plans, tables, words
+from planner.units import human_bytes, human_tokens, plural
+from reports import compare, headline, measured, plans, tables, words
 from reports.cells import cell, heading
 from reports.kinds import KINDS, MOST_RUNS, RUNS, Kind, empty, frame_of
 from reports.question import Question
@@ -55,9 +55,12 @@ class Table:
     frame: pd.DataFrame
     columns: tuple[str, ...] = ()
     rows: int = ROWS_SHOWN
+    view: pd.DataFrame | None = None  # what people read in place of the frame that files hold
 
     @property
     def shown(self) -> pd.DataFrame:
+        if self.view is not None:
+            return self.view
         return self.frame[list(self.columns) if self.columns else list(self.frame.columns)].head(self.rows)
 
     @property
@@ -106,6 +109,7 @@ class Report:
     summary: tuple[str, ...]
     sections: tuple[Section, ...]
     made: tuple[tuple[str, str], ...]
+    headline: Table | None = None
     files: dict[str, bytes] = field(default_factory=dict, hash=False)
 
     @property
@@ -114,7 +118,8 @@ class Report:
 
     @property
     def tables(self) -> list[Table]:
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
+        first = [] if self.headline is None else [self.headline]
+        return first + [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
 
 
 def report(
@@ -128,10 +133,12 @@ def report(
     """The whole report for a question, the runs in it, and a pair of runs to compare."""
     sections: list[Section] = []
     asked, answer, cards, summary = "", "", (), ()  # type: tuple[str, str, tuple[Card, ...], tuple[str, ...]]
+    first: Table | None = None
     if q.specs:
         verdicts = tables.verdicts(q)
-        asked, answer = tables.summary_words(q, verdicts)
-        cards, summary = _cards(q, verdicts), _summary(q, verdicts)
+        rows = headline.headline(q)
+        asked, answer, first = tables.asked_words(q), headline.counted(rows), _headline(q, rows)
+        cards, summary = _cards(q, verdicts, rows), _summary(q, verdicts)
         sections += [_memory(q, verdicts), _region(q, verdicts)]
     if q.runs:
         sections += [_accuracy(q), _speed(q)]
@@ -152,33 +159,66 @@ def report(
     title = q.titles or (f"{pair[0].name} against {pair[1].name}" if pair else named)
     asked = asked or f"What did {words.listing([run.name for run in q.runs], 3)} find?"
     kept = tuple(section for section in sections if section.blocks or section.name == "environment")
-    return Report(f"kvplan: {title}", asked, answer, cards, summary, kept, tuple(made))
+    return Report(f"kvplan: {title}", asked, answer, cards, summary, kept, tuple(made), first)
 
 
 # Summary
 
 
-def _cards(q: Question, verdicts: pd.DataFrame) -> tuple[Card, ...]:
-    """A card a device: what fits on it."""
+COLUMNS_AS_QUESTIONS = 4
+
+
+def _headline(q: Question, rows: pd.DataFrame) -> Table:
+    """One row a question while its columns are few, else one row a model and device."""
+    prompt, answer = headline.lengths_of(q.request.seq_tokens)
+    engines = words.listing(dict.fromkeys(name for name in rows["engine"] if name), 3) or "memory alone"
+    sees = (
+        f"{q.load[0].upper()}{q.load[1:]}: a prompt of {prompt:,} and an answer of {answer:,}. Users at once are those that the pool of "
+        f"{engines} holds; speeds are estimates with a range, with all of them at once; prices are the lowest of the catalogue."
+    )
+    columns = (
+        "model",
+        "device",
+        "fits",
+        "users_at_once",
+        "user_tokens_per_s",
+        "ttft_seconds",
+        "usd_per_h",
+        "usd_per_million_tokens",
+        "why",
+    )
+    view = headline.questions(rows) if len(rows) <= COLUMNS_AS_QUESTIONS else None
+    return Table("headline", "The answer", sees, rows, columns, view=view)
+
+
+def _cards(q: Question, verdicts: pd.DataFrame, answers: pd.DataFrame) -> tuple[Card, ...]:
+    """A card a device: what fits on it, by the same rows as the headline."""
     cards = []
     for place in q.places:
         rows = verdicts[verdicts["device"] == place.name].to_dict("records")
+        for row, first in zip(rows, answers[answers["device"] == place.name].to_dict("records"), strict=True):
+            row |= {
+                "memory_fits": row["fits"],
+                "fits": first["fits"] == headline.YES,
+                "users": first["users_at_once"],
+                "why": first["why"],
+            }
         good = [row for row in rows if row["fits"]]
         if len(rows) == 1:
             row = rows[0]
-            answer = (
-                f"fits, {human_bytes(int(row['free_bytes']))} free"
-                if good
-                else f"does not fit, short by {human_bytes(-int(row['free_bytes']))}"
-            )
+            answer = f"fits, {human_bytes(int(row['free_bytes']))} free" if good else _no(row)
         else:
             answer = f"{len(good)} of {len(rows)} models fit"
         lines = []
         for row in good[:MODELS_SUMMED]:
             whole = " (all its positions)" if row["longest_tokens"] == row["max_tokens"] else ""
             longest = f"{human_tokens(int(row['longest_tokens']))} tokens{whole} at batch {q.request.batch:,}"
-            lines.append(f"{row['model']}: up to {row['most_sequences']:,} sequences, or {longest}")
+            users = "any number of users" if pd.isna(row["users"]) else plural(int(row["users"]), "user")
+            lines.append(f"{row['model']}: {users} at once, or {longest}")
         for row in [row for row in rows if not row["fits"]][:MODELS_SUMMED]:
+            if row["memory_fits"] or row["free_bytes"] >= 0:
+                lines.append(f"{row['model']}: {row['why']}")
+                continue
             devices = row["fewest_devices"]
             more = (
                 "more than 64 such devices" if pd.isna(devices) else f"{int(devices):,} such devices ({row['layout']})"
@@ -195,9 +235,21 @@ def _cards(q: Question, verdicts: pd.DataFrame) -> tuple[Card, ...]:
     return tuple(cards)
 
 
+def _no(row: dict[Hashable, Any]) -> str:
+    if row["free_bytes"] < 0:
+        return f"does not fit, short by {human_bytes(-int(row['free_bytes']))}"
+    return f"no: {row['why']}"
+
+
 def _summary(q: Question, verdicts: pd.DataFrame) -> tuple[str, ...]:
-    """What binds first, and what would change the answer: a line a model."""
+    """The set-up to rent, what binds first, and what would change the answer: a line a model."""
     lines = []
+    for found in headline.set_ups(q)[:MODELS_SUMMED]:
+        start = f"; start: {found.command}" if found.command else ""
+        lines.append(
+            f"Recommended for {found.model} ({q.load}, TTFT within 2 s, TPOT within 100 ms): {found.words}{start}"
+        )
+    lines += [f"{run.name}: {run.busy}" for run in q.runs if run.busy]
     if q.usual:
         lines.append(
             f"No device was named: three usual ones are shown ({words.listing([p.name for p in q.places])}). --gpu names others."
@@ -207,8 +259,8 @@ def _summary(q: Question, verdicts: pd.DataFrame) -> tuple[str, ...]:
         rows = verdicts[verdicts["model"] == name]
         if rows["fits"].any():
             lines.append(_binds(name, rows[rows["fits"]].to_dict("records")))
-        if not rows["fits"].all():
-            lines.append(_helps(name, changed[changed["model"] == name]))
+        if len(mine := changed[changed["model"] == name]):
+            lines.append(_helps(name, mine))
     if len(q.names) > MODELS_SUMMED:
         lines.append("The tables below hold the other models.")
     for row in (
@@ -253,7 +305,7 @@ def _binds(name: str, rows: Sequence[dict[Hashable, Any]]) -> str:
     ]
     said = []
     if full:
-        said.append(f"memory binds first: it is full at {words.listing(full, 4)}")
+        said.append(f"memory alone binds first: it is full at {words.listing(full, 4)}")
     if turns:
         said.append(f"compute binds first: decode waits for arithmetic from {words.listing(turns, 4)}")
     waits = sorted({str(row["step_bound_by"]) for row in rows if row["step_bound_by"]})
@@ -400,7 +452,7 @@ def _scatters(q: Question) -> list[Picture]:
     found = []
     for unit in ("bytes", "seconds"):
         part = frame[frame["unit"] == unit].reset_index(drop=True)
-        if len(part):
+        if len(part) > 1:  # one point is no picture of errors
             title = f"Measured against predicted, {unit}"
             found.append(Picture(f"prediction-{unit}", title, kind.sees(part), kind.alt(part), part, kind))
     return found

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from reports.cells import cell, heading, is_number, sort_key
 from reports.content import Picture, Report, Table
-from reports.style import GRID, INK, MUTED, PAPER, SERIES
+from reports.style import GRID, INK, MUTED, PAPER, PARTS, SERIES
 
 NOWRAP = 28  # longer words in a cell may wrap
 PRINTED = 24  # rows of a table on paper
@@ -25,7 +25,7 @@ TEMPLATE = "report_template.html"
 SCRIPT = "report_template.js"
 
 # Colours of a figure that follow the page from light to dark; those of a heat map's cells stay as they are.
-_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
+_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", PARTS["free"]: "free"} | {
     colour: f"s{i + 1}" for i, colour in enumerate(SERIES)
 }
 _COLOUR = re.compile("|".join(map(re.escape, _VARIABLES)))
@@ -61,12 +61,19 @@ def table_headings(table: Table) -> list[dict[str, Any]]:
 def table_rows(table: Table) -> list[list[dict[str, Any]]]:
     """Each cell as people read it, with the number it is sorted by."""
     shown = list(table.shown.columns)
-    records = table.frame.head(table.rows).to_dict("records")
+    records = (table.frame if table.view is None else table.view).head(table.rows).to_dict("records")
     return [[_cell(cell(str(name), row[name], _plain(row)), row[name]) for name in shown] for row in records]
 
 
 def _cell(words: str, value: Any) -> dict[str, Any]:
-    return {"text": words, "sort": sort_key(value), "number": is_number(value), "short": len(words) <= NOWRAP}
+    verdict = {"yes": "good", "no": "bad"}.get(words, "")
+    return {
+        "text": words,
+        "sort": sort_key(value),
+        "number": is_number(value),
+        "short": len(words) <= NOWRAP,
+        "verdict": verdict,
+    }
 
 
 def _plain(row: dict[Any, Any]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ def text(words: str) -> str:
 def page(report: Report) -> str:
     """The whole report."""
     lines = [f"# {text(report.title)}", "", text(report.question), "", f"**{text(report.answer)}**", ""]
+    if report.headline is not None:
+        lines += [*_table(report.headline), "", text(report.headline.sees), ""]
     for card in report.cards:
         lines.append(f"- **{text(card.title)}: {text(card.answer)}**")
         lines += [f"  - {text(line)}" for line in card.lines]
@@ -75,7 +77,7 @@ def _table(table: Table) -> list[str]:
     names = [str(name) for name in shown.columns]
     align = ["---:" if any(map(is_number, shown[name])) else "---" for name in names]
     lines = [f"| {' | '.join(text(heading(name)) for name in names)} |", f"| {' | '.join(align)} |"]
-    for record in table.frame.head(table.rows).to_dict("records"):
+    for record in (table.frame if table.view is None else table.view).head(table.rows).to_dict("records"):
         row = {str(key): value for key, value in record.items()}
         lines.append(f"| {' | '.join(text(cell(name, row[name], row)) for name in names)} |")
     return lines

@@ -10,7 +10,7 @@ from planner.errors import KvplanError
 from planner.lookup import device as find_device
 from planner.lookup import model_spec
 from planner.memory.estimate import Estimate, estimate
-from planner.memory.limits import longest_context, most_sequences
+from planner.memory.limits import most_sequences
 from planner.memory.request import Capacity, Request, device_capacity
 from planner.model.spec import ModelSpec
 from planner.units import human_tokens
@@ -42,6 +42,7 @@ class Question:
 
     request   length, batch, dtypes and layout, the same for every model
     places    devices asked about; `usual` where none was named
+    engine    (name, version) whose pool and speed the headline is of; None: kvplan's own terms
     """
 
     specs: tuple[ModelSpec, ...]
@@ -51,6 +52,8 @@ class Question:
     runs: tuple[Run, ...] = ()
     plans: tuple[PlanFile, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    engine: tuple[str, str | None] | None = ("vllm", None)
+    engine_assumed: bool = True
 
     @cached_property
     def names(self) -> dict[int, str]:
@@ -75,17 +78,10 @@ class Question:
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
-        """Lengths for the curves: to where the first device is full, and at least to 32k where a model goes so far."""
+        """Lengths for the curves: to the positions of the longest model, and to the length asked."""
         asked = self.request.seq_tokens
         ceiling = max((spec.max_positions or MOST_TOKENS for spec in self.specs), default=MOST_TOKENS)
-        full = [
-            longest_context(spec, self.request, place.capacity)
-            for spec in self.specs
-            for place in self.places
-            if self.request.seq_tokens <= (spec.max_positions or MOST_TOKENS)
-        ]
-        first = min((n for n in full if asked <= n < ceiling), default=0)
-        high = min(MOST_TOKENS, max(asked, min(ceiling, max(4 * asked, 32768, 2 * first))))
+        high = max(asked, min(MOST_TOKENS, ceiling))
         return geometric(min(max(64, high // 128), asked), high, LENGTHS_PER_OCTAVE, asked)
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,17 @@ class Run:
     name: str
     path: str
     found: Measurement
+
+    @property
+    def busy(self) -> str | None:
+        """Why its speeds are no measure of the machine: other programs ran, or a step read faster than the calibration."""
+        said = [line for line in self.found.warnings if line.startswith("the load of this machine was")]
+        if said:
+            load = re.search(r"was ([\d.]+)", said[0])
+            return f"measured while the machine was busy (load {load[1] if load else 'high'}): repeat when idle"
+        if _over(self.found):
+            return "it read faster than kvplan calibrate found, which was measured while the machine was busy: calibrate again when idle"
+        return None
 
 
 def load_runs(paths: Sequence[str]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
@@ -62,7 +74,7 @@ def run_name(path: str) -> str:
 
 
 def reach(found: Measurement) -> tuple[float | None, float | None]:
-    """(bytes/s, FLOP/s) that the machine of a result was measured to reach, from its figures or from its shares."""
+    """(bytes/s, FLOP/s) that the machine of a result was measured to reach: its calibration, or more where a step reached more."""
     figures = found.figures
     bandwidth = figures["read_bytes_per_s"].value if "read_bytes_per_s" in figures else None
     peak = figures["flops_per_s"].value if "flops_per_s" in figures else None
@@ -72,4 +84,17 @@ def reach(found: Measurement) -> tuple[float | None, float | None]:
             bandwidth = got["read_bytes_per_s"].value / got["read_share"].value
         if peak is None and "flops_share" in got and got["flops_share"].value:
             peak = got["flops_per_s"].value / got["flops_share"].value
-    return bandwidth, peak
+    reads = [point.readings["read_bytes_per_s"].value for point in found.points if "read_bytes_per_s" in point.readings]
+    rates = [point.readings["flops_per_s"].value for point in found.points if "flops_per_s" in point.readings]
+    return (None if bandwidth is None else max([bandwidth, *reads])), (None if peak is None else max([peak, *rates]))
+
+
+def _over(found: Measurement) -> bool:
+    """A share of the bandwidth or of the arithmetic above all of it."""
+    shares = [
+        point.readings[name].value
+        for point in found.points
+        for name in ("read_share", "flops_share")
+        if name in point.readings
+    ]
+    return any(share > 1 for share in shares)

@@ -21,8 +21,9 @@ from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent
 from planner.model.spec import ModelSpec
 from planner.speed.work import compute_bound_batch, decode_step, peak_flops_per_s, prefill_step
-from planner.units import MAX_COUNT, human_bytes
-from reports.question import MOST_TOKENS, Place, Question, geometric, tokens_words
+from planner.units import MAX_COUNT
+from reports.headline import beyond_positions
+from reports.question import MOST_TOKENS, Place, Question, geometric
 
 KV_SERIES = (None, "fp8", "int4")  # lines for a single model
 SAVINGS = ("fp32", "bf16", "fp8", "int8", "q8_0", "int4", "q4_0", "nvfp4", "kivi4_g32", "kivi2_g32", "fp8_ds_mla")
@@ -45,7 +46,7 @@ def _verdict(q: Question, model: int, place: int) -> dict[str, Any]:
     return {
         "model": q.names[model],
         "device": room.name,
-        "fits": bool(answer.fits),
+        "fits": bool(answer.fits) and beyond_positions(spec, request.seq_tokens) is None,
         "total_bytes": device.total_bytes,
         "total_bytes_low": low,
         "total_bytes_high": high,
@@ -96,7 +97,7 @@ def changes(q: Question) -> pd.DataFrame:
     for m in q.names:
         for p, place in enumerate(q.places):
             answer = q.answer(m, p)
-            if answer.fits:
+            if answer.fits or beyond_positions(q.specs[m], q.request.seq_tokens):
                 continue
             rows += [
                 [q.names[m], place.name, change.words, change.flags, change.gain_bytes, change.fits]
@@ -121,6 +122,8 @@ def _curves(q: Question, axis: str, values: tuple[int, ...]) -> pd.DataFrame:
     for series, spec, kv_dtype in _series(q):
         base = replace(q.request, k_dtype=kv_dtype or q.request.k_dtype, v_dtype=kv_dtype or q.request.v_dtype)
         for value in values:
+            if over_length and spec.max_positions and value > spec.max_positions:
+                continue  # the line ends where the model does
             asked = replace(base, seq_tokens=value) if over_length else replace(base, batch=value)
             device = estimate(spec, asked, q.places[0].capacity).per_device
             rows.append(
@@ -172,7 +175,7 @@ def _crossings(
     """The largest length (or batch) at which the series still fits each device, where that is on the axis."""
     base = replace(q.request, k_dtype=kv_dtype or q.request.k_dtype, v_dtype=kv_dtype or q.request.v_dtype)
     over_length = axis == "context_tokens"
-    ceiling = MOST_TOKENS if over_length else MAX_COUNT
+    ceiling = (spec.max_positions or MOST_TOKENS) if over_length else MAX_COUNT
     rows = []
     for place in q.places:
 
@@ -181,7 +184,7 @@ def _crossings(
             return estimate(spec, asked, place.capacity)
 
         last = largest(lambda n: bool(answer(n).fits), min(ceiling, values[-1]))
-        if not values[0] <= last < values[-1]:
+        if not values[0] <= last < min(ceiling, values[-1]):
             continue
         found = answer(last)
         rows.append(
@@ -287,7 +290,7 @@ def feasible_region(q: Question, model: int = 0, place: int = 0) -> pd.DataFrame
                     "held_tokens": batch * tokens,
                     "total_bytes": found.per_device.total_bytes,
                     "capacity_bytes": room.bytes,
-                    "fits": bool(found.fits),
+                    "fits": bool(found.fits) and beyond_positions(spec, tokens) is None,
                 }
             )
     return pd.DataFrame(rows)
@@ -506,33 +509,10 @@ def roofline(q: Question) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def summary_words(q: Question, table: pd.DataFrame) -> tuple[str, str]:
-    """(the question, the answer) in a sentence each."""
+def asked_words(q: Question) -> str:
+    """The question in a sentence."""
     device = q.places[0].name if len(q.places) == 1 else f"{len(q.places)} devices"
     layout = q.request.sharding.devices
     on = f"{layout} x {device}" if layout > 1 else device
     models = q.titles if len(q.names) <= 3 else f"{len(q.names)} models"
-    asked = (
-        f"Does {models} fit with {q.load} on {on}?" if len(q.names) == 1 else f"Do {models} fit with {q.load} on {on}?"
-    )
-    fitting = table[table["fits"]]
-    if len(table) == 1:
-        row = table.iloc[0]
-        if row["fits"]:
-            most = int(row["most_sequences"])
-            sequences = (
-                "1 sequence fits"
-                if most == 1
-                else f"up to {most:,} sequences of {tokens_words(q.request.seq_tokens)} fit"
-            )
-            return asked, f"Yes: {sequences}."
-        each = " on each device" if layout > 1 else ""
-        return (
-            asked,
-            f"No: it needs {human_bytes(int(row['total_bytes']))}{each} and is short by {human_bytes(-int(row['free_bytes']))}.",
-        )
-    if fitting.empty:
-        return asked, f"None of the {len(table)} combinations fits."
-    if len(fitting) == len(table):
-        return asked, f"All {len(table)} combinations of model and device fit."
-    return asked, f"{len(fitting)} of {len(table)} combinations of model and device fit."
+    return f"{'Does' if len(q.names) == 1 else 'Do'} {models} fit with {q.load} on {on}?"

@@ -200,7 +200,12 @@ def roofline_sees(frame: pd.DataFrame) -> str:
             f"Left of a roof's bend a step waits for memory, right of it for arithmetic. Points: decode at batch 1, 16 and 256, "
             f"and one prefill, at the bound of {device}."
         )
-    return "Decode steps lie at the left under the slope, where memory bounds them; prefill lies at the right under the flat roof."
+    roofs = frame[frame["role"] == "roof"]
+    if roofs.empty:
+        return "Each point is a measured step; this machine's roof was not measured."
+    bend = float((roofs["flops_per_s"] / roofs["bandwidth_bytes_per_s"]).max())
+    left = points["intensity_flops_per_byte"] < bend
+    return f"{int(left.sum())} of {len(points)} steps lie left of the roof's bend, where memory bounds them; right of it arithmetic does."
 
 
 def roofline_alt(frame: pd.DataFrame) -> str:
@@ -275,8 +280,18 @@ def speedup_sees(frame: pd.DataFrame) -> str:
     last = table.loc[table["new_tokens"].idxmax()]
     first = table.loc[table["new_tokens"].idxmin()]
     kind = " (time without a cache estimated from single steps)" if last["exactness"] == "estimated" else ""
+    change = float(last["value"]) / float(first["value"])
+    trend = (
+        "The longer the answer, the more the cache saves"
+        if change > 1.05
+        else "The cache saves as much at every length"
+    )
+    if change < 0.95:
+        trend = "The cache saves less of longer answers here"
+    if first["new_tokens"] == last["new_tokens"]:
+        return f"The cache makes it {number(round(float(last['value']), 1))} times as fast at {int(last['new_tokens']):,} new tokens{kind}."
     return (
-        f"The longer the answer, the more the cache saves: {number(round(float(first['value']), 1))} times at {int(first['new_tokens']):,} new tokens, "
+        f"{trend}: {number(round(float(first['value']), 1))} times at {int(first['new_tokens']):,} new tokens, "
         f"{number(round(float(last['value']), 1))} times at {int(last['new_tokens']):,}{kind}."
     )
 
@@ -301,6 +316,11 @@ def batch_sees(frame: pd.DataFrame) -> str:
 
 def share_sees(frame: pd.DataFrame) -> str:
     best = frame.loc[frame["value"].idxmax()]
+    if str(best["note"]).startswith("share of the most"):
+        return (
+            "Decode steps read faster here than kvplan calibrate found, so the most that was read is the roof: measured "
+            "while the machine was busy, repeat when idle."
+        )
     return (
         f"A decode step can go no faster than memory delivers weights and cache: the best here reaches {float(best['value']) * 100:.0f} % "
         f"of what the machine was measured to read ({best['cache']} cache, {int(best['context_tokens']):,} tokens)."

@@ -12,6 +12,7 @@ import click
 
 from planner.commands.click_options import Sectioned, with_flags
 from planner.errors import KvplanError, UsageError, one_line
+from planner.options.readers import count as read_count
 from planner.terminal.output import emit
 from planner.terminal.tables import dim, wrapped
 from reports.asked import (
@@ -47,6 +48,7 @@ INTERRUPTED = 130  # of the same: what was done before Ctrl-C is kept
 @click.option(
     "--profile", is_flag=True, help="Run `kvplan profile` on the (first) model first, and put it beside the estimate."
 )
+@click.option("--layers", metavar="N", help="With --profile: run the first N layers alone, for a first try.")
 @click.option("--compare", metavar="RUN_A RUN_B", nargs=2, help="Two results side by side, with the change in percent.")
 @click.option("-o", "--output", metavar="DIR", help="The folder to write (default: report-MODEL).")
 @click.option("--force", is_flag=True, help="Replace the report that is in DIR.")
@@ -84,6 +86,10 @@ def command(models: tuple[str, ...], **values: Any) -> None:
 def _check(models: tuple[str, ...], values: dict[str, Any]) -> None:
     if values["profile"] and not models:
         raise UsageError("--profile wants a MODEL")
+    if values["layers"] is not None:
+        read_count(values["layers"], "--layers")
+        if not values["profile"]:
+            raise UsageError("--layers goes with --profile: it says how many layers are run")
     if not (models or values["run"] or values["compare"] or values["plan"]):
         raise UsageError(
             "which MODEL? A name of `kvplan models` or a config.json; or --run RESULT.json, --plan PLAN.json"

@@ -112,7 +112,7 @@ def test_verdicts_say_how_many_and_how_long() -> None:
 
 def test_what_does_not_fit_has_changes_and_a_number_of_devices(five: Question) -> None:
     verdicts, changes = tables.verdicts(five), tables.changes(five)
-    short = verdicts[~verdicts["fits"]]
+    short = verdicts[~verdicts["fits"] & (verdicts["free_bytes"] < 0)]  # beyond its positions no change helps
     assert set(zip(short["model"], short["device"], strict=True)) == set(
         zip(changes["model"], changes["device"], strict=True)
     )

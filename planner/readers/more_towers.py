@@ -56,6 +56,20 @@ def cohere2_vision(f: Fields, hidden: int) -> Weights:
     return (*towers.siglip(v, head=True), *joined)
 
 
+def aya_vision(f: Fields, hidden: int) -> Weights:
+    """SigLIP without a head; squares of patches through a norm and a gated pair of biased layers.
+
+    up and gate [a, width·factor²], down [hidden, a / 2], a = alignment_intermediate_size, else the text's hidden size.
+    """
+    v = section(f, "vision_config", {**SIGLIP, "num_hidden_layers": 26})
+    if v is None:
+        return ()
+    middle, factor = f.int("alignment_intermediate_size", hidden), f.int("downsample_factor", 2)
+    merged = v.int("hidden_size") * factor**2
+    joined = linear(PROJECTOR, middle, merged, bias=True) + linear(PROJECTOR, hidden, middle // 2, bias=True)
+    return (*towers.siglip(v, head=False), vector(PROJECTOR, 2 * merged), *joined)
+
+
 def lfm2_vl(f: Fields, hidden: int) -> Weights:
     """SigLIP 2: positions of `num_patches`, a head unless told; a norm (unless told) and two biased layers."""
     v = section(f, "vision_config", {**SIGLIP, "num_patches": 256})

@@ -20,8 +20,9 @@ from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder
 from planner.readers.fields import MAX_LAYERS, Fields
 from planner.readers.layer_kinds import FULL, MOE, SLIDING, all_of, expert_layers, layer_count, listed
-from planner.readers.model_types import LayerKinds, Type
+from planner.readers.model_types import LayerKinds, MixerMaker, Type
 
+NOPE = "_nope"
 INDEXED, LINEAR = "indexed_attention", "linear_attention"
 CSA, HCA = "compressed_sparse_attention", "heavily_compressed_attention"
 _INDEXED_NAMES = {INDEXED: INDEXED, "deepseek_sparse_attention": INDEXED}
@@ -151,6 +152,40 @@ def _glm5_indexed(f: Fields, index: int) -> tuple[Mixer, ...]:
         pool=f.int("index_kpool", 16),
     )
     return (base, indexer)
+
+
+def _large4_kinds(f: Fields) -> list[str]:
+    """Mistral Large 4: every layer has an indexer, or takes another's choice; every fourth is without a rotary part."""
+    found = _indexers(listed("layer_types", _INDEXED_NAMES, all_of(INDEXED)))(f)
+    source = f.int_list("kv_source_layers")
+    if source is not None and list(source) != list(range(len(found))):
+        raise UnsupportedModel(f"{f.where}: layers that share a latent (kv_source_layers) are not known for this type")
+    rotary = f.int_list("no_rope_layers")
+    if rotary is None:
+        every = f.int("no_rope_layer_interval", 4)
+        rotary = [int((i + 1) % every != 0) for i in range(len(found))]
+    if len(rotary) < len(found):
+        raise BadConfig(f"{f.where}: no_rope_layers has {len(rotary)} entries for {len(found)} layers")
+    return [kind if turned else kind + NOPE for kind, turned in zip(found, rotary, strict=False)]
+
+
+def _large4(indexed: bool, rotary: bool) -> MixerMaker:
+    """MLA without a query rank; without a rotary part its width goes to the other, and the latent stands alone."""
+
+    def make(f: Fields, index: int) -> tuple[Mixer, ...]:
+        base = (mla_with_indexer if indexed else mla_without_indexer)(f, index)[0]
+        assert isinstance(base, LatentAttention)
+        return (base if rotary else replace(base, nope_dim=base.nope_dim + base.rope_dim, rope_dim=0),)
+
+    return make
+
+
+def _large4_extra(f: Fields, index: int) -> tuple[Weight, ...]:
+    """A scale and a bias a head over the position's logarithm; the indexer's too, and a LayerNorm before its queries."""
+    scaled = vector("attention", 2 * f.int("num_attention_heads"))
+    if not _owns_indexer(f, layer_count(f))[index]:
+        return (scaled,)
+    return (scaled, vector("indexer", 2 * f.int("index_n_heads")), vector("indexer", 2 * f.int("hidden_size")))
 
 
 def _normed_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
@@ -375,6 +410,28 @@ TYPES: dict[str, Type] = {
         mlp_kinds=expert_layers(1),
         mlps={MOE: _normed_experts},
         mtp=None,
+    ),
+    "sarvam_mla": replace(
+        DEEPSEEK_V3,
+        source="transformers 5.24.0 SarvamMLAConfig: DeepSeek-V3 under other names of its keys, without a query rank",
+        renames={"num_experts": ROUTED["num_experts"], "n_shared_experts": ("n_shared_experts", "num_shared_experts")},
+        defaults={**V3_DEFAULTS, "first_k_dense_replace": 1, "num_experts": 128, "q_lora_rank": None, "kv_lora_rank": 512,
+                  "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128},
+        mlp_kinds=expert_layers(1),
+        mtp=None,
+    ),
+    "mistral_large4_text": Type(
+        source="transformers 5.24.0 MistralLarge4TextConfig: MLA with an indexer, every fourth layer without a rotary part",
+        renames=ROUTED,
+        defaults={"n_shared_experts": 1, "num_experts": 128, "num_experts_per_tok": 4, "moe_intermediate_size": 6144,
+                  "first_k_dense_replace": 1, "q_lora_rank": None, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
+                  "qk_nope_head_dim": 64, "v_head_dim": 128, "index_n_heads": 32, "index_head_dim": 128},
+        kinds=_large4_kinds,
+        mixers={INDEXED: _large4(True, True), INDEXED + NOPE: _large4(True, False), FULL: _large4(False, True),
+                FULL + NOPE: _large4(False, False)},
+        mlp_kinds=expert_layers(1),
+        extra=_large4_extra,
+        model_extra=lambda f: (vector("norm", f.int("qk_rope_head_dim") // 2),),  # learned scales of the frequencies
     ),
     "youtu": Type(
         source="transformers 5.24.0 YoutuConfig: dense layers with a latent cache",

@@ -220,6 +220,15 @@ TYPES: dict[str, Type] = {
         mixers={FULL: glm_heads},
         mlp_kinds=dense_then_moe(default=1),
     ),
+    "bailing_moe": Type(
+        source="vLLM 0.33.0 bailing_moe.py: Ling and Ring 1.5 and 2.0; counts of Ling-mini-2.0, Ling-flash-2.0 and Ling-1T",
+        renames={**ROUTED, **SHARED, "qkv_bias": ("qkv_bias", "use_qkv_bias"),
+                 "shared_expert_intermediate_size": ("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size")},
+        defaults={"num_experts": 64, "num_experts_per_tok": 6, "n_shared_experts": 2},
+        implied={"o_bias": False},
+        mixers={FULL: glm_heads},
+        mlp_kinds=dense_then_moe(default=0),
+    ),
     "granitemoe_swa": Type(
         renames={**EXPERTS_ONLY, "shared_expert_intermediate_size": "shared_intermediate_size"},
         defaults={"num_experts": 8, "num_experts_per_tok": 2, "sliding_window": 128,

@@ -36,6 +36,29 @@ STEP = {
 }  # fmt: skip
 
 
+SARVAM = {
+    "model_type": "sarvam_mla", "hidden_size": 4096, "intermediate_size": 16384, "num_hidden_layers": 32,
+    "num_attention_heads": 64, "num_experts": 128, "num_shared_experts": 1, "vocab_size": 262144,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+AYA_VISION = {
+    "model_type": "aya_vision", "alignment_intermediate_size": 28672, "tie_word_embeddings": True,
+    "text_config": {"model_type": "cohere2", "head_dim": 128, "hidden_size": 4096, "intermediate_size": 14336,
+                    "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8, "vocab_size": 256000},
+    "vision_config": {"hidden_size": 1152, "image_size": 364, "intermediate_size": 4304, "num_attention_heads": 16,
+                      "num_hidden_layers": 27, "patch_size": 14},
+}  # fmt: skip
+
+
+def ling(hidden: int, layers: int, heads: int, dense: int, width: int, first: int) -> dict[str, Any]:
+    return {
+        "model_type": "bailing_moe", "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "num_key_value_heads": 4, "head_dim": 128, "intermediate_size": dense, "moe_intermediate_size": width,
+        "num_experts": 256, "num_experts_per_tok": 8, "num_shared_experts": 1, "first_k_dense_replace": first,
+        "use_qk_norm": True, "vocab_size": 157184, "tie_word_embeddings": False,
+    }  # fmt: skip
+
+
 def elements(spec: ModelSpec, tokens: int) -> int:
     return sum(count * cache.elements(tokens, 0) for layer, count in spec.groups for cache in layer.caches)
 
@@ -56,6 +79,12 @@ def test_parameters_and_cache_are_those_of_the_implementation(case: dict[str, An
     [
         # Safetensors totals on the Hub, October 2026; the biases of the routers are stored besides where they are buffers.
         pytest.param(LAGUNA_XS, 33_442_617_088, 0, id="Laguna-XS.2"),
+        pytest.param(ling(2048, 20, 16, 5120, 512, 1), 16_255_643_392, 19 * 256, id="Ling-mini-2.0"),
+        pytest.param(
+            ling(8192, 80, 64, 18432, 2048, 4) | {"num_key_value_heads": 8}, 999_705_328_640, 76 * 256, id="Ling-1T"
+        ),
+        pytest.param(SARVAM, 106_031_767_424, 31 * 128, id="sarvam-105b"),
+        pytest.param(AYA_VISION, 8_631_842_032, 0, id="aya-vision-8b"),
         pytest.param(HY3, 298_786_155_776, 80 * 192, id="Hy3"),
         pytest.param(STEP, 199_384_301_376, 42 * 288, id="Step-3.5-Flash"),
     ],
@@ -106,3 +135,22 @@ def test_ling_2_5_is_refused_though_it_names_the_type_of_ling_3() -> None:
     }  # fmt: skip
     with pytest.raises(UnsupportedModel, match=r"Ling 2\.5"):
         read_config(config)
+
+
+def test_mistral_large_4_has_layers_without_a_rotary_part_and_refuses_shared_latents() -> None:
+    """Parameters and elements as transformers 5.24.0 builds its defaults (`kvplan verify`), 8 layers of them."""
+    config: dict[str, Any] = {
+        "model_type": "mistral_large4_text", "hidden_size": 6144, "intermediate_size": 24576, "num_hidden_layers": 8,
+        "num_attention_heads": 64, "vocab_size": 204800, "tie_word_embeddings": False,
+    }  # fmt: skip
+    spec = read_config(config)
+    widths = [cache.elements(1, 0) for layer, count in spec.groups for _ in range(count) for cache in layer.caches]
+    assert sorted(widths) == [512 + 128] * 2 + [512 + 64 + 128] * 6
+    read_config({**config, "kv_source_layers": list(range(8))})
+    with pytest.raises(UnsupportedModel, match="kv_source_layers"):
+        read_config({**config, "kv_source_layers": [0, 0, 2, 3, 4, 5, 6, 7]})
+    with pytest.raises(BadConfig, match="no_rope_layers has 2 entries"):
+        read_config({**config, "no_rope_layers": [1, 0]})
+    nope = read_config({**config, "no_rope_layer_interval": 2})
+    # Two layers more without it: kv_b [heads x 64, 512] grows, kv_a [64, hidden] goes.
+    assert parameters(nope) - parameters(spec) == 2 * (64 * 64 * 512 - 64 * 6144)

@@ -52,13 +52,13 @@ class Sectioned(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes a list of options under each heading of the table, in its order."""
         engine = ctx.meta.get("kvplan.engine")
+        if all(parameter.name != "engine" for parameter in self.get_params(ctx)):
+            engine = ""  # the flags of every engine are read: those without an owner are listed
         found: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
             if record is not None and _is_shown(parameter, engine):
                 found.setdefault(getattr(parameter, "section", "Output"), []).append(record)
-        if all(parameter.name != "engine" for parameter in self.get_params(ctx)):
-            engine = ""  # the flags of every engine are read: those without an owner are listed
         known = {
             name
             for parameter in self.get_params(ctx)
@@ -67,7 +67,8 @@ class Sectioned(click.Command):
         for heading in SECTIONS:
             rows = _by_hand(found.pop(heading, []))
             if heading == "Engine" and rows and not engine:
-                rows.append(("", "The engine's own flags: kvplan ... --engine NAME --help."))
+                where = "kvplan ..." if engine is None else "kvplan estimate"
+                rows.append(("", f"The engines' own flags: {where} --engine NAME --help."))
             if rows:
                 with formatter.section(f"{heading}   {_example(heading, known)}".rstrip()):
                     formatter.write_dl(rows, col_max=26, col_spacing=2)

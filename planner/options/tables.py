@@ -176,7 +176,7 @@ RUNTIME = (
     Flag(
         "--overhead",
         "NAME=SIZE...",
-        "Set context, allocator or a line of your own. Repeatable.",
+        "A line of it: context, allocator or your own.",
         overhead,
         "Device",
     ),

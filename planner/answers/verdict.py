@@ -100,7 +100,7 @@ def engine_verdict(answer: EngineAnswer, estimate: Estimate) -> Verdict | None:
     reason = answer.refusal.text if answer.refusal is not None else _why(answer, length)
     mends = tuple(mend for mend in (answer.refusal.mends if answer.refusal else ()) if " " in mend)[:2]
     if answer.refusal is not None and not answer.refusal.sure:
-        return Verdict(UNCERTAIN, False, f"{name}{where} MAY OR MAY NOT START: {reason}{_range(answer)}", mends)
+        return Verdict(UNCERTAIN, False, f"{name}{where} MAY OR MAY NOT START: {reason}{interval(answer)}", mends)
     return Verdict(REFUSES, False, f"{name}{where} REFUSES TO START: {reason}", mends)
 
 
@@ -131,8 +131,9 @@ def _why(answer: EngineAnswer, length: str) -> str:
     return said[0].removeprefix("refuses to start: ") if said else f"its cache does not hold one request of {length}"
 
 
-def _range(answer: EngineAnswer) -> str:
+def interval(answer: EngineAnswer, by: str = "--activation or a log") -> str:
+    """Returns the two ends of the cache, and what decides between them; nothing where they are one."""
     ranged = answer.ranged
     if ranged is None or ranged.low.bytes == ranged.high.bytes:
         return ""
-    return f" ({gib(ranged.low.bytes)} to {gib(ranged.high.bytes)} for the cache; decide it with --activation or a log)"
+    return f" ({gib(ranged.low.bytes)} to {gib(ranged.high.bytes)} for the cache; decide it with {by})"

@@ -42,7 +42,7 @@ def command(**values: Any) -> None:
     elif values["output"] is not None:
         said = page(found)
     else:
-        said = wrapped("\n".join(_verdict(found))) + "\n" + page(found).removeprefix(HEAD)
+        said = wrapped("\n".join(_verdict(found))) + page(found).removeprefix(HEAD)
     emit(said, values["output"])
     if found.unexplained:
         shown = ", ".join(one_line(name, 60) for name in found.unexplained[:5])
@@ -60,8 +60,9 @@ def _verdict(found: Accuracy) -> list[str]:
         (bad, "DIFFERS without a reason") if found.unexplained else (good, "AGREES, or differs for a stated reason")
     )
     return [
-        f"Do our numbers agree with what implementations and servers printed? Cases of {_short(found.cases.folder)}",
+        "Our numbers beside what implementations and servers printed",
         paint(f"{word}: {counted:,} of {of:,} references, {agreeing:,} of {len(rows):,} rows of server logs."),
+        f"  case files: {_short(found.cases.folder)}",
     ]
 
 

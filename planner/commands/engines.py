@@ -25,4 +25,4 @@ def command(**values: Any) -> None:
     """
     output = output_of(values)
     answer = engines_answer(engines_asked(values))
-    say(answer, output, lambda: page(answer))
+    say(answer, output, lambda: page(answer, output.explain))

@@ -65,7 +65,7 @@ def _whole_emit(arguments: list[str]) -> list[str]:
 
 def _known(command: str) -> frozenset[str]:
     """The names of a command's own options."""
-    from planner.options.tables import ESTIMATE
+    from planner.options.tables import ESTIMATE, SHORT
 
     flags = ESTIMATE
     if command == "fit":
@@ -76,7 +76,7 @@ def _known(command: str) -> frozenset[str]:
         from planner.options.plan import FLAGS as flags
     elif command == "simulate":
         from planner.options.simulate import FLAGS as flags
-    return frozenset(("-h", "--help", "-o", *(flag.name for flag in flags)))
+    return frozenset(("-h", "--help", *SHORT, *(flag.name for flag in flags)))
 
 
 def whose(arguments: Sequence[str]) -> str | None:

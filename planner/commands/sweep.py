@@ -10,6 +10,7 @@ from planner.commands.click_options import Sectioned, with_flags
 from planner.errors import KvplanError
 from planner.sweeps.asked import FLAGS, sweep_asked, write_sweep
 from planner.terminal.progress import Progress
+from planner.units import plural
 
 INTERRUPTED = 130
 
@@ -26,7 +27,7 @@ def command(question: str, axes: tuple[str, ...], **values: Any) -> None:
     """A grid of questions, one row a point, in base units.
 
     Axes: model, gpu, memory, engine, dtype, kv_dtype, tp, pp, ep, dp, dcp, batch, seq (estimate, fit), and prompt,
-    output, load (speed). Values: a list 1,8,32, a range that doubles 1k..128k, or with its step 1k..128k:x4,
+    answer, load (speed). Values: a list 1,8,32, a range that doubles 1k..128k, or with its step 1k..128k:x4,
     1k..8k:+1k. A point that cannot be answered says why in the column `refused`. The file is the same whoever
     computes it, and Ctrl-C keeps what is done.
     """
@@ -42,4 +43,4 @@ def command(question: str, axes: tuple[str, ...], **values: Any) -> None:
         raise KvplanError(f"no point was answered ({asked.path} says why); the first: {found.first_refusal}")
     kept = f", {found.kept:,} of them kept" if found.kept else ""
     refused = f", {found.refused:,} refused" if found.refused else ""
-    click.echo(f"{done:,} points in {asked.path}{kept}{refused}")
+    click.echo(f"{plural(done, 'point')} in {asked.path}{kept}{refused}")

@@ -14,7 +14,7 @@ from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import options_of
 from planner.options.model import capacity_of, request_of, spec_of, usual_tokens, with_ranks
-from planner.options.readers import tokens
+from planner.options.readers import switch, tokens
 from planner.options.tables import Flag
 
 FLAGS: tuple[Flag, ...] = (
@@ -26,6 +26,7 @@ FLAGS: tuple[Flag, ...] = (
     *flags.LAYOUT,
     *flags.RUNTIME,
     *flags.ENGINE_FLAGS,
+    Flag("--explain", "", "What each engine prints, and why it differs.", switch, "Output"),
     *flags.OUTPUT,
 )  # fmt: skip
 

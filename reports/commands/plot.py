@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from planner.commands.click_options import with_flags
-from planner.errors import KvplanError, UsageError, one_line
+from planner.errors import UsageError, one_line
 from planner.files.write import write_bytes
 from planner.terminal.output import emit
 from reports.asked import FLAGS, question_of, shown_path
@@ -33,7 +33,7 @@ KIND_NAMES = (
 @click.argument("models", metavar="[MODEL]...", nargs=-1)
 @with_flags(FLAGS)
 @click.option("-o", "--output", metavar="FILE", required=True, help="FILE.svg, FILE.png or FILE.pdf.")
-@click.option("--force", is_flag=True, help="Replace FILE.")
+@click.option("--force", is_flag=True, hidden=True, help="Was wanted to replace FILE; a file is replaced without it.")
 @click.option("--data", is_flag=True, help="Write the figure's numbers beside it, as FILE.csv.")
 def command(kind: str, models: tuple[str, ...], **values: Any) -> None:
     """One figure of a report.
@@ -53,10 +53,6 @@ def command(kind: str, models: tuple[str, ...], **values: Any) -> None:
     path, ending = values["output"], os.path.splitext(values["output"])[1].lower().removeprefix(".")
     if ending not in ENDINGS:
         raise UsageError(f"-o {one_line(path, 80)!r} ends in none of .svg, .png, .pdf")
-    targets = [path, *([os.path.splitext(path)[0] + ".csv"] if values["data"] else [])]
-    for target in targets:
-        if os.path.exists(target) and not values["force"]:
-            raise KvplanError(f"-o {one_line(target, 80)} exists; --force replaces it")
     runs, skipped = load_runs(values["run"])
     warn(skipped)
     if found.needs == "models" and not (models or runs):
@@ -68,5 +64,5 @@ def command(kind: str, models: tuple[str, ...], **values: Any) -> None:
     frame = frame_of(found, question_of(models, values, runs))
     write_bytes(path, save(found.draw(frame), ending))
     if values["data"]:
-        write_bytes(targets[1], csv_bytes(frame))
+        write_bytes(os.path.splitext(path)[0] + ".csv", csv_bytes(frame))
     emit(f"{shown_path(path)}: {found.sees(frame)}")

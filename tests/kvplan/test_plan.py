@@ -117,8 +117,8 @@ def test_a_device_that_cannot_be_answered_is_named_and_the_others_are(
 
 def test_nothing_that_meets_ends_with_3_and_the_nearest_miss(run: Run) -> None:
     ended = run("plan", "llama-3.1-8b", "--users", "10", *LENGTHS, "--tpot", "1ms", "--gpu", "l4")
-    assert ended.code == 3 and "Nothing meets the targets." in ended.out
-    assert "nearest: TPOT: " in ended.out and "% over" in ended.out
+    assert ended.code == 3 and "NOTHING MEETS THE TARGETS of " in ended.out
+    assert "The nearest misses TPOT: " in ended.out and "% over" in ended.out
     found = run("plan", "llama-3.1-8b", "--users", "10", *LENGTHS, "--tpot", "1ms", "--gpu", "l4", "--json")
     assert found.code == 3 and found.json["nearest_miss"]["has_over_may"] > 1 and found.json["plans"] == []
 

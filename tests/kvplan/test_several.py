@@ -116,3 +116,10 @@ def test_what_is_usually_assumed_is_said_with_v(run: Runner) -> None:
     plain, told = run("estimate", "llama-7b", "--gpu", "l4").out, run("estimate", "llama-7b", "--gpu", "l4", "-v").out
     assert "assumed: 3 usual things, which -v says" in plain
     assert "assumed: weights in fp16, as the config says" in told and "usual things" not in told
+
+
+def test_v_is_kvplans_own_with_an_engine_too(run: Runner) -> None:
+    """llama.cpp and vLLM have flags of that letter."""
+    for engine in ("llamacpp", "vllm"):
+        told = run("estimate", "llama-7b", "--seq", "1k", "--gpu", "l4", "--engine", engine, "-v")
+        assert told.code == 0 and not told.err and "assumed: weights in fp16, as the config says" in told.out

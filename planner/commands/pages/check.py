@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable
 
 from planner.answers.check import CheckAnswer
+from planner.answers.verdict import UNCERTAIN, interval
 from planner.commands.pages.assumed import assumed_lines
 from planner.launch.question import Said
 from planner.launch.secrets import shown
@@ -89,9 +90,9 @@ def _verdict(answer: CheckAnswer) -> list[str]:
         words = "the weights or the cache are an upper bound, see `kvplan estimate`"
         return [bold(line) for line in _wrap(f"{where} AT MOST, MAY START: {words}.", "", "  ")]
     if not answer.starts:
-        return [
-            bad(line) for line in _wrap(f"{where} {answer.verdict.upper()}: {'; '.join(answer.reasons)}.", "", "  ")
-        ]
+        ends = interval(answer.engine, "its log and kvplan reconcile") if answer.verdict == UNCERTAIN else ""
+        text = f"{where} {answer.verdict.upper()}: {'; '.join(answer.reasons)}{ends}."
+        return [bad(line) for line in _wrap(text, "", "  ")]
     many = "request" if answer.requests == 1 else "requests"
     tokens = human_tokens(answer.setup.request.seq_tokens)
     text = f"{where} STARTS: {answer.requests:,} {many} of {tokens} tokens at once."

@@ -9,8 +9,8 @@ from planner.terminal.tables import bad, dim, good, table
 from planner.units import gib, human_bytes, human_tokens
 
 
-def page(answer: EnginesAnswer) -> list[str]:
-    """A table, a row an engine; then what each prints and why it differs."""
+def page(answer: EnginesAnswer, explain: bool = False) -> list[str]:
+    """A table, a row an engine; with `explain` what each prints and why it differs."""
     one = answer.estimate
     where = f" on {one.capacity.name}" if one.capacity else ""
     head = f"{where}, requests of {human_tokens(one.request.seq_tokens)} tokens, KV in {one.fmt.name}"
@@ -18,11 +18,12 @@ def page(answer: EnginesAnswer) -> list[str]:
     header = ["engine", "a request", "pool", "tokens", "estimated range", "at once"]
     lines = [named(one.spec) + head, _verdict(answer), "", table(header, cells), ""]
     for row in answer.engines:
-        lines += _remarks(row)
+        if explain or row.answer is None:
+            lines += _remarks(row)
     logical = next((row.answer.logical_bytes for row in answer.engines if row.answer is not None), None)
     if logical is not None:
         lines.append(f"  logical, before any engine rounds it: {human_bytes(logical)} a request")
-    return lines
+    return lines if explain else [*lines, dim("  what each prints, and why they differ: --explain")]
 
 
 def _verdict(answer: EnginesAnswer) -> str:

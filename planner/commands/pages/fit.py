@@ -9,6 +9,7 @@ from planner.answers.fit import FitAnswer
 from planner.commands.pages.assumed import assumed_lines
 from planner.commands.pages.model_line import headline, named
 from planner.memory.offload import Offload
+from planner.options.engine import STARTED_FOR
 from planner.terminal.tables import bad, dim, good, table
 from planner.units import gib, human_bytes, human_tokens
 
@@ -69,7 +70,8 @@ def page(answer: FitAnswer, verbose: bool = False) -> list[str]:
     lines += [f"{name.ljust(width)}  {value}" for name, value in rows]
     by_length = [[f"  {human_tokens(row['seq_tokens'])} tokens", "no bound" if row["most_sequences"] is None else f"{row['most_sequences']:,}"]
                  for row in found["by_length"]]  # fmt: skip
-    lines += ["", table(["  length", "most sequences"], by_length)]
+    started = answer.asked.engine is not None and answer.asked.engine.name in STARTED_FOR
+    lines += ["", table(["  started for" if started else "  length", "most sequences"], by_length)]
     if "length_mix" in found:
         lines += ["", *_mix_lines(found["length_mix"])]
     if "extras" in found:

@@ -55,7 +55,11 @@ def _asked(answer: Answer) -> list[str]:
 def _verdict(answer: Answer) -> str:
     """The best plan in one line, or that there is none."""
     if not answer.plans:
-        nearest = f" Nearest: {answer.nearest.words}." if answer.nearest is not None else ""
+        nearest = (
+            f" The nearest misses {answer.nearest.words}{_over(answer.nearest.ratio)}."
+            if answer.nearest is not None
+            else ""
+        )
         return bad(f"NOTHING MEETS THE TARGETS of {answer.searched:,} candidates.{nearest}")
     best = answer.plans[0]
     one = best.candidate
@@ -274,13 +278,13 @@ def _as_published(plan: Plan | None) -> list[str]:
 
 
 def _none(answer: Answer) -> list[str]:
-    lines = [bad("Nothing meets the targets.")]
-    if answer.nearest is not None:
-        over = "" if answer.nearest.ratio > 1e2 else f", {100 * (answer.nearest.ratio - 1):.0f} % over"
-        lines.append(f"  nearest: {answer.nearest.words}{over}")
-        if answer.nearest.reason.startswith("the longest request"):
-            lines.append("  --longest N serves shorter requests alone")
-    return lines
+    if answer.nearest is not None and answer.nearest.reason.startswith("the longest request"):
+        return ["  --longest N serves shorter requests alone"]
+    return []
+
+
+def _over(ratio: float) -> str:
+    return "" if ratio > 1e2 else f", {100 * (ratio - 1):.0f} % over"
 
 
 def _left_out(answer: Answer) -> list[str]:

@@ -22,6 +22,11 @@ from planner.lookup.parts import OMITTED, Parts, parts_of, without_site
 LIST_THEM = "`kvplan models QUERY` lists them, or give a config.json"
 SIZE_TOLERANCE = 0.06  # a label of 120b for 116.8 B parameters, of 16b for 15.7 B
 MOST_CHOICES = 8
+# Embedding models and classifiers that have no decoder.
+_ENCODER = re.compile(
+    r"bge-(?:m3|small|base|large|reranker-(?:v2-m3|base|large))|all-minilm|nomic-(?:embed-text|bert)|mxbai-embed|"
+    r"multilingual-e5|e5-(?:small|base|large)|arctic-embed|modernbert|(?:^|/)(?:distil|ro|xlm-ro|de)?berta?-|prompt-guard"
+)
 _STORED = re.compile(r"-(fp8|nvfp4|mxfp4|awq|gptq-int4|int4|bf16)$")
 
 
@@ -421,6 +426,11 @@ def _which(name: str, items: list[_Known]) -> str:
 
 def _nothing(name: str, asked: Parts, known: tuple[_Known, ...]) -> str:
     """The refusal, with what is near in family, version and size."""
+    if _ENCODER.search(name.lower()):
+        return (
+            f"{_shown(name)} is an encoder: it reads a text at once, keeps no KV cache and takes its weights alone; "
+            f"kvplan counts decoders ({LIST_THEM})"
+        )
     near = _nearest(asked, known)
     if near is None and (corrected := _spelled(asked, known)) is not None:
         near = _nearest(corrected, known)

@@ -18,6 +18,7 @@ COMMANDS = {
     ),
     "engines": ("planner.commands.engines", "What vLLM, SGLang, llama.cpp and others make of it, side by side."),
     "reconcile": ("planner.commands.reconcile", "A server's start-up log: where every GiB went, and why it differs."),
+    "watch": ("kvplan.watch", "A running server's /metrics, beside what kvplan expects of it."),
     "accuracy": ("planner.commands.accuracy", "Our numbers beside measured ones, counted from case files."),
     "models": ("planner.commands.models", "The model catalogue."),
     "show": ("planner.commands.show", "A model's layers: cache kind, bytes a token, config fields behind each."),

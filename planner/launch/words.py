@@ -51,6 +51,7 @@ def commands_of(text: str) -> list[Command]:
     if len(text) > MOST_CHARACTERS:
         raise BadRequest(f"the text has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
     text, notes = plain_marks(text)
+    text, arrays = _arrays(text)
     found: list[Command] = []
     env: dict[str, str] = {}
     variables: dict[str, str] = {}
@@ -59,7 +60,7 @@ def commands_of(text: str) -> list[Command]:
             continue
         for words in _simple_commands(_split(line)):
             own: dict[str, str] = {}
-            rest = _take_assignments([substitute(word, {**variables, **env}) for word in words], own)
+            rest = _take_assignments(_substituted(words, {**variables, **env}, arrays), own)
             if not rest:
                 variables.update(own)
                 # Not exported, but on lines of their own it is how people paste an engine's variables.
@@ -68,6 +69,38 @@ def commands_of(text: str) -> list[Command]:
                 _export(rest[1:], env)
             else:
                 found.append(Command(tuple(rest), {**env, **own}, notes=notes))
+    return found
+
+
+_ARRAY = re.compile(r"^[ \t]*(?:declare -a |local )?([A-Za-z_]\w*)(\+?)=\(([^()]*)\)[ \t]*(?:#.*)?$", re.MULTILINE)
+
+
+def _arrays(text: str) -> tuple[str, dict[str, list[str]]]:
+    """The text without its arrays, ARGS=(--a 1 --b), and their words."""
+    found: dict[str, list[str]] = {}
+    if "=(" not in text:
+        return text, found
+    for match in _ARRAY.finditer(text):
+        lines = [re.sub(r"(^|\s)#.*$", "", line).rstrip().rstrip("\\") for line in match.group(3).splitlines()]
+        words = _split(" ".join(lines))
+        found[match.group(1)] = (found.get(match.group(1), []) if match.group(2) else []) + words
+    return _ARRAY.sub("", text), found
+
+
+def _substituted(words: Sequence[str], values: Mapping[str, str], arrays: Mapping[str, list[str]]) -> list[str]:
+    """The words with variables by their values; an array, or a variable that holds flags, is several words."""
+    found: list[str] = []
+    for word in words:
+        array = re.fullmatch(r"\$\{(\w+)\[[@*]\]\}", word)
+        alone = re.fullmatch(r"\$\{?(\w+)\}?", word)
+        if array and array.group(1) in arrays:
+            found += [substitute(one, values) for one in arrays[array.group(1)]]
+        elif alone and re.match(r"\s*-\S", held := values.get(alone.group(1), "")) and " " in held:
+            found += [substitute(one, values) for one in _split(held)]
+        else:
+            found.append(substitute(word, values))
+    if len(found) > MOST_WORDS:
+        raise BadRequest(f"a command of {len(found):,} words; at most {MOST_WORDS:,} are read")
     return found
 
 

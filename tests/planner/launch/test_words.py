@@ -82,3 +82,20 @@ def test_any_text_is_read_or_refused(text: str) -> None:
             assert command.words
     except KvplanError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'ARGS="--max-model-len 8192 --port 80"\nvllm serve m $ARGS',
+        'ARGS=(--max-model-len 8192 --port 80)\nvllm serve m "${ARGS[@]}"',
+        "ARGS=(\n  --max-model-len 8192  # tokens\n)\nARGS+=(--port 80)\nvllm serve m ${ARGS[@]}",
+    ],
+    ids=["text", "array", "array over lines"],
+)
+def test_a_variable_that_holds_flags_is_several_words(text: str) -> None:
+    assert commands_of(text)[-1].words == ("vllm", "serve", "m", "--max-model-len", "8192", "--port", "80")
+
+
+def test_a_path_with_a_space_in_a_variable_stays_one_word() -> None:
+    assert commands_of('M="/a b/x.gguf"\nllama-server -m "$M"')[-1].words == ("llama-server", "-m", "/a b/x.gguf")

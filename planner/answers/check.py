@@ -11,7 +11,7 @@ from planner.answers.engine import engine_answer, longest_request
 from planner.answers.placement import Placed, placed
 from planner.answers.setup import Setup, setup
 from planner.answers.speed import SpeedAnswer, speed_on
-from planner.answers.verdict import AT_MOST, REFUSES, STARTS, UNCERTAIN
+from planner.answers.verdict import AT_MOST, REFUSES, STARTS, STARTS_TIGHT, UNCERTAIN, tight
 from planner.catalogue.device import Device
 from planner.engines.base import EngineAnswer
 from planner.errors import KvplanError
@@ -84,13 +84,15 @@ class CheckAnswer(Shown):
 
     @property
     def verdict(self) -> str:
-        """starts, refuses to start, may or may not start (the interval of the cache spans it), or at most."""
+        """starts, starts tightly (not at the low end of the estimate), refuses to start, may or may not start (the interval of the cache spans it), or at most."""
         if self.unsure:
             return AT_MOST
         refusal = self.engine.refusal
         if not self.starts and refusal is not None and not refusal.sure and len(self.reasons) == 1:
             return UNCERTAIN
-        return STARTS if self.starts else REFUSES
+        if self.starts:
+            return STARTS_TIGHT if tight(self.engine) else STARTS
+        return REFUSES
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: base units, keys that stay."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 FITS, TIGHT, DOES_NOT_FIT, AT_MOST = "fits", "fits tightly", "does not fit", "at most"
 STARTS, REFUSES, UNCERTAIN = "starts", "refuses to start", "may or may not start"
+STARTS_TIGHT = "starts tightly"
 BUDGETED = ("vllm", "sglang", "tensorrt-llm", "lmdeploy")
 """Engines that take a budget and cut it into a cache; the others take what the flags ask for."""
 NAMES = {
@@ -26,7 +27,7 @@ NAMES = {
 class Verdict:
     """A verdict in one word group, `ok` for the exit code, and the sentence that people read.
 
-    word   fits, fits tightly, does not fit, at most (only an upper bound does not fit); with an engine: starts, refuses to start, may or may not start
+    word   fits, fits tightly, does not fit, at most (only an upper bound does not fit); with an engine: starts, starts tightly (not at the low end of the estimate), refuses to start, may or may not start
     """
 
     word: str
@@ -91,6 +92,9 @@ def engine_verdict(answer: EngineAnswer, estimate: Estimate) -> Verdict | None:
     where = f" on {_devices(estimate)}" if room is not None else ""
     name = f"{NAMES.get(answer.name, answer.name)} {_version(answer)}".rstrip()
     length = f"{human_tokens(answer.request_tokens)} tokens"
+    if answer.fits and tight(answer):
+        lowest = f"at the low end of the estimate it may not{interval(answer)}"
+        return Verdict(STARTS_TIGHT, True, f"{name}{where} STARTS, TIGHTLY: {_held(answer, length)}; {lowest}")
     if answer.fits:
         return Verdict(STARTS, True, f"{name}{where} STARTS: {_held(answer, length)}")
     if answer.refusal is None and answer.most_requests and not any("refuses" in line for line in answer.lines):
@@ -112,6 +116,14 @@ def _devices(estimate: Estimate) -> str:
     room, count = estimate.capacity, estimate.request.sharding.devices
     assert room is not None
     return room.name if count == 1 else f"{count:,} x {room.name}"
+
+
+def tight(answer: EngineAnswer) -> bool:
+    """Returns whether an engine that starts by the estimate would not at its low end: no request is held there."""
+    ranged, most = answer.ranged, answer.most_requests
+    if ranged is None or not most or not ranged.pool.tokens or ranged.low.bytes == ranged.high.bytes:
+        return False
+    return most * ranged.low.tokens // ranged.pool.tokens == 0
 
 
 def _held(answer: EngineAnswer, length: str) -> str:

@@ -14,7 +14,7 @@ from planner.errors import KvplanError
 from planner.memory.activations import ActivationRate, Estimated, activation_rate
 from planner.memory.estimate import Estimate
 from planner.model.recurrent import Recurrent
-from planner.units import GIB, MIB
+from planner.units import GIB, MIB, plural
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def vllm_activation(estimate: Estimate, run: ProfileRun) -> Estimated:
         low, high = max(forward, least), 2 * size
     encoder = encoder_bytes(estimate, run.sequences)
     high += 2 * encoder
-    words = f"profile run of {run.tokens:,} tokens and {run.sequences:,} sequences"
+    words = f"profile run of {run.tokens:,} tokens and {plural(run.sequences, 'sequence')}"
     if encoder:
         words += ", with a pass of the encoder"
     if spec.encoder:

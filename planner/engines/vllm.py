@@ -30,7 +30,7 @@ from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.estimate import estimate as ask
 from planner.model.latent_attention import Latent
-from planner.units import human_bytes
+from planner.units import human_bytes, plural
 
 GRAPHS_IN_BUDGET_SINCE: Version = (0, 21)
 FP8_MLA_SINCE: Version = (0, 11)
@@ -284,7 +284,7 @@ def _assumed(estimate: Estimate, options: Options, setting: Setting) -> tuple[st
     newest = "" if setting.version_given else ", the newest release read (no version given)"
     assumed = [
         f"vLLM {setting.label}, the {'V1' if setting.v1 else 'first (V0)'} engine{newest}",
-        f"max_model_len {setting.longest:,}, {setting.batched:,} batched tokens, {setting.sequences:,} sequences",
+        f"max_model_len {setting.longest:,}, {setting.batched:,} batched tokens, {plural(setting.sequences, 'sequence')}",
     ]
     if setting.beside_a_trainer:
         assumed.append(

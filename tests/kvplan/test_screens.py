@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import kvplan
-from planner.answers.verdict import FITS, STARTS, TIGHT
+from planner.answers.verdict import FITS, STARTS, STARTS_TIGHT, TIGHT
 from planner.engines.registry import ENGINES
 
 Runner = Callable[..., Any]
@@ -98,9 +98,11 @@ def test_exit_code_json_and_text_say_the_same(run: Runner, part: int) -> None:
             assert text.out == machine.out == ""
             continue
         verdict = machine.json["verdict"]
-        assert (verdict in (FITS, TIGHT, STARTS)) or machine.code == 3, (words, verdict)
+        assert (verdict in (FITS, TIGHT, STARTS, STARTS_TIGHT)) or machine.code == 3, (words, verdict)
         second = text.out.splitlines()[1]
-        assert verdict is None or verdict.upper().split(" ")[0] in second, (words, verdict, second)
+        assert verdict is None or (
+            verdict.upper().split(" ")[0] in second and ("TIGHTLY" in second) == ("tightly" in verdict)
+        ), (words, verdict, second)
         if "--engine" in words:
             assert "refuses to start" in verdict or "REFUSES" not in text.out
 
@@ -139,3 +141,13 @@ def test_python_gives_the_same_verdict() -> None:
     answer = kvplan.estimate(MODEL, seq="128k", gpu="l4")
     assert answer.verdict is not None and answer.verdict.word == "does not fit" and answer.exit_code == 3
     assert "--kv-dtype" in answer.verdict.line() or "--tp" in answer.verdict.line()
+
+
+def test_a_server_that_would_not_start_at_the_low_end_starts_tightly(run: Runner) -> None:
+    """The low end of the pool holds less than one request: by the estimate it starts, and the line says what decides."""
+    words = ("estimate", "llama-3.1-405b", "--dtype", "fp8", "--gpu", "h100", "--tp", "8", "--engine", "vllm==0.5.3")
+    found = run(*words, "--seq", "131072", "--json")
+    pool, low = found.json["engine"]["pool_tokens"], found.json["engine"]["pool_tokens_low"]
+    assert found.code == 0 and found.json["engine"]["most_requests"] * low // pool == 0
+    assert found.json["verdict"] == STARTS_TIGHT
+    assert "decide it with --activation or a log" in run(*words, "--seq", "131072").out.splitlines()[1]

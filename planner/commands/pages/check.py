@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable
 
 from planner.answers.check import CheckAnswer
-from planner.answers.verdict import UNCERTAIN, interval
+from planner.answers.verdict import STARTS_TIGHT, UNCERTAIN, interval
 from planner.commands.pages.assumed import assumed_lines
 from planner.launch.question import Said
 from planner.launch.secrets import shown
@@ -95,7 +95,11 @@ def _verdict(answer: CheckAnswer) -> list[str]:
         return [bad(line) for line in _wrap(text, "", "  ")]
     many = "request" if answer.requests == 1 else "requests"
     tokens = human_tokens(answer.setup.request.seq_tokens)
-    text = f"{where} STARTS: {answer.requests:,} {many} of {tokens} tokens at once."
+    word, lowest = "STARTS", ""
+    if answer.verdict == STARTS_TIGHT:
+        ends = interval(answer.engine, "its log and kvplan reconcile")
+        word, lowest = "STARTS, TIGHTLY", f"; at the low end of the estimate it may not{ends}"
+    text = f"{where} {word}: {answer.requests:,} {many} of {tokens} tokens at once{lowest}."
     lines = [good(line) for line in _wrap(text, "", "  ")]
     for found in answer.speed.speeds if answer.speed is not None else ():
         lines += _wrap(_speed(found), "  ", "    ")

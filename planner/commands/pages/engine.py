@@ -24,7 +24,13 @@ def engine_lines(answer: EngineAnswer, command: str | None) -> list[str]:
             words = f"{ranged.low.tokens:,} to {ranged.high.tokens:,} tokens"
             rows.append(["", "estimated", f"{gib(ranged.low.bytes)} to {gib(ranged.high.bytes)}: {words}"])
     if answer.most_requests is not None:
-        rows.append(["at once", f"{answer.most_requests:,}", f"requests of {answer.request_tokens:,} tokens"])
+        rows.append(
+            [
+                "at once",
+                f"{answer.most_requests:,}",
+                f"{'request' if answer.most_requests == 1 else 'requests'} of {answer.request_tokens:,} tokens",
+            ]
+        )
     lines += aligned(rows)
     lines += [f"  prints: {line}" for line in answer.lines]
     lines += [f"  differs: {line}" for line in answer.reasons]

@@ -64,9 +64,11 @@ def _verdict(answer: Answer) -> str:
     best = answer.plans[0]
     one = best.candidate
     price = one.price
+    layout = layout_words(one.sharding)
+    layout = f"{best.replicas:,} replicas of {layout}" if best.replicas > 1 else layout
     cost = "" if price is None else f", {price.usd_per_hour * best.devices:,.2f} USD/h"
     return good(
-        f"BEST: {best.devices} x {one.device.name} ({layout_words(one.sharding)}){cost}, "
+        f"BEST: {best.devices} x {one.device.name} ({layout}){cost}, "
         f"TPOT {human_seconds(best.state.tpot_seconds)}, TTFT {human_seconds(best.state.ttft_seconds)}."
     )
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import click
 
 from kvplan import __version__
 from kvplan.table import CHECKS, COMMANDS, MEANT, MEANT_FLAGS
 from planner.errors import KvplanError, UsageError, one_line
+
+
+class Interrupted(Exception):
+    """Ctrl-C, on its way to the one place that says so."""
 
 
 class LazyGroup(click.Group):
@@ -42,6 +47,13 @@ class LazyGroup(click.Group):
             hint = f"; did you mean {close[0]}?" if close else ""
             raise click.UsageError(f"no command {one_line(name, 40)!r}{hint} (kvplan --help lists them)")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C passes click by, which would print an empty line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
 
 
 @click.group(
@@ -80,5 +92,5 @@ def run(arguments: list[str]) -> int:
         raise UsageError(f"{error.format_message()}{where}") from None
     except click.ClickException as error:
         raise KvplanError(error.format_message()) from None
-    except click.Abort:
+    except (click.Abort, Interrupted):
         raise KeyboardInterrupt from None

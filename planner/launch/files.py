@@ -103,7 +103,14 @@ def _documents(text: str) -> list[Any]:
         raise BadConfig(
             f"the file{line} is not YAML: {one_line(getattr(error, 'problem', None) or 'cut short', 80)}"
         ) from None
-    except (ValueError, RecursionError, OverflowError, TypeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+        OverflowError,
+        TypeError,
+        AttributeError,
+        LookupError,
+    ) as error:  # a tag's value
         raise BadConfig(f"the file has a value that cannot be read: {one_line(str(error), 80)}") from None
 
 

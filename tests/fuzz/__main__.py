@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import KvplanError
+from tests.fuzz.fuzz_headers import Memory
+from tests.fuzz.fuzz_headers import seeds as header_seeds
 
 ROOT = Path(__file__).resolve().parents[2]
 HANG_SECONDS = 10.0
@@ -124,13 +126,48 @@ def read_config(data: bytes) -> None:
     read(parse_json(data, "input"))
 
 
+def read_plan(data: bytes) -> None:
+    from planner.files.read import parse_json
+    from reports.plans import _check
+
+    _check(parse_json(data.decode("utf-8", "replace"), "input"), "input")
+
+
+def read_command(data: bytes) -> None:
+    """A start command, a compose file or a manifest, and what it comes to on two cards."""
+    from kvplan.pasted import check_command
+
+    check_command(data.decode("utf-8", "replace"), {"gpu": "2xl4"}).to_dict()
+
+
+def read_gguf(data: bytes) -> None:
+    """First byte: with the weights behind the header as a hole, or without."""
+    from planner.readers.gguf import read_gguf_file
+    from planner.readers.gguf_models import spec_of
+
+    spec_of(read_gguf_file(Memory(data[1:], hole=bool(data[:1] and data[0] & 1))), name="input", shown="input")
+
+
+def read_safetensors(data: bytes) -> None:
+    from planner.readers.safetensors import read_header
+
+    read_header(Memory(data, hole=False))
+
+
 LISTING = json.dumps({"sha": "a" * 40, "siblings": [{"rfilename": f"m-{n}.gguf", "size": n} for n in range(5)]})
 CONFIG = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99,
           "intermediate_size": 128, "num_key_value_heads": 2}  # fmt: skip
+COMMANDS = (
+    "vllm serve meta-llama/Llama-3.1-8B-Instruct --max-model-len 8192 --tensor-parallel-size 2 --gpu-memory-utilization 0.9",
+    "llama-server -hf Qwen/Qwen3-8B-GGUF:Q4_K_M -c 16384 -np 4 -ngl 99 --cache-type-k q8_0 -fa on",
+    "docker run --gpus all -e HF_TOKEN=hf_abc vllm/vllm-openai:v0.11.2 --model Qwen/Qwen3-8B --max-num-seqs 64",
+    "services:\n  llm:\n    image: lmsysorg/sglang\n    command: python -m sglang.launch_server --model-path Qwen/Qwen3-8B --tp 2\n",
+)
+JSON = ("run", "calibration", "hub", "config", "plan")
 ENTRY = b"- name: mine\n  model_type: gpt2\n  parameters: 1000\n  n_layer: 2\n  n_head: 2\n  n_embd: 8\n"
 READERS: dict[str, Callable[[bytes], None]] = {
     "run": read_run, "calibration": read_calibration, "yaml": read_yaml, "log": read_log, "hub": read_hub,
-    "config": read_config,
+    "config": read_config, "plan": read_plan, "command": read_command, "gguf": read_gguf, "safetensors": read_safetensors,
 }  # fmt: skip
 
 
@@ -141,6 +178,16 @@ def seeds(reader: str) -> list[bytes]:
         return [(ROOT / "docs" / "example-runs" / "gpt2.json").read_bytes()]
     if reader == "calibration":
         return [(cases / "robustness" / "calibration.json").read_bytes()]
+    if reader == "plan":
+        whole = json.loads((cases / "robustness" / "plan-front.json").read_bytes())
+        whole["points"][0]["front"] = True
+        return [json.dumps(whole).encode()]
+    if reader == "gguf":
+        return header_seeds("gguf")
+    if reader == "safetensors":
+        return header_seeds("safetensors")[1::2]
+    if reader == "command":
+        return [text.encode() for text in COMMANDS]
     if reader == "log":
         return [path.read_bytes()[:6000] for path in sorted((cases / "logs").glob("*.log"))]
     return {"yaml": [ENTRY], "hub": [LISTING.encode()], "config": [json.dumps(CONFIG).encode()]}[reader]
@@ -150,7 +197,7 @@ def fuzz(reader: str, count: int, seed: int = 0) -> Row:
     """Read `count` changed inputs and count what came of them."""
     row, draw, true = Row(), random.Random(f"{reader}{seed}"), seeds(reader)
     for _ in range(count):
-        change = other_value if reader not in ("yaml", "log") and draw.random() < 0.6 else mutated
+        change = other_value if reader in JSON and draw.random() < 0.6 else mutated
         data, start = change(draw.choice(true), draw), time.process_time()
         row.inputs += 1
         try:

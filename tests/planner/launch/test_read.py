@@ -458,3 +458,12 @@ def test_the_states_dtype_is_read_and_a_wrong_one_refused() -> None:
     assert asked("vllm serve m --mamba_ssm_cache_dtype float32").options.mamba_ssm_dtype == "fp32"
     with pytest.raises(BadRequest, match="states' dtype"):
         asked("vllm serve m --mamba-ssm-cache-dtype int3")
+
+
+@pytest.mark.parametrize(
+    "tag", ["!!timestamp 'x'", "!!int '-'", "!!float ''", "!!bool 'x'", "!!binary 'x'", "!reset []"]
+)
+def test_a_value_with_a_tag_in_a_compose_file_is_refused_in_one_line(tag: str) -> None:
+    with pytest.raises(KvplanError) as refused:
+        questions_in(f"services:\n  llm:\n    image: lmsysorg/sglang\n    command: {tag}\n")
+    assert "\n" not in str(refused.value)

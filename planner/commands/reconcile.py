@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import click
 
+from planner.answers.measured_beside import beside
 from planner.commands.click_options import Sectioned, with_flags
+from planner.commands.pages.measured import measured_page
 from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import KvplanError, UsageError, one_line
 from planner.files.write import locked
 from planner.lookup import capacity, model_spec
+from planner.measured.points import BadMeasured, MeasuredFile, MeasuredPoint
+from planner.measured.reader import MOST_BYTES, read_measured
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.options import tables as flags
 from planner.options.engine import options_of
@@ -56,16 +60,61 @@ FLAGS: tuple[Flag, ...] = (
 )
 
 
-@click.command(cls=Sectioned, name="reconcile", epilog="Example: kvplan reconcile server.log --gpu h100")
-@click.argument("log")
+@click.command(
+    cls=Sectioned,
+    name="reconcile",
+    epilog="\b\nExample: kvplan reconcile server.log --gpu h100\n         kvplan reconcile server.log bench-*.json --gpu h100",
+)
+@click.argument("log", nargs=-1, required=True)
 @with_flags(FLAGS)
-def command(log: str, **values: Any) -> None:
+def command(log: tuple[str, ...], **values: Any) -> None:
     """Where every GiB of a server went: a start-up LOG beside our prediction, with the difference and its reason.
 
     LOG is a file (also .gz), or - for standard input: vLLM, SGLang, llama.cpp, ik_llama.cpp, KoboldCpp, ollama,
     TensorRT-LLM, LMDeploy or mlx-lm, with any prefixes and colours; several servers in one file are told apart.
+    Files of benchmarks (docs/measured.md) are held against the speed that is expected; several files of one server
+    make one page.
     """
-    given = _given(flags.read_values(FLAGS, values))
+    options = flags.read_values(FLAGS, values)
+    given = _given(options)
+    ledgers, points, notes = list[Ledger](), list[MeasuredPoint](), list[str]()
+    for name in log:
+        found = _ledgers(name, given)
+        if isinstance(found, MeasuredFile):
+            points += found.points
+            notes += [f"{name}: {note}" for note in found.notes]
+        elif found:
+            ledgers += found
+            if values["record"]:
+                with locked(values["record"]):  # several may record at once: nothing that one added is lost
+                    write_whole(values["record"], merged(values["record"], found, name, values["gpu"]), "--record")
+    named = next((made.taken_as or made.model for made in ledgers if made.taken_as or made.model), None)
+    speeds = beside(points, _with_log(values, ledgers), named) if points else ()
+    if values["as_json"]:
+        text = to_json({
+            "schema_version": SCHEMA_VERSION, "file": log[0], "ledgers": [made.to_dict() for made in ledgers],
+            **({"files": list(log), "speed": [one.to_dict() for one in speeds], "notes": notes} if points else {}),
+        })  # fmt: skip
+    else:
+        pages = ["\n".join(_page(made)) for made in ledgers]
+        pages += ["\n".join(measured_page(speeds, values["gpu"], notes))] if points else []
+        text = wrapped("\n\n".join(pages))
+    emit(text, values["output"])
+
+
+def _with_log(values: Mapping[str, Any], ledgers: Sequence[Ledger]) -> dict[str, Any]:
+    """The flags, with what the one log says of engine and layout where no flag does."""
+    found = dict(values)
+    if len(ledgers) == 1:
+        made = ledgers[0]
+        found["engine"] = values["engine"] or (made.engine if made.engine in ENGINES else None)
+        found["tp"], found["pp"] = values["tp"] or made.tp, values["pp"] or made.pp
+        found["kv_dtype"] = values["kv_dtype"] or made.kv_dtype
+    return found
+
+
+def _ledgers(log: str, given: Given) -> list[Ledger] | MeasuredFile:
+    """The ledgers of a log, or the points of a benchmark's file; KvplanError where it is neither."""
     progress = Progress(_size(log))
     source = Source(log, lambda size: progress.step("reading", size))
     try:
@@ -74,20 +123,37 @@ def command(log: str, **values: Any) -> None:
         progress.close()
     runs = engines_of(found)
     if not runs:
+        bench = _benchmark(log)
+        if bench is not None:
+            return bench
+        if _is_metrics(log):
+            raise KvplanError(f"{one_line(log, 80)} is a server's /metrics: `kvplan watch FILE --gpu NAME` reads it")
         raise KvplanError(_nothing(log, source, found))
     ledgers = [ledger_of(run, given) for run in runs]
     for made, run in zip(ledgers, runs, strict=True):
-        count = found.starts.get(identity(run), 1)
-        if count > 1:
-            made.notes.insert(0, f"{count} starts of it in this file; the last whole one is shown")
-    if values["record"]:
-        with locked(values["record"]):  # several may record at once: nothing that one added is lost
-            write_whole(values["record"], merged(values["record"], ledgers, log, values["gpu"]), "--record")
-    if values["as_json"]:
-        text = to_json({"schema_version": SCHEMA_VERSION, "file": log, "ledgers": [made.to_dict() for made in ledgers]})
-    else:
-        text = wrapped("\n\n".join("\n".join(_page(made)) for made in ledgers))
-    emit(text, values["output"])
+        starts = found.starts.get(identity(run), 1)
+        if starts > 1:
+            made.notes.insert(0, f"{starts} starts of it in this file; the last whole one is shown")
+    return ledgers
+
+
+def _is_metrics(name: str) -> bool:
+    """Whether a file begins as Prometheus' text does."""
+    try:
+        with open(name, "rb") as file:
+            return file.read(7) in (b"# HELP ", b"# TYPE ")
+    except (OSError, ValueError):
+        return False
+
+
+def _benchmark(name: str) -> MeasuredFile | None:
+    """The points of a benchmark's file; None where it is none."""
+    if name == "-" or _size(name) > MOST_BYTES:
+        return None
+    try:
+        return read_measured(name)
+    except BadMeasured:
+        return None
 
 
 def _size(log: str) -> int:

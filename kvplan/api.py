@@ -43,7 +43,7 @@ ENGINE_FLAG = "an engine's flag; write for example max_model_len"
 
 @in_python_words
 def show(model: Model, *, assume: str | None = None) -> ModelSpec:
-    """The model as kvplan knows it: a catalogue name, a Hugging Face id of one, a config.json or its folder, a dict.
+    """Returns the model as kvplan knows it: a catalogue name, a Hugging Face id of one, a config.json or its folder, a dict.
 
     >>> len(show("gemma-3-27b").layers)
     62
@@ -135,7 +135,7 @@ def estimate(
     assume: str | None = None,
     online: bool = False,
 ) -> EstimateAnswer | Answers[EstimateAnswer]:
-    """Memory of one request, as `kvplan estimate` answers it; of several where a list of models, devices, batches or lengths is given.
+    """Estimates the memory of one request, as `kvplan estimate` does; of several where a list of models, devices, batches or lengths is given.
 
     seq      tokens of a sequence (default: what an engine's flags say, else the model's own limit)
     memory   plain memory in place of a device: "24GiB", or bytes
@@ -200,7 +200,7 @@ def fit(
     assume: str | None = None,
     online: bool = False,
 ) -> FitAnswer:
-    """The inverse questions, as `kvplan fit` answers them: most sequences, longest context, fewest devices.
+    """Answers the inverse questions, as `kvplan fit` does: most sequences, longest context, fewest devices.
 
     seq      tokens of a sequence (default: the model's own limit, at most 8k)
     lengths  real lengths: "p50=800,p95=6000", or a file of requests
@@ -229,7 +229,7 @@ def engine(
     flags: EngineFlags | None = None,
     **options: Any,
 ) -> EngineAnswer:
-    """What an engine makes of it: pool, requests at once, what it prints, and why it differs.
+    """Tells what an engine makes of it: pool, requests at once, what it prints, and why it differs.
 
     name     `vllm`, `vllm==0.11.2`, `sglang`, `llamacpp` ...
     seq      tokens of a request (default: what the flags say, else the model's limit, at most 8k)
@@ -278,7 +278,7 @@ def engines(
     assume: str | None = None,
     online: bool = False,
 ) -> EnginesAnswer:
-    """Every serving engine side by side, as `kvplan engines` answers; each reads the `flags` that are its own.
+    """Asks every serving engine side by side, as `kvplan engines` does; each reads the `flags` that are its own.
 
     >>> answer = engines("gemma-3-27b", gpu="h100", flags={"max_model_len": "32k"})
     >>> answer.engines[1].label, answer.engines[1].answer.most_requests
@@ -324,7 +324,7 @@ def speed(
     assume: str | None = None,
     online: bool = False,
 ) -> SpeedAnswer | Answers[SpeedAnswer]:
-    """How fast, as `kvplan speed` answers it: TTFT, TPOT, tokens a second with range and bound, what binds.
+    """Tells how fast a model runs, as `kvplan speed` answers it: TTFT, TPOT, tokens a second with range and bound, what binds.
 
     gpu      a device, `local`, or a list of devices (then a list of answers)
     memory   memory of the device in place of its own: "30GiB"
@@ -357,7 +357,7 @@ def check(
     engine: str | None = None,
     service: str | None = None,
 ) -> CheckAnswer:
-    """What a start command comes to, as `kvplan check` answers it: does it start, for how many requests, how fast.
+    """Tells what a start command comes to, as `kvplan check` answers it: does it start, for how many requests, how fast.
 
     command  the words of a command, or its text, or the text of a script, compose file or manifest
     gpu      a device, or several of a kind: "2x3090"
@@ -468,7 +468,7 @@ def simulate(
     assume: str | None = None,
     online: bool = False,
 ) -> SimulateAnswer:
-    """A server under a load, request by request, as `kvplan simulate` answers.
+    """Simulates a server under a load, request by request, as `kvplan simulate` does.
 
     >>> answer = simulate("gpt2", gpu="l4", prompt=100, answer=20, rate="5/s", requests=50)
     >>> answer["served"], answer["preemptions"]
@@ -500,7 +500,7 @@ def compare_models(
     dcp: int | None = None,
     assume: str | None = None,
 ) -> Answers[EstimateAnswer]:
-    """Several models at one length (default: the shortest of their usual ones), an answer each: `estimate` of a list."""
+    """Compares several models at one length (default: the shortest of their usual ones), an answer each: `estimate` of a list."""
     values = _options(locals())
     from planner.answers.estimate import compared_answer
     from planner.options.estimate import estimate_questions
@@ -538,7 +538,7 @@ def sweep(
     assume: str | None = None,
     online: bool = False,
 ) -> SweepAnswer:
-    """A grid of questions ("estimate", "fit" or "speed"), one row a point, as `kvplan sweep` writes it.
+    """Answers a grid of questions ("estimate", "fit" or "speed"), one row a point, as `kvplan sweep` writes it.
 
     Axes take one value, a list, or a range as text ("1k..128k"); `path` names a .csv or .parquet file to write, which
     `workers`, `ray` and `resume` want.
@@ -637,21 +637,21 @@ def _spec(model: Model, assume: str | None = None) -> ModelSpec:
 
 
 def models(query: str | None = None) -> list[ModelEntry]:
-    """Catalogue models, all or those that match."""
+    """Lists catalogue models, all or those that match."""
     from planner.catalogue.entries import models as find
 
     return find(query)
 
 
 def gpus(query: str | None = None) -> list[Device]:
-    """Catalogue devices, all or those that match."""
+    """Lists catalogue devices, all or those that match."""
     from planner.catalogue.entries import devices
 
     return devices(query)
 
 
 def profile(model: Model, **settings: Any) -> Measurement:
-    """The model built and run here, as `kvplan profile` does; settings as `profiler.profile.Settings` names them.
+    """Builds the model and runs it here, as `kvplan profile` does; settings as `profiler.profile.Settings` names them.
 
     Needs torch: pip install 'llm-kvplan[profile]'.
     """
@@ -665,7 +665,7 @@ def profile(model: Model, **settings: Any) -> Measurement:
 
 
 def calibrate(model: Model = "gpt2", **options: Any) -> Calibration:
-    """What this machine reaches, as `kvplan calibrate` measures it; `to_json` is the device file.
+    """Measures what this machine reaches, as `kvplan calibrate` does; `to_json` is the device file.
 
     Needs torch: pip install 'llm-kvplan[profile]'.
     """

@@ -85,7 +85,7 @@ KINDS = {
 
 
 def answer(kind: str, parameters: Mapping[str, Any]) -> Any:
-    """The answer to a question from outside: an object with `to_dict`, `rows` and `exit_code`, as the commands have.
+    """Returns the answer to a question from outside: an object with `to_dict`, `rows` and `exit_code`, as the commands have.
 
     >>> answer("estimate", {"model": "llama-7b", "seq": "8k"}).kv_bytes
     4294967296
@@ -113,7 +113,7 @@ def answer(kind: str, parameters: Mapping[str, Any]) -> Any:
 
 
 def model(value: Any, *, assume: str | None = None) -> ModelSpec:
-    """The ModelSpec of a catalogue name, or of the contents of a config.json (an object, or its text)."""
+    """Returns the ModelSpec of a catalogue name, or of the contents of a config.json (an object, or its text)."""
     if isinstance(value, ModelSpec):
         return value
     if isinstance(value, (list, tuple)) and len(value) == 1:
@@ -151,7 +151,7 @@ def _name(value: str) -> str:
 
 
 def config_of(text: str) -> Any:
-    """The object that a pasted config.json holds."""
+    """Returns the object that a pasted config.json holds."""
     if len(text) > MOST_CONFIG_BYTES:
         raise BadConfig(f"the config given has {len(text):,} characters; {MOST_CONFIG_BYTES:,} at most")
     try:

@@ -63,7 +63,7 @@ class ReconcileAnswer(Shown):
 
 
 def reconcile(log: bytes, parameters: Mapping[str, Any]) -> ReconcileAnswer:
-    """The ledger of a start-up log, beside what kvplan says of the same model and flags.
+    """Returns the ledger of a start-up log, beside what kvplan says of the same model and flags.
 
     Raises KvplanError where the log says nothing of a server's start.
     """
@@ -111,7 +111,7 @@ def _given(parameters: Mapping[str, Any]) -> Given:
 
 
 def check_command(command: str, parameters: Mapping[str, Any]) -> CheckAnswer:
-    """What a pasted start command, compose file or manifest comes to, as `kvplan check` answers it.
+    """Tells what a pasted start command, compose file or manifest comes to, as `kvplan check` answers it.
 
     gpu, memory   the devices: 2x3090, or 24GiB; one of them is wanted
     model, seq    in place of what the command names
@@ -157,7 +157,7 @@ class _Header:
 
 
 def gguf_header(data: bytes, *, name: str, size: int) -> ModelSpec:
-    """The model of a GGUF file, from its first bytes and its size; the weights themselves are never sent."""
+    """Reads the model of a GGUF file from its first bytes and its size; the weights themselves are never sent."""
     shown = one_line(name, 80) or "the file"
     if size < len(data):
         raise BadRequest(f"{shown}: {len(data):,} bytes came of a file of {size:,}")

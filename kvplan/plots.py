@@ -52,7 +52,7 @@ def of_models(  # parameters: as in kvplan.api
     dp: int = 1,
     assume: str | None = None,
 ) -> Figure:
-    """The figure `kind` of these models."""
+    """Draws the figure `kind` of these models."""
     need_report_extra()
     from planner.lookup import model_spec
     from reports.kinds import find_kind, frame_of
@@ -70,7 +70,7 @@ def of_models(  # parameters: as in kvplan.api
 
 
 def of_runs(kind: str, *paths: str) -> Figure:
-    """The figure `kind` of these result files."""
+    """Draws the figure `kind` of these result files."""
     need_report_extra()
     from reports.kinds import find_kind, frame_of
     from reports.question import Question
@@ -82,7 +82,7 @@ def of_runs(kind: str, *paths: str) -> Figure:
 
 
 def of_plan(kind: str, path: str) -> Figure:
-    """The figure `kind` of this answer of `kvplan plan --json`."""
+    """Draws the figure `kind` of this answer of `kvplan plan --json`."""
     need_report_extra()
     from reports.kinds import find_kind, frame_of
     from reports.plans import load_plans

@@ -20,7 +20,7 @@ _EXAMPLE = re.compile(r"(for example )(\w+)= (?!or\b|and\b)([\w.=/-]*\w)")
 
 
 def python_words(text: str) -> str:
-    """A message with keywords in place of flags.
+    """Words a message with keywords in place of flags.
 
     >>> python_words("--seq 0 is not a whole number; write for example --seq 8k")
     'seq=0 is not a whole number; write for example seq="8k"'

@@ -40,7 +40,7 @@ _TOKEN_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
 
 
 def human_bytes(n: int) -> str:
-    """Binary units with two decimals, exact below 1 KiB.
+    """Writes bytes in binary units with two decimals, exact below 1 KiB.
 
     >>> human_bytes(4_294_967_296), human_bytes(524_288), human_bytes(656), human_bytes(-1536)
     ('4.00 GiB', '512.00 KiB', '656 B', '-1.50 KiB')
@@ -53,7 +53,7 @@ def human_bytes(n: int) -> str:
 
 
 def gib(n: int) -> str:
-    """Always GiB, two decimals; `<0.01` where rounding would print a lie of zero.
+    """Writes GiB always, two decimals; `<0.01` where rounding would print a lie of zero.
 
     >>> gib(4_294_967_296), gib(1000), gib(0)
     ('4.00 GiB', '<0.01 GiB', '0.00 GiB')
@@ -64,7 +64,8 @@ def gib(n: int) -> str:
 
 
 def exact_bytes(n: int) -> str:
-    """
+    """Writes bytes to the last one, and the nearest binary unit.
+
     >>> exact_bytes(4294967296)
     '4,294,967,296 B'
     """
@@ -72,7 +73,7 @@ def exact_bytes(n: int) -> str:
 
 
 def human_count(n: int) -> str:
-    """Parameters the way papers print them.
+    """Writes parameters the way papers print them.
 
     >>> human_count(6738415616), human_count(124439808), human_count(671026419200), human_count(512)
     ('6.74 B', '124.44 M', '671.03 B', '512')
@@ -84,7 +85,7 @@ def human_count(n: int) -> str:
 
 
 def human_tokens(n: int) -> str:
-    """A length for a table heading: 8k only when it is exactly 8192.
+    """Writes a length for a table heading: 8k only when it is exactly 8192.
 
     >>> human_tokens(8192), human_tokens(1_048_576), human_tokens(8000), human_tokens(512)
     ('8k', '1M', '8,000', '512')
@@ -106,7 +107,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """Three digits, in the unit that reads best.
+    """Writes three digits, in the unit that reads best.
 
     >>> [human_seconds(s) for s in (0.0, 2.5e-6, 0.0142, 0.99951, 12.34, 100, 7200)]
     ['0 s', '2.50 us', '14.2 ms', '1.00 s', '12.3 s', '100 s', '2.00 h']
@@ -120,7 +121,7 @@ def human_seconds(seconds: float) -> str:
 
 
 def significant(value: float) -> str:
-    """A measured or estimated number with three digits.
+    """Writes a measured or estimated number with three digits.
 
     >>> [significant(v) for v in (1.234, 45.67, 989.4, 12345.6, 0.0456)]
     ['1.23', '45.7', '989', '12,346', '0.0456']
@@ -131,7 +132,8 @@ def significant(value: float) -> str:
 
 
 def bandwidth(bytes_per_s: float) -> str:
-    """
+    """Writes bytes a second as data sheets do.
+
     >>> bandwidth(3.35e12), bandwidth(1008e9)
     ('3.35 TB/s', '1,008 GB/s')
     """
@@ -139,7 +141,8 @@ def bandwidth(bytes_per_s: float) -> str:
 
 
 def flops(flop_per_s: float) -> str:
-    """
+    """Writes FLOP/s as data sheets do.
+
     >>> flops(989e12)
     '989 TFLOP/s'
     """
@@ -147,7 +150,8 @@ def flops(flop_per_s: float) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """
+    """Writes a share of a whole.
+
     >>> percent(1, 3), percent(1, 0)
     ('33 %', '-')
     """
@@ -155,7 +159,7 @@ def percent(part: float, whole: float) -> str:
 
 
 def parse_bytes(text: str, what: str = "memory") -> int:
-    """`24GiB`, `80 GB`, `512MiB` or plain bytes; a bare number too small for bytes is asked for its unit.
+    """Reads `24GiB`, `80 GB`, `512MiB` or plain bytes; a bare number too small for bytes is asked for its unit.
 
     >>> parse_bytes("24GiB"), parse_bytes("80 GB"), parse_bytes("1.5g"), parse_bytes("4194304")
     (25769803776, 80000000000, 1610612736, 4194304)
@@ -178,7 +182,7 @@ def parse_bytes(text: str, what: str = "memory") -> int:
 
 
 def parse_tokens(text: str, what: str = "length") -> int:
-    """One length: `8192`, `8k`, `1M`; k is 1024.
+    """Reads one length: `8192`, `8k`, `1M`; k is 1024.
 
     >>> parse_tokens("8k"), parse_tokens("8192"), parse_tokens("1.5k")
     (8192, 8192, 1536)
@@ -204,7 +208,7 @@ def parse_tokens(text: str, what: str = "length") -> int:
 
 
 def parse_lengths(text: str) -> list[int]:
-    """A list (`1k,8k,32k`) or a range that doubles (`1k..128k`), in the order given, without repeats.
+    """Reads a list (`1k,8k,32k`) or a range that doubles (`1k..128k`), in the order given, without repeats.
 
     >>> parse_lengths("1k,8k"), parse_lengths("1k..8k"), parse_lengths("1k..6k")
     ([1024, 8192], [1024, 2048, 4096, 8192], [1024, 2048, 4096, 6144])
@@ -243,7 +247,8 @@ def _refuse_thousands(text: str) -> None:
 
 
 def ceil_div(a: int, b: int) -> int:
-    """
+    """Divides and rounds up.
+
     >>> ceil_div(7, 2), ceil_div(8, 2)
     (4, 4)
     """
@@ -251,7 +256,8 @@ def ceil_div(a: int, b: int) -> int:
 
 
 def product(numbers: Iterable[int]) -> int:
-    """
+    """Multiplies whole numbers.
+
     >>> product([2, 3, 4])
     24
     """

@@ -38,7 +38,7 @@ KINDS = (
 
 
 def natural(name: str) -> list[str | float]:
-    """A sort key that puts 9b before 70b.
+    """Returns a sort key that puts 9b before 70b.
 
     >>> sorted(["llama-2-70b", "llama-2-7b", "llama-13b"], key=natural)
     ['llama-2-7b', 'llama-2-70b', 'llama-13b']
@@ -48,7 +48,7 @@ def natural(name: str) -> list[str | float]:
 
 
 def load(kind: Kind, root: Path = HERE) -> list[dict[str, Any]]:
-    """Every entry of one catalogue, checked, in natural order of the names."""
+    """Reads every entry of one catalogue, checked, in natural order of the names."""
     entries: list[dict[str, Any]] = []
     for path in sorted((root / kind.folder).glob("*.yaml")):
         found = read_entries(str(path))
@@ -66,7 +66,7 @@ def load(kind: Kind, root: Path = HERE) -> list[dict[str, Any]]:
 
 
 def compile_text(kind: Kind, root: Path = HERE) -> str:
-    """What the compiled file must say: one compact line an entry, its look-up keys first."""
+    """Returns what the compiled file must say: one compact line an entry, its look-up keys first."""
     lines = (
         json.dumps({"keys": kind.keys(entry), **entry}, separators=(",", ":"), allow_nan=False)
         for entry in load(kind, root)

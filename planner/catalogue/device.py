@@ -59,7 +59,7 @@ class Device:
 
 
 def from_raw(raw: Mapping[str, Any], origin: str = SHIPPED) -> Device:
-    """A checked entry, as the file has it, as a Device."""
+    """Makes a Device of a checked entry."""
     link = raw.get("interconnect")
     return Device(
         **{
@@ -82,7 +82,7 @@ _PCIE = {3: (8, 128, 130), 4: (16, 128, 130), 5: (32, 128, 130), 6: (64, 242, 25
 
 
 def pcie_bytes_per_s(generation: int) -> int:
-    """Bytes a second of 16 lanes in one direction: lanes · GT/s / 8 · payload. A ceiling: packet headers are left
+    """Returns the bytes a second of 16 lanes in one direction: lanes · GT/s / 8 · payload. A ceiling: packet headers are left
     out, and copies reach 80 to 90 % of it.
 
     Source: PCI Express base specifications 3.0 to 6.0.

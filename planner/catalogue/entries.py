@@ -47,7 +47,7 @@ class ModelEntry:
 
 
 def find_model(name: str) -> ModelEntry:
-    """The model called `name`, by name, alias or Hugging Face id; upper and lower case are the same.
+    """Finds the model called `name`, by name, alias or Hugging Face id; upper and lower case are the same.
 
     >>> find_model("Meta-Llama/Llama-2-7B-HF").name
     'llama-2-7b'
@@ -57,18 +57,18 @@ def find_model(name: str) -> ModelEntry:
 
 
 def known_model(name: str) -> ModelEntry | None:
-    """The model that has `name` among its own names, or None; cheaper than a refusal, which looks for the nearest."""
+    """Returns the model that has `name` among its own names, or None; cheaper than a refusal, which looks for the nearest."""
     found: ModelEntry | None = _MODELS.get(name)
     return found
 
 
 def model_state() -> tuple[object, ...]:
-    """Something that changes whenever the user's own models do."""
+    """Returns something that changes whenever the user's own models do."""
     return _user_files("models")
 
 
 def models(query: str | None = None) -> list[ModelEntry]:
-    """All models, or those that have every word of `query` in a name or in their model type.
+    """Lists all models, or those that have every word of `query` in a name or in their model type.
 
     >>> [model.name for model in models("gpt-oss")]
     ['gpt-oss-20b', 'gpt-oss-120b']
@@ -77,7 +77,7 @@ def models(query: str | None = None) -> list[ModelEntry]:
 
 
 def find_device(name: str) -> Device:
-    """The device called `name`; case, spaces, dashes, underscores and the vendor's name do not matter.
+    """Finds the device called `name`; case, spaces, dashes, underscores and the vendor's name do not matter.
 
     >>> find_device("NVIDIA GeForce RTX 4090").name == find_device("rtx4090").name == find_device("4090").name
     True
@@ -87,18 +87,18 @@ def find_device(name: str) -> Device:
 
 
 def known_device(name: str) -> Device | None:
-    """The device that has `name` among its own names, or None."""
+    """Returns the device that has `name` among its own names, or None."""
     found: Device | None = _DEVICES.get(name)
     return found
 
 
 def device_state() -> tuple[object, ...]:
-    """Something that changes whenever the user's own devices do."""
+    """Returns something that changes whenever the user's own devices do."""
     return _user_files("gpus")
 
 
 def devices(query: str | None = None) -> list[Device]:
-    """All devices, or those that have every word of `query` in a name or in their vendor.
+    """Lists all devices, or those that have every word of `query` in a name or in their vendor.
 
     >>> [device.name for device in devices("a100 80gb")][:2]
     ['A100-PCIe-80GB', 'A100-SXM4-80GB']
@@ -112,7 +112,7 @@ _VENDOR_WORDS = frozenset(
 
 
 def model_key(name: str) -> str:
-    """`name` as models are looked up: lower case, one dash for every run of spaces, dashes and underscores.
+    """Spells `name` as models are looked up: lower case, one dash for every run of spaces, dashes and underscores.
 
     The dash itself stays: without it "qwen-27b" would be found as "qwen2-7b".
 
@@ -123,7 +123,7 @@ def model_key(name: str) -> str:
 
 
 def device_key(name: str) -> str:
-    """`name` as devices are looked up: lower case, without vendor, spaces, dashes and underscores.
+    """Spells `name` as devices are looked up: lower case, without vendor, spaces, dashes and underscores.
 
     >>> device_key("NVIDIA A100-SXM4-80GB")
     'a100sxm480gb'
@@ -133,7 +133,7 @@ def device_key(name: str) -> str:
 
 
 def model_keys(raw: Mapping[str, Any]) -> list[str]:
-    """Every key under which a model's entry is found; a Hugging Face id counts without its owner, too."""
+    """Returns every key under which a model's entry is found; a Hugging Face id counts without its owner, too."""
     names = [raw["name"], *raw.get("aliases", ())]
     if raw.get("hf_id"):
         names.append(raw["hf_id"])
@@ -142,17 +142,17 @@ def model_keys(raw: Mapping[str, Any]) -> list[str]:
 
 
 def device_keys(raw: Mapping[str, Any]) -> list[str]:
-    """Every key under which a device's entry is found."""
+    """Returns every key under which a device's entry is found."""
     return list(dict.fromkeys(device_key(name) for name in (raw["name"], *raw.get("aliases", ()))))
 
 
 def model_from_raw(raw: Mapping[str, Any], origin: str = SHIPPED) -> ModelEntry:
-    """A checked entry, as the file has it, as a ModelEntry."""
+    """Makes a ModelEntry of a checked entry."""
     return ModelEntry(**{**raw, "aliases": tuple(raw.get("aliases", ())), "origin": origin})
 
 
 def device_from_raw(raw: Mapping[str, Any], origin: str = SHIPPED) -> Device:
-    """A checked entry, as the file has it, as a Device."""
+    """Makes a Device of a checked entry."""
     from planner.catalogue.device import from_raw  # most answers name no device
 
     return from_raw(raw, origin)
@@ -280,7 +280,7 @@ def _lines_with(file_name: str, key: str) -> Iterator[dict[str, Any]]:
 
 
 def user_folder() -> str:
-    """Where the user's own entries lie, whether or not it exists."""
+    """Tells where the user's own entries lie, whether or not it exists."""
     return os.environ.get("KVPLAN_CONFIG_DIR") or os.path.join(os.path.expanduser("~"), ".config", "kvplan")
 
 

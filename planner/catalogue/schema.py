@@ -45,7 +45,7 @@ Check = Callable[[Any], "str | None"]
 
 
 def text(value: Any) -> str | None:
-    """A string with something in it, that prints on one line."""
+    """Accepts a string with something in it, that prints on one line."""
     if not isinstance(value, str) or not value.strip():
         return "wants a text"
     if len(value) > MAX_TEXT:
@@ -54,14 +54,14 @@ def text(value: Any) -> str | None:
 
 
 def text_list(value: Any) -> str | None:
-    """A list of texts; an empty one is fine."""
+    """Accepts a list of texts; an empty one is fine."""
     if not isinstance(value, list):
         return "wants a list of texts"
     return next((f"item {i + 1} {why}" for i, item in enumerate(value) if (why := text(item))), None)
 
 
 def whole(low: int, high: int) -> Check:
-    """An integer from `low` to `high`; true and false are no integers here."""
+    """Accepts an integer from `low` to `high`; true and false are no integers here."""
 
     def check(value: Any) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -72,7 +72,7 @@ def whole(low: int, high: int) -> Check:
 
 
 def number(low: float, high: float) -> Check:
-    """An integer or a float from `low` to `high`; nan and infinity lie nowhere."""
+    """Accepts an integer or a float from `low` to `high`; nan and infinity lie nowhere."""
 
     def check(value: Any) -> str | None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -83,7 +83,7 @@ def number(low: float, high: float) -> Check:
 
 
 def one_of(choices: tuple[str, ...]) -> Check:
-    """One of a few words."""
+    """Accepts one of a few words."""
 
     def check(value: Any) -> str | None:
         return None if value in choices else "must be one of " + ", ".join(choices)
@@ -92,7 +92,7 @@ def one_of(choices: tuple[str, ...]) -> Check:
 
 
 def day(value: Any) -> str | None:
-    """A date as YYYY-MM-DD."""
+    """Accepts a date as YYYY-MM-DD."""
     from datetime import date
 
     try:
@@ -103,7 +103,7 @@ def day(value: Any) -> str | None:
 
 
 def day_or_month(value: Any) -> str | None:
-    """A date as YYYY, YYYY-MM or YYYY-MM-DD: price lists are often dated by the month."""
+    """Accepts a date as YYYY, YYYY-MM or YYYY-MM-DD: price lists are often dated by the month."""
     rest = {4: "-01-01", 7: "-01", 10: ""}.get(len(value)) if isinstance(value, str) else None
     if rest is not None and day(value + rest) is None:
         return None
@@ -111,7 +111,7 @@ def day_or_month(value: Any) -> str | None:
 
 
 def model_config(value: Any) -> str | None:
-    """Published config keys: plain JSON values, not too many, and a model_type."""
+    """Accepts published config keys: plain JSON values, not too many, and a model_type."""
     if not isinstance(value, dict):
         return "wants the config keys, one a line"
     if text(value.get("model_type")):
@@ -146,7 +146,7 @@ def _plain_json(value: Any) -> str | None:
 
 
 def flops(value: Any) -> str | None:
-    """Dense FLOP/s by dtype."""
+    """Accepts dense FLOP/s by dtype."""
     if not isinstance(value, dict):
         return "wants dtype: FLOP/s"
     rate = whole(10**9, 10**18)
@@ -159,7 +159,7 @@ def flops(value: Any) -> str | None:
 
 
 def device_memory(value: Any) -> str | None:
-    """Bytes that a driver reports, or the word `installed`."""
+    """Accepts the bytes that a driver reports, or the word `installed`."""
     if value == INSTALLED:
         return None
     why = whole(1 << 20, 1 << 50)(value)
@@ -167,7 +167,7 @@ def device_memory(value: Any) -> str | None:
 
 
 def nested(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Check:
-    """A mapping with its own keys."""
+    """Accepts a mapping with its own keys."""
 
     def check(value: Any) -> str | None:
         found = problems(value, required, optional)
@@ -177,7 +177,7 @@ def nested(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Chec
 
 
 def list_of(check_item: Check) -> Check:
-    """A list whose items all pass."""
+    """Accepts a list whose items all pass."""
 
     def check(value: Any) -> str | None:
         if not isinstance(value, list):
@@ -233,7 +233,7 @@ DEVICE_OPTIONAL: Mapping[str, Check] = {
 
 
 def problems(entry: Any, required: Mapping[str, Check], optional: Mapping[str, Check]) -> list[str]:
-    """What is wrong with `entry`, held against the keys it must and may have."""
+    """Returns what is wrong with `entry`, held against the keys it must and may have."""
     if not isinstance(entry, dict):
         return ["is no mapping of keys to values"]
     found = [f"has no {key!r}" for key in required if key not in entry]
@@ -247,12 +247,12 @@ def problems(entry: Any, required: Mapping[str, Check], optional: Mapping[str, C
 
 
 def model_problems(entry: Any) -> list[str]:
-    """What is wrong with one model's entry."""
+    """Returns what is wrong with one model's entry."""
     return problems(entry, MODEL_REQUIRED, MODEL_OPTIONAL)
 
 
 def device_problems(entry: Any) -> list[str]:
-    """What is wrong with one device's entry."""
+    """Returns what is wrong with one device's entry."""
     found = problems(entry, DEVICE_REQUIRED, DEVICE_OPTIONAL)
     if not found and not entry["source"]:
         found.append("source is empty")
@@ -260,7 +260,7 @@ def device_problems(entry: Any) -> list[str]:
 
 
 def shared_name(entries: Iterable[tuple[str, Iterable[str]]]) -> str | None:
-    """The first look-up key that two entries share, in words; `entries` are pairs of name and keys."""
+    """Returns the first look-up key that two entries share, in words; `entries` are pairs of name and keys."""
     owner: dict[str, str] = {}
     for name, keys in entries:
         for key in keys:

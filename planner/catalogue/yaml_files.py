@@ -20,13 +20,13 @@ MAX_DEPTH = 16
 
 
 def read_entries(path: str) -> list[Any]:
-    """The list of entries in the YAML file at `path`; BadConfig, in one line, when it is none."""
+    """Reads the list of entries in the YAML file at `path`; BadConfig, in one line, when it is none."""
     text = read_text(path, most_bytes=MAX_BYTES, what="a catalogue file", error=BadConfig)
     return parse_entries(text, path)
 
 
 def parse_entries(text: str, where: str) -> list[Any]:
-    """The list of entries in `text`; `where` names it in messages."""
+    """Reads the list of entries in `text`; `where` names it in messages."""
     try:
         _refuse_tricks(text, where)
         entries = yaml.load(text, Loader=_LOADER)

@@ -15,7 +15,7 @@ RANKS = ("tp", "pp", "ep", "dp")
 
 
 def answer_dict(answer: Answer, top: int) -> dict[str, Any]:
-    """The whole answer, with the `top` best plans."""
+    """Returns the whole answer, with the `top` best plans."""
     question, load = answer.question, answer.question.load
     targets = question.targets
     return {
@@ -57,7 +57,7 @@ def miss_dict(miss: Miss) -> dict[str, Any]:
 
 
 def plan_dict(plan: Plan) -> dict[str, Any]:
-    """One plan: what runs where, how fast, how full, what it costs, what binds."""
+    """Returns one plan: what runs where, how fast, how full, what it costs, what binds."""
     c, state = plan.candidate, plan.state
     tpot_low, tpot_high = plan.tpot_range
     ttft_low, ttft_high = plan.ttft_range
@@ -134,7 +134,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
 
 
 def changed_formats(plan: Plan) -> list[str]:
-    """Formats that are not the model's own: they change its answers."""
+    """Names the formats that are not the model's own: they change its answers."""
     formats, found = plan.candidate.formats, plan.candidate.room.found
     changed = []
     if formats.dtype is not None:
@@ -145,7 +145,7 @@ def changed_formats(plan: Plan) -> list[str]:
 
 
 def start_command(plan: Plan) -> str | None:
-    """Of one replica; None where the engine has none for this model or layout."""
+    """Returns the start command of one replica; None where the engine has none for this model or layout."""
     try:
         return start(plan)[0]
     except KvplanError:

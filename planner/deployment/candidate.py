@@ -103,14 +103,14 @@ class Candidate:
 
 
 def failures(state: State | None, targets: Targets) -> list[tuple[str, float]]:
-    """The targets that a state misses, with what it has over what it may have; the worst first."""
+    """Returns the targets that a state misses, with what it has over what it may have; the worst first."""
     if state is None:
         return [("load", float("inf"))]
     return sorted(missed(state, targets), key=lambda item: -item[1])
 
 
 def missed(found: State | Check, targets: Targets) -> list[tuple[str, float]]:
-    """Targets that formulas or a simulation miss, with what they have over what they may have."""
+    """Lists the targets that formulas or a simulation miss, with what they have over what they may have."""
     pairs = (("TTFT", found.ttft_seconds, targets.ttft_seconds), ("TPOT", found.tpot_seconds, targets.tpot_seconds))
     return [(name, has / may) for name, has, may in pairs if may is not None and has > may]
 
@@ -176,7 +176,7 @@ def _candidate(
 
 
 def engine_answers(question: Question, found: Estimate, chunk: int) -> list[tuple[int, EngineAnswer]]:
-    """The engine's answer for a short, a middle, a long and the longest request of the load."""
+    """Asks the engine for a short, a middle, a long and the longest request of the load."""
     assert question.engine is not None
     load = question.load
     held = sorted(r.tokens for r in load.residents)
@@ -217,12 +217,13 @@ def _too_large(found: Candidate) -> Miss:
 
 
 def place(found: Candidate, replicas: int = 1) -> str:
-    """Devices, layout and formats in words."""
+    """Names devices, layout and formats in words."""
     return f"{found.sharding.devices * replicas} x {found.device.name} ({layout_words(found.sharding)}, {formats_words(found)})"
 
 
 def layout_words(sharding: Sharding) -> str:
-    """
+    """Names the ranks of a layout.
+
     >>> layout_words(Sharding(tp=8, pp=2)), layout_words(Sharding(dp=8, ep=8)), layout_words(Sharding())
     ('TP 8 PP 2', 'DP 8 EP 8', 'one device')
     """

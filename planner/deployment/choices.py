@@ -44,19 +44,19 @@ class Formats:
 
 
 def shares_memory(device: Device) -> bool:
-    """One device that shares its memory with the host: nothing to be parallel with."""
+    """Tells whether it is one device that shares its memory with the host: nothing to be parallel with."""
     link = device.interconnect
     processor = device.vendor is None and device.name == "cpu"  # this machine's, where it has no GPU
     return processor or device_capacity(device).kind == "host" or bool(link and link.type == "unified memory")
 
 
 def over_pcie(device: Device, sharding: Sharding) -> bool:
-    """Whether tensor-parallel ranks (or those of experts) have no link of their own, or a bridge that joins fewer."""
+    """Tells whether tensor-parallel ranks (or those of experts) have no link of their own, or a bridge that joins fewer."""
     return max(sharding.tp, sharding.ep) > bridged_ranks(device)
 
 
 def layouts(spec: ModelSpec, device: Device) -> Iterator[Sharding]:
-    """Layouts of one replica that engines start, the simplest first.
+    """Lists the layouts of one replica that engines start, the simplest first.
 
     TP of 1, 2, 4, 8 where heads divide; the same with whole experts on each rank; MLA attention in DP with experts
     over all ranks; stages inside a node where no link joins all its devices; beyond a node whole nodes as
@@ -98,7 +98,7 @@ def _all_layouts(spec: ModelSpec, device: Device) -> Iterator[Sharding]:
 
 
 def heads_divide(spec: ModelSpec, tp: int) -> bool:
-    """Whether TP splits query heads evenly and splits or copies KV heads whole, as engines demand.
+    """Tells whether TP splits query heads evenly and splits or copies KV heads whole, as engines demand.
 
     >>> from planner.lookup import model_spec
     >>> [tp for tp in (1, 2, 4, 8) if heads_divide(model_spec("gpt2"), tp)]        # 12 heads
@@ -116,7 +116,7 @@ def heads_divide(spec: ModelSpec, tp: int) -> bool:
 
 
 def weight_dtypes(spec: ModelSpec, device: Device, engine: str | None) -> tuple[str | None, ...]:
-    """Weight formats worth a try: as published, and what shrinks that and the device and engine run.
+    """Lists weight formats worth a try: as published, and what shrinks that and the device and engine run.
 
     A 16-bit model in fp8 where the device has the rate, else in int8; in 4 bit (AWQ, unpacked to 16 bit; nvfp4
     where the device has the rate). A model published in 8 bit in 4 bit alone. GGUF formats for llama.cpp's family and
@@ -149,7 +149,7 @@ def weight_dtypes(spec: ModelSpec, device: Device, engine: str | None) -> tuple[
 
 
 def kv_dtypes(device: Device, engine: str | None) -> tuple[str | None, ...]:
-    """Cache formats worth a try: the float type the model runs in, and 8 bit as the engine has it.
+    """Lists cache formats worth a try: the float type the model runs in, and 8 bit as the engine has it.
 
     fp8 where the device computes in it: elsewhere it depends on the attention kernel whether an engine takes it.
 

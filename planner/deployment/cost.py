@@ -29,7 +29,7 @@ class HourlyPrice:
 
 
 def price_of(device: Device, given: dict[str, float] | None = None) -> HourlyPrice | None:
-    """The price given for a device, else the lowest of the catalogue, which names provider and date; None without one.
+    """Returns the price given for a device, else the lowest of the catalogue, which names provider and date; None without one.
 
     >>> from planner.catalogue.entries import find_device
     >>> price_of(find_device("l4")).words
@@ -47,7 +47,7 @@ def price_of(device: Device, given: dict[str, float] | None = None) -> HourlyPri
 
 
 def parse_usd_per_hour(text: str, what: str) -> float:
-    """`20/h`, `$20/h` or `20`.
+    """Reads `20/h`, `$20/h` or `20`.
 
     >>> parse_usd_per_hour("20/h", "--budget"), parse_usd_per_hour("$2.1", "--price")
     (20.0, 2.1)
@@ -60,7 +60,7 @@ def parse_usd_per_hour(text: str, what: str) -> float:
 
 
 def parse_prices(items: Iterable[str]) -> dict[str, float]:
-    """`h100-sxm=2.1/h,l4=0.5/h`, by the key under which the catalogue finds a device.
+    """Reads `h100-sxm=2.1/h,l4=0.5/h`, by the key under which the catalogue finds a device.
 
     >>> parse_prices(["NVIDIA H100=2.1/h,l4=0.5/h"])
     {'h100': 2.1, 'l4': 0.5}
@@ -99,7 +99,7 @@ def token_costs(
     cached_seconds: float,
     decode_seconds: float,
 ) -> TokenCosts:
-    """A request's share of the hour, split by the machine time that its parts take.
+    """Splits a request's share of the hour by the machine time that its parts take.
 
     request = usd_per_hour / 3600 / requests_per_s, divided as prompt_seconds : cached_seconds : decode_seconds;
     each part over its tokens. `prompt_seconds` is what the new tokens add to steps, `cached_seconds` what attending to
@@ -128,7 +128,7 @@ def token_costs(
 
 
 def watt_hours_per_million_tokens(watts: float, tokens_per_s: float) -> float:
-    """An upper figure: every device at its rated power all the time.
+    """Returns an upper bound of the energy of a million tokens: every device at its rated power all the time.
 
     >>> watt_hours_per_million_tokens(700, 1000)      # 1000 s of 700 W
     194.44444444444446

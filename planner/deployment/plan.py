@@ -182,7 +182,7 @@ class Plan:
 
 
 def start(plan: Plan) -> tuple[str | None, EngineAnswer | None]:
-    """(the start command of one replica, the engine's answer behind it); None where the engine has no server."""
+    """Returns (the start command of one replica, the engine's answer behind it); None where the engine has no server."""
     from planner.deployment.choices import GGUF_ENGINES, shares_memory
     from planner.engines.emit import command
 

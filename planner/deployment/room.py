@@ -68,7 +68,7 @@ class Room:
 
 
 def room(spec: ModelSpec, request: Request, capacity: Capacity, load: Load) -> Room:
-    """The room of a layout and its formats for a load; `request` says all but length and batch.
+    """Returns the room of a layout and its formats for a load; `request` says all but length and batch.
 
     Raises BadRequest for formats and layouts that this model cannot have.
     """
@@ -112,7 +112,7 @@ def _room(one: Estimate, pool: int, prefix: int, longest: int, held: tuple[tuple
 
 
 def engine_room(mine: Room, answers: list[tuple[int, EngineAnswer]], load: Load) -> Room:
-    """The same in an engine's terms: its pool, and its bytes of a request, on lines between the lengths answered.
+    """Returns the room in an engine's terms: its pool, and its bytes of a request, on lines between the lengths answered.
 
     `answers`: the engine's answer for requests of so many tokens, the longest request last. An engine without a pool
     (transformers) keeps ours; one that reserves a slot of the longest request each (llama.cpp) fills it with those.

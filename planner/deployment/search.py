@@ -87,7 +87,7 @@ def _more(candidate: Candidate) -> Iterator[Plan]:
 
 
 def search(question: Question, progress: Callable[[int, int], None] | None = None) -> Answer:
-    """Every candidate of every device: memory, then speed and replicas, then money.
+    """Tries every candidate of every device: memory, then speed and replicas, then money.
 
     `progress` is told of each device before it is searched: how many are done, and of how many.
 
@@ -152,7 +152,7 @@ def _without_twins(plans: Sequence[Plan], dropped: Counter[str]) -> list[Plan]:
 
 
 def order(plan: Plan, sort: str) -> tuple[object, ...]:
-    """What plans are ranked by; a device without a price (or power) comes last."""
+    """Returns what plans are ranked by; a device without a price (or power) comes last."""
     none = float("inf")
     cost = none if plan.usd_per_hour is None else plan.usd_per_hour
     watts = none if plan.watts is None else plan.watts
@@ -239,7 +239,7 @@ def _share_words(candidate: Candidate, replicas: int) -> str:
 
 
 def neighbours(plan: Plan) -> list[tuple[str, Plan | None, Sequence[tuple[str, float]]]]:
-    """One step down and one up: (what changes, what it comes to, targets that it misses)."""
+    """Looks one step down and one up: (what changes, what it comes to, targets that it misses)."""
     candidate, targets = plan.candidate, plan.candidate.question.targets
     steps: list[tuple[str, Plan | None, Sequence[tuple[str, float]]]] = []
     for count in (plan.replicas - 1, plan.replicas + 1):

@@ -37,7 +37,7 @@ MOST_CHECKS = 10
 
 
 def verified(answer: Answer) -> Answer:
-    """The best plan is simulated; where that misses a target it gets more replicas and its new place in the ranking.
+    """Simulates the best plan; where that misses a target it gets more replicas and its new place in the ranking.
 
     One more; where a target is missed twofold the formulas are off for this load, and all plans on that device that
     cost no more get half as many again. At most MOST_CHECKS runs; the rest of the ranking stays with the formulas.
@@ -78,7 +78,7 @@ def _with(plan: Plan, count: int) -> Plan | None:
 
 
 def check(plan: Plan) -> Check:
-    """The plan's TPOT and TTFT as simulated: one rank of it under its share of the load, lengths drawn from the load's bins."""
+    """Simulates the plan's TPOT and TTFT: one rank of it under its share of the load, lengths drawn from the load's bins."""
     candidate = plan.candidate
     load, room = candidate.question.load, candidate.room
     users = 0 if load.users is None else ceil_div(load.users, plan.ranks)

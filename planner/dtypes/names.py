@@ -22,7 +22,8 @@ ALIASES = {
 
 
 def canonical(name: str) -> str:
-    """
+    """Spells a format as the tables do.
+
     >>> canonical("torch.bfloat16"), canonical("FP8_E4M3"), canonical("q8_0")
     ('bf16', 'fp8', 'q8_0')
     """
@@ -31,7 +32,7 @@ def canonical(name: str) -> str:
 
 
 def kv_format(name: str) -> KvFormat:
-    """The KV format called `name`.
+    """Finds the KV format called `name`.
 
     >>> kv_format("float16").name
     'fp16'
@@ -53,7 +54,7 @@ def kv_format(name: str) -> KvFormat:
 
 
 def float_dtype(name: str) -> str | None:
-    """`fp32`, `fp16` or `bf16` when `name` is one of their spellings, else None."""
+    """Returns `fp32`, `fp16` or `bf16` when `name` is one of their spellings, else None."""
     key = canonical(name)
     return key if key in FLOAT_BYTES else None
 
@@ -65,7 +66,7 @@ _FLOAT_WEIGHTS = {name: WeightFormat(name, (8 * size, 1), everywhere=True) for n
 
 
 def weight_format(name: str) -> WeightFormat:
-    """The weight format called `name`.
+    """Finds the weight format called `name`.
 
     >>> weight_format("bfloat16").name, weight_format("Q4_K_M").bits
     ('bf16', (485, 100))

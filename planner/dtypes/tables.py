@@ -135,7 +135,7 @@ _FILES = {
 
 
 def gguf_file(file_type: str) -> WeightFormat | None:
-    """The format of a whole GGUF file by the type in its name, None for a type that is not known.
+    """Returns the format of a whole GGUF file by the type in its name, None for a type that is not known.
 
     A mix by llama.cpp's rule has its share of larger types where a matrix matters more, so a file of IQ2_XXS takes
     2.38 bits a weight and a tensor of it 2.06. Estimated: the share varies by model.

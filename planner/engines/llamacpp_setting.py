@@ -47,7 +47,6 @@ IK_WITHOUT_MTP_SINCE = 3961
 DEFAULT_UBATCH, DEFAULT_BATCH = 512, 2048
 # The newest release that the rules were held against, on 2026-11-29.
 NEWEST = {"llamacpp": "v0.5.0", "ollama": "0.32.15", "lmstudio": "2.11 or later", "koboldcpp": "1.115"}
-FAMILY = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio", "koboldcpp")
 FP32 = FLOAT_BYTES["fp32"]
 IK_MTP_TYPES = ("glm4_moe", "glm4v_moe")
 

@@ -19,9 +19,8 @@ from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent
 from planner.units import GIB
 
-# The newest release whose sources were read, and the day.
+# The newest release whose sources were read, on 2026-11-29.
 DEFAULT: Version = (0, 33, 0)
-CHECKED = "2026-11-29"
 DEFAULT_V0: Version = (0, 8, 5)
 V1_SINCE: Version = (0, 7)
 V1_BY_DEFAULT_SINCE: Version = (0, 8)

@@ -46,7 +46,6 @@ NULL_BLOCK_SINCE: Version = (0, 29)
 # 0.32), gated DeltaNet with FlashInfer's kernel (`qwen_gdn_linear_attn.py` of 0.33).
 MAMBA2_CHECKPOINT_SINCE: Version = (0, 32)
 GDN_CHECKPOINT_SINCE: Version = (0, 33)
-DRAFTS_IN_ALL_SINCE: Version = (0, 18)
 HELD_FOREVER = 0
 
 # Recurrent layers whose state keeps fp32 whatever is asked (vLLM MambaStateDtypeCalculator.kda_state_dtype).

@@ -38,7 +38,7 @@ class SessionBytes:
 
 
 def session_bytes(answer: Estimate) -> SessionBytes:
-    """The bytes that one sequence of the request leaves behind.
+    """Returns the bytes that one sequence of the request leaves behind.
 
     ranks = sum over pipeline stages of tp · (KV and state of the fullest rank): heads and latents that ranks hold
     several times are copied out several times, unless the store keeps one (then `once_bytes`).
@@ -96,7 +96,7 @@ class IdleAnswer:
 
 
 def idle_answer(answer: Estimate, tiers: Tiers) -> IdleAnswer:
-    """Tiers filled in order, host memory first.
+    """Fills tiers in order, host memory first.
 
     most = floor(tier bytes / session bytes); restore seconds (a bound: no latency, a link of its own for each
     device) = device bytes / link for the host, and for the disk at least session bytes / its rate as well.

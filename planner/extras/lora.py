@@ -64,7 +64,7 @@ class Lora:
 
 
 def modules(layer: Layer, targets: Sequence[str] = ()) -> Iterator[tuple[str, Matrix]]:
-    """The modules of one layer that an adapter goes on, by name: q, k, v, o, gate, up, down, router,
+    """Returns the modules of one layer that an adapter goes on, by name: q, k, v, o, gate, up, down, router,
     q_a, q_b, kv_a, kv_b (latent attention), or fused: qkv, gate_up. Experts and shared experts count as
     gate, up and down, each expert for itself.
 
@@ -124,7 +124,7 @@ def _moe_named(moe: Moe, matrices: Iterable[Weight]) -> Iterator[tuple[str, Weig
 
 
 def canonical_targets(spec: ModelSpec, names: Iterable[str]) -> tuple[str, ...]:
-    """Module names as people and peft write them -> ours; `attention`, `mlp` and `all` are groups.
+    """Reads module names as people and peft write them -> ours; `attention`, `mlp` and `all` are groups.
 
     >>> from planner.catalogue.entries import find_model
     >>> from planner.readers import read_entry
@@ -161,7 +161,7 @@ def _module_names(spec: ModelSpec) -> set[str]:
 
 
 def module_parameters(matrix: Matrix, rank: int, tp: int = 1, ep: int = 1) -> int:
-    """Numbers of A and B of one module on one rank: r·(in + sum of outs), each expert for itself.
+    """Counts the numbers of A and B of one module on one rank: r·(in + sum of outs), each expert for itself.
 
     Column-parallel matrices (q, k, v, gate, up) hold A whole and their share of B, row-parallel ones (o, down)
     their share of A and B whole; expert ranks hold their experts' adapters.
@@ -177,7 +177,7 @@ def module_parameters(matrix: Matrix, rank: int, tp: int = 1, ep: int = 1) -> in
 
 
 def layers_parameters(layers: Iterable[tuple[Layer, int]], lora: Lora, tp: int = 1, ep: int = 1) -> int:
-    """Numbers of one adapter over some layers, each with how many equal ones there are."""
+    """Counts the numbers of one adapter over some layers, each with how many equal ones there are."""
     return sum(
         count * sum(module_parameters(matrix, lora.rank, tp, ep) for _, matrix in modules(layer, lora.targets))
         for layer, count in layers
@@ -185,7 +185,7 @@ def layers_parameters(layers: Iterable[tuple[Layer, int]], lora: Lora, tp: int =
 
 
 def adapter_parameters(spec: ModelSpec, lora: Lora) -> int:
-    """Numbers of one adapter, the whole model: what peft prints as trainable parameters.
+    """Counts the numbers of one adapter, the whole model: what peft prints as trainable parameters.
 
     Encoder layers count, towers and tables (embedding, head) do not.
 
@@ -198,7 +198,7 @@ def adapter_parameters(spec: ModelSpec, lora: Lora) -> int:
 
 
 def table_parameters(spec: ModelSpec, rank: int) -> int:
-    """Numbers of a slot for embedding and head, which some engines preallocate too: 2·r·(vocab + hidden), not split.
+    """Counts the numbers of a slot for embedding and head, which some engines preallocate too: 2·r·(vocab + hidden), not split.
 
     Source: vLLM `VocabParallelEmbeddingWithLoRA`, `LogitsProcessorWithLoRA`, for the model classes that list
     `embedding_modules` (Llama, Mistral, Mixtral ...); an upper bound for the others.
@@ -207,7 +207,7 @@ def table_parameters(spec: ModelSpec, rank: int) -> int:
 
 
 def slot_rank(rank: int) -> int:
-    """The `--max-lora-rank` that holds adapters of `rank`.
+    """Returns the `--max-lora-rank` that holds adapters of `rank`.
 
     >>> slot_rank(16), slot_rank(24)
     (16, 32)

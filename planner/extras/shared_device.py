@@ -98,7 +98,7 @@ class Drafter:
 
 
 def draft_model(target: ModelSpec, draft: ModelSpec, draft_tokens: int | None = None) -> Drafter:
-    """A smaller model that proposes: all its weights, and its own cache for every sequence at the same length.
+    """Describes a smaller model that proposes: all its weights, and its own cache for every sequence at the same length.
 
     Leaves out its activations, which are smaller than the target's and not alive at the same time.
     Raises BadRequest for an encoder-decoder, or one whose weights are not known.
@@ -116,7 +116,7 @@ def draft_model(target: ModelSpec, draft: ModelSpec, draft_tokens: int | None = 
 
 
 def mtp_head(target: ModelSpec, draft_tokens: int | None = None) -> Drafter:
-    """The checkpoint's multi-token-prediction layers: their weights, and one layer's cache for each.
+    """Describes the checkpoint's multi-token-prediction layers: their weights, and one layer's cache for each.
 
     Embedding and head come with each layer in some checkpoints; engines share the target's, so they are only the
     upper end. The cache is that of the model's full (or latent) attention.
@@ -150,7 +150,7 @@ def _full_layer(target: ModelSpec) -> Layer:
 
 
 def eagle_head(target: ModelSpec, kind: str, draft_tokens: int | None = None) -> Drafter:
-    """An EAGLE head for a dense model: one layer of the target's shape and a projection of its inputs.
+    """Describes an EAGLE head for a dense model: one layer of the target's shape and a projection of its inputs.
 
     eagle    a layer and fc [h, 2·h]; embedding and head are the target's
     eagle3   q, k, v read 2·h; fc [h, 3·h]; its own head over 32,000 draft tokens
@@ -288,14 +288,14 @@ def _other_line(other: Other, answer: Estimate, index: int) -> OverheadLine:
 
 
 def residents_of(request: Request) -> Residents | None:
-    """What the request says is on the devices besides, or None."""
+    """Returns what the request says is on the devices besides, or None."""
     residents = request.residents
     assert residents is None or isinstance(residents, Residents)
     return residents
 
 
 def split_pool(spec: ModelSpec, request: Request, capacity: Capacity) -> Request:
-    """The request with each other model's share of what weights and floors leave, in bytes.
+    """Returns the request with each other model's share of what weights and floors leave, in bytes.
 
     pool = capacity - all that is not cache of the model itself; share_bytes = floor(share · pool).
     Raises BadRequest where the shares are more than the whole.
@@ -313,7 +313,7 @@ def split_pool(spec: ModelSpec, request: Request, capacity: Capacity) -> Request
 
 
 def residents_dict(answer: Estimate) -> dict[str, Any]:
-    """What shares the fullest device, in base units, for one estimate that carries residents."""
+    """Returns what shares the fullest device, in base units, for one estimate that carries residents."""
     residents, device = residents_of(answer.request), answer.per_device
     assert residents is not None
     kind = answer.capacity.kind if answer.capacity else "cuda"

@@ -42,7 +42,7 @@ class OverheadLine:
 
 
 def layer_width(layer: Layer, tp: int = 1) -> int:
-    """Widest set of intermediate vectors that one token has alive in a layer, in elements on one rank.
+    """Counts the widest set of intermediate vectors that one token has alive in a layer, in elements on one rank.
 
     The `activation_width` of its mixers and MLPs, over the tensor-parallel ranks.
 
@@ -73,7 +73,7 @@ class ActivationRate:
 
 
 def activation_rate(spec: ModelSpec, *, dtype_bytes: int, tp: int = 1, fused_attention: bool = True) -> ActivationRate:
-    """What a token, a sequence and an attention score cost in one prefill step on one rank.
+    """Returns what a token, a sequence and an attention score cost in one prefill step on one rank.
 
     per_token = (2·hidden + widest layer)·bytes; per_sequence = vocab/tp·4·2 (fp32 logits and softmax of the
     last positions); per_score = heads/tp·(4 + bytes), without fused attention only.
@@ -96,7 +96,7 @@ def activation_bytes(
     tp: int = 1,
     fused_attention: bool = True,
 ) -> Estimated:
-    """Peak of one prefill step of `prefill_tokens` tokens: `activation_rate` at these numbers.
+    """Returns the peak of one prefill step of `prefill_tokens` tokens: `activation_rate` at these numbers.
 
     Leaves out workspaces of kernels and pipelined copies: the range is 0.5 to 2 times.
 
@@ -117,7 +117,7 @@ def _heads(spec: ModelSpec) -> int:
 
 
 def overhead_lines(device_kind: str, devices: int, model_bytes: int) -> tuple[OverheadLine, ...]:
-    """The runtime's own memory on one device, line by line.
+    """Returns the runtime's own memory on one device, line by line.
 
     >>> [line.name for line in overhead_lines("cuda", 2, 0)]
     ['context', 'allocator', 'communication']

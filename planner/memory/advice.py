@@ -29,7 +29,7 @@ class Change:
 
 
 def advise(short: Estimate, limit: int = 3) -> tuple[Change, ...]:
-    """Up to `limit` changes, those that suffice first; at least one always names more or other devices."""
+    """Proposes up to `limit` changes, those that suffice first; at least one always names more or other devices."""
     changes = [*_kv_dtype(short), *_batch(short), *_length(short), *_weight_dtype(short)]
     devices_first = [*_more_devices(short), *_other_device(short)]
     enough = [change for change in changes if change.fits][: limit - 1]

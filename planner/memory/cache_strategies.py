@@ -43,7 +43,7 @@ class LayerShape:
 
 
 def layer_shapes(spec: ModelSpec, tp: int = 1) -> tuple[LayerShape, ...]:
-    """The shape of each layer's cache on the fullest of `tp` ranks.
+    """Returns the shape of each layer's cache on the fullest of `tp` ranks.
 
     Raises UnsupportedModel for layers that keep something else (states, chunks, another layer's cache).
     """
@@ -65,7 +65,7 @@ def layer_shapes(spec: ModelSpec, tp: int = 1) -> tuple[LayerShape, ...]:
 def concat_bytes(
     *, batch: int, tokens: int, kv_heads: int, k_dim: int, v_dim: int, element_bytes: int, window: int | None = None
 ) -> int:
-    """A layer whose K and V grow by concatenation: exactly what is kept, min(tokens, window).
+    """Counts the bytes of a layer whose K and V grow by concatenation: exactly what is kept, min(tokens, window).
 
     bytes = batch · min(tokens, window) · kv_heads · (k_dim + v_dim) · element_bytes
 
@@ -77,7 +77,7 @@ def concat_bytes(
 
 
 def concat_peak_bytes(*, before: Sequence[int], after: Sequence[int], old_kept: bool = False) -> int:
-    """The most bytes alive while every tensor of the cache is replaced by a longer copy.
+    """Returns the most bytes alive while every tensor of the cache is replaced by a longer copy.
 
     `before`, `after`: bytes of each tensor (K and V of each layer, in the order they are replaced).
     old_kept   all old tensors stay until the last new one is there (a tuple of the past, as tutorials pass
@@ -100,7 +100,7 @@ def concat_peak_bytes(*, before: Sequence[int], after: Sequence[int], old_kept: 
 
 
 def static_bytes(*, batch: int, max_tokens: int, kv_heads: int, k_dim: int, v_dim: int, element_bytes: int) -> int:
-    """A layer preallocated for its longest length, window or not: the bytes are there from the first token.
+    """Counts the bytes of a layer preallocated for its longest length, window or not: the bytes are there from the first token.
 
     bytes = batch · max_tokens · kv_heads · (k_dim + v_dim) · element_bytes
 
@@ -113,7 +113,7 @@ def static_bytes(*, batch: int, max_tokens: int, kv_heads: int, k_dim: int, v_di
 def sliding_bytes(
     *, batch: int, max_tokens: int, window: int | None, kv_heads: int, k_dim: int, v_dim: int, element_bytes: int
 ) -> int:
-    """A preallocated ring of min(max_tokens, window) tokens; without a window, as static.
+    """Counts the bytes of a preallocated ring of min(max_tokens, window) tokens; without a window, as static.
 
     >>> sliding_bytes(batch=1, max_tokens=8192, window=4096, kv_heads=8, k_dim=128, v_dim=128, element_bytes=2)
     16777216
@@ -125,7 +125,7 @@ def sliding_bytes(
 
 
 def paged_blocks(*, lengths: Sequence[int], block_tokens: int = BLOCK_TOKENS) -> int:
-    """Blocks that sequences of these lengths take from the pool: each rounded up on its own.
+    """Counts the blocks that sequences of these lengths take from the pool: each rounded up on its own.
 
     >>> paged_blocks(lengths=[1, 16, 17])
     4
@@ -136,7 +136,7 @@ def paged_blocks(*, lengths: Sequence[int], block_tokens: int = BLOCK_TOKENS) ->
 def paged_bytes(
     *, blocks: int, kv_heads: int, k_dim: int, v_dim: int, element_bytes: int, block_tokens: int = BLOCK_TOKENS
 ) -> int:
-    """One layer's blocks in a shared pool (windows are not used to free blocks).
+    """Counts the bytes of one layer's blocks in a shared pool (windows are not used to free blocks).
 
     bytes = blocks · block_tokens · kv_heads · (k_dim + v_dim) · element_bytes
 
@@ -147,7 +147,7 @@ def paged_bytes(
 
 
 def paged_table_bytes(*, sequences: int, max_tokens: int, block_tokens: int = BLOCK_TOKENS) -> int:
-    """The block table, one for all layers: a row a sequence, an int32 for each block it could have.
+    """Counts the bytes of the block table, one for all layers: a row a sequence, an int32 for each block it could have.
 
     >>> paged_table_bytes(sequences=3, max_tokens=100)
     84
@@ -158,7 +158,7 @@ def paged_table_bytes(*, sequences: int, max_tokens: int, block_tokens: int = BL
 def quantised_bytes(
     *, batch: int, max_tokens: int, kv_heads: int, k_dim: int, v_dim: int, k_format: KvFormat, v_format: KvFormat
 ) -> int:
-    """A layer preallocated in fewer bits: codes, scales and zero points counted.
+    """Counts the bytes of a layer preallocated in fewer bits: codes, scales and zero points counted.
 
     bytes = batch · max_tokens · kv_heads · (k_format.vector_bytes(k_dim) + v_format.vector_bytes(v_dim));
     reading dequantises into a copy in the model's dtype, which is not counted here.
@@ -182,7 +182,7 @@ def strategy_bytes(
     element_bytes: int = 2,
     block_tokens: int = BLOCK_TOKENS,
 ) -> int:
-    """The whole cache of `batch` sequences under one strategy, all layers.
+    """Counts the bytes of the whole cache of `batch` sequences under one strategy, all layers.
 
     tokens      how many each holds now (concat, and the blocks of paged); `lengths` when they differ (paged):
                 for a whole pool, the lengths it was made for

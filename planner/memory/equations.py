@@ -26,7 +26,7 @@ class Equation:
 
 
 def equations(estimate: Estimate) -> tuple[Equation, ...]:
-    """One equation for each group of layers that keeps something.
+    """Returns one equation for each group of layers that keeps something.
 
     >>> from planner.readers.by_hand import by_hand
     >>> from planner.memory.request import Request
@@ -65,7 +65,7 @@ def _symbols(text: str, cache: Cache) -> str:
 
 
 def explanation(estimate: Estimate) -> list[str]:
-    """The long answer, line by line."""
+    """Returns the long answer, line by line."""
     spec, device = estimate.spec, estimate.per_device
     lines = ["How it is worked out"]
     for equation in equations(estimate):

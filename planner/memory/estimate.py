@@ -292,7 +292,7 @@ class Estimate:
 
 @lru_cache(maxsize=256)  # a search asks for them at every length and batch; a spec and a plan equal themselves alone
 def rank_weight_bytes(spec: ModelSpec, plan: WeightPlan, sharding: Sharding) -> tuple[int, ...]:
-    """Bytes of the weights that the fullest rank of each pipeline stage holds.
+    """Returns the bytes of the weights that the fullest rank of each pipeline stage holds.
 
     Σ over weights of bytes(rank's share) · copies. A tied head is a second copy of the embedding on the last of several
     stages. Leaves out multi-token-prediction layers, as `ModelSpec.parameters` does.
@@ -327,14 +327,14 @@ def _stage_weights(
 
 
 def sequence_kv_bytes(spec: ModelSpec, tokens: int, source_tokens: int, fmt: CacheFormat) -> int:
-    """The byte curve of one sequence over all layers, unsharded."""
+    """Counts the bytes of one sequence over all layers, unsharded."""
     return sum(
         count * cache.kv_bytes(tokens, source_tokens, fmt) for layer, count in spec.groups for cache in layer.caches
     )
 
 
 def caches_on_rank(layers: Iterable[tuple[Layer, int]], sharding: Sharding) -> dict[Cache, int]:
-    """The caches of these layers as the fullest rank holds them, equal ones counted together."""
+    """Returns the caches of these layers as the fullest rank holds them, equal ones counted together."""
     counts: dict[Cache, int] = {}
     for layer, count in layers:
         for cache in layer.caches:
@@ -346,7 +346,7 @@ def caches_on_rank(layers: Iterable[tuple[Layer, int]], sharding: Sharding) -> d
 def rank_kv_bytes(
     caches: Mapping[Cache, int], sharding: Sharding, tokens: int, source_tokens: int, fmt: CacheFormat
 ) -> int:
-    """The byte curve of one sequence over what `caches_on_rank` gave."""
+    """Counts the bytes of one sequence over what `caches_on_rank` gave."""
     return sum(
         count * cache.kv_bytes(sharding.tokens_on_rank(cache, tokens), source_tokens, fmt)
         for cache, count in caches.items()
@@ -354,7 +354,7 @@ def rank_kv_bytes(
 
 
 def estimate(spec: ModelSpec, request: Request, capacity: Capacity | None = None) -> Estimate:
-    """The memory answer for one request.
+    """Estimates the memory of one request.
 
     >>> from planner.readers.huggingface import read_config
     >>> llama = read_config({"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "vocab_size": 32000,
@@ -390,7 +390,7 @@ def estimate(spec: ModelSpec, request: Request, capacity: Capacity | None = None
 
 
 def cache_format(spec: ModelSpec, request: Request) -> CacheFormat:
-    """K and V formats: as asked, else the float type the model runs in; never inferred from quantised weights."""
+    """Finds the formats of K and V: as asked, else the float type the model runs in; never inferred from quantised weights."""
     running = (float_dtype(request.dtype) if request.dtype else None) or spec.dtype or "bf16"
     k = kv_format(request.k_dtype or running)
     v = kv_format(request.v_dtype or running)
@@ -415,7 +415,7 @@ def _source_words(spec: ModelSpec, tokens: int) -> str:
 
 
 def override_lines(lines: tuple[OverheadLine, ...], given: Mapping[str, int]) -> tuple[OverheadLine, ...]:
-    """Named lines replaced by what the user gave; a name that is not there is a line of its own."""
+    """Replaces named lines by what the user gave; a name that is not there is a line of its own."""
     kept = [
         OverheadLine(line.name, given[line.name], given[line.name], given[line.name], "as given")
         if line.name in given

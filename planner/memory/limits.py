@@ -19,7 +19,7 @@ TP_SIZES = (8, 4, 2, 1)
 
 
 def largest(fits: Callable[[int], bool], high: int) -> int:
-    """The largest n in 1..high with fits(n), 0 when there is none; `fits` must not come back once lost.
+    """Finds the largest n in 1..high with fits(n), 0 when there is none; `fits` must not come back once lost.
 
     >>> largest(lambda n: n * n <= 50, 10**9)
     7
@@ -40,7 +40,7 @@ def largest(fits: Callable[[int], bool], high: int) -> int:
 
 
 def smallest(meets: Callable[[int], bool], high: int, low: int = 1) -> int | None:
-    """The smallest n in low..high with meets(n), None when there is none; `meets` must not be lost once it holds.
+    """Finds the smallest n in low..high with meets(n), None when there is none; `meets` must not be lost once it holds.
 
     >>> smallest(lambda n: n * n >= 50, 10**9), smallest(lambda n: n > 3, 3)
     (8, None)
@@ -57,12 +57,12 @@ def smallest(meets: Callable[[int], bool], high: int, low: int = 1) -> int | Non
 
 
 def most_sequences(spec: ModelSpec, request: Request, capacity: Capacity) -> int:
-    """Most sequences of `request.seq_tokens` that fit at once; 0 when not one does."""
+    """Finds the most sequences of `request.seq_tokens` that fit at once; 0 when not one does."""
     return largest(lambda n: bool(estimate(spec, replace(request, batch=n), capacity).fits), MAX_COUNT)
 
 
 def longest_context(spec: ModelSpec, request: Request, capacity: Capacity) -> int:
-    """Longest length at `request.batch` that fits, not beyond the model's positions; 0 when none does.
+    """Finds the longest length at `request.batch` that fits, not beyond the model's positions; 0 when none does.
 
     A model without growing cache (pure state) is bounded by its positions or kvplan's own ceiling alone.
     """
@@ -79,7 +79,7 @@ class Layout:
 
 
 def fewest_devices(spec: ModelSpec, request: Request, capacity: Capacity, limit: int = MAX_DEVICES) -> Layout | None:
-    """The fewest equal devices that hold the request, as TP of 1, 2, 4 or 8 times pipeline stages.
+    """Finds the fewest equal devices that hold the request, as TP of 1, 2, 4 or 8 times pipeline stages.
 
     None when even `limit` devices do not help (a single layer, or a copied latent, is too large). Of equal
     counts the one with more tensor parallelism: it also shortens a step.
@@ -99,7 +99,7 @@ def fewest_devices(spec: ModelSpec, request: Request, capacity: Capacity, limit:
 def tensor_parallel_devices(
     spec: ModelSpec, request: Request, capacity: Capacity, limit: int = MAX_DEVICES
 ) -> Layout | None:
-    """As servers are started: the smallest TP of 1, 2, 4, 8 that holds it, then whole nodes of TP 8 as stages."""
+    """Finds, as servers are started, the smallest TP of 1, 2, 4, 8 that holds it, then whole nodes of TP 8 as stages."""
     for tp, pp in [(1, 1), (2, 1), (4, 1), *((8, pp) for pp in range(1, min(len(spec.layers), limit // 8) + 1))]:
         layout = replace(request.sharding, tp=tp, pp=pp, ep=1, dcp=1)
         if estimate(spec, replace(request, sharding=layout), capacity).fits:
@@ -108,7 +108,7 @@ def tensor_parallel_devices(
 
 
 def pool_bytes(estimate_of_one: Estimate) -> int:
-    """What is left for cache on the fullest device once weights, activations and overhead are in."""
+    """Returns what is left for cache on the fullest device once weights, activations and overhead are in."""
     if estimate_of_one.capacity is None:
         raise BadRequest("a device is wanted: --gpu or --memory")
     device = estimate_of_one.per_device

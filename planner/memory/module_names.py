@@ -133,7 +133,7 @@ class Matcher:
 
 
 def matcher(entries: Iterable[object], *, expressions: bool = False) -> Matcher:
-    """The set of these entries. `re:` begins a regular expression, and so does everything with `expressions`.
+    """Compiles these entries. `re:` begins a regular expression, and so does everything with `expressions`.
 
     >>> q = Weight("attention", 8, 8, name="q_proj")
     >>> found = matcher(["lm_head", "model.layers.3.self_attn.q_proj", "re:.*mlp.*"])
@@ -213,7 +213,7 @@ def _full_names(tails: Iterable[str], index: int) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def tails_of(part: str, name: str, model_type: str) -> tuple[str, ...]:
-    """What may stand after `layers.N.` for the weights of this part and name."""
+    """Returns what may stand after `layers.N.` for the weights of this part and name."""
     containers = _CONTAINERS.get(part, (part,))
     base = model_type.removesuffix("_text")
     if base.startswith(_ONE_MIXER):
@@ -225,7 +225,7 @@ def tails_of(part: str, name: str, model_type: str) -> tuple[str, ...]:
 
 
 def leaf_names(name: str) -> tuple[str, ...]:
-    """The last piece of the module's name, in its spellings; empty where the weight has none."""
+    """Returns the last piece of the module's name, in its spellings; empty where the weight has none."""
     own = [leaf for leaf in name.split("|") if leaf]
     return tuple(dict.fromkeys([*own, *(other for leaf in own for other in _FUSED.get(leaf, ()))])) or ("",)
 

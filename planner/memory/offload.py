@@ -68,7 +68,7 @@ class Offload:
 
 
 def offload(answer: Estimate, ngl: int, cpu_moe_layers: int = 0) -> Offload:
-    """The layout for one number of layers; `answer` is the estimate of the same request on one device.
+    """Returns the layout for one number of layers; `answer` is the estimate of the same request on one device.
 
     With `cpu_moe_layers`, the experts of the first so many layers that have any lie on the host.
     """
@@ -99,7 +99,7 @@ def offload(answer: Estimate, ngl: int, cpu_moe_layers: int = 0) -> Offload:
 
 
 def best_split(answer: Estimate, capacity_bytes: int, host_memory: int | None = None) -> Offload:
-    """The layout that keeps most on the card: all of it, else all but experts, else fewer layers.
+    """Finds the layout that keeps most on the card: all of it, else all but experts, else fewer layers.
 
     Experts leave the card first, those of as few layers as will do; only then whole layers do.
     """
@@ -131,7 +131,7 @@ def _expert_bytes(answer: Estimate) -> list[int]:
 
 
 def read_bytes(answer: Estimate, split: Offload) -> tuple[int, int]:
-    """(card, host) weights and cache that one decoded token reads: of the experts only those that are active.
+    """Counts (card, host) weights and cache that one decoded token reads: of the experts only those that are active.
 
     The embedding table is a lookup and is left out.
     """

@@ -50,7 +50,7 @@ Reader = Callable[[Mapping[str, Any]], Recipe]
 
 
 def read_recipe(config: Mapping[str, Any]) -> Recipe:
-    """The rules of one config, by its `quant_method`; an unknown one leaves everything float.
+    """Reads the rules of one config, by its `quant_method`; an unknown one leaves everything float.
 
     >>> read_recipe({"quant_method": "awq", "bits": 4, "group_size": 128}).default.name
     'awq_int4'
@@ -540,7 +540,7 @@ def _average(name: str) -> Reader:
 
 
 def compressed_format(weights: object, layout: str = "") -> WeightFormat | None:
-    """The `weights` of one config group; `layout` is its `format` (sparse ones store half the codes and where they lie)."""
+    """Reads the `weights` of one config group; `layout` is its `format` (sparse ones store half the codes and where they lie)."""
     if not isinstance(weights, Mapping):
         return None
     bits, kind, group = weights.get("num_bits"), weights.get("type"), weights.get("group_size")

@@ -83,7 +83,7 @@ class Capacity:
 
 
 def device_capacity(found: Device) -> Capacity:
-    """What `found` offers; BadRequest where its memory is what the user put in, and nobody said how much."""
+    """Returns what `found` offers; BadRequest where its memory is what the user put in, and nobody said how much."""
     if not found.memory_bytes:
         raise BadRequest(f"{found.name} has the memory that was put in: say how much, for example --memory 64GiB")
     kind = "host" if (found.vendor or "").lower() in ("apple", "host", "cpu") else "cuda"

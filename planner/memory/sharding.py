@@ -115,7 +115,7 @@ class Sharding:
 
 
 def stage_sizes(layers: int, pp: int) -> list[int]:
-    """Layers of each pipeline stage: equal, the remainder on the last stages but one.
+    """Returns the layers of each pipeline stage: equal, the remainder on the last stages but one.
 
     Source: vLLM 0.11 `get_pp_indices` (the last stage also holds the head, so it is spared).
 
@@ -129,7 +129,7 @@ def stage_sizes(layers: int, pp: int) -> list[int]:
 
 
 def stages(spec: ModelSpec, pp: int) -> list[list[tuple[Layer, int]]]:
-    """The layers of each stage, equal ones counted together."""
+    """Returns the layers of each stage, equal ones counted together."""
     if pp == 1:
         return [list(spec.groups)]
     result, start = [], 0

@@ -48,7 +48,7 @@ class StoredPlan(WeightPlan):
 
 
 def stored_plan(spec: ModelSpec, stored: StoredWeights) -> StoredPlan:
-    """The plan of a spec that knows what is stored."""
+    """Returns the plan of a spec that knows what is stored."""
     whole: dict[str, int] = {}
     for weight, count in all_weights(spec):
         whole[weight.part] = whole.get(weight.part, 0) + weight.parameters * count

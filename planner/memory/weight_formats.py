@@ -18,7 +18,7 @@ Shares = tuple[tuple[WeightFormat, int], ...]
 
 
 def is_matrix(weight: Weight) -> bool:
-    """Whether a quantiser may reach it at all: no norm, bias, filter or table of positions."""
+    """Tells whether a quantiser may reach it at all: no norm, bias, filter or table of positions."""
     return weight.cols > 1 and (weight.linear or weight.part in TABLES)
 
 

@@ -22,7 +22,7 @@ FP8_MLP = "fp8_mlp"  # Meta's recipe for Llama 3.1 405B: the MLPs of all but the
 
 @lru_cache(maxsize=64)  # a search asks for the same plan at every length; a ModelSpec is equal to itself alone
 def weight_plan(spec: ModelSpec, dtype: str | None = None) -> WeightPlan:
-    """The plan for `dtype`, or what the checkpoint's headers say, or its config, or 16 bit where it says nothing."""
+    """Returns the plan for `dtype`, or what the checkpoint's headers say, or its config, or 16 bit where it says nothing."""
     if dtype is None and spec.stored is not None:
         from planner.memory.stored_plan import stored_plan  # only where there is a checkpoint
 
@@ -62,7 +62,7 @@ def _as_asked(spec: ModelSpec, dtype: str, float_name: str) -> WeightPlan:
 
 
 def kept_apart(spec: ModelSpec) -> bool:
-    """Whether the model has no plain MLP that a recipe could be limited to."""
+    """Tells whether the model has no plain MLP that a recipe could be limited to."""
     return not any(weight.part in ("mlp", "experts") for layer, _ in spec.groups for weight in layer.weights)
 
 
@@ -154,7 +154,7 @@ class _Mixed:
 
 
 def assigned(spec: ModelSpec, recipe: Recipe, float_fmt: WeightFormat) -> _Mixed:
-    """Each matrix with the format that the rules give it."""
+    """Returns each matrix with the format that the rules give it."""
     mixed = _Mixed()
     section = spec.config.get("text_config")
     text_type = str(section.get("model_type") or spec.model_type) if isinstance(section, Mapping) else spec.model_type
@@ -206,7 +206,7 @@ def _words(mixed: _Mixed, float_fmt: WeightFormat) -> str:
 
 
 def format_of_kv(config: Mapping[str, Any] | None) -> str | None:
-    """What a quantised checkpoint says of its KV cache; kvplan only repeats it, and never applies it unasked."""
+    """Reads what a quantised checkpoint says of its KV cache; kvplan only repeats it, and never applies it unasked."""
     if not config:
         return None
     for key in ("kv_cache_scheme", "kv_cache_quant_algo"):

@@ -18,7 +18,7 @@ from planner.units import ceil_div
 
 
 def heads_on_rank(heads: int, tp: int) -> int:
-    """KV heads on the fullest rank: split while there are enough, then copied.
+    """Counts the KV heads on the fullest rank: split while there are enough, then copied.
 
     >>> heads_on_rank(8, 4), heads_on_rank(8, 16), heads_on_rank(1, 8)
     (2, 1, 1)

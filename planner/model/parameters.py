@@ -9,7 +9,7 @@ from planner.model.weights import Weight
 
 
 def all_weights(spec: ModelSpec) -> Iterator[tuple[Weight, int]]:
-    """Every weight with how many equal copies the model has; multi-token-prediction layers apart."""
+    """Lists every weight with how many equal copies the model has; multi-token-prediction layers apart."""
     for weight in (*spec.before, *spec.after, *spec.encoder_extra, *spec.towers):
         yield weight, 1
     for layer, count in (*spec.groups, *counted(spec.encoder)):
@@ -25,7 +25,7 @@ def counted(layers: Iterable[Layer]) -> list[tuple[Layer, int]]:
 
 
 def parameters(spec: ModelSpec) -> int:
-    """All parameters, a tied head counted once, towers included, MTP layers not.
+    """Counts all parameters, a tied head counted once, towers included, MTP layers not.
 
     >>> from planner.catalogue.entries import find_model
     >>> from planner.readers import read_entry
@@ -36,12 +36,12 @@ def parameters(spec: ModelSpec) -> int:
 
 
 def active_parameters(spec: ModelSpec) -> int:
-    """Parameters that one token passes through: of the experts, only those the router picks."""
+    """Counts the parameters that one token passes through: of the experts, only those the router picks."""
     return sum(weight.active_parameters * count for weight, count in all_weights(spec))
 
 
 def parameters_by_part(spec: ModelSpec) -> dict[str, int]:
-    """Parameters by part (embedding, lm_head, attention, mlp, experts, ...); `mtp` stands beside, uncounted."""
+    """Counts parameters by part (embedding, lm_head, attention, mlp, experts, ...); `mtp` stands beside, uncounted."""
     parts: dict[str, int] = {}
     for weight, count in all_weights(spec):
         parts[weight.part] = parts.get(weight.part, 0) + weight.parameters * count

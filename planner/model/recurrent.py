@@ -108,7 +108,7 @@ FP32 = "fp32"
 
 
 def depthwise(channels: int, kernel: int, units: int, bias: bool) -> tuple[Weight, ...]:
-    """A depthwise causal convolution: one filter of `kernel` a channel; quantisers leave it alone.
+    """Describes a depthwise causal convolution: one filter of `kernel` a channel; quantisers leave it alone.
 
     >>> sum(w.parameters for w in depthwise(5120, 4, 5120, True))
     25600
@@ -118,7 +118,7 @@ def depthwise(channels: int, kernel: int, units: int, bias: bool) -> tuple[Weigh
 
 
 def conv_state(name: str, channels: int, columns: int, units: int) -> StatePart:
-    """The newest `columns` inputs of a depthwise convolution, in the model's dtype."""
+    """Returns the newest `columns` inputs of a depthwise convolution, in the model's dtype."""
     return StatePart(name, channels * columns, None, units, columns)
 
 
@@ -133,7 +133,7 @@ def mamba1(
     conv_bias: bool = True,
     inner_norms: bool = False,
 ) -> StateMixer:
-    """Mamba: a selective state space of `state` numbers a channel.
+    """Describes Mamba: a selective state space of `state` numbers a channel.
 
     h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t x_t,  y_t = C_t h_t + D x_t,  Δ, B, C computed from x_t.
 
@@ -174,7 +174,7 @@ def mamba2(
     conv_bias: bool = True,
     gated_norm: bool = True,
 ) -> StateMixer:
-    """Mamba-2: a state of head_dim x state a head, one decay a head, B and C shared by a group of heads.
+    """Describes Mamba-2: a state of head_dim x state a head, one decay a head, B and C shared by a group of heads.
 
     h_t = exp(Δ_t A) h_{t-1} + Δ_t x_t B_tᵀ,  y_t = h_t C_t + D x_t
 
@@ -212,7 +212,7 @@ def mamba2(
 def gated_delta_net(
     *, hidden: int, key_heads: int, value_heads: int, key_dim: int, value_dim: int, conv_kernel: int
 ) -> StateMixer:
-    """Gated delta rule (Qwen3-Next, Qwen3.5, OLMo Hybrid): a matrix of key_dim x value_dim a value head.
+    """Describes the gated delta rule (Qwen3-Next, Qwen3.5, OLMo Hybrid): a matrix of key_dim x value_dim a value head.
 
     S_t = α_t S_{t-1} (I - β_t k_t k_tᵀ) + β_t v_t k_tᵀ,  o_t = S_t q_t, with one decay α a head.
 
@@ -256,7 +256,7 @@ def kimi_delta(
     full_rank_gate: bool = False,
     full_rank_decay: bool = False,
 ) -> StateMixer:
-    """Kimi delta attention: the gated delta rule with a decay for each channel of the key.
+    """Describes Kimi delta attention: the gated delta rule with a decay for each channel of the key.
 
     S_t = Diag(α_t) S_{t-1} (I - β_t k_t k_tᵀ) + β_t v_t k_tᵀ,  o_t = S_t q_t, α_t a vector of head_dim.
 
@@ -296,7 +296,7 @@ def kimi_delta(
 
 
 def lightning_attention(*, hidden: int, heads: int, head_dim: int) -> StateMixer:
-    """Lightning attention (MiniMax-01): linear attention with a fixed decay a head.
+    """Describes lightning attention (MiniMax-01): linear attention with a fixed decay a head.
 
     S_t = λ S_{t-1} + k_t v_tᵀ,  o_t = q_tᵀ S_t
 
@@ -319,7 +319,7 @@ def lightning_attention(*, hidden: int, heads: int, head_dim: int) -> StateMixer
 
 
 def short_conv(*, hidden: int, conv_kernel: int, bias: bool = False) -> StateMixer:
-    """Gated short convolution (LFM2): y = out(c · conv(b · x)), with b, c, x from one projection.
+    """Describes a gated short convolution (LFM2): y = out(c · conv(b · x)), with b, c, x from one projection.
 
     in [3·hidden, hidden], conv [hidden, conv_kernel], out [hidden, hidden].
     State: conv [hidden, conv_kernel] in the model's dtype. Source: transformers Lfm2ShortConv.
@@ -337,7 +337,7 @@ def short_conv(*, hidden: int, conv_kernel: int, bias: bool = False) -> StateMix
 
 
 def rg_lru(*, hidden: int, width: int, heads: int, conv_kernel: int) -> StateMixer:
-    """Griffin's recurrent block: a real-gated linear recurrent unit behind a short convolution.
+    """Describes Griffin's recurrent block: a real-gated linear recurrent unit behind a short convolution.
 
     h_t = a_t h_{t-1} + sqrt(1 - a_t²) (i_t x_t), with a_t and i_t from block-diagonal gates.
 
@@ -368,7 +368,7 @@ def rg_lru(*, hidden: int, width: int, heads: int, conv_kernel: int) -> StateMix
 
 
 def rwkv4(*, hidden: int, width: int, ffn_width: int) -> StateMixer:
-    """RWKV-4: a weighted sum over the past with a decay for each channel, and a gated MLP that looks one token back.
+    """Describes RWKV-4: a weighted sum over the past with a decay for each channel, and a gated MLP that looks one token back.
 
     num_t = exp(-w) num_{t-1} + exp(k_t) v_t,  den_t = exp(-w) den_{t-1} + exp(k_t),
     wkv_t = (num + exp(u + k_t) v_t) / (den + exp(u + k_t)), scaled by the running maximum of the exponents.

@@ -236,7 +236,7 @@ class Compressor(Mixer):
 
 
 def hyper_connection(hidden: int, streams: int) -> tuple[Weight, ...]:
-    """One manifold-constrained hyper-connection over `streams` residual streams m.
+    """Describes one manifold-constrained hyper-connection over `streams` residual streams m.
 
     projection [(2 + m)·m, m·hidden], its base and three scales; kept in float.
     Source: transformers DeepseekV4HyperConnection, Glm5NextTextHyperConnection.

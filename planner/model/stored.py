@@ -137,7 +137,7 @@ _SIDE_LAYER = r"vision|visual|audio|encoder\.|(^|\.)(v|a|enc)\."
 
 
 def layer_of(name: str) -> int | None:
-    """The decoder layer that a tensor's name puts it in.
+    """Returns the decoder layer that a tensor's name puts it in.
 
     >>> layer_of("model.layers.61.mlp.gate.weight"), layer_of("blk.3.attn_q.weight"), layer_of("lm_head.weight")
     (61, 3, None)
@@ -147,7 +147,7 @@ def layer_of(name: str) -> int | None:
 
 
 def part_of(name: str, rank: int = 2, layers: int | None = None) -> str:
-    """Which part a tensor belongs to, by its name; layers beyond `layers` predict several tokens (DeepSeek).
+    """Tells which part a tensor belongs to, by its name; layers beyond `layers` predict several tokens (DeepSeek).
 
     >>> part_of("model.layers.3.mlp.experts.7.down_proj.weight"), part_of("model.layers.3.self_attn.q_norm.weight")
     ('experts', 'norm')
@@ -168,7 +168,7 @@ def part_of(name: str, rank: int = 2, layers: int | None = None) -> str:
 def gather(
     tensors: Iterable[StoredTensor], *, source: str, file_bytes: int, layers: int | None = None, packed: bool = False
 ) -> StoredWeights:
-    """The record of these tensors. `layers`: how many the config gives the decoder."""
+    """Returns the record of these tensors. `layers`: how many the config gives the decoder."""
     sums: dict[tuple[str, str], list[int]] = {}
     by_layer: dict[int, int] = {}
     for tensor in tensors:

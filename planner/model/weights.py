@@ -71,7 +71,7 @@ def linear(
     active: int = -1,
     name: str = "",
 ) -> tuple[Weight, ...]:
-    """A linear layer y = W x (+ b), W [rows, cols].
+    """Describes a linear layer y = W x (+ b), W [rows, cols].
 
     >>> sum(w.parameters for w in linear("mlp", 3072, 768, bias=True))
     2362368
@@ -84,5 +84,5 @@ def linear(
 
 
 def vector(part: str, length: int, count: int = 1, *, split: str = "", units: int = 0) -> Weight:
-    """A vector of parameters (norm gain, bias): never quantised."""
+    """Describes a vector of parameters (norm gain, bias): never quantised."""
     return Weight(part, length, 1, count, split="rows" if split else "", units=units, linear=False)

@@ -11,7 +11,7 @@ from planner.errors import BadConfig, one_line
 from planner.model.parameters import all_weights, parameters
 from planner.model.spec import ModelSpec
 from planner.model.stored import BUFFER, MTP, TOWERS, StoredWeights
-from planner.readers.huggingface import read_config, read_file
+from planner.readers.huggingface import read_file
 from planner.readers.safetensors import Checkpoint, read_folder, read_path
 from planner.units import human_bytes
 
@@ -73,13 +73,6 @@ def attach(spec: ModelSpec, found: Checkpoint) -> ModelSpec:
             f"{human_bytes(stored.bytes_of(MTP))} of multi-token-prediction layers are stored; not counted as loaded"
         )
     return replace(spec, stored=stored, warnings=tuple(warnings))
-
-
-def attach_config(
-    config: Mapping[str, Any], found: Checkpoint, *, name: str, where: str, assume_full: bool
-) -> ModelSpec:
-    """As `attach`, from a config that was read elsewhere."""
-    return attach(read_config(config, name=name, where=where, assume_full=assume_full), found)
 
 
 def _predicts_more(config: Mapping[str, Any]) -> bool:

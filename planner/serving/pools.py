@@ -43,7 +43,7 @@ class EnginePool:
 
 
 def pool_of(answer: Estimate, pool_bytes: int, block_tokens: int = BLOCK_TOKENS) -> Pool:
-    """`pool_bytes` of the device that is fullest for `answer`, and what a sequence holds of it by its length.
+    """Returns the pool: `pool_bytes` of the device that is fullest for `answer`, and what a sequence holds of it by its length.
 
     >>> from planner.catalogue.entries import find_model
     >>> from planner.memory.request import Request
@@ -85,7 +85,7 @@ def pool_of(answer: Estimate, pool_bytes: int, block_tokens: int = BLOCK_TOKENS)
 
 
 def vllm_pool(answer: Estimate, options: Options, version: str | None = None) -> EnginePool:
-    """vLLM V1's pool for `answer`'s device, formats and layout.
+    """Returns vLLM V1's pool for `answer`'s device, formats and layout.
 
     A window holds its tokens and a block more while it decodes; what a long chunk of a prompt holds besides, until
     the step is over, is left out. Raises BadRequest for the first engine (V0), NoRoom where no pool is left.

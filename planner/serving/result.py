@@ -89,7 +89,7 @@ class Timeline:
 
 
 def summed(timelines: Sequence[Timeline]) -> Timeline:
-    """All replicas' use, at the coarsest of their intervals.
+    """Adds up all replicas' use, at the coarsest of their intervals.
 
     >>> one, two = Timeline(4, 1), Timeline(4, 1)
     >>> for held in (1, 2, 3): one.add(held)
@@ -199,7 +199,7 @@ class Simulation:
 
 
 def percentiles(values: Iterable[float], shares: Sequence[float]) -> list[float]:
-    """Nearest rank: the smallest value that at least that share of them does not exceed; 0 of nothing.
+    """Finds percentiles by nearest rank: the smallest value that at least that share of them does not exceed; 0 of nothing.
 
     >>> percentiles([5.0, 1.0, 4.0, 2.0, 3.0], [0.5, 0.9])
     [3.0, 5.0]

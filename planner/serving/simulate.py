@@ -68,7 +68,7 @@ class Server:
 def server(
     spec: ModelSpec, request: Request, device: Device, room: Capacity, constants: Constants, asked: Asked | None
 ) -> Server:
-    """A replica in an engine's terms (`asked`: name, version, flags), or with all that the byte curve leaves free.
+    """Describes a replica in an engine's terms (`asked`: name, version, flags), or with all that the byte curve leaves free.
 
     `request` says formats and layout; its length is that of the longest request.
     """
@@ -86,7 +86,7 @@ def server(
 
 
 def with_measured_steps(replica: Server, text: str, where: str) -> Server:
-    """The replica with steps from a file of measured points in place of the speed model's."""
+    """Returns the replica with steps from a file of measured points in place of the speed model's."""
     model = measured_steps(text, where, work(replica.found))
     batches, lengths = (f"{points[0][0]:,} to {points[-1][0]:,}" for points in (model.decode, model.prefill))
     origin = f"{where}: steps measured at batches of {batches} and prompts of {lengths} tokens"

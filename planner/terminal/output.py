@@ -31,14 +31,14 @@ def write_whole(path: str, text: str, option: str = "-o") -> None:
 
 
 def to_json(value: Any) -> str:
-    """ASCII alone: whatever a name holds, it reaches a terminal escaped."""
+    """Writes JSON in ASCII alone: whatever a name holds, it reaches a terminal escaped."""
     import json
 
     return json.dumps(value, indent=2, allow_nan=False)
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as CSV; nested objects become columns joined by a dot, lists are joined by a semicolon."""
+    """Writes rows as CSV; nested objects become columns joined by a dot, lists are joined by a semicolon."""
     import csv
     import io
 
@@ -67,7 +67,7 @@ def csv_cell(value: Any) -> Any:
 
 
 def flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """A row's cells: nested keys are joined by a dot, lists by a semicolon, and None is empty."""
+    """Flattens a row's cells: nested keys are joined by a dot, lists by a semicolon, and None is empty."""
     for key, value in row.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}.")

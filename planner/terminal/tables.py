@@ -18,25 +18,29 @@ BAR_WIDTH = 48
 
 
 def colour(text: str, code: str, stream: TextIO | None = None) -> str:
-    """`text` in a colour when it goes to a terminal that wants one (NO_COLOR is honoured)."""
+    """Puts `text` in a colour when it goes to a terminal that wants one (NO_COLOR is honoured)."""
     stream = stream or sys.stdout
     wants = stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     return f"\x1b[{code}m{text}\x1b[0m" if wants else text
 
 
 def bold(text: str) -> str:
+    """Makes a heading stand out."""
     return colour(text, "1")
 
 
 def good(text: str) -> str:
+    """Puts what fits in green."""
     return colour(text, "32")
 
 
 def bad(text: str) -> str:
+    """Puts what does not fit in red."""
     return colour(text, "31")
 
 
 def dim(text: str) -> str:
+    """Makes what is secondary fade."""
     return colour(text, "2")
 
 
@@ -54,7 +58,7 @@ def width() -> int:
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, drop: Sequence[str] = ()
 ) -> str:  # parameters: a grid and how it is shown
-    """Columns padded to their widest cell; the first `left` columns left-aligned, numbers right.
+    """Writes columns padded to their widest cell; the first `left` columns left-aligned, numbers right.
 
     A table wider than the terminal loses the columns that `drop` names, one after the other, until it fits; what is
     still too wide is cut between columns into tables below each other, each with the first column.
@@ -178,7 +182,7 @@ def _shell_words(command: str) -> list[str]:
 
 
 def bar(parts: Sequence[tuple[str, int]], capacity: int, width: int = BAR_WIDTH) -> str:
-    """`parts` of `capacity` as one bar with a letter-free legend; what is too much runs past the mark.
+    """Draws `parts` of `capacity` as one bar with a letter-free legend; what is too much runs past the mark.
 
     >>> print(bar([("weights", 50), ("KV", 25)], 100, 8))
     [####==..]

@@ -38,7 +38,7 @@ class Arrival(NamedTuple):
 
 
 def cached_tokens(prompt_tokens: int, prefix_share: float) -> int:
-    """What a stated share of a prompt comes to in whole blocks of 16; at least one token is left to compute.
+    """Counts what a stated share of a prompt comes to in whole blocks of 16; at least one token is left to compute.
 
     >>> cached_tokens(1000, 0.6), cached_tokens(32, 1.0)
     (592, 16)
@@ -47,19 +47,19 @@ def cached_tokens(prompt_tokens: int, prefix_share: float) -> int:
 
 
 def exponential_ps(mean_seconds: float, seed: int, what: str) -> Iterator[int]:
-    """Exponential times with this mean; all 0 for a mean of 0."""
+    """Draws exponential times with this mean; all 0 for a mean of 0."""
     draw = Random(f"{what} {seed}").random
     while True:
         yield round(-math.log(1.0 - draw()) * mean_seconds * PS_PER_SECOND)
 
 
 def poisson_ps(rate_per_s: float, seed: int) -> Iterator[int]:
-    """Times of a Poisson process."""
+    """Draws the times of a Poisson process."""
     return accumulate(exponential_ps(1 / rate_per_s, seed, "gaps"))
 
 
 def drawn(mix: LengthMix, seed: int, what: str) -> Iterator[int]:
-    """Lengths of a mix, each as often as it says, in the long run.
+    """Draws the lengths of a mix, each as often as it says, in the long run.
 
     >>> list(islice(drawn(LengthMix({7: 1}, ""), 1, "prompts"), 3))
     [7, 7, 7]
@@ -80,7 +80,7 @@ def synthetic(
     prefix_share: float = 0.0,
     seed: int = 1,
 ) -> Iterator[Arrival]:
-    """Requests with lengths of two mixes, at Poisson times; all at 0 without a rate (a closed loop needs none)."""
+    """Draws requests with lengths of two mixes, at Poisson times; all at 0 without a rate (a closed loop needs none)."""
     times = poisson_ps(rate_per_s, seed) if rate_per_s else (0 for _ in count())
     rows = zip(times, drawn(prompts, seed, "prompts"), drawn(outputs, seed, "outputs"), strict=False)
     for time, prompt, output in islice(rows, requests):
@@ -97,7 +97,7 @@ def replayed(
     seed: int = 1,
     timed: bool = True,
 ) -> Iterator[Arrival]:
-    """A trace at its own times divided by `speed_up`, or at Poisson times where it has none and a rate is given.
+    """Replays a trace at its own times divided by `speed_up`, or at Poisson times where it has none and a rate is given.
 
     Not `timed`, all come at 0: users of a closed loop make their own times.
     More `requests` than the trace has repeat it from its start, one mean gap after its end.
@@ -125,7 +125,7 @@ def replayed(
 
 
 def speed_up_to(trace: Trace, rate_per_s: float) -> Fraction:
-    """By how much a trace is sped up so that its mean rate is `rate_per_s`."""
+    """Tells by how much a trace is sped up so that its mean rate is `rate_per_s`."""
     own = trace.rate_per_s
     if own is None:
         raise BadRequest(f"{trace.words}: all requests come at one time, so no rate can be made of them")

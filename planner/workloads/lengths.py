@@ -71,14 +71,14 @@ class LengthMix:
 
 
 def parse_mix(text: str, option: str = "--lengths") -> LengthMix:
-    """`p50=800,p95=6000`, or the path of a CSV or JSONL file of lengths; `option` is where it was given."""
+    """Reads `p50=800,p95=6000`, or the path of a CSV or JSONL file of lengths; `option` is where it was given."""
     if "=" in text and not os.path.exists(text):
         return from_percentiles(text, option)
     return from_file(text, option)
 
 
 def from_percentiles(text: str, option: str = "--lengths") -> LengthMix:
-    """A log-normal mix through two percentiles (or a fixed length through one), as 2,000 equal quantiles.
+    """Draws a log-normal mix through two percentiles (or a fixed length through one), as 2,000 equal quantiles.
 
     ln L = mu + sigma·z; two percentiles give mu and sigma exactly.
 
@@ -116,7 +116,7 @@ def from_percentiles(text: str, option: str = "--lengths") -> LengthMix:
 
 
 def from_file(path: str, option: str = "--lengths") -> LengthMix:
-    """Lengths from CSV (with a header), JSON lines, or one number a line; read line by line."""
+    """Reads the lengths from CSV (with a header), JSON lines, or one number a line; read line by line."""
     shown = one_line(path, 80)
     reader = RowReader(option, shown, _of_keys, {1: ("tokens",)})
     counts = Counter(_of_row(row, f"{option} {shown} line {number}") for number, row in reader.rows(path))
@@ -157,7 +157,7 @@ class Concurrency:
 
 
 def concurrency(mix: LengthMix, pool: int, request_bytes: Mapping[int, int]) -> Concurrency:
-    """n requests need n·mean on average, with a spread of z·sqrt(n)·deviation (independent lengths).
+    """Counts how many fit: n requests need n·mean on average, with a spread of z·sqrt(n)·deviation (independent lengths).
 
     `request_bytes`: bytes of one request by its length, each at its full length (the end of its life).
 

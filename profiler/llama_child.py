@@ -71,7 +71,9 @@ def known_layout(model: ModelParams, context: ContextParams) -> bool:
     return numbers == (2048, 512, 1, 0, 1, 1) and flags == (False, False, False, True, True)
 
 
-def main(library: str, file: str, questions: list[dict[str, Any]], start: int) -> None:
+def main(
+    library: str, file: str, questions: list[dict[str, Any]], start: int
+) -> None:  # parameters: the words of its command line
     """Prints the library's log of each context, from question `start` on."""
     lib, name = library_in(library)
     log: list[str] = []

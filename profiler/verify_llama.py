@@ -101,7 +101,9 @@ class LlamaVerdict:
         }  # fmt: skip
 
 
-def verify_llama(name: str, spec: ModelSpec, file: str, library: str | None) -> LlamaVerdict:
+def verify_llama(
+    name: str, spec: ModelSpec, file: str, library: str | None
+) -> LlamaVerdict:  # parameters: a model, its file and the library that reads it
     """Asks libllama for every context of `QUESTIONS` and holds its answer against ours.
 
     Raises KvplanError without a library.
@@ -135,7 +137,9 @@ def ours(spec: ModelSpec, version: str | None, question: Mapping[str, Any]) -> d
     return llamacpp.answer(estimate(spec, Request(1, k_dtype=k, v_dtype=v), None), options, version).to_dict()
 
 
-def _compared(spec: ModelSpec, version: str, question: Mapping[str, Any], answer: Mapping[str, Any]) -> Context:
+def _compared(
+    spec: ModelSpec, version: str, question: Mapping[str, Any], answer: Mapping[str, Any]
+) -> Context:  # parameters: both sides of a question
     """Both answers to one question; where both refuse, nothing differs."""
     lines = _KV.findall(answer["log"])
     theirs = (sum(float(size) for size, _, _ in lines), sum(map(float, _STATE.findall(answer["log"]))))

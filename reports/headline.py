@@ -110,7 +110,7 @@ def _fit(q: Question, model: int, place: int) -> tuple[FitAnswer, EngineAsked | 
     return fit_answer(FitAsked(spec, q.request, room)), None, said
 
 
-def _speed(
+def _speed(  # parameters: what a speed is asked for
     q: Question, fit: FitAnswer, engine: EngineAsked | None, place: int, batch: int, usd_per_h: float | None
 ) -> dict[str, Any]:
     """Speed with `batch` users at once, and what a million tokens then cost; empty where it cannot be said."""

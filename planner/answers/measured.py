@@ -10,7 +10,7 @@ from planner.speed.measured_fit import Fitted, fitted
 from planner.speed.measured_point import with_measured_point
 
 
-def constants_from(
+def constants_from(  # parameters: what a speed is asked for
     asked: MeasuredAsked | None, estimate: Estimate, device: Device, *, load: str = "serving", engine: str | None = None,
     prompt_tokens: int | None = None, output_tokens: int | None = None,
 ) -> tuple[Constants, Fitted | None]:  # fmt: skip

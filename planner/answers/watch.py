@@ -99,7 +99,9 @@ def watch_answer(asked: WatchAsked, found: Served) -> WatchAnswer:
     return WatchAnswer(asked, found, answer.speeds[0], most, by)
 
 
-def _most_users(asked: WatchAsked, answer: SpeedAnswer, question: SpeedAsked, constants: Constants) -> tuple[int, str]:
+def _most_users(
+    asked: WatchAsked, answer: SpeedAnswer, question: SpeedAsked, constants: Constants
+) -> tuple[int, str]:  # parameters: what a capacity is asked for
     """(requests at once until something fails, what that is)."""
     ttft, tpot = asked.targets.ttft_seconds, asked.targets.tpot_seconds
 

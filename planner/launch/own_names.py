@@ -114,7 +114,7 @@ def own_names(arguments: Sequence[str], engine: str, known: Collection[str]) -> 
     left_out = _NOT_OF.get(engine, ())
     plain = [one for one in theirs if one.flag and one.flag.field in _PLAIN and one.flag.field not in left_out]
     values = read_values([one for one in theirs if one not in plain])
-    _refuse_placement(values, theirs, kept, engine)
+    _refuse_placement(values, theirs, kept, engine=engine)
     options, said = _options(values, engine)
     return [*kept, *_plain_options(plain), *options], [*_notes(theirs, said), *_placement_notes(theirs)]
 
@@ -209,7 +209,7 @@ def _format(text: str) -> str:
     return {"modelopt_fp4": "nvfp4", "modelopt": "fp8", "fbgemm_fp8": "fp8", "bitsandbytes": "nf4"}.get(key, key)
 
 
-def _refuse_placement(values: Mapping[str, Any], theirs: Sequence[Given], kept: Sequence[str], engine: str) -> None:
+def _refuse_placement(values: Mapping[str, Any], theirs: Sequence[Given], kept: Sequence[str], *, engine: str) -> None:
     """With a device, where weights lie decides whether they fit: that is `kvplan check`'s question."""
     placed = [one for one in theirs if one.flag is not None and one.flag.field in PLACES]
     moving = [one for one in placed if not _all_on_device(one)]

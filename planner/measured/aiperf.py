@@ -61,7 +61,7 @@ def aiperf_csv(text: str) -> MeasuredFile | None:
     return MeasuredFile(AIPERF, (point,), (note,))
 
 
-def _point(
+def _point(  # parameters: what all runs of a file share, beside the run
     raw: Mapping[str, Any], tool: str, version: str | None, model: str | None, asked: tuple[float | None, float | None]
 ) -> MeasuredPoint:
     sequences, rate = asked

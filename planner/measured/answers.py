@@ -78,7 +78,7 @@ def ollama_verbose(text: str) -> MeasuredFile | None:
     return MeasuredFile(OLLAMA, tuple(points)) if points else None  # fmt: skip
 
 
-def _file(
+def _file(  # parameters: what every answer says of itself
     tool: str, engine: str, model: str | None, prompt: tuple[float | None, float | None], output: tuple[float | None, float | None]
 ) -> MeasuredFile:  # fmt: skip
     """One sequence alone: a prompt of so many tokens in so many seconds, then so many tokens in so many seconds."""

@@ -68,7 +68,7 @@ def _row(row: Mapping[str, Any]) -> MeasuredPoint | None:
     return _point(prompt, output, depth, number(row.get("avg_ts")), model, build, count(at(row, "reps")))
 
 
-def _point(
+def _point(  # parameters: the columns of a row
     prompt: int,
     output: int,
     depth: int,

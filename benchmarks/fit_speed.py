@@ -16,8 +16,8 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property, lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,17 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from planner.model.parameters import parameters
-from planner.speed.constants import DEFAULT, OLD, UBATCH_TOKENS, Constants, Population, constants_of, population, serves
+from planner.speed.constants import (
+    DEFAULT,
+    OLD,
+    UBATCH_TOKENS,
+    Constants,
+    Population,
+    Queue,
+    constants_of,
+    population,
+    serves,
+)
 from planner.speed.passes import Pass, decode_parts, decode_pass, prefill_pass, prefill_seconds, rates_of
 from planner.speed.speed import tpot_range
 from planner.speed.work import work
@@ -47,6 +57,7 @@ FITTED = {
     "prefill_efficiency": (0.2, 0.7),  # what data-centre parts reach end to end at 1,000 tokens and more
     "packed_prefill_efficiency": (0.5, 0.95),
     "narrow_prefill_efficiency": (0.2, 0.7),
+    "attention_efficiency": (0.7, 0.9),
     "mixed_efficiency": (0.5, 0.95),
     "layer_seconds": (0.7, 1e-2),
     "step_seconds": (1.5, 1e-1),
@@ -65,8 +76,10 @@ OF_EXPERTS = {
     "expert_prefill_efficiency": (0.5, 0.9),
     "expert_layer_seconds": (1.0, 1e-2),
 }
+FEW_STEPS = 15  # of a search that starts where a fit of nearly the same rows ended
 SOFT = 0.03  # errors below this weigh as squares: no row is measured better
 ROWS_OF_A_SCALE = 5  # a device's factor is believed by half when it has as many rows
+ROWS_OF_A_SHAPE = 8  # the same of a model's shape
 LARGEST_SCALE = 1.6
 FOLDS = 5
 RANGE = (0.035, 0.965)
@@ -101,6 +114,7 @@ class Data:
                     self.kind[kept], self.seconds[kept], self.bound[kept], self.weight[kept])  # fmt: skip
         made.__dict__["populations"] = [self.populations[i] for i in places]  # slow to find out again for each part
         made.__dict__["routed"] = self.routed[kept]
+        made.__dict__["shapes"] = [self.shapes[i] for i in places]
         return made
 
     def at(self, index: np.ndarray) -> Data:
@@ -117,11 +131,19 @@ class Data:
         return np.array([not row.dense for row in self.rows])
 
     @cached_property
+    def shapes(self) -> list[str]:
+        return [work(row.answer).shape for row in self.rows]
+
+    @cached_property
     def of_prefill(self) -> np.ndarray:
         return np.isin(self.kind, (2, 3))
 
     def predicted(self, constants: Constants) -> np.ndarray:
         """Seconds of what each row measured, by the model's own formulas."""
+        if constants.shapes:
+            factors = dict(constants.shapes)
+            each = np.array([factors.get(shape, 1.0) for shape in self.shapes])
+            constants = replace(constants, tpot_scale=constants.tpot_scale * each, shapes=())
         step = sum(decode_parts(self.decode, self.others, self.output, constants, np.maximum).values())
         prefill = prefill_seconds(self.prefill, constants, np.maximum)
         first = prefill + constants.request_seconds
@@ -193,14 +215,15 @@ def from_logs(x: np.ndarray) -> Constants:
     return Constants(**{**values, **dict(zip(NAMES, np.exp(x).tolist(), strict=True))})
 
 
-def fit(data: Data, prior: Constants, *, width: float = 1.0, steps: int = 30) -> Constants:
-    """The better of two starts: where memory takes longest at first, the rate of products has no slope to follow.
+def fit(data: Data, prior: Constants, *, start: Constants | None = None, steps: int = 30) -> Constants:
+    """The better of two starts: where memory takes longest at first, the rate of products has no slope to follow. One,
+    where `start` says where to begin.
 
     Rows of one sequence at a time do not show that rate (what they lack is explained as well by reading slowly): it
     stays where the prior has it.
     """
     centre = np.minimum(logs(prior), CAPS)
-    slow, widths, compute = centre.copy(), WIDTHS * width, NAMES.index("compute_efficiency")
+    slow, widths, compute = centre.copy(), WIDTHS.copy(), NAMES.index("compute_efficiency")
     free = ROUTED if data.routed.all() else ~ROUTED
     unshared = NAMES.index("unshared_reads")
     if not data.routed.all() and any(asked.generation == OLD for asked in data.populations):
@@ -209,12 +232,15 @@ def fit(data: Data, prior: Constants, *, width: float = 1.0, steps: int = 30) ->
         free = free & (np.arange(len(NAMES)) != unshared)
     widths[~free] = STILL
     if data.routed.all():
-        return from_logs(_descend(data, centre, centre, widths, steps)[1])
+        begin = centre if start is None else np.where(ROUTED, np.minimum(logs(start), CAPS), centre)
+        return from_logs(_descend(data, centre, begin, widths, steps)[1])
     slow[compute] += math.log(0.06)
     starts = (centre, slow)
     if not np.any(data.decode.sequences[data.kind < 2] > 1):
         widths[compute], starts = 1e-3, (centre,)
-    found = [_descend(data, centre, start, widths, steps) for start in starts]
+    if start is not None:
+        starts = (np.where(widths > STILL, np.minimum(logs(start), CAPS), centre),)
+    found = [_descend(data, centre, begin, widths, steps) for begin in starts]
     return from_logs(min(found, key=lambda pair: pair[0])[1])
 
 
@@ -249,7 +275,7 @@ def _descend(
             damping *= 4
         else:
             break
-        done = now - then < 2e-5 * now
+        done = now - then < (2e-5 if steps > FEW_STEPS else 2e-4) * now
         x, now, e, damping = there, then, found, max(damping / 3, 1e-6)
         if done:
             break
@@ -262,13 +288,18 @@ FEWEST_ROWS = 5  # of a group with constants of its own
 FEWEST_ON_A_DEVICE = 3
 WIDE = {"tpot_low": 0.5, "tpot_high": 2.0, "ttft_low": 0.4, "ttft_high": 3.0}
 _fitted: dict[tuple[bytes, bytes], Constants] = {}
+_first: dict[tuple[str, ...], Constants] = {}
 
 
-def fit_once(data: Data, prior: Constants, index: np.ndarray) -> Constants:
-    """`fit`, kept for the next split that leaves these rows (by their numbers) as they are."""
+def fit_once(data: Data, prior: Constants, index: np.ndarray, name: tuple[str, ...]) -> Constants:
+    """`fit`, kept for the next split that leaves these rows (by their numbers) as they are.
+
+    The first fit of a name is where the search for the later ones starts: they differ by the rows that are left out.
+    """
     key = (index.tobytes(), logs(prior).tobytes())
     if key not in _fitted:
-        _fitted[key] = fit(data, prior)
+        _fitted[key] = fit(data, prior, start=_first.get(name), steps=FEW_STEPS if name in _first else 30)
+        _first.setdefault(name, _fitted[key])
     return _fitted[key]
 
 
@@ -279,56 +310,117 @@ def group_of(asked: Population) -> tuple[str, str, str]:
     return asked.engine, asked.generation if split else "", classes
 
 
-def build(data: Data, kept: np.ndarray) -> list[dict[str, Any]]:
-    """All entries from the rows `kept` (by number), the nearest first, with ranges still wide."""
+Plan = tuple[tuple[str, str, str], list[int], Callable[[], Constants]]  # key, rows, what a fit starts from
+
+
+def build(data: Data, kept: np.ndarray, wanted: Iterable[int] | None = None) -> list[dict[str, Any]]:
+    """The entries from the rows `kept` (by number), the nearest first, with ranges still wide: all of them, or those
+    that the rows `wanted` are answered by."""
     routed = [int(i) for i in kept if data.routed[i]]
-    kept = np.array([i for i in kept if not data.routed[i]])
+    plans = _plans(data, [int(i) for i in kept if not data.routed[i]])
+    every_plan = plans[-1]
+    if wanted is not None:
+        asked = {data.populations[i] for i in wanted}
+        nearest = {next(n for n, plan in enumerate(plans) if serves(_header(plan[0]), one)) for one in asked}
+        plans = [plan for n, plan in enumerate(plans) if n in nearest]
+    entries = [_entry(data, rows, prior(), key) for key, rows, prior in plans]
+    if wanted is None or any(data.routed[i] for i in wanted):
+
+        @lru_cache(maxsize=1)
+        def every() -> Constants:
+            key, rows, prior = every_plan
+            dense = fit_once(data.at(np.array(sorted(rows))), prior(), np.array(sorted(rows)), key)
+            index = np.array(routed)
+            return fit_once(data.at(index), dense, index, ("experts of all",)) if routed else DEFAULT
+
+        entries = [with_experts(data, entry, routed, every) for entry in entries]
+    return [entry | {"shapes": shape_scales(data, entry, kept)} for entry in entries]
+
+
+def _plans(data: Data, kept: Sequence[int]) -> list[Plan]:
+    """Which entries the dense rows `kept` make, the nearest first."""
     groups: dict[tuple[str, str, str], list[int]] = {}
     for i in kept:
-        groups.setdefault(group_of(data.populations[i]), []).append(int(i))
+        groups.setdefault(group_of(data.populations[i]), []).append(i)
     servers = [i for key, rows in groups.items() for i in rows if key[0] != LLAMA]
     llamas = [i for key, rows in groups.items() for i in rows if key[0] == LLAMA]
-    llama = _entry(data, llamas, DEFAULT, (LLAMA, "", "")) if llamas else {"fit": DEFAULT}
     classes: dict[str, list[int]] = {}  # of llama.cpp, builds of all years
     for i in llamas:
         classes.setdefault(data.populations[i].device_class, []).append(i)
-    kinds = {kind: _entry(data, rows, llama["fit"], (LLAMA, "", kind)) for kind, rows in sorted(classes.items())}
-    entries = [
-        _entry(data, rows, kinds[key[2]]["fit"] if key[0] == LLAMA else DEFAULT, key)
+
+    def still() -> Constants:
+        return DEFAULT
+
+    def fitted_on(
+        rows: list[int], prior: Callable[[], Constants], key: tuple[str, str, str]
+    ) -> Callable[[], Constants]:
+        index = np.array(sorted(rows))
+        return lambda: fit_once(data.at(index), prior(), index, key)
+
+    llama = fitted_on(llamas, still, (LLAMA, "", "")) if llamas else still
+    kinds = {kind: fitted_on(rows, llama, (LLAMA, "", kind)) for kind, rows in sorted(classes.items())}
+    plans: list[Plan] = [
+        (key, rows, kinds[key[2]] if key[0] == LLAMA else still)
         for key, rows in sorted(groups.items())
         if key[0] and len(rows) >= FEWEST_ROWS
     ]
-    entries += [entry for entry in kinds.values() if entry["rows"] >= FEWEST_ROWS]
-    entries += [llama] if llamas else []
+    plans += [((LLAMA, "", kind), rows, llama) for kind, rows in sorted(classes.items()) if len(rows) >= FEWEST_ROWS]
+    plans += [((LLAMA, "", ""), llamas, still)] if llamas else []
     pooled: dict[tuple[str, str, str], list[int]] = {}
     for i in servers:
         asked = data.populations[i]
         vendor = asked.device_class.split()[0]
-        if vendor == "nvidia":
-            if asked.engine in GENERATIONS:
-                pooled.setdefault(("", asked.generation, vendor), []).append(i)
-        else:
+        if vendor != "nvidia":
             pooled.setdefault(("", "", vendor), []).append(i)
-    entries += [_entry(data, rows, DEFAULT, key) for key, rows in sorted(pooled.items()) if len(rows) >= FEWEST_ROWS]
-    apple = [i for i in llamas if data.populations[i].device_class == "apple"]
-    if apple:
-        entries.append(_entry(data, apple, llama["fit"], ("", "", "apple")))
-    entries.append(_entry(data, servers, DEFAULT, ("", "", "")))
-    every = fit_once(data.at(np.array(routed)), entries[-1]["fit"], np.array(routed)) if routed else DEFAULT
-    return [with_experts(data, entry, routed, every) for entry in entries]
+        elif asked.engine in GENERATIONS:
+            pooled.setdefault(("", asked.generation, vendor), []).append(i)
+    plans += [(key, rows, still) for key, rows in sorted(pooled.items()) if len(rows) >= FEWEST_ROWS]
+    if "apple" in classes:
+        plans.append((("", "", "apple"), classes["apple"], llama))
+    return [*plans, (("", "", ""), servers, still)]
+
+
+def _header(key: tuple[str, str, str]) -> dict[str, Any]:
+    """What `serves` asks of an entry."""
+    engine, generation, classes = key
+    return {"engine": engine, "generation": generation, "classes": CLASSES.get(classes, [classes])}
+
+
+FEWEST_OF_A_SHAPE = 8
+
+
+def shape_scales(data: Data, entry: dict[str, Any], kept: np.ndarray) -> dict[str, float]:
+    """Factors of TPOT that rows of models of one shape and weight format show beside this engine's constants."""
+    if not (entry["engine"] and entry["generation"] and entry["classes"]):
+        return {}
+    mine = [i for i in kept if serves(entry, data.populations[i]) and not data.of_prefill[i]]
+    shapes: dict[str, list[int]] = {}
+    errors = errors_of(data, [entry | {"shapes": {}}], np.array(mine, int))
+    for place, i in enumerate(mine):
+        shapes.setdefault(data.shapes[i], []).append(place)
+    return {
+        shape: round(scale_of(errors[rows], ROWS_OF_A_SHAPE), 4)
+        for shape, rows in sorted(shapes.items())
+        if len(rows) >= FEWEST_OF_A_SHAPE
+    }
 
 
 FEWEST_OF_EXPERTS = 20
 
 
-def with_experts(data: Data, entry: dict[str, Any], routed: Sequence[int], every: Constants) -> dict[str, Any]:
+def with_experts(
+    data: Data, entry: dict[str, Any], routed: Sequence[int], every: Callable[[], Constants]
+) -> dict[str, Any]:
     """The entry with constants of experts from those of `routed` that it serves; where they are few, `every`: of all."""
     mine = [i for i in routed if serves(entry, data.populations[i])]
     if entry["engine"] == LLAMA or not routed:
         return entry
-    index, found = np.array(mine), every
+    index = np.array(mine)
     if len(mine) >= FEWEST_OF_EXPERTS and entry["engine"]:
-        found = fit_once(data.at(index), entry["fit"], index)
+        name = ("experts", entry["engine"], entry["generation"], *entry["classes"])
+        found = fit_once(data.at(index), entry["fit"], index, name)
+    else:
+        found = every()
     rounded = {name: float(f"{getattr(found, name):.4g}") for name in OF_EXPERTS}
     own = entry["engine"] and len(mine) >= FEWEST_OF_EXPERTS
     words = entry["words"] + (f" and {len(mine):,} with experts" if own else "")
@@ -362,7 +454,7 @@ def _entry(data: Data, rows: Sequence[int], prior: Constants, key: tuple[str, st
     engine, generation, classes = key
     index = np.array(sorted(rows))
     mine = data.at(index)
-    fitted = fit_once(mine, prior, index)
+    fitted = fit_once(mine, prior, index, key)
     rounded = {name: float(f"{getattr(fitted, name):.4g}") for name in NAMES}
     constants = replace(DEFAULT, **rounded)
     return {
@@ -375,6 +467,7 @@ def _entry(data: Data, rows: Sequence[int], prior: Constants, key: tuple[str, st
         "devices": device_scales(mine, constants) if engine and classes else {},
         "range_seen": WIDE,
         "range_unseen": WIDE,
+        "shapes": {},
         "fit": fitted,
     }
 
@@ -396,11 +489,11 @@ def words_of(data: Data, key: tuple[str, str, str]) -> str:
     return f"fitted on {len(data)} rows of {label} on {MAKERS.get(classes, classes)}"
 
 
-def scale_of(errors: np.ndarray) -> float:
-    """measured / ours of a device: its median, drawn towards 1 while rows are few."""
+def scale_of(errors: np.ndarray, believed: int = ROWS_OF_A_SCALE) -> float:
+    """measured / ours of a device or a shape: its median, drawn towards 1 while rows are few."""
     if not len(errors):
         return 1.0
-    factor = math.exp(-float(np.median(errors)) * len(errors) / (len(errors) + ROWS_OF_A_SCALE))
+    factor = math.exp(-float(np.median(errors)) * len(errors) / (len(errors) + believed))
     return min(max(factor, 1 / LARGEST_SCALE), LARGEST_SCALE)
 
 
@@ -449,7 +542,7 @@ def left_out(data: Data, usable: np.ndarray, part: Callable[[int], str]) -> np.n
         parts.setdefault(part(i), []).append(i)
     for rows in parts.values():
         kept = np.setdiff1d(usable, rows)
-        errors[rows] = errors_of(data, build(data, kept), np.array(rows))
+        errors[rows] = errors_of(data, build(data, kept, rows), np.array(rows))
     return errors
 
 
@@ -624,70 +717,103 @@ def errors_by_entry(found: Fitted) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Queued:
-    """TTFT under load with the queue open: measured = before + waiting·each, waiting = share·(sequences - 1)^power."""
+    """TTFT under load with the queue open: seconds + (own + share·others^power)·prompt + steps, and what waits in line."""
 
-    before: np.ndarray
-    each: np.ndarray
+    prompt: np.ndarray
+    steps: np.ndarray
+    line: np.ndarray  # factor of the first token's own time where a batch beyond memory waits, 1 where none does
+    after: np.ndarray  # seconds of decoding that it waits for besides
     others: np.ndarray
     seconds: np.ndarray
 
     def where(self, mask: np.ndarray) -> Queued:
-        return Queued(self.before[mask], self.each[mask], self.others[mask], self.seconds[mask])
+        return Queued(*(getattr(self, field.name)[mask] for field in fields(Queued)))
 
-    def errors(self, share: float, power: float) -> np.ndarray:
-        return np.log((self.before + share * self.others**power * self.each) / self.seconds)
+    def errors(self, queue: Queue) -> np.ndarray:
+        waits = queue.own + queue.share * self.others**queue.power
+        first = queue.seconds + waits * self.prompt + self.steps
+        return np.log((first * self.line + self.after) / self.seconds)
 
 
 def queued_of(rows: Sequence[Row], entries: Sequence[dict[str, Any]]) -> Queued:
-    """The parts of each row's TTFT, by the constants that it gets, with and without one prompt before its own."""
+    """The parts of each row's TTFT, by the constants that it gets."""
     parts = []
     for row in rows:
         _, constants = choose(entries, row, population(row.engine, row.load, row.device))
-        none, one = (row.predicted(replace(constants, queued_share=s, queued_power=0.0)).value for s in (0.0, 1.0))
-        parts.append((none, one - none, float(max(1, row.running - 1)), row.seconds))
+
+        def first(queue: Queue, constants: Constants = constants, row: Row = row) -> float:
+            return row.predicted(replace(constants, queue=queue, experts_queue=queue)).value
+
+        far, still = 1e6, Queue(0.0, 0.0, 0.0, 1.0)
+        nothing, one = first(still), first(replace(still, own=far))
+        line = max(1.0, row.batch / row.running)
+        after = (line - 1) * (row.output - 1) * row.asked(constants).tpot_seconds.value
+        prompt = (one - nothing) / far / line
+        parts.append((prompt, (nothing - after) / line, line, after, float(max(1, row.running - 1)), row.seconds))
     return Queued(*np.array(parts).T)
 
 
-SHARES, POWERS = np.geomspace(3e-3, 3.0, 31), np.linspace(0.2, 1.3, 12)
+QUEUES = {  # what each constant of the queue may be
+    "seconds": [0.0, *np.geomspace(2e-3, 0.6, 24)],
+    "own": np.geomspace(0.5, 4.0, 22),
+    "share": np.geomspace(2e-3, 3.0, 30),
+    "power": np.linspace(0.2, 1.4, 13),
+}
+STARTS = (Queue(), Queue(0.1, 1.0, 0.05, 1.0), Queue(0.02, 1.0, 0.4, 0.5))
 
 
-def fit_queue(queued: Queued) -> tuple[float, float]:
-    """(share, power) with the smallest mean error; one prompt of eight for all sequences where there are no rows."""
+def fit_queue(queued: Queued) -> Queue:
+    """The queue with the smallest mean error, one constant at a time; the default where there are few rows."""
     if len(queued.seconds) < FEWEST_OF_EXPERTS:
-        return DEFAULT.queued_share, DEFAULT.queued_power
-    tried = [(float(np.mean(np.abs(queued.errors(s, p)))), float(s), float(p)) for s in SHARES for p in POWERS]
-    _, share, power = min(tried)
-    return float(f"{share:.3g}"), round(power, 2)
+        return Queue()
+
+    def cost(queue: Queue) -> float:
+        return float(np.mean(np.abs(queued.errors(queue)))) + 0.01 * abs(math.log(queue.own))
+
+    ends = []
+    for best in STARTS:
+        before, now = math.inf, cost(best)
+        while now < before - 1e-5:
+            before = now
+            for name, values in QUEUES.items():
+                tried = [replace(best, **{name: float(f"{value:.3g}")}) for value in values]
+                costs = [cost(queue) for queue in tried]
+                if min(costs) < now:
+                    now, best = min(costs), tried[int(np.argmin(costs))]
+        ends.append((now, best))
+    return min(ends, key=lambda end: end[0])[1]
+
+
+def queue_of(queued: Queued, own: np.ndarray, folds: np.ndarray) -> tuple[Queue, np.ndarray]:
+    """The queue of the rows `own` with the range of those left out a fold at a time, and their errors so."""
+    errors = np.full(len(own), np.nan)
+    for fold in range(FOLDS):
+        out = own & (folds == fold)
+        errors[out] = queued.where(out).errors(fit_queue(queued.where(own & ~out)))
+    low, high = quantiles(errors[own])
+    return replace(fit_queue(queued.where(own)), low=low, high=high), errors
 
 
 def under_load(entries: Sequence[dict[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Gives each entry its queue and the range of it; errors of TTFT under closed loop, on rows left out of that fit."""
-    asked = [population(row.engine, row.load, row.device) for row in rows]
+    """Gives each entry its queues and their ranges; errors of TTFT under closed loop, on rows left out of that fit."""
     folds = np.random.default_rng(1).integers(0, FOLDS, len(rows))
-    queued = queued_of(rows, entries)
-    dense, errors = np.array([row.dense for row in rows]), np.full(len(rows), np.nan)
+    queued, dense = queued_of(rows, entries), np.array([row.dense for row in rows])
+    asked = [population(row.engine, row.load, row.device) for row in rows]
     chosen = np.array([id(choose(entries, row, who)[0]) for row, who in zip(rows, asked, strict=True)])
-    everything = np.ones(len(rows), bool)
-    for entry in entries:
-        mine = chosen == id(entry)
-        own = next(rows for rows in (mine & dense, mine, everything) if rows.sum() >= FEWEST_OF_EXPERTS)
-        for fold in range(FOLDS):
-            share, power = fit_queue(queued.where(own & (folds != fold)))
-            out = mine & (folds == fold)
-            errors[out] = queued.where(out).errors(share, power)
-        share, power = fit_queue(queued.where(own))
-        entry["constants"] |= {"queued_share": share, "queued_power": power}
-    for entry in entries:
-        mine = chosen == id(entry)
-        low, high = quantiles(errors[mine if mine.sum() >= FEWEST_OF_A_RANGE else everything])
-        for side in ("range_seen", "range_unseen"):
-            entry[side] |= {"queued_low": low, "queued_high": high}
-    limits = {id(entry): entry["range_seen"] for entry in entries}
-    inside = np.array([limits[k]["queued_low"] <= math.exp(-e) <= limits[k]["queued_high"] for k, e in zip(chosen, errors, strict=True)])  # fmt: skip
+    found: dict[bytes, tuple[Queue, np.ndarray]] = {}  # entries with few rows share those of all
     lines = []
-    for label, kind in ((QUEUED, dense), (f"MoE: {QUEUED}", ~dense)):
-        share_in = round(100 * float(inside[kind].mean()), 1)
-        lines.append({"population": label, "split": SPLITS[1], **_figures(errors[kind]), "in_range_percent": share_in})
+    for label, name, kind in ((QUEUED, "queue", dense), (f"MoE: {QUEUED}", "experts_queue", ~dense)):
+        errors, inside = np.full(len(rows), np.nan), np.zeros(len(rows), bool)
+        for entry in entries:
+            mine = (chosen == id(entry)) & kind
+            own = mine if mine.sum() >= FEWEST_OF_EXPERTS else kind
+            queue, off = found.get(own.tobytes()) or queue_of(queued, own, folds)
+            found[own.tobytes()] = queue, off
+            entry[name] = asdict(queue)
+            errors[mine] = off[mine]
+            inside[mine] = (queue.low <= np.exp(-off[mine])) & (np.exp(-off[mine]) <= queue.high)
+        share = round(100 * float(inside[kind].mean()), 1)
+        lines.append({"population": label, "split": SPLITS[1], **_figures(errors[kind]), "in_range_percent": share})
     return lines
 
 

@@ -20,7 +20,7 @@ from planner.memory.sharding import Sharding
 from planner.model.parameters import parameters
 from planner.model.spec import ModelSpec
 from planner.readers import read_entry
-from planner.speed.constants import Constants
+from planner.speed.constants import DEFAULT, OLD, Constants, population
 from planner.speed.speed import Figure, Speed, speed
 from planner.speed.work import work
 
@@ -77,7 +77,8 @@ class Row:
         """Sequences that memory admits of a server with many in flight; None where that is not asked."""
         if self.load != "serving" or self.batch < MANY:
             return None
-        return _most(self.answer, self.prompt + self.output, self.device.name)
+        held = _most(self.answer, self.prompt + self.output, self.device.name)
+        return min(held, _scheduled(self.engine, self.device) * self.answer.request.sharding.dp)
 
     @property
     def running(self) -> int:
@@ -166,7 +167,15 @@ def serving_rows() -> Rows:
                 source=raw["source"],
             )
         )
-    return Rows(tuple(rows), unknown)
+    return Rows(tuple(_screened(row) for row in rows), unknown)
+
+
+def _screened(row: Row) -> Row:
+    """Sets apart what the device cannot have done: more sequences are labelled than ran."""
+    if row.load != "serving" or row.kind != DECODE or row.apart:
+        return row
+    bound = row.asked(DEFAULT).tpot_seconds.bound
+    return replace(row, apart="faster than the device") if row.seconds < bound else row
 
 
 @lru_cache(maxsize=1)
@@ -199,6 +208,15 @@ def llamacpp_rows() -> Rows:
 def _read(name: str) -> list[dict[str, str]]:
     with (CASES / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def _scheduled(engine: str, device: Device) -> int:
+    """vLLM's --max-num-seqs where nobody says it (docs/engines.md); others run what memory admits."""
+    asked = population(engine, "serving", device)
+    if asked.engine != "vllm":
+        return 1 << 20
+    large = asked.generation != OLD and (device.memory_bytes or 0) >= 70 << 30 and "A100" not in device.name
+    return 1024 if large else 256
 
 
 MANY = 64  # in flight: fewer fit wherever they were measured

@@ -60,7 +60,8 @@ TARGETS = (  # population, split, median and P90 that are aimed at, why it is mi
     ("MoE: TPOT and decode steps", 8, 22, "kernels of experts change with version and model: gpt-oss on H200 and B200 differ by "
      "two with one set of constants"),
     ("prefill and TTFT of static batches", 10, 30, "few rows a fit, many of 2023 engines; clocks of TTFT start at different places"),
-    ("TTFT under load", 20, 60, "closed loops in waves, which no share of the queue describes; steps measured on the server do"),
+    ("TTFT under load", 20, 60, "closed loops come in waves, and sources do not say how many requests each had"),
+    ("MoE: TTFT under load", 20, 60, "as above, and servers that drafted or held prefixes without their rows saying so"),
     ("llama.cpp token generation", 6, 20, ""),
     ("llama.cpp prompt processing: several devices", 20, 60, "27 rows, some of them over PCIe without peer access"),
 )  # fmt: skip
@@ -114,7 +115,7 @@ def _failures(made: dict[str, Any]) -> list[str]:
         "counts all. Labels of `serving_speed.csv` that were corrected say why in their `note`: fp8 caches by the launch",
         "scripts of those runs, lengths 0.9 of nominal. Chosen by looking at errors, so that rows nobody has looked at may be a",
         "little further off: how far a constant may stray from that of all engines, the extra time of a layer with norms of q",
-        "and k or of nvfp4, the percentiles of the ranges. Constants of experts are fitted on models with experts alone, with",
+        "and k or of nvfp4, how many rows a factor of a device or of a model's shape is believed by, the percentiles of the ranges. Constants of experts are fitted on models with experts alone, with",
         "those of the dense rows held still.",
         "",
         f"{unknown:,} rows name a model or device that the catalogue does not hold, and are not counted.",

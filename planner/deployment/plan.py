@@ -111,7 +111,8 @@ class Plan:
         assert low is not None
         users = self.candidate.question.load.users
         alone = users is not None and users <= self.ranks
-        least, most = (c.ttft_low, c.ttft_high) if alone else (c.queued_low, c.queued_high)
+        queue = c.experts_queue if self.candidate.steps.sums.experts else c.queue
+        least, most = (c.ttft_low, c.ttft_high) if alone else (queue.low, queue.high)
         return min(low.ttft_seconds, seconds * least), None if high is None else max(high.ttft_seconds, seconds * most)
 
     @cached_property

@@ -23,6 +23,26 @@ FILE = "speed.json"
 
 
 @dataclass(frozen=True)
+class Queue:
+    """What a first token waits for under load, where others decode and join at the same time.
+
+    TTFT = seconds + own · prefill + share · (sequences - 1)^power · a prompt + the steps it shares
+
+    seconds       way in, tokenizing and scheduling while others run
+    own           how much longer the own prefill takes beside decoding sequences
+    share, power  prompts that are read before it
+    low, high     the range that holds 9 of 10 measured values, as factors
+    """
+
+    seconds: float = 5e-3
+    own: float = 1.0
+    share: float = 0.12
+    power: float = 1.0
+    low: float = 0.5
+    high: float = 5.0
+
+
+@dataclass(frozen=True)
 class Constants:
     """How far a real step is from its bound.
 
@@ -32,6 +52,7 @@ class Constants:
     compute_efficiency   of its FLOP/s, in the products of a decode step
     prefill_efficiency   of its FLOP/s, in a prefill; packed_ for weights that are unpacked, narrow_ for products that
                          run in 8 or 4 bits, of that higher rate
+    attention_efficiency of its FLOP/s in the float type, in a prefill's attention
     mixed_efficiency     of its FLOP/s that prompts take from the steps they share with decoding sequences; more than
                          in a prefill alone, for such steps wait for memory meanwhile
     layer_seconds        a layer's kernels, whatever their size
@@ -49,8 +70,8 @@ class Constants:
     tpot_scale, ttft_scale  what a measured point, or the device itself, showed beside the model
     experts_scale        what the device showed besides, of TPOT of models with experts
     tpot_low .. ttft_high   the range that holds 9 of 10 measured values, as factors of the expectation
-    queued_low, queued_high the same of TTFT under load, where the others' prompts decide
-    queued_share, queued_power  under load a prompt waits for share · (sequences - 1)^power others
+    queue, experts_queue    TTFT under load, of dense models and of those with experts
+    shapes               factors of TPOT that rows of models of one shape and weight format showed beside the formula
     ubatch_tokens        pieces of a prompt that pipeline stages work on in turn (llama.cpp); None: whole prompts
     experts_low, _high      the same of TPOT for a model with experts
     origin               where all this comes from, in words
@@ -85,13 +106,21 @@ class Constants:
     expert_compute_efficiency: float = 0.4
     expert_prefill_efficiency: float = 0.4
     expert_layer_seconds: float = 25e-6
-    queued_share: float = 0.12
-    queued_power: float = 1.0
+    attention_efficiency: float = 0.45
+    queue: Queue = Queue()
+    experts_queue: Queue = Queue()
+    shapes: tuple[tuple[str, float], ...] = ()
     ubatch_tokens: int | None = None
-    queued_low: float = 0.5
-    queued_high: float = 5.0
     experts_low: float = 0.7
     experts_high: float = 2.5
+
+    def of_model(self, shape: str, *, experts: bool) -> Constants:
+        """Returns the constants for one model: with the factor of its shape, and those of experts where it has some."""
+        factor = dict(self.shapes).get(shape, 1.0) * (self.experts_scale if experts else 1.0)
+        queue = self.experts_queue if experts else self.queue
+        return replace(
+            self, tpot_scale=self.tpot_scale * factor, experts_scale=1.0, shapes=(), queue=queue, experts_queue=queue
+        )
 
     def scaled(self, *, tpot: float = 1.0, ttft: float = 1.0, origin: str | None = None) -> Constants:
         """The same with decode steps `tpot` and prefills `ttft` times as long."""
@@ -233,7 +262,11 @@ def constants_of(entry: Mapping[str, Any], device: Device, asked: Population) ->
         words = f"no rows of {asked.engine} on such devices: {words}"
     ranges = entry["range_seen" if seen else "range_unseen"]
     pieces = UBATCH_TOKENS if asked.engine == "llamacpp" else None
-    return Constants(**entry["constants"], **ranges, **(seen or {}), ubatch_tokens=pieces, origin=words)
+    queues: dict[str, Any] = {name: Queue(**entry[name]) for name in ("queue", "experts_queue") if name in entry}
+    shapes = tuple(entry.get("shapes", {}).items())
+    return Constants(
+        **entry["constants"], **ranges, **(seen or {}), **queues, shapes=shapes, ubatch_tokens=pieces, origin=words
+    )
 
 
 @lru_cache(maxsize=1)

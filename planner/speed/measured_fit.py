@@ -20,7 +20,7 @@ from planner.memory.estimate import Estimate
 from planner.speed.constants import Constants
 from planner.speed.observed import Observed
 from planner.speed.passes import Rates, rates_of
-from planner.speed.speed import Case
+from planner.speed.speed import Case, model_constants
 from planner.speed.work import Work, work
 
 NOISE = 0.04  # of a mean over a few requests, as a share
@@ -35,13 +35,19 @@ KNOBS: tuple[tuple[str, ...], ...] = (
     ("memory_efficiency", "packed_efficiency", "expert_efficiency"),
     ("cache_efficiency",),
     ("compute_efficiency", "expert_compute_efficiency"),
-    ("prefill_efficiency", "packed_prefill_efficiency", "narrow_prefill_efficiency", "expert_prefill_efficiency"),
+    (
+        "prefill_efficiency",
+        "packed_prefill_efficiency",
+        "narrow_prefill_efficiency",
+        "expert_prefill_efficiency",
+        "attention_efficiency",
+    ),  # fmt: skip
     ("mixed_efficiency", "prompt_layer_seconds"),
     ("layer_seconds", "expert_layer_seconds"),
     ("step_seconds",),
     ("sequence_seconds",),
     ("request_seconds",),
-    ("queued_share",),
+    ("queue",),
 )
 
 
@@ -113,6 +119,7 @@ def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, base:
     if len(points) > MOST_POINTS:
         raise BadRequest(f"--measured: {len(points):,} points; at most {MOST_POINTS} are fitted at once")
     sums, rates = work(estimate), rates_of(device, estimate)
+    base = model_constants(base, sums)
     known = [_Point(_case(point, sums, rates, base, estimate.source_tokens), point) for point in points]
     for point in known:
         _check(point, device)
@@ -124,6 +131,7 @@ def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, base:
     errors = "; ".join(f"{name} {errors.words()}" for name, errors in (("TPOT", tpot), ("TTFT", ttft)) if errors.points)
     origin = f"{count} given ({shown}), {errors or tpot.words()}; beside: {base.origin}"
     constants = replace(stretched(base, found), origin=origin, **_spread(tpot, ttft))
+    constants = _queued(constants, low=constants.ttft_low, high=constants.ttft_high)
     return Fitted(constants, len(points), sources, tpot, ttft)
 
 
@@ -152,8 +160,17 @@ def stretched(base: Constants, logs: Sequence[float]) -> Constants:
         name: values[name] / math.exp(log) if name.endswith("efficiency") else values[name] * math.exp(log)
         for names, log in zip(KNOBS, logs, strict=True)
         for name in names
+        if name != "queue"
     }
-    return replace(base, **changed)  # type: ignore[arg-type]
+    share = base.queue.share * math.exp(logs[KNOBS.index(("queue",))])
+    seconds = base.queue.seconds * math.exp(logs[KNOBS.index(("request_seconds",))])
+    return _queued(replace(base, **changed), share=share, seconds=seconds)  # type: ignore[arg-type]
+
+
+def _queued(base: Constants, **changed: float) -> Constants:
+    """`base`, of one model, with another queue."""
+    queue = replace(base.queue, **changed)
+    return replace(base, queue=queue, experts_queue=queue)
 
 
 def _errors(points: Sequence[_Point], base: Constants, logs: Sequence[float]) -> list[float]:
@@ -231,7 +248,7 @@ def _left_out(points: Sequence[_Point], base: Constants, found: Sequence[float])
 def _spread(tpot: LeftOutErrors, ttft: LeftOutErrors) -> dict[str, Any]:
     """The range: as far as the worst point that was left out, either way."""
     ends = dict[str, Any]()
-    for names, errors in ((("tpot", "experts"), tpot), (("ttft", "queued"), ttft)):
+    for names, errors in ((("tpot", "experts"), tpot), (("ttft",), ttft)):
         factor = max(LEAST_SPREAD, 1 + errors.worst) if errors.points else DEFAULT_SPREAD
         for name in names:
             ends |= {f"{name}_low": 1 / factor, f"{name}_high": factor}

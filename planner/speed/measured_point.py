@@ -44,7 +44,9 @@ def with_measured_point(
     )  # fmt: skip
     if "tok_s" in given:
         given["tpot_ms"] = 1e3 * batch / given["tok_s"]
-    scales, way_in = dict[str, float](), base.request_seconds
+    queue = base.experts_queue if work(answer).experts else base.queue
+    fixed = queue.seconds if found.load == "serving" and batch > 1 else base.request_seconds
+    scales, way_in = dict[str, float](), fixed
     for key, figure in (("tpot_ms", found.tpot_seconds), ("ttft_ms", found.ttft_seconds)):
         if key in given:
             seconds = given[key] / 1e3
@@ -54,16 +56,19 @@ def with_measured_point(
                     "at this point by its bandwidth and FLOP/s; check model, dtype, layout and units"
                 )
             if key == "ttft_ms":
-                way_in = min(base.request_seconds, seconds / 2)
-                scales["ttft"] = (seconds - way_in) / (figure.value - base.request_seconds)
+                way_in = min(fixed, seconds / 2)
+                scales["ttft"] = (seconds - way_in) / (figure.value - fixed)
             else:
                 scales["tpot"] = seconds / figure.value
     measured = base.scaled(**scales, origin=f"measured point given ({' '.join(text.split())}), beside: {base.origin}")
-    spread: dict[str, Any] = {"request_seconds": way_in}
+    spread: dict[str, Any] = {"request_seconds": min(base.request_seconds, way_in)}
     for name in scales:
         factor = MEASURED_SPREAD["tpot of experts" if name == "tpot" and work(answer).experts else name]
-        for end in (name, "queued" if name == "ttft" else "experts"):
+        for end in (name, *(("experts",) if name == "tpot" else ())):
             spread |= {f"{end}_low": 1 / factor, f"{end}_high": factor}
+        if name == "ttft":
+            met = replace(queue, seconds=min(queue.seconds, way_in), low=1 / factor, high=factor)
+            spread |= {"queue": met, "experts_queue": met}
     return replace(measured, **spread)
 
 

@@ -41,6 +41,7 @@ class Rates:
     rank_seconds: float = 0.0  # what each rank adds to an all-reduce's latency, where they share PCIe
     half_sums: float = 1.0  # how much faster products are with half float sums
     narrow: bool = False  # products run in fewer bits than the float type
+    plain_flops_per_s: float = 0.0  # in the float type, where attention runs
 
     @property
     def most_flops_per_s(self) -> float:
@@ -60,10 +61,16 @@ def rates_of(device: Device, answer: Estimate) -> Rates:
     link = device.interconnect if ranks <= bridged_ranks(device) else None
     pcie = float(pcie_bytes_per_s(min(max(device.pcie_gen or 4, 3), 6)))
     per_s = (link.bytes_per_s_per_direction if link else None) or pcie
-    narrow = peak > (plain_flops_per_s(device, answer) or peak)
+    plain = plain_flops_per_s(device, answer) or peak
     halves = 2.0 if GEFORCE.match(device.name) and peak <= device.dense_flops_per_s.get("fp16", 0) else 1.0
     return Rates(
-        float(device.bandwidth_bytes_per_s), peak, float(per_s), 0.0 if link else PCIE_RANK_SECONDS, halves, narrow
+        float(device.bandwidth_bytes_per_s),
+        peak,
+        float(per_s),
+        0.0 if link else PCIE_RANK_SECONDS,
+        halves,
+        peak > plain,
+        plain,
     )
 
 
@@ -87,6 +94,7 @@ class Pass:
 
     weight, cache, compute, message   bytes / bandwidth, bytes / bandwidth, FLOPs / peak, bytes / link; without
     expert, expert_compute            what routed experts read and compute
+    attention                         of a prefill, FLOPs / peak of the float type, which attention runs in
     unshared                          what is read besides where KV heads are read once a query head, / bandwidth
     layers, steps, sequences          launches of a layer, steps, sequences scheduled
     routed_layers                     layers with experts
@@ -111,6 +119,7 @@ class Pass:
     unshared_seconds: float = 0.0
     routed_layers: float = 0.0
     large_reduces: float = 0.0
+    attention_seconds: float = 0.0
 
 
 def decode_pass(
@@ -142,7 +151,8 @@ def _roofs(step: Step, rates: Rates) -> dict[str, float]:
         "cache_seconds": step.cache_bytes / bandwidth,
         "expert_seconds": step.expert_bytes / bandwidth,
         "unshared_seconds": step.unshared_bytes / bandwidth,
-        "compute_seconds": (step.flops - step.expert_flops) / flops,
+        "compute_seconds": (step.flops - step.expert_flops - step.attention_flops) / flops,
+        "attention_seconds": step.attention_flops / (rates.plain_flops_per_s or flops),
         "expert_compute_seconds": step.expert_flops / flops,
     }
 
@@ -235,7 +245,8 @@ def products_seconds(work: Pass, constants: Constants, *, prefill: bool) -> Any:
     c = constants
     plain = prefill_efficiency(work.packed, work.narrow, c) if prefill else c.compute_efficiency
     routed = c.expert_prefill_efficiency if prefill else c.expert_compute_efficiency
-    return work.compute_seconds / plain + work.expert_compute_seconds / routed
+    attention = work.attention_seconds / c.attention_efficiency
+    return work.compute_seconds / plain + work.expert_compute_seconds / routed + attention
 
 
 def prefill_efficiency(packed: bool, narrow: bool, constants: Constants) -> float:
@@ -279,6 +290,7 @@ def others_seconds(work: Pass, constants: Constants) -> Any:
     c = constants
     products = work.compute_seconds / _either(work.packed, c.packed_prefill_efficiency, c.mixed_efficiency)
     products = products + work.expert_compute_seconds / c.expert_prefill_efficiency
+    products = products + work.attention_seconds / c.attention_efficiency
     return products + work.message_seconds / c.link_efficiency + work.layers * c.prompt_layer_seconds
 
 

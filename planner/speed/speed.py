@@ -180,7 +180,7 @@ def speed(
     Raises BadRequest for lengths that mean nothing, and for a device whose bandwidth or FLOP/s are not known.
     """
     _check(prompt_tokens, output_tokens, batch, load)
-    found = constants or constants_for(engine, device, load)
+    found = model_constants(constants or constants_for(engine, device, load), work(answer))
     running = batch if most is None else max(1, min(batch, most))
     case = Case(
         work(answer), rates_of(device, answer), found, prompt_tokens, output_tokens, running, load,
@@ -193,7 +193,7 @@ def speed(
         high *= drafts.tokens_a_step / tokens_a_step(drafts.tokens, drafts.low)
     tpot_seconds = _figure(sum(parts.values()), low, high, case.tpot_bound())
     queued = load == "serving" and batch > 1
-    ends = (found.queued_low, found.queued_high) if queued else (found.ttft_low, found.ttft_high)
+    ends = (found.queue.low, found.queue.high) if queued else (found.ttft_low, found.ttft_high)
     ttft, bound = case.ttft()
     if batch > running:  # a request in line waits until those before it have ended: the pool turns over once a request
         ttft += (batch / running - 1) * (ttft + (output_tokens - 1) * tpot_seconds.value)
@@ -212,6 +212,11 @@ def speed(
         running=running if running < batch else 0,
         drafts=drafts,
     )
+
+
+def model_constants(constants: Constants, sums: Work) -> Constants:
+    """Returns the constants for the model that `sums` are of; once more changes nothing."""
+    return constants.of_model(sums.shape, experts=bool(sums.experts))
 
 
 def tpot_range(constants: Constants, experts: bool) -> tuple[float, float]:
@@ -312,9 +317,10 @@ class Case:
         if serving and self.held > 1:
             alone, mixed = self.tpot_parts("static", 1), self.tpot_parts()
             chunks = math.ceil(self.prompt / CHUNK_TOKENS)
-            before = c.queued_share * (self.held - 1) ** c.queued_power
-            own = self.prefill_pass(1).layers * c.prompt_layer_seconds
-            seconds += before * (seconds + own) + own + chunks * sum(alone.values()) + 0.5 * sum(mixed.values())
+            before = c.queue.share * (self.held - 1) ** c.queue.power
+            prompt = seconds + self.prefill_pass(1).layers * c.prompt_layer_seconds
+            steps = chunks * sum(alone.values()) + 0.5 * sum(mixed.values())
+            return c.queue.seconds + (c.queue.own + before) * prompt + steps, bound
         return seconds + c.request_seconds, bound
 
     def prefill_rate(self) -> Figure:

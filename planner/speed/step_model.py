@@ -39,11 +39,12 @@ class LinearSteps:
         hit, cached = sums.experts_read(rows + new), rows * sums.sequence_bytes
         weights = sums.weight_bytes + sums.head_bytes
         decode = rows * (sums.row_flops + sums.head_flops + sums.sequence_flops)
-        prefill = new * sums.row_flops + len(chunks) * sums.head_flops
+        prefill, scores = new * sums.row_flops + len(chunks) * sums.head_flops, 0.0
         for tokens, before in chunks:
-            prefill += sum(read.pair_flops * pairs(read.reach, tokens, before) for read in sums.reads)
+            scores += sum(read.pair_flops * pairs(read.reach, tokens, before) for read in sums.reads)
             cached += sum(read.token_bytes * min(before + tokens, read.reach or before + tokens) for read in sums.reads)
         compute = decode / c.compute_efficiency + prefill / prefill_efficiency(sums.packed, rates.narrow, c)
+        compute += scores / c.attention_efficiency * rates.flops_per_s / (rates.plain_flops_per_s or rates.flops_per_s)
         compute += sums.expert_products(rows) / c.expert_compute_efficiency
         compute += sums.expert_products(new) / c.expert_prefill_efficiency
         reading = c.packed_efficiency if sums.packed else c.memory_efficiency
@@ -65,6 +66,7 @@ def step_model(answer: Estimate, device: Device, constants: Constants) -> Linear
     of `pp` micro-batches, so that all sequences get a token a step.
     """
     sums, rates = work(answer), rates_of(device, answer)
+    constants = constants.of_model(sums.shape, experts=bool(sums.experts))
     pp = sums.sharding.pp
     kv = tuple(
         _ps(

@@ -130,18 +130,28 @@ def _bytes(case: Case) -> list[Term]:
 def _roof(step: Pass, rates: Rates, constants: Constants, scale: float, *, prefill: bool) -> list[Term]:
     """Reading and computing, at what is reached of the rates; the larger counts."""
     memory, compute = memory_seconds(step, constants), products_seconds(step, constants, prefill=prefill)
-    dense = replace(step, expert_seconds=0.0, expert_compute_seconds=0.0)
+    dense = replace(step, expert_seconds=0.0, expert_compute_seconds=0.0, attention_seconds=0.0)
+    scores, float_flops = (
+        step.attention_seconds / constants.attention_efficiency,
+        rates.plain_flops_per_s or rates.flops_per_s,
+    )
     weights = memory_seconds(replace(dense, cache_seconds=0.0, unshared_seconds=0.0), constants)
     bandwidth, flops = rates.bandwidth_bytes_per_s, rates.flops_per_s
-    per_s, peak = (f"{rate:.4g} {unit}/s".replace("e+", "e") for rate, unit in ((bandwidth, "B"), (flops, "FLOP")))
+    per_s = f"{bandwidth:.4g} B/s".replace("e+", "e")
     plain = products_seconds(dense, constants, prefill=prefill)
     reads = [(step.weight_seconds, weights)]
     reads += [(step.expert_seconds, step.expert_seconds / constants.expert_efficiency)]
     reads += [(step.cache_seconds, memory - weights - reads[1][1])]
-    products = [(step.compute_seconds, plain), (step.expert_compute_seconds, compute - plain)]
+    products = [
+        (step.compute_seconds, plain, flops),
+        (step.expert_compute_seconds, compute - plain - scores, flops),
+        (step.attention_seconds, scores, float_flops),
+    ]
     text = " + ".join(f"{part * bandwidth:,.0f} B / ({_share(part, took)} x {per_s})" for part, took in reads if part)
     computing = " + ".join(
-        f"{part * flops:,.0f} FLOP / ({_share(part, took)} x {peak})" for part, took in products if part
+        f"{part * peak:,.0f} FLOP / ({_share(part, took)} x {peak:.4g} FLOP/s)".replace("e+", "e")
+        for part, took, peak in products
+        if part
     )
     names = ("bandwidth", "(compute)") if memory > compute else ("(bandwidth)", "compute")
     scaled = _scale(scale)

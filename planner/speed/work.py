@@ -60,6 +60,7 @@ class Step:
     expert_bytes: float = 0.0  # of those read, the routed experts that are hit
     expert_flops: float = 0.0
     unshared_bytes: float = 0.0  # besides, by kernels that do not share KV heads among query heads
+    attention_flops: float = 0.0  # of those computed, a prefill's scores and sums, which run in the float type
 
     @property
     def intensity(self) -> float:
@@ -126,6 +127,7 @@ class Work:
     row_message_bytes         one token's vector, as all-reduces carry it
     launches                  layers, each counted by the small kernels it runs (see `layer_launches`)
     routed_layers             layers with routed experts
+    shape                     layers, width and format of weights, by which measured models are known again
     packed                    weights are stored in codes that each product has to unpack (4 bits, GGUF blocks)
     """
 
@@ -146,6 +148,7 @@ class Work:
     encoder_layers: int
     packed: bool
     sharding: Sharding
+    shape: str = ""
 
     def rows_each(self, batch: float) -> float:
         """Sequences that one stage of one replica steps at a time: batch / dp in `pp` micro-batches."""
@@ -256,6 +259,7 @@ def _work(
         packed=is_packed(stored_name(plan))
         and not stored_name(plan).startswith("mxfp4"),  # there experts alone are packed
         sharding=sharding,
+        shape=f"{len(spec.layers)}x{spec.hidden} {stored_name(plan)}{' ep' if sharding.ep > 1 else ''}",
     )
 
 
@@ -446,7 +450,10 @@ def prefill_of(sums: Work, prompts: float, prompt_tokens: int, source_tokens: in
     encoder = prompts * source_tokens * sums.encoder_flops
     flops = sums.row_products(rows) + prompts * (sums.head_flops + scores) + encoder
     read_bytes = sums.weights_read(rows) + sums.encoder_bytes + prompts * kept
-    return Step(read_bytes, flops, prompts * kept, sums.experts_read(rows), sums.expert_products(rows))
+    return Step(
+        read_bytes, flops, prompts * kept, sums.experts_read(rows), sums.expert_products(rows),
+        attention_flops=prompts * scores,
+    )  # fmt: skip
 
 
 def peak_flops_per_s(device: Device, answer: Estimate) -> float | None:

@@ -84,7 +84,12 @@ def test_the_shipped_file_holds_what_constants_are_made_of() -> None:
     fit_speed = script()
     made = json.loads(fit_speed.OUT.read_text(encoding="utf-8"))
     for entry in made["fits"]:
-        assert set(entry["constants"]) == {*fit_speed.NAMES, "queued_share", "queued_power"}
+        assert set(entry["constants"]) == set(fit_speed.NAMES)
+        for queue in (entry["queue"], entry["experts_queue"]):
+            assert queue["low"] < 1 < queue["high"] and queue["own"] > 0 and queue["seconds"] >= 0
+        assert all(
+            1 / fit_speed.LARGEST_SCALE <= factor <= fit_speed.LARGEST_SCALE for factor in entry["shapes"].values()
+        )
         assert all(value > 0 for value in entry["constants"].values())
         assert all(value <= 1 for name, value in entry["constants"].items() if name.endswith("efficiency"))
         for side in ("range_seen", "range_unseen"):

@@ -19,9 +19,9 @@ from planner.memory.request import Request
 from planner.memory.sharding import Sharding
 from planner.readers import read_entry
 from planner.readers.by_hand import by_hand
-from planner.speed.constants import DEFAULT, constants_for
+from planner.speed.constants import DEFAULT, Queue, constants_for
 from planner.speed.measured_point import with_measured_point
-from planner.speed.passes import rates_of
+from planner.speed.passes import prefill_pass, rates_of
 from planner.speed.speed import Figure, Speed, speed
 from planner.speed.step import step_ps
 from planner.speed.step_model import step_model
@@ -320,3 +320,33 @@ def test_answers_name_where_their_constants_come_from() -> None:
     assert constants_for(None, device("tpu-v5e")).origin.startswith("fitted on")
     seen, unseen = constants_for("tensorrt-llm", H100), constants_for("tensorrt-llm", device("a30"))
     assert unseen.tpot_high / unseen.tpot_low > seen.tpot_high / seen.tpot_low
+
+
+def test_a_shape_that_was_measured_scales_every_part_of_its_steps_alone() -> None:
+    llama = asked("llama-7b")
+    shape = work(llama).shape
+    plain, scaled = (ask(llama, constants=replace(DEFAULT, shapes=s)) for s in ((), ((shape, 1.25), ("2x8 bf16", 3.0))))
+    for name, seconds in plain.tpot_parts.items():
+        assert scaled.tpot_parts[name] == pytest.approx(1.25 * seconds)
+    assert ask(llama, constants=scaled.constants).tpot_seconds == scaled.tpot_seconds  # found again, applied once
+
+
+def test_a_first_token_under_load_waits_by_the_queue_of_its_engine() -> None:
+    llama = asked("llama-7b")
+
+    def first(batch: int, **queue: float) -> float:
+        constants = replace(DEFAULT, queue=replace(Queue(seconds=0.0), **queue))
+        return ask(llama, batch=batch, load="serving", constants=constants).ttft_seconds.value
+
+    assert first(8, seconds=0.2) == pytest.approx(first(8) + 0.2)
+    prompt = first(8, own=2.0) - first(8, own=1.0)
+    assert first(8, share=0.5) - first(8, share=0.25) == pytest.approx(0.25 * 7 * prompt)
+    assert first(1, seconds=0.2, own=3.0) == first(1)  # nobody to wait for
+
+
+def test_attention_of_a_prefill_runs_at_the_rate_of_the_float_type() -> None:
+    fp8 = asked("llama-3.1-8b", dtype="fp8")
+    made = prefill_pass(work(fp8), rates_of(H100, fp8), 1, 4096)
+    pairs = 4096 * 4097 / 2
+    assert made.attention_seconds == pytest.approx(4 * 32 * 32 * 128 * pairs / 989.4e12, rel=1e-3)
+    assert made.compute_seconds < made.attention_seconds + 2 * 8.03e9 * 4096 / 1978.9e12

@@ -41,7 +41,7 @@ KNOBS: tuple[tuple[str, ...], ...] = (
         "narrow_prefill_efficiency",
         "expert_prefill_efficiency",
         "attention_efficiency",
-    ),  # fmt: skip
+    ),
     ("mixed_efficiency", "prompt_layer_seconds"),
     ("layer_seconds", "expert_layer_seconds"),
     ("step_seconds",),

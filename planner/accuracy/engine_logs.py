@@ -17,7 +17,7 @@ from planner.engines.base import EngineAnswer, Options
 from planner.engines.registry import answer_of, parse_engine
 from planner.errors import KvplanError
 from planner.extras.lora import Lora
-from planner.extras.shared_device import Residents
+from planner.extras.shared_device import Extras
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import Capacity, Request
 from planner.memory.sharding import Sharding
@@ -82,7 +82,7 @@ def estimate_of(cases: Cases, row: Row, capacity: Capacity | None = None) -> Est
         k_dtype=row["kv_dtype"] or None,
         v_dtype=row["kv_dtype"] or None,
         sharding=sharding,
-        residents=Residents((Lora(1, int(row["lora_rank"]), slots=True),)) if row["lora_rank"] else None,
+        residents=Extras((Lora(1, int(row["lora_rank"]), slots=True),)) if row["lora_rank"] else None,
     )
     return estimate(cases.spec(row["model"]), request, capacity)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from planner.dtypes.names import float_dtype
 from planner.errors import BadRequest, KvplanError, one_line
 from planner.extras.lora import Lora, slot_rank
-from planner.extras.shared_device import Drafter, Residents, draft_model, eagle_head, mtp_head
+from planner.extras.shared_device import Drafter, Extras, draft_model, eagle_head, mtp_head
 from planner.launch.question import Drafting, Question
 from planner.launch.secrets import shown
 from planner.memory.request import Request
@@ -155,7 +155,7 @@ def _cache_type(text: str | None) -> str | None:
     return {"fp8_inc": "fp8", "float8_e4m3fn": "fp8", "fp8_e4m3fn": "fp8"}.get(text.lower(), text)
 
 
-def _residents(question: Question, spec: ModelSpec, notes: list[str]) -> Residents | None:
+def _residents(question: Question, spec: ModelSpec, notes: list[str]) -> Extras | None:
     """The adapters that the server has room for, and the drafter that it loads."""
     if not spec.weights_known:
         return None
@@ -165,7 +165,7 @@ def _residents(question: Question, spec: ModelSpec, notes: list[str]) -> Residen
         rank = slot_rank(question.adapters.rank) if slots else question.adapters.rank
         adapters = (Lora(question.adapters.count, rank, (), slots),)
     drafter = _drafter(question, spec, notes)
-    return Residents(adapters, drafter, (), 0) if adapters or drafter is not None else None
+    return Extras(adapters, drafter, (), 0) if adapters or drafter is not None else None
 
 
 def _drafter(question: Question, spec: ModelSpec, notes: list[str]) -> Drafter | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from planner.catalogue.device import Device
 from planner.engines.base import Options
-from planner.extras.shared_device import Residents
+from planner.extras.shared_device import Extras
 from planner.model.spec import ModelSpec
 from planner.workloads.load import Load
 from planner.workloads.targets import Targets
@@ -39,5 +39,5 @@ class Question:
     prices: dict[str, float] = field(default_factory=dict)
     budget_usd_per_hour: float | None = None
     sort: str = "cost"
-    residents: Residents | None = None
+    residents: Extras | None = None
     idle_sessions: int = 0

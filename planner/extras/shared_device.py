@@ -214,7 +214,7 @@ class Other:
 
 
 @dataclass(frozen=True, eq=False)
-class Residents:
+class Extras:
     """All that shares the devices with the model; `idle_sessions` are those kept on the device."""
 
     adapters: tuple[Lora, ...] = ()
@@ -287,10 +287,10 @@ def _other_line(other: Other, answer: Estimate, index: int) -> OverheadLine:
     return OverheadLine(f"model {other.spec.name}", device.total_bytes + share, low + share, high + share, words)
 
 
-def residents_of(request: Request) -> Residents | None:
+def residents_of(request: Request) -> Extras | None:
     """Returns what the request says is on the devices besides, or None."""
     residents = request.residents
-    assert residents is None or isinstance(residents, Residents)
+    assert residents is None or isinstance(residents, Extras)
     return residents
 
 

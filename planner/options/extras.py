@@ -1,4 +1,4 @@
-"""--lora, --drafter, --also and the tiers of idle sessions, as texts -> Residents and Tiers."""
+"""--lora, --drafter, --also and the tiers of idle sessions, as texts -> Extras and Tiers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from planner.catalogue.device import Device, pcie_bytes_per_s
 from planner.errors import BadRequest, UsageError, one_line
 from planner.extras.idle_sessions import Tiers
 from planner.extras.lora import MAX_RANK, Lora, adapter_parameters, canonical_targets, slot_rank
-from planner.extras.shared_device import Drafter, Other, Residents, draft_model, eagle_head, mtp_head
+from planner.extras.shared_device import Drafter, Extras, Other, draft_model, eagle_head, mtp_head
 from planner.lookup import model_spec
 from planner.memory.request import device_capacity
 from planner.model.spec import ModelSpec
@@ -30,7 +30,7 @@ def residents_given(given: Mapping[str, Any]) -> bool:
 
 def residents_of(
     given: Mapping[str, Any], spec: ModelSpec, *, engine: str | None = None, online: bool = False
-) -> Residents | None:
+) -> Extras | None:
     """What the options put beside `spec`; None where they put nothing.
 
     Idle sessions are on the device where no tier is named. vLLM preallocates a padded slot for each adapter.
@@ -54,7 +54,7 @@ def residents_of(
     if not spec.weights_known:
         raise BadRequest(f"{spec.name}: what shares its device cannot be said without its widths; add --heads --hidden "
                          "--intermediate --vocab")  # fmt: skip
-    return Residents(adapters, drafter, others, idle)
+    return Extras(adapters, drafter, others, idle)
 
 
 def parse_lora(text: str, spec: ModelSpec, *, slots: bool = False) -> Lora:

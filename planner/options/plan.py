@@ -10,7 +10,7 @@ from planner.deployment.question import SORTS, Question
 from planner.dtypes.names import kv_format
 from planner.engines.base import Options
 from planner.errors import BadRequest, UsageError
-from planner.extras.shared_device import Residents
+from planner.extras.shared_device import Extras
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked
@@ -91,7 +91,7 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
     return question, given["top"] or TOP
 
 
-def _residents(given: Mapping[str, Any], spec: ModelSpec, engine: str | None) -> Residents | None:
+def _residents(given: Mapping[str, Any], spec: ModelSpec, engine: str | None) -> Extras | None:
     """What shares the devices; idle sessions apart, for they are spread over the replicas."""
     if not any(given[flags.parameter(option)] for option in RESIDENTS):
         return None

@@ -378,11 +378,11 @@ def test_more_idle_sessions_than_any_number_of_devices_keeps_is_no_plan() -> Non
 
 def test_adapters_take_from_the_pool_what_they_weigh() -> None:
     from planner.extras.lora import Lora
-    from planner.extras.shared_device import Residents
+    from planner.extras.shared_device import Extras
 
     plain, adapted = (
         search(asked(gpus="h100-sxm", as_published=True, residents=residents)).candidates[0].room
-        for residents in (None, Residents(adapters=(Lora(8, 64),)))
+        for residents in (None, Extras(adapters=(Lora(8, 64),)))
     )
     taken = adapted.found.per_device.resident_bytes
     assert taken > 0

@@ -10,7 +10,7 @@ from planner.catalogue.entries import find_device, find_model
 from planner.engines.base import Options
 from planner.engines.registry import answer_of
 from planner.errors import BadRequest
-from planner.extras.shared_device import Drafter, Residents, draft_model, eagle_head, mtp_head
+from planner.extras.shared_device import Drafter, Extras, draft_model, eagle_head, mtp_head
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import Request, device_capacity
 from planner.memory.sharding import Sharding
@@ -24,7 +24,7 @@ def spec(name: str) -> ModelSpec:
 
 
 def asked(model: ModelSpec, drafter: Drafter | None = None, seq: int = 8192, **ranks: int) -> Estimate:
-    residents = Residents((), drafter) if drafter is not None else None
+    residents = Extras((), drafter) if drafter is not None else None
     request = Request(seq, sharding=Sharding(**ranks), residents=residents)
     return estimate(model, request, device_capacity(find_device("h100")))
 
@@ -94,7 +94,7 @@ def test_llama_cpps_drafter_has_a_cache_of_its_own_in_f16() -> None:
     """ggml-org/llama.cpp issue 12436: -c 32768 -ctk q8_0 -ctv q8_0 -md Qwen2.5-0.5B: 24 layers x 2 heads x 64 x 2 x 2 B a token."""
     qwq = spec("qwq-32b")
     request = Request(
-        32768, k_dtype="q8_0", v_dtype="q8_0", residents=Residents((), draft_model(qwq, spec("qwen2.5-0.5b")))
+        32768, k_dtype="q8_0", v_dtype="q8_0", residents=Extras((), draft_model(qwq, spec("qwen2.5-0.5b")))
     )
     found = answered("llamacpp", "b4906", estimate(qwq, request, None), ctx_size=32768, flash_attn=True)
     assert found["draft_cache_bytes"] == 384 * MIB and found["kv_bytes"] == 4352 * MIB

@@ -14,7 +14,7 @@ from planner.engines.device_memory import weights_loaded
 from planner.engines.registry import answer_of
 from planner.errors import BadRequest
 from planner.extras.lora import Lora, adapter_parameters
-from planner.extras.shared_device import Other, Residents, draft_model, eagle_head, mtp_head, residents_dict, split_pool
+from planner.extras.shared_device import Extras, Other, draft_model, eagle_head, mtp_head, residents_dict, split_pool
 from planner.lookup import capacity, model_spec
 from planner.memory.estimate import estimate
 from planner.memory.limits import longest_context, most_sequences, pool_bytes
@@ -29,26 +29,26 @@ assert ROOM is not None
 
 def test_adapters_lie_on_the_device_in_the_models_float_type() -> None:
     lora = Lora(8, 16)
-    device = estimate(LLAMA, Request(8192, residents=Residents((lora,))), ROOM).per_device
+    device = estimate(LLAMA, Request(8192, residents=Extras((lora,))), ROOM).per_device
     assert device.resident_bytes == 8 * 2 * adapter_parameters(LLAMA, lora)
 
 
 def test_a_fit_without_residents_is_what_it_was() -> None:
-    plain, empty = (estimate(LLAMA, Request(8192, residents=r), ROOM).per_device for r in (None, Residents()))
+    plain, empty = (estimate(LLAMA, Request(8192, residents=r), ROOM).per_device for r in (None, Extras()))
     assert plain.total_bytes == empty.total_bytes and plain.total_range == empty.total_range
 
 
 @pytest.mark.parametrize(
     "residents",
     [
-        Residents((Lora(8, 64),)),
-        Residents(drafter=draft_model(LLAMA, SMALL)),
-        Residents(others=(Other(QWEN, 4096, 8),)),
-        Residents(idle_sessions=3),
+        Extras((Lora(8, 64),)),
+        Extras(drafter=draft_model(LLAMA, SMALL)),
+        Extras(others=(Other(QWEN, 4096, 8),)),
+        Extras(idle_sessions=3),
     ],
     ids=["lora", "drafter", "also", "idle"],
 )
-def test_each_takes_sequences_away_and_the_last_that_fits_fits(residents: Residents) -> None:
+def test_each_takes_sequences_away_and_the_last_that_fits_fits(residents: Extras) -> None:
     request = Request(8192, residents=residents)
     most = most_sequences(LLAMA, request, ROOM)
     assert most < most_sequences(LLAMA, Request(8192), ROOM)
@@ -58,7 +58,7 @@ def test_each_takes_sequences_away_and_the_last_that_fits_fits(residents: Reside
 
 
 def test_adapters_of_a_pipeline_lie_with_the_layers_they_are_on() -> None:
-    request = Request(1024, sharding=Sharding(pp=4), residents=Residents((Lora(4, 16),)))
+    request = Request(1024, sharding=Sharding(pp=4), residents=Extras((Lora(4, 16),)))
     stages = estimate(LLAMA, request).stages
     assert sum(stage.resident_bytes for stage in stages) == 4 * 2 * adapter_parameters(LLAMA, Lora(4, 16))
     assert all(stage.resident_bytes > 0 for stage in stages)
@@ -66,7 +66,7 @@ def test_adapters_of_a_pipeline_lie_with_the_layers_they_are_on() -> None:
 
 def test_an_encoders_adapters_count_once() -> None:
     spec = model_spec("t5-base")
-    request = Request(512, residents=Residents((Lora(1, 8, ("q", "v")),)))
+    request = Request(512, residents=Extras((Lora(1, 8, ("q", "v")),)))
     device = estimate(spec, request).per_device
     assert adapter_parameters(spec, Lora(1, 8, ("q", "v"))) == (12 + 2 * 12) * 2 * 8 * (768 + 768)
     assert device.resident_bytes == estimate(spec, request).fmt.model_dtype_bytes * 884_736
@@ -77,7 +77,7 @@ def test_an_encoders_adapters_count_once() -> None:
 
 def test_a_draft_model_brings_its_weights_and_a_cache_for_every_sequence() -> None:
     """Llama-3.2-1B: 1,235,814,400 parameters, 16 layers of 8 KV heads of 64 in bf16 = 32 KiB a token."""
-    request = Request(8192, batch=3, residents=Residents(drafter=draft_model(LLAMA, SMALL, 4)))
+    request = Request(8192, batch=3, residents=Extras(drafter=draft_model(LLAMA, SMALL, 4)))
     device = estimate(LLAMA, request, ROOM).per_device
     assert device.resident_bytes == 2 * 1_235_814_400
     own = 32 * 1024 * (8192 + 4)
@@ -87,7 +87,7 @@ def test_a_draft_model_brings_its_weights_and_a_cache_for_every_sequence() -> No
 
 def test_a_drafters_cache_follows_the_asked_kv_dtype() -> None:
     drafter = draft_model(LLAMA, SMALL, 4)
-    answers = [estimate(LLAMA, Request(8192, k_dtype=d, v_dtype=d, residents=Residents(drafter=drafter))) for d in ("bf16", "fp8")]  # fmt: skip
+    answers = [estimate(LLAMA, Request(8192, k_dtype=d, v_dtype=d, residents=Extras(drafter=drafter))) for d in ("bf16", "fp8")]  # fmt: skip
     full, half = (answer.per_device.resident_cache_bytes for answer in answers)
     assert full == 2 * half
 
@@ -118,7 +118,7 @@ def test_mtp_layers_leave_the_shared_tables_out_and_keep_a_latent_each() -> None
     spec = model_spec("deepseek-v3")
     drafter = mtp_head(spec)
     assert drafter.parameters == 13_463_426_048 - 2 * 129_280 * 7168
-    answer = estimate(spec, Request(8192, residents=Residents(drafter=drafter)))
+    answer = estimate(spec, Request(8192, residents=Extras(drafter=drafter)))
     assert drafter.cache_bytes(answer, 8192) == 8192 * 576 * 2
     assert "multi-token-prediction" not in " ".join(answer.warnings)
     assert "multi-token-prediction" in " ".join(estimate(spec, Request(8192)).warnings)
@@ -137,7 +137,7 @@ def test_an_eagle_head_is_shaped_after_a_dense_layer_or_refused() -> None:
 
 def test_a_drafter_sits_on_the_last_stage_and_is_split_like_the_target() -> None:
     drafter = draft_model(LLAMA, SMALL)
-    stages = estimate(LLAMA, Request(1024, sharding=Sharding(tp=2, pp=2), residents=Residents(drafter=drafter))).stages
+    stages = estimate(LLAMA, Request(1024, sharding=Sharding(tp=2, pp=2), residents=Extras(drafter=drafter))).stages
     assert [bool(stage.residents) for stage in stages] == [False, True]
     assert 0.45 < stages[1].resident_bytes / (2 * SMALL_PARAMETERS) < 0.55
 
@@ -147,8 +147,8 @@ SMALL_PARAMETERS = 1_235_814_400
 
 def test_recurrent_targets_keep_a_state_for_every_drafted_token() -> None:
     spec = model_spec("qwen3-next-80b-a3b")
-    one = estimate(spec, Request(1024, residents=Residents(drafter=mtp_head(spec, 1)))).per_device
-    three = estimate(spec, Request(1024, residents=Residents(drafter=mtp_head(spec, 3)))).per_device
+    one = estimate(spec, Request(1024, residents=Extras(drafter=mtp_head(spec, 1)))).per_device
+    three = estimate(spec, Request(1024, residents=Extras(drafter=mtp_head(spec, 3)))).per_device
     extra = three.resident_cache_bytes - one.resident_cache_bytes
     assert extra >= 2 * one.state_bytes
 
@@ -159,14 +159,14 @@ def test_recurrent_targets_keep_a_state_for_every_drafted_token() -> None:
 def test_another_model_brings_all_that_its_own_process_needs() -> None:
     other = Other(QWEN, 4096, 8)
     alone = estimate(QWEN, Request(4096, batch=8), Capacity("", 0)).per_device
-    held = estimate(LLAMA, Request(8192, residents=Residents(others=(other,))), ROOM).per_device
+    held = estimate(LLAMA, Request(8192, residents=Extras(others=(other,))), ROOM).per_device
     assert held.resident_bytes == alone.total_bytes
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 99))
 def test_what_is_left_is_split_as_given(percent: int) -> None:
-    request = Request(8192, residents=Residents(others=(Other(QWEN, 4096, 2, Fraction(percent, 100)),)))
+    request = Request(8192, residents=Extras(others=(Other(QWEN, 4096, 2, Fraction(percent, 100)),)))
     left = pool_bytes(estimate(LLAMA, request, ROOM))
     split = split_pool(LLAMA, request, ROOM)
     found = residents_dict(estimate(LLAMA, split, ROOM))["models"][0]
@@ -180,14 +180,14 @@ def test_what_is_left_is_split_as_given(percent: int) -> None:
 def test_shares_of_the_whole_are_refused() -> None:
     others = (Other(QWEN, 1024, 1, Fraction(1, 2)), Other(QWEN, 1024, 1, Fraction(1, 2)))
     with pytest.raises(BadRequest, match="leave nothing"):
-        split_pool(LLAMA, Request(1024, residents=Residents(others=others)), ROOM)
+        split_pool(LLAMA, Request(1024, residents=Extras(others=others)), ROOM)
 
 
 # -- engines ---------------------------------------------------------------------------------------------
 
 
 def test_slots_are_taken_from_an_engines_pool() -> None:
-    slots = Residents((Lora(8, 16, slots=True),))
+    slots = Extras((Lora(8, 16, slots=True),))
     plain, less = (
         answer_of("vllm", "0.11.2", estimate(LLAMA, Request(8192, residents=r), capacity("h100-sxm", None)), Options())
         for r in (None, slots)
@@ -208,7 +208,7 @@ def test_slots_are_taken_from_an_engines_pool() -> None:
     ],
 )
 def test_weights_with_slots_are_what_vllm_prints_after_loading(model: str, printed_gib: float, off_gib: float) -> None:
-    slots = Residents((Lora(1, 16, slots=True),))
+    slots = Extras((Lora(1, 16, slots=True),))
     found = weights_loaded(estimate(model_spec(model), Request(4096, residents=slots)))
     assert found.low <= printed_gib * GIB <= found.high
     assert abs(found.bytes - printed_gib * GIB) < off_gib * GIB

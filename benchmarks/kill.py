@@ -5,7 +5,7 @@
 
 After each signal the file (or folder) must be the one of before or a whole new one, and no other file may lie beside it,
 but for the one temporary file that SIGKILL can leave (counted). `sweep` and `profile --sweep` then go on with --resume:
-the sweep's file must equal that of a run that nobody stopped. The last column is what a kill cost the sweep, in points.
+the sweep's file must equal that of a run that nobody stopped.
 The exit code is 1 where anything was found.
 """
 
@@ -78,14 +78,13 @@ def victims(points: int) -> dict[str, Victim]:
 
 @dataclass
 class Count:
-    """What came of the signals of one command: `lost` is the most points that one kill cost."""
+    """What came of the signals of one command: `done` had ended before, `left` are temporary files that SIGKILL left."""
 
     old: int = 0
     new: int = 0
     done: int = 0
     left: int = 0
     broken: list[str] = field(default_factory=list)
-    lost: int = 0
 
 
 def started(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
@@ -193,6 +192,7 @@ def main() -> int:
     parser.add_argument("--points", type=int, default=3000, help="lengths of the sweep's grid")
     parser.add_argument("--command", choices=sorted(every), action="append")
     asked = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
     print(header())
     print(f"{'command':<12}{'signal':<9}{'kills':>6}{'old':>5}{'new':>5}{'ended':>7}{'temporary':>11}{'broken':>8}")
     found = 0

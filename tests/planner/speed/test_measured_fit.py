@@ -21,6 +21,7 @@ from planner.serving.block_pool import Pool
 from planner.serving.scheduler import Policy, simulate
 from planner.speed.constants import constants_for
 from planner.speed.measured_fit import MOST_POINTS, Fitted, fitted
+from planner.speed.measured_point import MEASURED_SPREAD
 from planner.speed.observed import Observed
 from planner.speed.speed import speed
 from planner.speed.step_model import step_model
@@ -106,6 +107,13 @@ def test_no_point_and_too_many_are_refused() -> None:
     for points in ([], [decode(1)] * (MOST_POINTS + 1)):
         with pytest.raises(BadRequest, match="--measured"):
             fitted(points, model(), CORES, constants_for("vllm", CORES))
+
+
+def test_few_points_have_no_narrower_range_than_one() -> None:
+    found = fitted([decode(4)] * 3, model(), CORES, constants_for("vllm", CORES))
+    assert found.tpot.worst < 0.1
+    assert found.constants.tpot_high >= MEASURED_SPREAD["tpot"]
+    assert found.constants.ttft_high >= MEASURED_SPREAD["ttft"]
 
 
 def test_two_points_leave_none_out() -> None:

@@ -56,6 +56,12 @@ BITS_PER_WEIGHT = {
     # whole files of an 8B Llama, llama.cpp quantize README
     "q3_k_s": 3.5, "q3_k_m": 3.91, "q3_k_l": 4.27, "q4_0": 4.55, "q4_k_s": 4.58, "q4_k_m": 4.85, "q5_k_s": 5.54,
     "q5_k_m": 5.69,
+} | {
+    # ik_llama.cpp ggml-common.h: bytes of a block of 256 values
+    name: 8 * size / 256 for name, size in {
+        "iq2_k": 76, "iq3_k": 110, "iq4_k": 144, "iq5_k": 176, "iq6_k": 212, "iq2_ks": 70, "iq3_ks": 102, "iq4_ks": 136,
+        "iq5_ks": 168, "iq4_kss": 128, "iq2_kl": 86, "iq1_kt": 56, "iq2_kt": 68, "iq3_kt": 100, "iq4_kt": 128,
+    }.items()
 }  # fmt: skip
 
 

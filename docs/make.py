@@ -189,8 +189,8 @@ def main(arguments: list[str]) -> int:
     """Write the pages, or with --check say which are stale."""
     stale = []
     with ThreadPoolExecutor(2) as pool:  # most of a page is commands in processes of their own
-        texts = list(pool.map(lambda page: page(), PAGES.values()))
-    for name, text in zip(PAGES, texts, strict=True):
+        texts = list(pool.map(lambda page: page(), reversed(PAGES.values())))  # the longest stands last
+    for name, text in zip(reversed(PAGES), texts, strict=True):
         path = ROOT / name
         if arguments == ["--check"]:
             if not path.exists() or path.read_text(encoding="utf-8") != text:

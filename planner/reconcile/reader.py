@@ -109,14 +109,17 @@ class Source:
     def _chunks(self, file: BinaryIO) -> Iterator[bytes]:
         """Whole lines, about a megabyte at a time."""
         held, codec = b"", ""
+        read = getattr(file, "read1", file.read)  # what is there: `read` waits for a whole megabyte, deaf to Ctrl-C
         while True:
-            data = file.read(CHUNK_BYTES)
+            data = read(CHUNK_BYTES)
             if not data:
                 break
             if not self.read_bytes and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
                 codec = "utf-16-le" if data[:2] == b"\xff\xfe" else "utf-16-be"
             self.read_bytes += len(data)
             self.progress(len(data))
+            if codec and len(data) % 2:
+                data += file.read(1)
             if codec:
                 data = data[: len(data) // 2 * 2].decode(codec, "replace").encode("utf-8", "replace")
             self.zero_bytes += data.count(b"\0")

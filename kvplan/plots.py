@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS_OF_MODELS = (
-    "memory_vs_length", "memory_vs_batch", "memory_bars", "bytes_per_token", "feasible_region", "kv_dtype_savings",
+    "memory_vs_length", "memory_vs_batch", "memory_bars", "bytes_per_token", "feasible_region", "most_sequences", "user_speed", "kv_dtype_savings",
     "step_bounds", "roofline",
 )  # fmt: skip
 KINDS_OF_RUNS = (
@@ -55,7 +55,7 @@ def of_models(  # parameters: as in kvplan.api
     """Draws the figure `kind` of these models."""
     need_report_extra()
     from planner.lookup import model_spec
-    from reports.kinds import find_kind, frame_of
+    from reports.kinds import about, drawn, find_kind, frame_of
     from reports.question import question, usual_tokens
 
     found = find_kind(kind)
@@ -66,30 +66,32 @@ def of_models(  # parameters: as in kvplan.api
     gpus = (gpu,) if isinstance(gpu, str) else tuple(gpu)
     room = capacity(None, memory)
     q = question(tuple(specs), gpus=gpus, memories=() if room is None else (room,), request=request)
-    return found.draw(frame_of(found, q))
+    return drawn(found, frame_of(found, q), found.title, about(found, q))
 
 
 def of_runs(kind: str, *paths: str) -> Figure:
     """Draws the figure `kind` of these result files."""
     need_report_extra()
-    from reports.kinds import find_kind, frame_of
+    from reports.kinds import about, drawn, find_kind, frame_of
     from reports.question import Question
     from reports.runs import load_runs
 
     found = find_kind(kind)
     runs, _ = load_runs(paths)
-    return found.draw(frame_of(found, Question((), (), Request(1), runs=runs)))
+    q = Question((), (), Request(1), runs=runs)
+    return drawn(found, frame_of(found, q), found.title, about(found, q))
 
 
 def of_plan(kind: str, path: str) -> Figure:
     """Draws the figure `kind` of this answer of `kvplan plan --json`."""
     need_report_extra()
-    from reports.kinds import find_kind, frame_of
+    from reports.kinds import about, drawn, find_kind, frame_of
     from reports.plans import load_plans
     from reports.question import Question
 
     found = find_kind(kind)
-    return found.draw(frame_of(found, Question((), (), Request(1), plans=load_plans([path]))))
+    q = Question((), (), Request(1), plans=load_plans([path]))
+    return drawn(found, frame_of(found, q), found.title, about(found, q))
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

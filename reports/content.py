@@ -13,15 +13,14 @@ from matplotlib.figure import Figure
 from planner.units import human_bytes, human_tokens, plural
 from reports import compare, headline, measured, plans, tables, words
 from reports.cells import cell, heading
-from reports.kinds import KINDS, MOST_RUNS, RUNS, Kind, empty, frame_of
+from reports.kinds import KINDS, MOST_RUNS, RUNS, Kind, about, drawn, empty, frame_of
 from reports.question import Question
 from reports.runs import Run
 from reports.style import number, save
 
-HEAT_MAPS = 6
 MODELS_SUMMED = 6
 RUNS_AS_COLUMNS = 3
-BOUND_DEVICES = 2
+BOUND_DEVICES = 1
 ROWS_SHOWN = 60
 
 
@@ -35,9 +34,10 @@ class Picture:
     alt: str
     frame: pd.DataFrame
     kind: Kind
+    about: str = ""
 
     def figure(self) -> Figure:
-        return self.kind.draw(self.frame)
+        return drawn(self.kind, self.frame, self.title, self.about)
 
     @cached_property
     def files(self) -> dict[str, bytes]:
@@ -350,7 +350,9 @@ def picture(kind: str, q: Question, model: int = 0, place: int = 0, suffix: str 
         title = f"What fits: {q.names[model]} on {q.places[place].name}"
     elif found.per == "device":
         title = f"{title}, {q.places[place].name}"
-    return Picture(kind + suffix, title, found.sees(frame), found.alt(frame), frame, found)
+    return Picture(
+        kind + suffix, title, found.sees(frame), found.alt(frame), frame, found, about(found, q, model, place)
+    )
 
 
 def _kept(*blocks: Block | None) -> tuple[Block, ...]:
@@ -375,6 +377,7 @@ def _memory(q: Question, verdicts: pd.DataFrame) -> Section:
         picture("memory-bars", q),
         curve,
         picture("memory-vs-batch", q),
+        picture("user-speed", q),
         picture("bytes-per-token", q),
     )  # fmt: skip
     crossings = _crossing_table(q, [block for block in blocks if isinstance(block, Picture)])
@@ -405,7 +408,7 @@ def _crossing_table(q: Question, pictures: Sequence[Picture]) -> Table | None:
 
 
 def _region(q: Question, verdicts: pd.DataFrame) -> Section:
-    """Heat maps where something fits: each model on the first device that holds it, then the others."""
+    """How many fit at each length: of one model on one device as a heat map, of several as lines."""
     index = {name: m for m, name in q.names.items()}
     place = {found.name: p for p, found in enumerate(q.places)}
     fitting = [
@@ -414,21 +417,22 @@ def _region(q: Question, verdicts: pd.DataFrame) -> Section:
     ]
     first = {m: (m, p) for m, p in reversed(fitting)}
     pairs = [*sorted(first.values()), *(pair for pair in fitting if pair not in first.values())]
-    maps = [
-        picture("feasible-region", q, m, p, f"-{m + 1}-{p + 1}" if len(q.names) * len(q.places) > 1 else "")
-        for m, p in pairs[:HEAT_MAPS]
-    ]
+    several = len(pairs) > 1
+    drawing = (
+        [picture("most-sequences", q)]
+        if several
+        else [
+            picture("feasible-region", q, m, p, f"-{m + 1}-{p + 1}" if len(q.names) * len(q.places) > 1 else "")
+            for m, p in pairs[:1]
+        ]
+    )
     notes = []
     if never := [name for m, name in q.names.items() if m not in first]:
         notes.append(f"Not one sequence fits on one of these devices of {words.listing(never)}: nothing to draw.")
-    if len(pairs) > HEAT_MAPS:
-        notes.append(
-            f"{len(pairs) - HEAT_MAPS} more combinations of model and device are not drawn; kvplan plot feasible-region MODEL --gpu G -o FILE.svg draws any."
-        )
     table = Table("kv-dtypes", "KV dtypes", "Bytes of the numbers and of their scales, in each dtype that the model's heads allow.", tables.kv_dtype_savings(q),
                   ("model", "kv_dtype", "kv_bytes", "code_bytes", "scale_bytes", "ratio"))  # fmt: skip
     return Section("region", "What fits", "Batch and context trade against each other; a smaller KV dtype moves the border.",
-                   _kept(*maps, Lines("", tuple(notes)), picture("kv-dtype-savings", q), table))  # fmt: skip
+                   _kept(*drawing, Lines("", tuple(notes)), picture("kv-dtype-savings", q), table))  # fmt: skip
 
 
 def _accuracy(q: Question) -> Section:
@@ -454,7 +458,9 @@ def _scatters(q: Question) -> list[Picture]:
         part = frame[frame["unit"] == unit].reset_index(drop=True)
         if len(part) > 1:  # one point is no picture of errors
             title = f"Measured against predicted, {unit}"
-            found.append(Picture(f"prediction-{unit}", title, kind.sees(part), kind.alt(part), part, kind))
+            found.append(
+                Picture(f"prediction-{unit}", title, kind.sees(part), kind.alt(part), part, kind, about(kind, q))
+            )
     return found
 
 
@@ -500,10 +506,7 @@ def _bounds(q: Question) -> Section:
     table = tables.step_bounds(q)
     devices = list(dict.fromkeys(table["device"]))
     index = {place.name: i for i, place in enumerate(q.places)}
-    shown = [
-        picture("step-bounds", q, 0, index[name], f"-{index[name] + 1}" if len(devices) > 1 else "")
-        for name in devices[-BOUND_DEVICES:]
-    ]
+    shown = [picture("step-bounds", q, 0, index[name], "") for name in devices[-BOUND_DEVICES:]]
     rows = Table("bounds", "Bounds of prefill and decode steps", "max(bytes / bandwidth, FLOPs / rate) by the device's published rates, or those a run measured: a bound, not a prediction.", table,
                  ("model", "device", "step", "batch", "context_tokens", "read_bytes", "flops", "bound_seconds", "bound_tokens_per_s", "bound_by", "fits"))  # fmt: skip
     return Section("bounds", "Speed, bounds", "How fast a device could be at best by its bandwidth and arithmetic. Real engines stay below.",
@@ -518,8 +521,10 @@ def _plans(q: Question) -> Section:
         suffix = f"-{i + 1}" if len(q.plans) > 1 else ""
         frame = plans.points(plan)
         if not empty(frame):
-            title = f"{kind.title}: {plan.asked}"
-            blocks.append(Picture(kind.name + suffix, title, kind.sees(frame), kind.alt(frame), frame, kind))
+            title = kind.title
+            blocks.append(
+                Picture(kind.name + suffix, title, kind.sees(frame), kind.alt(frame), frame, kind, plan.asked)
+            )
         blocks.append(Table(f"plan{suffix}", f"The plans: {plan.asked}", plans.best_words(plan), plans.rows(plan)))
     return Section(
         "plan",
@@ -533,7 +538,8 @@ def _comparison(a: Run, b: Run) -> Section:
     table = compare.comparison(a, b)
     kind = KINDS["comparison"]
     times = table[table["quantity"].isin(["ttft_seconds", "step_seconds", "total_seconds"])]
-    shown = Picture(kind.name, kind.title, kind.sees(table), kind.alt(table), table, kind) if len(times) else None
+    said = f"A: {a.name}, {a.found.model} on {a.found.environment.device}; B: {b.name}, {b.found.model} on {b.found.environment.device}"
+    shown = Picture(kind.name, kind.title, kind.sees(table), kind.alt(table), table, kind, said) if len(times) else None
     apart = Table(
         "differences",
         "How the runs differ",

@@ -26,12 +26,17 @@ from planner.options.speed import OUTPUT_TOKENS, SpeedAsked
 from planner.units import human_tokens, plural
 from planner.workloads.load import load
 from planner.workloads.targets import Targets
-from reports.question import Question, tokens_words
+from reports.question import Question, geometric, tokens_words
 
 COLUMNS = (
     "model", "device", "devices", "fits", "users_at_once", "user_tokens_per_s", "user_tokens_per_s_low", "user_tokens_per_s_high",
     "ttft_seconds", "ttft_seconds_low", "ttft_seconds_high", "usd_per_h", "usd_per_million_tokens", "engine", "why",
 )  # fmt: skip
+SPEED_COLUMNS = (
+    "model", "device", "batch", "user_tokens_per_s", "user_tokens_per_s_low", "user_tokens_per_s_high", "ttft_seconds",
+    "ttft_seconds_low", "ttft_seconds_high",
+)  # fmt: skip
+MOST_DRAWN = 1024
 YES, NO, MAYBE = "yes", "no", "maybe"
 SHARE_OF_ANSWER = 4  # an answer is at most a quarter of the sequence
 
@@ -135,6 +140,21 @@ def _speed(  # parameters: what a speed is asked for
         )  # fmt: skip
         row["usd_per_million_tokens"] = costs.blended
     return row
+
+
+def user_speeds(q: Question) -> pd.DataFrame:
+    """Tokens/s of each user against users at once, to as many as the headline says; expectation and range."""
+    rows = []
+    for m in q.names:
+        for p, place in enumerate(q.places):
+            if place.device is None or beyond_positions(q.specs[m], q.request.seq_tokens):
+                continue
+            fit, engine, _ = _fit(q, m, p)
+            for batch in geometric(1, min(fit.most_sequences or 0, MOST_DRAWN), 1) if fit.most_sequences else ():
+                found = _speed(q, fit, engine, p, batch, None)
+                if found:
+                    rows.append({"model": q.names[m], "device": place.name, "batch": batch, **found})
+    return pd.DataFrame(rows, columns=list(SPEED_COLUMNS))
 
 
 @dataclass(frozen=True)

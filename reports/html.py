@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -19,6 +20,7 @@ from reports.cells import cell, heading, is_number, sort_key
 from reports.content import Picture, Report, Table
 from reports.style import GRID, INK, MUTED, PAPER, PARTS, SERIES
 
+FULL = 760  # pixels: a figure fills its column, and no more than this
 NOWRAP = 28  # longer words in a cell may wrap
 PRINTED = 24  # rows of a table on paper
 TEMPLATE = "report_template.html"
@@ -43,7 +45,7 @@ def page(report: Report) -> str:
         picture=lambda block: isinstance(block, Picture),
         table=lambda block: isinstance(block, Table),
     )
-    environment.filters.update(svg=inline_svg, tall=tall, rows=table_rows, headings=table_headings)
+    environment.filters.update(svg=inline_svg, tall=tall, alone=alone, rows=table_rows, headings=table_headings)
     template = environment.from_string(_resource(TEMPLATE))
     return str(template.render(report=report, script=Markup(script), policy=policy, printed=PRINTED)) + "\n"
 
@@ -103,8 +105,20 @@ def inline_svg(picture: Picture) -> Markup:
         prefix, picture.title, picture.alt
     )
     width = _width(text)
-    opening = f'{head} role="img" aria-labelledby="{prefix}-title {prefix}-desc" style="max-width: {width}px">'
+    opening = (
+        f'{head} role="img" aria-labelledby="{prefix}-title {prefix}-desc" style="max-width: {max(width, FULL)}px">'
+    )
     return Markup(opening + str(said) + re.sub(r"\n\s*", "\n", body))
+
+
+def alone(block: Any, blocks: Sequence[Any]) -> bool:
+    """A figure that none stands beside: the last of an odd number in a row."""
+    at = next(i for i, other in enumerate(blocks) if other is block)
+    first = at
+    while first and isinstance(blocks[first - 1], Picture):
+        first -= 1
+    followed = at + 1 < len(blocks) and isinstance(blocks[at + 1], Picture)
+    return not followed and (at - first) % 2 == 0
 
 
 def tall(picture: Picture) -> int:

@@ -9,8 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from planner.errors import BadRequest, UsageError
-from reports import compare, measured, plans, plots, plots_plan, tables, words
+from planner.units import human_tokens
+from reports import compare, headline, measured, plans, plots, plots_answers, plots_plan, tables, words
 from reports.question import Question
+from reports.style import titled
 
 MODELS, RUNS, TWO_RUNS, PLANS = "models", "runs", "two runs", "plans"
 MOST_RUNS = 4  # lines that can still be told apart
@@ -48,6 +50,8 @@ KINDS = {
         Kind("memory-bars", "What fills each device", MODELS, tables.memory_parts, plots.memory_bars, words.parts_sees, words.parts_alt),
         Kind("bytes-per-token", "Cache bytes a token", MODELS, tables.bytes_per_token, plots.bytes_per_token, words.token_sees, words.token_alt),
         Kind("feasible-region", "What fits: batch x context", MODELS, tables.feasible_region, plots.feasible_region, words.region_sees, words.region_alt, "model and device"),
+        Kind("most-sequences", "How many fit at each length", MODELS, tables.sequences_by_length, plots_answers.most_sequences, words.sequences_sees, words.sequences_alt),
+        Kind("user-speed", "Expected speed of each user", MODELS, headline.user_speeds, plots_answers.user_speed, words.users_sees, words.users_alt),
         Kind("kv-dtype-savings", "What a smaller KV dtype saves", MODELS, tables.kv_dtype_savings, plots.kv_dtype_savings, words.savings_sees, words.savings_alt),
         Kind("step-bounds", "The least time of a decode step", MODELS, _bounds_on, plots.step_bounds, words.bounds_sees, words.bounds_alt, "device"),
         Kind("roofline", "Roofline", MODELS, tables.roofline, plots.roofline, words.roofline_sees, words.roofline_alt),
@@ -69,6 +73,36 @@ KINDS = {
         Kind("cost-vs-tpot", "Cost against time a token", PLANS, plans.points, plots_plan.cost_against_tpot, plans.front_sees, plans.front_alt, "plan"),
     )
 }  # fmt: skip
+
+
+def about(kind: Kind, q: Question, model: int = 0, place: int = 0) -> str:
+    """What a figure is of, for its title: models, devices and load; of runs the model, machine and day."""
+    if kind.needs in (RUNS, TWO_RUNS):
+        runs = q.runs[:MOST_RUNS]
+        said = [
+            f"{r.found.model} in {r.found.dtype} on {r.found.environment.device}, {r.found.environment.date[:10]}"
+            for r in runs
+        ]
+        busy = "; the machine was busy" if any(run.busy for run in runs) else ""
+        return f"{words.listing(dict.fromkeys(said), 2)}{busy}"
+    if kind.needs == PLANS:
+        return q.plans[place].asked
+    models = q.names[model] if kind.per == "model and device" else q.titles
+    devices = q.places[place].name if kind.per else words.listing([found.name for found in q.places], 4)
+    length, batch = human_tokens(q.request.seq_tokens), q.request.batch
+    loads = {
+        "memory-vs-length": f"batch {batch:,}",
+        "memory-vs-batch": f"{length} tokens each",
+        "feasible-region": "",
+        "most-sequences": "",
+    }
+    load = loads.get(kind.name, q.load)
+    return "; ".join(part for part in (models, devices, load) if part)
+
+
+def drawn(kind: Kind, frame: pd.DataFrame, title: str, said: str) -> Figure:
+    """The figure of a frame with its title, its models in the colours that they have in all figures."""
+    return titled(kind.draw(frame), title, said)
 
 
 def find_kind(name: str) -> Kind:
@@ -108,6 +142,8 @@ def frame_of(kind: Kind, q: Question, model: int = 0, place: int = 0) -> pd.Data
         if len(q.runs) != 2:
             raise BadRequest(f"{kind.name} wants two runs: --run A.json --run B.json")
         found = kind.frame(*q.runs)
+    if kind.needs == MODELS and len(q.names) > 1:
+        found.attrs["models"] = list(q.names.values())
     if empty(found):
         raise BadRequest(f"{kind.name}: there is nothing to draw; {_why_empty(kind)}")
     return found

@@ -45,7 +45,7 @@ from reports.style import (
     WIDTH,
     byte_axis,
     legend_below,
-    look,
+    look_of,
     new_figure,
     number,
     plain_legend,
@@ -55,16 +55,6 @@ from reports.style import (
     token_axis,
 )
 
-FAMILY_COLOURS = {
-    "MHA": SERIES[1],
-    "GQA": SERIES[0],
-    "MQA": SERIES[5],
-    "MLA": SERIES[2],
-    "window": SERIES[4],
-    "hybrid": SERIES[3],
-    "state": SERIES[6],
-    "none": MUTED,
-}
 SHARE_CLIP = 1.6  # bars of what does not fit are cut here, with the true share written
 CROSSING_LABELS = 8
 
@@ -94,7 +84,7 @@ def _memory_curve(frame: pd.DataFrame, axis: str, label: str) -> Figure:
     unit = byte_axis(axes, "y", sizes, "Memory a device")
     for i, name in enumerate(series):
         part = lines[lines["series"] == name]
-        style = look(i)
+        style = look_of(frame, name, i, "series")
         axes.plot(
             [float(n) for n in part[axis]],
             [float(n) / unit for n in part["total_bytes"]],
@@ -133,7 +123,7 @@ def _crossing_marks(
     places, texts = [], []
     for name, at, size in zip(crossings["series"], crossings[axis], crossings["total_bytes"], strict=True):
         x, y = float(at), float(size) / unit
-        colour = look(series.index(name))["color"]
+        colour = look_of(crossings, name, series.index(name), "series")["color"]
         axes.plot([x], [y], marker="o", markersize=7, markerfacecolor="#ffffff", markeredgecolor=colour,
                   markeredgewidth=1.8, linestyle="none", zorder=5)  # fmt: skip
         places.append((x, y))
@@ -206,6 +196,8 @@ def memory_bars(frame: pd.DataFrame) -> Figure:
         words = f"{_few(record['total_bytes'] / GIB)} of {_few(record['capacity_bytes'] / GIB)} GiB"
         if total > SHARE_CLIP:
             words += f" ({number(total)}x)"
+        if not record.get("within_positions", True):
+            words += ", no: beyond its positions"
         axes.text(max(done, 1.0) * 100 + 2, row, words, va="center", fontsize=TINY, color=INK)
     axes.axvline(100, color=INK, linewidth=1.4)
     axes.set_yticks(range(len(names)), names)
@@ -236,19 +228,17 @@ def bytes_per_token(frame: pd.DataFrame) -> Figure:
     largest = [max(a, float(n)) for a, n in zip(table["average_bytes"], table["next_token_bytes"], strict=True)]
     unit = byte_axis(axes, "x", largest, "Cache a token", log=False)
     for row, record in enumerate(table.to_dict("records")):
-        colour = FAMILY_COLOURS[record["attention"]]
+        colour = look_of(frame, record["model"])["color"]
         axes.barh(row, record["average_bytes"] / unit, BAR, color=colour)
         axes.plot([record["next_token_bytes"] / unit] * 2, [row - 0.38, row + 0.38], color=INK, linewidth=2.2)
         end = largest[row] / unit
         axes.text(end + max(largest) / unit * 0.015, row, _token_words(record), va="center", fontsize=TINY)
-    axes.set_yticks(range(len(table)), [short(str(name)) for name in table["model"]])
+    names = [f"{short(str(r['model']), 24)}\n({r['attention']})" for r in table.to_dict("records")]
+    axes.set_yticks(range(len(table)), names)
     axes.set_ylim(len(table) - 0.5, -0.6)
     axes.set_xlim(0, max(largest) / unit * 1.32)
     axes.grid(axis="y", visible=False)
-    families = list(dict.fromkeys(table["attention"]))
-    handles: list[Any] = [Patch(facecolor=FAMILY_COLOURS[name], label=name) for name in families]
-    handles.append(Line2D([], [], color=INK, linewidth=2.2, label="next token adds"))
-    plain_legend(figure, handles)
+    plain_legend(figure, [Line2D([], [], color=INK, linewidth=2.2, label="next token adds")])
     return figure
 
 
@@ -280,6 +270,7 @@ def feasible_region(frame: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(batches)), [f"{n:,}" for n in batches])
     axes.set_xlabel("Context of each sequence (tokens)")
     axes.set_ylabel("Batch (sequences at once)")
+    axes.set_title("Each cell: tokens held, batch x context (1k is 1,024)", fontsize=TINY, loc="left")
     axes.grid(visible=False)
     axes.tick_params(length=0)
     handles: list[Any] = [

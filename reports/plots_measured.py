@@ -19,7 +19,6 @@ from reports.style import (
     BAR,
     INK,
     LIMITS,
-    MARKERS,
     MUTED,
     SERIES,
     TINY,
@@ -28,6 +27,7 @@ from reports.style import (
     legend_below,
     log_axis,
     look,
+    look_of,
     new_figure,
     number,
     plain_legend,
@@ -266,7 +266,7 @@ def step_bounds(frame: pd.DataFrame) -> Figure:
     values = [float(n) / scale for n in table["bound_seconds"]]
     for i, name in enumerate(models):
         part = table[table["model"] == name].sort_values("batch", kind="stable")
-        style = look(i)
+        style = look_of(frame, name, i)
         x, y = [float(n) for n in part["batch"]], [float(n) / scale for n in part["bound_seconds"]]
         axes.plot(x, y, color=style["color"], linestyle=style["linestyle"])
         for record, a, b in zip(part.to_dict("records"), x, y, strict=True):
@@ -300,9 +300,10 @@ def roofline(frame: pd.DataFrame) -> Figure:
     labels = list(dict.fromkeys(points["label"]))
     for i, label in enumerate(labels):
         part = points[points["label"] == label]
-        axes.plot(part["intensity_flops_per_byte"], part["flops_per_s"] / unit, linestyle="none", marker=MARKERS[i % len(MARKERS)],
-                  color=SERIES[i % len(SERIES)], markersize=7, markeredgecolor="#ffffff", markeredgewidth=0.6, zorder=4,
-                  markerfacecolor=SERIES[i % len(SERIES)] if i < len(SERIES) else "#ffffff", label=short(label, 34))  # fmt: skip
+        style = look_of(frame, label, i, "")
+        axes.plot(part["intensity_flops_per_byte"], part["flops_per_s"] / unit, linestyle="none", marker=style["marker"],
+                  color=style["color"], markersize=7, markeredgecolor="#ffffff", markeredgewidth=0.6, zorder=4,
+                  markerfacecolor=style["color"] if i < len(SERIES) else "#ffffff", label=short(label, 34))  # fmt: skip
         drawn += [float(n) / unit for n in part["flops_per_s"]]
     log_axis(axes, "x", [low, high], number, 10)
     log_axis(axes, "y", drawn, number, 10)

@@ -82,7 +82,8 @@ class Question:
         asked = self.request.seq_tokens
         ceiling = max((spec.max_positions or MOST_TOKENS for spec in self.specs), default=MOST_TOKENS)
         high = max(asked, min(MOST_TOKENS, ceiling))
-        return geometric(min(max(64, high // 128), asked), high, LENGTHS_PER_OCTAVE, asked)
+        shortest = min((spec.max_positions or MOST_TOKENS for spec in self.specs), default=MOST_TOKENS)
+        return geometric(min(max(64, high // 128), asked, max(64, shortest // 16)), high, LENGTHS_PER_OCTAVE, asked)
 
     @cached_property
     def batches(self) -> tuple[int, ...]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import functools
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import matplotlib
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -36,10 +38,12 @@ HATCHES = {"weights": "", "KV cache": "///", "activations": "", "overhead": "", 
 WIDTH, HEIGHT = 4.8, 3.2  # inches: two side by side on a desk, one on a phone
 TICKS = 7
 PNG_COLOURS = 96
+DPI = 250  # 1,200 pixels wide
 NAME_LENGTH = 30
 BAR = 0.62  # height of a bar in its row
 MOST_BARS = 24  # rows of stacked bars in one figure
 LEGEND_ROW = 0.19  # inches
+TITLE_ROW = 0.16
 TINY = 8.0  # points; the smallest text
 
 STYLE: dict[str, Any] = {
@@ -106,7 +110,7 @@ def save(figure: Figure, kind: str) -> bytes:
     }
     out = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(out, format=kind, dpi=120, metadata=metadata[kind])
+        figure.savefig(out, format=kind, dpi=DPI, metadata=metadata[kind])
     return _few_colours(out) if kind == "png" else out.getvalue()
 
 
@@ -127,6 +131,27 @@ def look(index: int) -> dict[str, Any]:
         "marker": MARKERS[index % len(MARKERS)],
         "linestyle": DASHES[index // len(SERIES) % len(DASHES)],
     }
+
+
+def look_of(frame: pd.DataFrame, name: str, else_at: int = 0, column: str = "model") -> dict[str, Any]:
+    """The look of a model: one for all figures of a report, by its place among the models of the question.
+
+    >>> frame = pd.DataFrame({"model": ["b"]})
+    >>> frame.attrs["models"] = ["a", "b"]
+    >>> look_of(frame, "b")["color"] == SERIES[1]
+    True
+    """
+    known = list(frame.attrs.get("models") or (dict.fromkeys(frame[column]) if column in frame else ()))
+    return look(known.index(name) if name in known else else_at)
+
+
+def titled(figure: Figure, title: str, about: str) -> Figure:
+    """The figure under its title, and what it is of: models, devices, load."""
+    wide = int(figure.get_figwidth() * 72 / 5.3)
+    lines = [*textwrap.wrap(title, wide), *textwrap.wrap(about, wide)[:3]]
+    figure.set_figheight(figure.get_figheight() + TITLE_ROW * len(lines))
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9, color=INK, linespacing=1.25)
+    return figure
 
 
 def short(name: str, length: int = NAME_LENGTH) -> str:

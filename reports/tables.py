@@ -219,6 +219,7 @@ def memory_parts(q: Question) -> pd.DataFrame:
                     "total_bytes_low": device.total_range[0],
                     "total_bytes_high": device.total_range[1],
                     "capacity_bytes": place.capacity.bytes,
+                    "within_positions": beyond_positions(q.specs[m], q.request.seq_tokens) is None,
                 }
             )
     return pd.DataFrame(rows)
@@ -294,6 +295,20 @@ def feasible_region(q: Question, model: int = 0, place: int = 0) -> pd.DataFrame
                 }
             )
     return pd.DataFrame(rows)
+
+
+def sequences_by_length(q: Question) -> pd.DataFrame:
+    """Most sequences in memory at each length that a model takes, on each device."""
+    rows = []
+    for m, spec in enumerate(q.specs):
+        ceiling = min(spec.max_positions or MOST_TOKENS, MOST_TOKENS)
+        for place in q.places:
+            for tokens in geometric(min(512, ceiling), ceiling, 1):
+                most = most_sequences(spec, replace(q.request, seq_tokens=tokens), place.capacity)
+                rows.append([q.names[m], place.name, tokens, None if most >= MAX_COUNT else most])
+    frame = pd.DataFrame(rows, columns=["model", "device", "context_tokens", "most_sequences"])
+    kept = frame.dropna().groupby(["model", "device"])["most_sequences"].transform("max") > 0
+    return frame.dropna()[kept].astype({"most_sequences": "int64"}).reset_index(drop=True)
 
 
 def _thinned(values: tuple[int, ...], asked: int, most: int = 10) -> tuple[int, ...]:

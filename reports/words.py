@@ -74,14 +74,17 @@ def curve_alt(frame: pd.DataFrame) -> str:
 
 
 def parts_sees(frame: pd.DataFrame) -> str:
+    beyond = frame[~frame["within_positions"]] if "within_positions" in frame else frame[:0]
     out = frame[frame["free_bytes"] < 0]
     cached = frame[frame["cache_bytes"] > frame["weight_bytes"]]
     if out.empty:
-        words = "Every bar ends before the line: all fit."
+        words = "Every bar ends before the line: all fit." if beyond.empty else "Every bar ends before the line."
     elif len(out) == len(frame):
         words = "Every bar passes the line: none fits."
     else:
         words = f"{len(out)} of {len(frame)} bars pass the line and do not fit."
+    if len(beyond):
+        words += f" The length is beyond the positions of {listing(dict.fromkeys(beyond['model']), 3)}: no."
     more = (
         f" The cache is larger than the weights for {listing(dict.fromkeys(cached['model']), 3)}."
         if len(cached)
@@ -162,6 +165,37 @@ def savings_sees(frame: pd.DataFrame) -> str:
 def savings_alt(frame: pd.DataFrame) -> str:
     rows = [f"{name} {part['ratio'].mean() * 100:.1f} %" for name, part in frame.groupby("kv_dtype", sort=False)]
     return f"Bars of the KV cache's size by dtype as a share of the one asked for: {', '.join(rows)}."
+
+
+def sequences_sees(frame: pd.DataFrame) -> str:
+    """What to see in the figure of sequences by length: the longest of each, and how many."""
+    rows = []
+    for (model, device), part in frame[frame["most_sequences"] > 0].groupby(["model", "device"], sort=False):
+        last = part.iloc[-1]
+        rows.append(
+            f"{model} on {device} {int(last['most_sequences']):,} at {human_tokens(int(last['context_tokens']))}"
+        )
+    return f"By memory alone; each line ends at the longest context that fits or the model takes: {listing(rows, 4)}."
+
+
+def sequences_alt(frame: pd.DataFrame) -> str:
+    return f"Line chart of the sequences that fit at once against their length. {sequences_sees(frame)}"
+
+
+def users_sees(frame: pd.DataFrame) -> str:
+    """What to see in the figure of a user's speed: alone, and with all."""
+    rows = []
+    for (model, device), part in frame.groupby(["model", "device"], sort=False):
+        first, last = part.iloc[0], part.iloc[-1]
+        rows.append(
+            f"{model} on {device} {number(float(first['user_tokens_per_s']))} tokens/s alone, "
+            f"{number(float(last['user_tokens_per_s']))} with {int(last['batch']):,}"
+        )
+    return f"An estimate with its range as a band; lines end where memory is full. {listing(rows, 3)}."
+
+
+def users_alt(frame: pd.DataFrame) -> str:
+    return f"Line chart of each user's tokens a second against users at once. {users_sees(frame)}"
 
 
 # Bounds

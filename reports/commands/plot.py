@@ -19,7 +19,7 @@ ENDINGS = ("svg", "png", "pdf")
 
 
 KIND_NAMES = (
-    "memory-vs-length", "memory-vs-batch", "memory-bars", "bytes-per-token", "feasible-region", "kv-dtype-savings",
+    "memory-vs-length", "memory-vs-batch", "memory-bars", "bytes-per-token", "feasible-region", "most-sequences", "user-speed", "kv-dtype-savings",
     "step-bounds", "roofline", "prediction", "speed-vs-output", "speedup", "ttft-vs-context", "tpot-vs-context",
     "tpot-vs-batch", "bandwidth-share", "measured-roofline", "comparison", "cost-vs-tpot",
 )  # fmt: skip
@@ -38,14 +38,14 @@ KIND_NAMES = (
 def command(kind: str, models: tuple[str, ...], **values: Any) -> None:
     """One figure of a report.
 
-    KIND is memory-vs-length, memory-vs-batch, memory-bars, bytes-per-token, feasible-region, kv-dtype-savings,
+    KIND is memory-vs-length, memory-vs-batch, memory-bars, bytes-per-token, feasible-region, most-sequences, user-speed, kv-dtype-savings,
     step-bounds or roofline (of MODELs), or, of a --run, prediction, speed-vs-output, speedup, ttft-vs-context,
     tpot-vs-context, tpot-vs-batch, bandwidth-share or measured-roofline, or comparison (of two runs), or cost-vs-tpot (of a --plan).
     feasible-region is of the first model and device, step-bounds of the first device.
     """
     need_report_extra()
     from reports.folder import csv_bytes
-    from reports.kinds import find_kind, frame_of
+    from reports.kinds import about, drawn, find_kind, frame_of
     from reports.runs import load_runs
     from reports.style import save
 
@@ -61,8 +61,9 @@ def command(kind: str, models: tuple[str, ...], **values: Any) -> None:
         raise UsageError(f"{found.name} wants a plan: --plan PLAN.json (kvplan plan --json -o PLAN.json writes one)")
     if found.needs in ("runs", "two runs") and not runs:
         raise UsageError(f"{found.name} wants a run: --run RESULT.json (kvplan profile writes one)")
-    frame = frame_of(found, question_of(models, values, runs))
-    write_bytes(path, save(found.draw(frame), ending))
+    question = question_of(models, values, runs)
+    frame = frame_of(found, question)
+    write_bytes(path, save(drawn(found, frame, found.title, about(found, question)), ending))
     if values["data"]:
         write_bytes(os.path.splitext(path)[0] + ".csv", csv_bytes(frame))
     emit(f"{shown_path(path)}: {found.sees(frame)}")

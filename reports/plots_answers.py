@@ -18,14 +18,14 @@ def most_sequences(frame: pd.DataFrame) -> Figure:
 
     >>> frame = pd.DataFrame({"model": ["a"] * 2, "device": ["L4"] * 2, "context_tokens": [1024, 2048], "most_sequences": [8, 4]})
     >>> most_sequences(frame).axes[0].get_ylabel()
-    'Sequences that fit at once'
+    'At once (sequences)'
     """
     figure, axes = new_figure(height=3.4)
     table = frame[frame["most_sequences"] > 0]
     _lines(axes, table, "context_tokens", "most_sequences", frame)
     token_axis(axes, "x", [float(n) for n in frame["context_tokens"]], "Context of each sequence (tokens)")
     log_axis(axes, "y", [float(n) for n in table["most_sequences"]], number)
-    axes.set_ylabel("Sequences that fit at once")
+    axes.set_ylabel("At once (sequences)")
     plain_legend(figure, _handles(frame))
     return figure
 
@@ -35,9 +35,9 @@ def user_speed(frame: pd.DataFrame) -> Figure:
     """Tokens a second of each user against users at once, with the range of the estimate as a band."""
     figure, axes = new_figure(height=3.4)
     _lines(axes, frame, "batch", "user_tokens_per_s", frame, band=True)
-    token_axis(axes, "x", [float(n) for n in frame["batch"]], "Users at once")
+    token_axis(axes, "x", [float(n) for n in frame["batch"]], "Users at once (requests)")
     log_axis(axes, "y", [float(n) for n in (*frame["user_tokens_per_s_low"], *frame["user_tokens_per_s_high"])], number)
-    axes.set_ylabel("Tokens/s a user")
+    axes.set_ylabel("Speed of a user (tokens/s)")
     plain_legend(figure, _handles(frame))
     return figure
 

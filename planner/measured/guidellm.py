@@ -1,4 +1,4 @@
-"""GuideLLM's report (0.2 to 0.8): JSON or YAML, a benchmark for each load of a sweep."""
+"""GuideLLM's report: JSON or YAML, a benchmark for each load of a sweep."""
 
 from __future__ import annotations
 

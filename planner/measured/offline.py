@@ -1,6 +1,6 @@
 """Benchmarks without a server: `vllm bench latency` and `throughput`, optimum-benchmark, trtllm-bench.
 
-vLLM 0.6 to 0.33 writes neither batch nor lengths into these two files, so they give no point of a curve: what they say
+vLLM writes neither batch nor lengths into these two files, so they give no point of a curve: what they say
 is shown. optimum-benchmark 0.4 to 0.6 writes benchmark_report.json and benchmark.json (with the scenario beside).
 trtllm-bench 0.17 to 1.0 writes --report_json.
 """

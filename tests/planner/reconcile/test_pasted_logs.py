@@ -2,6 +2,8 @@
 
 `tests/cases/logs/pasted.jsonl`: the lines with their thread, the flags that the log lacks (`given`), what must be
 shown (`says`, `logged` in GiB), which counts of ours must agree (`figures`), and why the server stopped (`stopped`).
+A row whose source is no address was not pasted by anybody: its lines have the form that the engine's source prints, with
+figures by hand; lines of one thread may come from several posts.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def flags_of(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", WORDS)
 def test_a_number_that_no_machine_has_is_answered_or_refused_in_one_line(run: Callable[..., Any], name: str) -> None:
-    """Thirty pairs of flag and value of each command, the same on every run; all of them were tried once."""
+    """Thirty pairs of flag and value of each command, the same on every run."""
     draw = random.Random(name)
     for _ in range(30):
         flag, value = draw.choice(flags_of(name)), draw.choice(HOSTILE)

@@ -24,6 +24,9 @@ from reports.extra import need_report_extra
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from reports.kinds import Kind
+    from reports.question import Question
+
 KINDS_OF_MODELS = (
     "memory_vs_length", "memory_vs_batch", "memory_bars", "bytes_per_token", "feasible_region", "most_sequences", "user_speed", "kv_dtype_savings",
     "step_bounds", "roofline",
@@ -55,7 +58,7 @@ def of_models(  # parameters: as in kvplan.api
     """Draws the figure `kind` of these models."""
     need_report_extra()
     from planner.lookup import model_spec
-    from reports.kinds import about, drawn, find_kind, frame_of
+    from reports.kinds import find_kind
     from reports.question import question, usual_tokens
 
     found = find_kind(kind)
@@ -66,32 +69,40 @@ def of_models(  # parameters: as in kvplan.api
     gpus = (gpu,) if isinstance(gpu, str) else tuple(gpu)
     room = capacity(None, memory)
     q = question(tuple(specs), gpus=gpus, memories=() if room is None else (room,), request=request)
-    return drawn(found, frame_of(found, q), found.title, about(found, q))
+    return _figure(found, q)
+
+
+def _figure(kind: Kind, q: Question) -> Figure:
+    """Draws a figure with its title and what it is of."""
+    from reports.kinds import about, frame_of
+    from reports.style import titled
+
+    return titled(kind.draw(frame_of(kind, q)), kind.title, about(kind, q))
 
 
 def of_runs(kind: str, *paths: str) -> Figure:
     """Draws the figure `kind` of these result files."""
     need_report_extra()
-    from reports.kinds import about, drawn, find_kind, frame_of
+    from reports.kinds import find_kind
     from reports.question import Question
     from reports.runs import load_runs
 
     found = find_kind(kind)
     runs, _ = load_runs(paths)
     q = Question((), (), Request(1), runs=runs)
-    return drawn(found, frame_of(found, q), found.title, about(found, q))
+    return _figure(found, q)
 
 
 def of_plan(kind: str, path: str) -> Figure:
     """Draws the figure `kind` of this answer of `kvplan plan --json`."""
     need_report_extra()
-    from reports.kinds import about, drawn, find_kind, frame_of
+    from reports.kinds import find_kind
     from reports.plans import load_plans
     from reports.question import Question
 
     found = find_kind(kind)
     q = Question((), (), Request(1), plans=load_plans([path]))
-    return drawn(found, frame_of(found, q), found.title, about(found, q))
+    return _figure(found, q)
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

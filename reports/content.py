@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from planner.units import human_bytes, human_tokens, plural
 from reports import compare, headline, measured, plans, tables, words
 from reports.cells import cell, heading
-from reports.kinds import KINDS, MOST_RUNS, RUNS, Kind, about, drawn, empty, frame_of
+from reports.kinds import KINDS, MOST_RUNS, RUNS, Kind, about, empty, frame_of
 from reports.question import Question
 from reports.runs import Run
-from reports.style import number, save
+from reports.style import number, save, titled
 
 MODELS_SUMMED = 6
 RUNS_AS_COLUMNS = 3
@@ -37,7 +37,7 @@ class Picture:
     about: str = ""
 
     def figure(self) -> Figure:
-        return drawn(self.kind, self.frame, self.title, self.about)
+        return titled(self.kind.draw(self.frame), self.title, self.about)
 
     @cached_property
     def files(self) -> dict[str, bytes]:
@@ -351,7 +351,13 @@ def picture(kind: str, q: Question, model: int = 0, place: int = 0, suffix: str 
     elif found.per == "device":
         title = f"{title}, {q.places[place].name}"
     return Picture(
-        kind + suffix, title, found.sees(frame), found.alt(frame), frame, found, about(found, q, model, place)
+        kind + suffix,
+        title,
+        found.sees(frame),
+        found.alt(frame),
+        frame,
+        found,
+        about(found, q, model=model, place=place),
     )
 
 

@@ -12,7 +12,6 @@ from planner.errors import BadRequest, UsageError
 from planner.units import human_tokens
 from reports import compare, headline, measured, plans, plots, plots_answers, plots_plan, tables, words
 from reports.question import Question
-from reports.style import titled
 
 MODELS, RUNS, TWO_RUNS, PLANS = "models", "runs", "two runs", "plans"
 MOST_RUNS = 4  # lines that can still be told apart
@@ -75,7 +74,7 @@ KINDS = {
 }  # fmt: skip
 
 
-def about(kind: Kind, q: Question, model: int = 0, place: int = 0) -> str:
+def about(kind: Kind, q: Question, *, model: int = 0, place: int = 0) -> str:
     """What a figure is of, for its title: models, devices and load; of runs the model, machine and day."""
     if kind.needs in (RUNS, TWO_RUNS):
         runs = q.runs[:MOST_RUNS]
@@ -98,11 +97,6 @@ def about(kind: Kind, q: Question, model: int = 0, place: int = 0) -> str:
     }
     load = loads.get(kind.name, q.load)
     return "; ".join(part for part in (models, devices, load) if part)
-
-
-def drawn(kind: Kind, frame: pd.DataFrame, title: str, said: str) -> Figure:
-    """The figure of a frame with its title, its models in the colours that they have in all figures."""
-    return titled(kind.draw(frame), title, said)
 
 
 def find_kind(name: str) -> Kind:

@@ -84,7 +84,7 @@ def _memory_curve(frame: pd.DataFrame, axis: str, label: str) -> Figure:
     unit = byte_axis(axes, "y", sizes, "Memory a device")
     for i, name in enumerate(series):
         part = lines[lines["series"] == name]
-        style = look_of(frame, name, i, "series")
+        style = look_of(frame, name, else_at=i, column="series")
         axes.plot(
             [float(n) for n in part[axis]],
             [float(n) / unit for n in part["total_bytes"]],
@@ -123,7 +123,7 @@ def _crossing_marks(
     places, texts = [], []
     for name, at, size in zip(crossings["series"], crossings[axis], crossings["total_bytes"], strict=True):
         x, y = float(at), float(size) / unit
-        colour = look_of(crossings, name, series.index(name), "series")["color"]
+        colour = look_of(crossings, name, else_at=series.index(name), column="series")["color"]
         axes.plot([x], [y], marker="o", markersize=7, markerfacecolor="#ffffff", markeredgecolor=colour,
                   markeredgewidth=1.8, linestyle="none", zorder=5)  # fmt: skip
         places.append((x, y))

@@ -22,7 +22,7 @@ def most_sequences(frame: pd.DataFrame) -> Figure:
     """
     figure, axes = new_figure(height=3.4)
     table = frame[frame["most_sequences"] > 0]
-    _lines(axes, table, "context_tokens", "most_sequences", frame)
+    _lines(axes, table, x="context_tokens", y="most_sequences", whole=frame)
     token_axis(axes, "x", [float(n) for n in frame["context_tokens"]], "Context of each sequence (tokens)")
     log_axis(axes, "y", [float(n) for n in table["most_sequences"]], number)
     axes.set_ylabel("At once (sequences)")
@@ -34,7 +34,7 @@ def most_sequences(frame: pd.DataFrame) -> Figure:
 def user_speed(frame: pd.DataFrame) -> Figure:
     """Tokens a second of each user against users at once, with the range of the estimate as a band."""
     figure, axes = new_figure(height=3.4)
-    _lines(axes, frame, "batch", "user_tokens_per_s", frame, band=True)
+    _lines(axes, frame, x="batch", y="user_tokens_per_s", whole=frame, band=True)
     token_axis(axes, "x", [float(n) for n in frame["batch"]], "Users at once (requests)")
     log_axis(axes, "y", [float(n) for n in (*frame["user_tokens_per_s_low"], *frame["user_tokens_per_s_high"])], number)
     axes.set_ylabel("Speed of a user (tokens/s)")
@@ -42,7 +42,7 @@ def user_speed(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, whole: pd.DataFrame, band: bool = False) -> None:
+def _lines(axes: Axes, table: pd.DataFrame, *, x: str, y: str, whole: pd.DataFrame, band: bool = False) -> None:
     devices = list(dict.fromkeys(whole["device"]))
     for (model, device), part in table.groupby(["model", "device"], sort=False):
         style = look_of(whole, str(model)) | {"linestyle": DASHES[devices.index(device) % len(DASHES)]}

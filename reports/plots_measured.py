@@ -266,7 +266,7 @@ def step_bounds(frame: pd.DataFrame) -> Figure:
     values = [float(n) / scale for n in table["bound_seconds"]]
     for i, name in enumerate(models):
         part = table[table["model"] == name].sort_values("batch", kind="stable")
-        style = look_of(frame, name, i)
+        style = look_of(frame, name, else_at=i)
         x, y = [float(n) for n in part["batch"]], [float(n) / scale for n in part["bound_seconds"]]
         axes.plot(x, y, color=style["color"], linestyle=style["linestyle"])
         for record, a, b in zip(part.to_dict("records"), x, y, strict=True):
@@ -300,7 +300,7 @@ def roofline(frame: pd.DataFrame) -> Figure:
     labels = list(dict.fromkeys(points["label"]))
     for i, label in enumerate(labels):
         part = points[points["label"] == label]
-        style = look_of(frame, label, i, "")
+        style = look_of(frame, label, else_at=i, column="")
         axes.plot(part["intensity_flops_per_byte"], part["flops_per_s"] / unit, linestyle="none", marker=style["marker"],
                   color=style["color"], markersize=7, markeredgecolor="#ffffff", markeredgewidth=0.6, zorder=4,
                   markerfacecolor=style["color"] if i < len(SERIES) else "#ffffff", label=short(label, 34))  # fmt: skip

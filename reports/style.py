@@ -133,7 +133,7 @@ def look(index: int) -> dict[str, Any]:
     }
 
 
-def look_of(frame: pd.DataFrame, name: str, else_at: int = 0, column: str = "model") -> dict[str, Any]:
+def look_of(frame: pd.DataFrame, name: str, *, else_at: int = 0, column: str = "model") -> dict[str, Any]:
     """The look of a model: one for all figures of a report, by its place among the models of the question.
 
     >>> frame = pd.DataFrame({"model": ["b"]})

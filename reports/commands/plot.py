@@ -45,9 +45,9 @@ def command(kind: str, models: tuple[str, ...], **values: Any) -> None:
     """
     need_report_extra()
     from reports.folder import csv_bytes
-    from reports.kinds import about, drawn, find_kind, frame_of
+    from reports.kinds import about, find_kind, frame_of
     from reports.runs import load_runs
-    from reports.style import save
+    from reports.style import save, titled
 
     found = find_kind(kind)
     path, ending = values["output"], os.path.splitext(values["output"])[1].lower().removeprefix(".")
@@ -63,7 +63,7 @@ def command(kind: str, models: tuple[str, ...], **values: Any) -> None:
         raise UsageError(f"{found.name} wants a run: --run RESULT.json (kvplan profile writes one)")
     question = question_of(models, values, runs)
     frame = frame_of(found, question)
-    write_bytes(path, save(drawn(found, frame, found.title, about(found, question)), ending))
+    write_bytes(path, save(titled(found.draw(frame), found.title, about(found, question)), ending))
     if values["data"]:
         write_bytes(os.path.splitext(path)[0] + ".csv", csv_bytes(frame))
     emit(f"{shown_path(path)}: {found.sees(frame)}")

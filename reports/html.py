@@ -63,16 +63,20 @@ def table_headings(table: Table) -> list[dict[str, Any]]:
 def table_rows(table: Table) -> list[list[dict[str, Any]]]:
     """Each cell as people read it, with the number it is sorted by."""
     shown = list(table.shown.columns)
+    numbers = {name: any(map(is_number, table.shown[name])) for name in shown}
     records = (table.frame if table.view is None else table.view).head(table.rows).to_dict("records")
-    return [[_cell(cell(str(name), row[name], _plain(row)), row[name]) for name in shown] for row in records]
+    return [
+        [_cell(cell(str(name), row[name], _plain(row)), row[name], number=numbers[name]) for name in shown]
+        for row in records
+    ]
 
 
-def _cell(words: str, value: Any) -> dict[str, Any]:
+def _cell(words: str, value: Any, *, number: bool) -> dict[str, Any]:
     verdict = {"yes": "good", "no": "bad"}.get(words, "")
     return {
         "text": words,
         "sort": sort_key(value),
-        "number": is_number(value),
+        "number": number,  # of the column: a dash among numbers stands where they do
         "short": len(words) <= NOWRAP,
         "verdict": verdict,
     }

@@ -51,3 +51,13 @@ def test_a_sweep_that_is_stopped_goes_on_to_the_same_file(tmp_path: Path, sign: 
         assert sorted(os.listdir(tmp_path)) == ["out.csv", "whole"]
     assert child(["-m", "kvplan", *SWEEP, "--resume"], tmp_path).wait(120) == 0
     assert (tmp_path / "out.csv").read_bytes() == (whole / "out.csv").read_bytes()
+
+
+def test_ctrl_c_ends_a_reading_that_waits_for_more_in_one_line(tmp_path: Path) -> None:
+    started = child(["-m", "kvplan", "reconcile", "-"], tmp_path)
+    assert started.stdin is not None
+    started.stdin.write(b"INFO a request came\n" * 60_000)  # more than a pipe holds: it is reading, then waits
+    started.stdin.flush()
+    started.send_signal(signal.SIGINT)
+    assert started.wait(60) == 130
+    assert started.stderr is not None and len(started.stderr.read().decode().strip().splitlines()) == 1

@@ -174,7 +174,7 @@ def _headline(q: Question, rows: pd.DataFrame) -> Table:
     engines = words.listing(dict.fromkeys(name for name in rows["engine"] if name), 3) or "memory alone"
     sees = (
         f"{q.load[0].upper()}{q.load[1:]}: a prompt of {prompt:,} and an answer of {answer:,}. Users at once are those that the pool of "
-        f"{engines} holds; speeds are estimates with a range, with all of them at once; prices are the lowest of the catalogue."
+        f"{engines} holds; speeds are estimates with a range for this load, the cost of a million tokens is with all users at once; prices are the lowest of the catalogue."
     )
     columns = (
         "model",

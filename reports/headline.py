@@ -42,7 +42,7 @@ SHARE_OF_ANSWER = 4  # an answer is at most a quarter of the sequence
 
 
 def headline(q: Question) -> pd.DataFrame:
-    """A row a model and device: fits, users at once, tokens/s a user, TTFT, cost; speeds with every user at once."""
+    """A row a model and device: fits, users at once, tokens/s a user, TTFT, cost; speeds at the load asked, the cost of a million tokens with every user at once."""
     return pd.DataFrame([_row(q, m, p) for m in q.names for p in range(len(q.places))], columns=list(COLUMNS))
 
 
@@ -96,7 +96,11 @@ def _row(q: Question, model: int, place: int) -> dict[str, Any]:
     if users and not enough:
         why = f"holds {users:,} of the {q.request.batch:,} sequences at once"
     found |= {"fits": word, "users_at_once": users, "engine": "" if engine is None else engine.label, "why": why}
-    return found | (_speed(q, fit, engine, place, users or q.request.batch, found["usd_per_h"]) if users != 0 else {})
+    if users == 0:
+        return found
+    full = _speed(q, fit, engine, place, users or q.request.batch, found["usd_per_h"])
+    found["usd_per_million_tokens"] = full.get("usd_per_million_tokens")
+    return found | _speed(q, fit, engine, place, q.request.batch, None)
 
 
 def _fit(q: Question, model: int, place: int) -> tuple[FitAnswer, EngineAsked | None, str]:
@@ -217,8 +221,8 @@ def _plan_words(plan: Plan) -> str:
 QUESTIONS = {
     "fits": "does it fit?",
     "users_at_once": "users at once",
-    "user_tokens_per_s": "tokens/s a user, all at once",
-    "ttft_seconds": "time to the first token (TTFT)",
+    "user_tokens_per_s": "tokens/s a user, at this load",
+    "ttft_seconds": "time to the first token (TTFT), at this load",
     "usd_per_h": "USD/h",
     "usd_per_million_tokens": "USD a million tokens, all at once",
 }

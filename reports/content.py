@@ -247,7 +247,7 @@ def _summary(q: Question, verdicts: pd.DataFrame) -> tuple[str, ...]:
     for found in headline.set_ups(q)[:MODELS_SUMMED]:
         start = f"; start: {found.command}" if found.command else ""
         lines.append(
-            f"Recommended for {found.model} ({q.load}, TTFT within 2 s, TPOT within 100 ms): {found.words}{start}"
+            f"Recommended for {found.model} ({q.load}, TTFT within {headline.TARGET_TTFT}, TPOT within {headline.TARGET_TPOT}): {found.words}{start}"
         )
     lines += [f"{run.name}: {run.busy}" for run in q.runs if run.busy]
     if q.usual:

@@ -27,6 +27,7 @@ from planner.units import human_tokens, plural
 from planner.workloads.load import load
 from planner.workloads.targets import Targets
 from reports.question import Question, geometric, tokens_words
+from reports.words import seconds
 
 COLUMNS = (
     "model", "device", "devices", "fits", "users_at_once", "user_tokens_per_s", "user_tokens_per_s_low", "user_tokens_per_s_high",
@@ -38,6 +39,7 @@ SPEED_COLUMNS = (
 )  # fmt: skip
 MOST_DRAWN = 1024
 YES, NO, MAYBE = "yes", "no", "maybe"
+TARGET_TTFT, TARGET_TPOT = seconds(USUAL_TTFT_SECONDS), seconds(USUAL_TPOT_SECONDS)
 SHARE_OF_ANSWER = 4  # an answer is at most a quarter of the sequence
 
 
@@ -199,15 +201,12 @@ def _set_up(q: Question, model: int) -> SetUp:
     except KvplanError as error:
         return SetUp(name, f"none: {error}")
     if not plans:
-        return SetUp(
-            name, "none of these devices carries the load within TTFT 2 s and TPOT 100 ms, at any count searched"
-        )
+        targets = f"TTFT {TARGET_TTFT} and TPOT {TARGET_TPOT}"
+        return SetUp(name, f"none of these devices carries the load within {targets}, at any count searched")
     return SetUp(name, _plan_words(plans[0]), start_command(plans[0]))
 
 
 def _plan_words(plan: Plan) -> str:
-    from reports.words import seconds
-
     cost = "no price known"
     if plan.usd_per_hour is not None and plan.costs is not None:
         cost = f"{plan.usd_per_hour:,.2f} USD/h, {plan.costs.blended:,.2f} USD a million tokens at this load"

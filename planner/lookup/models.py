@@ -239,7 +239,7 @@ def _of_any_version(asked: Parts, known: Iterable[_Known]) -> list[_Known]:
     ]
     if not any(item.parts.versions for item in found):
         return []
-    return sorted(found, key=lambda item: (len(item.parts.words - asked.words), -(item.entry.year or 0)))
+    return _closest_first(asked, found)
 
 
 def _of_fuller_names(asked: Parts, known: Iterable[_Known]) -> list[_Known]:
@@ -254,6 +254,11 @@ def _of_fuller_names(asked: Parts, known: Iterable[_Known]) -> list[_Known]:
         and asked.versions == item.parts.versions
         and _sizes_agree(asked, item)
     ]
+    return _closest_first(asked, found)
+
+
+def _closest_first(asked: Parts, found: Iterable[_Known]) -> list[_Known]:
+    """Those that say the fewest words more, of these the newest."""
     return sorted(found, key=lambda item: (len(item.parts.words - asked.words), -(item.entry.year or 0)))
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.errors import UsageError
+from planner.options.load import USUAL_TPOT_SECONDS, USUAL_TTFT_SECONDS
 from planner.options.readers import count, kv_dtype, seconds, switch, text, ttft, weight_dtype
 from planner.options.tables import Flag
 from planner.workloads.targets import Targets
 
-USUAL = Targets(2.0, 0.1, 0.95, assumed=True)
+USUAL = Targets(USUAL_TTFT_SECONDS, USUAL_TPOT_SECONDS, assumed=True)
 FLAGS: tuple[Flag, ...] = (
     Flag("--model", "NAME", "The model, where the server names one that kvplan does not know.", text, "Model"),
     Flag("--gpu", "NAME", "The device that it runs on: then what kvplan expects stands beside.", text, "Device"),
@@ -50,7 +51,7 @@ def watch_asked(values: Mapping[str, Any]) -> WatchAsked:
     given = read_values(FLAGS, values)
     if given["reads"] is not None and given["every"] is None:
         raise UsageError("--reads counts the reads of --every: give both")
-    first, share = given["ttft"] or (USUAL.ttft_seconds, 0.95)
+    first, share = given["ttft"] or (USUAL.ttft_seconds, USUAL.ttft_share)
     assumed = given["ttft"] is None and given["tpot"] is None
     targets = Targets(first, given["tpot"] or USUAL.tpot_seconds, share, assumed=assumed)
     return WatchAsked(

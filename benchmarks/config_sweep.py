@@ -4,9 +4,8 @@
     python benchmarks/config_sweep.py llama bart -v   # some, with each change that is not exact
 
 Each key that decides a size is dropped, set to null, doubled, given under another name of its class, and keys of other
-types are added. Parameters decide, and the cache where the model runs (`--cache`). Counted are: exact, explained (a
-note or a warning of ours says what differs), refused (one line, no number), rejected (transformers does not build it
-either), and wrong. Exit code 1 when any is wrong.
+types are added. The parameters decide. Counted are: exact, explained (a note or a
+warning of ours says what differs), refused (one line, no number), rejected (transformers does not build it either), and wrong. Exit code 1 when any is wrong.
 """
 
 from __future__ import annotations

@@ -11,6 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from planner.memory.module_tables import (
+    ALONE,
+    CONTAINERS,
+    FUSED,
+    ONE_MIXER,
+    OWN_CONTAINERS,
+    PREFIXES,
+    TOWERS,
+)
 from planner.model.weights import Weight
 
 MAX_ENTRIES = 200_000  # a list of every expert's matrices of the largest model
@@ -18,62 +27,15 @@ MAX_EXPRESSIONS = 2_000
 MAX_EXPRESSION = 600
 MAX_REPEATS = 5  # unbounded repeats in one expression: more of them take too long on a name of no match
 
-_ATTENTION = ("self_attn", "attn", "attention", "self_attention")
-_MLP = ("mlp", "ffn", "feed_forward")
-_CONTAINERS: dict[str, tuple[str, ...]] = {
-    "attention": _ATTENTION,
-    "cross_attention": ("cross_attn", "encoder_attn", "EncDecAttention"),
-    "indexer": tuple(f"{name}.indexer" for name in _ATTENTION),
-    "compressor": tuple(f"{name}.compressor" for name in _ATTENTION),
-    "mixer": ("linear_attn",),
-    "mlp": _MLP,
-    "experts": ("mlp.experts.0", "ffn.experts.0", "feed_forward.experts.0", "block_sparse_moe.experts.0"),
-    "shared_experts": (
-        "mlp.shared_experts", "mlp.shared_expert", "ffn.shared_experts", "feed_forward.shared_expert", "shared_mlp",
-        "block_sparse_moe.shared_experts",
-    ),
-    "router": _MLP,
-}  # fmt: skip
-
-# Model types whose layers keep a state under another name than `linear_attn`.
-_STATE_CONTAINERS = {
-    "kimi_linear": "self_attn", "minimax": "self_attn", "minimax_text_01": "self_attn", "bailing_hybrid": "self_attn",
-    "bamba": "mamba", "jamba": "mamba", "falcon_h1": "mamba", "granitemoehybrid": "mamba", "zamba": "mamba",
-    "zamba2": "mamba", "plamo2": "mamba", "lfm2": "conv", "lfm2_moe": "conv", "lfm2_vl": "conv",
-    "recurrent_gemma": "temporal_block", "mamba": "mixer", "mamba2": "mixer", "falcon_mamba": "mixer",
-    "rwkv": "attention",
-}  # fmt: skip
-_ONE_MIXER = ("nemotron_h",)  # attention, state and MLP all stand under `mixer`
-
-_PREFIXES = (
-    "model.layers.", "model.language_model.layers.", "language_model.model.layers.", "layers.",
-    "backbone.layers.", "transformer.h.", "model.decoder.layers.",
-)  # fmt: skip
-_TOWERS: dict[str, tuple[str, ...]] = {
-    "vision": ("visual", "model.visual", "vision_tower", "model.vision_tower", "vision_model", "vision_encoder", "vit"),
-    "audio": ("audio_tower", "model.audio_tower", "audio_encoder", "speech_encoder", "embed_audio"),
-    "projector": (
-        "multi_modal_projector", "model.multi_modal_projector", "mm_projector", "visual.merger", "model.visual.merger",
-        "connector", "model.connector", "embed_vision", "aligner", "mlp1",
-    ),
-}  # fmt: skip
-_ALONE: dict[str, tuple[str, ...]] = {
-    "embedding": ("model.embed_tokens", "embed_tokens", "model.language_model.embed_tokens", "embed", "wte"),
-    "lm_head": ("lm_head", "language_model.lm_head", "model.lm_head", "head", "output"),
-}
-_FUSED: dict[str, tuple[str, ...]] = {
-    "q_proj": ("qkv_proj", "c_attn", "query_key_value", "Wqkv", "W_pack"),
-    "k_proj": ("qkv_proj", "c_attn", "query_key_value", "Wqkv", "W_pack"),
-    "v_proj": ("qkv_proj", "c_attn", "query_key_value", "Wqkv", "W_pack"),
-    "o_proj": ("out_proj", "dense", "c_proj"),
-    "gate_proj": ("gate_up_proj", "w1"),
-    "up_proj": ("gate_up_proj", "w3", "c_fc", "fc1", "dense_h_to_4h"),
-    "down_proj": ("w2", "c_proj", "fc2", "dense_4h_to_h"),
-}
-
 _LAYER = re.compile(r"^(.*?)(?:^|\.)(?:layers|h|blocks|block)\.(\d{1,5})(?:\.(.*))?$")
 _EXPERT = re.compile(r"(experts)\.(\d{1,5})(?=\.|$)")
-_TOWER_WORDS = re.compile(r"vision|visual|vit\b|audio|speech|multi_modal|mm_projector|connector|merger")
+_TOWER_WORDS = re.compile(
+    r"vision|visual|vit\b|audio|speech|multi_modal|mm_projector|connector|merger|modality_projection|aligner|mlp1\b"
+)
+_PROJECTOR_WORDS = re.compile(
+    r"multi_modal|projector|connector|merger|modality_projection|aligner|mlp1\b|embed_(?:vision|audio)"
+)
+_NO_MATRIX = re.compile(r"norm|embed(?!_(?:vision|audio))|conv|position|\bln|gamma|rotary|bias$|scale$")
 _EXPRESSION = re.compile(r"[\\^$+?()\[\]{}|]|\.\*")
 
 
@@ -85,6 +47,7 @@ class Matcher:
     starts: dict[int, list[str]] = field(default_factory=dict)
     anywhere: list[str] = field(default_factory=list)
     towers: set[str] = field(default_factory=set)
+    blocks: dict[int, set[str]] = field(default_factory=dict)  # of a tower: leaves in that block; "" is all of it
     always: list[re.Pattern[str]] = field(default_factory=list)
     by_layer: list[re.Pattern[str]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -92,12 +55,15 @@ class Matcher:
 
     def hits(self, weight: Weight, layer: int | None, model_type: str) -> bool:
         """Whether the set names this weight of this layer (None: outside the layers)."""
-        if weight.part in _TOWERS:
-            if self.towers & {weight.part, "vision" if weight.part == "projector" else weight.part}:
-                return True
-            return self._by_name(tower_names(weight))
-        if weight.part in _ALONE and layer is None:
-            return self._by_name(_ALONE[weight.part])
+        if weight.part in TOWERS:
+            held = self.blocks.get(-1 if layer is None else layer, set())
+            return (
+                weight.part in self.towers
+                or (weight.part != "projector" and bool(held & {"", _half(weight.name), *leaf_names(weight.name)}))
+                or self._by_name(tower_names(weight))
+            )
+        if weight.part in ALONE and layer is None:
+            return self._by_name(ALONE[weight.part])
         tails, index = tails_of(weight.part, weight.name, model_type), layer or 0
         key = (weight.part, weight.name)
         if key not in self.known:  # what names no layer says the same of all of them
@@ -129,7 +95,7 @@ class Matcher:
 
     @property
     def depends_on_layer(self) -> bool:
-        return bool(self.layers or self.starts or self.by_layer)
+        return bool(self.layers or self.starts or self.by_layer or self.blocks)
 
 
 def matcher(entries: Iterable[object], *, expressions: bool = False) -> Matcher:
@@ -165,9 +131,8 @@ def _add_plain(made: Matcher, name: str, *, start: bool) -> None:
     """A dotted name, or one that goes on as it likes after its last letter."""
     if re.match(r"(?:model\.)?(?:mtp|nextn|draft)", name):
         return  # layers that are not counted here
-    tower = _TOWER_WORDS.search(name)
-    if tower:
-        made.towers.add("audio" if re.search("audio|speech", name) else "vision")
+    if _TOWER_WORDS.search(name):
+        _add_tower(made, name)
         return
     found = _LAYER.match(name.rstrip("."))
     if found:
@@ -180,6 +145,22 @@ def _add_plain(made: Matcher, name: str, *, start: bool) -> None:
         _compiled(made, rf"(?:.*\.)?{re.escape(name)}.*", name)
     else:
         made.anywhere.append(name.rstrip("."))
+
+
+def _add_tower(made: Matcher, name: str) -> None:
+    """A whole tower, what joins it to the text model, or a module of one of its blocks."""
+    found = _LAYER.match(name)
+    if found and not _PROJECTOR_WORDS.search(found.group(1)):
+        leaf = (found.group(3) or "").rsplit(".", 1)[-1]
+        if not _NO_MATRIX.search(leaf):
+            leaf = _HALVES.get(leaf, leaf)
+            made.blocks.setdefault(int(found.group(2)), set()).add(leaf if leaf in _TOWER_LEAVES else "")
+    elif _PROJECTOR_WORDS.search(name):
+        made.towers.add("projector")
+    elif not _NO_MATRIX.search(name):
+        made.towers.add("audio" if re.search("audio|speech", name) else "vision")
+        if "visual" in name:  # Qwen's and GLM's towers hold their own merger
+            made.towers.add("projector")
 
 
 def _add_expression(made: Matcher, text: str) -> None:
@@ -208,29 +189,40 @@ def _compiled(made: Matcher, pattern: str, text: str) -> None:
 
 
 def _full_names(tails: Iterable[str], index: int) -> list[str]:
-    return [f"{prefix}{index}.{tail}" for prefix in _PREFIXES for tail in tails]
+    return [f"{prefix}{index}.{tail}" for prefix in PREFIXES for tail in tails]
 
 
 @lru_cache(maxsize=1024)
 def tails_of(part: str, name: str, model_type: str) -> tuple[str, ...]:
     """Returns what may stand after `layers.N.` for the weights of this part and name."""
-    containers = _CONTAINERS.get(part, (part,))
     base = model_type.removesuffix("_text")
-    if base.startswith(_ONE_MIXER):
-        containers = tuple(dict.fromkeys("mixer" + c[c.index(".") :] if "." in c else "mixer" for c in containers))
-    elif part == "mixer":
-        containers = (_STATE_CONTAINERS.get(base, "linear_attn"),)
+    containers = OWN_CONTAINERS.get(base, {}).get(part) or CONTAINERS.get(part, (part,))
+    if base.startswith(ONE_MIXER):
+        inner = (c[c.index(".") :] for c in containers if "." in c)
+        containers = tuple(dict.fromkeys(f"mixer{c}" for c in inner)) or ("mixer",)
     leaves = leaf_names(name)
-    return tuple(f"{container}.{leaf}" if leaf else container for container in containers for leaf in leaves)
+    return tuple(".".join(filter(None, (container, leaf))) for container in containers for leaf in leaves)
 
 
 def leaf_names(name: str) -> tuple[str, ...]:
     """Returns the last piece of the module's name, in its spellings; empty where the weight has none."""
     own = [leaf for leaf in name.split("|") if leaf]
-    return tuple(dict.fromkeys([*own, *(other for leaf in own for other in _FUSED.get(leaf, ()))])) or ("",)
+    return tuple(dict.fromkeys([*own, *(other for leaf in own for other in FUSED.get(leaf, ()))])) or ("",)
+
+
+_HALVES = {"attn": "attn", "self_attn": "attn", "attention": "attn", "mlp": "mlp", "feed_forward": "mlp", "ffn": "mlp"}
+
+
+def _half(name: str) -> str:
+    return "attn" if name.split("|")[0] in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
+
+
+_TOWER_LEAVES = frozenset(
+    ("attn", "mlp", *(leaf for name in ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+                      for leaf in leaf_names(name)))
+)  # fmt: skip
 
 
 def tower_names(weight: Weight) -> list[str]:
     leaf = weight.name.split("|")[0]
-    inner = "attn" if leaf in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
-    return [f"{head}.blocks.0.{inner}.{leaf}" for head in _TOWERS[weight.part]]
+    return [f"{head}.blocks.0.{_half(weight.name)}.{leaf}" for head in TOWERS[weight.part]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from planner.dtypes.kinds import WeightFormat
@@ -160,7 +161,7 @@ def assigned(spec: ModelSpec, recipe: Recipe, float_fmt: WeightFormat) -> _Mixed
     text_type = str(section.get("model_type") or spec.model_type) if isinstance(section, Mapping) else spec.model_type
     constant: dict[tuple[Weight, bool], WeightFormat] = {}
     numbered = any(rule.where.depends_on_layer for rule in recipe.rules)
-    for weight, layer in _placed(spec):
+    for weight, layer in _placed(spec, blocks=any(rule.where.blocks for rule in recipe.rules)):
         if not is_matrix(weight):
             continue
         key = (weight, layer is None)
@@ -183,10 +184,16 @@ def _format_of(
     return float_fmt if recipe.default is None or weight.part in recipe.untouched else recipe.default
 
 
-def _placed(spec: ModelSpec) -> Iterator[tuple[Weight, int | None]]:
-    """Every weight with its layer, None outside the layers."""
+MAX_BLOCKS = 200
+
+
+def _placed(spec: ModelSpec, *, blocks: bool = False) -> Iterator[tuple[Weight, int | None]]:
+    """Every weight with its layer, None outside the layers; with `blocks` those of towers block by block."""
     for weight in (*spec.before, *spec.after, *spec.encoder_extra, *spec.towers):
-        yield weight, None
+        if blocks and weight.part in ("vision", "audio") and 1 < weight.count <= MAX_BLOCKS:
+            yield from ((replace(weight, count=1), block) for block in range(weight.count))
+        else:
+            yield weight, None
     for layers in (spec.layers, spec.encoder):
         for index, layer in enumerate(layers):
             for weight in layer.weights:

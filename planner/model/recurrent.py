@@ -231,13 +231,15 @@ def gated_delta_net(
     keys, values = key_heads * key_dim, value_heads * value_dim
     weights = (
         *linear(PART, 2 * keys, hidden, split="rows", units=key_heads, name="in_proj_qkvz|in_proj_qkv|q_proj|k_proj"),
-        *linear(PART, 2 * values, hidden, split="rows", units=value_heads, name="in_proj_qkvz|in_proj_z|v_proj"),
-        *linear(PART, 2 * value_heads, hidden, split="rows", units=value_heads, name="in_proj_ba|in_proj_a|in_proj_b"),
+        *linear(PART, values, hidden, split="rows", units=value_heads, name="in_proj_qkvz|in_proj_qkv|v_proj"),
+        *linear(PART, values, hidden, split="rows", units=value_heads, name="in_proj_qkvz|in_proj_z|g_proj"),
+        *linear(PART, value_heads, hidden, split="rows", units=value_heads, name="in_proj_ba|in_proj_b|b_proj"),
+        *linear(PART, value_heads, hidden, split="rows", units=value_heads, name="in_proj_ba|in_proj_a|a_proj"),
         *depthwise(2 * keys, conv_kernel, key_heads, False),
         *depthwise(values, conv_kernel, value_heads, False),
         vector(PART, value_heads, 2, split="rows", units=value_heads),
         vector("norm", value_dim),
-        *linear(PART, hidden, values, split="cols", units=value_heads, name="out_proj"),
+        *linear(PART, hidden, values, split="cols", units=value_heads, name="out_proj|o_proj"),
     )
     parts = (
         conv_state("conv q k", 2 * keys, conv_kernel, key_heads),
@@ -272,19 +274,22 @@ def kimi_delta(
     (39514272, 573440)
     """
     width = heads * head_dim
-    low_rank = (
-        *linear(PART, head_dim, hidden, name="f_a_proj|g_a_proj"),
-        *linear(PART, width, head_dim, split="rows", units=heads, name="f_b_proj|g_b_proj"),
-    )
-    full_rank = linear(PART, width, hidden, split="rows", units=heads, name="f_proj|g_proj")
+
+    def rank(letter: str, full: bool, spelled: str) -> tuple[Weight, ...]:
+        name = f"{letter}_proj|{spelled}{letter}_proj"
+        if full:
+            return linear(PART, width, hidden, split="rows", units=heads, name=name)
+        down = linear(PART, head_dim, hidden, name=name.replace("_proj", "_a_proj"))
+        return down + linear(PART, width, head_dim, split="rows", units=heads, name=name.replace("_proj", "_b_proj"))
+
     weights = (
-        *linear(PART, 3 * width, hidden, split="rows", units=heads, name="q_proj|k_proj|v_proj"),
+        *(each for n in "qkv" for each in linear(PART, width, hidden, split="rows", units=heads, name=f"{n}_proj")),
         *depthwise(3 * width, conv_kernel, heads, False),
-        *(full_rank if full_rank_decay else low_rank),
+        *rank("f", full_rank_decay, "forget_gate."),
         vector(PART, width, split="rows", units=heads),
         vector(PART, heads, split="rows", units=heads),
         *linear(PART, heads, hidden, split="rows", units=heads, name="b_proj"),
-        *(full_rank if full_rank_gate else low_rank),
+        *rank("g", full_rank_gate, ""),
         vector("norm", head_dim),
         *linear(PART, hidden, width, split="cols", units=heads, name="o_proj|out_proj"),
     )

@@ -218,14 +218,15 @@ class Compressor(Mixer):
             *own,
             *self._compressor(INDEXER, self.indexer_dim),
             *linear(INDEXER, self.indexer_heads * self.indexer_dim, self.q_rank, name="wq_b"),
-            *linear(INDEXER, self.indexer_heads, self.hidden, name="weights_proj"),
+            *linear(INDEXER, self.indexer_heads, self.hidden, name="weights_proj|scorer.weights_proj"),
         )
 
     def _compressor(self, part: str, dim: int) -> tuple[Weight, ...]:
         wide = 2 * dim if self.overlap else dim
         positions = Weight(part, self.rate, wide, linear=False)
         return (
-            *linear(part, wide, self.hidden, name="wkv|wgate|kv_proj|gate_proj") * 2,
+            *linear(part, wide, self.hidden, name="wkv|kv_proj"),
+            *linear(part, wide, self.hidden, name="wgate|gate_proj"),
             positions,
             vector("norm", dim),
         )

@@ -353,6 +353,7 @@ TYPES: dict[str, Type] = {
         kinds=layer_types(letters("sliding_window_pattern", 4)),
     ),
     "exaone": replace(LLAMA, source="transformers 5.24.0 ExaoneConfig; EXAONE-3.5 config.json: num_layers",
+                      defaults={"num_key_value_heads": 8},
                       renames={"num_hidden_layers": ("num_hidden_layers", "num_layers")}),
     "iquestcoder": replace(LLAMA, source="transformers 5.24.0 IQuestCoderConfig",
                            defaults={"num_key_value_heads": 8, "head_dim": 128}),

@@ -272,7 +272,9 @@ def _mimo_sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
 def _afmoe_gate(f: Fields, index: int) -> tuple[Weight, ...]:
     """A gate on the attention output: [heads·head_dim, hidden], never biased."""
     heads = f.int("num_attention_heads")
-    return linear("attention", heads * decoder.head_dim(f), f.int("hidden_size"), split="rows", units=heads)
+    return linear(
+        "attention", heads * decoder.head_dim(f), f.int("hidden_size"), split="rows", units=heads, name="gate_proj"
+    )
 
 
 def _afmoe_mlps(f: Fields) -> list[str]:

@@ -255,7 +255,7 @@ def _ling_gate(f: Fields, index: int) -> tuple[Weight, ...]:
     if ling_kinds(f)[index] == LINEAR:
         return ()
     heads = f.int("num_attention_heads")
-    return linear("attention", heads, f.int("hidden_size"), split="rows", units=heads)
+    return linear("attention", heads, f.int("hidden_size"), split="rows", units=heads, name="g_proj")
 
 
 _LING_PLAN = listed("layer_types", NAMES, every("layer_group_size", 6, FULL, LINEAR))
@@ -395,7 +395,7 @@ def _lfm3_extra(f: Fields, index: int) -> tuple[Weight, ...]:
     hidden, heads = f.int("hidden_size"), f.int("num_attention_heads")
     extra = decoder.norm(f, hidden, 2) if f.flag("use_sandwich_norm", True) else ()
     if LFM3_KINDS(f)[index] != CONV and f.flag("use_attention_gate", True):
-        extra += linear("attention", heads, hidden, split="rows", units=heads)
+        extra += linear("attention", heads, hidden, split="rows", units=heads, name="g_proj")
     return extra
 
 

@@ -213,7 +213,7 @@ def _longcat_mlps(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
     """
     experts, zero = f.int("num_experts"), f.maybe_int("zero_expert_num", low=0) or 0
     hidden, bias = f.int("hidden_size"), f.flag("router_bias")
-    extra: tuple[Weight, ...] = (Weight("router", zero, hidden, linear=False),) if zero else ()
+    extra: tuple[Weight, ...] = (Weight("router", zero, hidden, linear=False, name="gate|router"),) if zero else ()
     note = f"{zero} identity experts are counted as a router row each, as the published 560 B has them; transformers makes weights"
     if zero and note not in f.notes:
         f.notes.append(note)

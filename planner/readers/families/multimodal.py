@@ -106,7 +106,11 @@ def _per_layer_input(f: Fields, index: int) -> tuple[Weight, ...]:
     if not width:
         return ()
     part = "per_layer_embedding"
-    return (*linear(part, width, hidden), *linear(part, hidden, width), vector("norm", hidden))
+    return (
+        *linear(part, width, hidden, name="per_layer_input_gate"),
+        *linear(part, hidden, width, name="per_layer_projection"),
+        vector("norm", hidden),
+    )
 
 
 def _altup(f: Fields, index: int) -> tuple[Weight, ...]:
@@ -246,7 +250,9 @@ def _muse_kinds(f: Fields) -> list[str]:
 def _muse_gate(f: Fields, index: int) -> tuple[Weight, ...]:
     """A gate for each number of the attention's output, without bias whatever attention_bias says."""
     heads = f.int("num_attention_heads")
-    return linear("attention", heads * decoder.head_dim(f), f.int("hidden_size"), split="rows", units=heads)
+    return linear(
+        "attention", heads * decoder.head_dim(f), f.int("hidden_size"), split="rows", units=heads, name="gate_proj"
+    )
 
 
 # --- the types -------------------------------------------------------------------------------------------

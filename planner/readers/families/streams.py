@@ -146,7 +146,9 @@ def _hy4_extra(f: Fields, index: int) -> tuple[Weight, ...]:
 
 def _hy4_gate(f: Fields) -> tuple[Weight, ...]:
     heads = f.int("num_attention_heads")
-    gate = linear("attention", heads * f.int("v_head_dim"), f.int("hidden_size"), split="rows", units=heads)
+    gate = linear(
+        "attention", heads * f.int("v_head_dim"), f.int("hidden_size"), split="rows", units=heads, name="gate_proj"
+    )
     return (vector("attention", heads, split="rows"), *gate)
 
 

@@ -40,7 +40,7 @@ def _first_dense(count: int) -> LayerKinds:
 
 def _output_gate(f: Fields, heads: int, width: int = 1) -> tuple[Weight, ...]:
     """A gate of `width` numbers for each head, computed from the hidden state: [heads·width, hidden]."""
-    return linear("attention", heads * width, f.int("hidden_size"), split="rows", units=heads)
+    return linear("attention", heads * width, f.int("hidden_size"), split="rows", units=heads, name="g_proj")
 
 
 # --- Laguna ----------------------------------------------------------------------------------------------

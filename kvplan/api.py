@@ -197,6 +197,9 @@ def fit(
     engine: str | None = None,
     flags: EngineFlags | None = None,
     ngl: int | None = None,
+    measured: str | Sequence[str] | None = None,
+    ttft: str | None = None,
+    tpot: str | None = None,
     assume: str | None = None,
     online: bool = False,
 ) -> FitAnswer:
@@ -204,6 +207,7 @@ def fit(
 
     seq      tokens of a sequence (default: the model's own limit, at most 8k)
     lengths  real lengths: "p50=800,p95=6000", or a file of requests
+    measured a point, or files of benchmarks: then how many users at once meet the targets `ttft` and `tpot`, too
 
     >>> answer = fit("llama-3.1-8b", gpu="rtx-4090", seq="8k")
     >>> answer.most_sequences, answer["most_sequences"]
@@ -397,6 +401,7 @@ def plan(
     budget: float | str | None = None,
     gpu: str | Sequence[str] | None = None,
     price: str | Sequence[str] | None = None,
+    measured: str | Sequence[str] | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
     as_published: bool = False,
@@ -418,6 +423,7 @@ def plan(
     prompt, answer   lengths: a number, "p50=800,p95=6000", or a file of lengths
     rate             requests a second, 5 or "300/min", in place of users
     ttft, tpot       targets: "1s", "p99=2s"; "40ms"
+    measured         a point, or files of benchmarks, of the one device that `gpu` names
 
     >>> answer = plan("llama-3.1-8b", users=50, prompt="p50=800,p95=6000", answer=200, tpot="40ms", gpu=["l40s"])
     >>> answer["plans"][0]["device"]

@@ -20,12 +20,12 @@ from planner.errors import KvplanError
 from planner.model.spec import ModelSpec
 from planner.options.engine import EngineAsked, laid_out, started_for
 from planner.options.fit import FitAsked
-from planner.options.load import GPU_VENDORS, USUAL_TPOT_SECONDS, USUAL_TTFT_SECONDS
+from planner.options.load import GPU_VENDORS
 from planner.options.readers import mix
 from planner.options.speed import OUTPUT_TOKENS, SpeedAsked
 from planner.units import human_tokens, plural
 from planner.workloads.load import load
-from planner.workloads.targets import Targets
+from planner.workloads.targets import USUAL_TPOT_SECONDS, USUAL_TTFT_SECONDS, Targets
 from reports.question import Question, geometric, tokens_words
 from reports.words import seconds
 

@@ -28,6 +28,7 @@ from planner.units import MAX_COUNT, gib, human_tokens, plural
 from planner.workloads.lengths import Concurrency, LengthMix, concurrency
 
 if TYPE_CHECKING:
+    from planner.answers.users import Users
     from planner.engines.base import EngineAnswer
     from planner.memory.offload import Offload
 
@@ -154,6 +155,15 @@ class FitAnswer(Shown):
         return bool(split and split.host_fits and split.device_bytes <= self.asked.capacity.bytes)
 
     @cached_property
+    def users(self) -> Users | None:
+        """How many users at once the targets allow by the user's own measurements; None without such."""
+        if self.asked.own is None:
+            return None
+        from planner.answers.users import users_of  # the formulas of speed, where they are asked
+
+        return users_of(self.asked, self.estimate)
+
+    @cached_property
     def engine(self) -> EngineAnswer | None:
         """The same request in the terms of the engine that was asked."""
         if self.asked.engine is None:
@@ -248,6 +258,8 @@ class FitAnswer(Shown):
     def _blocks(self) -> dict[str, Any]:
         """What only some questions ask for: real lengths, what shares the device, GGUF layers, an engine."""
         found: dict[str, Any] = {}
+        if self.users is not None:
+            found["users"] = self.users.to_dict()
         if self.length_mix is not None:
             found["length_mix"] = self.length_mix
         if self.extras is not None:

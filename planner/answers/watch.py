@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from planner.answers.speed import SpeedAnswer, admits, speed_on
+from planner.answers.speed import speed_on
+from planner.answers.users import UsersAsked, most_users
 from planner.errors import KvplanError
 from planner.measured.metrics import Served, to_dict
 from planner.memory.estimate import SCHEMA_VERSION
-from planner.memory.limits import largest
-from planner.options.speed import FLAGS, SpeedAsked, speed_asked
+from planner.options.speed import FLAGS, speed_asked
 from planner.options.tables import empty
 from planner.options.watch import WatchAsked
 from planner.shown import NO, Shown
-from planner.speed.constants import Constants
 from planner.speed.measured_fit import fitted
-from planner.speed.speed import Speed, speed
+from planner.speed.speed import Speed
 
-MOST_USERS = 4096
 ENGINES = {"tgi": None, "dynamo": None}
 
 
@@ -95,26 +93,13 @@ def watch_answer(asked: WatchAsked, found: Served) -> WatchAnswer:
             constants = fitted([observed], answer.estimate, answer.device, constants).constants
         except KvplanError as refused:
             return WatchAnswer(asked, found, expected=answer.speeds[0], why_not=str(refused))
-    most, by = (None, None) if constants is None else _most_users(asked, answer, question, constants)
+    most, by = (
+        (None, None)
+        if constants is None
+        else most_users(
+            UsersAsked(answer.estimate, answer.device, question.engine, question.prompt_tokens, question.output_tokens),
+            constants,
+            asked.targets,
+        )
+    )
     return WatchAnswer(asked, found, answer.speeds[0], most, by)
-
-
-def _most_users(
-    asked: WatchAsked, answer: SpeedAnswer, question: SpeedAsked, constants: Constants
-) -> tuple[int, str]:  # parameters: what a capacity is asked for
-    """(requests at once until something fails, what that is)."""
-    ttft, tpot = asked.targets.ttft_seconds, asked.targets.tpot_seconds
-
-    def fails(batch: int) -> str | None:
-        if not admits(answer.estimate, question.engine, batch):
-            return "memory"
-        made = speed(
-            answer.estimate, answer.device, prompt_tokens=question.prompt_tokens, output_tokens=question.output_tokens,
-            batch=batch, constants=replace(constants),
-        )  # fmt: skip
-        if tpot is not None and made.tpot_seconds.value > tpot:
-            return "TPOT"
-        return "TTFT" if ttft is not None and made.ttft_seconds.value > ttft else None
-
-    most = largest(lambda batch: fails(batch) is None, MOST_USERS)
-    return most, fails(most + 1) or f"no target up to {MOST_USERS:,}"

@@ -31,10 +31,61 @@ class Price:
 
 
 @dataclass(frozen=True)
+class OwnPoint:
+    """A load that was measured, and its times in seconds."""
+
+    batch: int
+    prompt_tokens: int
+    output_tokens: int
+    load: str
+    ttft_seconds: float | None
+    tpot_seconds: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class OwnMachine:
+    """What a device offers that the catalogue does not have."""
+
+    memory_bytes: int
+    bandwidth_bytes_per_s: int
+    dense_flops_per_s: Mapping[str, int]
+    vendor: str | None = None
+
+
+@dataclass(frozen=True)
+class OwnSpeed:
+    """Constants of a speed that were fitted to a user's own points on a device.
+
+    name        under which they are stored: `--gpu NAME`
+    device      the catalogue's name of the device
+    engine      as `--engine` names it; "" where none was named
+    model, shape   what was measured, and layers, width and format by which it is known again
+    date        of the fit
+    words       points and errors in a few words
+    constants   figures of `planner.speed.constants.Constants` by name, those of its queue as "queue.share"
+    points      what was measured
+    machine     the device itself, where the catalogue has none of that name
+    """
+
+    name: str
+    device: str
+    engine: str
+    model: str
+    shape: str
+    date: str
+    words: str
+    constants: Mapping[str, float]
+    points: tuple[OwnPoint, ...]
+    machine: OwnMachine | None = None
+
+
+@dataclass(frozen=True)
 class Device:
     """An accelerator or a host, as a planner needs it.
 
-    `memory_bytes` is what the driver reports; 0 where it is what the user put in, as of a processor.
+    `memory_bytes` is what the driver reports; 0 where it is what the user put in, as of a processor. `own` are the
+    user's own measurements of its speed.
     """
 
     name: str
@@ -56,6 +107,7 @@ class Device:
     confidence: str | None = None
     notes: str | None = None
     origin: str = SHIPPED
+    own: OwnSpeed | None = None
 
 
 def from_raw(raw: Mapping[str, Any], origin: str = SHIPPED) -> Device:

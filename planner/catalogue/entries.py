@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 
 from planner.errors import BadConfig, KvplanError, UnknownName, one_line
@@ -82,14 +82,43 @@ def find_device(name: str) -> Device:
     >>> find_device("NVIDIA GeForce RTX 4090").name == find_device("rtx4090").name == find_device("4090").name
     True
     """
-    found: Device = _DEVICES.find(name)
+    found: Device = known_device(name) or _DEVICES.find(name)
     return found
 
 
 def known_device(name: str) -> Device | None:
-    """Returns the device that has `name` among its own names, or None."""
+    """Returns the device that has `name` among its own names, or the one that was measured under it, or None."""
     found: Device | None = _DEVICES.get(name)
-    return found
+    return measured_device(name) if found is None else found
+
+
+def measured_device(name: str) -> Device | None:
+    """Returns the device whose speed was stored under `name`, called "L4 (mine)"; None where nothing is stored so.
+
+    Raises BadOwnSpeed, in one line, for a damaged file.
+    """
+    from planner.catalogue import own_speeds  # few have such files
+
+    key = own_speeds.own_key(name)
+    path = None if key is None else own_path(key)
+    if key is None or path is None or not os.path.lexists(path):
+        return None
+    own = replace(own_speeds.read(path), name=key)
+    return own_speeds.with_own(own, _DEVICES.get(own.device), one_line(path, 120))
+
+
+def own_path(name: str) -> str:
+    """Tells where measurements called `name` are stored."""
+    from planner.catalogue.own_speeds import path_in
+
+    return path_in(user_folder(), name)
+
+
+def measured_names() -> list[str]:
+    """Lists the names under which measurements are stored."""
+    from planner.catalogue.own_speeds import names_in
+
+    return names_in(user_folder())
 
 
 def device_state() -> tuple[object, ...]:

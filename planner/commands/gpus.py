@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from planner.catalogue.device import Device
-from planner.catalogue.entries import devices
+from planner.catalogue.entries import devices, measured_device, measured_names
 from planner.commands.click_options import Sectioned, with_flags
 from planner.errors import UnknownName, one_line
 from planner.options.model import Output, output_of
@@ -24,7 +24,7 @@ from planner.units import bandwidth, flops, gib, plural
 def command(query: str | None, **values: Any) -> None:
     """Devices by name or vendor: memory as the driver reports it, bandwidth, dense FLOP/s.
 
-    `kvplan gpus local` shows the device of this machine.
+    `kvplan gpus local` shows the device of this machine; those that `kvplan calibrate --from` stored are listed last.
     """
     output = output_of(values)
     if query is not None and query.strip().lower() == "local":
@@ -32,10 +32,16 @@ def command(query: str | None, **values: Any) -> None:
 
         found = [local_device()]
     else:
-        found = devices(query)
+        found = devices(query) + _measured(query)
     if not found:
         raise UnknownName(f"no device matches {one_line(query or '', 60)!r}; `kvplan gpus` lists all of them")
     emit(_render(found, output), output.path)
+
+
+def _measured(query: str | None) -> list[Device]:
+    """The devices that the user measured; with a query those whose stored name holds it."""
+    asked = (query or "").strip().lower()
+    return [device for name in measured_names() if asked in name and (device := measured_device(name)) is not None]
 
 
 def _render(found: list[Device], output: Output) -> str:

@@ -14,14 +14,16 @@ from planner.model.spec import ModelSpec
 from planner.options import extras
 from planner.options import tables as flags
 from planner.options.model import capacity_of, each, request_of, spec_of, usual_tokens, with_ranks
-from planner.options.readers import count, count_or_zero, length_mix, tokens
+from planner.options.readers import count, count_or_zero, length_mix, seconds, text, tokens, ttft
 from planner.options.tables import Flag
 from planner.workloads.lengths import LengthMix
+from planner.workloads.targets import USUAL_TARGETS, Targets
 
 if TYPE_CHECKING:
     from planner.extras.idle_sessions import Tiers
     from planner.options.engine import EngineAsked
 
+MEASURED_HELP = 'What was measured: "tpot_ms=14.2 batch=8 seq=2048", or a benchmark\'s file (docs/measured.md).'
 FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
     Flag("--seq", "N", "Tokens of a sequence, one or a list (default: the model's limit, at most 8k).", tokens, "Load"),
@@ -34,6 +36,9 @@ FLAGS: tuple[Flag, ...] = (
     *flags.RESIDENTS,
     *flags.ENGINE,
     Flag("--ngl", "N", "A GGUF file: N layers on the card, as llama.cpp's --n-gpu-layers (default: the most that fit).", count_or_zero, "Engine"),
+    Flag("--measured", "POINT|FILE...", MEASURED_HELP + " Then: how many users until a target fails.", text, "Device"),
+    Flag("--ttft", "TIME", "Target of --measured: mean time to the first token (default: 2s).", ttft, "Load"),
+    Flag("--tpot", "TIME", "Target of --measured: mean time between two tokens (default: 100ms).", seconds, "Load"),
     *flags.OUTPUT,
 )  # fmt: skip
 
@@ -46,6 +51,8 @@ class FitAsked:
     mix       real lengths, for how many requests of them are held at once
     tiers     where idle sessions lie off the device; `device` is the one named, for its link and speed
     ngl       so many layers of a GGUF file on the card; None: the most that fit
+    own       the device with what the user measured of its speed; None where nothing was measured
+    targets   until which users are counted there
     """
 
     spec: ModelSpec
@@ -57,6 +64,8 @@ class FitAsked:
     engine: EngineAsked | None = None
     emit: str | None = None
     ngl: int | None = None
+    own: Device | None = None
+    targets: Targets = USUAL_TARGETS
 
 
 def fit_questions(values: Mapping[str, Any]) -> tuple[FitAsked, ...]:
@@ -64,6 +73,8 @@ def fit_questions(values: Mapping[str, Any]) -> tuple[FitAsked, ...]:
     found = tuple(fit_asked(one) for one in each(values, "gpu", "seq", "batch"))
     if len(found) > 1 and values.get("emit"):
         raise UsageError("--emit is of one question; name one device, one length and one batch")
+    if values.get("measured") and len({one.capacity.name for one in found}) > 1:
+        raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
     return found
 
 
@@ -86,7 +97,33 @@ def fit_asked(values: Mapping[str, Any]) -> FitAsked:
         request = laid_out(request, spec, engine)
     asked = FitAsked(spec, request, room, mix=given["lengths"], engine=engine, emit=given["emit"], ngl=given["ngl"])
     _check_layers(asked)
+    asked = _with_own(asked, given)
     return _with_extras(asked, given) if extras.residents_given(given) else asked
+
+
+def _with_own(asked: FitAsked, given: Mapping[str, Any]) -> FitAsked:
+    """With the device whose speed the user measured: by --measured, or stored under its name."""
+    points, gpu = given["measured"], given["gpu"]
+    aimed = given["ttft"] is not None or given["tpot"] is not None
+    if points and gpu is None:
+        raise UsageError("--measured is of a device: --gpu NAME (kvplan gpus lists them)")
+    card = None if gpu is None or (gpu.strip().lower() == "local" and not points) else device(gpu)
+    if points and card is not None:
+        from planner.options.measured import measured_on, points_of  # the formulas of speed, where they are asked
+
+        found = points_of(points)
+        assert found is not None
+        engine = None if asked.engine is None else asked.engine.label
+        card = measured_on(card, found, spec=asked.spec, request=asked.request, engine=engine)
+    if card is None or card.own is None:
+        if aimed:
+            raise UsageError(
+                "--ttft and --tpot are of what you measured: --measured POINT|FILE, or `kvplan plan` for the shipped fits"
+            )
+        return asked
+    first = given["ttft"][0] if given["ttft"] else USUAL_TARGETS.ttft_seconds
+    targets = Targets(first, given["tpot"] or USUAL_TARGETS.tpot_seconds, assumed=not aimed)
+    return replace(asked, own=card, targets=targets)
 
 
 def _with_extras(asked: FitAsked, given: Mapping[str, Any]) -> FitAsked:

@@ -12,7 +12,7 @@ from planner.lookup import device as find_device
 from planner.lookup import machine
 from planner.workloads.lengths import LengthMix
 from planner.workloads.load import Load, load, trace_hit_share
-from planner.workloads.targets import Targets
+from planner.workloads.targets import USUAL_TPOT_SECONDS, USUAL_TTFT_SECONDS, Targets
 from planner.workloads.traces import Trace, read_trace
 
 GPU_VENDORS = ("NVIDIA", "AMD")  # others are searched when they are named
@@ -25,10 +25,6 @@ def clip(prompts: LengthMix, outputs: LengthMix, longest: int) -> tuple[LengthMi
         return prompts, outputs
     outputs = outputs.clipped(max(2, longest // 2))
     return prompts.clipped(max(1, longest - outputs.longest)), outputs
-
-
-USUAL_TTFT_SECONDS, USUAL_TPOT_SECONDS = 2.0, 0.1
-"""Targets where none is given: what a person who reads along puts up with."""
 
 
 def targets_of(given: Mapping[str, Any]) -> Targets:

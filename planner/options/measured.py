@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
+from planner.catalogue.device import Device, OwnPoint
 from planner.errors import BadRequest
+from planner.measured.points import MeasuredPoint
 from planner.measured.reader import read_measured
+from planner.memory.estimate import estimate
+from planner.memory.limits import tensor_parallel_devices
+from planner.memory.request import Request, device_capacity
+from planner.model.spec import ModelSpec
+from planner.speed.constants import constants_for
+from planner.speed.measured_fit import fitted
 from planner.speed.measured_point import MEASURED_KEYS, observed_of
 from planner.speed.observed import Observed
+from planner.speed.own import own_speed
+from planner.speed.work import work
 
 HELP = (
     'What was measured: a point, "tpot_ms=14.2 batch=8 seq=2048" (also ttft_ms, tok_s, prompt, answer), or the file of a '
@@ -24,11 +34,14 @@ class MeasuredAsked:
     text     one point and nothing else: the constants are scaled to it
     points   several points, or those of files: the constants are fitted to them
     notes    what of the files is not part of that
+    models, engines   that the files name
     """
 
     text: str | None = None
     points: tuple[Observed, ...] = ()
     notes: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
 
 
 def measured_of(
@@ -44,12 +57,13 @@ def measured_of(
         return None
     if len(given) == 1 and not _is_file(given[0]):
         return MeasuredAsked(text=given[0])
-    points, notes = list[Observed](), list[str]()
+    points, notes, read = list[Observed](), list[str](), list[MeasuredPoint]()
     for text in given:
         if _is_file(text):
             file = read_measured(text, "--measured")
             found = [observed for point in file.points if (observed := point.observed()) is not None]
             notes += [f"{text}: {note}" for note in file.notes]
+            read += file.points
             if len(found) < len(file.points):
                 notes.append(
                     f"{text}: {len(file.points) - len(found)} of {len(file.points)} points do not say {WANTED}"
@@ -59,7 +73,50 @@ def measured_of(
             points.append(observed_of(text, load=load, prompt_tokens=prompt_tokens, output_tokens=output_tokens))
     if not points:
         raise BadRequest(f"--measured: no point says {WANTED}" + (f"; {notes[0]}" if notes else ""))
-    return MeasuredAsked(points=tuple(points), notes=tuple(dict.fromkeys(notes)))
+    models, engines = (
+        tuple(dict.fromkeys(filter(None, (getattr(p, key) for p in read)))) for key in ("model", "engine")
+    )
+    return MeasuredAsked(None, tuple(points), tuple(dict.fromkeys(notes)), models, engines)
+
+
+def points_of(texts: Sequence[str] | str | None) -> MeasuredAsked | None:
+    """The points of all --measured, one by hand too, of a server under load where it names no other; None without one."""
+    found = measured_of(texts, load="serving", prompt_tokens=1024, output_tokens=256)
+    if found is None or found.text is None:
+        return found
+    point = observed_of(found.text, load="serving", prompt_tokens=1024, output_tokens=256)
+    return replace(found, text=None, points=(point,))
+
+
+def measured_on(
+    device: Device, points: MeasuredAsked, *, spec: ModelSpec, request: Request, engine: str | None
+) -> Device:
+    """`device` with constants made of points that were measured on it, for questions that try other layouts and formats.
+
+    The points are taken as of the formats of `request` and of its layout; where it has none, on the fewest devices that
+    hold the model and the largest of them, as servers are started. Other layouts and formats are stretched alike.
+    """
+    room = device_capacity(device)
+    largest = max(points.points, key=lambda point: point.batch * (point.prompt_tokens + point.output_tokens))
+    whole = replace(request, seq_tokens=largest.prompt_tokens + largest.output_tokens, batch=largest.batch)
+    sharding = request.sharding
+    if sharding.devices == 1:
+        layout = tensor_parallel_devices(spec, whole, room)
+        if layout is None:
+            raise BadRequest(
+                f"--measured: no number of {device.name} holds {largest.batch:,} requests of the largest point"
+            )
+        sharding = layout.sharding
+    one = estimate(spec, replace(whole, sharding=sharding, batch=1), room)
+    base = constants_for(engine, device)
+    fit = fitted(points.points, one, device, base)
+    own = own_speed(
+        fit, tuple(OwnPoint(**asdict(point)) for point in points.points), base, name="--measured", device=device.name,
+        engine=engine or "", model=spec.name, shape=work(one).shape, date="",
+    )  # fmt: skip
+    count = f"{sharding.devices} x {device.name}" if sharding.devices > 1 else f"one {device.name}"
+    words = f"{own.words}; taken as of {count}, weights in {one.plan.fmt.name}, KV in {one.fmt.name}"
+    return replace(device, own=replace(own, words=words))
 
 
 WANTED = "requests at once, lengths, and TTFT or TPOT"

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from planner.catalogue.device import Device
 from planner.deployment.cost import parse_prices
 from planner.deployment.question import SORTS, Question
 from planner.dtypes.names import kv_format
 from planner.engines.base import Options
 from planner.errors import BadRequest, UsageError
 from planner.extras.shared_device import Extras
+from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked
 from planner.options.load import devices_of, load_of, targets_or_usual
+from planner.options.measured import HELP as MEASURED_HELP
+from planner.options.measured import measured_on, points_of
 from planner.options.model import spec_of
 from planner.options.readers import (
     choice,
@@ -50,6 +54,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--budget", "USD/h", "Target: at most so much an hour, 20/h.", usd_per_hour, "Load"),
     Flag("--gpu", "NAME...", "Devices of `kvplan gpus` to search, a list: h100-sxm,l40s (default: all GPUs with a price).", text, "Device"),
     Flag("--price", "NAME=USD/h...", "A device's price, in place of the catalogue's: h100-sxm=2.1/h. Repeatable, or a list.", text, "Device"),
+    Flag("--measured", "POINT|FILE...", MEASURED_HELP, text, "Device"),
     Flag("--dtype", "D", "Weights in this format alone (default: as published, and smaller ones that the device runs).", weight_dtype, "Precision"),
     Flag("--kv-dtype", "D", "KV cache in this format alone (default: the float type the model runs in, and 8 bit).", kv_dtype, "Precision"),
     Flag("--as-published", "", "No formats but the model's own: quantised ones change its answers.", switch, "Precision"),
@@ -71,9 +76,10 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
         raise BadRequest(f"{spec.name}: a plan needs its weights; add --heads --hidden --intermediate --vocab")
     if given["as_published"] and (given["dtype"] or given["kv_dtype"]):
         raise UsageError("--as-published and --dtype or --kv-dtype exclude each other")
+    devices = _devices(given, spec, engine)
     question = Question(
         spec,
-        devices_of(given),
+        devices,
         load_of(given, spec.max_positions),
         targets_or_usual(given),
         dtype=given["dtype"],
@@ -89,6 +95,20 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
         idle_sessions=given["idle_sessions"] or 0,
     )
     return question, given["top"] or TOP
+
+
+def _devices(given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsked | None) -> tuple[Device, ...]:
+    """The devices to search; the one of --measured with constants made of its points."""
+    devices = devices_of(given)
+    points = points_of(given["measured"])
+    if points is None:
+        return devices
+    if len(devices) > 1:
+        raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
+    request = Request(1024, dtype=given["dtype"], k_dtype=given["kv_dtype"], v_dtype=given["kv_dtype"])
+    return (
+        measured_on(devices[0], points, spec=spec, request=request, engine=None if engine is None else engine.label),
+    )
 
 
 def _residents(given: Mapping[str, Any], spec: ModelSpec, engine: str | None) -> Extras | None:

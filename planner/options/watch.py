@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.errors import UsageError
-from planner.options.load import USUAL_TPOT_SECONDS, USUAL_TTFT_SECONDS
 from planner.options.readers import count, kv_dtype, seconds, switch, text, ttft, weight_dtype
 from planner.options.tables import Flag
-from planner.workloads.targets import Targets
+from planner.workloads.targets import USUAL_TARGETS, Targets
 
-USUAL = Targets(USUAL_TTFT_SECONDS, USUAL_TPOT_SECONDS, assumed=True)
+USUAL = USUAL_TARGETS
 FLAGS: tuple[Flag, ...] = (
     Flag("--model", "NAME", "The model, where the server names one that kvplan does not know.", text, "Model"),
     Flag("--gpu", "NAME", "The device that it runs on: then what kvplan expects stands beside.", text, "Device"),

@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+
+from planner.errors import BadRequest, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from planner.catalogue.device import Device
+    from planner.catalogue.device import Device, OwnSpeed
 
 FILE = "speed.json"
 
@@ -74,6 +76,8 @@ class Constants:
     shapes               factors of TPOT that rows of models of one shape and weight format showed beside the formula
     ubatch_tokens        pieces of a prompt that pipeline stages work on in turn (llama.cpp); None: whole prompts
     experts_low, _high      the same of TPOT for a model with experts
+    measured_shape       the one model shape that a user's own points are of; "" where there are none
+    elsewhere            the range's ends that hold for any other shape, by name
     origin               where all this comes from, in words
     """
 
@@ -113,14 +117,41 @@ class Constants:
     ubatch_tokens: int | None = None
     experts_low: float = 0.7
     experts_high: float = 2.5
+    measured_shape: str = ""
+    elsewhere: tuple[tuple[str, float], ...] = ()
 
     def of_model(self, shape: str, *, experts: bool) -> Constants:
         """Returns the constants for one model: with the factor of its shape, and those of experts where it has some."""
         factor = dict(self.shapes).get(shape, 1.0) * (self.experts_scale if experts else 1.0)
         queue = self.experts_queue if experts else self.queue
+        if self.measured_shape and shape != self.measured_shape:
+            return self._elsewhere().of_model(shape, experts=experts)
         return replace(
-            self, tpot_scale=self.tpot_scale * factor, experts_scale=1.0, shapes=(), queue=queue, experts_queue=queue
+            self,
+            measured_shape="",
+            elsewhere=(),
+            tpot_scale=self.tpot_scale * factor,
+            experts_scale=1.0,
+            shapes=(),
+            queue=queue,
+            experts_queue=queue,
         )
+
+    def _elsewhere(self) -> Constants:
+        """For another model than the one that was measured: a range no narrower than that of published rows."""
+        ends = dict(self.elsewhere)
+
+        def wider(name: str, own: float) -> float:
+            known = ends.get(name, own)
+            return min(own, known) if name.endswith("low") else max(own, known)
+
+        changed: dict[str, Any] = {name: wider(name, getattr(self, name)) for name in RANGE_ENDS}
+        for name in QUEUES:
+            queue: Queue = getattr(self, name)
+            low, high = wider(f"{name}.low", queue.low), wider(f"{name}.high", queue.high)
+            changed[name] = replace(queue, low=low, high=high)
+        origin = f"{self.origin}; the points are of another model or format"
+        return replace(self, measured_shape="", elsewhere=(), origin=origin, **changed)
 
     def scaled(self, *, tpot: float = 1.0, ttft: float = 1.0, origin: str | None = None) -> Constants:
         """The same with decode steps `tpot` and prefills `ttft` times as long."""
@@ -132,6 +163,10 @@ class Constants:
         )
 
 
+QUEUES = ("queue", "experts_queue")
+NUMBERS = tuple(item.name for item in fields(Constants) if item.type == "float")
+QUEUE_NUMBERS = tuple(item.name for item in fields(Queue))
+RANGE_ENDS = ("tpot_low", "tpot_high", "ttft_low", "ttft_high", "experts_low", "experts_high")
 DEFAULT = Constants(
     memory_efficiency=0.85,
     packed_efficiency=0.75,
@@ -237,11 +272,61 @@ def constants_for(engine: str | None, device: Device, load: str = "serving") -> 
     The first that rows were measured of: this engine, generation and class of device; any engine of this generation on
     this class; any engine on it; any engine anywhere. The stated default is for a package without its data.
     """
+    if device.own is not None:
+        return own_constants(engine, device, device.own, load=load)
     asked = population(engine, load, device)
     for entry in shipped().get("fits", ()):  # the nearest first
         if serves(entry, asked):
             return constants_of(entry, device, asked)
     return DEFAULT
+
+
+def own_constants(
+    engine: str | None, device: Device, own: OwnSpeed, *, load: str
+) -> Constants:  # parameters: those of `constants_for`, and what is stored
+    """The constants of a device that the user measured: the stored ones, or another engine's as they are shipped.
+
+    What a model's shape showed beside the formula is the shipped fit's, and so is the range of a model, or a format,
+    that was not measured.
+    """
+    plain = replace(device, name=own.device, own=None)
+    measured = own.engine or None
+    if engine is not None and _family(engine, plain) != _family(measured, plain):
+        found = constants_for(engine, plain, load)
+        stored = f"what is stored as {own.name} is of {own.engine or 'no engine by name'}"
+        return replace(found, origin=f"{found.origin} ({stored})")
+    base = constants_for(measured, plain, load)
+    elsewhere = [(name, getattr(base, name)) for name in RANGE_ENDS]
+    elsewhere += [(f"{name}.{end}", getattr(getattr(base, name), end)) for name in QUEUES for end in ("low", "high")]
+    of = f"{own.model} with {own.engine}" if own.engine else own.model
+    words = own.words if own.name.startswith("--") else f"stored as {own.name} on {own.date}, of {of}: {own.words}"
+    return replace(
+        base, **_changed(base, own.constants, own.name), measured_shape=own.shape, elsewhere=tuple(elsewhere),
+        origin=f"{words}; beside: {base.origin}",
+    )  # fmt: skip
+
+
+def _family(engine: str | None, device: Device) -> str:
+    return population(engine, "serving", device).engine
+
+
+def _changed(base: Constants, stored: Mapping[str, float], name: str) -> dict[str, Any]:
+    """The stored figures as fields; BadRequest for one that is none."""
+    changed: dict[str, Any] = {}
+    queues: dict[str, dict[str, float]] = {queue: {} for queue in QUEUES}
+    for key, value in stored.items():
+        queue, _, number = key.partition(".")
+        if key in NUMBERS:
+            changed[key] = value
+        elif queue in QUEUES and number in QUEUE_NUMBERS:
+            queues[queue][number] = value
+        else:
+            raise BadRequest(
+                f"--gpu {name}: the constant {one_line(key, 40)!r} that is stored is not known here; run kvplan calibrate --from again"
+            )
+    for queue, figures in queues.items():
+        changed[queue] = replace(getattr(base, queue), **figures)
+    return changed
 
 
 def serves(entry: Mapping[str, Any], asked: Population) -> bool:

@@ -72,13 +72,25 @@ class LeftOutErrors:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Constants of one engine on one machine, with the points they are from and how those did when left out."""
+    """Constants of one engine on one machine, with the points they are from and how those did when left out.
+
+    logs   of the multiplier of each of `KNOBS`
+    """
 
     constants: Constants
     points: int
     sources: tuple[str, ...]
     tpot: LeftOutErrors
     ttft: LeftOutErrors
+    logs: tuple[float, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """Points, files and errors in a few words."""
+        shown = ", ".join(self.sources[:3]) + (f" and {len(self.sources) - 3} more" if len(self.sources) > 3 else "")
+        named = (("TPOT", self.tpot), ("TTFT", self.ttft))
+        errors = "; ".join(f"{name} {errors.words()}" for name, errors in named if errors.points)
+        return f"{self.points} measured point{'s' * (self.points > 1)} given ({shown}), {errors or self.tpot.words()}"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract."""
@@ -127,13 +139,10 @@ def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, base:
     found = _fit(known, base, [0.0] * len(KNOBS), STEPS)
     tpot, ttft = _left_out(known, base, found)
     sources = tuple(dict.fromkeys(point.source for point in points))
-    count = f"{len(points)} measured point{'s' * (len(points) > 1)}"
-    shown = ", ".join(sources[:3]) + (f" and {len(sources) - 3} more" if len(sources) > 3 else "")
-    errors = "; ".join(f"{name} {errors.words()}" for name, errors in (("TPOT", tpot), ("TTFT", ttft)) if errors.points)
-    origin = f"{count} given ({shown}), {errors or tpot.words()}; beside: {base.origin}"
-    constants = replace(stretched(base, found), origin=origin, **_spread(tpot, ttft, len(points)))
+    constants = replace(stretched(base, found), **_spread(tpot, ttft, len(points)))
     constants = _queued(constants, low=constants.ttft_low, high=constants.ttft_high)
-    return Fitted(constants, len(points), sources, tpot, ttft)
+    made = Fitted(constants, len(points), sources, tpot, ttft, tuple(found))
+    return replace(made, constants=replace(constants, origin=f"{made.words}; beside: {base.origin}"))
 
 
 def _case(point: Observed, sums: Work, rates: Rates, base: Constants, source_tokens: int) -> Case:
@@ -163,9 +172,15 @@ def stretched(base: Constants, logs: Sequence[float]) -> Constants:
         for name in names
         if name != "queue"
     }
-    share = base.queue.share * math.exp(logs[KNOBS.index(("queue",))])
-    seconds = base.queue.seconds * math.exp(logs[KNOBS.index(("request_seconds",))])
-    return _queued(replace(base, **changed), share=share, seconds=seconds)  # type: ignore[arg-type]
+    queues = {
+        name: replace(
+            queue,
+            share=queue.share * math.exp(logs[KNOBS.index(("queue",))]),
+            seconds=queue.seconds * math.exp(logs[KNOBS.index(("request_seconds",))]),
+        )
+        for name, queue in (("queue", base.queue), ("experts_queue", base.experts_queue))
+    }
+    return replace(base, **changed, **queues)  # type: ignore[arg-type]
 
 
 def _queued(base: Constants, **changed: float) -> Constants:

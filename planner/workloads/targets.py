@@ -16,3 +16,8 @@ class Targets:
     tpot_seconds: float | None = None
     ttft_share: float = 0.95
     assumed: bool = False
+
+
+USUAL_TTFT_SECONDS, USUAL_TPOT_SECONDS = 2.0, 0.1
+"""Targets where none is given: what a person who reads along puts up with."""
+USUAL_TARGETS = Targets(USUAL_TTFT_SECONDS, USUAL_TPOT_SECONDS, assumed=True)

@@ -14,7 +14,9 @@ import kvplan
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
 ANSWERS: dict[str, Callable[[], Any]] = {
     "estimate": lambda: kvplan.estimate("gpt2", gpu="l4", engine="vllm"),
-    "fit": lambda: kvplan.fit("gpt2", gpu="l4", engine="vllm", lengths="p50=80,p95=600", idle_sessions=10),
+    "fit": lambda: kvplan.fit(
+        "gpt2", gpu="l4", engine="vllm", lengths="p50=80,p95=600", idle_sessions=10, measured="tpot_ms=9 batch=1"
+    ),
     "speed": lambda: kvplan.speed("gpt2", gpu="l4", batch=[1, 8]),
     "plan": lambda: kvplan.plan("gpt2", users=5, prompt=100, answer=20, gpu="l4"),
     "simulate": lambda: kvplan.simulate("gpt2", gpu="l4", prompt=100, answer=20, rate=5, requests=10),

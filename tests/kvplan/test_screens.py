@@ -23,6 +23,7 @@ SCREENS = [
     ("estimate", "deepseek-v3", "--seq", "32k", "--gpu", "h100-sxm", "--gpus", "16", "--explain"),
     ("fit", MODEL, "--gpu", "rtx-4090", "--engine", "sglang"),
     ("fit", MODEL, "--gpu", "rtx-4090", "--lengths", "p50=800,p95=6000"),
+    ("fit", MODEL, "--gpu", "l40s", "--seq", "2k", "--measured", "tpot_ms=30 batch=8 prompt=1k answer=200"),
     ("engines", MODEL, "--gpu", "l4", "--seq", "8k"),
     ("speed", MODEL, "--gpu", "l4,h100-sxm", "--batch", "1,8"),
     ("plan", MODEL, "--users", "50", "--prompt", "800", "--answer", "200", "--gpu", "l4"),

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from planner.answers.fit import FitAnswer
+from planner.answers.users import Users
 from planner.commands.pages.assumed import assumed_lines
 from planner.commands.pages.model_line import headline, named
 from planner.memory.offload import Offload
 from planner.options.engine import STARTED_FOR
 from planner.terminal.tables import bad, dim, good, table
-from planner.units import gib, human_bytes, human_tokens
+from planner.units import gib, human_bytes, human_seconds, human_tokens
 
 
 def _offload_lines(offload: Offload, found: dict[str, Any]) -> list[str]:
@@ -72,6 +73,8 @@ def page(answer: FitAnswer, verbose: bool = False) -> list[str]:
                  for row in found["by_length"]]  # fmt: skip
     started = answer.asked.engine is not None and answer.asked.engine.name in STARTED_FOR
     lines += ["", table(["  started for" if started else "  length", "most sequences"], by_length)]
+    if answer.users is not None:
+        lines += ["", *_users_lines(answer.users)]
     if "length_mix" in found:
         lines += ["", *_mix_lines(found["length_mix"])]
     if "extras" in found:
@@ -85,6 +88,23 @@ def page(answer: FitAnswer, verbose: bool = False) -> list[str]:
     lines += [bad("  note: ") + line for line in found["warnings"]]
     own = answer.engine.assumptions if answer.engine is not None else ()
     return lines + assumed_lines([*found["assumptions"], *own], verbose)
+
+
+def _users_lines(users: Users) -> list[str]:
+    """How many users meet the targets by the user's own measurements, and what they see."""
+    targets, found = users.targets, users.speed
+    usual = " (usual targets)" if targets.assumed else ""
+    aim = f"TTFT {human_seconds(targets.ttft_seconds or 0)}, TPOT {human_seconds(targets.tpot_seconds or 0)}{usual}"
+    lengths = f"prompts of {users.asked.prompt_tokens:,}, answers of {users.asked.output_tokens:,}"
+    if found is None:
+        return [bad(f"By what you measured not one user meets {aim}: {users.by} fails; {lengths}.")]
+    low, high = found.tpot_seconds.low, found.tpot_seconds.high
+    return [
+        f"By what you measured {users.most:,} at once meet {aim}; then {users.by} ends it.",
+        f"  there TPOT {human_seconds(found.tpot_seconds.value)} ({human_seconds(low)} to {human_seconds(high)}), TTFT "
+        f"{human_seconds(found.ttft_seconds.value)}; {lengths}",
+        dim(f"  {found.constants_from}"),
+    ]
 
 
 def several_page(answers: Sequence[FitAnswer]) -> list[str]:

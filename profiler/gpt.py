@@ -17,7 +17,7 @@ from planner.errors import BadRequest, UnsupportedModel
 from planner.model.attention import Attention as AttentionSpec
 from planner.model.latent_attention import LatentAttention as LatentSpec
 from planner.model.mlp import Mlp as MlpSpec
-from planner.model.mlp import Moe as MoeSpec
+from planner.model.moe import Moe as MoeSpec
 from planner.model.parameters import parameters
 from planner.model.spec import ModelSpec
 from profiler.attention import attend, attention_mask

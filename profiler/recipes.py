@@ -15,9 +15,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from planner.errors import BadConfig, BadRequest, UnsupportedModel, one_line
-from planner.model.attention import Attention, Full, Mixer
+from planner.model.attention import Attention, Mixer
+from planner.model.cache import Full
 from planner.model.latent_attention import Latent, LatentAttention
-from planner.model.mlp import Mlp, Moe
+from planner.model.mlp import Mlp
+from planner.model.moe import Moe
 from planner.model.spec import Layer, ModelSpec
 from planner.readers.fields import Fields
 from planner.readers.registry import find_type

@@ -21,8 +21,7 @@ from typing import Any
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import kv_format
 from planner.errors import KvplanError, one_line
-from planner.model.attention import Full
-from planner.model.cache import Cache
+from planner.model.cache import Cache, Full
 from planner.model.parameters import parameters, parameters_by_part
 from planner.model.recurrent import Recurrent
 from planner.model.spec import Layer, ModelSpec

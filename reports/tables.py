@@ -16,10 +16,12 @@ from planner.memory.advice import advise
 from planner.memory.equations import equations
 from planner.memory.estimate import Estimate, cache_format, estimate
 from planner.memory.limits import fewest_devices, largest, longest_context, most_sequences
-from planner.model.attention import Attention, Chunked, Full, SlidingWindow
+from planner.model.attention import Attention
+from planner.model.cache import Full
 from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent
 from planner.model.spec import ModelSpec
+from planner.model.windows import Chunked, SlidingWindow
 from planner.speed.work import compute_bound_batch, decode_step, peak_flops_per_s, prefill_step
 from planner.units import MAX_COUNT
 from reports.headline import beyond_positions

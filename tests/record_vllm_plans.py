@@ -25,8 +25,9 @@ from planner.engines.base import Options, layer_caches
 from planner.engines.vllm_setting import settings
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import Capacity, Request
-from planner.model.attention import Full, SlidingWindow
+from planner.model.cache import Full
 from planner.model.latent_attention import Latent
+from planner.model.windows import SlidingWindow
 from planner.readers import read_entry
 from planner.units import GIB
 from tests import vllm_planner

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from planner.answers.verdict import Verdict, engine_verdict, memory_verdict
 from planner.memory.estimate import Estimate, estimate
 from planner.options.estimate import EstimateAsked
 from planner.shown import NO, Shown
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from planner.answers.several import Answers
+    from planner.answers.verdict import Verdict
     from planner.engines.base import EngineAnswer
     from planner.options.engine import EngineAsked
 
@@ -67,9 +67,11 @@ class EstimateAnswer(Shown, Estimate):  # a notebook reads its figures as those 
     @cached_property
     def verdict(self) -> Verdict | None:
         """The one verdict of text, JSON and exit code: the engine's where one is named; None without a device."""
-        if self.engine is not None:
-            return engine_verdict(self.engine, self)
-        return memory_verdict(self)
+        if self.engine is None and self.capacity is None:
+            return None
+        from planner.answers.verdict import engine_verdict, memory_verdict  # only where something has to hold it
+
+        return memory_verdict(self) if self.engine is None else engine_verdict(self.engine, self)
 
     @property
     def exit_code(self) -> int:

@@ -17,8 +17,7 @@ from planner.engines.base import EngineAnswer
 from planner.memory.estimate import Estimate, caches_on_rank, estimate, rank_kv_bytes
 from planner.memory.request import Capacity, Request
 from planner.memory.sharding import stages
-from planner.model.attention import Full
-from planner.model.cache import Cache
+from planner.model.cache import Cache, Full
 from planner.model.latent_attention import Latent
 from planner.model.spec import ModelSpec
 from planner.workloads.arrivals import cached_tokens

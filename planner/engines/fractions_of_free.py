@@ -24,10 +24,10 @@ from planner.engines.vllm import logical_bytes
 from planner.errors import UnsupportedModel
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
-from planner.model.attention import Chunked, Full, SlidingWindow
-from planner.model.cache import Shared
+from planner.model.cache import Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent
+from planner.model.windows import Chunked, SlidingWindow
 from planner.units import GIB, MIB, ceil_div, human_bytes
 
 

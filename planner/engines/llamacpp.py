@@ -36,7 +36,8 @@ from planner.memory.estimate import Estimate
 from planner.memory.limits import largest
 from planner.memory.sharding import stages
 from planner.model.latent_attention import Latent
-from planner.model.mlp import Mlp, Moe
+from planner.model.mlp import Mlp
+from planner.model.moe import Moe
 from planner.units import GIB, MAX_TOKENS, MIB, human_bytes
 
 

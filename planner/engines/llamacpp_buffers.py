@@ -20,12 +20,12 @@ from planner.engines.llamacpp_setting import (
 )
 from planner.errors import UnsupportedModel
 from planner.memory.estimate import Estimate
-from planner.model.attention import Chunked, Full, SlidingWindow
-from planner.model.cache import Shared
+from planner.model.cache import Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent, LatentAttention
 from planner.model.recurrent import Recurrent
 from planner.model.spec import Layer
+from planner.model.windows import Chunked, SlidingWindow
 from planner.units import ceil_div
 
 Groups = Sequence[tuple[Layer, int]]

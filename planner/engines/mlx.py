@@ -14,8 +14,8 @@ from planner.errors import UnsupportedModel
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.limits import largest
-from planner.model.attention import Chunked, SlidingWindow
 from planner.model.cross_attention import Cross
+from planner.model.windows import Chunked, SlidingWindow
 from planner.units import MAX_TOKENS, ceil_div, human_bytes
 
 STEP = 256

@@ -34,12 +34,12 @@ from planner.engines.vllm_setting import architecture, default_length
 from planner.errors import UnsupportedModel
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
-from planner.model.attention import Chunked, Full, SlidingWindow
-from planner.model.cache import Cache, Shared
+from planner.model.cache import Cache, Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent
 from planner.model.sparse_attention import IndexKeys
+from planner.model.windows import Chunked, SlidingWindow
 from planner.units import GIB, MIB, human_bytes
 
 # Architectures whose windows get a pool of their own (`is_hybrid_swa_model`); every other window is charged in full.

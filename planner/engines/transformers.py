@@ -8,8 +8,8 @@ from planner.engines.base import EngineAnswer, Options, layer_caches, stage_rang
 from planner.engines.vllm import logical_bytes
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
-from planner.model.attention import Chunked, Full, SlidingWindow
-from planner.model.cache import Cache
+from planner.model.cache import Cache, Full
+from planner.model.windows import Chunked, SlidingWindow
 
 IMPLEMENTATIONS = ("dynamic", "static", "quantized")
 RESIDUAL_TOKENS = 128

@@ -14,7 +14,7 @@ from planner.engines.base import LATEST, Options, Version, parse_version, want
 from planner.engines.device_memory import ProfileRun, device_of
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
-from planner.model.attention import Full
+from planner.model.cache import Full
 from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent
 from planner.units import GIB

@@ -9,8 +9,7 @@ from planner.engines.base import Options, Pool, Version, layer_caches, stage_ran
 from planner.engines.drafting import drafted_caches
 from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.estimate import Estimate
-from planner.model.attention import Full
-from planner.model.cache import Cache, Shared
+from planner.model.cache import Cache, Full, Shared
 from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent
 from planner.units import GIB, ceil_div

@@ -23,12 +23,12 @@ from planner.engines.vllm_setting import FP32_STATES_ON_CPU_SINCE, HYBRID_SINCE,
 from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.estimate import Estimate
 from planner.memory.limits import largest
-from planner.model.attention import Full, SlidingWindow
-from planner.model.cache import Cache, Shared
+from planner.model.cache import Cache, Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent, StatePart
 from planner.model.sparse_attention import IndexKeys
+from planner.model.windows import SlidingWindow
 from planner.units import ceil_div
 
 CONCURRENCY_PRINTED_SINCE: Version = (0, 20, 1)

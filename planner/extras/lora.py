@@ -13,7 +13,8 @@ from planner.errors import BadRequest, one_line
 from planner.model.attention import Attention, Mixer
 from planner.model.cross_attention import CrossAttention
 from planner.model.latent_attention import LatentAttention
-from planner.model.mlp import Mlp, Moe
+from planner.model.mlp import Mlp
+from planner.model.moe import Moe
 from planner.model.parameters import counted
 from planner.model.spec import Layer, ModelSpec
 from planner.model.weights import Weight

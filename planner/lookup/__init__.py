@@ -8,7 +8,7 @@ from dataclasses import replace
 from planner.catalogue.entries import known_device, known_model
 from planner.errors import BadRequest, UnknownName, one_line
 from planner.memory.request import Capacity, device_capacity
-from planner.model.spec import ModelSpec, ReadAs
+from planner.model.spec import ModelSpec
 from planner.readers import read_entry
 from planner.readers.huggingface import read_file
 from planner.units import parse_bytes
@@ -134,6 +134,8 @@ def spec_of(found: Understood, full: bool = False) -> ModelSpec:
     spec = read_entry(found.entry, full)
     if found.exact:
         return spec
+    from planner.model.read_as import ReadAs  # only where a name is not one of the catalogue's own
+
     weights = found.weights
     read_as = ReadAs(
         found.asked, found.name, weights.words if weights else "", found.notes, bool(weights and weights.note)

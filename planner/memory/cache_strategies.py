@@ -15,9 +15,10 @@ from planner.dtypes.kinds import KvFormat
 from planner.dtypes.names import kv_format
 from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.sharding import Sharding
-from planner.model.attention import Full, SlidingWindow
+from planner.model.cache import Full
 from planner.model.latent_attention import Latent
 from planner.model.spec import ModelSpec
+from planner.model.windows import SlidingWindow
 from planner.units import ceil_div
 
 STRATEGIES = ("none", "concat", "static", "sliding", "paged", "int8", "int4")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.memory.estimate import Estimate
-from planner.model.attention import Full
-from planner.model.cache import Cache
+from planner.model.cache import Cache, Full
 from planner.model.spec import Layer
 from planner.units import exact_bytes, human_bytes
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 from planner.memory.estimate import Estimate
-from planner.model.mlp import Moe
+from planner.model.moe import Moe
 from planner.model.stored import StoredWeights
 
 TYPE_CHECKING = False

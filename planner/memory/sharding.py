@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.errors import BadRequest
-from planner.model.attention import Full
-from planner.model.cache import Cache
+from planner.model.cache import Cache, Full
 from planner.model.spec import Layer, ModelSpec
 from planner.units import ceil_div
 

@@ -7,11 +7,9 @@ counted once and multiplied.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from planner.dtypes.kinds import CacheFormat
-from planner.errors import BadRequest
-from planner.model.cache import Cache, Shared, heads_on_rank
+from planner.model.cache import Cache, Full, Shared
 from planner.model.weights import Weight, linear, vector
 
 
@@ -117,98 +115,11 @@ class Attention(Mixer):
         if self.shares_cache:
             return Shared()
         shape = (self.kv_heads, self.head_dim, self.value_dim)
+        if self.window is None and self.chunk is None:
+            return Full(*shape)
+        from planner.model.windows import Chunked, SlidingWindow  # only where a layer keeps less than all
+
         if self.window is not None:
             return SlidingWindow(*shape, self.window)
-        if self.chunk is not None:
-            return Chunked(*shape, self.chunk)
-        return Full(*shape)
-
-
-@dataclass(frozen=True)
-class Full(Cache):
-    """K and V of every token.
-
-    bytes = tokens · kv_heads · (vector_bytes(k_dim) + vector_bytes(v_dim));
-    with k_dim = v_dim = d and plain dtypes this is the familiar 2 · S · H_kv · d · bytes.
-
-    >>> from planner.dtypes.kinds import CacheFormat
-    >>> from planner.dtypes.names import kv_format
-    >>> fp16 = CacheFormat(kv_format("fp16"), kv_format("fp16"))
-    >>> Full(32, 128, 128).kv_bytes(8192, 0, fp16) * 32        # LLaMA-7B at 8192: 4 GiB
-    4294967296
-    """
-
-    kv_heads: int
-    k_dim: int
-    v_dim: int
-
-    @property
-    def kind(self) -> str:
-        return "full attention"
-
-    @property
-    def symbols(self) -> str:
-        return "2 (K and V) x batch x tokens x KV heads x head_dim x bytes x layers"
-
-    @property
-    def spreads_over_context(self) -> bool:
-        return type(self) is Full
-
-    def tokens_kept(self, tokens: int, source_tokens: int) -> int:
-        return tokens
-
-    def vector_pair_bytes(self, fmt: CacheFormat) -> int:
-        """One token, one head: K and V together."""
-        for side in (fmt.k, fmt.v):
-            if side.name == "fp8_ds_mla":
-                raise BadRequest("KV dtype fp8_ds_mla is for latent attention (MLA) layers only; choose fp8")
-        return fmt.k.vector_bytes(self.k_dim) + fmt.v.vector_bytes(self.v_dim)
-
-    def kv_bytes(self, tokens: int, source_tokens: int, fmt: CacheFormat) -> int:
-        return self.tokens_kept(tokens, source_tokens) * self.kv_heads * self.vector_pair_bytes(fmt)
-
-    def elements(self, tokens: int, source_tokens: int) -> int:
-        return self.tokens_kept(tokens, source_tokens) * self.kv_heads * (self.k_dim + self.v_dim)
-
-    def on_rank(self, tp: int) -> Cache:
-        return replace(self, kv_heads=heads_on_rank(self.kv_heads, tp))
-
-    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
-        kept = self.tokens_kept(tokens, source_tokens)
-        k, v = fmt.k, fmt.v
-        if self.k_dim == self.v_dim and k == v and not k.group_bytes and k.bits % 8 == 0:
-            return f"2 x {batch} x {kept} x {self.kv_heads} x {self.k_dim} x {k.bits // 8} B"
-        pair = f"({k.vector_bytes(self.k_dim)} + {v.vector_bytes(self.v_dim)}) B"
-        return f"{batch} x {kept} x {self.kv_heads} x {pair}"
-
-
-@dataclass(frozen=True)
-class SlidingWindow(Full):
-    """As Full, but only the newest `window` tokens: min(tokens, window).
-
-    transformers 5 keeps window - 1 after a forward pass (the next token makes it full); the curve counts
-    the window that attention needs.
-    """
-
-    window: int
-
-    @property
-    def kind(self) -> str:
-        return f"sliding window {self.window}"
-
-    def tokens_kept(self, tokens: int, source_tokens: int) -> int:
-        return min(tokens, self.window)
-
-
-@dataclass(frozen=True, repr=False)
-class Chunked(Full):
-    """Attention inside chunks of `chunk` tokens (Llama 4): at most one chunk is needed."""
-
-    chunk: int
-
-    @property
-    def kind(self) -> str:
-        return f"chunked {self.chunk}"
-
-    def tokens_kept(self, tokens: int, source_tokens: int) -> int:
-        return min(tokens, self.chunk)
+        assert self.chunk is not None
+        return Chunked(*shape, self.chunk)

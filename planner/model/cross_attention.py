@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.model.attention import Attention, Full
-from planner.model.cache import Cache
+from planner.model.attention import Attention
+from planner.model.cache import Cache, Full
 from planner.model.weights import Weight, linear
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.dtypes.kinds import CacheFormat
-from planner.model.attention import Mixer, SlidingWindow
+from planner.model.attention import Mixer
 from planner.model.cache import Cache
 from planner.model.weights import Weight, linear, vector
+from planner.model.windows import SlidingWindow
 from planner.units import ceil_div
 
 INDEXER = "indexer"

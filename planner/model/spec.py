@@ -11,47 +11,19 @@ from functools import cached_property
 
 from planner.model.attention import Mixer
 from planner.model.cache import Cache
-from planner.model.mlp import Mlp, Moe
+from planner.model.mlp import Mlp
 from planner.model.weights import Weight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from planner.model.moe import Moe
+    from planner.model.read_as import ReadAs
     from planner.model.stored import StoredWeights
 
 # The readers' mark in a quantisation config that stands in the text model's section: it says nothing of the towers.
 TEXT_ONLY = "of the text model alone"
-
-
-@dataclass(frozen=True, repr=False)
-class ReadAs:
-    """What a model's name was taken for, where it is not one of the catalogue's own.
-
-    asked    the name as it was written
-    model    what it was read as
-    weights  the weight format that the name gives, in words; "" where it gives none
-    notes    what was passed over or assumed
-    rough    the name leaves something of the weights open: their bytes are an estimate
-    """
-
-    asked: str
-    model: str
-    weights: str = ""
-    notes: tuple[str, ...] = ()
-    rough: bool = False
-
-    @property
-    def words(self) -> str:
-        """One line for people.
-
-        >>> ReadAs("Qwen/Qwen3.6-27B-FP8", "qwen3.6-27b", "fp8 (block 128)").words
-        'read as qwen3.6-27b, weights fp8 (block 128)'
-        """
-        return f"read as {self.model}" + (f", weights {self.weights}" if self.weights else "")
-
-    def to_dict(self) -> dict[str, object]:
-        return {"asked": self.asked, "model": self.model, "weights": self.weights or None, "notes": list(self.notes)}
 
 
 @dataclass(frozen=True, repr=False)

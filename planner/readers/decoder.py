@@ -20,12 +20,16 @@ from collections.abc import Callable
 
 from planner.errors import BadConfig
 from planner.model.attention import Attention, Mixer
-from planner.model.mlp import Mlp, Moe
+from planner.model.mlp import Mlp
 from planner.model.spec import Layer, ModelSpec
 from planner.model.weights import Weight, linear, vector
 from planner.readers.fields import MAX_LAYERS, Fields
 from planner.readers.layer_kinds import CHUNKED, DENSE, FULL, MOE, NONE, SLIDING, all_of
 from planner.readers.model_types import MixerMaker, MlpMaker, Type
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from planner.model.moe import Moe
 
 
 def head_dim(f: Fields) -> int:
@@ -89,10 +93,12 @@ def dense(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
 
 def moe(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
     """Experts by the canonical keys: num_experts, num_experts_per_tok, moe_intermediate_size, shared_width."""
+    from planner.model.moe import Moe as Experts  # only for a model that has them
+
     experts = f.int("num_experts")
     active = f.int("num_experts_per_tok", high=experts)
     return (
-        Moe(
+        Experts(
             hidden=f.int("hidden_size"),
             experts=experts,
             active=active,

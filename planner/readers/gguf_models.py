@@ -16,7 +16,8 @@ from typing import Any
 from planner.errors import BadConfig, UnsupportedModel, one_line
 from planner.model.attention import Attention, Mixer
 from planner.model.latent_attention import LatentAttention
-from planner.model.mlp import Mlp, Moe
+from planner.model.mlp import Mlp
+from planner.model.moe import Moe
 from planner.model.recurrent import (
     StateMixer,
     StatePart,

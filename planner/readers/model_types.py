@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from planner.model.attention import Mixer
-    from planner.model.mlp import Mlp, Moe
+    from planner.model.mlp import Mlp
+    from planner.model.moe import Moe
 
 LayerKinds = Callable[[Fields], list[str]]
 

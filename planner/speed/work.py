@@ -24,7 +24,7 @@ from planner.memory.weight_plan import weight_plan
 from planner.model.attention import Attention, Mixer
 from planner.model.cross_attention import CrossAttention, EncoderAttention
 from planner.model.latent_attention import LatentAttention
-from planner.model.mlp import Moe
+from planner.model.moe import Moe
 from planner.model.parameters import all_weights
 from planner.model.spec import Layer, ModelSpec
 from planner.model.weights import Weight

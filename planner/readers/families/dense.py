@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from planner.errors import BadConfig
 from planner.model.attention import Mixer
-from planner.model.mlp import Mlp, Moe
+from planner.model.mlp import Mlp
 from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder
 from planner.readers.fields import Fields
@@ -27,6 +27,10 @@ from planner.readers.layer_kinds import (
     window_from_layer,
 )
 from planner.readers.model_types import Type
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from planner.model.moe import Moe
 
 GPT2_KEYS: dict[str, str | tuple[str, ...]] = {
     "hidden_size": "n_embd",

@@ -12,7 +12,8 @@ from typing import Any
 
 from planner.errors import BadConfig, UnsupportedModel
 from planner.model.attention import Mixer
-from planner.model.mlp import Mlp, Moe
+from planner.model.mlp import Mlp
+from planner.model.moe import Moe
 from planner.model.sparse_attention import BlockIndexer
 from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder

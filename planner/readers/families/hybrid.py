@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from planner.errors import BadConfig, UnsupportedModel, one_line
 from planner.model.attention import Mixer
-from planner.model.mlp import Mlp, Moe
+from planner.model.mlp import Mlp
+from planner.model.moe import Moe
 from planner.model.recurrent import gated_delta_net, kimi_delta, lightning_attention, rg_lru, rwkv4, short_conv
 from planner.model.weights import Weight, linear
 from planner.readers import decoder

@@ -13,7 +13,8 @@ from dataclasses import replace
 from planner.errors import BadConfig, UnsupportedModel, one_line
 from planner.model.attention import Mixer
 from planner.model.latent_attention import LatentAttention
-from planner.model.mlp import Mlp, Moe
+from planner.model.mlp import Mlp
+from planner.model.moe import Moe
 from planner.model.recurrent import kimi_delta
 from planner.model.sparse_attention import Compressor, PooledIndexer, SharedKvAttention, hyper_connection
 from planner.model.weights import Weight, linear, vector

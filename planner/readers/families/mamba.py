@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from planner.errors import BadConfig, UnsupportedModel, one_line
 from planner.model.attention import Attention, Mixer
-from planner.model.mlp import Mlp, Moe
+from planner.model.mlp import Mlp
+from planner.model.moe import Moe
 from planner.model.recurrent import mamba1, mamba2
 from planner.model.spec import ModelSpec
 from planner.model.weights import Weight, linear, vector

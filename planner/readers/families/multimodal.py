@@ -15,7 +15,8 @@ from typing import Any
 from planner.errors import BadConfig, UnsupportedModel
 from planner.model.attention import Attention, Mixer
 from planner.model.cross_attention import CrossAttention
-from planner.model.mlp import Mlp, Moe
+from planner.model.mlp import Mlp
+from planner.model.moe import Moe
 from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder, more_towers, towers
 from planner.readers.families.dense import QWEN_WINDOW

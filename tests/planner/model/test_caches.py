@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import kv_format
 from planner.errors import BadRequest
-from planner.model.attention import Chunked, Full, SlidingWindow
-from planner.model.cache import Cache, Shared, heads_on_rank
+from planner.model.cache import Cache, Full, Shared, heads_on_rank
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent, StatePart
+from planner.model.windows import Chunked, SlidingWindow
 
 BF16 = CacheFormat(kv_format("bf16"), kv_format("bf16"))
 FP32 = CacheFormat(kv_format("fp32"), kv_format("fp32"), 4)

@@ -73,7 +73,7 @@ class Request:
     residents: Shares | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Capacity:
     """What a device offers: bytes as its driver reports them."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from planner.units import ceil_div
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Weight:
     """`count` matrices of rows (out) x cols (in); a vector is one row.
 

@@ -44,7 +44,7 @@ LLAMA = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio", "koboldcpp")
 FREE = ("tensorrt-llm", "lmdeploy")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Flag:
     """One option of a command.
 

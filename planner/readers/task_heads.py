@@ -15,11 +15,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_DRAFT = re.compile(r"eagle|medusa|mlpspeculator|dflash|NextN|MTPModel|MTPDraft|Speculator", re.IGNORECASE)
-_BARE = re.compile(
-    r"^(?!.*For[A-Z])[A-Z]\w*(?:Model|TextModel|Embedding|EmbeddingModel)$|ForEmbedding$|EmbedModel$|BiModel$"
-)
-_OTHER = re.compile(r"Reward|Rerank|Ranking|Classif|ProcessReward|MultipleChoice|ForRegression|ForScore")
+# Compiled where they are asked: most configs of the catalogue name no class.
+_DRAFT = r"(?i)eagle|medusa|mlpspeculator|dflash|NextN|MTPModel|MTPDraft|Speculator"
+_BARE = r"^(?!.*For[A-Z])[A-Z]\w*(?:Model|TextModel|Embedding|EmbeddingModel)$|ForEmbedding$|EmbedModel$|BiModel$"
+_OTHER = r"Reward|Rerank|Ranking|Classif|ProcessReward|MultipleChoice|ForRegression|ForScore"
 
 
 def with_task_head(spec: ModelSpec, raw: Mapping[str, Any]) -> ModelSpec:
@@ -34,7 +33,7 @@ def with_task_head(spec: ModelSpec, raw: Mapping[str, Any]) -> ModelSpec:
     if not first or spec.encoder or not spec.weights_known:
         return spec
     shown = one_line(first, 60)
-    if _DRAFT.search(first):
+    if re.search(_DRAFT, first):
         words = f"{shown} is a draft model: it runs beside its target (--drafter), and shares or adds tables that are not counted"
         return replace(spec, warnings=(*spec.warnings, words))
     if first.endswith("ForSequenceClassification"):
@@ -52,9 +51,9 @@ def with_task_head(spec: ModelSpec, raw: Mapping[str, Any]) -> ModelSpec:
             (Weight("lm_head", 2, spec.hidden, linear=False), vector("lm_head", 2)),
             f"{shown}: a head of 2 numbers a token",
         )
-    if _BARE.search(first) and "LMHead" not in first and "auto_map" not in raw and type_keys(spec.model_type).known:
+    if re.search(_BARE, first) and "LMHead" not in first and "auto_map" not in raw and type_keys(spec.model_type).known:
         return _without_head(spec, (), f"{shown}: no head")
-    if _OTHER.search(first):
+    if re.search(_OTHER, first):
         return _without_head(spec, (), f"{shown}: the head of another task is not counted")
     return spec
 

@@ -12,11 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kvplan import outside, pasted
+from kvplan.web.questions import several, written
 from kvplan.web.work import Work
 from planner.catalogue.entries import devices, models
 from planner.errors import BadRequest, UnknownName, one_line
 from planner.shown import Shown
-from planner.terminal.output import to_csv, to_json
+from planner.terminal.output import to_json
 
 MOST_JSON = 1 << 20
 """Bytes of a question in JSON, with a config.json in it."""
@@ -74,7 +75,7 @@ def _check(work: Work) -> Callable[[Request], Awaitable[Response]]:
 
 def _reconcile(work: Work) -> Callable[[Request], Awaitable[Response]]:
     async def ask(request: Request) -> Response:
-        parameters, log = several(request), await request.body()
+        parameters, log = several(request.query_params.multi_items()), await request.body()
         return await work.run(lambda: shown(pasted.reconcile(log, parameters)))
 
     return ask
@@ -100,18 +101,14 @@ def _listed(name: str, find: Callable[[str | None], list[Any]], work: Work) -> C
 
 
 def shown(answer: Shown, form: Any = "json") -> Response:
-    """The answer as the command line prints it, with the exit code that it would have."""
-    code = {"Kvplan-Exit-Code": str(answer.exit_code)}
-    if form == "csv":
-        return Response(to_csv(answer.rows()), media_type="text/csv", headers=code)
-    if form != "json":
-        raise BadRequest(f"format {one_line(repr(form), 40)} is not known; write json or csv")
-    return Response(to_json(answer.to_dict()), media_type="application/json", headers=code)
+    """Returns the answer as the command line prints it, with the exit code that it would have."""
+    media, text = written(answer, form)
+    return Response(text, media_type=media, headers={"Kvplan-Exit-Code": str(answer.exit_code)})
 
 
 async def parameters_of(request: Request) -> dict[str, Any]:
     """The parameters of an address, and of a posted JSON object."""
-    found = several(request)
+    found = several(request.query_params.multi_items())
     if request.method != "POST":
         return found
     body = await request.body()
@@ -127,15 +124,6 @@ async def parameters_of(request: Request) -> dict[str, Any]:
     if twice:
         raise BadRequest(f"{one_line(sorted(twice)[0], 40)} is in the address and in the body; give it once")
     return found | posted
-
-
-def several(request: Request) -> dict[str, Any]:
-    """The parameters of an address; one that comes several times is a list."""
-    found: dict[str, Any] = {}
-    for name in request.query_params:
-        values = request.query_params.getlist(name)
-        found[name] = values[0] if len(values) == 1 else values
-    return found
 
 
 def _texts(names: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import shlex
 import socket
 
 import click
 
-from planner.errors import BadRequest, KvplanError, one_line
+from planner.errors import BadRequest, KvplanError, UsageError, one_line
 
 WANTED = "kvplan web needs FastAPI, uvicorn and Jinja2: pip install '.[web]' in the checkout"
 
 
 @click.command(
     name="web",
-    epilog="\b\nExample: kvplan web --port 8000\n         curl '127.0.0.1:8000/api/fit?model=llama-3.1-8b&gpu=l4'",
+    epilog="\b\nExample: kvplan web --port 8000\n         curl '127.0.0.1:8000/api/fit?model=llama-3.1-8b&gpu=l4'"
+    "\n         kvplan web --static site --pyodide node_modules/pyodide",
 )
 @click.option(
     "--host", metavar="ADDRESS", default="127.0.0.1", help="Listen here (default: 127.0.0.1, this machine alone)."
@@ -29,12 +31,25 @@ WANTED = "kvplan web needs FastAPI, uvicorn and Jinja2: pip install '.[web]' in 
     help="Listen on this port; 0: any that is free (default: 8000).",
 )
 @click.option("--prefix", metavar="PATH", default="", help="The path under which a proxy serves it: /kvplan.")
-def command(host: str, port: int, prefix: str) -> None:
+@click.option(
+    "--static",
+    metavar="FOLDER",
+    help="Serve nothing: write files for any web host, with the planner run in the reader's browser (Pyodide).",
+)
+@click.option("--pyodide", metavar="FOLDER", help="With --static: the npm package (default: node_modules/pyodide).")
+def command(
+    host: str, port: int, prefix: str, static: str | None, pyodide: str | None
+) -> None:  # parameters: one an option, passed by name
     """The same answers in a browser and over HTTP: /api/estimate, fit, speed, plan, engines, check, reconcile, models, gpus.
 
     Listens on this machine alone unless --host says otherwise. No file that a request names is opened, and nothing is
     asked of the network.
     """
+    if static is not None:
+        _export(static, pyodide)
+        return
+    if pyodide is not None:
+        raise UsageError("--pyodide goes with --static FOLDER")
     if prefix and not re.fullmatch(r"(/[\w.~-]+)+", prefix, re.ASCII):
         raise BadRequest(f"--prefix {one_line(prefix, 40)!r} is not a path; write for example /kvplan")
     try:
@@ -42,9 +57,7 @@ def command(host: str, port: int, prefix: str) -> None:
 
         from kvplan.web.app import create_app
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn", "jinja2", "markupsafe"):
-            raise
-        raise KvplanError(WANTED) from None
+        raise _lacking(error) from None
     os.environ.pop("KVPLAN_ONLINE", None)  # a request asks nothing of the network
     listening = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
@@ -56,6 +69,25 @@ def command(host: str, port: int, prefix: str) -> None:
         h11_max_incomplete_event_size=64 << 10, ws="none",
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _export(folder: str, pyodide: str | None) -> None:
+    try:
+        from kvplan.web.export import export, size_words
+    except ModuleNotFoundError as error:
+        raise _lacking(error) from None
+    os.environ.pop("KVPLAN_ONLINE", None)
+    written = export(folder, pyodide)
+    click.echo(
+        f"{folder}: {size_words(written)}; serve it, for example: python -m http.server -d {shlex.quote(folder)}"
+    )
+
+
+def _lacking(error: ModuleNotFoundError) -> Exception:
+    """What to install, where that is what lacks; else the error itself."""
+    if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn", "jinja2", "markupsafe"):
+        return error
+    return KvplanError(WANTED)
 
 
 def _listen(host: str, port: int) -> socket.socket:

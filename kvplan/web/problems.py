@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 from starlette.responses import Response
 
-from planner.errors import BadConfig, KvplanError, UnknownName, UnsupportedModel, one_line
+from kvplan.web.questions import PROBLEM, problem_of, status_of
 from planner.terminal.output import to_json
 
 FAULT = "a fault of kvplan, not of the question; its log says more"
-
-
-def status_of(error: KvplanError) -> int:
-    """404 for a name that is not known, 422 for a config that is not understood, else 400."""
-    if isinstance(error, UnknownName):
-        return 404
-    return 422 if isinstance(error, (BadConfig, UnsupportedModel)) else 400
+__all__ = ["FAULT", "problem", "status_of"]
 
 
 def problem(status: int, detail: str) -> Response:
-    """The response; `detail` is one line."""
-    found = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": one_line(detail, 500),
-    }
+    """Makes the response; `detail` is one line."""
     headers = {"Retry-After": "1"} if status == 503 else None
-    return Response(to_json(found), status_code=status, media_type="application/problem+json", headers=headers)
+    return Response(to_json(problem_of(status, detail)), status_code=status, media_type=PROBLEM, headers=headers)

@@ -10,9 +10,9 @@ from typing import TypeVar
 from planner.errors import KvplanError
 
 T = TypeVar("T")
-QUICK_SECONDS, LONG_SECONDS = 20.0, 40.0
+QUICK_SECONDS, LONG_SECONDS = 20.0, 90.0
 QUICK, LONG = 4, 1
-"""Threads for answers of milliseconds, and for plans."""
+"""Threads for answers of milliseconds, and for plans and reports."""
 
 
 class TooLong(KvplanError):

@@ -1,7 +1,12 @@
 // Asks for the answer again when a control changes, and keeps the address in step. Without this file the form does it.
 "use strict";
-(() => {
+window.kvplanPage = () => {
   const form = document.getElementById("ask");
+  if (!form) return;
+  window.kvplanGone?.abort(); // listeners of a page that this one stands in place of
+  window.kvplanGone = new AbortController();
+  const here = { signal: window.kvplanGone.signal };
+  const get = window.kvplanAsk ?? ((address, options) => fetch(address, options)); // without a server the planner runs here
   const answer = document.getElementById("answer");
   const base = form.dataset.base;
   const HEADER_BYTES = 14 * 1024 * 1024; // of a GGUF file: its metadata and tensor table, with the largest vocabularies
@@ -29,7 +34,7 @@
   const send = async (address, options) => {
     const mine = ++asked;
     try {
-      const response = await fetch(address, options);
+      const response = await get(address, options);
       const text = await response.text();
       if (mine !== asked) return; // a later question is under way
       if (response.ok) show(text);
@@ -81,7 +86,8 @@
   const drop = document.getElementById("drop");
   drop.hidden = false;
   document.getElementById("file").addEventListener("change", (event) => { if (event.target.files[0]) take(event.target.files[0]); });
-  for (const name of ["dragenter", "dragover"]) document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
-  for (const name of ["dragleave", "drop"]) document.addEventListener(name, () => drop.classList.remove("over"));
-  document.addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]); });
-})();
+  for (const name of ["dragenter", "dragover"]) document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); }, here);
+  for (const name of ["dragleave", "drop"]) document.addEventListener(name, () => drop.classList.remove("over"), here);
+  document.addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]); }, here);
+};
+window.kvplanPage();

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -245,3 +249,49 @@ def test_each_figure_has_a_name_a_description_and_a_table(browser: Any, address:
     assert len(figures) == 4
     for role, label, rows in figures:
         assert role == "img" and len(label) > 60 and rows >= 4
+
+
+@pytest.fixture(scope="module")
+def static(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page without a server of ours, under a path, as a web host serves it."""
+    package = os.environ.get("KVPLAN_PYODIDE")
+    if not package:
+        pytest.skip("KVPLAN_PYODIDE does not name the npm package pyodide")
+    root = tmp_path_factory.mktemp("host")
+    words = [sys.executable, "-m", "kvplan", "web", "--static", str(root / "size"), "--pyodide", package]
+    subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(root))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/size/"
+        server.shutdown()
+
+
+def test_the_page_without_a_server_answers_by_itself(browser: Any, static: str) -> None:
+    browser.get_log("browser"), browser.get_log("performance")
+    show(browser, static)
+    assert text(browser).startswith("FITS RTX-4090-24GB"), "the first answer is in the file"
+    show(browser, static + LLAMA)
+    until(lambda: text(browser).startswith("DOES NOT FIT RTX-4090-24GB"), 300)
+    put(browser, "seq", "4k")
+    until(lambda: text(browser).startswith("FITS RTX-4090-24GB"))
+    assert "seq=4k" in browser.current_url
+    press(browser, "nav a[href$=check]")
+    until(lambda: "command" in browser.page_source and browser.current_url.endswith("/check"))
+    fill = "document.querySelector(`[name=${arguments[0]}]`).value = arguments[1]"
+    browser.execute_script(fill, "command", "vllm serve Qwen/Qwen3-8B --max-model-len 16k")
+    browser.execute_script(fill, "gpu", "h100-sxm")
+    press(browser, "form button")
+    until(lambda: "vllm" in text(browser).lower())
+    browser.back()
+    browser.back()
+    until(lambda: text(browser).startswith("FITS RTX-4090-24GB"))
+    browser.execute_script(DROP, "server.log", LOG)
+    until(lambda: "Closes" in text(browser) or "close" in text(browser))
+    assert browser.get_log("browser") == []
+    asked = [
+        message["params"]["request"]["url"]
+        for message in (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
+        if message["method"] == "Network.requestWillBeSent"
+    ]
+    assert asked and [url for url in asked if not url.startswith((static, "data:", "blob:"))] == []

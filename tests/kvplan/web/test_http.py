@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import zipfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
@@ -336,3 +337,20 @@ def test_a_gguf_header_is_read_without_its_weights(client: TestClient, tmp_path:
         and f"{2 * 512 * 32 * 2:,} B" in found.text
     )
     assert "header is longer" in client.post("/gguf?name=t.gguf&size=9999999&gpu=l4", content=head[:100]).text or True
+
+
+def test_the_report_of_what_is_shown_is_one_archive(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
+    monkeypatch.setattr("kvplan.web.work.LONG_SECONDS", 900.0)  # figures take long on a machine that is busy
+    found = client.get("/report?model=GPT2&gpu=l4&seq=512&batch=2&ttft=1s")
+    assert found.status_code == 200 and found.headers["content-type"] == "application/zip"
+    names = zipfile.ZipFile(io.BytesIO(found.content)).namelist()
+    assert "report-gpt2/report.html" in names and "report-gpt2/report.json" in names
+
+
+@pytest.mark.parametrize(
+    "query", ["", "model=./gpt2", "model=gpt2&gpu=local", "model=gpt2&gpu=nope", "config={}", "model=gpt2&seq=0", "x=1"]
+)
+def test_a_report_that_cannot_be_made_says_why_in_one_line(client: TestClient, query: str) -> None:
+    found = client.get(f"/report?{query}")
+    assert found.status_code in (400, 404) and found.json()["detail"] and "\n" not in found.json()["detail"]

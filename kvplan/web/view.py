@@ -271,8 +271,8 @@ def bar(one: Estimate) -> Drawn:
     device, capacity = one.per_device, one.capacity.bytes if one.capacity else None
     parts = [("weights", device.weight_bytes), ("KV cache", device.kv_bytes + device.state_bytes),
              ("activations", device.activation.bytes), ("overhead", device.overhead_bytes)]  # fmt: skip
-    if device.resident_bytes:
-        parts.append(("others", device.resident_bytes))
+    if device.extra_bytes:
+        parts.append(("others", device.extra_bytes))
     kinds = one.exactness
     rows = [(name, gib(size), exact_bytes(size), "exact" if name in ("weights", "KV cache") and kinds.get("kv_bytes") == "exact" else "estimated")
             for name, size in parts]  # fmt: skip

@@ -82,7 +82,7 @@ def estimate_of(cases: Cases, row: Row, capacity: Capacity | None = None) -> Est
         k_dtype=row["kv_dtype"] or None,
         v_dtype=row["kv_dtype"] or None,
         sharding=sharding,
-        residents=Extras((Lora(1, int(row["lora_rank"]), slots=True),)) if row["lora_rank"] else None,
+        extras=Extras((Lora(1, int(row["lora_rank"]), slots=True),)) if row["lora_rank"] else None,
     )
     return estimate(cases.spec(row["model"]), request, capacity)
 

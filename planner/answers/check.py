@@ -275,7 +275,7 @@ def _llama(asked: Setup, capacity: Capacity) -> tuple[Estimate, EngineAnswer, Pl
     where = placed(whole, question.placement or Placement())
     cells = engine.ranged.pool.bytes if engine.ranged is not None else 0
     buffer = engine.compute_buffer.bytes if engine.compute_buffer is not None else 0
-    beside = whole.per_device.resident_bytes
+    beside = whole.per_device.extra_bytes
     split = where.device_weight_bytes + beside + round(cells * where.cache_share)
     cards = asked.memories if len(asked.memories) == count else (capacity.bytes,) * count
     shares = _shares(question.placement, cards)

@@ -7,17 +7,17 @@ from typing import Any
 from planner.catalogue.device import Device
 from planner.errors import KvplanError
 from planner.extras.idle_sessions import Tiers, idle_answer
-from planner.extras.shared_device import residents_dict, residents_of
+from planner.extras.shared_device import extras_dict, extras_of
 from planner.memory.estimate import Estimate
 
 
 def extras_block(one: Estimate, tiers: Tiers | None, device: Device | None) -> dict[str, Any]:
     """Returns the `extras` of an answer, from the estimate of one sequence."""
-    residents = residents_of(one.request)
-    found = residents_dict(one) if residents is not None else {}
+    extras = extras_of(one.request)
+    found = extras_dict(one) if extras is not None else {}
     if tiers is not None:
         idle = idle_answer(one, tiers).to_dict()
-        kept = residents.idle_sessions if residents is not None else 0
+        kept = extras.idle_sessions if extras is not None else 0
         if kept:
             idle |= {"device_sessions": kept, "sessions_left": 0}
         found["idle"] = idle | {"recompute_seconds": _recompute_seconds(one, device)}

@@ -104,7 +104,7 @@ class FitAnswer(Shown):
     def extras(self) -> dict[str, Any] | None:
         """What shares the device, and where idle sessions lie; None where nothing does."""
         asked = self.asked
-        if asked.request.residents is None and asked.tiers is None:
+        if asked.request.extras is None and asked.tiers is None:
             return None
         from planner.answers.extras import extras_block
 
@@ -307,7 +307,7 @@ class FitAnswer(Shown):
 def fit_answer(asked: FitAsked) -> FitAnswer:
     """The inverse questions of one model on one device."""
     plain = asked
-    if asked.request.residents is not None:
+    if asked.request.extras is not None:
         from planner.extras.shared_device import split_pool
 
         asked = replace(asked, request=split_pool(asked.spec, asked.request, asked.capacity))
@@ -408,10 +408,10 @@ def request_bytes(longest: Estimate, lengths: Iterable[int]) -> dict[int, int]:
     caches = caches_on_rank(stages(longest.spec, sharding.pp)[stage.stage], sharding)
     follows = longest.request.source_tokens is None and longest.spec.source_tokens is None
     source = longest.source_tokens
-    residents = longest.request.residents
+    extras = longest.request.extras
 
     def beside(length: int) -> int:
-        return 0 if residents is None else residents.sequence_bytes(longest, stage.stage, caches, length)
+        return 0 if extras is None else extras.sequence_bytes(longest, stage.stage, caches, length)
 
     return {
         length: stage.state_bytes

@@ -64,7 +64,7 @@ def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Set
         k_dtype=_cache_type(question.k_dtype),
         v_dtype=_cache_type(question.v_dtype),
         sharding=sharding,
-        residents=_residents(question, spec, notes),
+        extras=_extras(question, spec, notes),
     )
     options = question.options
     if question.engine not in LLAMA and options.max_model_len is None and question.seq_tokens:
@@ -155,7 +155,7 @@ def _cache_type(text: str | None) -> str | None:
     return {"fp8_inc": "fp8", "float8_e4m3fn": "fp8", "fp8_e4m3fn": "fp8"}.get(text.lower(), text)
 
 
-def _residents(question: Question, spec: ModelSpec, notes: list[str]) -> Extras | None:
+def _extras(question: Question, spec: ModelSpec, notes: list[str]) -> Extras | None:
     """The adapters that the server has room for, and the drafter that it loads."""
     if not spec.weights_known:
         return None

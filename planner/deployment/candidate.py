@@ -163,8 +163,8 @@ def _candidate(
         prefill_tokens=chunk,
     )
     capacity = device_capacity(device)
-    if question.residents is not None:
-        given = replace(request, residents=question.residents, seq_tokens=question.load.longest_tokens)
+    if question.extras is not None:
+        given = replace(request, extras=question.extras, seq_tokens=question.load.longest_tokens)
         request = split_pool(question.spec, given, capacity)
     mine = room(question.spec, request, capacity, question.load)
     if question.engine is None or question.engine[0] == "transformers":  # transformers has no pool of its own
@@ -179,7 +179,7 @@ def engine_answers(question: Question, found: Estimate, chunk: int) -> list[tupl
     """Asks the engine for a short, a middle, a long and the longest request of the load."""
     assert question.engine is not None
     load = question.load
-    held = sorted(r.tokens for r in load.residents)
+    held = sorted(r.tokens for r in load.held_sequences)
     lengths = sorted({held[len(held) // 10], held[len(held) // 2], held[9 * len(held) // 10], load.longest_tokens})
     name, version = question.engine
     options = replace(question.options, max_model_len=question.options.max_model_len or load.longest_tokens)

@@ -120,7 +120,7 @@ class Plan:
         """What bandwidth and FLOP/s of the device allow a step of so many sequences, nothing else counted."""
         found, load = self.candidate.room.found, self.candidate.question.load
         rates = rates_of(self.candidate.device, found)
-        tokens = round(sum(held.tokens * held.share for held in load.residents))
+        tokens = round(sum(held.tokens * held.share for held in load.held_sequences))
         batch = max(1, int(self.state.seen)) * self.candidate.sharding.dp
         return decode_step(found, batch, tokens).seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s)
 

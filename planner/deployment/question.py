@@ -22,7 +22,7 @@ class Question:
     as_published      search no format but the model's own
     engine            (name, version) as `parse_engine` gives it, with its options; None: in kvplan's own terms
     prices            given US dollars an hour, by the device's key
-    residents         adapters, drafter and other models on each replica's devices
+    extras            adapters, drafter and other models on each replica's devices
     idle_sessions     sessions whose cache stays in the pools, of all replicas together
     """
 
@@ -39,5 +39,5 @@ class Question:
     prices: dict[str, float] = field(default_factory=dict)
     budget_usd_per_hour: float | None = None
     sort: str = "cost"
-    residents: Extras | None = None
+    extras: Extras | None = None
     idle_sessions: int = 0

@@ -88,7 +88,7 @@ def room(spec: ModelSpec, request: Request, capacity: Capacity, load: Load) -> R
     common = cached_tokens(load.longest_prompt_tokens, load.prefix_share) if load.prefix_common else 0
     prefix = sizes.growing(common)
     longest = taken(load.longest_tokens, load.longest_tokens - common)
-    held = tuple((taken(r.tokens, r.own_tokens), r.share) for r in load.residents)
+    held = tuple((taken(r.tokens, r.own_tokens), r.share) for r in load.held_sequences)
     session = round(load.prompt_tokens + load.output_tokens)
     found = _room(one, pool, prefix, longest, held)
     return replace(found, session_bytes=taken(session, session - round(load.cached_tokens) * load.prefix_common))
@@ -134,7 +134,9 @@ def engine_room(mine: Room, answers: list[tuple[int, EngineAnswer]], load: Load)
             admitted=min(count, MOST_SEQUENCES),
             average=count,
         )
-    held = tuple((_between(points, r.tokens) - sizes.growing(r.tokens - r.own_tokens), r.share) for r in load.residents)
+    held = tuple(
+        (_between(points, r.tokens) - sizes.growing(r.tokens - r.own_tokens), r.share) for r in load.held_sequences
+    )
     longest = points[-1][1] - sizes.growing(common)
     found = _room(mine.found, ranged.pool.bytes, sizes.growing(common), longest, held)
     return replace(found, session_bytes=mine.session_bytes)
@@ -179,6 +181,6 @@ class Sizes:
     def own(self, tokens: int, own_tokens: int) -> int:
         """A sequence of `tokens`, `own_tokens` of them behind the common prefix, with a drafter's cache beside it."""
         others = rank_kv_bytes(self.others, self.sharding, tokens, self._source(tokens), self.found.fmt)
-        residents = self.found.request.residents
-        beside = 0 if residents is None else residents.sequence_bytes(self.found, self.stage, self.caches, tokens)
+        extras = self.found.request.extras
+        beside = 0 if extras is None else extras.sequence_bytes(self.found, self.stage, self.caches, tokens)
         return self.state + others + self.growing(own_tokens) + beside

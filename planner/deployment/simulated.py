@@ -86,7 +86,7 @@ def check(plan: Plan) -> Check:
     if load.trace is not None:
         count = min(len(load.trace), MOST_REQUESTS)
     sizes = Sizes(room.found)
-    whole = sum(held.share * sizes.own(held.tokens, held.tokens) for held in load.residents)
+    whole = sum(held.share * sizes.own(held.tokens, held.tokens) for held in load.held_sequences)
     pool = max(1, round((room.pool_bytes - room.prefix_bytes) * whole / max(1, room.request_bytes)))
     run = simulate(
         _arrivals(plan, count, not users),

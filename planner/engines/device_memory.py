@@ -217,7 +217,7 @@ def weights_loaded(estimate: Estimate) -> Estimated:
     said). A tower is counted in its own format, as the config says. The slots of LoRA adapters are made with the weights.
     """
     device = estimate.per_device
-    size, slots = device.weight_bytes, device.resident_bytes
+    size, slots = device.weight_bytes, device.extra_bytes
     name = estimate.plan.fmt.name
     if name in ("bf16", "fp16", "fp32"):
         return Estimated(size + slots, size + slots, size + slots + size // 50 + GIB * 3 // 10, "counted")

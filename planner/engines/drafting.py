@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def drafter_of(estimate: Estimate) -> Drafts | None:
     """The drafter that shares the devices; None where flags alone, or nothing, say that tokens are drafted."""
-    residents = estimate.request.residents
-    return None if residents is None else residents.drafter
+    extras = estimate.request.extras
+    return None if extras is None else extras.drafter
 
 
 def draft_tokens(estimate: Estimate, options: Options) -> int:

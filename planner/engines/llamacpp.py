@@ -91,7 +91,7 @@ def held_bytes(estimate: Estimate, setting: Setting, compute: int) -> list[int]:
     """
     parts = zip(estimate.stages, stages(estimate.spec, estimate.request.sharding.pp), strict=True)
     held = [
-        device.weight_bytes + device.resident_bytes + buffers(estimate, setting, layers).total + compute + GIB // 2
+        device.weight_bytes + device.extra_bytes + buffers(estimate, setting, layers).total + compute + GIB // 2
         for device, layers in parts
     ]
     held[-1] += draft_bytes(estimate, setting)

@@ -194,8 +194,8 @@ def _default_batch(estimate: Estimate, v1: bool, version: Version, longest: int)
         large = bool(capacity and capacity.bytes >= LARGE_DEVICE_BYTES and "a100" not in capacity.name.lower())
         tokens = 16384 if larger else 8192 if large else 2048
         return tokens, (1024 if (large or larger) and version >= (0, 8, 3) else SEQUENCES)
-    residents = estimate.request.residents
-    adapters = bool(residents and residents.adapters)
+    extras = estimate.request.extras
+    adapters = bool(extras and extras.adapters)
     whole = bool(estimate.spec.towers) or adapters or (version >= vllm_v0.MLA_SINCE and has_latents(estimate))
     if longest > CHUNKED_ABOVE and not whole:
         return 2048, SEQUENCES

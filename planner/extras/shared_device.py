@@ -287,11 +287,11 @@ def _other_line(other: Other, answer: Estimate, index: int) -> OverheadLine:
     return OverheadLine(f"model {other.spec.name}", device.total_bytes + share, low + share, high + share, words)
 
 
-def residents_of(request: Request) -> Extras | None:
+def extras_of(request: Request) -> Extras | None:
     """Returns what the request says is on the devices besides, or None."""
-    residents = request.residents
-    assert residents is None or isinstance(residents, Extras)
-    return residents
+    extras = request.extras
+    assert extras is None or isinstance(extras, Extras)
+    return extras
 
 
 def split_pool(spec: ModelSpec, request: Request, capacity: Capacity) -> Request:
@@ -300,42 +300,42 @@ def split_pool(spec: ModelSpec, request: Request, capacity: Capacity) -> Request
     pool = capacity - all that is not cache of the model itself; share_bytes = floor(share · pool).
     Raises BadRequest where the shares are more than the whole.
     """
-    residents = residents_of(request)
-    if residents is None or not any(other.share for other in residents.others):
+    extras = extras_of(request)
+    if extras is None or not any(other.share for other in extras.others):
         return request
-    if sum(other.share for other in residents.others) >= 1:
+    if sum(other.share for other in extras.others) >= 1:
         raise BadRequest(
             "--also: the shares of the other models leave nothing; write shares of less than 100 % together"
         )
     left = max(0, pool_bytes(estimate(spec, replace(request, batch=1), capacity)))
-    others = tuple(replace(other, share_bytes=int(other.share * left)) for other in residents.others)
-    return replace(request, residents=replace(residents, others=others))
+    others = tuple(replace(other, share_bytes=int(other.share * left)) for other in extras.others)
+    return replace(request, extras=replace(extras, others=others))
 
 
-def residents_dict(answer: Estimate) -> dict[str, Any]:
-    """Returns what shares the fullest device, in base units, for one estimate that carries residents."""
-    residents, device = residents_of(answer.request), answer.per_device
-    assert residents is not None
+def extras_dict(answer: Estimate) -> dict[str, Any]:
+    """Returns what shares the fullest device, in base units, for one estimate that carries extras."""
+    extras, device = extras_of(answer.request), answer.per_device
+    assert extras is not None
     kind = answer.capacity.kind if answer.capacity else "cuda"
     sharding = answer.request.sharding
     sequences = sharding.sequences_on_rank(answer.request.batch)
     lines = [
         {"name": line.name, "bytes": line.bytes, "bytes_low": line.low, "bytes_high": line.high}
-        for line in device.residents
+        for line in device.extras
     ]
     found: dict[str, Any] = {
-        "device_bytes": sum(line.bytes for line in device.residents),
-        "device_bytes_low": sum(line.low for line in device.residents),
-        "device_bytes_high": sum(line.high for line in device.residents),
-        "sequence_bytes": device.resident_cache_bytes // sequences,
+        "device_bytes": sum(line.bytes for line in device.extras),
+        "device_bytes_low": sum(line.low for line in device.extras),
+        "device_bytes_high": sum(line.high for line in device.extras),
+        "sequence_bytes": device.extra_cache_bytes // sequences,
         "lines": lines,
     }
-    if residents.adapters:
-        found["lora"] = [_lora_dict(lora, answer) for lora in residents.adapters]
-    if residents.drafter is not None:
-        found["drafter"] = _drafter_dict(residents.drafter, answer)
-    if residents.others:
-        found["models"] = [_other_dict(other, sharding, kind) for other in residents.others]
+    if extras.adapters:
+        found["lora"] = [_lora_dict(lora, answer) for lora in extras.adapters]
+    if extras.drafter is not None:
+        found["drafter"] = _drafter_dict(extras.drafter, answer)
+    if extras.others:
+        found["models"] = [_other_dict(other, sharding, kind) for other in extras.others]
     return found
 
 

@@ -31,7 +31,7 @@ SCHEMA_VERSION = 2
 class OnDevice:
     """The fullest device of one pipeline stage.
 
-    `residents` are what else is there for good, `resident_cache_bytes` what they keep for the sequences.
+    `extras` are what else lies there: adapters, a drafter, other models; `extra_cache_bytes` what they keep for the sequences.
     """
 
     stage: int
@@ -41,30 +41,30 @@ class OnDevice:
     weight_bytes: int
     activation: Estimated
     overhead: tuple[OverheadLine, ...]
-    residents: tuple[OverheadLine, ...] = ()
-    resident_cache_bytes: int = 0
+    extras: tuple[OverheadLine, ...] = ()
+    extra_cache_bytes: int = 0
 
     @property
     def overhead_bytes(self) -> int:
         return sum(line.bytes for line in self.overhead)
 
     @property
-    def resident_bytes(self) -> int:
-        return sum(line.bytes for line in self.residents)
+    def extra_bytes(self) -> int:
+        return sum(line.bytes for line in self.extras)
 
     @property
     def sequence_bytes(self) -> int:
         """All that grows with the sequences."""
-        return self.kv_bytes + self.state_bytes + self.resident_cache_bytes
+        return self.kv_bytes + self.state_bytes + self.extra_cache_bytes
 
     @property
     def total_bytes(self) -> int:
-        beside = self.resident_bytes if self.residents else 0
+        beside = self.extra_bytes if self.extras else 0
         return self.sequence_bytes + self.weight_bytes + self.activation.bytes + self.overhead_bytes + beside
 
     @property
     def total_range(self) -> tuple[int, int]:
-        exact, lines = self.sequence_bytes + self.weight_bytes, (*self.overhead, *self.residents)
+        exact, lines = self.sequence_bytes + self.weight_bytes, (*self.overhead, *self.extras)
         low = exact + self.activation.low + sum(line.low for line in lines)
         return low, exact + self.activation.high + sum(line.high for line in lines)
 
@@ -158,7 +158,7 @@ class Estimate:
         weights = rank_weight_bytes(self.spec, self.plan, sharding)[index] if known else 0
         activation = self._activation(sequences) if known else Estimated(0, 0, 0, "not counted")
         beside, cache_beside = (
-            ((), 0) if request.residents is None else request.residents.on_stage(self, index, layers, caches)
+            ((), 0) if request.extras is None else request.extras.on_stage(self, index, layers, caches)
         )
         held = sequences * (kv + state + cache_beside) + weights + sum(line.bytes for line in beside)
         lines = overhead_lines(self.capacity.kind if self.capacity else "cuda", sharding.devices, held)
@@ -170,8 +170,8 @@ class Estimate:
             weight_bytes=weights,
             activation=activation,
             overhead=override_lines(lines, request.overhead_override),
-            residents=beside,
-            resident_cache_bytes=sequences * cache_beside,
+            extras=beside,
+            extra_cache_bytes=sequences * cache_beside,
         )
 
     def _activation(self, sequences: int) -> Estimated:
@@ -218,7 +218,7 @@ class Estimate:
         for fmt in {self.fmt.k.name: self.fmt.k, self.fmt.v.name: self.fmt.v}.values():
             if fmt.note and fmt.group_bytes == 4 and fmt.name.startswith("kivi"):
                 lines.append(fmt.note)
-        drafter = None if self.request.residents is None else self.request.residents.drafter
+        drafter = None if self.request.extras is None else self.request.extras.drafter
         if self.spec.mtp and (drafter is None or drafter.kind != "mtp"):
             extra = sum(weight.parameters for weight in self.spec.mtp)
             lines.append(

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 class Request:
     """What is asked of a model: lengths, formats, layout. Sizes in tokens, sequences and bytes.
 
-    `activation_override` and `overhead_override` (by line name) replace the estimates; `residents` share the devices.
+    `activation_override` and `overhead_override` (by line name) replace the estimates; `extras` share the devices.
     """
 
     seq_tokens: int
@@ -70,7 +70,7 @@ class Request:
     fused_attention: bool = True
     activation_override: int | None = None
     overhead_override: Mapping[str, int] = field(default_factory=dict, hash=False)
-    residents: Shares | None = None
+    extras: Shares | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,19 +16,19 @@ from planner.lookup import model_spec
 from planner.memory.request import device_capacity
 from planner.model.spec import ModelSpec
 from planner.options.readers import count
-from planner.options.tables import RESIDENTS
+from planner.options.tables import EXTRAS
 from planner.units import parse_tokens
 
 DRAFTING = ("vllm", "vllm-v0", "vllm-v1", "sglang", "llamacpp", "ik_llamacpp", "lmstudio", "koboldcpp")
 """Engines whose rules of a drafter are known."""
 
 
-def residents_given(given: Mapping[str, Any]) -> bool:
+def extras_given(given: Mapping[str, Any]) -> bool:
     """Whether anything on the command line shares the devices, or lies in a tier."""
-    return any(given.get(flag.parameter) for flag in RESIDENTS)
+    return any(given.get(flag.parameter) for flag in EXTRAS)
 
 
-def residents_of(
+def extras_of(
     given: Mapping[str, Any], spec: ModelSpec, *, engine: str | None = None, online: bool = False
 ) -> Extras | None:
     """What the options put beside `spec`; None where they put nothing.

@@ -33,7 +33,7 @@ FLAGS: tuple[Flag, ...] = (
     *flags.DEVICES,
     *flags.LAYOUT,
     *flags.RUNTIME,
-    *flags.RESIDENTS,
+    *flags.EXTRAS,
     *flags.ENGINE,
     Flag("--ngl", "N", "A GGUF file: N layers on the card, as llama.cpp's --n-gpu-layers (default: the most that fit).", count_or_zero, "Engine"),
     Flag("--measured", "POINT|FILE...", MEASURED_HELP + " Then: how many users until a target fails.", text, "Device"),
@@ -98,7 +98,7 @@ def fit_asked(values: Mapping[str, Any]) -> FitAsked:
     asked = FitAsked(spec, request, room, mix=given["lengths"], engine=engine, emit=given["emit"], ngl=given["ngl"])
     _check_layers(asked)
     asked = _with_own(asked, given)
-    return _with_extras(asked, given) if extras.residents_given(given) else asked
+    return _with_extras(asked, given) if extras.extras_given(given) else asked
 
 
 def _with_own(asked: FitAsked, given: Mapping[str, Any]) -> FitAsked:
@@ -128,9 +128,9 @@ def _with_own(asked: FitAsked, given: Mapping[str, Any]) -> FitAsked:
 
 def _with_extras(asked: FitAsked, given: Mapping[str, Any]) -> FitAsked:
     name = None if asked.engine is None else asked.engine.name
-    beside = extras.residents_of(given, asked.spec, engine=name, online=given["online"])
+    beside = extras.extras_of(given, asked.spec, engine=name, online=given["online"])
     card = None if given["gpu"] is None else device(given["gpu"])
-    request = replace(asked.request, residents=beside)
+    request = replace(asked.request, extras=beside)
     return replace(asked, request=request, tiers=extras.tiers_of(given, card), device=card)
 
 

@@ -38,7 +38,7 @@ from planner.options.readers import (
 from planner.options.tables import Flag
 
 TOP = 8
-RESIDENTS = ("--lora", "--drafter", "--draft-tokens", "--also", "--idle-sessions")
+EXTRAS = ("--lora", "--drafter", "--draft-tokens", "--also", "--idle-sessions")
 FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
     Flag("--users", "N", "Users who each have one request running: 200.", count, "Load"),
@@ -59,7 +59,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--kv-dtype", "D", "KV cache in this format alone (default: the float type the model runs in, and 8 bit).", kv_dtype, "Precision"),
     Flag("--as-published", "", "No formats but the model's own: quantised ones change its answers.", switch, "Precision"),
     Flag("--prefill-tokens", "N", "Prompt tokens of one step (default: 2048).", tokens, "Load"),
-    *(flag for flag in flags.RESIDENTS if flag.name in RESIDENTS),
+    *(flag for flag in flags.EXTRAS if flag.name in EXTRAS),
     *flags.ENGINE[:-1],
     Flag("--sort", "|".join(SORTS), "What the best is (default: cost).", choice(*SORTS), "Output"),
     Flag("--top", "N", f"So many plans are shown (default: {TOP}).", count, "Output"),
@@ -91,7 +91,7 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
         prices=parse_prices(given["price"]),
         budget_usd_per_hour=given["budget"],
         sort=given["sort"] or SORTS[0],
-        residents=_residents(given, spec, None if engine is None else engine.name),
+        extras=_extras(given, spec, None if engine is None else engine.name),
         idle_sessions=given["idle_sessions"] or 0,
     )
     return question, given["top"] or TOP
@@ -111,13 +111,13 @@ def _devices(given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsked | No
     )
 
 
-def _residents(given: Mapping[str, Any], spec: ModelSpec, engine: str | None) -> Extras | None:
+def _extras(given: Mapping[str, Any], spec: ModelSpec, engine: str | None) -> Extras | None:
     """What shares the devices; idle sessions apart, for they are spread over the replicas."""
-    if not any(given[flags.parameter(option)] for option in RESIDENTS):
+    if not any(given[flags.parameter(option)] for option in EXTRAS):
         return None
-    from planner.options.extras import residents_of
+    from planner.options.extras import extras_of
 
-    return residents_of({**given, "idle_sessions": None}, spec, engine=engine, online=given["online"])
+    return extras_of({**given, "idle_sessions": None}, spec, engine=engine, online=given["online"])
 
 
 def _engine(given: Mapping[str, Any]) -> EngineAsked | None:

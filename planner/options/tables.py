@@ -184,7 +184,7 @@ RUNTIME = (
 
 
 # What shares the devices with the model; `planner.options.extras` reads them.
-RESIDENTS = _in(
+EXTRAS = _in(
     "Device",
     (
         "--lora",

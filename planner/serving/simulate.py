@@ -394,7 +394,7 @@ def _steady(
         )
     except BadRequest as error:
         return None, str(error)
-    held = sum(item.share * replica.pool.held_bytes(item.tokens) for item in given.residents)
+    held = sum(item.share * replica.pool.held_bytes(item.tokens) for item in given.held_sequences)
     most = max(1, min(policy.max_num_seqs, int(run.pool_bytes / held) if held else policy.max_num_seqs))
     steady = Replica(
         replica.model, given, chunk_tokens=policy.max_num_batched_tokens, most=most, share=targets.ttft_share,

@@ -121,7 +121,9 @@ class Replica:
         self.model, self.load, self.chunk_tokens, self.most = model, load, chunk_tokens, most
         self.share, self.before_seconds, self.slower = share, before_seconds, slower
         self.reached = [
-            sum(held.share * (held.tokens if reach is None else min(held.tokens, reach)) for held in load.residents)
+            sum(
+                held.share * (held.tokens if reach is None else min(held.tokens, reach)) for held in load.held_sequences
+            )
             for reach in model.reaches
         ]
         self._steps: dict[int, float] = {}
@@ -264,12 +266,12 @@ class Replica:
             (added + steps * step) * item.share * item.tokens
             for (added, steps), item in zip(self.prompts(decoding, others), self.load.prompts, strict=True)
         )
-        return decoding + self.rate_per_s(decoding, others) * under_way / (2 * self.resident_tokens)
+        return decoding + self.rate_per_s(decoding, others) * under_way / (2 * self.held_tokens)
 
     @cached_property
-    def resident_tokens(self) -> float:
+    def held_tokens(self) -> float:
         """Held by a decoding sequence, on average."""
-        return sum(held.tokens * held.share for held in self.load.residents)
+        return sum(held.tokens * held.share for held in self.load.held_sequences)
 
     @cached_property
     def full(self) -> float:

@@ -19,10 +19,10 @@ from planner.workloads.traces import HASH_TOKENS, Trace
 EDGES = (0.0, 0.2, 0.45, 0.55, 0.7, 0.88, 0.92, 0.94, 0.96, 0.98, 1.0)
 
 
-RESIDENT_EDGES = tuple(i / 64 for i in range(65))
+HELD_EDGES = tuple(i / 64 for i in range(65))
 
 
-RESIDENT_POINTS = 4  # of each sequence's life
+HELD_POINTS = 4  # of each sequence's life
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Resident:
+class HeldSequence:
     """A share of the decoding sequences: tokens held, and how many of them lie behind the common prefix."""
 
     tokens: int
@@ -84,27 +84,27 @@ def binned(counts: Iterable[tuple[int, float]], edges: Sequence[float] = EDGES) 
     return tuple(found)
 
 
-def residents(requests: Iterable[tuple[int, int, int, float]]) -> tuple[Resident, ...]:
+def held_sequences(requests: Iterable[tuple[int, int, int, float]]) -> tuple[HeldSequence, ...]:
     """Counts what sequences hold that are found decoding, from (prompt, output, common prefix, weight) of requests.
 
     A long answer is found more often than a short one, in proportion to its length, and somewhere between its
     prompt and its end: P(held = p + k) is the same for each k below the output. Four points of each life stand
     for all of them, in 64 pieces of equal weight.
 
-    >>> {(held.tokens, held.own_tokens) for held in residents([(100, 80, 60, 1.0)])} == {
+    >>> {(held.tokens, held.own_tokens) for held in held_sequences([(100, 80, 60, 1.0)])} == {
     ...     (110, 50), (130, 70), (150, 90), (170, 110)}
     True
     """
     rows: dict[tuple[int, int], float] = {}
     for prompt, output, common, weight in requests:
-        for point in range(RESIDENT_POINTS):
-            tokens = prompt + round(output * (point + 0.5) / RESIDENT_POINTS)
+        for point in range(HELD_POINTS):
+            tokens = prompt + round(output * (point + 0.5) / HELD_POINTS)
             key = (tokens, tokens - common)
             rows[key] = rows.get(key, 0.0) + weight * output
     merged: dict[tuple[int, int], float] = {}
-    for tokens, own, share in _cut(((*key, weight) for key, weight in rows.items()), RESIDENT_EDGES):
+    for tokens, own, share in _cut(((*key, weight) for key, weight in rows.items()), HELD_EDGES):
         merged[tokens, own] = merged.get((tokens, own), 0.0) + share
-    return tuple(Resident(tokens, own, share) for (tokens, own), share in merged.items())
+    return tuple(HeldSequence(tokens, own, share) for (tokens, own), share in merged.items())
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Load:
     """Requests and how they come: `users` that each have one request running, or `rate_per_s` that arrive unasked.
 
     prompts, outputs   lengths in tokens by share
-    residents          what decoding sequences hold
+    held_sequences     what decoding sequences hold
     longest_tokens     of one request, prompt and output
     think_seconds      a user's pause between an answer and the next request
     prefix_share       share of each prompt that is found in the cache
@@ -123,7 +123,7 @@ class Load:
 
     prompts: tuple[Bin, ...]
     outputs: tuple[Bin, ...]
-    residents: tuple[Resident, ...]
+    held_sequences: tuple[HeldSequence, ...]
     longest_prompt_tokens: int
     longest_tokens: int
     users: int | None = None
@@ -198,7 +198,7 @@ def load(
     found = Load(
         cut_prompts,
         cut_outputs,
-        residents((p, o, cached_tokens(p, common), weight) for p, o, weight in weighted),
+        held_sequences((p, o, cached_tokens(p, common), weight) for p, o, weight in weighted),
         prompts.longest,
         longest,
         users,

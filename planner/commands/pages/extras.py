@@ -11,7 +11,7 @@ from planner.units import gib, human_bytes, human_count, human_seconds, human_to
 KINDS = {"model": "a model of its own", "mtp": "the checkpoint's own layers", "eagle": "an EAGLE head", "eagle3": "an EAGLE-3 head"}  # fmt: skip
 
 
-def resident_lines(found: Mapping[str, Any], seq_tokens: int) -> list[str]:
+def extra_lines(found: Mapping[str, Any], seq_tokens: int) -> list[str]:
     """For people: a table of what lies beside the model, then the tiers."""
     lines: list[str] = []
     if "lines" in found:

@@ -78,9 +78,9 @@ def page(answer: FitAnswer, verbose: bool = False) -> list[str]:
     if "length_mix" in found:
         lines += ["", *_mix_lines(found["length_mix"])]
     if "extras" in found:
-        from planner.commands.pages.extras import resident_lines
+        from planner.commands.pages.extras import extra_lines
 
-        lines += ["", *resident_lines(found["extras"], found["seq_tokens"])]
+        lines += ["", *extra_lines(found["extras"], found["seq_tokens"])]
     if answer.offload is not None:
         lines += ["", *_offload_lines(answer.offload, found)]
     lines += ["", _holder_line(found)]

@@ -174,7 +174,7 @@ def _memory(plan: Plan) -> list[str]:
     assert room.found.capacity is not None
     parts = f"weights {gib(device.weight_bytes)}, activations {gib(device.activation.bytes)}, overhead {gib(device.overhead_bytes)}"
     pool = "left for KV" if plan.candidate.answer is None else f"{plan.candidate.answer.name}'s pool"
-    beside = [f"{line.name} {human_bytes(line.bytes)}" for line in device.residents]
+    beside = [f"{line.name} {human_bytes(line.bytes)}" for line in device.extras]
     parts = ", ".join([parts, *beside])
     prefix = f" ({human_bytes(room.prefix_bytes)} of it the common prefix)" if room.prefix_bytes else ""
     if room.idle_bytes:
@@ -305,7 +305,7 @@ def _assumed(answer: Answer, top: int) -> list[str]:
     lines = [f"speeds: {origin}" for origin in origins]
     if chunks:
         lines.append(f"prompts in pieces of at most {chunks[0]:,} tokens beside the decoding sequences")
-    if answer.question.residents is not None and answer.question.residents.drafter is not None:
+    if answer.question.extras is not None and answer.question.extras.drafter is not None:
         lines.append("the drafter's memory is counted; what it saves of the steps is not")
     if answer.question.load.cached_tokens and any(
         cache.kind.startswith("state") for layer, _ in answer.question.spec.groups for cache in layer.caches

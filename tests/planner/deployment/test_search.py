@@ -381,10 +381,10 @@ def test_adapters_take_from_the_pool_what_they_weigh() -> None:
     from planner.extras.shared_device import Extras
 
     plain, adapted = (
-        search(asked(gpus="h100-sxm", as_published=True, residents=residents)).candidates[0].room
-        for residents in (None, Extras(adapters=(Lora(8, 64),)))
+        search(asked(gpus="h100-sxm", as_published=True, extras=extras)).candidates[0].room
+        for extras in (None, Extras(adapters=(Lora(8, 64),)))
     )
-    taken = adapted.found.per_device.resident_bytes
+    taken = adapted.found.per_device.extra_bytes
     assert taken > 0
     assert plain.pool_bytes - adapted.pool_bytes == pytest.approx(taken, rel=0.03)
 

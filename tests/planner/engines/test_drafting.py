@@ -24,8 +24,8 @@ def spec(name: str) -> ModelSpec:
 
 
 def asked(model: ModelSpec, drafter: Drafter | None = None, seq: int = 8192, **ranks: int) -> Estimate:
-    residents = Extras((), drafter) if drafter is not None else None
-    request = Request(seq, sharding=Sharding(**ranks), residents=residents)
+    extras = Extras((), drafter) if drafter is not None else None
+    request = Request(seq, sharding=Sharding(**ranks), extras=extras)
     return estimate(model, request, device_capacity(find_device("h100")))
 
 
@@ -93,9 +93,7 @@ def test_sglangs_default_share_is_smaller_with_a_drafter_before_0_5_15() -> None
 def test_llama_cpps_drafter_has_a_cache_of_its_own_in_f16() -> None:
     """ggml-org/llama.cpp issue 12436: -c 32768 -ctk q8_0 -ctv q8_0 -md Qwen2.5-0.5B: 24 layers x 2 heads x 64 x 2 x 2 B a token."""
     qwq = spec("qwq-32b")
-    request = Request(
-        32768, k_dtype="q8_0", v_dtype="q8_0", residents=Extras((), draft_model(qwq, spec("qwen2.5-0.5b")))
-    )
+    request = Request(32768, k_dtype="q8_0", v_dtype="q8_0", extras=Extras((), draft_model(qwq, spec("qwen2.5-0.5b"))))
     found = answered("llamacpp", "b4906", estimate(qwq, request, None), ctx_size=32768, flash_attn=True)
     assert found["draft_cache_bytes"] == 384 * MIB and found["kv_bytes"] == 4352 * MIB
     assert found["pool_bytes"] == 4736 * MIB

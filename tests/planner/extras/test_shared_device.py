@@ -14,7 +14,7 @@ from planner.engines.device_memory import weights_loaded
 from planner.engines.registry import answer_of
 from planner.errors import BadRequest
 from planner.extras.lora import Lora, adapter_parameters
-from planner.extras.shared_device import Extras, Other, draft_model, eagle_head, mtp_head, residents_dict, split_pool
+from planner.extras.shared_device import Extras, Other, draft_model, eagle_head, extras_dict, mtp_head, split_pool
 from planner.lookup import capacity, model_spec
 from planner.memory.estimate import estimate
 from planner.memory.limits import longest_context, most_sequences, pool_bytes
@@ -29,17 +29,17 @@ assert ROOM is not None
 
 def test_adapters_lie_on_the_device_in_the_models_float_type() -> None:
     lora = Lora(8, 16)
-    device = estimate(LLAMA, Request(8192, residents=Extras((lora,))), ROOM).per_device
-    assert device.resident_bytes == 8 * 2 * adapter_parameters(LLAMA, lora)
+    device = estimate(LLAMA, Request(8192, extras=Extras((lora,))), ROOM).per_device
+    assert device.extra_bytes == 8 * 2 * adapter_parameters(LLAMA, lora)
 
 
 def test_a_fit_without_residents_is_what_it_was() -> None:
-    plain, empty = (estimate(LLAMA, Request(8192, residents=r), ROOM).per_device for r in (None, Extras()))
+    plain, empty = (estimate(LLAMA, Request(8192, extras=r), ROOM).per_device for r in (None, Extras()))
     assert plain.total_bytes == empty.total_bytes and plain.total_range == empty.total_range
 
 
 @pytest.mark.parametrize(
-    "residents",
+    "extras",
     [
         Extras((Lora(8, 64),)),
         Extras(drafter=draft_model(LLAMA, SMALL)),
@@ -48,8 +48,8 @@ def test_a_fit_without_residents_is_what_it_was() -> None:
     ],
     ids=["lora", "drafter", "also", "idle"],
 )
-def test_each_takes_sequences_away_and_the_last_that_fits_fits(residents: Extras) -> None:
-    request = Request(8192, residents=residents)
+def test_each_takes_sequences_away_and_the_last_that_fits_fits(extras: Extras) -> None:
+    request = Request(8192, extras=extras)
     most = most_sequences(LLAMA, request, ROOM)
     assert most < most_sequences(LLAMA, Request(8192), ROOM)
     assert longest_context(LLAMA, request, ROOM) < longest_context(LLAMA, Request(8192), ROOM)
@@ -58,18 +58,18 @@ def test_each_takes_sequences_away_and_the_last_that_fits_fits(residents: Extras
 
 
 def test_adapters_of_a_pipeline_lie_with_the_layers_they_are_on() -> None:
-    request = Request(1024, sharding=Sharding(pp=4), residents=Extras((Lora(4, 16),)))
+    request = Request(1024, sharding=Sharding(pp=4), extras=Extras((Lora(4, 16),)))
     stages = estimate(LLAMA, request).stages
-    assert sum(stage.resident_bytes for stage in stages) == 4 * 2 * adapter_parameters(LLAMA, Lora(4, 16))
-    assert all(stage.resident_bytes > 0 for stage in stages)
+    assert sum(stage.extra_bytes for stage in stages) == 4 * 2 * adapter_parameters(LLAMA, Lora(4, 16))
+    assert all(stage.extra_bytes > 0 for stage in stages)
 
 
 def test_an_encoders_adapters_count_once() -> None:
     spec = model_spec("t5-base")
-    request = Request(512, residents=Extras((Lora(1, 8, ("q", "v")),)))
+    request = Request(512, extras=Extras((Lora(1, 8, ("q", "v")),)))
     device = estimate(spec, request).per_device
     assert adapter_parameters(spec, Lora(1, 8, ("q", "v"))) == (12 + 2 * 12) * 2 * 8 * (768 + 768)
-    assert device.resident_bytes == estimate(spec, request).fmt.model_dtype_bytes * 884_736
+    assert device.extra_bytes == estimate(spec, request).fmt.model_dtype_bytes * 884_736
 
 
 # -- drafters --------------------------------------------------------------------------------------------
@@ -77,18 +77,18 @@ def test_an_encoders_adapters_count_once() -> None:
 
 def test_a_draft_model_brings_its_weights_and_a_cache_for_every_sequence() -> None:
     """Llama-3.2-1B: 1,235,814,400 parameters, 16 layers of 8 KV heads of 64 in bf16 = 32 KiB a token."""
-    request = Request(8192, batch=3, residents=Extras(drafter=draft_model(LLAMA, SMALL, 4)))
+    request = Request(8192, batch=3, extras=Extras(drafter=draft_model(LLAMA, SMALL, 4)))
     device = estimate(LLAMA, request, ROOM).per_device
-    assert device.resident_bytes == 2 * 1_235_814_400
+    assert device.extra_bytes == 2 * 1_235_814_400
     own = 32 * 1024 * (8192 + 4)
     slots = 128 * 1024 * 4  # the target's four tokens of a step
-    assert device.resident_cache_bytes == 3 * (own + slots)
+    assert device.extra_cache_bytes == 3 * (own + slots)
 
 
 def test_a_drafters_cache_follows_the_asked_kv_dtype() -> None:
     drafter = draft_model(LLAMA, SMALL, 4)
-    answers = [estimate(LLAMA, Request(8192, k_dtype=d, v_dtype=d, residents=Extras(drafter=drafter))) for d in ("bf16", "fp8")]  # fmt: skip
-    full, half = (answer.per_device.resident_cache_bytes for answer in answers)
+    answers = [estimate(LLAMA, Request(8192, k_dtype=d, v_dtype=d, extras=Extras(drafter=drafter))) for d in ("bf16", "fp8")]  # fmt: skip
+    full, half = (answer.per_device.extra_cache_bytes for answer in answers)
     assert full == 2 * half
 
 
@@ -118,7 +118,7 @@ def test_mtp_layers_leave_the_shared_tables_out_and_keep_a_latent_each() -> None
     spec = model_spec("deepseek-v3")
     drafter = mtp_head(spec)
     assert drafter.parameters == 13_463_426_048 - 2 * 129_280 * 7168
-    answer = estimate(spec, Request(8192, residents=Extras(drafter=drafter)))
+    answer = estimate(spec, Request(8192, extras=Extras(drafter=drafter)))
     assert drafter.cache_bytes(answer, 8192) == 8192 * 576 * 2
     assert "multi-token-prediction" not in " ".join(answer.warnings)
     assert "multi-token-prediction" in " ".join(estimate(spec, Request(8192)).warnings)
@@ -137,9 +137,9 @@ def test_an_eagle_head_is_shaped_after_a_dense_layer_or_refused() -> None:
 
 def test_a_drafter_sits_on_the_last_stage_and_is_split_like_the_target() -> None:
     drafter = draft_model(LLAMA, SMALL)
-    stages = estimate(LLAMA, Request(1024, sharding=Sharding(tp=2, pp=2), residents=Extras(drafter=drafter))).stages
-    assert [bool(stage.residents) for stage in stages] == [False, True]
-    assert 0.45 < stages[1].resident_bytes / (2 * SMALL_PARAMETERS) < 0.55
+    stages = estimate(LLAMA, Request(1024, sharding=Sharding(tp=2, pp=2), extras=Extras(drafter=drafter))).stages
+    assert [bool(stage.extras) for stage in stages] == [False, True]
+    assert 0.45 < stages[1].extra_bytes / (2 * SMALL_PARAMETERS) < 0.55
 
 
 SMALL_PARAMETERS = 1_235_814_400
@@ -147,9 +147,9 @@ SMALL_PARAMETERS = 1_235_814_400
 
 def test_recurrent_targets_keep_a_state_for_every_drafted_token() -> None:
     spec = model_spec("qwen3-next-80b-a3b")
-    one = estimate(spec, Request(1024, residents=Extras(drafter=mtp_head(spec, 1)))).per_device
-    three = estimate(spec, Request(1024, residents=Extras(drafter=mtp_head(spec, 3)))).per_device
-    extra = three.resident_cache_bytes - one.resident_cache_bytes
+    one = estimate(spec, Request(1024, extras=Extras(drafter=mtp_head(spec, 1)))).per_device
+    three = estimate(spec, Request(1024, extras=Extras(drafter=mtp_head(spec, 3)))).per_device
+    extra = three.extra_cache_bytes - one.extra_cache_bytes
     assert extra >= 2 * one.state_bytes
 
 
@@ -159,17 +159,17 @@ def test_recurrent_targets_keep_a_state_for_every_drafted_token() -> None:
 def test_another_model_brings_all_that_its_own_process_needs() -> None:
     other = Other(QWEN, 4096, 8)
     alone = estimate(QWEN, Request(4096, batch=8), Capacity("", 0)).per_device
-    held = estimate(LLAMA, Request(8192, residents=Extras(others=(other,))), ROOM).per_device
-    assert held.resident_bytes == alone.total_bytes
+    held = estimate(LLAMA, Request(8192, extras=Extras(others=(other,))), ROOM).per_device
+    assert held.extra_bytes == alone.total_bytes
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 99))
 def test_what_is_left_is_split_as_given(percent: int) -> None:
-    request = Request(8192, residents=Extras(others=(Other(QWEN, 4096, 2, Fraction(percent, 100)),)))
+    request = Request(8192, extras=Extras(others=(Other(QWEN, 4096, 2, Fraction(percent, 100)),)))
     left = pool_bytes(estimate(LLAMA, request, ROOM))
     split = split_pool(LLAMA, request, ROOM)
-    found = residents_dict(estimate(LLAMA, split, ROOM))["models"][0]
+    found = extras_dict(estimate(LLAMA, split, ROOM))["models"][0]
     assert found["share_bytes"] == left * percent // 100
     assert found["most_sequences"] >= 2
     # what is given away is missing here, with the allocator's 2 %
@@ -180,7 +180,7 @@ def test_what_is_left_is_split_as_given(percent: int) -> None:
 def test_shares_of_the_whole_are_refused() -> None:
     others = (Other(QWEN, 1024, 1, Fraction(1, 2)), Other(QWEN, 1024, 1, Fraction(1, 2)))
     with pytest.raises(BadRequest, match="leave nothing"):
-        split_pool(LLAMA, Request(1024, residents=Extras(others=others)), ROOM)
+        split_pool(LLAMA, Request(1024, extras=Extras(others=others)), ROOM)
 
 
 # -- engines ---------------------------------------------------------------------------------------------
@@ -189,11 +189,11 @@ def test_shares_of_the_whole_are_refused() -> None:
 def test_slots_are_taken_from_an_engines_pool() -> None:
     slots = Extras((Lora(8, 16, slots=True),))
     plain, less = (
-        answer_of("vllm", "0.11.2", estimate(LLAMA, Request(8192, residents=r), capacity("h100-sxm", None)), Options())
+        answer_of("vllm", "0.11.2", estimate(LLAMA, Request(8192, extras=r), capacity("h100-sxm", None)), Options())
         for r in (None, slots)
     )
     assert plain.ranged is not None and less.ranged is not None
-    held = estimate(LLAMA, Request(8192, residents=slots)).per_device.resident_bytes
+    held = estimate(LLAMA, Request(8192, extras=slots)).per_device.extra_bytes
     assert held == 8 * 2 * (adapter_parameters(LLAMA, Lora(1, 16)) + 2 * 16 * (LLAMA.vocab + LLAMA.hidden))
     assert 0 <= plain.ranged.pool.bytes - less.ranged.pool.bytes - held < held // 10
 
@@ -209,6 +209,6 @@ def test_slots_are_taken_from_an_engines_pool() -> None:
 )
 def test_weights_with_slots_are_what_vllm_prints_after_loading(model: str, printed_gib: float, off_gib: float) -> None:
     slots = Extras((Lora(1, 16, slots=True),))
-    found = weights_loaded(estimate(model_spec(model), Request(4096, residents=slots)))
+    found = weights_loaded(estimate(model_spec(model), Request(4096, extras=slots)))
     assert found.low <= printed_gib * GIB <= found.high
     assert abs(found.bytes - printed_gib * GIB) < off_gib * GIB

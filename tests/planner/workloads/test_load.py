@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from planner.errors import BadRequest
 from planner.workloads.lengths import LengthMix, from_percentiles
-from planner.workloads.load import binned, load, residents, trace_hit_share
+from planner.workloads.load import binned, held_sequences, load, trace_hit_share
 from planner.workloads.traces import Trace
 
 COUNTS = st.dictionaries(st.integers(1, 10**5), st.integers(1, 50), min_size=1, max_size=40)
@@ -35,7 +35,7 @@ def test_an_output_is_met_in_proportion_to_its_length_and_on_average_half_done(
     outputs: dict[int, int], prompt: int
 ) -> None:
     # E[prompt + age] with age of a renewal process: prompt + E[O²] / (2 E[O])
-    found = residents((prompt, output, 0, float(count)) for output, count in outputs.items())
+    found = held_sequences((prompt, output, 0, float(count)) for output, count in outputs.items())
     first = sum(output * count for output, count in outputs.items())
     square = sum(output**2 * count for output, count in outputs.items())
     assert sum(held.tokens * held.share for held in found) == pytest.approx(prompt + square / (2 * first), abs=1.1)
@@ -43,9 +43,9 @@ def test_an_output_is_met_in_proportion_to_its_length_and_on_average_half_done(
 
 def test_own_tokens_lie_behind_the_common_prefix() -> None:
     found = load(LengthMix({1000: 1}, ""), LengthMix({100: 1}, ""), users=1, prefix_share=0.5)
-    assert {held.tokens - held.own_tokens for held in found.residents} == {496}  # 500 in whole blocks of 16
+    assert {held.tokens - held.own_tokens for held in found.held_sequences} == {496}  # 500 in whole blocks of 16
     own = load(LengthMix({1000: 1}, ""), LengthMix({100: 1}, ""), users=1, prefix_share=0.5, prefix_common=False)
-    assert {held.tokens - held.own_tokens for held in own.residents} == {0}
+    assert {held.tokens - held.own_tokens for held in own.held_sequences} == {0}
 
 
 def test_a_log_normal_mix_has_its_percentiles_in_the_bins() -> None:
@@ -64,7 +64,7 @@ def test_a_pair_says_who_has_which() -> None:
     together, apart = load(*mixes, users=1, pairs=pairs), load(*mixes, users=1)
 
     def held(found: object) -> float:
-        return sum(item.tokens * item.share for item in found.residents)  # type: ignore[attr-defined]
+        return sum(item.tokens * item.share for item in found.held_sequences)  # type: ignore[attr-defined]
 
     assert held(together) > held(apart)
     assert together.longest_tokens == 2000

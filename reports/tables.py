@@ -69,16 +69,16 @@ def _layout_words(tp: int, pp: int) -> str:
     return "1 device" if tp * pp == 1 else f"TP {tp}" + (f" x PP {pp}" if pp > 1 else "")
 
 
-def _turning(answer: Estimate, place: Place) -> tuple[int | None, str | None]:
+def _turning(estimate: Estimate, place: Place) -> tuple[int | None, str | None]:
     """(batch at which a decode step turns compute-bound, what bounds it at the batch asked), by the device's rates."""
     device = place.device
     if device is None or not device.bandwidth_bytes_per_s:
         return None, None
-    peak = peak_flops_per_s(device, answer)
+    peak = peak_flops_per_s(device, estimate)
     if peak is None:
         return None, None
     rates = (float(device.bandwidth_bytes_per_s), peak)
-    return compute_bound_batch(answer, *rates), decode_step(answer, answer.request.batch).bound_by(*rates)
+    return compute_bound_batch(estimate, *rates), decode_step(estimate, estimate.request.batch).bound_by(*rates)
 
 
 def binds_first(most: int, turn: int | None, bound: str | None) -> str:
@@ -354,17 +354,17 @@ def kv_dtype_savings(q: Question) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _code_bytes(answer: Estimate) -> int:
+def _code_bytes(estimate: Estimate) -> int:
     """The cached numbers alone, without scales: elements x bits / 8 (K and V in equal parts)."""
-    spec, request = answer.spec, answer.request
+    spec, request = estimate.spec, estimate.request
     elements = request.batch * sum(
-        count * cache.elements(request.seq_tokens, answer.source_tokens)
+        count * cache.elements(request.seq_tokens, estimate.source_tokens)
         for layer, count in spec.groups
         for cache in layer.caches
         if not isinstance(cache, Recurrent)
     )
-    k, v = answer.fmt.k, answer.fmt.v
-    return min(answer.kv_bytes, elements * (k.bits + v.bits) // 16)
+    k, v = estimate.fmt.k, estimate.fmt.v
+    return min(estimate.kv_bytes, elements * (k.bits + v.bits) // 16)
 
 
 def equation_rows(q: Question) -> pd.DataFrame:

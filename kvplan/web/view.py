@@ -266,14 +266,14 @@ def _ranged(row: dict[str, Any], key: str, words: Callable[[float], str]) -> str
     return f"{words(row[key])} ({words(row[key + '_low'])} to {words(row[key + '_high'])})"
 
 
-def bar(one: Estimate) -> Drawn:
+def bar(estimate: Estimate) -> Drawn:
     """What lies on the fullest device."""
-    device, capacity = one.per_device, one.capacity.bytes if one.capacity else None
+    device, capacity = estimate.per_device, estimate.capacity.bytes if estimate.capacity else None
     parts = [("weights", device.weight_bytes), ("KV cache", device.kv_bytes + device.state_bytes),
              ("activations", device.activation.bytes), ("overhead", device.overhead_bytes)]  # fmt: skip
     if device.extra_bytes:
         parts.append(("others", device.extra_bytes))
-    kinds = one.exactness
+    kinds = estimate.exactness
     rows = [(name, gib(size), exact_bytes(size), "exact" if name in ("weights", "KV cache") and kinds.get("kv_bytes") == "exact" else "estimated")
             for name, size in parts]  # fmt: skip
     rows.append(
@@ -286,38 +286,38 @@ def bar(one: Estimate) -> Drawn:
     )
     if capacity is not None:
         rows.append(("the device has", gib(capacity), exact_bytes(capacity), "as its driver reports it"))
-    name = "Memory of the fullest device" if one.request.sharding.devices > 1 else "Memory of the device"
+    name = "Memory of the fullest device" if estimate.request.sharding.devices > 1 else "Memory of the device"
     return Drawn(name, memory_bar(parts, capacity, name), ("part", "size", "bytes", "known"), tuple(rows))
 
 
-def cache_figure(one: Estimate) -> Drawn:
+def cache_figure(estimate: Estimate) -> Drawn:
     """The cache of the fullest device against length, at three batches; what is left for it, and where they cross."""
-    limit = pool_bytes(_at(one, one.request.seq_tokens, 1)) if one.capacity is not None else None
+    limit = pool_bytes(_at(estimate, estimate.request.seq_tokens, 1)) if estimate.capacity is not None else None
     limit = limit if limit is not None and limit > 0 else None
-    ceiling = max(one.spec.max_positions or 131072, one.request.seq_tokens)
-    lengths = sorted({*(n for n in LENGTHS if n <= ceiling), one.request.seq_tokens})
-    batches = sorted({1, 8, one.request.batch})
-    sizes = {(n, b): _cache(one, n, b) for n in lengths for b in batches}
+    ceiling = max(estimate.spec.max_positions or 131072, estimate.request.seq_tokens)
+    lengths = sorted({*(n for n in LENGTHS if n <= ceiling), estimate.request.seq_tokens})
+    batches = sorted({1, 8, estimate.request.batch})
+    sizes = {(n, b): _cache(estimate, n, b) for n in lengths for b in batches}
     lines = [Line(f"{b:,} at once", tuple((n, sizes[n, b]) for n in lengths)) for b in batches]
-    here = sizes[one.request.seq_tokens, one.request.batch]
+    here = sizes[estimate.request.seq_tokens, estimate.request.batch]
     mark = (
-        float(one.request.seq_tokens),
+        float(estimate.request.seq_tokens),
         float(here),
-        f"here: {gib(here)} at {human_tokens(one.request.seq_tokens)} tokens",
+        f"here: {gib(here)} at {human_tokens(estimate.request.seq_tokens)} tokens",
     )
     axes = Axes("tokens of a sequence", "KV cache", tokens_words, lambda value: human_bytes(round(value)))
     name = "KV cache against length"
     svg = chart(lines, axes, name, limit=limit, mark=mark) if min(sizes.values()) > 0 else ""
     rows = tuple((human_tokens(n), *(_marked(sizes[n, b], limit) for b in batches)) for n in lengths)
     header = ("tokens", *(f"{b:,} at once" for b in batches))
-    return Drawn(name, svg, header, rows, _crossing(one, batches, limit), tuple(line.name for line in lines))
+    return Drawn(name, svg, header, rows, _crossing(estimate, batches, limit), tuple(line.name for line in lines))
 
 
-def _crossing(one: Estimate, batches: Sequence[int], limit: int | None) -> str:
+def _crossing(estimate: Estimate, batches: Sequence[int], limit: int | None) -> str:
     """Where the lines cross what is left for the cache, in words."""
-    if limit is None or one.capacity is None:
+    if limit is None or estimate.capacity is None:
         return ""
-    ends = [(b, longest_context(one.spec, replace(one.request, batch=b), one.capacity)) for b in batches]
+    ends = [(b, longest_context(estimate.spec, replace(estimate.request, batch=b), estimate.capacity)) for b in batches]
     words = ", ".join(f"{tokens:,} tokens at {b:,} at once" for b, tokens in ends if tokens)
     end = f" Longest that fits: {words}." if words else " No length fits at these batches."
     return f"The dashed line is what is left for the cache on a device: {gib(limit)}.{end}"
@@ -327,8 +327,8 @@ def _marked(size: int, limit: int | None) -> str:
     return human_bytes(size) + (" (over)" if limit is not None and size > limit else "")
 
 
-def _cache(one: Estimate, tokens: int, batch: int) -> int:
-    device = _at(one, tokens, batch).per_device
+def _cache(estimate: Estimate, tokens: int, batch: int) -> int:
+    device = _at(estimate, tokens, batch).per_device
     return device.kv_bytes + device.state_bytes
 
 

@@ -402,20 +402,20 @@ def _mix_answer(asked: FitAsked, mix: LengthMix) -> dict[str, Any]:
     }
 
 
-def request_bytes(longest: Estimate, lengths: Iterable[int]) -> dict[int, int]:
+def request_bytes(estimate: Estimate, lengths: Iterable[int]) -> dict[int, int]:
     """Cache of one request of each length on the device that is fullest at `longest`: a file may hold 10^5 lengths."""
-    sharding, stage = longest.request.sharding, longest.per_device
-    caches = caches_on_rank(stages(longest.spec, sharding.pp)[stage.stage], sharding)
-    follows = longest.request.source_tokens is None and longest.spec.source_tokens is None
-    source = longest.source_tokens
-    extras = longest.request.extras
+    sharding, stage = estimate.request.sharding, estimate.per_device
+    caches = caches_on_rank(stages(estimate.spec, sharding.pp)[stage.stage], sharding)
+    follows = estimate.request.source_tokens is None and estimate.spec.source_tokens is None
+    source = estimate.source_tokens
+    extras = estimate.request.extras
 
     def beside(length: int) -> int:
-        return 0 if extras is None else extras.sequence_bytes(longest, stage.stage, caches, length)
+        return 0 if extras is None else extras.sequence_bytes(estimate, stage.stage, caches, length)
 
     return {
         length: stage.state_bytes
-        + rank_kv_bytes(caches, sharding, length, length if follows else source, longest.fmt)
+        + rank_kv_bytes(caches, sharding, length, length if follows else source, estimate.fmt)
         + beside(length)
         for length in lengths
     }

@@ -41,52 +41,52 @@ class Placed:
         return bool(self.host_weight_bytes)
 
 
-def placed(found: Estimate, placement: Placement) -> Placed:
-    """Where weights and cache lie; `found` is the estimate of the whole model on one device.
+def placed(estimate: Estimate, placement: Placement) -> Placed:
+    """Where weights and cache lie; `estimate` is that of the whole model on one device.
 
     Weights of a file that was read as it is stored are counted by layer, all others by matrix. The embedding table
     counts with the device where all layers are there, as the engine's own answer does.
     Leaves out: the few MiB of norms and buffers that llama.cpp keeps where it computes.
     """
-    spec = found.spec
+    spec = estimate.spec
     count = len(spec.layers)
     on = count if placement.layers is None else min(placement.layers, count)
     patterns, not_read = _patterns(placement.overrides)
-    total = found.per_device.weight_bytes
+    total = estimate.per_device.weight_bytes
     host = 0.0
     caches, cache_here = 0, 0
     for index, layer in enumerate(spec.layers):
         here = index >= count - on
-        cache = _cache_bytes(found, index)
+        cache = _cache_bytes(estimate, index)
         caches += cache
         cache_here += cache if here and not placement.cache_on_host else 0
         if not here:
-            host += _layer_bytes(found, index)
+            host += _layer_bytes(estimate, index)
             continue
         for part, weights in _parts(layer.weights):
-            host += _part_share(part, index, placement, patterns=patterns) * found.plan.total(
+            host += _part_share(part, index, placement, patterns=patterns) * estimate.plan.total(
                 (weight, 1) for weight in weights
             )
     if placement.layers is not None and placement.layers <= count:
-        host += found.plan.total((weight, 1) for weight in spec.after)
+        host += estimate.plan.total((weight, 1) for weight in spec.after)
     if placement.layers == 0:
         host = float(total)
     share = cache_here / caches if caches else 1.0
     return Placed(total - min(total, round(host)), min(total, round(host)), share, on, not_read)
 
 
-def _layer_bytes(found: Estimate, index: int) -> int:
-    stored = found.spec.stored
-    if stored is not None and len(stored.layer_bytes) == len(found.spec.layers):
+def _layer_bytes(estimate: Estimate, index: int) -> int:
+    stored = estimate.spec.stored
+    if stored is not None and len(stored.layer_bytes) == len(estimate.spec.layers):
         return stored.layer_bytes[index]
-    return found.plan.total((weight, 1) for weight in found.spec.layers[index].weights)
+    return estimate.plan.total((weight, 1) for weight in estimate.spec.layers[index].weights)
 
 
-def _cache_bytes(found: Estimate, index: int) -> int:
-    tokens = found.request.seq_tokens
+def _cache_bytes(estimate: Estimate, index: int) -> int:
+    tokens = estimate.request.seq_tokens
     return sum(
-        cache.kv_bytes(tokens, found.source_tokens, found.fmt) + cache.state_bytes(found.fmt)
-        for cache in found.spec.layers[index].caches
+        cache.kv_bytes(tokens, estimate.source_tokens, estimate.fmt) + cache.state_bytes(estimate.fmt)
+        for cache in estimate.spec.layers[index].caches
     )
 
 

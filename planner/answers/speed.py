@@ -175,18 +175,18 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
 
 
 def _expected(
-    one: Estimate, device: Device, asked: SpeedAsked, *, engine: str | None
+    estimate: Estimate, device: Device, asked: SpeedAsked, *, engine: str | None
 ) -> tuple[tuple[Speed, ...], Constants, Fitted | None]:
     """Speeds by fitted constants, or by those of the point that was measured."""
     load, prompt, output = asked.load or "serving", asked.prompt_tokens, asked.output_tokens
     constants, fit = constants_from(
-        asked.measured, one, device, load=load, engine=engine, prompt_tokens=prompt, output_tokens=output
+        asked.measured, estimate, device, load=load, engine=engine, prompt_tokens=prompt, output_tokens=output
     )
-    most = None if admits(one, asked.engine, max(asked.batches)) else largest_batch(one, asked.engine)
-    drafting = drafts_of(one, asked.drafting)
+    most = None if admits(estimate, asked.engine, max(asked.batches)) else largest_batch(estimate, asked.engine)
+    drafting = drafts_of(estimate, asked.drafting)
     speeds = tuple(
         speed(
-            one, device, prompt_tokens=prompt, output_tokens=output, batch=batch, load=load, constants=constants,
+            estimate, device, prompt_tokens=prompt, output_tokens=output, batch=batch, load=load, constants=constants,
             most=most or None, drafts=drafting,
         )
         for batch in asked.batches
@@ -202,11 +202,11 @@ def drafts_of(one: Estimate, asked: DraftingAsked | None) -> Drafts | None:
     return drafts(asked.tokens, method=asked.method, acceptance=asked.acceptance, target=work(one), drafter=drafter)
 
 
-def _drafting_note(one: Estimate, device: Device, found: Speed) -> str:
+def _drafting_note(estimate: Estimate, device: Device, found: Speed) -> str:
     """From which batch on drafting costs more than it saves."""
     case = Case(
-        work(one), rates_of(device, one), found.constants, found.prompt_tokens, found.output_tokens, 1, found.load,
-        one.source_tokens, found.drafts,
+        work(estimate), rates_of(device, estimate), found.constants, found.prompt_tokens, found.output_tokens, 1, found.load,
+        estimate.source_tokens, found.drafts,
     )  # fmt: skip
     first = drafting_pays_below(case)
     if first is None:
@@ -219,13 +219,13 @@ def _drafting_note(one: Estimate, device: Device, found: Speed) -> str:
 
 
 def _compute_bound(
-    one: Estimate, device: Device, constants: Constants | None, *, lengths: tuple[int, int]
+    estimate: Estimate, device: Device, constants: Constants | None, *, lengths: tuple[int, int]
 ) -> int | None:
     """Returns the smallest batch whose mean decode step computes longer than it reads, at what is reached of the rates.
 
     Without constants at the rates themselves. None where no batch does: a sequence's cache alone takes longer.
     """
-    rates, sums = rates_of(device, one), work(one)
+    rates, sums = rates_of(device, estimate), work(estimate)
 
     def reads(batch: int) -> bool:
         step = decode_pass(sums, rates, batch, *lengths)
@@ -239,7 +239,7 @@ def _compute_bound(
 
 
 def _calibrated(
-    one: Estimate, device: Device, asked: SpeedAsked, *, engine: str | None
+    estimate: Estimate, device: Device, asked: SpeedAsked, *, engine: str | None
 ) -> tuple[tuple[Speed, ...] | None, str | None]:
     """(speeds from this machine's calibration, None where it does not cover the question; a note on that)."""
     from planner.machine.device import calibration_of
@@ -251,46 +251,46 @@ def _calibrated(
         return None, "this machine was not measured: run kvplan calibrate for its own operator times"
     if asked.measured is not None:
         return None, "the point given is taken in place of this machine's calibration, of which only the rates are used"
-    kind = asked.linear or linear_of(calibration, running_dtype(one))
+    kind = asked.linear or linear_of(calibration, running_dtype(estimate))
     reason: str | None
     if engine is not None and parse_engine(engine)[0] != "transformers":
         reason = f"it is of torch, not of {engine}"
     elif asked.load == "serving":
         reason = "it is of one batch, --load static"
     else:
-        reason = why_not(calibration, one, kind)
+        reason = why_not(calibration, estimate, kind)
     if reason is not None:
         return None, f"this machine's calibration gives the rates alone: {reason}"
     prompt, output = asked.prompt_tokens, asked.output_tokens
     speeds = tuple(
-        local_speed(one, device, calibration, prompt_tokens=prompt, output_tokens=output, batch=batch, linear=kind)
+        local_speed(estimate, device, calibration, prompt_tokens=prompt, output_tokens=output, batch=batch, linear=kind)
         for batch in asked.batches
     )
     return speeds, None
 
 
-def admits(one: Estimate, asked: EngineAsked | None, batch: int) -> bool:
-    """Whether memory holds `batch` sequences of the length of `one`, in the engine's own pool where one is named."""
+def admits(estimate: Estimate, asked: EngineAsked | None, batch: int) -> bool:
+    """Whether memory holds `batch` sequences of the length of the estimate, in the engine's own pool where one is named."""
     if asked is not None:
-        asked, first = _started(asked, one)
+        asked, first = _started(asked, estimate)
         if not _of_llama(asked) and first.most_requests is not None:
-            return batch <= first.most_requests * one.request.sharding.dp
-    return _holds(one, asked, batch)
+            return batch <= first.most_requests * estimate.request.sharding.dp
+    return _holds(estimate, asked, batch)
 
 
-def largest_batch(one: Estimate, asked: EngineAsked | None) -> int | None:
-    """Most sequences of the length of `one` at once, in the engine's own pool where one is named; None: no bound.
+def largest_batch(estimate: Estimate, asked: EngineAsked | None) -> int | None:
+    """Most sequences of the length of the estimate at once, in the engine's own pool where one is named; None: no bound.
 
-    `one` is the estimate of a single sequence on a device.
+    `estimate` is that of a single sequence on a device.
     """
-    assert one.capacity is not None
+    assert estimate.capacity is not None
     if asked is None:
-        most = most_sequences(one.spec, one.request, one.capacity)
+        most = most_sequences(estimate.spec, estimate.request, estimate.capacity)
         return None if most >= MAX_COUNT else most
-    asked, first = _started(asked, one)
+    asked, first = _started(asked, estimate)
     if not _of_llama(asked) and first.most_requests is not None:
-        return first.most_requests * one.request.sharding.dp
-    most = largest(lambda batch: _holds(one, asked, batch), MAX_COUNT)
+        return first.most_requests * estimate.request.sharding.dp
+    most = largest(lambda batch: _holds(estimate, asked, batch), MAX_COUNT)
     return None if most >= MAX_COUNT else most
 
 
@@ -302,15 +302,15 @@ def _holds(one: Estimate, asked: EngineAsked | None, batch: int) -> bool:
     return bool(answer.fits) and (answer.most_requests is None or answer.most_requests >= batch)
 
 
-def _started(asked: EngineAsked, one: Estimate) -> tuple[EngineAsked, EngineAnswer]:
+def _started(asked: EngineAsked, estimate: Estimate) -> tuple[EngineAsked, EngineAnswer]:
     """The server that starts for such sequences, and what it makes of one; speed is asked of no other."""
-    asked = started_for(asked, one.request.seq_tokens)
-    first = engine_answer(asked, one)
+    asked = started_for(asked, estimate.request.seq_tokens)
+    first = engine_answer(asked, estimate)
     mend = mended(asked.options, first.refusal)
     if mend is None:
         return asked, first
     asked = asked._replace(options=mend)
-    return asked, engine_answer(asked, one)
+    return asked, engine_answer(asked, estimate)
 
 
 def _of_llama(asked: EngineAsked) -> bool:

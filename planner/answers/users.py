@@ -76,13 +76,13 @@ def most_users(asked: UsersAsked, constants: Constants, targets: Targets) -> tup
     return most, fails(most + 1) or f"no target up to {MOST_USERS:,}"
 
 
-def users_of(asked: FitAsked, one: Estimate) -> Users:
+def users_of(asked: FitAsked, estimate: Estimate) -> Users:
     """The users of a device that was measured: an answer is as long as those of its points, the rest of a request is prompt."""
     assert asked.own is not None and asked.own.own is not None
     outputs = [point.output_tokens for point in asked.own.own.points if point.output_tokens > 1]
     tokens = asked.request.seq_tokens
     output = max(1, min(round(median(outputs)) if outputs else 256, tokens - 1))
-    question = UsersAsked(one, asked.own, asked.engine, max(1, tokens - output), output)
+    question = UsersAsked(estimate, asked.own, asked.engine, max(1, tokens - output), output)
     engine = None if asked.engine is None else asked.engine.label
     constants = constants_for(engine, asked.own)
     most, by = most_users(question, constants, asked.targets)

@@ -94,12 +94,12 @@ def room(spec: ModelSpec, request: Request, capacity: Capacity, load: Load) -> R
     return replace(found, session_bytes=taken(session, session - round(load.cached_tokens) * load.prefix_common))
 
 
-def _room(one: Estimate, pool: int, prefix: int, longest: int, held: tuple[tuple[int, float], ...]) -> Room:
+def _room(estimate: Estimate, pool: int, prefix: int, longest: int, held: tuple[tuple[int, float], ...]) -> Room:
     mix = LengthMix({i: round(share * WEIGHTS_OF_SHARES) for i, (_, share) in enumerate(held)}, "")
     counted = concurrency(mix, pool - prefix, {i: size for i, (size, _) in enumerate(held)})
     fits = pool - prefix >= longest
     return Room(
-        found=one,
+        found=estimate,
         pool_bytes=pool,
         prefix_bytes=prefix,
         request_bytes=counted.mean_request_bytes,
@@ -160,14 +160,14 @@ def _between(points: list[tuple[int, int]], tokens: int) -> int:
 class Sizes:
     """Bytes of one sequence on the fullest device of an estimate, its growing caches apart from the others."""
 
-    def __init__(self, found: Estimate) -> None:
-        sharding, stage = found.request.sharding, found.per_device
-        caches = caches_on_rank(stages(found.spec, sharding.pp)[stage.stage], sharding)
-        self.found, self.sharding, self.caches, self.stage = found, sharding, caches, stage.stage
+    def __init__(self, estimate: Estimate) -> None:
+        sharding, stage = estimate.request.sharding, estimate.per_device
+        caches = caches_on_rank(stages(estimate.spec, sharding.pp)[stage.stage], sharding)
+        self.found, self.sharding, self.caches, self.stage = estimate, sharding, caches, stage.stage
         self.grow: dict[Cache, int] = {c: n for c, n in caches.items() if type(c) in (Full, Latent)}
         self.others: dict[Cache, int] = {c: n for c, n in caches.items() if c not in self.grow}
-        self.state = sum(n * cache.state_bytes(found.fmt) for cache, n in caches.items())
-        self.follows = found.request.source_tokens is None and found.spec.source_tokens is None
+        self.state = sum(n * cache.state_bytes(estimate.fmt) for cache, n in caches.items())
+        self.follows = estimate.request.source_tokens is None and estimate.spec.source_tokens is None
 
     def _source(self, tokens: int) -> int:
         return tokens if self.follows else self.found.source_tokens

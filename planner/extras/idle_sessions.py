@@ -37,7 +37,7 @@ class SessionBytes:
     once_bytes: int
 
 
-def session_bytes(answer: Estimate) -> SessionBytes:
+def session_bytes(estimate: Estimate) -> SessionBytes:
     """Returns the bytes that one sequence of the request leaves behind.
 
     ranks = sum over pipeline stages of tp · (KV and state of the fullest rank): heads and latents that ranks hold
@@ -50,14 +50,14 @@ def session_bytes(answer: Estimate) -> SessionBytes:
     >>> session_bytes(estimate(read_entry(find_model("llama-3.1-8b")), Request(8192))).ranks_bytes    # 8192 · 128 KiB
     1073741824
     """
-    sharding, fmt, tokens = answer.request.sharding, answer.fmt, answer.request.seq_tokens
+    sharding, fmt, tokens = estimate.request.sharding, estimate.fmt, estimate.request.seq_tokens
     shares = []
-    for layers in stages(answer.spec, sharding.pp):
+    for layers in stages(estimate.spec, sharding.pp):
         caches = caches_on_rank(layers, sharding)
         state = sum(count * cache.state_bytes(fmt) for cache, count in caches.items())
-        shares.append(state + rank_kv_bytes(caches, sharding, tokens, answer.source_tokens, fmt))
-    once = sequence_kv_bytes(answer.spec, tokens, answer.source_tokens, fmt)
-    states = sum(count * cache.state_bytes(fmt) for layer, count in answer.spec.groups for cache in layer.caches)
+        shares.append(state + rank_kv_bytes(caches, sharding, tokens, estimate.source_tokens, fmt))
+    once = sequence_kv_bytes(estimate.spec, tokens, estimate.source_tokens, fmt)
+    states = sum(count * cache.state_bytes(fmt) for layer, count in estimate.spec.groups for cache in layer.caches)
     return SessionBytes(max(shares), sharding.tp * sum(shares), once + states)
 
 
@@ -95,13 +95,13 @@ class IdleAnswer:
         }
 
 
-def idle_answer(answer: Estimate, tiers: Tiers) -> IdleAnswer:
+def idle_answer(estimate: Estimate, tiers: Tiers) -> IdleAnswer:
     """Fills tiers in order, host memory first.
 
     most = floor(tier bytes / session bytes); restore seconds (a bound: no latency, a link of its own for each
     device) = device bytes / link for the host, and for the disk at least session bytes / its rate as well.
     """
-    each = session_bytes(answer)
+    each = session_bytes(estimate)
     host, ssd = _held(tiers.host_bytes, each.ranks_bytes), _held(tiers.ssd_bytes, each.ranks_bytes)
     on_host = min(tiers.sessions, host or 0)
     on_ssd = min(tiers.sessions - on_host, ssd or 0)

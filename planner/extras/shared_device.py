@@ -80,9 +80,9 @@ class Drafter:
         spare = self.plan.total((weight.on_rank(sharding.tp), count) for weight, count in self.spare)
         return held, held, held + int(held * self.high_share) + spare
 
-    def cache_bytes(self, answer: Estimate, tokens: int) -> int:
+    def cache_bytes(self, estimate: Estimate, tokens: int) -> int:
         """K, V and state of one sequence on one rank."""
-        fmt, sharding = self._format(answer), replace(answer.request.sharding, dcp=1)
+        fmt, sharding = self._format(estimate), replace(estimate.request.sharding, dcp=1)
         on_rank: dict[Cache, int] = {}
         for cache, count in self.caches:
             share = sharding.on_rank(cache)
@@ -90,10 +90,10 @@ class Drafter:
         state = sum(count * cache.state_bytes(fmt) for cache, count in on_rank.items())
         return state + rank_kv_bytes(on_rank, sharding, tokens, 0, fmt)
 
-    def _format(self, answer: Estimate) -> CacheFormat:
+    def _format(self, estimate: Estimate) -> CacheFormat:
         if self.own_dtype is None:
-            return answer.fmt
-        k, v = answer.request.k_dtype or self.own_dtype, answer.request.v_dtype or self.own_dtype
+            return estimate.fmt
+        k, v = estimate.request.k_dtype or self.own_dtype, estimate.request.v_dtype or self.own_dtype
         return CacheFormat(kv_format(k), kv_format(v), FLOAT_BYTES[self.own_dtype])
 
 
@@ -223,51 +223,51 @@ class Extras:
     idle_sessions: int = 0
 
     def on_stage(
-        self, answer: Estimate, index: int, layers: list[tuple[Layer, int]], caches: Mapping[Cache, int]
+        self, estimate: Estimate, index: int, layers: list[tuple[Layer, int]], caches: Mapping[Cache, int]
     ) -> tuple[tuple[OverheadLine, ...], int]:
         """(what the fullest device of a stage holds besides, cache bytes that each sequence adds there)."""
-        lines = [_adapter_line(lora, answer, index, layers) for lora in self.adapters]
-        if self.drafter is not None and index == answer.request.sharding.pp - 1:
-            held, low, high = self.drafter.weight_bytes(answer.request.sharding)
+        lines = [_adapter_line(lora, estimate, index, layers) for lora in self.adapters]
+        if self.drafter is not None and index == estimate.request.sharding.pp - 1:
+            held, low, high = self.drafter.weight_bytes(estimate.request.sharding)
             lines.append(OverheadLine(f"drafter {self.drafter.name}", held, low, high, "its weights"))
-        lines += [_other_line(other, answer, index) for other in self.others]
+        lines += [_other_line(other, estimate, index) for other in self.others]
         if self.idle_sessions:
-            tokens = answer.request.seq_tokens
-            each = self._drafting_bytes(answer, index, caches, tokens, 0) + _own_bytes(answer, caches, tokens)
-            size = answer.request.sharding.sequences_on_rank(self.idle_sessions) * each
+            tokens = estimate.request.seq_tokens
+            each = self._drafting_bytes(estimate, index, caches, tokens, 0) + _own_bytes(estimate, caches, tokens)
+            size = estimate.request.sharding.sequences_on_rank(self.idle_sessions) * each
             lines.append(OverheadLine("idle sessions", size, size, size, f"{self.idle_sessions:,} kept on the device"))
-        return tuple(lines), self.sequence_bytes(answer, index, caches, answer.request.seq_tokens)
+        return tuple(lines), self.sequence_bytes(estimate, index, caches, estimate.request.seq_tokens)
 
-    def sequence_bytes(self, answer: Estimate, index: int, caches: Mapping[Cache, int], tokens: int) -> int:
+    def sequence_bytes(self, estimate: Estimate, index: int, caches: Mapping[Cache, int], tokens: int) -> int:
         """What each running sequence of `tokens` adds on the fullest device of a stage, the model's own cache apart."""
         drafts = 0 if self.drafter is None else self.drafter.draft_tokens
-        return self._drafting_bytes(answer, index, caches, tokens, drafts)
+        return self._drafting_bytes(estimate, index, caches, tokens, drafts)
 
     def _drafting_bytes(
-        self, answer: Estimate, index: int, caches: Mapping[Cache, int], tokens: int, drafts: int
+        self, estimate: Estimate, index: int, caches: Mapping[Cache, int], tokens: int, drafts: int
     ) -> int:
         """The drafter's cache at the same length, and the slots of the tokens drafted in a step: in the target's
         cache as in the drafter's, and a state more for each where the target is recurrent."""
         if self.drafter is None:
             return 0
-        request, fmt, source = answer.request, answer.fmt, answer.source_tokens
+        request, fmt, source = estimate.request, estimate.fmt, estimate.source_tokens
         longer = rank_kv_bytes(caches, request.sharding, tokens + drafts, source, fmt)
         slots = longer - rank_kv_bytes(caches, request.sharding, tokens, source, fmt)
         states = drafts * sum(count * cache.state_bytes(fmt) for cache, count in caches.items())
         last = index == request.sharding.pp - 1
-        return max(0, slots) + states + (self.drafter.cache_bytes(answer, tokens + drafts) if last else 0)
+        return max(0, slots) + states + (self.drafter.cache_bytes(estimate, tokens + drafts) if last else 0)
 
 
-def _own_bytes(answer: Estimate, caches: Mapping[Cache, int], tokens: int) -> int:
+def _own_bytes(estimate: Estimate, caches: Mapping[Cache, int], tokens: int) -> int:
     """The model's own cache of one sequence on one rank."""
-    kv = rank_kv_bytes(caches, answer.request.sharding, tokens, answer.source_tokens, answer.fmt)
-    return kv + sum(count * cache.state_bytes(answer.fmt) for cache, count in caches.items())
+    kv = rank_kv_bytes(caches, estimate.request.sharding, tokens, estimate.source_tokens, estimate.fmt)
+    return kv + sum(count * cache.state_bytes(estimate.fmt) for cache, count in caches.items())
 
 
-def _adapter_line(lora: Lora, answer: Estimate, index: int, layers: list[tuple[Layer, int]]) -> OverheadLine:
-    spec, sharding = answer.spec, answer.request.sharding
+def _adapter_line(lora: Lora, estimate: Estimate, index: int, layers: list[tuple[Layer, int]]) -> OverheadLine:
+    spec, sharding = estimate.spec, estimate.request.sharding
     held = chain(layers, counted(spec.encoder)) if index == 0 else iter(layers)
-    each = lora.count * answer.fmt.model_dtype_bytes
+    each = lora.count * estimate.fmt.model_dtype_bytes
     low = layers_parameters(held, lora, sharding.tp, sharding.ep) * each
     tables = 0
     if lora.slots:
@@ -277,9 +277,9 @@ def _adapter_line(lora: Lora, answer: Estimate, index: int, layers: list[tuple[L
     return OverheadLine(lora.name, low + tables, low, low + tables, words)
 
 
-def _other_line(other: Other, answer: Estimate, index: int) -> OverheadLine:
-    kind = answer.capacity.kind if answer.capacity else "cuda"
-    stages = other.on(answer.request.sharding, kind).stages
+def _other_line(other: Other, estimate: Estimate, index: int) -> OverheadLine:
+    kind = estimate.capacity.kind if estimate.capacity else "cuda"
+    stages = other.on(estimate.request.sharding, kind).stages
     device = stages[min(index, len(stages) - 1)]
     low, high = device.total_range
     share = other.share_bytes
@@ -312,13 +312,13 @@ def split_pool(spec: ModelSpec, request: Request, capacity: Capacity) -> Request
     return replace(request, extras=replace(extras, others=others))
 
 
-def extras_dict(answer: Estimate) -> dict[str, Any]:
+def extras_dict(estimate: Estimate) -> dict[str, Any]:
     """Returns what shares the fullest device, in base units, for one estimate that carries extras."""
-    extras, device = extras_of(answer.request), answer.per_device
+    extras, device = extras_of(estimate.request), estimate.per_device
     assert extras is not None
-    kind = answer.capacity.kind if answer.capacity else "cuda"
-    sharding = answer.request.sharding
-    sequences = sharding.sequences_on_rank(answer.request.batch)
+    kind = estimate.capacity.kind if estimate.capacity else "cuda"
+    sharding = estimate.request.sharding
+    sequences = sharding.sequences_on_rank(estimate.request.batch)
     lines = [
         {"name": line.name, "bytes": line.bytes, "bytes_low": line.low, "bytes_high": line.high}
         for line in device.extras
@@ -331,9 +331,9 @@ def extras_dict(answer: Estimate) -> dict[str, Any]:
         "lines": lines,
     }
     if extras.adapters:
-        found["lora"] = [_lora_dict(lora, answer) for lora in extras.adapters]
+        found["lora"] = [_lora_dict(lora, estimate) for lora in extras.adapters]
     if extras.drafter is not None:
-        found["drafter"] = _drafter_dict(extras.drafter, answer)
+        found["drafter"] = _drafter_dict(extras.drafter, estimate)
     if extras.others:
         found["models"] = [_other_dict(other, sharding, kind) for other in extras.others]
     return found
@@ -354,8 +354,8 @@ def _other_dict(other: Other, sharding: Sharding, kind: str) -> dict[str, Any]:
     }
 
 
-def _lora_dict(lora: Lora, answer: Estimate) -> dict[str, Any]:
-    numbers = adapter_parameters(answer.spec, lora)
+def _lora_dict(lora: Lora, estimate: Estimate) -> dict[str, Any]:
+    numbers = adapter_parameters(estimate.spec, lora)
     return {
         "name": lora.name,
         "count": lora.count,
@@ -363,12 +363,12 @@ def _lora_dict(lora: Lora, answer: Estimate) -> dict[str, Any]:
         "targets": list(lora.targets) or ["all"],
         "slots": lora.slots,
         "adapter_parameters": numbers,
-        "adapter_bytes": numbers * answer.fmt.model_dtype_bytes,
+        "adapter_bytes": numbers * estimate.fmt.model_dtype_bytes,
     }
 
 
-def _drafter_dict(drafter: Drafter, answer: Estimate) -> dict[str, Any]:
-    held, low, high = drafter.weight_bytes(answer.request.sharding)
+def _drafter_dict(drafter: Drafter, estimate: Estimate) -> dict[str, Any]:
+    held, low, high = drafter.weight_bytes(estimate.request.sharding)
     return {
         "model": drafter.name,
         "kind": drafter.kind,
@@ -378,6 +378,6 @@ def _drafter_dict(drafter: Drafter, answer: Estimate) -> dict[str, Any]:
         "weight_bytes": held,
         "weight_bytes_low": low,
         "weight_bytes_high": high,
-        "sequence_cache_bytes": drafter.cache_bytes(answer, answer.request.seq_tokens),
+        "sequence_cache_bytes": drafter.cache_bytes(estimate, estimate.request.seq_tokens),
         "notes": list(drafter.notes),
     }

@@ -41,25 +41,25 @@ class Spread:
     points: int
 
 
-def running_dtype(answer: Estimate) -> str:
+def running_dtype(estimate: Estimate) -> str:
     """The type that products run in: the weights' own; of a checkpoint that of its matrices, norms may have another."""
-    stored = answer.spec.stored
-    if answer.plan.fmt.name != "as stored" or stored is None:
-        return answer.plan.fmt.name
+    stored = estimate.spec.stored
+    if estimate.plan.fmt.name != "as stored" or stored is None:
+        return estimate.plan.fmt.name
     matrices = {float_dtype(group.dtype) for group in stored.groups if group.part != "norm"}
     return next(iter(matrices)) or "as stored" if len(matrices) == 1 else "as stored"
 
 
-def why_not(calibration: Calibration, answer: Estimate, linear: str) -> str | None:
+def why_not(calibration: Calibration, estimate: Estimate, linear: str) -> str | None:
     """Why the operator times do not cover this question, None where they do."""
-    dtype, sharding = running_dtype(answer), answer.request.sharding
+    dtype, sharding = running_dtype(estimate), estimate.request.sharding
     if sharding.devices > 1:
         return "it is of one device"
     if not calibration.serves(dtype, linear):
         return f"it has no products in {dtype}, {linear}"
-    if answer.fmt.name != dtype:
-        return f"it has no attention over a cache in {answer.fmt.name}"
-    for layer, _ in answer.spec.groups:
+    if estimate.fmt.name != dtype:
+        return f"it has no attention over a cache in {estimate.fmt.name}"
+    for layer, _ in estimate.spec.groups:
         for mixer in layer.mixers:
             if type(mixer) is not Attention and not isinstance(mixer, LatentAttention):
                 return f"the time of a layer with {mixer.cache().kind} is not modelled"
@@ -97,7 +97,7 @@ def spread_of(ratios: Sequence[float]) -> Spread:
 
 
 def local_speed(
-    answer: Estimate,
+    estimate: Estimate,
     device: Device,
     calibration: Calibration,
     *,
@@ -114,15 +114,15 @@ def local_speed(
     Leaves out: a server's scheduling, other programs on this machine. Raises BadRequest where no product of this dtype
     was measured (`why_not` says so before).
     """
-    spec, dtype = answer.spec, running_dtype(answer)
-    rates = rates_of(device, answer)
+    spec, dtype = estimate.spec, running_dtype(estimate)
+    rates = rates_of(device, estimate)
     first, last = prompt_tokens + 1, prompt_tokens + output_tokens
-    parts = decode_parts(calibration, answer, rates, batch, first, last, linear)
+    parts = decode_parts(calibration, estimate, rates, batch, first, last, linear)
     ttft = calibration.step_seconds(
         spec, batch=batch, context_tokens=prompt_tokens, new_tokens=prompt_tokens, dtype=dtype, linear=linear
     )
-    prefill_bound = prefill_step(answer, batch, prompt_tokens).seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s)
-    decode_bound = decode_step(answer, batch, (first + last) // 2).seconds(
+    prefill_bound = prefill_step(estimate, batch, prompt_tokens).seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s)
+    decode_bound = decode_step(estimate, batch, (first + last) // 2).seconds(
         rates.bandwidth_bytes_per_s, rates.flops_per_s
     )
     decode, prefill = (spread(calibration, spec.name, dtype, linear, phase_of(new)) for new in (1, 2))
@@ -152,10 +152,10 @@ def local_speed(
 
 
 def decode_parts(
-    calibration: Calibration, answer: Estimate, rates: Rates, batch: int, first: int, last: int, linear: str
+    calibration: Calibration, estimate: Estimate, rates: Rates, batch: int, first: int, last: int, linear: str
 ) -> dict[str, float]:
     """The mean decode step by parts: products with attention (by what binds them), the rest of layers, of the step."""
-    spec, dtype = answer.spec, running_dtype(answer)
+    spec, dtype = estimate.spec, running_dtype(estimate)
     layer_rest, step_rest = calibration.layer_time(style_of(spec), batch, spec.hidden, dtype)
     products = calibration.matmul_seconds(head_matmul(spec), batch, dtype, linear)
     for layer, count in spec.groups:
@@ -173,7 +173,7 @@ def decode_parts(
         found["products"] += scale * (products + reads)
         found["layers"] += scale * len(spec.layers) * layer_rest
         found["steps"] += scale * step_rest
-    middle = decode_step(answer, batch, (first + last) // 2)
+    middle = decode_step(estimate, batch, (first + last) // 2)
     bound_by = middle.bound_by(rates.bandwidth_bytes_per_s, rates.flops_per_s)
     return {bound_by if name == "products" else name: seconds for name, seconds in found.items() if seconds}
 

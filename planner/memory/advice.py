@@ -28,10 +28,10 @@ class Change:
     fits: bool
 
 
-def advise(short: Estimate, limit: int = 3) -> tuple[Change, ...]:
+def advise(estimate: Estimate, limit: int = 3) -> tuple[Change, ...]:
     """Proposes up to `limit` changes, those that suffice first; at least one always names more or other devices."""
-    changes = [*_kv_dtype(short), *_batch(short), *_length(short), *_weight_dtype(short)]
-    devices_first = [*_more_devices(short), *_other_device(short)]
+    changes = [*_kv_dtype(estimate), *_batch(estimate), *_length(estimate), *_weight_dtype(estimate)]
+    devices_first = [*_more_devices(estimate), *_other_device(estimate)]
     enough = [change for change in changes if change.fits][: limit - 1]
     chosen = enough + devices_first[: limit - len(enough)]
     if len(chosen) < limit:
@@ -48,72 +48,72 @@ def _gain(before: Estimate, after: Estimate) -> int:
     return before.per_device.total_bytes - after.per_device.total_bytes
 
 
-def _kv_dtype(short: Estimate) -> list[Change]:
-    if float_dtype(short.fmt.k.name) is None or not short.kv_bytes:
+def _kv_dtype(estimate: Estimate) -> list[Change]:
+    if float_dtype(estimate.fmt.k.name) is None or not estimate.kv_bytes:
         return []
     changes = []
     for name in KV_CHOICES:
         try:
-            after = _retry(short, replace(short.request, k_dtype=name, v_dtype=name))
+            after = _retry(estimate, replace(estimate.request, k_dtype=name, v_dtype=name))
         except KvplanError:  # a format this model's cache cannot take
             continue
-        changes.append(Change(f"KV cache in {name}", f"--kv-dtype {name}", _gain(short, after), bool(after.fits)))
+        changes.append(Change(f"KV cache in {name}", f"--kv-dtype {name}", _gain(estimate, after), bool(after.fits)))
         if after.fits:
             break
     return changes
 
 
-def _weight_dtype(short: Estimate) -> list[Change]:
-    if not short.spec.weights_known or short.plan.fmt.name not in ("fp32", "fp16", "bf16"):
+def _weight_dtype(estimate: Estimate) -> list[Change]:
+    if not estimate.spec.weights_known or estimate.plan.fmt.name not in ("fp32", "fp16", "bf16"):
         return []
     changes = []
-    kv = short.fmt
+    kv = estimate.fmt
     for name in WEIGHT_CHOICES:
-        request = replace(short.request, dtype=name, k_dtype=kv.k.name, v_dtype=kv.v.name)
-        after = _retry(short, request)
+        request = replace(estimate.request, dtype=name, k_dtype=kv.k.name, v_dtype=kv.v.name)
+        after = _retry(estimate, request)
         words = f"weights in {name}" + (" (4 bit)" if name == "awq" else "")
-        changes.append(Change(words, f"--dtype {name}", _gain(short, after), bool(after.fits)))
+        changes.append(Change(words, f"--dtype {name}", _gain(estimate, after), bool(after.fits)))
         if after.fits:
             break
     return changes
 
 
-def _batch(short: Estimate) -> list[Change]:
-    assert short.capacity is not None
-    if short.request.batch == 1:
+def _batch(estimate: Estimate) -> list[Change]:
+    assert estimate.capacity is not None
+    if estimate.request.batch == 1:
         return []
-    most = most_sequences(short.spec, short.request, short.capacity)
+    most = most_sequences(estimate.spec, estimate.request, estimate.capacity)
     if not most:
         return []
-    after = _retry(short, replace(short.request, batch=most))
+    after = _retry(estimate, replace(estimate.request, batch=most))
     return [
         Change(
-            f"{most:,} sequence{'s' if most > 1 else ''} instead of {short.request.batch:,}",
+            f"{most:,} sequence{'s' if most > 1 else ''} instead of {estimate.request.batch:,}",
             f"--batch {most}",
-            _gain(short, after),
+            _gain(estimate, after),
             True,
         )
     ]
 
 
-def _length(short: Estimate) -> list[Change]:
-    assert short.capacity is not None
-    longest = longest_context(short.spec, short.request, short.capacity)
-    if not longest or longest >= short.request.seq_tokens:
+def _length(estimate: Estimate) -> list[Change]:
+    assert estimate.capacity is not None
+    longest = longest_context(estimate.spec, estimate.request, estimate.capacity)
+    if not longest or longest >= estimate.request.seq_tokens:
         return []
-    after = _retry(short, replace(short.request, seq_tokens=longest))
-    words = f"{longest:,} tokens instead of {human_tokens(short.request.seq_tokens)}"
-    return [Change(words, f"--seq {longest}", _gain(short, after), True)]
+    after = _retry(estimate, replace(estimate.request, seq_tokens=longest))
+    words = f"{longest:,} tokens instead of {human_tokens(estimate.request.seq_tokens)}"
+    return [Change(words, f"--seq {longest}", _gain(estimate, after), True)]
 
 
-def _more_devices(short: Estimate) -> list[Change]:
-    assert short.capacity is not None
-    layout = tensor_parallel_devices(short.spec, short.request, short.capacity, limit=512)
+def _more_devices(estimate: Estimate) -> list[Change]:
+    assert estimate.capacity is not None
+    layout = tensor_parallel_devices(estimate.spec, estimate.request, estimate.capacity, limit=512)
     if layout is None:
         return []
-    after = _retry(short, replace(short.request, sharding=layout.sharding))
+    after = _retry(estimate, replace(estimate.request, sharding=layout.sharding))
     flags = f"--tp {layout.sharding.tp}" + (f" --pp {layout.sharding.pp}" if layout.sharding.pp > 1 else "")
-    return [Change(f"{layout.devices:,} x {short.capacity.name}", flags, _gain(short, after), True)]
+    return [Change(f"{layout.devices:,} x {estimate.capacity.name}", flags, _gain(estimate, after), True)]
 
 
 def _other_device(short: Estimate) -> list[Change]:

@@ -107,9 +107,9 @@ def tensor_parallel_devices(
     return None
 
 
-def pool_bytes(estimate_of_one: Estimate) -> int:
+def pool_bytes(estimate: Estimate) -> int:
     """Returns what is left for cache on the fullest device once weights, activations and overhead are in."""
-    if estimate_of_one.capacity is None:
+    if estimate.capacity is None:
         raise BadRequest("a device is wanted: --gpu or --memory")
-    device = estimate_of_one.per_device
-    return estimate_of_one.capacity.bytes - (device.total_bytes - device.sequence_bytes)
+    device = estimate.per_device
+    return estimate.capacity.bytes - (device.total_bytes - device.sequence_bytes)

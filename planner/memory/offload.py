@@ -67,23 +67,23 @@ class Offload:
         }
 
 
-def offload(answer: Estimate, ngl: int, cpu_moe_layers: int = 0) -> Offload:
-    """Returns the layout for one number of layers; `answer` is the estimate of the same request on one device.
+def offload(estimate: Estimate, ngl: int, cpu_moe_layers: int = 0) -> Offload:
+    """Returns the layout for one number of layers; `estimate` is that of the same request on one device.
 
     With `cpu_moe_layers`, the experts of the first so many layers that have any lie on the host.
     """
-    stored = answer.spec.stored
+    stored = estimate.spec.stored
     assert stored is not None
-    count = len(answer.spec.layers)
+    count = len(estimate.spec.layers)
     on_device, head = min(ngl, count), ngl > count
     layers = stored.layer_bytes[count - on_device : count]
-    caches = _layer_caches(answer)
-    head_bytes = _head_bytes(answer.spec.tied, stored) if head else 0
-    device = answer.per_device
+    caches = _layer_caches(estimate)
+    head_bytes = _head_bytes(estimate.spec.tied, stored) if head else 0
+    device = estimate.per_device
     other = device.activation.bytes + sum(line.bytes for line in device.overhead if line.name != "allocator")
-    moved = sum(_expert_bytes(answer)[count - on_device : cpu_moe_layers]) if cpu_moe_layers else 0
+    moved = sum(_expert_bytes(estimate)[count - on_device : cpu_moe_layers]) if cpu_moe_layers else 0
     weights = sum(layers) + head_bytes - moved
-    copied = stored.bytes_of("embedding") if head and answer.spec.tied else 0
+    copied = stored.bytes_of("embedding") if head and estimate.spec.tied else 0
     return Offload(
         ngl=ngl,
         layers=count,
@@ -98,50 +98,50 @@ def offload(answer: Estimate, ngl: int, cpu_moe_layers: int = 0) -> Offload:
     )
 
 
-def best_split(answer: Estimate, capacity_bytes: int, host_memory: int | None = None) -> Offload:
+def best_split(estimate: Estimate, capacity_bytes: int, host_memory: int | None = None) -> Offload:
     """Finds the layout that keeps most on the card: all of it, else all but experts, else fewer layers.
 
     Experts leave the card first, those of as few layers as will do; only then whole layers do.
     """
-    count = len(answer.spec.layers)
-    experts = _expert_bytes(answer)
-    found = offload(answer, count + 1)
+    count = len(estimate.spec.layers)
+    experts = _expert_bytes(estimate)
+    found = offload(estimate, count + 1)
     if found.device_bytes > capacity_bytes and any(experts):
         fewest = next(
-            (n for n in range(1, count + 1) if offload(answer, count + 1, n).device_bytes <= capacity_bytes), count
+            (n for n in range(1, count + 1) if offload(estimate, count + 1, n).device_bytes <= capacity_bytes), count
         )
-        found = offload(answer, count + 1, fewest)
+        found = offload(estimate, count + 1, fewest)
     if found.device_bytes > capacity_bytes:
         moe = count if any(experts) else 0
-        tried = (offload(answer, ngl, moe) for ngl in range(count, -1, -1))
-        found = next((one for one in tried if one.device_bytes <= capacity_bytes), offload(answer, 0))
+        tried = (offload(estimate, ngl, moe) for ngl in range(count, -1, -1))
+        found = next((one for one in tried if one.device_bytes <= capacity_bytes), offload(estimate, 0))
     return replace(found, host_memory=host_memory)
 
 
-def _expert_bytes(answer: Estimate) -> list[int]:
+def _expert_bytes(estimate: Estimate) -> list[int]:
     """Routed experts of each layer as stored: the file's own sum over the layers, by the numbers each layer holds."""
-    stored = answer.spec.stored
+    stored = estimate.spec.stored
     assert stored is not None
     numbers = [
-        sum(weight.parameters for weight in layer.weights if weight.part == "experts") for layer in answer.spec.layers
+        sum(weight.parameters for weight in layer.weights if weight.part == "experts") for layer in estimate.spec.layers
     ]
     whole = sum(numbers)
     size = stored.bytes_of("experts")
     return [size * own // whole if whole else 0 for own in numbers]
 
 
-def read_bytes(answer: Estimate, split: Offload) -> tuple[int, int]:
+def read_bytes(estimate: Estimate, split: Offload) -> tuple[int, int]:
     """Counts (card, host) weights and cache that one decoded token reads: of the experts only those that are active.
 
     The embedding table is a lookup and is left out.
     """
-    stored, spec = answer.spec.stored, answer.spec
+    stored, spec = estimate.spec.stored, estimate.spec
     assert stored is not None
     shares = [
         mlp.active / mlp.experts for layer in spec.layers for mlp in layer.mlps if isinstance(mlp, Moe) and mlp.experts
     ]
     active = max(shares, default=1.0)
-    experts = _expert_bytes(answer)
+    experts = _expert_bytes(estimate)
     count = len(spec.layers)
     first = count - split.layers_on_device
     host_experts = sum(experts[: max(first, split.cpu_moe_layers)])
@@ -156,13 +156,15 @@ def read_bytes(answer: Estimate, split: Offload) -> tuple[int, int]:
     )
 
 
-def _layer_caches(answer: Estimate) -> list[int]:
+def _layer_caches(estimate: Estimate) -> list[int]:
     """K, V and state of each layer, all sequences together."""
-    tokens, batch = answer.request.seq_tokens, answer.request.batch
+    tokens, batch = estimate.request.seq_tokens, estimate.request.batch
     return [
         batch
-        * sum(c.kv_bytes(tokens, answer.source_tokens, answer.fmt) + c.state_bytes(answer.fmt) for c in layer.caches)
-        for layer in answer.spec.layers
+        * sum(
+            c.kv_bytes(tokens, estimate.source_tokens, estimate.fmt) + c.state_bytes(estimate.fmt) for c in layer.caches
+        )
+        for layer in estimate.spec.layers
     ]
 
 

@@ -148,10 +148,10 @@ def estimate_of(run: Run, given: Given, made: Ledger, spec: ModelSpec, seq: int)
 
 
 def answer_or_note(
-    made: Ledger, engine: str, version: str | None, found: Estimate, options: Options
+    made: Ledger, engine: str, version: str | None, estimate: Estimate, options: Options
 ) -> EngineAnswer | None:
     try:
-        return answer_of(engine, version, found, options)
+        return answer_of(engine, version, estimate, options)
     except KvplanError as error:
         if f"no prediction: {error}" not in made.notes:
             made.notes.append(f"no prediction: {error}")

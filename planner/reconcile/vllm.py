@@ -110,7 +110,7 @@ def _entries(
     made: Ledger,
     card: int | None,
     pool: int | None,
-    found: Estimate | None,
+    estimate: Estimate | None,
     derived: EngineAnswer | None,
     options: Options,
 ) -> None:
@@ -128,7 +128,7 @@ def _entries(
         other = max(0, consumed - weights)
     if activation is None and (peak := run.bytes("peak_torch_gib")) is not None and weights is not None:
         activation = max(0, peak - weights)
-    loaded = weights_loaded(found) if found is not None and found.spec.weights_known else None
+    loaded = weights_loaded(estimate) if estimate is not None and estimate.spec.weights_known else None
     if budget is not None:
         made.entries.append(Entry("budget (card x utilisation)", budget))
     made.entries.append(Entry("weights", weights, loaded))

@@ -42,8 +42,8 @@ class EnginePool:
     words: tuple[str, ...]
 
 
-def pool_of(answer: Estimate, pool_bytes: int, block_tokens: int = BLOCK_TOKENS) -> Pool:
-    """Returns the pool: `pool_bytes` of the device that is fullest for `answer`, and what a sequence holds of it by its length.
+def pool_of(estimate: Estimate, pool_bytes: int, block_tokens: int = BLOCK_TOKENS) -> Pool:
+    """Returns the pool: `pool_bytes` of the device that is fullest for `estimate`, and what a sequence holds of it by its length.
 
     >>> from planner.catalogue.entries import find_model
     >>> from planner.memory.request import Request
@@ -59,14 +59,14 @@ def pool_of(answer: Estimate, pool_bytes: int, block_tokens: int = BLOCK_TOKENS)
             f"no memory is left for the KV cache: short by {human_bytes(-pool_bytes)}; take a larger device, more "
             "ranks (--tp), or smaller weights (--dtype)"
         )
-    sharding, stage = answer.request.sharding, answer.per_device
-    caches = caches_on_rank(stages(answer.spec, sharding.pp)[stage.stage], sharding)
-    fixed = sum(count * cache.state_bytes(answer.fmt) for cache, count in caches.items())
+    sharding, stage = estimate.request.sharding, estimate.per_device
+    caches = caches_on_rank(stages(estimate.spec, sharding.pp)[stage.stage], sharding)
+    fixed = sum(count * cache.state_bytes(estimate.fmt) for cache, count in caches.items())
     grows: dict[int | None, int] = {}
     for cache, count in caches.items():
 
         def curve(tokens: int, one=cache, times=count) -> int:  # type: ignore[no-untyped-def]
-            return rank_kv_bytes({one: times}, sharding, tokens, answer.source_tokens, answer.fmt)
+            return rank_kv_bytes({one: times}, sharding, tokens, estimate.source_tokens, estimate.fmt)
 
         far = curve(FAR_TOKENS)
         slope = curve(2 * FAR_TOKENS) - far
@@ -84,17 +84,17 @@ def pool_of(answer: Estimate, pool_bytes: int, block_tokens: int = BLOCK_TOKENS)
     return Pool(pool_bytes, kinds, fixed)
 
 
-def vllm_pool(answer: Estimate, options: Options, version: str | None = None) -> EnginePool:
-    """Returns vLLM V1's pool for `answer`'s device, formats and layout.
+def vllm_pool(estimate: Estimate, options: Options, version: str | None = None) -> EnginePool:
+    """Returns vLLM V1's pool for `estimate`'s device, formats and layout.
 
     A window holds its tokens and a block more while it decodes; what a long chunk of a prompt holds besides, until
     the step is over, is left out. Raises BadRequest for the first engine (V0), NoRoom where no pool is left.
     """
-    setting = settings(answer, options, version)
+    setting = settings(estimate, options, version)
     if not setting.v1:
         raise BadRequest(f"vLLM {setting.label} runs its first engine (V0) here; the scheduler simulated is V1's")
-    found = vllm_v1.layout(answer, options, setting)
-    ranged = vllm.answer(answer, options, version).ranged
+    found = vllm_v1.layout(estimate, options, setting)
+    ranged = vllm.answer(estimate, options, version).ranged
     if ranged is None:
         raise BadRequest("a pool is wanted: --gpu NAME, --memory 24GiB or --kv-pool SIZE")
     blocks = ranged.pool.blocks or 0

@@ -97,23 +97,23 @@ def with_measured_steps(replica: Server, text: str, where: str) -> Server:
     return replace(replica, model=model, constants=constants)
 
 
-def _engine_pool(found: Estimate, asked: Asked | None) -> EnginePool:
-    positions = found.spec.max_positions or found.request.seq_tokens
+def _engine_pool(estimate: Estimate, asked: Asked | None) -> EnginePool:
+    positions = estimate.spec.max_positions or estimate.request.seq_tokens
     if asked is None:
-        pool = pool_of(found, pool_bytes(found))
-        words = (f"pool: all that is left of {found.capacity.name if found.capacity else 'the device'}",)
+        pool = pool_of(estimate, pool_bytes(estimate))
+        words = (f"pool: all that is left of {estimate.capacity.name if estimate.capacity else 'the device'}",)
         return EnginePool(pool, DEFAULT_SEQS, DEFAULT_BATCHED, positions, words)
     name, version, options = asked
     if name in ("vllm", "vllm-v1"):
-        return vllm_pool(found, options, version)
+        return vllm_pool(estimate, options, version)
     if name not in OTHER_SCHEDULERS:
         raise BadRequest(
             f"{name} does not batch continuously from a paged pool as simulated here; choose vllm, {', '.join(OTHER_SCHEDULERS)}"
         )
-    answer = answer_of(name, version, found, options)
+    answer = answer_of(name, version, estimate, options)
     if answer.ranged is None or answer.ranged.pool.bytes < 1:
         raise NoRoom(f"{name} has no memory left for a KV pool here; take a larger device or --tp")
-    pool = pool_of(found, answer.ranged.pool.bytes, answer.block_tokens or BLOCK_TOKENS)
+    pool = pool_of(estimate, answer.ranged.pool.bytes, answer.block_tokens or BLOCK_TOKENS)
     seats = options.max_running_requests or DEFAULT_SEQS
     batched = max(seats, options.chunked_prefill_size or DEFAULT_BATCHED)
     words = (

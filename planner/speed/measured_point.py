@@ -23,7 +23,7 @@ MEASURED_SPREAD = {"tpot": 1.25, "tpot of experts": 1.4, "ttft": 1.5}
 
 
 def with_measured_point(
-    text: str, answer: Estimate, device: Device, *, load: str = "serving", engine: str | None = None,
+    text: str, estimate: Estimate, device: Device, *, load: str = "serving", engine: str | None = None,
     prompt_tokens: int | None = None, output_tokens: int | None = None,
 ) -> Constants:  # fmt: skip
     """Constants that give what was measured at one point, for the same model, device and engine elsewhere.
@@ -35,16 +35,16 @@ def with_measured_point(
     """
     given = _measured(text)
     batch = int(given.get("batch", 1))
-    prompt = int(given.get("prompt", given.get("seq", prompt_tokens or answer.request.seq_tokens)))
+    prompt = int(given.get("prompt", given.get("seq", prompt_tokens or estimate.request.seq_tokens)))
     output = int(given.get("answer", given.get("output", 1 if "seq" in given else output_tokens or 128)))
     base = constants_for(engine, device, load)
     found = speed(
-        answer, device, prompt_tokens=prompt, output_tokens=output, batch=batch, load=load if output > 1 else "static",
+        estimate, device, prompt_tokens=prompt, output_tokens=output, batch=batch, load=load if output > 1 else "static",
         constants=base,
     )  # fmt: skip
     if "tok_s" in given:
         given["tpot_ms"] = 1e3 * batch / given["tok_s"]
-    queue = base.experts_queue if work(answer).experts else base.queue
+    queue = base.experts_queue if work(estimate).experts else base.queue
     fixed = queue.seconds if found.load == "serving" and batch > 1 else base.request_seconds
     scales, way_in = dict[str, float](), fixed
     for key, figure in (("tpot_ms", found.tpot_seconds), ("ttft_ms", found.ttft_seconds)):
@@ -63,7 +63,7 @@ def with_measured_point(
     measured = base.scaled(**scales, origin=f"measured point given ({' '.join(text.split())}), beside: {base.origin}")
     spread: dict[str, Any] = {"request_seconds": min(base.request_seconds, way_in)}
     for name in scales:
-        factor = MEASURED_SPREAD["tpot of experts" if name == "tpot" and work(answer).experts else name]
+        factor = MEASURED_SPREAD["tpot of experts" if name == "tpot" and work(estimate).experts else name]
         for end in (name, *(("experts",) if name == "tpot" else ())):
             spread |= {f"{end}_low": 1 / factor, f"{end}_high": factor}
         if name == "ttft":

@@ -48,20 +48,20 @@ class Rates:
         return self.flops_per_s * self.half_sums
 
 
-def rates_of(device: Device, answer: Estimate) -> Rates:
-    """A device's rates for `answer`'s formats; BadRequest, in one line, where the catalogue does not know them."""
-    peak = peak_flops_per_s(device, answer)
+def rates_of(device: Device, estimate: Estimate) -> Rates:
+    """A device's rates for `estimate`'s formats; BadRequest, in one line, where the catalogue does not know them."""
+    peak = peak_flops_per_s(device, estimate)
     if not device.bandwidth_bytes_per_s or peak is None:
         unknown = "memory bandwidth" if peak is not None else "FLOP/s"
         raise BadRequest(
             f"{device.name}: its {unknown} is not known, so no speed can be said; choose a device of `kvplan gpus`"
             " that has it, add it to your own entries, or run kvplan calibrate there"
         )
-    ranks = answer.request.sharding.tp
+    ranks = estimate.request.sharding.tp
     link = device.interconnect if ranks <= bridged_ranks(device) else None
     pcie = float(pcie_bytes_per_s(min(max(device.pcie_gen or 4, 3), 6)))
     per_s = (link.bytes_per_s_per_direction if link else None) or pcie
-    plain = plain_flops_per_s(device, answer) or peak
+    plain = plain_flops_per_s(device, estimate) or peak
     halves = 2.0 if GEFORCE.match(device.name) and peak <= device.dense_flops_per_s.get("fp16", 0) else 1.0
     return Rates(
         float(device.bandwidth_bytes_per_s),

@@ -146,7 +146,7 @@ class Speed:
 
 
 def speed(
-    answer: Estimate,
+    estimate: Estimate,
     device: Device,
     *,
     prompt_tokens: int,
@@ -158,7 +158,7 @@ def speed(
     most: int | None = None,
     drafts: Drafts | None = None,
 ) -> Speed:
-    """How fast `answer`'s model, formats and layout run on that many of `device`, with a range.
+    """How fast `estimate`'s model, formats and layout run on that many of `device`, with a range.
 
     load      "static": one batch, its prompts prefilled together and no other request; "serving": `batch` requests
               in flight, a new one in place of each that ends
@@ -180,11 +180,11 @@ def speed(
     Raises BadRequest for lengths that mean nothing, and for a device whose bandwidth or FLOP/s are not known.
     """
     _check(prompt_tokens, output_tokens, batch, load)
-    found = model_constants(constants or constants_for(engine, device, load), work(answer))
+    found = model_constants(constants or constants_for(engine, device, load), work(estimate))
     running = batch if most is None else max(1, min(batch, most))
     case = Case(
-        work(answer), rates_of(device, answer), found, prompt_tokens, output_tokens, running, load,
-        answer.source_tokens, drafts,
+        work(estimate), rates_of(device, estimate), found, prompt_tokens, output_tokens, running, load,
+        estimate.source_tokens, drafts,
     )  # fmt: skip
     parts = case.tpot_parts()
     low, high = tpot_range(found, bool(case.sums.experts))

@@ -59,13 +59,13 @@ class LinearSteps:
         )
 
 
-def step_model(answer: Estimate, device: Device, constants: Constants) -> LinearSteps:
+def step_model(estimate: Estimate, device: Device, constants: Constants) -> LinearSteps:
     """One replica's steps for the simulator, in whole picoseconds, from the same sums and constants as `speed`.
 
     A replica is one of the `dp` of the layout. Under pipeline parallelism a step is the way through all stages of one
     of `pp` micro-batches, so that all sequences get a token a step.
     """
-    sums, rates = work(answer), rates_of(device, answer)
+    sums, rates = work(estimate), rates_of(device, estimate)
     constants = constants.of_model(sums.shape, experts=bool(sums.experts))
     pp = sums.sharding.pp
     kv = tuple(

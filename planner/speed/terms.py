@@ -40,14 +40,14 @@ class Term:
         return f"{self.name}  {self.text} = {shown}" if self.text else f"{self.name}  {shown}"
 
 
-def explanation(answer: Estimate, device: Device, found: Speed) -> list[str]:
+def explanation(estimate: Estimate, device: Device, found: Speed) -> list[str]:
     """Lines for one batch: bytes and FLOPs of a step, the terms of TPOT, and those of TTFT."""
     first, last = found.prompt_tokens + 1, found.prompt_tokens + found.output_tokens
     rank = "" if found.devices == 1 else ", on one rank"
     lines = [f"One step of batch {found.batch:,}, mean over contexts of {first:,} to {last:,} tokens{rank}"]
-    lines += _padded(decode_terms(answer, device, found))
+    lines += _padded(decode_terms(estimate, device, found))
     lines += [f"A prefill of {prompts_of(found):,} x {found.prompt_tokens:,} tokens"]
-    return lines + _padded(prefill_terms(answer, device, found))
+    return lines + _padded(prefill_terms(estimate, device, found))
 
 
 def calibrated_explanation(found: Speed) -> list[str]:
@@ -66,9 +66,9 @@ def prompts_of(found: Speed) -> int:
     return found.decoding if found.load == "static" else 1
 
 
-def decode_terms(answer: Estimate, device: Device, found: Speed) -> list[Term]:
+def decode_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term]:
     """Bytes, FLOPs and every part of the time between two tokens; their sum is last."""
-    case = case_of(answer, device, found)
+    case = case_of(estimate, device, found)
     rates, constants, step = case.rates, case.constants, case.step()
     drafts, scale = found.drafts, tpot_scale(step, constants)
     terms = [*_bytes(case), *_roof(step, rates, constants, scale, prefill=False)]
@@ -92,11 +92,11 @@ def decode_terms(answer: Estimate, device: Device, found: Speed) -> list[Term]:
     return [*terms, _sum(found)]
 
 
-def case_of(answer: Estimate, device: Device, found: Speed) -> Case:
+def case_of(estimate: Estimate, device: Device, found: Speed) -> Case:
     """The question whose figures an answer has."""
     return Case(
-        work(answer), rates_of(device, answer), found.constants, found.prompt_tokens, found.output_tokens, found.decoding,
-        found.load, answer.source_tokens, found.drafts,
+        work(estimate), rates_of(device, estimate), found.constants, found.prompt_tokens, found.output_tokens, found.decoding,
+        found.load, estimate.source_tokens, found.drafts,
     )  # fmt: skip
 
 
@@ -184,9 +184,9 @@ def _fixed(step: Pass, constants: Constants, parts: dict[str, float], scale: flo
     return [Term(name, texts[name] + _scale(scale), seconds) for name, seconds in parts.items() if name in texts]
 
 
-def prefill_terms(answer: Estimate, device: Device, found: Speed) -> list[Term]:
+def prefill_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term]:
     """Every part of the time to the first token; what is left beside the prefill waits for a step or on the way in."""
-    case = case_of(answer, device, found)
+    case = case_of(estimate, device, found)
     constants = case.constants
     step = case.prefill_pass(ceil_div(prompts_of(found), case.sums.sharding.dp))
     parts = {name: seconds * constants.ttft_scale for name, seconds in fixed_parts(step, constants).items() if seconds}

@@ -176,8 +176,8 @@ class Work:
         return rows * self.row_flops + self.expert_products(rows)
 
 
-def work(answer: Estimate) -> Work:
-    """The sums of `answer`'s model; made once for each model, format and layout.
+def work(estimate: Estimate) -> Work:
+    """The sums of `estimate`'s model; made once for each model, format and layout.
 
     >>> from planner.catalogue.entries import find_model
     >>> from planner.memory.estimate import estimate
@@ -190,11 +190,13 @@ def work(answer: Estimate) -> Work:
 
     Raises BadRequest for a model whose weights are not known.
     """
-    request = answer.request
-    if not answer.spec.weights_known:
-        raise BadRequest(f"{answer.spec.name}: its speed cannot be said without its weights; add --heads --hidden "
+    request = estimate.request
+    if not estimate.spec.weights_known:
+        raise BadRequest(f"{estimate.spec.name}: its speed cannot be said without its weights; add --heads --hidden "
                          "--intermediate --vocab")  # fmt: skip
-    return _work(answer.spec, request.dtype, request.k_dtype, request.v_dtype, request.sharding, answer.source_tokens)
+    return _work(
+        estimate.spec, request.dtype, request.k_dtype, request.v_dtype, request.sharding, estimate.source_tokens
+    )
 
 
 def work_of(spec: ModelSpec, dtype: str | None = None) -> Work:
@@ -397,7 +399,7 @@ def pairs(reach: int | None, new: float, before: float = 0.0) -> float:
     return growing * before + growing * (growing + 1) / 2 + (new - growing) * reach
 
 
-def decode_step(answer: Estimate, batch: int, context_tokens: int | None = None) -> Step:
+def decode_step(estimate: Estimate, batch: int, context_tokens: int | None = None) -> Step:
     """One new token for each of `batch` sequences that hold `context_tokens` (the request's length unless given).
 
     bytes = weights (of the experts those expected to be hit) + rows · (cache read + state)
@@ -405,8 +407,8 @@ def decode_step(answer: Estimate, batch: int, context_tokens: int | None = None)
 
     with rows the sequences that one replica's stage steps at a time. Sums are of one rank (see `work`).
     """
-    tokens = answer.request.seq_tokens if context_tokens is None else context_tokens
-    return decode_of(work(answer), batch, tokens, tokens)
+    tokens = estimate.request.seq_tokens if context_tokens is None else context_tokens
+    return decode_of(work(estimate), batch, tokens, tokens)
 
 
 def decode_of(sums: Work, batch: float, first_tokens: int, last_tokens: int, verified: int = 1) -> Step:
@@ -430,14 +432,14 @@ def decode_of(sums: Work, batch: float, first_tokens: int, last_tokens: int, ver
     )  # fmt: skip
 
 
-def prefill_step(answer: Estimate, batch: int, prompt_tokens: int | None = None) -> Step:
+def prefill_step(estimate: Estimate, batch: int, prompt_tokens: int | None = None) -> Step:
     """The prompts of `batch` sequences at once; the head runs on the last token of each alone.
 
     FLOPs = 2 · rows · active weights + causal half of the scores + head; bytes = weights + the cache once.
     An encoder's layers run over the source, which is as long as the estimate says.
     """
-    tokens = answer.request.seq_tokens if prompt_tokens is None else prompt_tokens
-    return prefill_of(work(answer), ceil_div(batch, answer.request.sharding.dp), tokens, answer.source_tokens)
+    tokens = estimate.request.seq_tokens if prompt_tokens is None else prompt_tokens
+    return prefill_of(work(estimate), ceil_div(batch, estimate.request.sharding.dp), tokens, estimate.source_tokens)
 
 
 def prefill_of(sums: Work, prompts: float, prompt_tokens: int, source_tokens: int = 0) -> Step:
@@ -456,22 +458,22 @@ def prefill_of(sums: Work, prompts: float, prompt_tokens: int, source_tokens: in
     )  # fmt: skip
 
 
-def peak_flops_per_s(device: Device, answer: Estimate) -> float | None:
+def peak_flops_per_s(device: Device, estimate: Estimate) -> float | None:
     """Dense FLOP/s of the type that products run in, None where the catalogue has no rate of the device.
 
     Weights in fp8, int8 or nvfp4 run at that rate where the device has it; weights of fewer bits are unpacked to the
     float type; those of GGUF files run in int8 or in the float type, whichever is faster.
     """
-    plain, rates = plain_flops_per_s(device, answer), device.dense_flops_per_s
-    narrow = _narrow_rate(stored_name(answer.plan))
+    plain, rates = plain_flops_per_s(device, estimate), device.dense_flops_per_s
+    narrow = _narrow_rate(stored_name(estimate.plan))
     if narrow in rates and plain is not None:
         return max(plain, float(rates[narrow]))
     return plain
 
 
-def plain_flops_per_s(device: Device, answer: Estimate) -> float | None:
+def plain_flops_per_s(device: Device, estimate: Estimate) -> float | None:
     """Dense FLOP/s of the float type that the model runs in, or of the nearest that the catalogue has."""
-    running = float_dtype(answer.request.dtype or "") or answer.spec.dtype or "bf16"
+    running = float_dtype(estimate.request.dtype or "") or estimate.spec.dtype or "bf16"
     running = running if running in ("fp32", "fp16") else "bf16"
     rates = device.dense_flops_per_s
     return next((float(rates[name]) for name in (running, "bf16", "fp16", "fp32") if name in rates), None)
@@ -516,12 +518,12 @@ def _narrow_rate(name: str) -> str:
     return ""
 
 
-def compute_bound_batch(answer: Estimate, bandwidth_bytes_per_s: float, flops_per_s: float) -> int | None:
+def compute_bound_batch(estimate: Estimate, bandwidth_bytes_per_s: float, flops_per_s: float) -> int | None:
     """The smallest batch at which a decode step is bound by compute; None where no batch is.
 
     Each sequence brings its cache: where that alone takes longer to read than to compute, none ever is.
     """
-    sums, tokens = work(answer), answer.request.seq_tokens
+    sums, tokens = work(estimate), estimate.request.seq_tokens
 
     def computes(batch: int) -> bool:
         return decode_of(sums, batch, tokens, tokens).bound_by(bandwidth_bytes_per_s, flops_per_s) == "compute"

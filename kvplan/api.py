@@ -17,7 +17,7 @@ from kvplan.python_words import in_python_words, renamed
 from planner.catalogue.device import Device
 from planner.catalogue.entries import ModelEntry
 from planner.model.spec import ModelSpec
-from planner.options.tables import ENGINE_FLAGS, given
+from planner.options.tables import ENGINE_FLAGS, PLACEMENT_FLAGS, given
 
 if TYPE_CHECKING:
     from planner.answers.check import CheckAnswer
@@ -627,7 +627,7 @@ def _options(options: Mapping[str, Any]) -> dict[str, Any]:
 def _values(table: Sequence[Flag], options: Mapping[str, Any]) -> dict[str, Any]:
     """What a command would get: every flag of its table, MODEL, and the flags of an engine by their own names."""
     own = {name: value for name, value in options.items() if name not in ("model", "flags")}
-    engine_flags = given(ENGINE_FLAGS, options.get("flags") or {}, ENGINE_FLAG)
+    engine_flags = given((*ENGINE_FLAGS, *PLACEMENT_FLAGS), options.get("flags") or {}, ENGINE_FLAG)
     there = {flag.parameter for flag in table}
     return {
         **given(table, own, OPTION),

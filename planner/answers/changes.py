@@ -8,16 +8,15 @@ from fractions import Fraction
 
 from planner.answers.setup import has_experts
 from planner.engines.base import EngineAnswer, parse_version
-from planner.launch.question import Placement, Question
+from planner.engines.placement import FIT_LEAVES_BYTES, Placement
+from planner.launch.question import Question
 from planner.launch.read import with_flags
 from planner.memory.limits import largest, smallest
 from planner.model.spec import ModelSpec
-from planner.units import GIB, human_tokens
+from planner.units import human_tokens
 
 FIT_SINCE = 7410
 """The build of llama.cpp (December 2025, PR 16653) from which --fit sets what the command leaves open."""
-FIT_LEAVES_BYTES = GIB
-"""Free memory that --fit keeps on each device. Source: common/arg.cpp, --fit-target, default 1024 MiB."""
 FIT_LEAST_TOKENS = 4096
 """The shortest context that --fit chooses. Source: common/arg.cpp, --fit-ctx."""
 

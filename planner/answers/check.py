@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.answers.changes import Tried, adapted, llama_changes, server_changes, with_length
-from planner.answers.engine import engine_answer, longest_request
-from planner.answers.placement import Placed, placed
+from planner.answers.engine import engine_answer, host_bound, kv_name, longest_request
 from planner.answers.setup import Setup, setup
 from planner.answers.speed import SpeedAnswer, speed_on
 from planner.answers.verdict import AT_MOST, REFUSES, STARTS, STARTS_TIGHT, UNCERTAIN, tight
 from planner.catalogue.device import Device
 from planner.engines.base import EngineAnswer
+from planner.engines.placement import Placed
 from planner.errors import KvplanError
-from planner.launch.question import Placement, Question
+from planner.launch.question import Question
 from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED
 from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
 from planner.memory.limits import largest
@@ -27,12 +27,10 @@ from planner.options.engine import EngineAsked
 from planner.options.speed import SpeedAsked
 from planner.options.tables import LLAMA
 from planner.shown import NO, Shown
-from planner.units import GIB, gib, human_tokens
+from planner.units import GIB, human_tokens, significant
 
 MOST_ADVICE = 4
 MOST_BATCH = 512
-CONTEXT_BYTES = GIB // 2
-"""What a llama.cpp process holds on each device before a model: the engine's own answer has the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +70,11 @@ class CheckAnswer(Shown):
     def unsure(self) -> bool:
         """Whether only an upper bound of the weights or the cache speaks against a start."""
         return self.starts and self.requests < 1 and self.found.bounded
+
+    @property
+    def kv_dtype(self) -> str:
+        """The type of K and V."""
+        return kv_name(self.found, self.setup.question.engine)
 
     @property
     def exit_code(self) -> int:
@@ -120,7 +123,7 @@ class CheckAnswer(Shown):
             "devices_given": self.devices_given,
             "sharding": {name: getattr(sharding, name) for name in ("tp", "pp", "ep", "dp", "dcp")},
             "weight_dtype": self.found.plan.fmt.name,
-            "kv_dtype": self.found.fmt.name,
+            "kv_dtype": self.kv_dtype,
             "seq_tokens": self.setup.request.seq_tokens,
             "verdict": self.verdict,
             "starts": None if self.unsure else self.starts,
@@ -128,6 +131,7 @@ class CheckAnswer(Shown):
             "reasons": list(self.reasons),
             "weight_bytes_a_device": self.found.per_device.weight_bytes,
             "host_weight_bytes": None if self.placed is None else self.placed.host_weight_bytes,
+            "host_cache_bytes": None if self.placed is None else self.placed.host_cache_bytes,
             "speed": None if self.speed is None else self.speed.to_dict()["batches"],
             "no_speed": self.no_speed,
             "flags": flags,
@@ -204,10 +208,9 @@ def _with_ollamas_length(question: Question, spec: ModelSpec, capacity: Capacity
 def _answered(asked: Setup, capacity: Capacity, device: Device | None, *, given: int) -> CheckAnswer:
     capacity = replace(capacity, bytes=max(1, capacity.bytes - asked.question.overhead_bytes))
     if asked.question.engine in LLAMA:
-        found, engine, where, requests, reasons = _llama(asked, capacity)
+        found, engine, requests, reasons = _llama(asked, capacity)
     else:
         found, engine, requests, reasons = _server(asked, capacity)
-        where = None
     reasons = [*_refusals(asked, given), *reasons]
     return CheckAnswer(
         asked,
@@ -219,7 +222,7 @@ def _answered(asked: Setup, capacity: Capacity, device: Device | None, *, given:
         not reasons,
         0 if reasons else requests,
         tuple(reasons),
-        where,
+        engine.placed,
         None,
         None,
     )
@@ -262,42 +265,20 @@ def _server(asked: Setup, capacity: Capacity) -> tuple[Estimate, EngineAnswer, i
     return found, engine, requests * asked.request.sharding.dp, refused
 
 
-def _llama(asked: Setup, capacity: Capacity) -> tuple[Estimate, EngineAnswer, Placed, int, list[str]]:
-    """llama.cpp's cells for all slots, beside the weights that stay on the devices, split over them."""
+def _llama(asked: Setup, capacity: Capacity) -> tuple[Estimate, EngineAnswer, int, list[str]]:
+    """llama.cpp's cells for all slots beside the weights, card by card, as the engine's own answer has them."""
     question, count = asked.question, asked.devices
-    options = asked.asked[2]
+    options = asked.asked.options
     slots = options.parallel or 1
     if options.ctx_size is None:
         options = replace(options, ctx_size=asked.request.seq_tokens * (1 if options.kv_unified else slots))
-    request = replace(asked.request, batch=slots, sharding=Sharding())
-    whole = estimate(asked.spec, request, None)
-    engine = engine_answer(EngineAsked(asked.asked.name, asked.asked.version, options), whole)
-    where = placed(whole, question.placement or Placement())
-    cells = engine.ranged.pool.bytes if engine.ranged is not None else 0
-    buffer = engine.compute_buffer.bytes if engine.compute_buffer is not None else 0
-    beside = whole.per_device.extra_bytes
-    split = where.device_weight_bytes + beside + round(cells * where.cache_share)
     cards = asked.memories if len(asked.memories) == count else (capacity.bytes,) * count
-    shares = _shares(question.placement, cards)
-    needs = [round(split * share) + buffer + CONTEXT_BYTES for share in shares]
+    free = asked.question.overhead_bytes if len(asked.memories) == count else 0
+    options = replace(options, placement=question.placement, cards=tuple(max(1, size - free) for size in cards))
+    whole = estimate(asked.spec, replace(asked.request, batch=slots, sharding=Sharding()), capacity)
+    engine = engine_answer(EngineAsked(asked.asked.name, asked.asked.version, options), whole)
     requests = engine.most_requests if engine.most_requests is not None else slots
-    reasons = []
-    fullest = max(range(count), key=lambda card: needs[card] - cards[card])
-    if needs[fullest] > cards[fullest]:
-        each = "the device" if count == 1 else "a device"
-        share = shares[fullest]
-        reasons.append(
-            f"{each} would hold {gib(needs[fullest])} (weights {gib(round(where.device_weight_bytes * share))}, cache "
-            f"{gib(round(cells * where.cache_share * share))}, buffers {gib(buffer)}), and has {gib(cards[fullest])}"
-        )
-    return whole, engine, where, requests, reasons
-
-
-def _shares(placement: Placement | None, cards: Sequence[int]) -> list[float]:
-    """The part of layers and cells that each device gets: -ts, else by its memory, as llama.cpp splits them."""
-    given = placement.shares if placement is not None else ()
-    parts = given if len(given) == len(cards) and sum(given) > 0 else cards
-    return [part / sum(parts) for part in parts]
+    return whole, engine, requests, [] if engine.refusal is None else [engine.refusal.text]
 
 
 def _speed(answer: CheckAnswer) -> tuple[SpeedAnswer | None, str | None]:
@@ -308,7 +289,7 @@ def _speed(answer: CheckAnswer) -> tuple[SpeedAnswer | None, str | None]:
     if answer.device is None:
         return None, "the device's speed is not known: name it with --gpu"
     if answer.placed is not None and answer.placed.split:
-        return None, "part of the weights is on the host, which kvplan does not time yet"
+        return None, _host_bound(answer)
     question = asked.question
     output = min(question.output_tokens or 256, max(1, asked.request.seq_tokens // 2))
     prompt = max(1, min(question.prompt_tokens or 1024, asked.request.seq_tokens - output))
@@ -331,6 +312,17 @@ def _speed(answer: CheckAnswer) -> tuple[SpeedAnswer | None, str | None]:
         return speed_on(answer.device, timed), None
     except KvplanError as error:
         return None, str(error)
+
+
+def _host_bound(answer: CheckAnswer) -> str:
+    """What is said where the host computes, which the speed model does not time."""
+    bound = host_bound(answer.placed, answer.capacity)
+    if bound is None:
+        return "part of the weights or of the cache is on the host, which kvplan does not time yet"
+    return (
+        f"part of the weights is on the host: at most {significant(bound[0])} to {significant(bound[1])} tok/s for one user "
+        "with host memory of 40 to 80 GB/s (two channels of DDR4-2667 to DDR5-5600); the prompt is not timed"
+    )
 
 
 def _tried(answer: CheckAnswer, whole: Capacity) -> Tried:

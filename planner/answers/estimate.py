@@ -86,9 +86,14 @@ class EstimateAnswer(Shown, Estimate):  # a notebook reads its figures as those 
         found = Estimate.to_dict(self)
         found["verdict"] = None if self.verdict is None else self.verdict.word
         if self.engine is not None:
+            from planner.answers.engine import host_bound, kv_name
+
             found["fits"] = self.engine.fits
+            found["kv_dtype"] = kv_name(self, self.engine.name)
+            bound = host_bound(self.engine.placed, self.capacity)
             found["engine"] = self.engine.to_dict() | ({"command": self.command} if self.command else {})
             found["engine"] |= {"file": self.start_file} if self.start_file else {}
+            found["engine"] |= {"tokens_per_s_most_low": bound[0], "tokens_per_s_most_high": bound[1]} if bound else {}
         return found
 
 

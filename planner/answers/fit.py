@@ -23,6 +23,7 @@ from planner.memory.request import Request, device_capacity
 from planner.memory.sharding import stages
 from planner.model.spec import ModelSpec
 from planner.options.fit import FitAsked
+from planner.options.tables import LLAMA
 from planner.shown import NO, Shown
 from planner.units import MAX_COUNT, gib, human_tokens, plural
 from planner.workloads.lengths import Concurrency, LengthMix, concurrency
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from planner.engines.base import EngineAnswer
     from planner.memory.offload import Offload
 
-HOST_BYTES_PER_S = (40e9, 80e9)  # two channels of DDR4-2667 and of DDR5-5600, near their peak
 TABLE_LENGTHS = (1024, 4096, 8192, 32768, 131072)
 
 
@@ -114,6 +114,8 @@ class FitAnswer(Shown):
     def offload(self) -> Offload | None:
         """llama.cpp's layers on the card: as asked, else the most that fit; None of what is no GGUF file."""
         asked = self.asked
+        if asked.engine is not None and asked.engine.name in LLAMA:
+            return None  # the engine's own answer says what lies where
         if (
             asked.spec.stored is None
             or not asked.spec.model_type.startswith("gguf ")
@@ -130,6 +132,7 @@ class FitAnswer(Shown):
     def _reads(self) -> dict[str, Any]:
         """What one token reads in llama.cpp's layout, and the most tokens a second that bandwidth alone allows."""
         from planner.catalogue.entries import find_device
+        from planner.engines.placement import HOST_BYTES_PER_S
         from planner.memory.offload import read_bytes
 
         assert self.offload is not None
@@ -147,6 +150,15 @@ class FitAnswer(Shown):
             "tokens_per_s_most_low": most[0],
             "tokens_per_s_most_high": most[1],
         }
+
+    @property
+    def kv_dtype(self) -> str:
+        """The type of K and V, as the engine keeps them where one is named."""
+        if self.asked.engine is None:
+            return self.estimate.fmt.name
+        from planner.answers.engine import kv_name
+
+        return kv_name(self.estimate, self.asked.engine.name)
 
     @property
     def split_fits(self) -> bool:
@@ -168,9 +180,10 @@ class FitAnswer(Shown):
         """The same request in the terms of the engine that was asked."""
         if self.asked.engine is None:
             return None
-        from planner.answers.engine import engine_answer, with_own_length
+        from planner.answers.engine import engine_answer, with_most_slots, with_own_length
 
-        return with_own_length(self.asked.engine, self._whole, engine_answer(self.asked.engine, self._whole))
+        asked = with_most_slots(self.asked.engine, self._whole)
+        return with_own_length(asked, self._whole, engine_answer(asked, self._whole))
 
     @cached_property
     def engine_longest_tokens(self) -> int | None:
@@ -231,7 +244,7 @@ class FitAnswer(Shown):
             "capacity_bytes": asked.capacity.bytes,
             "seq_tokens": asked.request.seq_tokens,
             "batch": asked.request.batch,
-            "kv_dtype": one.fmt.name,
+            "kv_dtype": self.kv_dtype,
             "weight_bytes": one.weight_bytes if asked.spec.weights_known else None,
             "verdict": self.verdict.word,
             "pool_bytes": self.pool_bytes,
@@ -270,6 +283,7 @@ class FitAnswer(Shown):
             found["engine"] = self.engine.to_dict() | {"longest_context_tokens": self.engine_longest_tokens}
             found["engine"] |= {"command": self.command} if self.command else {}
             found["engine"] |= {"file": self.start_file} if self.start_file else {}
+            found["engine"] |= self._host_bound()
         return found
 
     def rows(self) -> list[dict[str, Any]]:
@@ -281,6 +295,13 @@ class FitAnswer(Shown):
         found["by_length"] = [f"{row['seq_tokens']}:{row['most_sequences']}" for row in self.by_length]
         return [found]
 
+    def _host_bound(self) -> dict[str, float]:
+        """The most tokens a second where llama.cpp's host computes, as keys of JSON; none elsewhere."""
+        from planner.answers.engine import host_bound
+
+        bound = None if self.engine is None else host_bound(self.engine.placed, self.asked.capacity)
+        return {"tokens_per_s_most_low": bound[0], "tokens_per_s_most_high": bound[1]} if bound else {}
+
     @cached_property
     def _whole(self) -> Estimate:
         """The estimate of the whole batch, as the question came."""
@@ -291,12 +312,12 @@ class FitAnswer(Shown):
         request, asked = replace(self.asked.request, seq_tokens=tokens), self.asked.engine
         if asked is None:
             return self._most(request)
-        from planner.answers.engine import engine_answer
+        from planner.answers.engine import engine_answer, with_most_slots
         from planner.options.engine import started_for
 
         longer = asked._replace(options=replace(asked.options, max_model_len=None, ctx_size=None))
         whole = estimate(self.plain.spec, replace(self.plain.request, seq_tokens=tokens), self.plain.capacity)
-        return engine_answer(started_for(longer, tokens), whole).most_requests
+        return engine_answer(with_most_slots(started_for(longer, tokens), whole), whole).most_requests
 
     def _most(self, request: Request) -> int | None:
         """None where nothing bounds the count (a cache of zero bytes)."""

@@ -115,7 +115,7 @@ def _version(answer: EngineAnswer) -> str:
 def _devices(estimate: Estimate) -> str:
     room, count = estimate.capacity, estimate.request.sharding.devices
     assert room is not None
-    return room.name if count == 1 else f"{count:,} x {room.name}"
+    return room.name if count == 1 or " + " in room.name else f"{count:,} x {room.name}"
 
 
 def tight(answer: EngineAnswer) -> bool:

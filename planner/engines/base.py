@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
+from planner.engines.placement import Placed, Placement
 from planner.errors import BadRequest
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
@@ -28,6 +29,8 @@ class Options:
     pool_bytes   the cache budget of the poorest device, in place of one derived from the device
     fraction     --gpu-memory-utilization, --mem-fraction-static, --kv-cache-free-gpu-memory-fraction or
                  --cache-max-entry-count: each engine reads its own
+    cards        bytes of each card where they are unlike, in order
+    host_bytes   host memory for what does not lie on the cards; given, the best split is taken
     """
 
     pool_bytes: int | None = None
@@ -61,6 +64,9 @@ class Options:
     useswa: bool = False
     kv_unified: bool = False
     mla_mode: int | None = None
+    placement: Placement | None = None
+    cards: tuple[int, ...] = ()
+    host_bytes: int | None = None
     cache_implementation: str | None = None
 
 
@@ -157,6 +163,7 @@ class EngineAnswer(Shown):
     assumptions: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     refusal: Refusal | None = None
+    placed: Placed | None = None
 
     @property
     def exit_code(self) -> int:
@@ -186,6 +193,7 @@ class EngineAnswer(Shown):
         answer["refusal_sure"] = self.refusal.sure if self.refusal else None
         answer["mends"] = list(self.refusal.mends) if self.refusal else []
         answer |= dict(self.extra) | ({} if ranged is None else dict(ranged.pool.extra))
+        answer |= {} if self.placed is None else self.placed.to_dict()
         answer["prints"] = list(self.lines)
         answer["differences"] = list(self.reasons)
         answer["assumptions"] = list(self.assumptions)

@@ -6,6 +6,7 @@ import re
 import shlex
 
 from planner.engines.base import EngineAnswer, Options
+from planner.engines.placement import Placement
 from planner.errors import KvplanError, UsageError
 from planner.memory.estimate import Estimate
 
@@ -142,9 +143,23 @@ def _llama(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[s
         ("--kv-unified", options.kv_unified and not ik),
         ("--swa-full", options.swa_full and not ik),
         ("-mla", options.mla_mode if ik else None),
-        ("--n-gpu-layers", 999),
+        *_placing(answer),
     ]
-    return ["llama-server", "--model", f"{estimate.spec.name}.gguf", *_flags(pairs)]
+    return ["llama-server", "--model", f"{estimate.spec.name}.gguf", *_flags(_mended(pairs, answer))]
+
+
+def _placing(answer: EngineAnswer) -> list[tuple[str, object]]:
+    """What lies on which card and what on the host; everything on the cards where nothing says otherwise."""
+    placement = Placement() if answer.placed is None else answer.placed.placement
+    return [
+        ("--n-gpu-layers", 999 if placement.layers is None else placement.layers),
+        ("--n-cpu-moe", placement.expert_layers if placement.expert_layers > 0 else None),
+        ("--cpu-moe", placement.expert_layers < 0),
+        ("--override-tensor", ",".join(placement.overrides) or None),
+        ("--tensor-split", ",".join(f"{share:g}" for share in placement.shares) or None),
+        ("--split-mode", None if placement.split == "layer" else placement.split),
+        ("--no-kv-offload", placement.cache_on_host),
+    ]
 
 
 def _ollama(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[str]:

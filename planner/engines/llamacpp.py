@@ -16,7 +16,8 @@ from typing import Any
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import kv_format
 from planner.engines.base import EngineAnswer, Options, Pool, Ranged, Refusal
-from planner.engines.llamacpp_buffers import Buffers, buffers, draft_bytes
+from planner.engines.llamacpp_buffers import Buffers, buffers
+from planner.engines.llamacpp_placement import CONTEXT_BYTES, Sizes, best, fewest_experts, most_layers, placed, sizes
 from planner.engines.llamacpp_setting import (
     FP32,
     LOGITS_OF_OUTPUTS_SINCE,
@@ -29,22 +30,24 @@ from planner.engines.llamacpp_setting import (
     build_of,
     settings,
 )
+from planner.engines.placement import FIT_LEAVES_BYTES, Placed, Placement
 from planner.engines.vllm import logical_bytes
 from planner.errors import BadRequest
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.limits import largest
-from planner.memory.sharding import stages
+from planner.memory.sharding import Sharding
 from planner.model.latent_attention import Latent
 from planner.model.mlp import Mlp
 from planner.model.moe import Moe
-from planner.units import GIB, MAX_TOKENS, MIB, human_bytes
+from planner.units import GIB, MAX_TOKENS, MIB, gib
 
 
 def answer(estimate: Estimate, options: Options, version: str | None, program: str | None = None) -> EngineAnswer:
     """Cache buffers, compute buffer and start-up lines of one program of the family."""
     program = program or "llamacpp"
-    estimate = _with_f16(estimate)
+    ranks = estimate.request.sharding
+    estimate = _with_f16(replace(estimate, request=replace(estimate.request, sharding=Sharding())))
     _check(estimate, build_of(version, program), program)
     setting = settings(estimate, options, version, program)
     if options.pool_bytes is not None and options.ctx_size is None:
@@ -59,7 +62,7 @@ def answer(estimate: Estimate, options: Options, version: str | None, program: s
         if seq <= setting.seq_cells and setting.streams > 1
         else min(setting.slots, setting.seq_cells // seq)
     )
-    refusal = _too_much(estimate, setting, compute)
+    where, refusal = _layout(estimate, setting, options, compute=compute, ranks=ranks)
     if options.pool_bytes is not None and found.total > options.pool_bytes:
         most = 0
     reasons = _reasons(found, setting, estimate)
@@ -74,44 +77,66 @@ def answer(estimate: Estimate, options: Options, version: str | None, program: s
         ranged=Ranged(pool, pool, pool),
         block_tokens=setting.pad,
         compute_buffer=compute,
-        overhead=Estimated(GIB // 2, GIB // 8, GIB, "context of the device backend"),
+        overhead=Estimated(CONTEXT_BYTES, GIB // 8, GIB, "context of the device backend"),
         fits=most >= min(estimate.request.batch, setting.slots),
         most_requests=most,
         lines=_lines(found, setting, estimate),
         reasons=reasons,
         assumptions=_assumptions(setting, estimate, version),
         refusal=refusal,
+        placed=where,
     )
 
 
-def held_bytes(estimate: Estimate, setting: Setting, compute: int) -> list[int]:
-    """What each card holds: its layers' weights and cells, a compute buffer and half a GiB of the backend.
+def _layout(
+    estimate: Estimate, setting: Setting, options: Options, *, compute: Estimated, ranks: Sharding
+) -> tuple[Placed | None, Refusal | None]:
+    """Where weights and cells lie, and why that does not load; the best split where a host's memory is given for it.
 
     llama.cpp lays whole layers on each card (--split-mode layer), the cache of a layer beside its weights.
     """
-    parts = zip(estimate.stages, stages(estimate.spec, estimate.request.sharding.pp), strict=True)
-    held = [
-        device.weight_bytes + device.extra_bytes + buffers(estimate, setting, layers).total + compute + GIB // 2
-        for device, layers in parts
-    ]
-    held[-1] += draft_bytes(estimate, setting)
-    return held
+    if not estimate.spec.weights_known:
+        return None, None
+    asked = options.placement or Placement()
+    if ranks.tp > 1 and asked.split == "layer":
+        asked = replace(asked, split="row")
+    size = None if estimate.capacity is None else estimate.capacity.bytes
+    count = ranks.devices if size is not None else max(ranks.devices, len(asked.shares))
+    cards = options.cards or (size,) * count
+    found = sizes(estimate, setting, compute=compute.bytes, cards=cards)
+    if options.host_bytes is not None and asked.open and placed(found, asked).short_bytes > 0:
+        asked = best(found, asked, FIT_LEAVES_BYTES) or best(found, asked) or asked
+    where = placed(found, asked)
+    if where.short_bytes > 0:
+        low = placed(replace(found, other=compute.low), asked)
+        return where, Refusal(_too_much(where), _mends(found, asked, setting.program), sure=low.short_bytes > 0)
+    if options.host_bytes is not None and where.host_bytes > options.host_bytes:
+        said = f"the host would hold {gib(where.host_bytes)} and has {gib(options.host_bytes)}"
+        return where, Refusal(f"{said}: fewer bits a weight, or more memory")
+    return where, None
 
 
-def _too_much(estimate: Estimate, setting: Setting, compute: Estimated) -> Refusal | None:
-    """Why it does not load: a card holds less than the layers that it would get."""
-    if estimate.capacity is None:
-        return None
-    held = held_bytes(estimate, setting, compute.bytes)
-    if max(held) <= estimate.capacity.bytes:
-        return None
-    where = f" on card {held.index(max(held))} of {len(held)}" if len(held) > 1 else ""
-    return Refusal(
-        f"weights, cells and buffers are {human_bytes(max(held))} for {human_bytes(estimate.capacity.bytes)}{where}: fewer "
-        "layers on the device with --n-gpu-layers, or a shorter context",
-        ("--n-gpu-layers", "--ctx-size"),
-        sure=max(held_bytes(estimate, setting, compute.low)) - GIB // 2 > estimate.capacity.bytes,
+def _too_much(where: Placed) -> str:
+    """What the fullest card would hold."""
+    cards = where.cards
+    fullest = max(range(len(cards)), key=lambda index: cards[index].short_bytes)
+    card = cards[fullest]
+    name = "the device" if len(cards) == 1 else f"device {fullest + 1} of {len(cards)}"
+    return (
+        f"{name} would hold {gib(card.bytes)} (weights {gib(card.weight_bytes)}, cache {gib(card.cache_bytes)}, buffers "
+        f"{gib(card.other_bytes)}), and has {gib(card.capacity_bytes or 0)}"
     )
+
+
+def _mends(found: Sizes, asked: Placement, program: str) -> tuple[str, ...]:
+    """The flags that move as little to the host as will do: experts, or layers."""
+    experts, layers = fewest_experts(found, asked), most_layers(found, asked)
+    moe, ngl = {"koboldcpp": ("--moecpu", "--gpulayers"), "ollama": ("", "num_gpu"), "lmstudio": ("", "")}.get(
+        program, ("--n-cpu-moe", "--n-gpu-layers")
+    )
+    mends = [f"{moe} {experts}"] if experts and moe else []
+    mends += [f"{ngl} {layers}"] if layers and ngl else []
+    return tuple(mends) or (("--n-gpu-layers", "--ctx-size") if ngl.startswith("--") else ())
 
 
 def _check(estimate: Estimate, build: int, program: str) -> None:

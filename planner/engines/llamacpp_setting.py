@@ -15,6 +15,7 @@ MLA_SINCE, NO_V_SINCE = 5134, 7830
 WINDOWS_SINCE, WINDOWS_BY_UBATCH_SINCE = 5427, 5554
 STREAMS_SINCE = 5913
 PADDED_SINCE = 6980
+HEAD_FIRST_SINCE = 7450  # PR 18148 of December 2025: -ngl counts the head first
 AUTO_SLOTS, AUTO_SLOTS_SINCE = 4, 6925  # llama-server without -np: 4 slots over one unified cache (PR 16736, PR 17997)
 LOGITS_OF_OUTPUTS_SINCE = 9340  # PR 23861 of June 2026: logits of the slots alone, before of the whole ubatch
 # ollama: windows as windows in its own engine (0.6.3), a llama-server for every GGUF from 0.30 (PR 16031).

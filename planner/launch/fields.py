@@ -10,11 +10,12 @@ from typing import Any
 from planner.dtypes.names import float_dtype
 from planner.engines.base import Options, parse_version
 from planner.engines.llamacpp_setting import AUTO_SLOTS, AUTO_SLOTS_SINCE
+from planner.engines.placement import Placement, parse_shares
 from planner.errors import BadRequest
 from planner.launch.environment import ollama_values, visible_devices
 from planner.launch.modelfile import read_modelfile
 from planner.launch.program import Program
-from planner.launch.question import Adapters, Drafting, Placement, Question, Said
+from planner.launch.question import Adapters, Drafting, Question, Said
 from planner.launch.secrets import shown
 from planner.launch.values import count, switch, whole
 
@@ -268,12 +269,7 @@ def _placement(values: Mapping[str, Any]) -> Placement:
     experts = -1 if values.get("cpu_moe") else max(0, values.get("n_cpu_moe") or 0)
     shares: tuple[float, ...] = ()
     if values.get("tensor_split"):
-        pieces = re.split(r"[,/;]", str(values["tensor_split"]))
-        if not all(re.fullmatch(r"\s*\d{1,9}(\.\d{0,9})?\s*", one, re.ASCII) for one in pieces) or len(pieces) > 128:
-            raise BadRequest(
-                f"-ts {shown(str(values['tensor_split']), 40)!r} is not a list of shares; write for example 3,1"
-            )
-        shares = tuple(float(one) for one in pieces)
+        shares = parse_shares(str(values["tensor_split"]), "-ts")
     return Placement(
         layers=number,
         expert_layers=experts,

@@ -51,8 +51,12 @@ _SWITCHES = {
     "kv_unified": "--kv-unified",
 }
 _OF_FIT = ("--drafter", "--draft-tokens", "--lora", "--also", "--idle-sessions", "--ngl")
-_AUTOMATIC = ("--dtype", "--kv-dtype", "--max-model-len")
-# Where weights and cache lie: kvplan check answers it, for a device
+_AUTOMATIC = ("--dtype", "--kv-dtype", "--max-model-len", "--n-gpu-layers")
+# Where weights and cache lie: of estimate, fit and check
+_PLACING = {
+    "gpu_layers": "--n-gpu-layers", "n_cpu_moe": "--n-cpu-moe", "cpu_moe": "--cpu-moe", "override_tensor": "--override-tensor",
+    "kv_on_host": "--no-kv-offload", "tensor_split": "--tensor-split", "split_mode": "--split-mode",
+}  # fmt: skip
 PLACES = (
     "gpu_layers",
     "n_cpu_moe",
@@ -82,7 +86,7 @@ def own_names(arguments: Sequence[str], engine: str, known: Collection[str]) -> 
     engine      a name of planner.engines.registry
     known       the names of the command's own options; they stay, whatever an engine calls so
 
-    Raises UsageError for flags that place weights on the host where a device is named: `kvplan check` answers that.
+    Raises UsageError for flags that place weights on the host where a device is named and the command does not count that.
 
     >>> own_names(["m", "--engine", "vllm", "-tp", "2", "--kv-cache-dtype", "fp8", "--port", "80"], "vllm", {"--engine"})[0]
     ['m', '--engine', 'vllm', '--tp', '2', '--kv-dtype', 'fp8']
@@ -96,7 +100,7 @@ def own_names(arguments: Sequence[str], engine: str, known: Collection[str]) -> 
     theirs: list[Given] = []
     place = 0
     while place < len(arguments):
-        if arguments[place] in _AUTOMATIC and [*arguments[place + 1 : place + 2]] in (["auto"], ["-1"]):
+        if arguments[place] in _AUTOMATIC and [*arguments[place + 1 : place + 2]] in (["auto"], ["-1"], ["all"]):
             place += 2  # the engine's own default, as kvplan takes it without the flag
             continue
         if arguments[place] == "--flash-attn" and not _switch_follows(arguments[place:]):
@@ -114,8 +118,10 @@ def own_names(arguments: Sequence[str], engine: str, known: Collection[str]) -> 
     left_out = _NOT_OF.get(engine, ())
     plain = [one for one in theirs if one.flag and one.flag.field in _PLAIN and one.flag.field not in left_out]
     values = read_values([one for one in theirs if one not in plain])
-    _refuse_placement(values, theirs, kept, engine=engine)
     options, said = _options(values, engine)
+    if "--n-gpu-layers" in known:
+        return [*kept, *_plain_options(plain), *options, *_placing(theirs)], [*_notes(theirs, said), *_unplaced(theirs)]
+    _refuse_placement(values, theirs, kept, engine=engine)
     return [*kept, *_plain_options(plain), *options], [*_notes(theirs, said), *_placement_notes(theirs)]
 
 
@@ -207,6 +213,25 @@ def _format(text: str) -> str:
     """The weight format that a quantization names, as kvplan writes it."""
     key = text.lower().replace("-", "_").removesuffix("_marlin")
     return {"modelopt_fp4": "nvfp4", "modelopt": "fp8", "fbgemm_fp8": "fp8", "bitsandbytes": "nf4"}.get(key, key)
+
+
+def _placing(theirs: Sequence[Given]) -> list[str]:
+    """kvplan's own options for what lies where; auto and all are the default."""
+    found: list[str] = []
+    for one in theirs:
+        name = _PLACING.get(one.flag.field) if one.flag is not None else None
+        values = [text for text in one.values if text.lower() not in ("auto", "all", "-1", "-2")]
+        if name is not None and (values or not one.values):
+            found += [name, *values[:1]]
+    return found
+
+
+def _unplaced(theirs: Sequence[Given]) -> list[str]:
+    return [
+        f"{shown(_written(one), 60)}: not counted here; kvplan check reads it"
+        for one in theirs
+        if one.flag is not None and one.flag.field in PLACES and one.flag.field not in _PLACING
+    ]
 
 
 def _refuse_placement(values: Mapping[str, Any], theirs: Sequence[Given], kept: Sequence[str], *, engine: str) -> None:

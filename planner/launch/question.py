@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from planner.engines.base import Options
+from planner.engines.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -46,28 +47,6 @@ class Adapters:
 
     count: int
     rank: int
-
-
-@dataclass(frozen=True)
-class Placement:
-    """What llama.cpp keeps where. None and empty are its defaults: everything on the devices.
-
-    layers         layers on the devices (-ngl); None for all or automatic
-    expert_layers  the first so many layers keep their experts on the host (--n-cpu-moe); -1 for all
-    ffn_layers     the first so many layers keep their dense MLP on the host (--n-cpu-ffn)
-    overrides      -ot PATTERN=BUFFER as written
-    cache_on_host  --no-kv-offload
-    split          none, layer, row or tensor
-    shares         -ts, one number a device
-    """
-
-    layers: int | None = None
-    expert_layers: int = 0
-    ffn_layers: int = 0
-    overrides: tuple[str, ...] = ()
-    cache_on_host: bool = False
-    split: str = "layer"
-    shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

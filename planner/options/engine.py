@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from planner.engines.base import Options
+from planner.engines.placement import Placement
 from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import UsageError
 from planner.model.latent_attention import Latent
-from planner.options.tables import ENGINE_FLAGS, VLLM
+from planner.options.tables import ENGINE_FLAGS, LLAMA, PLACEMENT_FLAGS, VLLM
 
 if TYPE_CHECKING:
     from planner.memory.request import Request
@@ -110,13 +111,36 @@ def options_of(given: Mapping[str, Any], engine: str | None) -> Options:
             continue
         meant = False if flag.parameter in _OFF else True if flag.parameter in _GIVEN else value
         own[_FIELDS.get(flag.parameter, flag.parameter)] = meant
-    return Options(**own)
+    placement = _placement(given)
+    if placement != Placement():
+        own["placement"] = placement
+    return Options(**own, cards=given.get("cards") or (), host_bytes=_host_bytes(given, engine))
+
+
+def _placement(given: Mapping[str, Any]) -> Placement:
+    """What lies where, of the flags; everything on the cards where none says otherwise."""
+    layers = given.get("n_gpu_layers")
+    return Placement(
+        layers=given.get("ngl") if layers is None else layers,
+        expert_layers=-1 if given.get("cpu_moe") else given.get("n_cpu_moe") or 0,
+        overrides=tuple(given.get("override_tensor") or ()),
+        cache_on_host=bool(given.get("no_kv_offload")),
+        split=given.get("split_mode") or "layer",
+        shares=given.get("tensor_split") or (),
+    )
+
+
+def _host_bytes(given: Mapping[str, Any], engine: str | None) -> int | None:
+    """--host-memory where it is for what llama.cpp's cards do not hold; with idle sessions it is for those."""
+    if engine not in LLAMA or given.get("idle_sessions"):
+        return None
+    return given.get("host_memory")
 
 
 def _check_owners(given: Mapping[str, Any], engine: str | None) -> None:
-    for flag in ENGINE_FLAGS:
+    for flag in (*ENGINE_FLAGS, *PLACEMENT_FLAGS):
         value = given.get(flag.parameter)
-        if value is None or value is False:
+        if value is None or value is False or value == ():
             continue
         if engine is None:
             raise UsageError(f"{flag.name} is an engine's flag: say whose with --engine, for example --engine vllm")

@@ -35,7 +35,7 @@ FLAGS: tuple[Flag, ...] = (
     *flags.RUNTIME,
     *flags.EXTRAS,
     *flags.ENGINE,
-    Flag("--ngl", "N", "A GGUF file: N layers on the card, as llama.cpp's --n-gpu-layers (default: the most that fit).", count_or_zero, "Engine"),
+    Flag("--ngl", "N", "As --n-gpu-layers; of a GGUF file without --engine, too (default: the most that fit).", count_or_zero, "Engine"),
     Flag("--measured", "POINT|FILE...", MEASURED_HELP + " Then: how many users until a target fails.", text, "Device"),
     Flag("--ttft", "TIME", "Target of --measured: mean time to the first token (default: 2s).", ttft, "Load"),
     Flag("--tpot", "TIME", "Target of --measured: mean time between two tokens (default: 100ms).", seconds, "Load"),
@@ -96,7 +96,11 @@ def fit_asked(values: Mapping[str, Any]) -> FitAsked:
     if engine is not None:
         request = laid_out(request, spec, engine)
     asked = FitAsked(spec, request, room, mix=given["lengths"], engine=engine, emit=given["emit"], ngl=given["ngl"])
-    _check_layers(asked)
+    if engine is not None and engine.name in flags.LLAMA:
+        if engine.options.host_bytes is not None:
+            given = {**given, "host_memory": None}  # for what the cards do not hold
+    else:
+        _check_layers(asked)
     asked = _with_own(asked, given)
     return _with_extras(asked, given) if extras.extras_given(given) else asked
 

@@ -168,7 +168,9 @@ def _name_in(config: Mapping[str, Any]) -> str:
 
 def capacity_of(given: Mapping[str, Any]) -> Capacity | None:
     """What --gpu or --memory offers each rank; None where neither is given."""
-    return capacity(given.get("gpu"), given.get("memory"))
+    found = capacity(given.get("gpu"), given.get("memory"))
+    names = given.get("gpu_names")
+    return replace(found, name=names) if found is not None and names else found
 
 
 def _with_named_format(given: dict[str, Any]) -> dict[str, Any]:
@@ -212,7 +214,7 @@ def laid_over(given: dict[str, Any]) -> dict[str, Any]:
 def with_count(given: Mapping[str, Any]) -> dict[str, Any]:
     """The layout that a device's name gives, where the question sets none; refuses what the two do not agree on.
 
-    llama.cpp and its kin fill unlike cards by their memory: `kvplan check` answers that, and no other command.
+    llama.cpp and its kin fill unlike cards by their memory: `estimate`, `fit` and `check` answer that, no other command.
     """
     given = dict(given)
     name = given.get("gpu")
@@ -227,8 +229,9 @@ def with_count(given: Mapping[str, Any]) -> dict[str, Any]:
     if found.count == 1:
         return given
     given = {**given, "gpu": found.smallest.name}
-    if found.mixed:
-        _refuse_llama(str(given.get("engine") or ""), found)
+    if found.mixed and _by_memory(given, found):
+        given |= {"cards": tuple(card.memory_bytes for card in found.devices), "gpu_names": found.name}
+    elif found.mixed:
         given["gpu_note"] = f"unlike cards: every rank gets the same share, so that of the {found.smallest.name} counts"
     layout = [given.get(rank) for rank in ("tp", "pp", "dp")]
     asked = given.get("gpus") or (prod(count or 1 for count in layout) if any(layout) else None)
@@ -251,16 +254,21 @@ def device_of(name: str, memory: str | None) -> Device:
     return found if memory is None else with_memory(found, memory)
 
 
-def _refuse_llama(engine: str, found: Machine) -> None:
+def _by_memory(given: Mapping[str, Any], found: Machine) -> bool:
+    """Whether the engine fills unlike cards by their memory; refuses commands that do not answer that."""
+    engine = str(given.get("engine") or "")
     if not engine:
-        return
+        return False
     from planner.engines.registry import parse_engine
 
-    if parse_engine(engine)[0] in LLAMA:
+    if parse_engine(engine)[0] not in LLAMA:
+        return False
+    if "n_gpu_layers" not in given:
         raise BadRequest(
-            f"--gpu {one_line(found.asked, 40)}: llama.cpp fills unlike cards by their memory, which check answers: "
+            f"--gpu {one_line(found.asked, 40)}: llama.cpp fills unlike cards by their memory, which estimate, fit and check answer: "
             f"kvplan check --gpu {one_line(found.asked.replace(' ', ''), 40)} -- llama-server -m MODEL -c N -ngl 99"
         )
+    return True
 
 
 def usual_tokens(spec: ModelSpec) -> int:

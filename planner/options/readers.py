@@ -64,6 +64,26 @@ def count_or_zero(value: Any, name: str) -> int:
     return 0 if str(value).strip() == "0" else count(value, name)
 
 
+def shares(value: Any, name: str) -> tuple[float, ...]:
+    """Shares of devices: `3,1`, or a Python list of numbers.
+
+    >>> shares("3,1", "--tensor-split"), shares([0.5, 0.5], "--tensor-split")
+    ((3.0, 1.0), (0.5, 0.5))
+    """
+    from planner.engines.placement import parse_shares
+
+    return parse_shares(",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value), name)
+
+
+def override_tensor(value: Any, name: str) -> str:
+    """A pattern of tensors and where they lie: `exps=CPU`."""
+    from planner.engines.placement import patterns_of
+
+    written = text(value, name)
+    patterns_of((written,))  # refuses what is no pattern
+    return written
+
+
 def tokens(value: Any, name: str) -> int:
     """A number of tokens: 8192, `8k`.
 

@@ -13,6 +13,7 @@ from planner.errors import BadRequest, one_line
 from planner.options.readers import (
     choice,
     count,
+    count_or_zero,
     count_up_to,
     emit_form,
     float_type,
@@ -22,8 +23,10 @@ from planner.options.readers import (
     mla_mode,
     on_off,
     overhead,
+    override_tensor,
     ratio,
     share_above_zero,
+    shares,
     size,
     size_a_second,
     size_or_zero,
@@ -206,7 +209,7 @@ EXTRAS = _in(
         "Sessions whose cache is kept between turns: on the device, or in the tiers below.",
         count,
     ),
-    ("--host-memory", "SIZE", "Host memory for idle sessions, of the whole layout: 256GiB.", size),
+    ("--host-memory", "SIZE", "Host memory for idle sessions, or for what llama.cpp's cards do not hold: 64GiB.", size),
     ("--ssd", "SIZE", "Disk for idle sessions: 2TB.", size),
     (
         "--host-bandwidth",
@@ -348,6 +351,31 @@ ENGINE_FLAGS = _in(
 )
 
 
+# What llama.cpp keeps on which card and what on the host: of `estimate` and `fit`.
+PLACEMENT_FLAGS = _in(
+    "Engine",
+    (
+        "--n-gpu-layers",
+        "N",
+        "llama.cpp: layers on the cards, the last ones with the head (default: all).",
+        count_or_zero,
+        LLAMA,
+    ),
+    ("--n-cpu-moe", "N", "llama.cpp: the first N layers keep their experts on the host.", count_or_zero, LLAMA),
+    ("--cpu-moe", "", "llama.cpp: all experts on the host.", switch, LLAMA),
+    (
+        "--override-tensor",
+        "REGEX=CPU...",
+        "llama.cpp: tensors on the host by name. Repeatable.",
+        override_tensor,
+        LLAMA,
+    ),
+    ("--tensor-split", "A,B", "llama.cpp: shares of the cards (default: by their memory).", shares, LLAMA),
+    ("--split-mode", "MODE", "llama.cpp: layer, row or none (default: layer).", choice("layer", "row", "none"), LLAMA),
+    ("--no-kv-offload", "", "llama.cpp: the cache on the host.", switch, LLAMA),
+)
+
+
 ENGINE = (
     Flag(
         "--engine",
@@ -357,6 +385,7 @@ ENGINE = (
         "Engine",
     ),
     *ENGINE_FLAGS,
+    *PLACEMENT_FLAGS,
     Flag(
         "--emit",
         "[FORM]",
@@ -388,6 +417,7 @@ ESTIMATE = (
     *LAYOUT,
     *RUNTIME,
     *ENGINE,
+    Flag("--host-memory", "SIZE", "llama.cpp: host memory; what does not fit on the cards goes there.", size, "Device"),
     Flag("--explain", "", "Every equation with its numbers and config fields.", switch, "Output"),
     *OUTPUT,
 )

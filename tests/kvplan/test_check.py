@@ -107,8 +107,9 @@ def test_experts_on_the_host_leave_the_device(capsys: pytest.CaptureFixture[str]
     )
     assert not refused["starts"] and moved["starts"] and moved["no_speed"]
     assert moved["host_weight_bytes"] == pattern["host_weight_bytes"] > 0
-    # 24 of 48 layers; experts are 3 x 128 x 2048 x 768 numbers a layer, q8_0 stores 34 bytes for 32 of them.
-    assert moved["host_weight_bytes"] == 24 * 3 * 128 * 2048 * 768 * 34 // 32
+    # 24 of 48 layers and the embedding; experts are 3 x 128 x 2048 x 768 numbers a layer, q8_0 has 34 bytes for 32 of them.
+    assert moved["host_weight_bytes"] == (24 * 3 * 128 * 2048 * 768 + 151_936 * 2048) * 34 // 32
+    assert "at most" in moved["no_speed"] and moved["kv_dtype"] == "f16"
 
 
 def test_a_file_and_stdin_are_the_command_in_them(

@@ -29,6 +29,11 @@ SAME = {
     f"{LLAMA} --ctx-size 32k -fa": f"{LLAMA} --ctx-size 32k --flash-attn on",
     f"{LLAMA} --ctx-size 32k -fa off": f"{LLAMA} --ctx-size 32k --flash-attn off",
     f"{LLAMA} --ctx-size 32k --flash-attn": f"{LLAMA} --ctx-size 32k --flash-attn on",
+    f"{LLAMA} -c 32k -ngl 20 -ot exps=CPU -ts 3,1 -nkvo": (
+        f"{LLAMA} --ctx-size 32k --n-gpu-layers 20 --override-tensor exps=CPU --tensor-split 3,1 --no-kv-offload"
+    ),
+    f"{LLAMA} -c 32k -ngl 0 -ncmoe 4": f"{LLAMA} --ctx-size 32k --n-gpu-layers 0 --n-cpu-moe 4",
+    f"{LLAMA} -c 32k -ngl all -cmoe": f"{LLAMA} --ctx-size 32k --cpu-moe",
     f"{LLAMA} --ctx-size 32k -np 4 -ub 2048 -b 2048": f"{LLAMA} --ctx-size 32k --parallel 4 --ubatch-size 2048 --batch-size 2048",
     "estimate qwen3-8b --engine vllm -tp 2 -q fp8 --kv-cache-dtype fp8 --max_num_seqs 16 --max-model-len 8k": (
         "estimate qwen3-8b --engine vllm --tp 2 --dtype fp8 --kv-dtype fp8 --max-num-seqs 16 --max-model-len 8k"
@@ -76,13 +81,7 @@ def test_an_engines_name_is_answered_like_ours(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     "flags, said",
     [
-        ("-ngl 99", "everything on the devices"),
-        ("-ngl 20", "kvplan check says where they lie"),
-        ("--n-cpu-moe 20", "kvplan check says where they lie"),
-        ("-ot exps=CPU", "kvplan check says where they lie"),
-        ("--no-kv-offload", "kvplan check says where they lie"),
-        ("-ts 3,1", "kvplan check says where they lie"),
-        ("--split-mode row", "kvplan check says where they lie"),
+        ("--n-cpu-ffn 4", "kvplan check reads it"),
         ("--mmproj x.gguf", "encoder"),
         ("-md draft.gguf", "a drafter is a model of its own"),
         ("-np 0 --jinja", "no effect on memory or speed"),
@@ -95,8 +94,8 @@ def test_what_is_not_in_the_answer_is_said(capsys: pytest.CaptureFixture[str], f
     assert code == 0 and json.loads(out) and said in err and err.count("\n") == 1 and "hunter2" not in err
 
 
-def test_where_weights_lie_on_a_device_is_asked_of_check(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys, f"{LLAMA} -c 32768 --gpu rtx-4090 --n-cpu-moe 20")
+def test_where_weights_lie_is_asked_of_a_command_that_answers_it(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "speed qwen3-8b --engine llamacpp -c 32768 --gpu rtx-4090 --n-cpu-moe 20")
     assert code == 2
     assert "kvplan check --gpu rtx-4090 --model qwen3-8b -- llama-server -c 32768 --n-cpu-moe 20" in err
 

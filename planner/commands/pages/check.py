@@ -12,7 +12,6 @@ from planner.launch.question import Said
 from planner.launch.secrets import shown
 from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED
 from planner.options.check import plain_name
-from planner.options.tables import LLAMA
 from planner.speed.speed import Figure, Speed
 from planner.terminal.tables import bad, bold, good, wrapped
 from planner.units import gib, human_bytes, human_tokens, significant
@@ -52,12 +51,8 @@ def _wrap(text: str, first: str = "", rest: str = "") -> list[str]:
 
 def _read(answer: CheckAnswer) -> list[str]:
     """Model, formats and devices in one line; the name in the text where it is not plainly the model's."""
-    asked = answer.setup.question
-    kept = asked.k_dtype or asked.v_dtype
-    # The llama.cpp family keeps K and V in f16 unless told otherwise, whatever the model runs in.
-    cache = answer.found.fmt.name if kept or asked.engine not in LLAMA else "f16"
-    line = f"{_name(answer)}, weights {answer.found.plan.fmt.name}, KV {cache}, {_engine(answer)}, {_layout(answer)}"
-    shorter = f"{_name(answer)}, weights {answer.found.plan.fmt.name}, KV {cache}"
+    shorter = f"{_name(answer)}, weights {answer.found.plan.fmt.name}, KV {answer.kv_dtype}"
+    line = f"{shorter}, {_engine(answer)}, {_layout(answer)}"
     return [line if len(line) <= WIDTH else shorter]
 
 

@@ -7,7 +7,6 @@ from planner.commands.pages.model_line import headline
 from planner.memory.equations import equations, explanation
 from planner.memory.estimate import Estimate
 from planner.memory.estimate import sequence_kv_bytes as curve
-from planner.options.tables import LLAMA
 from planner.terminal.tables import bad, bar, dim, good, table
 from planner.units import exact_bytes, gib, human_bytes, human_count, human_tokens, plural
 
@@ -35,7 +34,7 @@ def page(answers: Sequence[EstimateAnswer], output: Output) -> list[str]:
     if last.engine is not None:
         from planner.commands.pages.engine import engine_lines  # only where an engine is named
 
-        lines += ["", *engine_lines(last.engine, last.command)]
+        lines += ["", *engine_lines(last.engine, last.command, last.capacity)]
     if last.engine is None and len(answers) == 1:
         lines += ["", *_grid_lines(last)]
     if output.explain:
@@ -44,11 +43,12 @@ def page(answers: Sequence[EstimateAnswer], output: Output) -> list[str]:
 
 
 def _kept_in(answer: EstimateAnswer) -> str:
-    """The type of K and V; llama.cpp and what is made of it keep f16 unless told otherwise, whatever the model runs in."""
-    asked = answer.request.k_dtype or answer.request.v_dtype
-    if answer.engine is not None and answer.engine.name in LLAMA and not asked:
-        return "f16"
-    return answer.fmt.name
+    """The type of K and V."""
+    if answer.engine is None:
+        return answer.fmt.name
+    from planner.answers.engine import kv_name  # only where an engine is named
+
+    return kv_name(answer, answer.engine.name)
 
 
 def _headline(answers: Sequence[EstimateAnswer]) -> tuple[str, list[str]]:
@@ -225,7 +225,9 @@ def _length_table(estimates: Sequence[Estimate]) -> str:
 
 def _said(answer: EstimateAnswer, verbose: bool) -> list[str]:
     """Notes, then what was assumed: kvplan's own and the engine's."""
-    assumed = [*answer.assumptions, *(answer.engine.assumptions if answer.engine is not None else ())]
+    engine = answer.engine
+    own = [line for line in answer.assumptions if engine is None or engine.placed is None or not line.startswith("PP ")]
+    assumed = [*own, *(engine.assumptions if engine is not None else ())]  # llama.cpp lays layers out by its own rule
     lines = [bad("  note: ") + line for line in answer.warnings]
     lines += assumed_lines(assumed, verbose)
     return ["", *lines] if lines else []

@@ -9,8 +9,10 @@ from planner.answers.fit import FitAnswer
 from planner.answers.users import Users
 from planner.commands.pages.assumed import assumed_lines
 from planner.commands.pages.model_line import headline, named
+from planner.engines.base import EngineAnswer
 from planner.memory.offload import Offload
 from planner.options.engine import STARTED_FOR
+from planner.options.tables import LLAMA
 from planner.terminal.tables import bad, dim, good, table
 from planner.units import gib, human_bytes, human_seconds, human_tokens
 
@@ -51,7 +53,7 @@ def page(answer: FitAnswer, verbose: bool = False) -> list[str]:
     paint = good if answer.verdict.ok else bad
     pieces = [
         f" on {found['device']}",
-        f" ({gib(found['capacity_bytes'])})",
+        "" if " + " in found["device"] else f" ({gib(found['capacity_bytes'])})",
         f"; sequences of {found['seq_tokens']:,} tokens",
         f", KV in {found['kv_dtype']}",
     ]
@@ -67,6 +69,8 @@ def page(answer: FitAnswer, verbose: bool = False) -> list[str]:
         [f"  longest context at batch {found['batch']:,}", _longest(found)],
         ["  fewest devices", _devices(found)],
     ]
+    if answer.engine is not None and answer.engine.name in LLAMA and most:
+        rows.insert(2, ["  started with", _slots(answer.engine)])
     width = max(len(row[0]) for row in rows)
     lines += [f"{name.ljust(width)}  {value}" for name, value in rows]
     by_length = [[f"  {human_tokens(row['seq_tokens'])} tokens", "no bound" if row["most_sequences"] is None else f"{row['most_sequences']:,}"]
@@ -87,7 +91,22 @@ def page(answer: FitAnswer, verbose: bool = False) -> list[str]:
     lines += _engine_lines(answer)
     lines += [bad("  note: ") + line for line in found["warnings"]]
     own = answer.engine.assumptions if answer.engine is not None else ()
-    return lines + assumed_lines([*found["assumptions"], *own], verbose)
+    plain = found["assumptions"]
+    if answer.engine is not None and answer.engine.placed is not None:
+        plain = [line for line in plain if not line.startswith("PP ")]  # llama.cpp lays layers out by its own rule
+    return lines + assumed_lines([*plain, *own], verbose)
+
+
+def _slots(engine: EngineAnswer) -> str:
+    """The flags of llama.cpp's family for so many slots of the asked length."""
+    assert engine.ranged is not None
+    context, slots = engine.ranged.pool.extra["ctx_size"], engine.ranged.pool.extra["slots"]
+    if engine.name == "ollama":
+        return f"OLLAMA_NUM_PARALLEL={slots} OLLAMA_CONTEXT_LENGTH={context // slots}"
+    placed = f" {engine.placed.placement.flags}" if engine.placed is not None and engine.placed.placement.flags else ""
+    return {"koboldcpp": f"--contextsize {engine.request_tokens}", "lmstudio": f"context {context:,}"}.get(
+        engine.name, f"-c {context} -np {slots}{placed}"
+    )
 
 
 def _users_lines(users: Users) -> list[str]:
@@ -145,7 +164,7 @@ def _engine_lines(answer: FitAnswer) -> list[str]:
         return []
     from planner.commands.pages.engine import engine_lines
 
-    return ["", *engine_lines(answer.engine, answer.command)]
+    return ["", *engine_lines(answer.engine, answer.command, answer.asked.capacity)]
 
 
 def _longest(found: dict[str, Any]) -> str:

@@ -80,9 +80,15 @@ def test_show_lists_what_is_stored(tmp_path: Path) -> None:
 def test_ngl_asks_for_so_many_layers_and_is_refused_elsewhere(tmp_path: Path) -> None:
     path = write(CASES["gqa"], tmp_path)
     line = [path, "--memory", "24GiB", "--seq", "1k", "--json"]
-    done = CliRunner().invoke(fit.command, [*line, "--engine", "llamacpp", "--ngl", "1"])
+    done = CliRunner().invoke(fit.command, [*line, "--ngl", "1"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.output)["offload"]["layers_on_device"] == 1
+    by_engine = json.loads(CliRunner().invoke(fit.command, [*line, "--engine", "llamacpp", "--ngl", "1"]).output)
+    assert (
+        "offload" not in by_engine
+        and by_engine["engine"]["head_on_cards"]
+        and not by_engine["engine"]["layers_on_cards"]
+    )
     assert CliRunner().invoke(fit.command, [*line, "--ngl", "0"]).exit_code == 0
     for wrong in ([*line, "--ngl", "99"], [*line, "--ngl", "-1"], ["gpt2", *line[1:], "--ngl", "1"]):
         assert CliRunner().invoke(fit.command, wrong).exception is not None

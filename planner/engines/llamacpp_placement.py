@@ -1,0 +1,193 @@
+"""What llama.cpp's family keeps on which card and what on the host: -ngl, -ts, --n-cpu-moe, -ot, --no-kv-offload.
+
+Source: llama.cpp src/llama-model.cpp, load_tensors (i_gpu_start, act_gpu_layers, splits, dev_input, dev_output); PR 18148
+(the head counts as the last layer, from b7450); common/fit.cpp (experts leave the cards first).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+
+from planner.engines.llamacpp_buffers import buffers, draft_bytes
+from planner.engines.llamacpp_setting import HEAD_FIRST_SINCE, Setting
+from planner.engines.placement import Card, Placed, Placement, part_share, patterns_of
+from planner.errors import BadRequest
+from planner.memory.estimate import Estimate
+from planner.memory.limits import largest, smallest
+from planner.model.moe import Moe
+from planner.model.spec import Layer
+from planner.units import GIB
+
+CONTEXT_BYTES = GIB // 2
+"""What the backend holds on each card before a model."""
+
+
+@dataclass(frozen=True)
+class _LayerSize:
+    """Bytes of one layer: its weights by part, its cache for all slots, and the share of its experts a token reads."""
+
+    parts: dict[str, int]
+    rest: int
+    cache: int
+    active: float
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A model's bytes by layer as llama.cpp loads them, for any placement.
+
+    embedding   the table, which stays on the host; a tied head is a second copy of it
+    head        head, last norm, and what no layer claims
+    tower       image or sound encoders, on the first card
+    beside      what adapters and a drafter hold, weights and cache
+    other       compute buffer and backend of each card
+    """
+
+    layers: tuple[_LayerSize, ...]
+    embedding: int
+    head: int
+    tower: int
+    beside: int
+    other: int
+    tied: bool
+    head_first: bool
+    cards: tuple[int | None, ...] = field(default=(None,))
+
+
+def sizes(whole: Estimate, setting: Setting, *, compute: int, cards: Sequence[int | None]) -> Sizes:
+    """The bytes by layer; `whole` is the estimate on one device, `compute` the buffer of a card, `cards` what each offers."""
+    spec, plan, stored = whole.spec, whole.plan, whole.spec.stored
+    known: dict[int, _LayerSize] = {}
+    by_layer = stored.layer_bytes if stored is not None and len(stored.layer_bytes) == len(spec.layers) else ()
+    layers = []
+    for index, layer in enumerate(spec.layers):
+        if id(layer) not in known:
+            known[id(layer)] = _layer_size(whole, setting, layer)
+        one = known[id(layer)]
+        layers.append(replace(one, rest=by_layer[index] - sum(one.parts.values())) if by_layer else one)
+    embedding = stored.bytes_of("embedding") if stored is not None else plan.total((w, 1) for w in spec.before)
+    tower = plan.total((weight, 1) for weight in spec.towers)
+    total = whole.per_device.weight_bytes
+    claimed = sum(sum(one.parts.values()) + one.rest for one in layers) + embedding + tower
+    outside = setting.program == "ik_llamacpp" or setting.ollama_engine
+    return Sizes(
+        layers=tuple(layers), embedding=embedding, head=max(0, total - claimed), tower=tower,
+        beside=whole.per_device.extra_bytes + draft_bytes(whole, setting), other=compute + CONTEXT_BYTES, tied=spec.tied,
+        head_first=not outside and setting.build >= HEAD_FIRST_SINCE, cards=tuple(cards),
+    )  # fmt: skip
+
+
+def _layer_size(whole: Estimate, setting: Setting, layer: Layer) -> _LayerSize:
+    parts: dict[str, int] = {}
+    for name in dict.fromkeys(weight.part for weight in layer.weights):
+        parts[name] = whole.plan.total((weight, 1) for weight in layer.weights if weight.part == name)
+    shares = [mlp.active / mlp.experts for mlp in layer.mlps if isinstance(mlp, Moe) and mlp.experts]
+    return _LayerSize(parts, 0, buffers(whole, setting, [(layer, 1)]).total, max(shares, default=1.0))
+
+
+def placed(found: Sizes, placement: Placement) -> Placed:
+    """Lays layers, head and caches on the cards and the host.
+
+    The last `layers` go to the cards, the head as the last of them (before b7450 once all layers are there); layer i of
+    n goes to the first card whose cumulated share of memory, or of -ts, is above i / n. Row and tensor splits cut every
+    matrix by these shares. Leaves out: norms that stay where they are used, and copies for pipelining.
+    """
+    count, total = len(found.layers), len(found.layers) + 1
+    wanted = total if placement.layers is None else min(placement.layers, total)
+    first = max(total - wanted, 0) if found.head_first else max(count - wanted, 0)
+    shares = _shares(placement, found.cards)
+    points = [share / sum(shares) for share in accumulate(shares)]
+    patterns, not_read = patterns_of(placement.overrides)
+    weights, caches = [0.0] * len(points), [0] * len(points)
+    host, host_cache, on_host, read = 0.0, 0, 0.0, 0.0
+    for index, one in enumerate(found.layers):
+        here = first <= index < first + wanted
+        stays = {name: part_share(name, index, placement, patterns=patterns) if here else 1.0 for name in one.parts}
+        moved = sum(size * stays[part] for part, size in one.parts.items()) + (0 if here else one.rest)
+        whole = sum(one.parts.values()) + one.rest
+        idle = (1 - one.active) * one.parts.get("experts", 0)
+        idle_host = idle * stays.get("experts", 0.0)
+        host, on_host = host + moved, on_host + moved - idle_host
+        read += whole - moved - (idle - idle_host)
+        cache_here = here and not placement.cache_on_host
+        host_cache += 0 if cache_here else one.cache
+        for card, part in _cards_of(index, first, wanted, points=points, split=placement.split) if here else ():
+            weights[card] += part * (whole - moved)
+            caches[card] += round(part * one.cache) if cache_here else 0
+    head_here = first <= count < first + wanted
+    head = found.head + (found.embedding if found.tied else 0)
+    if head_here:
+        for card, part in _cards_of(count, first, wanted, points=points, split=placement.split):
+            weights[card] += part * head
+    weights[0] += found.tower if wanted else 0
+    host += found.embedding + (0 if wanted else found.tower) + (0 if head_here else found.head)
+    beside = [round(found.beside * share / sum(shares)) for share in shares] if wanted else [0] * len(shares)
+    cards = tuple(
+        Card(round(weight), cache, found.other + extra, capacity)
+        for weight, cache, extra, capacity in zip(weights, caches, beside, found.cards, strict=True)
+    )
+    reads = (round(read + (head if head_here else 0)), round(on_host + (0 if head_here else head)))
+    on_cards = min(wanted, count, count - first)
+    return Placed(cards, round(host), host_cache, on_cards, head_here, reads, placement, not_read)
+
+
+def _shares(placement: Placement, cards: Sequence[int | None]) -> list[float]:
+    """The part of the layers that each card gets: -ts, else by its memory."""
+    if placement.split == "none":
+        return [1.0] + [0.0] * (len(cards) - 1)
+    given = placement.shares
+    if len(given) > len(cards) and any(given[len(cards) :]):
+        raise BadRequest(f"-ts names {len(given)} shares and there are {len(cards)} devices; give one share a device")
+    if sum(given) > 0:
+        return [*given[: len(cards)], *[0.0] * (len(cards) - len(given))]
+    return [float(size or 1) for size in cards]
+
+
+def _cards_of(
+    index: int, first: int, wanted: int, *, points: Sequence[float], split: str
+) -> tuple[tuple[int, float], ...]:
+    """(card, its part) of layer `index`."""
+    if split in ("row", "tensor", "graph"):
+        starts = (0.0, *points[:-1])
+        return tuple((card, end - start) for card, (start, end) in enumerate(zip(starts, points, strict=True)))
+    return ((min(bisect_right(points, (index - first) / wanted), len(points) - 1), 1.0),)
+
+
+def best(found: Sizes, placement: Placement, free: int = 0) -> Placement | None:
+    """The placement that keeps most on the cards with `free` bytes left on each; None where nothing helps.
+
+    Experts leave the cards first, those of as few layers as will do; only then whole layers do, as --fit does it.
+    """
+    experts = fewest_experts(found, placement, free)
+    if experts is not None:
+        return replace(placement, expert_layers=experts) if experts else placement
+    if any("experts" in one.parts for one in found.layers):
+        most = most_layers(found, replace(placement, expert_layers=-1), free)
+        return None if most is None else replace(placement, expert_layers=-1, layers=most)
+    most = most_layers(found, placement, free)
+    return None if most is None else replace(placement, layers=most)
+
+
+def fewest_experts(found: Sizes, placement: Placement, free: int = 0) -> int | None:
+    """The fewest layers whose experts have to lie on the host; 0 where all fits, None where that does not help."""
+    if placed(found, placement).short_bytes <= -free:
+        return 0
+    if placement.expert_layers < 0 or not any("experts" in one.parts for one in found.layers):
+        return None
+    return smallest(
+        lambda n: placed(found, replace(placement, expert_layers=n)).short_bytes <= -free, len(found.layers), 1
+    )
+
+
+def most_layers(found: Sizes, placement: Placement, free: int = 0) -> int | None:
+    """The most layers that the cards hold, None where they do not even hold their buffers."""
+
+    def fits(layers: int) -> bool:
+        return placed(found, replace(placement, layers=layers)).short_bytes <= -free
+
+    if not fits(0):
+        return None
+    return largest(fits, len(found.layers) + 1)

@@ -1,0 +1,221 @@
+"""What lies on which card and what on the host: the words of llama.cpp's family for it, and its patterns of tensors."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from planner.errors import BadRequest, one_line
+from planner.units import GIB
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Names of a layer's tensors in a GGUF file, by the part of the layer that they are.
+_TENSORS = {
+    "experts": ("ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight"),
+    "shared_experts": ("ffn_gate_shexp.weight", "ffn_up_shexp.weight", "ffn_down_shexp.weight"),
+    "mlp": ("ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"),
+    "attention": ("attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight"),
+    "mixer": ("ssm_in.weight", "ssm_out.weight"),
+    "router": ("ffn_gate_inp.weight",),
+}
+MOST_PATTERNS = 64
+FIT_LEAVES_BYTES = GIB
+"""Free memory that --fit keeps on each device. Source: common/arg.cpp, --fit-target, default 1024 MiB."""
+HOST_BYTES_PER_S = (40e9, 80e9)
+"""Host memory of two channels of DDR4-2667 and of DDR5-5600, near their peak."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What llama.cpp keeps where. None and empty are its defaults: everything on the devices.
+
+    layers         layers on the devices (-ngl), the head among them; None for all or automatic
+    expert_layers  the first so many layers keep their experts on the host (--n-cpu-moe); -1 for all
+    ffn_layers     the first so many layers keep their dense MLP on the host (--n-cpu-ffn)
+    overrides      -ot PATTERN=BUFFER as written
+    cache_on_host  --no-kv-offload
+    split          none, layer, row or tensor
+    shares         -ts, one number a device
+    """
+
+    layers: int | None = None
+    expert_layers: int = 0
+    ffn_layers: int = 0
+    overrides: tuple[str, ...] = ()
+    cache_on_host: bool = False
+    split: str = "layer"
+    shares: tuple[float, ...] = ()
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing is said of what lies on the host."""
+        return self == Placement(split=self.split, shares=self.shares)
+
+    @property
+    def flags(self) -> str:
+        """The flags that move something to the host; "" where none does.
+
+        >>> Placement(expert_layers=12).flags, Placement(layers=20, expert_layers=-1).flags
+        ('--n-cpu-moe 12', '--n-gpu-layers 20 --cpu-moe')
+        """
+        words = [] if self.layers is None else [f"--n-gpu-layers {self.layers}"]
+        if self.expert_layers:
+            words.append("--cpu-moe" if self.expert_layers < 0 else f"--n-cpu-moe {self.expert_layers}")
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Card:
+    """Bytes on one card; `capacity_bytes` is what it offers, None where no device is named.
+
+    other_bytes   compute buffer, backend, and what a drafter or adapters take
+    """
+
+    weight_bytes: int
+    cache_bytes: int
+    other_bytes: int
+    capacity_bytes: int | None = None
+
+    @property
+    def bytes(self) -> int:
+        return self.weight_bytes + self.cache_bytes + self.other_bytes
+
+    @property
+    def short_bytes(self) -> int:
+        """How far it is over; negative where something is free."""
+        return self.bytes - (self.bytes if self.capacity_bytes is None else self.capacity_bytes)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where everything lies; weights and cache are counted, the rest of a card is estimated.
+
+    layers_on_cards   of the model's layers; `head_on_cards` for the head
+    token_bytes       (cards, host): weights that one decoded token reads; of the experts only those that are active
+    placement         what was asked, or chosen
+    not_read          patterns of -ot that are not read: more may lie on the host
+    """
+
+    cards: tuple[Card, ...]
+    host_weight_bytes: int
+    host_cache_bytes: int
+    layers_on_cards: int
+    head_on_cards: bool
+    token_bytes: tuple[int, int]
+    placement: Placement
+    not_read: tuple[str, ...] = ()
+
+    @property
+    def device_weight_bytes(self) -> int:
+        return sum(card.weight_bytes for card in self.cards)
+
+    @property
+    def host_bytes(self) -> int:
+        return self.host_weight_bytes + self.host_cache_bytes
+
+    @property
+    def short_bytes(self) -> int:
+        """How far the fullest card is over."""
+        return max(card.short_bytes for card in self.cards)
+
+    @property
+    def split(self) -> bool:
+        """Whether the host computes: more than the embedding, which it only looks up, or a cache lies there."""
+        return bool(self.token_bytes[1] or self.host_cache_bytes)
+
+    def most_tokens_per_s(self, card_bytes_per_s: float, host_bytes_per_s: float) -> float:
+        """The most tokens a second of one sequence that reading the weights allows.
+
+        1 / (card bytes / card rate + host bytes / host rate). Leaves out the cache, kernels and copies between the two.
+        """
+        card, host = self.token_bytes
+        return 1 / (card / card_bytes_per_s + host / host_bytes_per_s)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of an engine's answer: base units."""
+        return {
+            "cards": [
+                {
+                    "weight_bytes": card.weight_bytes,
+                    "cache_bytes": card.cache_bytes,
+                    "other_bytes": card.other_bytes,
+                    "total_bytes": card.bytes,
+                    "capacity_bytes": card.capacity_bytes,
+                }
+                for card in self.cards
+            ],
+            "host_weight_bytes": self.host_weight_bytes,
+            "host_cache_bytes": self.host_cache_bytes,
+            "layers_on_cards": self.layers_on_cards,
+            "head_on_cards": self.head_on_cards,
+            "device_read_bytes": self.token_bytes[0],
+            "host_read_bytes": self.token_bytes[1],
+            "placement": self.placement.flags,
+        }
+
+
+def part_share(part: str, index: int, placement: Placement, *, patterns: tuple[re.Pattern[str], ...]) -> float:
+    """The share of a part of layer `index` that stays on the host."""
+    if part == "experts" and (placement.expert_layers < 0 or index < placement.expert_layers):
+        return 1.0
+    if part == "mlp" and index < placement.ffn_layers:
+        return 1.0
+    names = _TENSORS.get(part, ())
+    if not patterns or not names:
+        return 0.0
+    return sum(any(one.search(f"blk.{index}.{name}") for one in patterns) for name in names) / len(names)
+
+
+def parse_shares(text: str, name: str) -> tuple[float, ...]:
+    """Shares of devices, as llama.cpp reads -ts: numbers between commas, slashes or semicolons.
+
+    >>> parse_shares("3,1", "-ts"), parse_shares("0.5/0.5", "-ts")
+    ((3.0, 1.0), (0.5, 0.5))
+    """
+    pieces = re.split(r"[,/;]", text)
+    if not all(re.fullmatch(r"\s*\d{1,9}(\.\d{0,9})?\s*", one, re.ASCII) for one in pieces) or len(pieces) > 128:
+        raise BadRequest(f"{name} {one_line(text, 40)!r} is not a list of shares; write for example 3,1")
+    found = tuple(float(one) for one in pieces)
+    if not sum(found):
+        raise BadRequest(f"{name} {one_line(text, 40)!r} gives no device a share; write for example 3,1")
+    return found
+
+
+@lru_cache(maxsize=64)
+def patterns_of(overrides: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], ...], tuple[str, ...]]:
+    """(patterns that go to the host, those that are not read).
+
+    A pattern comes from outside: one that could take long to match is not run.
+
+    >>> [one.pattern for one in patterns_of(("exps=CPU,blk.1.ffn=CUDA0",))[0]]
+    ['exps']
+    """
+    read: list[re.Pattern[str]] = []
+    not_read: list[str] = []
+    for text in [piece for override in overrides for piece in _pieces(override)][:MOST_PATTERNS]:
+        pattern, equals, buffer = text.rpartition("=")
+        if not equals or not pattern.strip():
+            raise BadRequest(f"-ot {one_line(text, 60)!r} is not REGEX=BUFFER; write for example exps=CPU")
+        if not buffer.strip().upper().startswith("CPU"):
+            continue
+        if (
+            len(pattern) > 400
+            or len(re.findall(r"[*+{]", pattern)) > 4
+            or re.search(r"[*+}]\)*[*+{]|\\[1-9]|\(\?", pattern)
+        ):
+            not_read.append(text)
+            continue
+        try:
+            read.append(re.compile(pattern))
+        except re.error:
+            not_read.append(text)
+    return tuple(read), tuple(not_read)
+
+
+def _pieces(override: str) -> list[str]:
+    """PATTERN=BUFFER,PATTERN=BUFFER; a comma inside brackets is the pattern's own."""
+    return [piece for piece in re.split(r"(?<==CPU),|(?<==CUDA\d),|(?<==CUDA_Host),", override) if piece]

@@ -17,7 +17,10 @@ COMMANDS = {
         "The command that starts your server, pasted: does it start, how many requests, how fast.",
     ),
     "engines": ("planner.commands.engines", "What vLLM, SGLang, llama.cpp and others make of it, side by side."),
-    "reconcile": ("planner.commands.reconcile", "A server's start-up log: where every GiB went, and why it differs."),
+    "reconcile": (
+        "kvplan.reconcile",
+        "A server's log, benchmarks and /metrics: where every GiB went, how fast it should be.",
+    ),
     "watch": ("kvplan.watch", "A running server's /metrics, beside what kvplan expects of it."),
     "accuracy": ("planner.commands.accuracy", "Our numbers beside measured ones, counted from case files."),
     "models": ("planner.commands.models", "The model catalogue."),

@@ -14,17 +14,15 @@ from planner.answers.watch import WatchAnswer, watch_answer
 from planner.commands.click_options import Sectioned, with_flags
 from planner.commands.pages.watch import page
 from planner.errors import BadRequest, KvplanError, one_line
-from planner.files.read import read_text, visible
-from planner.measured.metrics import Reading, Sample, reading, served
+from planner.files.read import visible
+from planner.measured.metrics import served
+from planner.measured.metrics_text import MOST_BYTES, parsed, read_metrics
 from planner.options.watch import FLAGS, WatchAsked, watch_asked
 from planner.terminal.output import emit, to_json
 from planner.terminal.tables import wrapped
 
-MOST_BYTES = 16 << 20
-MOST_SAMPLES = 200_000
 TIMEOUT_SECONDS = 10.0
 TOKEN = "KVPLAN_WATCH_TOKEN"
-WANTED = "kvplan watch needs prometheus_client: pip install '.[watch]' in the checkout"
 
 
 @click.command(
@@ -63,7 +61,7 @@ def _answers(source: tuple[str, ...], asked: WatchAsked) -> Iterator[WatchAnswer
     if len(source) > 2:
         raise BadRequest("kvplan watch: one address, or one or two files of /metrics, the earlier first")
     if "://" not in source[0]:
-        reads = [_file(name) for name in source]
+        reads = [read_metrics(name) for name in source]
         before = reads[0] if len(reads) > 1 else None
         yield watch_answer(asked, served(reads[-1], before, asked.every))
         return
@@ -72,7 +70,7 @@ def _answers(source: tuple[str, ...], asked: WatchAsked) -> Iterator[WatchAnswer
     url = metrics_url(source[0])
     before, at, number = None, 0.0, 0
     while True:
-        now, read_at = _parsed(fetch(url), url), time.monotonic()
+        now, read_at = parsed(fetch(url), _hidden(url)), time.monotonic()
         yield watch_answer(asked, served(now, before, read_at - at if before is not None else None))
         number += 1
         if asked.every is None or (asked.reads is not None and number >= asked.reads):
@@ -80,11 +78,6 @@ def _answers(source: tuple[str, ...], asked: WatchAsked) -> Iterator[WatchAnswer
         before, at = now, read_at
         sys.stdout.flush()
         time.sleep(asked.every)
-
-
-def _file(name: str) -> Reading:
-    text = read_text(name, most_bytes=MOST_BYTES, what="a recorded /metrics")
-    return _parsed(text, one_line(name, 120))
 
 
 def metrics_url(given: str) -> str:
@@ -157,31 +150,3 @@ def _hint(code: int) -> str:
     if code in (404, 405, 501):
         return ": it offers no /metrics there; llama-server wants --metrics, SGLang --enable-metrics, TensorRT-LLM /prometheus/metrics"
     return ""
-
-
-def samples(text: str, where: str) -> list[Sample]:
-    """The samples of a text in Prometheus' format, by the official client's parser; KvplanError in one line."""
-    try:
-        from prometheus_client.parser import text_string_to_metric_families
-    except ModuleNotFoundError:
-        raise KvplanError(WANTED) from None
-    found: list[Sample] = []
-    try:
-        for family in text_string_to_metric_families(text):
-            found += [(one.name, one.labels, float(one.value)) for one in family.samples]
-            if len(found) > MOST_SAMPLES:
-                raise KvplanError(f"{where}: more than {MOST_SAMPLES:,} samples, which no server has")
-    except KvplanError:
-        raise
-    except Exception as wrong:  # the parser raises what its text leads it to: ValueError, IndexError, KeyError ...
-        raise KvplanError(f"{where}: is no text in Prometheus' format ({one_line(visible(str(wrong)), 80)})") from None
-    return found
-
-
-def _parsed(text: str, where: str) -> Reading:
-    found = reading(samples(text, where))
-    if found is None:
-        raise KvplanError(
-            f"{_hidden(where)}: no figures of vLLM, SGLang, llama-server, TGI, TensorRT-LLM or Dynamo; name a server's /metrics"
-        )
-    return found

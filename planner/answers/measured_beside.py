@@ -9,7 +9,7 @@ from typing import Any
 from planner.answers.speed import speed_on
 from planner.errors import KvplanError, UsageError
 from planner.measured.points import MeasuredPoint
-from planner.options.speed import FLAGS, speed_asked
+from planner.options.speed import FLAGS, SpeedAsked, speed_asked
 from planner.options.tables import empty
 from planner.speed.speed import Figure, Speed
 
@@ -22,11 +22,13 @@ class Beside:
     """A measured point and what is expected there, without having seen it.
 
     expected   None where the file does not say the load, or kvplan refuses the question; `why_not` says which
+    asked      the question that it answers
     """
 
     point: MeasuredPoint
     expected: Speed | None = None
     why_not: str | None = None
+    asked: SpeedAsked | None = None
 
     def pairs(self) -> tuple[tuple[str, float, Figure], ...]:
         """(name, measured seconds, expected) of the times that both sides have."""
@@ -82,6 +84,6 @@ def _one(point: MeasuredPoint, values: Mapping[str, Any], model: str | None) -> 
     }  # fmt: skip
     try:
         question = speed_asked(asked)
-        return Beside(point, speed_on(question.devices[0], question).speeds[0])
+        return Beside(point, speed_on(question.devices[0], question).speeds[0], asked=question)
     except KvplanError as refused:
         return Beside(point, why_not=str(refused))

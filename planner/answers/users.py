@@ -13,6 +13,7 @@ from planner.memory.limits import largest
 from planner.options.engine import EngineAsked
 from planner.options.fit import FitAsked
 from planner.speed.constants import Constants, constants_for
+from planner.speed.drafting import Drafts
 from planner.speed.speed import Speed, speed
 from planner.workloads.targets import Targets
 
@@ -21,19 +22,20 @@ MOST_USERS = 4096
 
 @dataclass(frozen=True)
 class UsersAsked:
-    """A deployment and the lengths of its requests; `estimate` is of one sequence."""
+    """A deployment and the lengths of its requests; `estimate` is of one sequence; `drafts`: speculative decoding."""
 
     estimate: Estimate
     device: Device
     engine: EngineAsked | None
     prompt_tokens: int
     output_tokens: int
+    drafts: Drafts | None = None
 
     def speed(self, batch: int, constants: Constants) -> Speed:
         """How fast so many run at once."""
         return speed(
             self.estimate, self.device, prompt_tokens=self.prompt_tokens, output_tokens=self.output_tokens, batch=batch,
-            constants=constants,
+            constants=constants, drafts=self.drafts,
         )  # fmt: skip
 
 

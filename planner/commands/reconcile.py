@@ -1,4 +1,4 @@
-"""`kvplan reconcile`: a server's start-up log beside what kvplan says of the same model and flags."""
+"""What `kvplan reconcile` asks and prints; `kvplan/reconcile.py` is the command, which can draw it, too."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import click
-
-from planner.answers.measured_beside import beside
-from planner.commands.click_options import Sectioned, with_flags
-from planner.commands.pages.measured import measured_page
+from planner.answers.server import Read, ServerAnswer, server_answer
+from planner.commands.pages.advice import advice_page, best
+from planner.commands.pages.measured import measured_page, verdict
+from planner.commands.pages.watch import page as load_page
 from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import KvplanError, UsageError, one_line
 from planner.files.write import locked
 from planner.lookup import capacity, model_spec
+from planner.measured.metrics import Reading
+from planner.measured.metrics_text import read_metrics
 from planner.measured.points import BadMeasured, MeasuredFile, MeasuredPoint
 from planner.measured.reader import MOST_BYTES, read_measured
-from planner.memory.estimate import SCHEMA_VERSION
 from planner.options import tables as flags
 from planner.options.engine import options_of
 from planner.options.model import with_count
-from planner.options.readers import count, kv_dtype, switch, text, tokens, weight_dtype
+from planner.options.readers import count, kv_dtype, seconds, switch, text, tokens, ttft, weight_dtype
 from planner.options.tables import Flag
 from planner.reconcile.facts import Log, engines_of, identity
 from planner.reconcile.ledger import Given, Ledger
 from planner.reconcile.reader import Source
 from planner.reconcile.record import merged
 from planner.reconcile.runs import ledger_of
-from planner.terminal.output import emit, to_json, write_whole
+from planner.terminal.output import write_whole
 from planner.terminal.progress import Progress
-from planner.terminal.tables import bad, bold, dim, good, table, wrapped
+from planner.terminal.tables import bad, bold, dim, good, table
 from planner.units import gib, human_bytes
+from planner.workloads.targets import USUAL_TPOT_SECONDS, USUAL_TTFT_SECONDS, Targets
 
 FLAGS: tuple[Flag, ...] = (
     Flag("--model", "NAME", "The model, where the log does not name one that kvplan knows.", text, "Model"),
@@ -54,33 +55,24 @@ FLAGS: tuple[Flag, ...] = (
         "--max-model-len", "N", "Longest request, or llama.cpp's context, where the log does not say.", tokens, "Load"
     ),
     *(flag for flag in flags.ENGINE_FLAGS if flag.name not in ("--max-model-len", "--kv-pool", "--emit")),
+    Flag("--ttft", "TIME", "Target of the advice: mean time to the first token (default: 2s).", ttft, "Load"),
+    Flag("--tpot", "TIME", "Target of the advice: mean time between two tokens (default: 100ms).", seconds, "Load"),
     Flag("--record", "FILE", "Append what the log says as a row of a case file (CSV).", text, "Output"),
     Flag("--json", "", "JSON in base units, keys that stay.", switch, "Output"),
     Flag("--output", "FILE", "Write to FILE instead of the screen.", text, "Output"),
 )
 
 
-@click.command(
-    cls=Sectioned,
-    name="reconcile",
-    epilog="\b\nExample: kvplan reconcile server.log --gpu h100\n         kvplan reconcile server.log bench-*.json --gpu h100",
-)
-@click.argument("log", nargs=-1, required=True)
-@with_flags(FLAGS)
-def command(log: tuple[str, ...], **values: Any) -> None:
-    """Where every GiB of a server went: a start-up LOG beside our prediction, with the difference and its reason.
-
-    LOG is a file (also .gz), or - for standard input: vLLM, SGLang, llama.cpp, ik_llama.cpp, KoboldCpp, ollama,
-    TensorRT-LLM, LMDeploy or mlx-lm, with any prefixes and colours; several servers in one file are told apart.
-    Files of benchmarks (docs/measured.md) are held against the speed that is expected; several files of one server
-    make one page.
-    """
+def answered(log: Sequence[str], values: Mapping[str, Any]) -> ServerAnswer:
+    """What the files say of a server, beside what is expected of it; rows are added to a case file where one is named."""
     options = flags.read_values(FLAGS, values)
     given = _given(options)
-    ledgers, points, notes = list[Ledger](), list[MeasuredPoint](), list[str]()
+    ledgers, points, notes, metrics = list[Ledger](), list[MeasuredPoint](), list[str](), list[tuple[str, Reading]]()
     for name in log:
         found = _ledgers(name, given)
-        if isinstance(found, MeasuredFile):
+        if isinstance(found, Reading):
+            metrics.append((name, found))
+        elif isinstance(found, MeasuredFile):
             points += found.points
             notes += [f"{name}: {note}" for note in found.notes]
         elif found:
@@ -88,33 +80,43 @@ def command(log: tuple[str, ...], **values: Any) -> None:
             if values["record"]:
                 with locked(values["record"]):  # several may record at once: nothing that one added is lost
                     write_whole(values["record"], merged(values["record"], found, name, values["gpu"]), "--record")
-    named = next((made.taken_as or made.model for made in ledgers if made.taken_as or made.model), None)
-    speeds = beside(points, _with_log(values, ledgers), named) if points else ()
-    if values["as_json"]:
-        text = to_json({
-            "schema_version": SCHEMA_VERSION, "file": log[0], "ledgers": [made.to_dict() for made in ledgers],
-            **({"files": list(log), "speed": [one.to_dict() for one in speeds], "notes": notes} if points else {}),
-        })  # fmt: skip
-    else:
-        pages = ["\n".join(_page(made)) for made in ledgers]
-        pages += ["\n".join(measured_page(speeds, values["gpu"], notes))] if points else []
-        text = wrapped("\n\n".join(pages))
-    emit(text, values["output"])
+    first, tpot = options["ttft"][0] if options["ttft"] else None, options["tpot"]
+    targets = Targets(first or USUAL_TTFT_SECONDS, tpot or USUAL_TPOT_SECONDS, assumed=first is None and tpot is None)
+    return server_answer(
+        log, Read(tuple(ledgers), tuple(points), tuple(metrics), tuple(notes)), values, targets=targets
+    )
 
 
-def _with_log(values: Mapping[str, Any], ledgers: Sequence[Ledger]) -> dict[str, Any]:
-    """The flags, with what the one log says of engine and layout where no flag does."""
-    found = dict(values)
-    if len(ledgers) == 1:
-        made = ledgers[0]
-        found["engine"] = values["engine"] or (made.engine if made.engine in ENGINES else None)
-        found["tp"], found["pp"] = values["tp"] or made.tp, values["pp"] or made.pp
-        found["kv_dtype"] = values["kv_dtype"] or made.kv_dtype
-    return found
+def pages(found: ServerAnswer) -> list[str]:
+    """The page in its parts: a summary where there are several, memory, speed, load, advice."""
+    parts = ["\n".join(_page(made)) for made in found.ledgers]
+    parts += ["\n".join(measured_page(found.speeds, found.gpu or "", found.notes))] if found.speeds else []
+    parts += ["\n".join(load_page(found.load))] if found.load is not None else []
+    whole = ["\n".join(summary(found))] if len(parts) > 1 else []
+    parts += ["\n".join(advice_page(found.advice, found.no_advice))] if found.advice or found.no_advice else []
+    return whole + parts
 
 
-def _ledgers(log: str, given: Given) -> list[Ledger] | MeasuredFile:
-    """The ledgers of a log, or the points of a benchmark's file; KvplanError where it is neither."""
+def summary(found: ServerAnswer) -> list[str]:
+    """Who it is, and the verdict of each part in a line."""
+    made = found.ledgers[0] if found.ledgers else None
+    name = next(
+        iter([*(m.taken_as or m.model for m in found.ledgers), *(one.point.model for one in found.speeds)]), None
+    )
+    engine = made.engine if made else next((one.point.engine for one in found.speeds if one.point.engine), None)
+    verdicts = [f"memory {_verdict(made).rstrip('.')}" for made in found.ledgers]
+    verdicts += [f"speed: {verdict(found.speeds).partition('. ')[0]}".rstrip(".")] if found.speeds else []
+    missed = found.load.missed if found.load else ()
+    verdicts += [f"load: {f'misses {missed[0]}' if missed else 'meets its targets'}"] if found.load else []
+    verdicts += [best(found.advice)] if found.advice else []
+    return [
+        bold(" ".join(filter(None, (engine, name or "a server", f"on {found.gpu}" if found.gpu else "")))),
+        "; ".join(verdicts) + ".",
+    ]
+
+
+def _ledgers(log: str, given: Given) -> list[Ledger] | MeasuredFile | Reading:
+    """The ledgers of a log, the points of a benchmark's file, or what /metrics says; KvplanError where it is none."""
     progress = Progress(_size(log))
     source = Source(log, lambda size: progress.step("reading", size))
     try:
@@ -127,7 +129,7 @@ def _ledgers(log: str, given: Given) -> list[Ledger] | MeasuredFile:
         if bench is not None:
             return bench
         if _is_metrics(log):
-            raise KvplanError(f"{one_line(log, 80)} is a server's /metrics: `kvplan watch FILE --gpu NAME` reads it")
+            return read_metrics(log)
         raise KvplanError(_nothing(log, source, found))
     ledgers = [ledger_of(run, given) for run in runs]
     for made, run in zip(ledgers, runs, strict=True):

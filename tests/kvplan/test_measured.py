@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,92 @@ def test_a_log_and_a_benchmark_of_one_server_are_one_page(run: Run) -> None:
     [
         ((FILE,), 2, "held against a device: --gpu NAME"),
         ((str(CASES / "README.md"), "--gpu", "l4"), 1, "no start-up line"),
-        ((str(CASES.parent / "metrics" / "vllm-1.txt"), "--gpu", "l4"), 1, "kvplan watch FILE"),
+        ((str(CASES.parent / "metrics" / "vllm-1.txt"),), 2, "held against a device: --gpu NAME"),
+        ((FILE, "--gpu", "l4", "--figure", "curve.gif"), 2, "none of .svg, .png, .pdf"),
+        ((FILE, "--gpu", "a100-pcie-80gb", "--figure", "curve.svg"), 1, "two loads at least"),
     ],
 )
 def test_what_reconcile_cannot_hold_against_anything_is_one_line(
     run: Run, given: tuple[str, ...], code: int, words: str
 ) -> None:
     assert words in run("reconcile", *given).refused(code)
+
+
+METRICS = str(CASES.parent / "metrics" / "vllm-2.txt")
+
+
+@pytest.fixture
+def loads(tmp_path: Path) -> list[str]:
+    """The benchmark at four loads: TPOT by hand, 13.5 ms alone to 29 ms of 32."""
+    found = []
+    for batch, tpot in ((1, 13.5), (4, 14.2), (16, 16.9), (32, 29.0)):
+        made = json.loads(Path(FILE).read_text()) | {"max_concurrency": batch, "mean_tpot_ms": tpot}
+        path = tmp_path / f"run{batch}.json"
+        path.write_text(json.dumps(made))
+        found.append(str(path))
+    return found
+
+
+def test_log_benchmarks_and_metrics_are_one_page(run: Run, loads: list[str]) -> None:
+    pytest.importorskip("prometheus_client")
+    log = CASES.parent / "logs" / LOG
+    page = run("reconcile", log, *loads, METRICS, "--gpu", "h100-sxm", "--model", "llama-3.1-8b").out
+    assert page.splitlines()[0] == "vllm llama-3.1-8b on h100-sxm"
+    verdict = page.splitlines()[1]
+    for part in ("memory DOES NOT CLOSE", "measured times lie in the range", "load: meets its targets", "Best: "):
+        assert part in verdict
+    assert "where it went" in page and "running" in page and "what one flag would change" in page
+    assert "the files name several models" in page
+
+
+def test_advice_is_in_order_of_gain_and_each_flag_is_answered_anew(run: Run, loads: list[str]) -> None:
+    found = run("reconcile", *loads, "--gpu", "h100-sxm", "--engine", "vllm", "--ttft", "10s", "--json").json["advice"]
+    gains = [change["gain"] for change in found["changes"]]
+    assert gains == sorted(gains, reverse=True) and min(gains) > 1.02
+    assert found["points"] == 4
+    changed = next(change for change in found["changes"] if change["flags"] == "--quantization fp8")
+    asked = (
+        "speed",
+        "llama-3.1-8b",
+        "--gpu",
+        "h100-sxm",
+        "--engine",
+        "vllm",
+        "--dtype",
+        "fp8",
+        "--prompt",
+        "1k",
+        "--answer",
+        "256",
+    )
+    most = run(*asked, "--json", "--batch", str(changed["most_users"])).json
+    assert changed["by"] != "memory" or most["largest_batch"] == changed["most_users"]
+    assert {"--kv-cache-dtype fp8", "--gpu-memory-utilization 0.95", "--tensor-parallel-size 2"} <= set(found["tried"])
+
+
+def test_advice_by_slower_times_of_the_server_serves_fewer(run: Run, loads: list[str], tmp_path: Path) -> None:
+    slow = tmp_path / "slow.json"
+    slow.write_text(json.dumps(json.loads(Path(loads[2]).read_text()) | {"mean_tpot_ms": 60.0}))
+    asked = ("--gpu", "h100-sxm", "--engine", "vllm", "--ttft", "60s", "--json")
+    fast, late = (run("reconcile", file, *asked).json["advice"]["now"] for file in (loads[2], str(slow)))
+    assert late["most_users"] < fast["most_users"] and late["tpot_seconds"] == pytest.approx(0.060, rel=0.1)
+
+
+def test_two_reads_of_metrics_say_what_came_between(run: Run) -> None:
+    pytest.importorskip("prometheus_client")
+    first = str(CASES.parent / "metrics" / "vllm-1.txt")
+    found = run("reconcile", first, METRICS, "--gpu", "h100-sxm", "--json").json
+    assert found["load"]["ttft_seconds"] == pytest.approx((27 - 12) / 100)
+    assert [one["measured"]["tool"] for one in found["speed"]] == ["/metrics"]
+    assert "vLLM" in found["speed"][0]["expected"]["constants_from"]
+
+
+def test_a_page_and_a_figure_of_several_loads(run: Run, loads: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    html, figure = tmp_path / "server.html", tmp_path / "curve.svg"
+    run("reconcile", *loads, "--gpu", "h100-sxm", "--html", html, "--figure", figure)
+    page = html.read_text()
+    assert page.startswith("<!DOCTYPE html>") and "<svg" in page and "What one flag would change" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    drawn = figure.read_text()
+    assert "Requests at once" in drawn and "the device allows" in drawn

@@ -15,9 +15,10 @@ import pytest
 
 pytest.importorskip("prometheus_client")
 
-from kvplan.watch import metrics_url, samples
+from kvplan.watch import metrics_url
 from planner.errors import KvplanError
 from planner.measured.metrics import Histogram, Reading, reading, served
+from planner.measured.metrics_text import samples
 
 Run = Callable[..., Any]
 CASES = Path(__file__).parents[1] / "cases" / "metrics"

@@ -14,7 +14,7 @@ MARKS = {"inside": "", "above": " +", "below": " -", "beyond": " !"}
 def measured_page(found: Sequence[Beside], device: str, notes: Sequence[str]) -> list[str]:
     """The verdict, then a row a point: measured, expected, and where it lies."""
     names = list(dict.fromkeys(one.point.tool for one in found))
-    lines = [bold(f"speed  {', '.join(names)} on {device}"), _verdict(found), ""]
+    lines = [bold(f"speed  {', '.join(names)} on {device}"), verdict(found), ""]
     rows = [_row(one) for one in found if one.expected is not None]
     if rows:
         header = ["  at once", "lengths", "TTFT", "expected", "TPOT", "expected", "tok/s", "expected"]
@@ -28,19 +28,18 @@ def measured_page(found: Sequence[Beside], device: str, notes: Sequence[str]) ->
     return lines + [dim(f"  note: {line}") for line in (*reasons, *notes)]
 
 
-def _verdict(found: Sequence[Beside]) -> str:
+def verdict(found: Sequence[Beside]) -> str:
+    """How many of the measured times lie where they are expected."""
     places = [place(seconds, figure) for one in found for _, seconds, figure in one.pairs()]
     if not places:
         return "No point can be held against what is expected."
     inside = places.count("inside")
-    verdict = f"{inside} of {len(places)} measured times lie in the range that is expected."
+    said = f"{inside} of {len(places)} measured times lie in the range that is expected."
     if "beyond" in places:
-        verdict += (
-            f" {places.count('beyond')} are faster than the device can be: another model, format, layout or device."
-        )
+        said += f" {places.count('beyond')} are faster than the device can be: another model, format, layout or device."
     elif inside < len(places):
-        verdict += " --measured FILE in kvplan speed, simulate makes constants of this server's own."
-    return verdict
+        said += " --measured FILE in kvplan speed, simulate makes constants of this server's own."
+    return said
 
 
 def _row(one: Beside) -> list[str]:

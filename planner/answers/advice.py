@@ -1,0 +1,189 @@
+"""What one flag would change on a server that runs: each change is tried by answering the question again with it.
+
+The server's own times scale the speeds (docs/measured.md), so a change is held against what this server does. What is
+compared is how many requests at once meet the targets, and the output tokens a second that these give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from planner.answers.speed import drafts_of
+from planner.answers.users import UsersAsked, most_users
+from planner.dtypes.names import float_dtype
+from planner.errors import KvplanError
+from planner.memory.estimate import Estimate, estimate
+from planner.memory.request import device_capacity
+from planner.options.speed import SpeedAsked, speed_asked
+from planner.options.tables import LLAMA, VLLM
+from planner.speed.constants import constants_for
+from planner.speed.measured_fit import fitted, stretched
+from planner.speed.observed import Observed
+from planner.workloads.targets import Targets
+
+WORTH = 1.02  # a change of less is within what the estimate can tell
+SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests at once and their lengths, as they run now."""
+
+    batch: int
+    prompt_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a server comes to with some flags.
+
+    flags          to write; "" as it is
+    devices        of one replica
+    most_users     requests at once until a target fails or memory is full, and what ends it
+    tokens_per_s   output tokens of so many, all together; 0 where not one request meets the targets
+    tpot_seconds, ttft_seconds   at the load that runs now
+    """
+
+    flags: str
+    devices: int
+    most_users: int
+    by: str
+    tokens_per_s: float
+    tpot_seconds: float
+    ttft_seconds: float
+
+    @property
+    def tokens_per_s_device(self) -> float:
+        """Of one device."""
+        return self.tokens_per_s / self.devices
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The server as it is, and the changes that are worth it, those of the largest gain first.
+
+    points   of the server's own that scale the speeds
+    tried    the flags of all changes that were answered
+    """
+
+    load: Load
+    targets: Targets
+    now: Outcome
+    changes: tuple[Outcome, ...]
+    points: int
+    tried: tuple[str, ...]
+
+    def gain(self, change: Outcome) -> float | None:
+        """Output tokens a second of one device, over those now; None where now no request meets the targets."""
+        return change.tokens_per_s_device / self.now.tokens_per_s_device if self.now.tokens_per_s else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract."""
+        return {
+            "load": vars(self.load),
+            "target_ttft_seconds": self.targets.ttft_seconds,
+            "target_tpot_seconds": self.targets.tpot_seconds,
+            "points": self.points,
+            "tried": list(self.tried),
+            "now": vars(self.now),
+            "changes": [{**vars(change), "gain": self.gain(change)} for change in self.changes],
+        }
+
+
+def advice(values: Mapping[str, Any], observed: Sequence[Observed], *, load: Load, targets: Targets) -> Advice:
+    """Tries every change that the engine has a flag for.
+
+    values     the flags of `kvplan speed` that say what runs now
+    observed   what was measured there; those that the device cannot reach raise BadRequest
+    """
+    values = {**values, "prompt": str(load.prompt_tokens), "answer": str(load.output_tokens), "batch": str(load.batch)}
+    asked = speed_asked(values)
+    one, engine = _estimate(asked), None if asked.engine is None else asked.engine.label
+    device = asked.devices[0]
+    logs = fitted(observed, one, device, constants_for(engine, device)).logs if observed else ()
+
+    def outcome(flags: str, changed: Mapping[str, Any]) -> Outcome:
+        question = speed_asked({**values, **changed})
+        found, name = _estimate(question), None if question.engine is None else question.engine.label
+        base = constants_for(name, question.devices[0])
+        constants = stretched(base, logs) if logs else base
+        users = UsersAsked(
+            found, question.devices[0], question.engine, load.prompt_tokens, load.output_tokens, drafts_of(found, question.drafting)
+        )  # fmt: skip
+        most, by = most_users(users, constants, targets)
+        there, here = (users.speed(max(1, batch), constants) for batch in (most, load.batch))
+        rate = there.decode_tokens_per_s.value if most else 0.0
+        devices = found.request.sharding.devices
+        return Outcome(flags, devices, most, by, rate, here.tpot_seconds.value, here.ttft_seconds.value)
+
+    now, tried = outcome("", {}), list[Outcome]()
+    for flags, changed in _changes(values, asked, one):
+        try:
+            tried.append(outcome(flags, changed))
+        except KvplanError:
+            continue  # a flag that this model, layout or version does not take
+    worth = [change for change in tried if _worth(change, now)]
+    worth.sort(key=lambda change: (-change.tokens_per_s_device, change.tpot_seconds))
+    return Advice(load, targets, now, tuple(worth), len(observed), tuple(change.flags for change in tried))
+
+
+def _worth(change: Outcome, now: Outcome) -> bool:
+    """More tokens of each device; or, where the targets are missed now, a change that meets them."""
+    if not now.tokens_per_s:
+        return change.tokens_per_s > 0
+    return change.tokens_per_s_device > now.tokens_per_s_device * WORTH
+
+
+def _estimate(asked: SpeedAsked) -> Estimate:
+    return estimate(asked.spec, replace(asked.request, batch=1), device_capacity(asked.devices[0]))
+
+
+# What a change is called, by engine; `None` where it has none.
+_KV = {
+    "sglang": "--kv-cache-dtype fp8_e4m3",
+    "tensorrt-llm": "kv_cache_config: {dtype: fp8}",
+    "lmdeploy": "--quant-policy 8",
+}
+_TP = {"sglang": "--tp", "tensorrt-llm": "--tp_size", "lmdeploy": "--tp"}
+_SHARES = {
+    "sglang": ("mem_fraction_static", "--mem-fraction-static"),
+    "tensorrt-llm": ("kv_cache_free_gpu_memory_fraction", "free_gpu_memory_fraction:"),
+    "lmdeploy": ("cache_max_entry_count", "--cache-max-entry-count"),
+} | dict.fromkeys(VLLM, ("gpu_memory_utilization", "--gpu-memory-utilization"))
+
+
+def _changes(values: Mapping[str, Any], asked: SpeedAsked, one: Estimate) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(what to write, the flags of `kvplan speed` that it changes)."""
+    engine = "" if asked.engine is None else asked.engine.name
+    llama, sixteen = engine in LLAMA, float_dtype(one.fmt.name) is not None
+    if sixteen and llama:
+        yield "-ctk q8_0 -ctv q8_0", {"kv_dtype": "q8_0", "flash_attn": "on" if engine == "llamacpp" else None}
+    elif sixteen:
+        yield _KV.get(engine, "--kv-cache-dtype fp8"), {"kv_dtype": "int8" if engine == "lmdeploy" else "fp8"}
+    fast = "fp8" in asked.devices[0].dense_flops_per_s
+    if float_dtype(one.plan.fmt.name) is not None and asked.spec.quantization is None:
+        if llama:
+            yield "a Q4_K_M file in place of this one", {"dtype": "q4_k_m"}
+        else:
+            if fast:
+                yield "--quantization fp8", {"dtype": "fp8"}
+            yield "an AWQ checkpoint (4 bit) in place of this one", {"dtype": "awq"}
+    if engine in _SHARES:
+        name, flag = _SHARES[engine]
+        given = asked.engine.options.fraction if asked.engine is not None else None
+        if given is None or given < SHARE:
+            yield f"{flag} {SHARE}", {name: str(SHARE)}
+    yield from _layouts(values, engine, llama)
+    if asked.drafting is None and engine in (*VLLM, "sglang") and asked.spec.model_type:
+        words = '--speculative-config \'{"method": "ngram", "num_speculative_tokens": 4}\''
+        yield (words if engine != "sglang" else "--speculative-algorithm NGRAM"), {"drafter": "ngram"}
+
+
+def _layouts(values: Mapping[str, Any], engine: str, llama: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Twice the tensor-parallel ranks; llama.cpp splits by layers, which makes no request faster."""
+    tp = int(values.get("tp") or 1)
+    if not llama and tp <= 8:
+        yield f"{_TP.get(engine, '--tensor-parallel-size')} {2 * tp}", {"tp": str(2 * tp)}

@@ -1,0 +1,164 @@
+"""Answers `reconcile`: all that is known of one server, its log, its benchmarks and its /metrics, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from planner.answers.advice import Advice, Load, advice
+from planner.answers.measured_beside import TAKEN, Beside, beside
+from planner.answers.watch import WatchAnswer, watch_answer
+from planner.catalogue.entries import known_model
+from planner.engines.registry import ENGINES
+from planner.errors import KvplanError, one_line
+from planner.measured.metrics import Reading, served
+from planner.measured.points import MeasuredPoint
+from planner.memory.estimate import SCHEMA_VERSION
+from planner.options.speed import FLAGS
+from planner.options.tables import empty
+from planner.options.watch import WatchAsked
+from planner.reconcile.ledger import Ledger
+from planner.shown import Shown
+from planner.speed.observed import Observed
+from planner.workloads.targets import Targets
+
+FRACTIONS = {"vllm": "gpu_memory_utilization", "sglang": "mem_fraction_static"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ServerAnswer(Shown):
+    """What was read of a server, beside what is expected of it.
+
+    files     as they were named
+    ledgers   of its log: where memory went
+    speeds    points of benchmarks and of /metrics, beside what is expected there
+    load      what /metrics says; None without
+    advice    what flags would change; None where nothing was measured, `no_advice` says why where it was
+    """
+
+    files: tuple[str, ...]
+    gpu: str | None
+    ledgers: tuple[Ledger, ...]
+    speeds: tuple[Beside, ...] = ()
+    load: WatchAnswer | None = None
+    advice: Advice | None = None
+    no_advice: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract: base units, keys that stay."""
+        found: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "file": self.files[0],
+            "ledgers": [made.to_dict() for made in self.ledgers],
+        }
+        if self.speeds:
+            found |= {
+                "files": list(self.files),
+                "speed": [one.to_dict() for one in self.speeds],
+                "load": None if self.load is None else self.load.to_dict(),
+                "advice": None if self.advice is None else self.advice.to_dict(),
+                "no_advice": self.no_advice,
+                "notes": list(self.notes),
+            }
+        return found
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the files of a server hold."""
+
+    ledgers: tuple[Ledger, ...]
+    points: tuple[MeasuredPoint, ...]
+    metrics: tuple[tuple[str, Reading], ...]
+    notes: tuple[str, ...]
+
+
+def server_answer(files: Sequence[str], read: Read, values: Mapping[str, Any], *, targets: Targets) -> ServerAnswer:
+    """What was read, beside what is expected; `values` are the flags as they were given."""
+    points, load = list(read.points), None
+    values = with_log(values, read.ledgers)
+    model = next((made.taken_as or made.model for made in read.ledgers if made.taken_as or made.model), None)
+    if read.metrics:
+        said = read.metrics[-1][1].engine
+        values["engine"] = values["engine"] or (said if said in ENGINES else None)
+        now = served(read.metrics[-1][1], read.metrics[-2][1] if len(read.metrics) > 1 else None)
+        points.append(now.point(read.metrics[-1][0]))
+        load = watch_answer(
+            WatchAsked(
+                values.get("model") or model, values.get("gpu"), _count(values.get("tp")), values.get("dtype"),
+                values.get("kv_dtype"), targets,
+            ),
+            now,
+        )  # fmt: skip
+    speeds = beside(points, values, model) if points else ()
+    found, why = _advice(speeds, values, model, targets=targets)
+    notes = (*read.notes, *_several(read, points))
+    return ServerAnswer(tuple(files), values.get("gpu"), read.ledgers, speeds, load, found, why, notes)
+
+
+def _several(read: Read, points: Sequence[MeasuredPoint]) -> tuple[str, ...]:
+    """A note where the files are of several models: one page is of one server."""
+    names = [made.model or made.taken_as for made in read.ledgers] + [point.model for point in points]
+    known = {_one_name(name): name for name in names if name}
+    if len(known) < 2:
+        return ()
+    return (
+        f"the files name several models, and one page is of one server: {one_line(', '.join(known.values()), 120)}",
+    )
+
+
+def _one_name(name: str) -> str:
+    """A model's name in the catalogue, else what stands behind the last slash."""
+    entry = known_model(name)
+    return entry.name if entry is not None else name.rpartition("/")[2].lower()
+
+
+def with_log(values: Mapping[str, Any], ledgers: Sequence[Ledger]) -> dict[str, Any]:
+    """The flags, with what the one log says of engine, layout and limits where no flag does."""
+    found = dict(values)
+    if len(ledgers) != 1:
+        return found
+    made = ledgers[0]
+    found["engine"] = values["engine"] or (made.engine if made.engine in ENGINES else None)
+    found["tp"], found["pp"] = values["tp"] or made.tp, values["pp"] or made.pp
+    found["kv_dtype"] = values["kv_dtype"] or made.kv_dtype
+    longest, share = (made.run.positive("max_model_len"), made.run.share()) if made.run else (None, None)
+    if found["engine"] in FRACTIONS:
+        name = FRACTIONS[found["engine"]]
+        found[name] = values.get(name) or (None if share is None else str(float(share)))
+        found["max_model_len"] = values.get("max_model_len") or (None if longest is None else str(longest))
+    return found
+
+
+def _count(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _advice(
+    speeds: Sequence[Beside], values: Mapping[str, Any], model: str | None, *, targets: Targets
+) -> tuple[Advice | None, str | None]:
+    """What flags would change at the load of the last point, by the server's own times; or why that is not known."""
+    known = [(one.point, found) for one in speeds if one.expected is not None and (found := one.point.observed())]
+    loads = [(point, found) for point, found in known if found.output_tokens > 1]
+    if not loads:
+        return None, None
+    point, now = max(loads, key=lambda item: (item[0].tool == "/metrics", item[1].batch * item[1].output_tokens))
+    name = values.get("model") or (None if values.get("config") else model or point.model)
+    engine = values.get("engine") or (point.engine if point.engine in ENGINES else None)
+    limits = ("max_model_len", *FRACTIONS.values()) if engine else ()
+    given = {key: values[key] for key in (*TAKEN, *limits) if values.get(key) is not None}
+    asked = empty(FLAGS) | given | {"model": name, "gpu": (values["gpu"],), "engine": engine}
+    load = Load(now.batch, now.prompt_tokens, now.output_tokens)
+    try:
+        return advice(asked, _alike([found for _, found in known]), load=load, targets=targets), None
+    except KvplanError as refused:
+        return None, str(refused)
+
+
+def _alike(observed: Sequence[Observed]) -> list[Observed]:
+    """At most so many points as are fitted at once."""
+    from planner.speed.measured_fit import MOST_POINTS
+
+    return list(observed[-MOST_POINTS:])

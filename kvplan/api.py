@@ -76,6 +76,7 @@ def estimate(  # type: ignore[overload-overlap]
     overhead: Mapping[str, Tokens] | None = None,
     engine: str | None = None,
     flags: EngineFlags | None = None,
+    rope_scaling: float | str | None = None,
     assume: str | None = None,
     online: bool = False,
 ) -> EstimateAnswer: ...
@@ -104,6 +105,7 @@ def estimate(
     overhead: Mapping[str, Tokens] | None = None,
     engine: str | None = None,
     flags: EngineFlags | None = None,
+    rope_scaling: float | str | None = None,
     assume: str | None = None,
     online: bool = False,
 ) -> Answers[EstimateAnswer]: ...
@@ -132,6 +134,7 @@ def estimate(
     overhead: Mapping[str, Tokens] | None = None,
     engine: str | None = None,
     flags: EngineFlags | None = None,
+    rope_scaling: float | str | None = None,
     assume: str | None = None,
     online: bool = False,
 ) -> EstimateAnswer | Answers[EstimateAnswer]:
@@ -200,6 +203,7 @@ def fit(
     measured: str | Sequence[str] | None = None,
     ttft: str | None = None,
     tpot: str | None = None,
+    rope_scaling: float | str | None = None,
     assume: str | None = None,
     online: bool = False,
 ) -> FitAnswer:
@@ -279,6 +283,7 @@ def engines(
     dp: int | None = None,
     dcp: int | None = None,
     flags: EngineFlags | None = None,
+    rope_scaling: float | str | None = None,
     assume: str | None = None,
     online: bool = False,
 ) -> EnginesAnswer:
@@ -325,6 +330,7 @@ def speed(
     source_tokens: Tokens | None = None,
     prefill_tokens: Tokens | None = None,
     fused_attention: bool = True,
+    rope_scaling: float | str | None = None,
     assume: str | None = None,
     online: bool = False,
 ) -> SpeedAnswer | Answers[SpeedAnswer]:
@@ -415,6 +421,7 @@ def plan(
     flags: EngineFlags | None = None,
     sort: str | None = None,
     top: int | None = None,
+    rope_scaling: float | str | None = None,
     assume: str | None = None,
     online: bool = False,
 ) -> DeploymentsAnswer:
@@ -471,6 +478,7 @@ def simulate(
     prefill_tokens: Tokens | None = None,
     engine: str | None = None,
     flags: EngineFlags | None = None,
+    rope_scaling: float | str | None = None,
     assume: str | None = None,
     online: bool = False,
 ) -> SimulateAnswer:
@@ -504,6 +512,7 @@ def compare_models(
     ep: int | None = None,
     dp: int | None = None,
     dcp: int | None = None,
+    rope_scaling: float | str | None = None,
     assume: str | None = None,
 ) -> Answers[EstimateAnswer]:
     """Compares several models at one length (default: the shortest of their usual ones), an answer each: `estimate` of a list."""

@@ -231,18 +231,8 @@ def _answered(asked: Setup, capacity: Capacity, device: Device | None, *, given:
 def _refusals(asked: Setup, given: int) -> list[str]:
     """What an engine refuses before it loads anything."""
     found: list[str] = []
-    spec, question = asked.spec, asked.question
     if asked.devices > given:
         found.append(f"it takes {asked.devices} devices, and there {'is' if given == 1 else 'are'} {given}")
-    limit, wanted = spec.max_positions, question.seq_tokens
-    lifted = {"--hf-overrides", "--json-model-override-args", "--rope-scaling", "VLLM_ALLOW_LONG_MAX_MODEL_LEN",
-              "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"}  # fmt: skip
-    names = {
-        one.name.replace("_", "-") if one.name.startswith("-") else one.name
-        for one in (*question.flags, *question.environment)
-    }
-    if question.engine not in LLAMA and limit and wanted and wanted > limit and not names & lifted:
-        found.append(f"{human_tokens(wanted)} tokens are more than the model's own {human_tokens(limit)}")
     return found
 
 

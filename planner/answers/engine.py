@@ -11,13 +11,14 @@ from planner.engines.base import EngineAnswer
 from planner.engines.device_memory import NAMED_WITH_TOWER, named_with_tower
 from planner.engines.kv_formats import KV_FORMATS
 from planner.engines.placement import HOST_BYTES_PER_S, Placed, Placement
+from planner.engines.positions import asked_tokens, beyond, within_positions
 from planner.engines.registry import answer_of
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.memory.estimate import estimate as estimate_of
 from planner.memory.limits import largest
 from planner.memory.request import Capacity
-from planner.options.engine import EngineAsked
+from planner.options.engine import STARTED_FOR, EngineAsked
 from planner.options.tables import LLAMA
 from planner.units import MAX_TOKENS
 
@@ -32,7 +33,23 @@ def engine_answer(asked: EngineAsked, estimate: Estimate) -> EngineAnswer:
     answer = answer_of(name, version, estimate, options)
     if answer.overhead is not None and named_with_tower(estimate):
         answer = replace(answer, assumptions=(*answer.assumptions, NAMED_WITH_TOWER))
-    return _unsure(answer) if estimate.bounded and answer.fits is False else answer
+    if estimate.bounded and answer.fits is False:
+        answer = _unsure(answer)
+    return limited(asked, estimate, answer)
+
+
+def limited(asked: EngineAsked, estimate: Estimate, answer: EngineAnswer) -> EngineAnswer:
+    """The answer, or the engine's refusal of a request that is longer than the model's positions."""
+    name, version, options = asked
+    found = beyond(answer, estimate, asked_tokens(estimate, options))
+    if found is None:
+        return answer
+    at_most = None
+    if name in STARTED_FOR:
+        request = replace(estimate.request, seq_tokens=min(estimate.request.seq_tokens, found.positions))
+        shorter = estimate_of(estimate.spec, request, estimate.capacity)
+        at_most = answer_of(name, version, shorter, replace(options, max_model_len=found.positions))
+    return within_positions(answer, estimate, options, at_most=at_most)
 
 
 def with_own_length(asked: EngineAsked, estimate: Estimate, answer: EngineAnswer) -> EngineAnswer:
@@ -126,7 +143,7 @@ def longest_request(asked: EngineAsked, estimate: Estimate) -> int:
         asked = asked._replace(options=replace(asked.options, host_bytes=None, placement=placement))
 
     def holds(length: int) -> bool:
-        longest = None if asked.name in LLAMA else max(length, asked.options.max_model_len or 0)
+        longest = None if asked.name in LLAMA else max(length, min(asked.options.max_model_len or 0, ceiling))
         own = asked._replace(options=replace(asked.options, max_model_len=longest))
         longer = replace(estimate.request, seq_tokens=length)
         return bool(engine_answer(own, estimate_of(estimate.spec, longer, estimate.capacity)).fits)

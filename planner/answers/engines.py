@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from planner.answers.engine import limited
 from planner.engines.base import EngineAnswer
 from planner.engines.registry import TABLE, answer_of
 from planner.errors import KvplanError
 from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
+from planner.options.engine import EngineAsked
 from planner.options.engines import EnginesAsked
 from planner.shown import Shown, html_table, shown
 
@@ -69,7 +71,9 @@ def engines_answer(asked: EnginesAsked) -> EnginesAnswer:
     rows = []
     for name, version, label in TABLE:
         try:
-            rows.append(EngineRow(label, answer_of(name, version, found, asked.options[name])))
+            options = asked.options[name]
+            answer = answer_of(name, version, found, options)
+            rows.append(EngineRow(label, limited(EngineAsked(name, version, options), found, answer)))
         except KvplanError as error:
             rows.append(EngineRow(label, None, str(error)))
     return EnginesAnswer(found, tuple(rows))

@@ -69,9 +69,24 @@ class EstimateAnswer(Shown, Estimate):  # a notebook reads its figures as those 
         """The one verdict of text, JSON and exit code: the engine's where one is named; None without a device."""
         if self.engine is None and self.capacity is None:
             return None
-        from planner.answers.verdict import engine_verdict, memory_verdict  # only where something has to hold it
+        from planner.answers.verdict import engine_verdict, memory_verdict, within  # only where something has to hold it
 
-        return memory_verdict(self) if self.engine is None else engine_verdict(self.engine, self)
+        return within(self, memory_verdict(self)) if self.engine is None else engine_verdict(self.engine, self)
+
+    @property
+    def too_long(self) -> Verdict | None:
+        """That the length is more than the model's positions; without a device it is said, and nothing is judged."""
+        if self.beyond_note is None:
+            return None
+        from planner.answers.verdict import within
+
+        return within(self, None)
+
+    @property
+    def held(self) -> bool | None:
+        """Whether it fits, as the verdict has it; None where no device is named or it is not known."""
+        fits = self.fits if self.engine is None else self.engine.fits
+        return False if fits and self.verdict is not None and not self.verdict.ok else fits
 
     @property
     def exit_code(self) -> int:
@@ -85,10 +100,10 @@ class EstimateAnswer(Shown, Estimate):  # a notebook reads its figures as those 
         """The JSON contract: base units, keys that stay; `engine` where one was asked."""
         found = Estimate.to_dict(self)
         found["verdict"] = None if self.verdict is None else self.verdict.word
+        found["fits"] = self.held
         if self.engine is not None:
             from planner.answers.engine import host_bound, kv_name
 
-            found["fits"] = self.engine.fits
             found["kv_dtype"] = kv_name(self, self.engine.name)
             bound = host_bound(self.engine.placed, self.capacity)
             found["engine"] = self.engine.to_dict() | ({"command": self.command} if self.command else {})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from planner.answers.verdict import AT_MOST, DOES_NOT_FIT, FITS, Verdict, engine_verdict, mends_of
+from planner.answers.verdict import AT_MOST, DOES_NOT_FIT, FITS, Verdict, engine_verdict, mends_of, within
 from planner.catalogue.entries import devices
 from planner.errors import KvplanError
 from planner.memory.estimate import SCHEMA_VERSION, Estimate, caches_on_rank, estimate, rank_kv_bytes
@@ -228,7 +228,7 @@ class FitAnswer(Shown):
         """The one verdict of text, JSON and exit code."""
         found = None if self.engine is None else engine_verdict(self.engine, self._whole)
         if found is None:
-            return _memory_verdict(self)
+            return within(self.estimate, _memory_verdict(self)) or _memory_verdict(self)
         # A server that starts and holds one request at least is no refusal: how many it holds is the question here.
         starts = self.engine is not None and self.engine.refusal is None and bool(self.engine.most_requests)
         return replace(found, ok=True) if starts else found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from planner.dtypes.names import float_dtype
+from planner.engines.positions import CAPS, OVERRIDES, SCALES_ITSELF
 from planner.errors import BadRequest, KvplanError, one_line
 from planner.extras.lora import Lora, slot_rank
 from planner.extras.shared_device import Drafter, Extras, draft_model, eagle_head, mtp_head
@@ -55,6 +56,7 @@ def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Set
     """
     notes = list(question.notes)
     spec = _without_unused_towers(question, spec, notes)
+    question, spec = _within_positions(question, spec, notes)
     longest = question.seq_tokens or spec.max_positions or DEFAULT_TOKENS
     tokens = min(seq or longest, longest) if question.seq_tokens else seq or longest
     sharding = _sharding(question, spec, notes)
@@ -77,6 +79,41 @@ def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Set
         _devices(question, sharding),
         tuple(notes),
     )
+
+
+_LIFTING = (
+    "--hf-overrides", "--json-model-override-args", "--rope-scaling", "--rope-scale", "--rope-freq-scale", "--rope-freq-base",
+    "--rope-theta", "--override-kv", "--rope-scaling-factor", "VLLM_ALLOW_LONG_MAX_MODEL_LEN",
+    "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", "TLLM_ALLOW_LONG_MAX_MODEL_LEN", "LLAMA_ARG_ROPE_SCALING_TYPE",
+    "LLAMA_ARG_ROPE_SCALE",
+)  # fmt: skip
+
+
+def _within_positions(question: Question, spec: ModelSpec, notes: list[str]) -> tuple[Question, ModelSpec]:
+    """The question with requests no longer than the engine takes of the model; a flag that lifts its positions is believed.
+
+    vLLM and SGLang refuse a longer one and are left to say so; the others start, and take less.
+    """
+    limit, wanted = spec.max_positions, question.seq_tokens
+    if not limit or not wanted or wanted <= limit:
+        return question, spec
+    said = [
+        one.name.replace("_", "-") if one.name.startswith("-") else one.name
+        for one in (*question.flags, *question.environment)
+    ]
+    if any(name in _LIFTING for name in said) or question.engine in SCALES_ITSELF:
+        notes.append(f"{wanted:,} tokens are beyond the model's {limit:,} positions: taken as scaled, not judged")
+        return question, replace(spec, max_positions=wanted)
+    if question.engine.split("-v")[0] in OVERRIDES:
+        return question, spec
+    capped = CAPS.get(question.engine, "beyond them answers fall apart")
+    notes.append(f"{wanted:,} tokens are asked, and the model has {limit:,} positions: {capped}")
+    options = question.options
+    if question.engine not in LLAMA:
+        options = replace(options, max_model_len=limit)
+    elif question.engine == "ollama":
+        options = replace(options, ctx_size=limit * (options.parallel or 1))
+    return replace(question, seq_tokens=limit, options=options), spec
 
 
 def _without_unused_towers(question: Question, spec: ModelSpec, notes: list[str]) -> ModelSpec:

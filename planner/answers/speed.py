@@ -9,8 +9,10 @@ from typing import Any
 from planner.answers.engine import engine_answer
 from planner.answers.measured import constants_from
 from planner.answers.several import Answers
+from planner.answers.verdict import DOES_NOT_FIT, FITS, Verdict, engine_verdict, within
 from planner.catalogue.device import Device
 from planner.engines.base import EngineAnswer, mended
+from planner.engines.positions import asked_tokens, beyond
 from planner.engines.registry import parse_engine
 from planner.errors import BadRequest, UsageError
 from planner.machine.speed import linear_of, local_speed, running_dtype, why_not
@@ -52,9 +54,27 @@ class SpeedAnswer(Shown):
     grid_grams: float = GRID_GRAMS
     fitted: Fitted | None = None
 
+    @cached_property
+    def refused(self) -> Verdict | None:
+        """Why no such request is served, whatever memory says: it is longer than the model's positions. Else None."""
+        if self.asked.engine is None:
+            return within(self.estimate, None)
+        asked = started_for(self.asked.engine, self.estimate.request.seq_tokens)
+        answer = engine_answer(asked, self.estimate)
+        if answer.refusal is None or beyond(answer, self.estimate, asked_tokens(self.estimate, asked.options)) is None:
+            return None
+        return engine_verdict(answer, self.estimate)
+
+    @property
+    def verdict(self) -> str:
+        """The one word of text, JSON and exit code."""
+        if self.refused is not None:
+            return self.refused.word
+        return FITS if any(self.fits(found.batch) for found in self.speeds) else DOES_NOT_FIT
+
     def fits(self, batch: int) -> bool:
-        """Whether memory admits so many sequences at once."""
-        return admits(self.estimate, self.asked.engine, batch)
+        """Whether memory admits so many sequences at once, and the model such long ones."""
+        return self.refused is None and admits(self.estimate, self.asked.engine, batch)
 
     @property
     def calibrated(self) -> bool:
@@ -131,6 +151,7 @@ class SpeedAnswer(Shown):
             "output_tokens": one.output_tokens,
             "largest_batch": self.largest_batch,
             "compute_bound_batch": self.compute_bound_batch,
+            "verdict": self.verdict,
             "constants_from": one.constants_from,
             "measured": None if self.fitted is None else self.fitted.to_dict(),
             "constants_checked": None if self.left_out is None else asdict(self.left_out),

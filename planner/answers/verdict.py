@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.model.positions import too_long
 from planner.units import gib, human_tokens
 
 TYPE_CHECKING = False
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 FITS, TIGHT, DOES_NOT_FIT, AT_MOST = "fits", "fits tightly", "does not fit", "at most"
 STARTS, REFUSES, UNCERTAIN = "starts", "refuses to start", "may or may not start"
 STARTS_TIGHT = "starts tightly"
+TOO_LONG, SCALED = "too long", "only with RoPE scaling"
 BUDGETED = ("vllm", "sglang", "tensorrt-llm", "lmdeploy")
 """Engines that take a budget and cut it into a cache; the others take what the flags ask for."""
 NAMES = {
@@ -27,7 +29,7 @@ NAMES = {
 class Verdict:
     """A verdict in one word group, `ok` for the exit code, and the sentence that people read.
 
-    word   fits, fits tightly, does not fit, at most (only an upper bound does not fit); with an engine: starts, starts tightly (not at the low end of the estimate), refuses to start, may or may not start
+    word   fits, fits tightly, does not fit, at most (only an upper bound does not fit); with an engine: starts, starts tightly (not at the low end of the estimate), refuses to start, may or may not start. Beyond the model's positions: too long, only with RoPE scaling
     """
 
     word: str
@@ -41,7 +43,7 @@ class Verdict:
             return f"{self.text}."
         if self.word == UNCERTAIN:
             return f"{self.text}. By the estimate it starts with {' or '.join(self.mends)}."
-        verb = "starts" if self.word == REFUSES else "fits"
+        verb = {REFUSES: "starts", SCALED: "works"}.get(self.word, "fits")
         return f"{self.text}. It {verb} with {' or '.join(self.mends)}."
 
 
@@ -67,6 +69,31 @@ def memory_verdict(estimate: Estimate) -> Verdict | None:
         return Verdict(AT_MOST, True, f"AT MOST, MAY FIT {where}: {needed}; {words}")
     lowest = f"; with estimates at their lowest it needs {gib(low)}" if low <= room.bytes else ""
     return Verdict(DOES_NOT_FIT, False, f"DOES NOT FIT {where}: short by {gib(-free)}{lowest}", mends_of(estimate))
+
+
+def within(estimate: Estimate, memory: Verdict | None) -> Verdict | None:
+    """Returns the verdict of memory, or that the length is more than the model's positions, whatever memory says.
+
+    Without a device or an engine (`memory` is None) nothing is judged but the length.
+    """
+    found = too_long(estimate.spec, estimate.request.seq_tokens)
+    if found is None:
+        return memory
+    beside = "" if memory is None else f". By memory alone it {_lowered(memory.text)}"
+    if found.mend is None:
+        return Verdict(TOO_LONG, False, f"TOO LONG: {found.words}{beside}")
+    return Verdict(SCALED, False, f"ONLY WITH ROPE SCALING ({found.mend}): {found.words}{beside}")
+
+
+def _lowered(text: str) -> str:
+    """A verdict as part of another's sentence.
+
+    >>> _lowered("DOES NOT FIT L4: short by 1.00 GiB")
+    'does not fit L4: short by 1.00 GiB'
+    """
+    for word in ("DOES NOT FIT", "AT MOST, MAY FIT", "FITS", "TIGHTLY"):
+        text = text.replace(word, word.lower(), 1)
+    return text
 
 
 def mends_of(estimate: Estimate) -> tuple[str, ...]:
@@ -101,6 +128,9 @@ def engine_verdict(answer: EngineAnswer, estimate: Estimate) -> Verdict | None:
         asked = estimate.request.sharding.sequences_on_rank(estimate.request.batch)
         held = f"{answer.most_requests:,} of the {asked:,} requests of {length} at once"
         return Verdict(STARTS, False, f"{name}{where} STARTS, BUT HOLDS {held}; the others wait")
+    if answer.refusal is not None and answer.refusal.starts:
+        word = SCALED if answer.refusal.mends else TOO_LONG
+        return Verdict(word, False, f"{name}{where}: {word.upper()}: {answer.refusal.text}", answer.refusal.mends)
     reason = answer.refusal.text if answer.refusal is not None else _why(answer, length)
     mends = tuple(mend for mend in (answer.refusal.mends if answer.refusal else ()) if " " in mend)[:2]
     if answer.refusal is not None and not answer.refusal.sure:

@@ -72,11 +72,16 @@ class Options:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a server does not start, and which flags mend that; `sure` where the whole range says so."""
+    """Why a server does not start, and which flags mend that.
+
+    sure     the whole range says so
+    starts   it does start, and takes no such request
+    """
 
     text: str
     mends: tuple[str, ...] = ()
     sure: bool = True
+    starts: bool = False
 
 
 def heads_refusal(estimate: Estimate, flag: str) -> Refusal | None:

@@ -15,6 +15,9 @@ _SGLANG_KV = {"fp8": "fp8_e4m3", "fp8_ds_mla": "fp8_e4m3", "nvfp4": "fp4_e2m1"}
 _GGML = {"fp16": "f16", "fp32": "f32"}
 
 
+SCALING_BY_FLAG = ("llamacpp", "ik_llamacpp", "lmdeploy")
+
+
 def command(answer: EngineAnswer, estimate: Estimate, options: Options) -> str:
     """One shell line.
 
@@ -25,6 +28,10 @@ def command(answer: EngineAnswer, estimate: Estimate, options: Options) -> str:
         "tensorrt-llm": _trtllm, "lmdeploy": _lmdeploy,
     }  # fmt: skip
     maker = makers.get(answer.name)
+    if estimate.spec.rope_factor != 1 and answer.name not in SCALING_BY_FLAG:
+        raise UsageError(
+            f"--emit: {answer.name} has no flag of its own for RoPE scaling: the model's card says what goes into its config; leave --emit out"
+        )
     if maker is None:
         raise UsageError(f"--emit: {answer.name} is not started from a command line; leave --emit out")
     return shlex.join(maker(answer, estimate, options))
@@ -95,7 +102,8 @@ def _vllm(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[st
 
 def _mended(pairs: list[tuple[str, object]], answer: EngineAnswer) -> list[tuple[str, object]]:
     """The flags with the first value that mends a refusal, so that the command starts."""
-    mend = answer.refusal.mends[0].split() if answer.refusal and answer.refusal.mends else []
+    refusal = answer.refusal
+    mend = refusal.mends[0].split() if refusal and refusal.mends and not refusal.starts else []
     if len(mend) != 2:
         return pairs
     return [pair for pair in pairs if pair[0] != mend[0]] + [(mend[0], mend[1])]
@@ -133,7 +141,7 @@ def _llama(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[s
     ik = answer.name == "ik_llamacpp"
     flash = None if options.flash_attn is None else ("on" if options.flash_attn else "off")
     pairs: list[tuple[str, object]] = [
-        ("--ctx-size", extra["ctx_size"]),
+        ("--ctx-size", extra["slots"] * _within(extra["ctx_size"] // extra["slots"], estimate)),
         ("--parallel", extra["slots"]),
         ("--ubatch-size", options.ubatch_size),
         ("--batch-size", options.batch_size),
@@ -144,6 +152,7 @@ def _llama(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[s
         ("--swa-full", options.swa_full and not ik),
         ("-mla", options.mla_mode if ik else None),
         *_placing(answer),
+        *_yarn(estimate),
     ]
     return ["llama-server", "--model", f"{estimate.spec.name}.gguf", *_flags(_mended(pairs, answer))]
 
@@ -162,11 +171,28 @@ def _placing(answer: EngineAnswer) -> list[tuple[str, object]]:
     ]
 
 
+def _yarn(estimate: Estimate) -> list[tuple[str, object]]:
+    """llama.cpp's flags of RoPE scaling: with them a slot is no longer capped at the positions of the file."""
+    factor, positions = estimate.spec.rope_factor, estimate.spec.max_positions
+    if factor == 1 or positions is None:
+        return []
+    return [("--rope-scaling", "yarn"), ("--rope-scale", f"{factor:g}"), ("--yarn-orig-ctx", int(positions / factor))]
+
+
+def _within(tokens: int, estimate: Estimate) -> int:
+    """A length that the engine takes: it would cut a longer one to the model's positions."""
+    return min(tokens, estimate.spec.max_positions or tokens)
+
+
 def _ollama(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[str]:
     assert answer.ranged is not None
     extra = answer.ranged.pool.extra
     slots = extra["slots"]
-    words = ["env", f"OLLAMA_CONTEXT_LENGTH={extra['ctx_size'] // slots}", f"OLLAMA_NUM_PARALLEL={slots}"]
+    words = [
+        "env",
+        f"OLLAMA_CONTEXT_LENGTH={_within(extra['ctx_size'] // slots, estimate)}",
+        f"OLLAMA_NUM_PARALLEL={slots}",
+    ]
     if estimate.request.k_dtype is not None:
         words += [
             "OLLAMA_FLASH_ATTENTION=1",
@@ -180,7 +206,7 @@ def _trtllm(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[
     pairs: list[tuple[str, object]] = [
         ("--tp_size", _more_than_one(sharding.tp)),
         ("--pp_size", _more_than_one(sharding.pp)),
-        ("--max_seq_len", answer.extra["max_model_len"]),
+        ("--max_seq_len", _within(answer.extra["max_model_len"], estimate)),
         ("--kv_cache_free_gpu_memory_fraction", answer.extra["fraction"]),
     ]
     return ["trtllm-serve", model_id(estimate), *_flags(pairs)]
@@ -190,7 +216,8 @@ def _lmdeploy(answer: EngineAnswer, estimate: Estimate, options: Options) -> lis
     policy = {"int8": 8, "int4": 4}.get(estimate.fmt.k.name) if estimate.request.k_dtype else None
     pairs: list[tuple[str, object]] = [
         ("--tp", _more_than_one(estimate.request.sharding.tp)),
-        ("--session-len", answer.extra["max_model_len"]),
+        ("--session-len", _within(answer.extra["max_model_len"], estimate)),
+        ("--rope-scaling-factor", estimate.spec.rope_factor if estimate.spec.rope_factor != 1 else None),
         ("--cache-max-entry-count", answer.extra["fraction"]),
         ("--cache-block-seq-len", options.block_size),
         ("--quant-policy", policy),

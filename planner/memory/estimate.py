@@ -204,12 +204,19 @@ class Estimate:
         lines += request.sharding.words(self.spec)
         return tuple(line for line in lines if line)
 
+    @property
+    def beyond_note(self) -> str | None:
+        """What is said of a length beyond the model's positions."""
+        limit, asked = self.spec.max_positions, self.request.seq_tokens
+        if not limit or asked <= limit:
+            return None
+        return f"{asked:,} tokens are more than the {limit:,} positions that the config gives this model"
+
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         lines = [*self.spec.warnings, *self.plan.warnings]
-        limit, asked = self.spec.max_positions, self.request.seq_tokens
-        if limit and asked > limit:
-            lines.append(f"{asked:,} tokens are more than the {limit:,} positions that the config gives this model")
+        if self.beyond_note:
+            lines.append(self.beyond_note)
         stated = format_of_kv(self.spec.quantization)
         if stated and self.request.k_dtype is None:
             lines.append(

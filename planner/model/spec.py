@@ -56,6 +56,8 @@ class ModelSpec:
     tied             the head is the embedding: counted once, but both pipeline ends hold it
     encoder          layers that run once over the source and cache nothing
     towers           vision / audio weights, named by part
+    max_positions    longest sequence, with the config's own RoPE scaling; None where nothing says it
+    rope_factor      what --rope-scaling multiplied them by
     mtp              multi-token-prediction weights: on disk, not built by transformers, not in `parameters`
     weights_known    false for a model described by hand without its widths: only the cache is answered
     notes            what the reader implied, in words, each with its source
@@ -77,6 +79,7 @@ class ModelSpec:
     towers: tuple[Weight, ...] = ()
     mtp: tuple[Weight, ...] = ()
     max_positions: int | None = None
+    rope_factor: float = 1.0
     source_tokens: int | None = None
     dtype: str | None = None
     quantization: Mapping[str, Any] | None = field(default=None, compare=False, hash=False)

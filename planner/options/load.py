@@ -53,6 +53,7 @@ def load_of(given: Mapping[str, Any], max_positions: int | None) -> Load:
         if rate is None:
             raise UsageError("--trace: this one has no times; add --rate 5/s or --users 200")
     prompts, outputs = (trace.prompts, trace.outputs) if trace is not None else mixes_of(given)
+    _refuse_too_long(prompts, outputs, max_positions)
     if limit is not None:
         prompts, outputs = clip(prompts, outputs, limit)
     return load(
@@ -65,6 +66,19 @@ def load_of(given: Mapping[str, Any], max_positions: int | None) -> Load:
         prefix_common=trace is None or share is not None,
         pairs=None if trace is None else trace.pairs(),
         trace=trace,
+    )
+
+
+def _refuse_too_long(prompts: LengthMix, outputs: LengthMix, max_positions: int | None) -> None:
+    """Raises NoRoom where not one request is within the model's positions: what is left of them is another load."""
+    shortest = min(prompts.counts) + min(outputs.counts)
+    if max_positions is None or shortest <= max_positions:
+        return
+    from planner.serving.pools import NoRoom
+
+    raise NoRoom(
+        f"TOO LONG: the model has {max_positions:,} positions, and no request is shorter than {shortest:,} tokens; "
+        "shorten --prompt and --answer, or give --rope-scaling where the model has RoPE"
     )
 
 

@@ -101,7 +101,11 @@ def _items(name: str, value: Any) -> list[Any]:
 
 def spec_of(given: Mapping[str, Any]) -> ModelSpec:
     """The model that is named, held in a config, or given by hand with its dimensions."""
-    found, note = _spec_of(given), given.get("gpu_note")
+    found, note, factor = _spec_of(given), given.get("gpu_note"), given.get("rope_scaling")
+    if factor is not None:
+        from planner.model.positions import scaled  # few ask for it
+
+        found = scaled(found, factor)
     return replace(found, notes=(*found.notes, note)) if note else found
 
 

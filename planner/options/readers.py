@@ -296,6 +296,19 @@ def factor(value: Any, name: str) -> Fraction:
     return Fraction(match.group(1))
 
 
+def rope_factor(value: Any, name: str) -> float:
+    """How many times its own positions a model is served with: 4, `2.5`, or a rope_scaling object that holds a factor.
+
+    >>> rope_factor("4", "--rope-scaling"), rope_factor('{"rope_type": "yarn", "factor": 2.5}', "--rope-scaling")
+    (4.0, 2.5)
+    """
+    inside = re.search(r"""["']?factor["']?\s*:\s*([0-9.]{1,12})""", value) if isinstance(value, str) else None
+    found = float(factor(inside.group(1) if inside else value, name))
+    if not 1 < found <= 128:
+        raise BadRequest(f"{name} {_shown(value)} is not a factor above 1, 128 at most; write for example 4")
+    return found
+
+
 def count_up_to(most: int, reason: str = "") -> Callable[[Any, str], int]:
     """Return a reader of a whole number from 1 to `most`; `reason` says why no more.
 

@@ -25,6 +25,7 @@ from planner.options.readers import (
     overhead,
     override_tensor,
     ratio,
+    rope_factor,
     share_above_zero,
     shares,
     size,
@@ -110,10 +111,17 @@ ONLINE = _in(
 )
 
 
+ROPE = _in(
+    "Model",
+    ("--rope-scaling", "X", "Positions times X, by RoPE scaling (YaRN).", rope_factor),
+)
+
+
 MODEL = (
     Flag("--config", "FILE", "A config.json, in place of MODEL.", text, "Model"),
     *ONLINE,
     *ASSUME,
+    *ROPE,
     *HAND,
 )
 

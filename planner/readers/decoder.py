@@ -26,6 +26,7 @@ from planner.model.weights import Weight, linear, vector
 from planner.readers.fields import MAX_LAYERS, Fields
 from planner.readers.layer_kinds import CHUNKED, DENSE, FULL, MOE, NONE, SLIDING, all_of
 from planner.readers.model_types import MixerMaker, MlpMaker, Type
+from planner.readers.positions import longest_tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -219,5 +220,5 @@ def decoder(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:
         after=after,
         tied=tied,
         mtp=kind.mtp(f) if kind.mtp else (),
-        max_positions=f.maybe_int("max_position_embeddings", low=0) or None,
+        max_positions=longest_tokens(f.raw, f.maybe_int("max_position_embeddings", low=0), model_type),
     )

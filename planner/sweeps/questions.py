@@ -61,6 +61,7 @@ ANSWERS: dict[str, Columns] = {
         ("per_device.capacity_bytes", "int"),
         ("per_device.free_bytes", "int"),
         ("per_device.fits", "bool"),
+        ("verdict", "str"),
         *_ENGINE,
     ),
     "fit": (
@@ -73,11 +74,13 @@ ANSWERS: dict[str, Columns] = {
         ("fewest_devices.devices", "int"),
         ("fewest_devices.tp", "int"),
         ("fewest_devices.pp", "int"),
+        ("verdict", "str"),
         *_ENGINE,
     ),
     "speed": (
         ("devices", "int"),
         ("fits", "bool"),
+        ("verdict", "str"),
         *((f"{name}{end}", "float") for name in _FIGURES for end in ("", "_low", "_high", "_bound")),
         ("tokens_per_s_user", "float"),
         ("decode_tokens_per_s_device", "float"),

@@ -82,7 +82,7 @@ def questions() -> list[tuple[str, ...]]:
             "--gpu",
             draw.choice(("l4", "rtx-4090", "h100-sxm", "a100-40gb")),
         ]
-        words += ["--seq", draw.choice(("1k", "8k", "32k"))] if draw.random() < 0.8 else []
+        words += ["--seq", draw.choice(("1k", "8k", "32k", "256k"))] if draw.random() < 0.8 else []
         words += ["--batch", str(draw.choice((1, 4, 16)))] if draw.random() < 0.5 else []
         engine = [*ENGINES, None][index % (len(ENGINES) + 1)]
         words += ["--engine", engine] if engine else []

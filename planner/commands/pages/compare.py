@@ -44,11 +44,13 @@ def _question(answers: Answers[EstimateAnswer], models: int) -> str:
 def _verdict(answers: Answers[EstimateAnswer]) -> str:
     """How many fit or start; without a device, which cache is the smallest."""
     said = [answer.verdict for answer in answers if answer.verdict is not None]
-    if not said:
+    if answers[0].capacity is None and answers[0].engine is None:
         least = min(answers, key=lambda answer: answer.kv_bytes + answer.state_bytes)
         most = max(answers, key=lambda answer: answer.kv_bytes + answer.state_bytes)
         small, large = (human_bytes(one.kv_bytes + one.state_bytes) for one in (least, most))
-        return f"KV cache {small} ({_name(least, answers)}) to {large} ({_name(most, answers)})."
+        line = f"KV cache {small} ({_name(least, answers)}) to {large} ({_name(most, answers)})."
+        late = sum(answer.too_long is not None for answer in answers)
+        return f"{line} {bad(f'TOO LONG for {late} of {len(answers)}.')}" if late else line
     held = sum(verdict.ok for verdict in said)
     word, verb = ("START", "STARTS") if answers[0].engine is not None else ("FIT", "FITS")
     if held == len(said):
@@ -95,10 +97,11 @@ def _table(answers: Answers[EstimateAnswer], models: bool) -> str:
 
 def _where(answers: Answers[EstimateAnswer]) -> dict[str, Cell]:
     """On a device: the total and whether it fits; of an engine, whether it starts and how many requests it holds."""
-    if answers[0].verdict is None:
-        return {}
+    if answers[0].capacity is None and answers[0].engine is None:
+        late = any(answer.too_long is not None for answer in answers)
+        return {"so long?": lambda one: "no" if one.too_long else "yes"} if late else {}
     if answers[0].engine is None:
-        return {"total a device": lambda one: gib(one.per_device.total_bytes), "fits": lambda one: FITS[one.fits]}
+        return {"total a device": lambda one: gib(one.per_device.total_bytes), "fits": lambda one: FITS[one.held]}
     return {
         "at once": lambda one: f"{one.engine.most_requests or 0:,}" if one.engine is not None else "",
         "verdict": lambda one: one.verdict.word if one.verdict is not None else "",

@@ -74,11 +74,16 @@ def _verdict(answers: Sequence[EstimateAnswer]) -> list[str]:
         return [bad(f"NOT ALL: {longest}. {last.request.seq_tokens:,} tokens: {last.verdict.line()}")]
     if last.verdict is not None:
         return [(good if last.verdict.ok else bad)(last.verdict.line())]
+    return [_taken(last), *([bad(f"  {last.too_long.line()}")] if last.too_long is not None else [])]
+
+
+def _taken(last: EstimateAnswer) -> str:
+    """What it takes, where no device says whether that is much."""
     cache = f"KV cache {human_bytes(last.kv_bytes + last.state_bytes)}"
     if not last.spec.weights_known:
-        return [f"{cache}; weights are not known."]
+        return f"{cache}; weights are not known."
     each = "a device" if last.request.sharding.devices > 1 else "in all"
-    return [f"{cache}; about {gib(last.per_device.total_bytes)} {each} with weights, activations and overhead."]
+    return f"{cache}; about {gib(last.per_device.total_bytes)} {each} with weights, activations and overhead."
 
 
 def _body(answer: EstimateAnswer) -> list[str]:
@@ -200,7 +205,7 @@ def _source(estimate: Estimate, length: int) -> int:
     return length if follows and estimate.spec.has_cross_attention else estimate.source_tokens
 
 
-def _length_table(estimates: Sequence[Estimate]) -> str:
+def _length_table(estimates: Sequence[EstimateAnswer]) -> str:
     with_state = any(estimate.state_bytes for estimate in estimates)
     fitted = estimates[0].capacity is not None
     sharded = estimates[0].request.sharding.devices > 1
@@ -218,7 +223,7 @@ def _length_table(estimates: Sequence[Estimate]) -> str:
         if known:
             row.append(gib(estimate.per_device.total_bytes))
         if fitted:
-            row += [gib(estimate.free_bytes or 0), FITS[estimate.fits]]
+            row += [gib(estimate.free_bytes or 0), FITS[estimate.held]]
         rows.append(row)
     return table(header, rows, left=0)
 
@@ -228,6 +233,6 @@ def _said(answer: EstimateAnswer, verbose: bool) -> list[str]:
     engine = answer.engine
     own = [line for line in answer.assumptions if engine is None or engine.placed is None or not line.startswith("PP ")]
     assumed = [*own, *(engine.assumptions if engine is not None else ())]  # llama.cpp lays layers out by its own rule
-    lines = [bad("  note: ") + line for line in answer.warnings]
+    lines = [bad("  note: ") + line for line in answer.warnings if line != answer.beyond_note]
     lines += assumed_lines(assumed, verbose)
     return ["", *lines] if lines else []

@@ -61,11 +61,13 @@ def page(answer: FitAnswer, verbose: bool = False) -> list[str]:
     lines = [first, paint(answer.verdict.line()), *more, ""]
     most = found["most_sequences"]
     count = "no bound: nothing is kept" if most is None else f"{most:,}"
+    if most and answer.engine is None and not answer.verdict.ok:
+        count += " by memory alone"
     seq = human_tokens(found["seq_tokens"])
     rows = [
         ["  left for cache", gib(found["pool_bytes"])],
         [f"  one sequence of {seq} tokens", human_bytes(found["sequence_bytes"])],
-        [f"  most sequences of {seq} tokens", (good if most or most is None else bad)(count)],
+        [f"  most sequences of {seq} tokens", (good if answer.verdict.ok else bad)(count)],
         [f"  longest context at batch {found['batch']:,}", _longest(found)],
         ["  fewest devices", _devices(found)],
     ]
@@ -89,7 +91,7 @@ def page(answer: FitAnswer, verbose: bool = False) -> list[str]:
         lines += ["", *_offload_lines(answer.offload, found)]
     lines += ["", _holder_line(found)]
     lines += _engine_lines(answer)
-    lines += [bad("  note: ") + line for line in found["warnings"]]
+    lines += [bad("  note: ") + line for line in found["warnings"] if line != answer.estimate.beyond_note]
     own = answer.engine.assumptions if answer.engine is not None else ()
     plain = found["assumptions"]
     if answer.engine is not None and answer.engine.placed is not None:

@@ -46,6 +46,8 @@ def page(answers: list[SpeedAnswer], explain: bool = False, verbose: bool = Fals
 def _verdict(answers: list[SpeedAnswer]) -> str:
     """The fastest answer of the first device in one line, or that memory admits none."""
     first = answers[0]
+    if first.refused is not None:
+        return bad(f"{first.refused.line()} The speeds below are as if it took them.")
     held = [found for found in first.speeds if first.fits(found.batch)]
     if not held:
         return bad(f"DOES NOT FIT {first.device.name}: memory admits none of these batches.")
@@ -85,7 +87,7 @@ def _table(answers: list[SpeedAnswer]) -> str:
     rows = []
     for answer in answers:
         for found in answer.speeds:
-            row = [f"  {found.batch:,}{'' if answer.fits(found.batch) else ' *'}", *_cells(found)]
+            row = [f"  {found.batch:,}{'' if answer.fits(found.batch) or answer.refused else ' *'}", *_cells(found)]
             rows.append(([f"  {answer.device.name}"] if len(answers) > 1 else []) + row)
     several = len(answers) > 1
     return table((["  device"] if several else []) + header, rows, left=int(several))
@@ -166,7 +168,10 @@ def _facts(answer: SpeedAnswer, named: bool) -> list[str]:
         else f"memory admits {most:,} sequence{'' if most == 1 else 's'} of {human_tokens(tokens)} tokens{hint}"
     )
     beyond = [found.batch for found in answer.speeds if not answer.fits(found.batch)]
-    lines = [f"{lead}{compute}", f"{lead}{admits}" if not beyond else lead + bad(f"{admits}; * is more than that: the rest waits in line")]  # fmt: skip
+    waits = beyond and answer.refused is None
+    lines = [f"{lead}{compute}", lead + bad(f"{admits}; * is more than that: the rest waits in line") if waits else f"{lead}{admits}"]  # fmt: skip
+    if answer.refused is not None and most == 0:
+        lines.pop()
     lines.append(f"{lead}constants: {one.constants_from}")
     if answer.left_out is not None:
         lines.append(f"{lead}checked: {answer.left_out.words()}")
@@ -184,4 +189,5 @@ def _facts(answer: SpeedAnswer, named: bool) -> list[str]:
 
 def _said(answers: list[SpeedAnswer], verbose: bool) -> list[str]:
     found = answers[0].estimate
-    return [*(bad("  note: ") + line for line in found.warnings), *assumed_lines(found.assumptions, verbose)]
+    notes = [bad("  note: ") + line for line in found.warnings if line != found.beyond_note]
+    return [*notes, *assumed_lines(found.assumptions, verbose)]

@@ -69,9 +69,11 @@ class EstimateAnswer(Shown, Estimate):  # a notebook reads its figures as those 
         """The one verdict of text, JSON and exit code: the engine's where one is named; None without a device."""
         if self.engine is None and self.capacity is None:
             return None
-        from planner.answers.verdict import engine_verdict, memory_verdict, within  # only where something has to hold it
+        from planner.answers import verdict as judge  # only where something has to hold it
 
-        return within(self, memory_verdict(self)) if self.engine is None else engine_verdict(self.engine, self)
+        if self.engine is not None:
+            return judge.engine_verdict(self.engine, self)
+        return judge.within(self, judge.memory_verdict(self))
 
     @property
     def too_long(self) -> Verdict | None:

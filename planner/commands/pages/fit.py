@@ -173,7 +173,7 @@ def _longest(found: dict[str, Any]) -> str:
     longest, limit = found["longest_context_tokens"], found["longest_context_limit_tokens"]
     if not longest:
         return bad("none")
-    return f"{longest:,} tokens" + (" (the model's own limit)" if longest == limit else "")
+    return f"{longest:,} tokens" + (" (the model's limit)" if longest == limit else "")
 
 
 def _devices(found: dict[str, Any]) -> str:

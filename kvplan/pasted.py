@@ -10,14 +10,12 @@ from typing import Any, BinaryIO
 from kvplan.outside import model, not_local
 from planner.answers.check import CheckAnswer, check_answer
 from planner.catalogue.entries import find_model
-from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import BadRequest, UsageError, one_line
-from planner.lookup import capacity
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.model.spec import ModelSpec
 from planner.options.check import check_asked, plain_name
-from planner.options.model import with_count
 from planner.options.readers import count, kv_dtype, text, tokens, weight_dtype
+from planner.options.reconcile import given_of
 from planner.readers.gguf import read_gguf_file
 from planner.readers.gguf_models import spec_of
 from planner.reconcile.facts import Log, engines_of
@@ -93,21 +91,7 @@ def _given(parameters: Mapping[str, Any]) -> Given:
             read[parameter] = LOG_PARAMETERS[parameter](_one(value, key), f"--{parameter.replace('_', '-')}")
     if read["gpu"] is not None:
         not_local(read["gpu"])
-    read = with_count(read)
-    name = version = None
-    if read["engine"] is not None:
-        name, version = parse_engine(read["engine"])
-    return Given(
-        spec=model(read["model"]) if read["model"] is not None else None,
-        capacity=capacity(read["gpu"], read["memory"]),
-        version=version,
-        program=name if name and ENGINES[name][0] == "llamacpp" else None,
-        tp=read["tp"],
-        pp=read["pp"],
-        dtype=read["dtype"],
-        kv_dtype=read["kv_dtype"],
-        max_model_len=read["max_model_len"],
-    )
+    return given_of(read, model(read["model"]) if read["model"] is not None else None)
 
 
 def check_command(command: str, parameters: Mapping[str, Any]) -> CheckAnswer:

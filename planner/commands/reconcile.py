@@ -11,18 +11,16 @@ from planner.answers.server import Read, ServerAnswer, server_answer
 from planner.commands.pages.advice import advice_page, best
 from planner.commands.pages.measured import measured_page, verdict
 from planner.commands.pages.watch import page as load_page
-from planner.engines.registry import ENGINES, parse_engine
 from planner.errors import KvplanError, UsageError, one_line
 from planner.files.write import locked
-from planner.lookup import capacity, model_spec
+from planner.lookup import model_spec
 from planner.measured.metrics import Reading
 from planner.measured.metrics_text import read_metrics
 from planner.measured.points import BadMeasured, MeasuredFile, MeasuredPoint
 from planner.measured.reader import MOST_BYTES, read_measured
 from planner.options import tables as flags
-from planner.options.engine import options_of
-from planner.options.model import with_count
 from planner.options.readers import count, kv_dtype, seconds, switch, text, tokens, ttft, weight_dtype
+from planner.options.reconcile import given_of
 from planner.options.tables import Flag
 from planner.reconcile.facts import Log, engines_of, identity
 from planner.reconcile.ledger import Given, Ledger
@@ -131,11 +129,13 @@ def _ledgers(log: str, given: Given) -> list[Ledger] | MeasuredFile | Reading:
         if _is_metrics(log):
             return read_metrics(log)
         raise KvplanError(_nothing(log, source, found))
-    ledgers = [ledger_of(run, given) for run in runs]
-    for made, run in zip(ledgers, runs, strict=True):
-        starts = found.starts.get(identity(run), 1)
+    ledgers = []
+    for run in runs:
+        made, starts = ledger_of(run, given), found.starts.get(identity(run), 1)
         if starts > 1:
-            made.notes.insert(0, f"{starts} starts of it in this file; the last whole one is shown")
+            words = f"{starts} starts of it in this file; the last whole one is shown"
+            made = replace(made, notes=(words, *made.notes))
+        ledgers.append(made)
     return ledgers
 
 
@@ -167,26 +167,11 @@ def _size(log: str) -> int:
 
 
 def _given(options: Mapping[str, Any]) -> Given:
-    options = with_count(options)
-    name = version = None
-    if options["engine"] is not None:
-        name, version = parse_engine(options["engine"])
     model, config = options["model"], options["config"]
     if model is not None and config is not None:
         raise UsageError("--model and --config both name a model; give one of them")
     spec = model_spec(model, config=config, assume=options["assume"]) if model or config else None
-    return Given(
-        spec=spec,
-        capacity=capacity(options["gpu"], options["memory"]),
-        version=version,
-        program=name if name and ENGINES[name][0] == "llamacpp" else None,
-        tp=options["tp"],
-        pp=options["pp"],
-        dtype=options["dtype"],
-        kv_dtype=options["kv_dtype"],
-        max_model_len=options["max_model_len"],
-        options=replace(options_of(options, None), max_model_len=None),
-    )
+    return given_of(options, spec)
 
 
 def _nothing(log: str, source: Source, found: Log) -> str:

@@ -7,12 +7,12 @@ from fractions import Fraction
 
 from planner.engines.base import Options
 from planner.reconcile.facts import Run
-from planner.reconcile.ledger import HALF_GIB, Entry, Figure, Given, Ledger, exact, gain, why
+from planner.reconcile.ledger import HALF_GIB, Draft, Entry, Figure, Given, exact, gain, why
 from planner.reconcile.model import answer_or_note, estimate_of, known_version, spec_of
 from planner.units import GIB, MIB
 
 
-def tensorrt(run: Run, given: Given, made: Ledger) -> None:
+def tensorrt(run: Run, given: Given, made: Draft) -> None:
     """Fills the ledger of one TensorRT-LLM engine."""
     version = known_version(made)
     free, pool = run.bytes("free_gib", poorest=True), run.bytes("available_gib", poorest=True) or run.whole("kv_bytes")
@@ -45,7 +45,7 @@ def tensorrt(run: Run, given: Given, made: Ledger) -> None:
                 logged = run.whole(name)
                 if logged is not None:
                     figure = Figure(name, logged, low[key], high[key])
-                    figure.reason = why(figure, made)
+                    figure = replace(figure, reason=why(figure, made))
                     made.figures.append(figure)
     if pool is None:
         made.missing.append('the pool ("for max tokens in paged KV cache"): a log of INFO level')
@@ -62,7 +62,7 @@ def _either(run: Run, name: str) -> int | None:
     return int(value * (MIB if (run.text(f"{name}_unit") or "G").startswith("M") else GIB))
 
 
-def lmdeploy(run: Run, given: Given, made: Ledger) -> None:
+def lmdeploy(run: Run, given: Given, made: Draft) -> None:
     """Fills the ledger of one LMDeploy turbomind server."""
     block, blocks = run.bytes("block_mib"), run.whole("blocks")
     pool = block * blocks if block is not None and blocks is not None else None
@@ -82,12 +82,13 @@ def lmdeploy(run: Run, given: Given, made: Ledger) -> None:
         if answer is not None:
             size = answer.to_dict()["block_bytes"]
             figure = Figure("block MiB", block / MIB, size / MIB - 0.00051, size / MIB + 0.00051)
-            figure.reason = (
+            words = (
                 "within the rounding of the log" if figure.agrees else "another model, layout or cache type than found"
             )
+            figure = replace(figure, reason=words)
             made.figures.append(figure)
             if pool is not None and blocks is not None:
-                made.entries[-1].predicted = exact(size * blocks)
+                made.entries[-1] = replace(made.entries[-1], predicted=exact(size * blocks))
                 made.unexplained = pool - size * blocks
     fraction = run.share()
     if pool is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -40,7 +41,7 @@ class Given:
         return replace(options, **{name: value for name, value in own.items() if value != getattr(plain, name)})
 
 
-@dataclass
+@dataclass(frozen=True)
 class Entry:
     """One line of the ledger, in bytes of one device."""
 
@@ -63,7 +64,7 @@ class Entry:
         }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Figure:
     """One count that the log prints, and ours at both ends of the budget's rounding."""
 
@@ -88,7 +89,7 @@ class Figure:
         }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Room:
     """A change that would give more room: its flag and what it gains on one device."""
 
@@ -97,7 +98,7 @@ class Room:
     gain_tokens: int | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ledger:
     """All of one server. `unexplained`: what the entries do not account for, None where it cannot be told."""
 
@@ -109,16 +110,16 @@ class Ledger:
     pp: int = 1
     kv_dtype: str | None = None
     weight_dtype: str | None = None
-    workers: list[str] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
+    workers: tuple[str, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    figures: tuple[Figure, ...] = ()
     unexplained: int | None = None
-    missing: list[str] = field(default_factory=list)
-    more_room: list[Room] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    missing: tuple[str, ...] = ()
+    more_room: tuple[Room, ...] = ()
+    notes: tuple[str, ...] = ()
     run: Run | None = None
     stopped: Stopped | None = None
-    readings: dict[str, float] = field(default_factory=dict)
+    readings: Mapping[str, float] = field(default_factory=dict)
 
     def logged_bytes(self, name: str) -> int | None:
         """What the log says of one entry."""
@@ -140,23 +141,55 @@ class Ledger:
             "pp": self.pp,
             "kv_dtype": self.kv_dtype,
             "weight_dtype": self.weight_dtype,
-            "workers": self.workers,
+            "workers": list(self.workers),
             "entries": [entry.to_dict() for entry in self.entries],
             "figures": [figure.to_dict() for figure in self.figures],
-            "readings": self.readings,
+            "readings": dict(self.readings),
             "unexplained_bytes": self.unexplained,
             "closes": self.closes,
-            "missing": self.missing,
+            "missing": list(self.missing),
             "more_room": [vars(room) for room in self.more_room],
-            "notes": self.notes,
+            "notes": list(self.notes),
         }
+
+
+@dataclass
+class Draft:
+    """A ledger while an engine's reader fills it; `ledger` returns it whole. The names mean the same there."""
+
+    engine: str
+    version: str | None
+    model: str | None
+    taken_as: str | None = None
+    tp: int = 1
+    pp: int = 1
+    kv_dtype: str | None = None
+    weight_dtype: str | None = None
+    workers: list[str] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    unexplained: int | None = None
+    missing: list[str] = field(default_factory=list)
+    more_room: list[Room] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    run: Run | None = None
+    stopped: Stopped | None = None
+    readings: dict[str, float] = field(default_factory=dict)
+
+    def ledger(self) -> Ledger:
+        """Returns what was filled in, frozen."""
+        filled: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            filled[item.name] = tuple(value) if isinstance(value, list) else value
+        return Ledger(**filled)
 
 
 def exact(size: int, words: str = "counted") -> Estimated:
     return Estimated(size, size, size, words)
 
 
-def why(figure: Figure, made: Ledger) -> str:
+def why(figure: Figure, made: Draft) -> str:
     """One reason for a count that is not ours."""
     if figure.agrees:
         return "within the rounding of the printed budget"
@@ -206,13 +239,13 @@ def readings_of(run: Run) -> dict[str, float]:
     return found
 
 
-def eight_bit_room(made: Ledger, pool: int | None, tokens: int | None) -> None:
+def eight_bit_room(made: Draft, pool: int | None, tokens: int | None) -> None:
     """An 8-bit cache where the cache is of 16 bit."""
     if pool and tokens and made.kv_dtype in ("bf16", "fp16"):
         made.more_room.append(Room("--kv-cache-dtype fp8", 0, tokens))
 
 
-def gain(made: Ledger, flags: str, size: int, pool: int | None, tokens: int | None) -> None:
+def gain(made: Draft, flags: str, size: int, pool: int | None, tokens: int | None) -> None:
     """A change that frees bytes; in tokens by what a token took in this log."""
     if size > 0:
         made.more_room.append(Room(flags, size, size * tokens // pool if pool and tokens else None))

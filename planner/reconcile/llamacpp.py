@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,14 +14,14 @@ from planner.memory.estimate import estimate
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.reconcile.facts import Run
-from planner.reconcile.ledger import HALF_MIB, Entry, Figure, Given, Ledger, exact, gain
+from planner.reconcile.ledger import HALF_MIB, Draft, Entry, Figure, Given, exact, gain
 from planner.reconcile.model import answer_or_note, spec_of
 from planner.units import GIB, MAX_TOKENS, MIB
 
 GGML_NAMES = {"f16": "fp16", "f32": "fp32"}
 
 
-def llama(run: Run, given: Given, made: Ledger) -> None:
+def llama(run: Run, given: Given, made: Draft) -> None:
     """Fills the ledger of one llama.cpp or ik_llama.cpp server, or of the runner inside ollama."""
     ollama = any(name.startswith("ollama_") for name, _ in run.values)
     ik = run.text("mla_attn") is not None or run.text("ik") is not None
@@ -66,11 +67,12 @@ def llama(run: Run, given: Given, made: Ledger) -> None:
         figure = Figure(
             "KV cache MiB", kv / MIB, (cache.bytes - lines * HALF_MIB) / MIB, (cache.bytes + lines * HALF_MIB) / MIB
         )
-        figure.reason = (
+        words = (
             "within the rounding of the log"
             if figure.agrees
             else "another build, --swa-full, layers or type than found in the log"
         )
+        figure = replace(figure, reason=words)
         made.figures.append(figure)
     if kv is None:
         made.missing.append('the KV cache ("KV self size", "llama_kv_cache: size"): a log from the start of the model')
@@ -99,7 +101,7 @@ def _half_of_two(run: Run, predicted: Mapping[str, Any]) -> bool:
     return two and len(run.all("kv_mib")) == 1
 
 
-def _predicted(run: Run, given: Given, made: Ledger, spec: ModelSpec, program: str) -> EngineAnswer | None:
+def _predicted(run: Run, given: Given, made: Draft, spec: ModelSpec, program: str) -> EngineAnswer | None:
     ctx = given.max_model_len or given.options.ctx_size or context_of(run)
     if not ctx or not 0 < ctx <= MAX_TOKENS:
         made.missing.append("n_ctx: --max-model-len N")
@@ -169,7 +171,7 @@ def _mib(text: str) -> int:
     return int(Fraction(text.replace(",", "")) * MIB)
 
 
-def _more_room(made: Ledger, run: Run, kv: int | None) -> None:
+def _more_room(made: Draft, run: Run, kv: int | None) -> None:
     cells = run.whole("n_ctx")
     if kv and made.kv_dtype in ("f16", "bf16"):
         gain(made, "--cache-type-k q8_0 --cache-type-v q8_0", kv - kv * 34 // 64, kv, cells)
@@ -178,7 +180,7 @@ def _more_room(made: Ledger, run: Run, kv: int | None) -> None:
         gain(made, f"--ubatch-size {ubatch // 2}", int(device * MIB) // 2, kv, cells)
 
 
-def ollama(run: Run, given: Given, made: Ledger) -> None:
+def ollama(run: Run, given: Given, made: Draft) -> None:
     """Only ollama's own lines: sizes, no dimensions."""
     kv, weights, compute = (_in_both_units(run, name) for name in ("kv", "weights", "compute"))
     made.entries += [Entry("weights", weights), Entry("KV cache", kv), Entry("compute graph", compute)]
@@ -193,16 +195,17 @@ def ollama(run: Run, given: Given, made: Ledger) -> None:
     )
     if answer and kv is not None:
         size = answer.to_dict()["kv_bytes"] + answer.to_dict()["state_bytes"]
-        made.entries[1].predicted = exact(size)
+        made.entries[1] = replace(made.entries[1], predicted=exact(size))
         made.unexplained = kv - size
         printed = GIB if run.text("kv_gib") else MIB
         half = max(1, len(run.all("kv_gib")) + len(run.all("kv_mib"))) * 0.051 * printed  # one decimal of each
         figure = Figure("KV cache MiB", kv / MIB, (size - half) / MIB, (size + half) / MIB)
-        figure.reason = (
+        words = (
             "within the rounding of the log"
             if figure.agrees
             else "another release, layers or type than found in the log"
         )
+        figure = replace(figure, reason=words)
         made.figures.append(figure)
 
 

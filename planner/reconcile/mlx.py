@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from planner.reconcile.facts import Run
-from planner.reconcile.ledger import Entry, Given, Ledger
+from planner.reconcile.ledger import Draft, Entry, Given
 from planner.reconcile.model import estimate_of, spec_of
 
 
-def mlx(run: Run, given: Given, made: Ledger) -> None:
+def mlx(run: Run, given: Given, made: Draft) -> None:
     """Fills the ledger of one mlx-lm run: the weights against what Metal recommends, and the most memory held."""
     spec = spec_of(run, given, made)
     found = estimate_of(run, given, made, spec, given.max_model_len or 1) if spec else None
@@ -25,7 +25,7 @@ def mlx(run: Run, given: Given, made: Ledger) -> None:
         )
 
 
-def torch(run: Run, given: Given, made: Ledger) -> None:
+def torch(run: Run, given: Given, made: Draft) -> None:
     """Fills the ledger of an error of PyTorch: what the card has, what was held and what was asked for."""
     used = run.bytes("oom_used_gib")
     made.entries += [

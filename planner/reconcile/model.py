@@ -16,7 +16,7 @@ from planner.model.spec import ModelSpec
 from planner.readers import read_entry
 from planner.readers.by_hand import by_hand
 from planner.reconcile.facts import Run
-from planner.reconcile.ledger import Given, Ledger
+from planner.reconcile.ledger import Draft, Given
 from planner.units import MAX_TOKENS
 
 BY_DIMENSIONS = "the dimensions in the log"
@@ -58,7 +58,7 @@ def model_named(name: str) -> ModelSpec | None:
         return None
 
 
-def spec_of(run: Run, given: Given, made: Ledger) -> ModelSpec | None:
+def spec_of(run: Run, given: Given, made: Draft) -> ModelSpec | None:
     """The model: as given, else as the log names it, else (llama.cpp) from the dimensions it prints."""
     if given.spec is not None:
         made.taken_as = given.spec.name
@@ -121,7 +121,7 @@ def _by_dimensions(run: Run) -> ModelSpec | None:
         return None
 
 
-def estimate_of(run: Run, given: Given, made: Ledger, spec: ModelSpec, seq: int) -> Estimate | None:
+def estimate_of(run: Run, given: Given, made: Draft, spec: ModelSpec, seq: int) -> Estimate | None:
     """Our estimate with the log's layout and formats; what the log leaves open is named."""
     running = float_dtype((run.text("dtype") or "").removeprefix("torch.")) if run.text("dtype") else None
     quantised = run.text("quantization")
@@ -148,7 +148,7 @@ def estimate_of(run: Run, given: Given, made: Ledger, spec: ModelSpec, seq: int)
 
 
 def answer_or_note(
-    made: Ledger, engine: str, version: str | None, estimate: Estimate, options: Options
+    made: Draft, engine: str, version: str | None, estimate: Estimate, options: Options
 ) -> EngineAnswer | None:
     try:
         return answer_of(engine, version, estimate, options)
@@ -158,7 +158,7 @@ def answer_or_note(
         return None
 
 
-def known_version(made: Ledger) -> str | None:
+def known_version(made: Draft) -> str | None:
     """The version if it can be read, else the newest rules, and that said."""
     if made.version is None:
         made.missing.append("the version: --engine NAME==VERSION; the rules of the newest confirmed one are used")

@@ -8,7 +8,7 @@ from planner.dtypes.names import canonical
 from planner.errors import one_line
 from planner.reconcile.facts import Run
 from planner.reconcile.fractions_of_free import lmdeploy, tensorrt
-from planner.reconcile.ledger import Given, Ledger, readings_of
+from planner.reconcile.ledger import Draft, Given, Ledger, readings_of
 from planner.reconcile.llamacpp import llama, ollama
 from planner.reconcile.mlx import mlx, torch
 from planner.reconcile.patterns import LLAMA, LMDEPLOY, MLX, OLLAMA, SGLANG, TORCH, TRT, VLLM
@@ -16,7 +16,7 @@ from planner.reconcile.sglang import sglang
 from planner.reconcile.stopped import stopped
 from planner.reconcile.vllm import vllm
 
-MAKERS: dict[str, Callable[[Run, Given, Ledger], None]] = {
+MAKERS: dict[str, Callable[[Run, Given, Draft], None]] = {
     VLLM: vllm, SGLANG: sglang, LLAMA: llama, OLLAMA: ollama, TRT: tensorrt, LMDEPLOY: lmdeploy,
     MLX: mlx, TORCH: torch,
 }  # fmt: skip
@@ -26,7 +26,7 @@ def ledger_of(run: Run, given: Given) -> Ledger:
     """The ledger of one run."""
     named = run.text("model") or run.text("name") or run.text("file")
     name = one_line(named.strip().strip("'\""), 120) if named else None
-    made = Ledger(run.engine, given.version or run.text("version"), name, run=run, workers=run.workers)
+    made = Draft(run.engine, given.version or run.text("version"), name, run=run, workers=run.workers)
     made.tp = given.tp or run.ranks("tp") or 1
     made.pp = given.pp or run.ranks("pp") or 1
     said = canonical(run.text("kv_dtype") or "auto")
@@ -41,4 +41,4 @@ def ledger_of(run: Run, given: Given) -> Ledger:
         made.missing.insert(0, f"which server said what: lines of several lie between one another ({what})")
         made.unexplained = None
         made.figures = []
-    return made
+    return made.ledger()

@@ -8,12 +8,12 @@ from fractions import Fraction
 from planner.engines.base import Options
 from planner.engines.device_memory import weights_loaded
 from planner.reconcile.facts import Run
-from planner.reconcile.ledger import HALF_GIB, Entry, Figure, Given, Ledger, eight_bit_room, exact, gain, why
+from planner.reconcile.ledger import HALF_GIB, Draft, Entry, Figure, Given, eight_bit_room, exact, gain, why
 from planner.reconcile.model import answer_or_note, estimate_of, known_version, spec_of
 from planner.units import GIB
 
 
-def sglang(run: Run, given: Given, made: Ledger) -> None:
+def sglang(run: Run, given: Given, made: Draft) -> None:
     """Fills the ledger of one SGLang server."""
     version = known_version(made)
     before, after = run.bytes("before_gib", poorest=True), run.bytes("after_gib", poorest=True)
@@ -79,7 +79,7 @@ def sglang(run: Run, given: Given, made: Ledger) -> None:
         if ends[0] and ends[1] and tokens is not None:
             low, high = ends[0].to_dict(), ends[1].to_dict()
             figure = Figure("tokens", tokens, low["printed_tokens"], high["printed_tokens"])
-            figure.reason = why(figure, made)
+            figure = replace(figure, reason=why(figure, made))
             made.figures.append(figure)
     if pool is None and tokens is None:
         made.missing.append(

@@ -13,7 +13,7 @@ from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.request import Capacity
 from planner.reconcile.facts import Run
-from planner.reconcile.ledger import HALF_GIB, Entry, Figure, Given, Ledger, eight_bit_room, gain, why
+from planner.reconcile.ledger import HALF_GIB, Draft, Entry, Figure, Given, eight_bit_room, gain, why
 from planner.reconcile.model import answer_or_note, estimate_of, known_version, spec_of
 from planner.units import GIB, gib
 
@@ -23,7 +23,7 @@ def generation(run: Run) -> str:
     return "v0" if run.text("cpu_blocks") is not None and run.text("is_v1") is None else "v1"
 
 
-def vllm(run: Run, given: Given, made: Ledger) -> None:
+def vllm(run: Run, given: Given, made: Draft) -> None:
     """Fills the ledger of one vLLM server."""
     engine = f"vllm-{generation(run)}"
     first = engine == "vllm-v0"
@@ -67,7 +67,7 @@ def vllm(run: Run, given: Given, made: Ledger) -> None:
             gain(made, "--max-num-seqs 64", derived.activation.bytes - fewer.activation.bytes, pool, tokens)
 
 
-def _era(run: Run, made: Ledger) -> str | None:
+def _era(run: Run, made: Draft) -> str | None:
     """A release of the time where only that one printed such lines: V1 of 0.7 counts blocks of the GPU alone."""
     counted = run.text("blocks") is not None and run.text("cpu_blocks") is None and run.text("tokens") is None
     if made.version is None and counted:
@@ -107,7 +107,7 @@ def _gib(run: Run, name: str) -> int | None:
 
 def _entries(
     run: Run,
-    made: Ledger,
+    made: Draft,
     card: int | None,
     pool: int | None,
     estimate: Estimate | None,
@@ -174,7 +174,7 @@ def _entries(
         )
 
 
-def _left_over(made: Ledger, left: int, graphs: int | None) -> int:
+def _left_over(made: Draft, left: int, graphs: int | None) -> int:
     """From 0.21 the estimate of the graphs is taken off the budget, unless its environment variable says no."""
     if graphs is None or abs(left - graphs) >= abs(left):
         return left
@@ -182,7 +182,7 @@ def _left_over(made: Ledger, left: int, graphs: int | None) -> int:
     return left - graphs
 
 
-def _figures(run: Run, made: Ledger, low: dict[str, Any], high: dict[str, Any]) -> None:
+def _figures(run: Run, made: Draft, low: dict[str, Any], high: dict[str, Any]) -> None:
     """Blocks, tokens, concurrency and the start-up check, each at both ends of the printed budget's rounding."""
     budgeted = (
         ("blocks", "pool_blocks", 0.0),
@@ -203,5 +203,4 @@ def _figures(run: Run, made: Ledger, low: dict[str, Any], high: dict[str, Any]) 
         if logged is not None:
             slack = 0.0051 if scale == GIB else 0
             made.figures.append(Figure(name, float(logged), low[key] / scale - slack, high[key] / scale + slack))
-    for figure in made.figures:
-        figure.reason = why(figure, made)
+    made.figures = [replace(figure, reason=why(figure, made)) for figure in made.figures]

@@ -115,7 +115,7 @@ def test_interleaved_servers_are_not_added_up(tmp_path: Path) -> None:
     path.write_text("\n".join(line for pair in zip(first, second, strict=True) for line in pair))
     for made in ledgers(path):
         assert made.closes is None
-        assert made.figures == []
+        assert made.figures == ()
         assert "several" in made.missing[0]
 
 

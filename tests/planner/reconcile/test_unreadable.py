@@ -59,7 +59,7 @@ def test_a_list_of_layers_is_no_number_and_nothing_to_say() -> None:
         "print_info: n_head_kv        = [8, 8, 4]",
         "llama_kv_cache: size =   18.00 MiB (   768 cells,  12 layers,  1/1 seqs), K (f16):    9.00 MiB, V (f16):    9.00 MiB",
     )
-    assert made.notes == []
+    assert made.notes == ()
 
 
 def test_whole_logs_have_no_such_line() -> None:

@@ -45,6 +45,9 @@ PLAN_SECONDS = 20.0
 FILES = (".json", ".safetensors", ".csv", ".jsonl", ".yaml", ".yml", "/", "\\")
 NOT_HERE = ("config", "online", "trace", "emit")
 """Flags that open a file or the network, or that are of a shell."""
+_POINT = re.compile(
+    r"\s*[a-z_]{1,20}\s?=\s?[\w.]{1,20}(?:[\s,;]{1,3}[a-z_]{1,20}\s?=\s?[\w.]{1,20}){0,20}\s*", re.ASCII
+)
 _LENGTHS = re.compile(r"\s*(?:[\d_.]+[kKmM]?|p\d[\d.]*\s*=[\w.\s]+(?:,\s*p\d[\d.]*\s*=[\w.\s]+)?)\s*", re.ASCII)
 
 
@@ -232,6 +235,11 @@ def _check(kind: str, values: dict[str, Any]) -> None:
         if values.get(name) is not None and not _LENGTHS.fullmatch(values[name]):
             raise BadRequest(
                 f"--{name} {one_line(values[name], 40)!r} is not a length here; write 2k or p50=800,p95=6000"
+            )
+    for point in values.get("measured") or ():
+        if not _POINT.fullmatch(point):
+            raise BadRequest(
+                f"--measured {one_line(point, 40)!r} is not a point, and no file is opened here; write tpot_ms=14.2 batch=8 seq=2k"
             )
     if kind in ("estimate", "speed"):
         _check_lists(values)

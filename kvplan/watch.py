@@ -14,9 +14,11 @@ from planner.answers.watch import WatchAnswer, watch_answer
 from planner.commands.click_options import Sectioned, with_flags
 from planner.commands.pages.watch import page
 from planner.errors import BadRequest, KvplanError, one_line
-from planner.files.read import visible
+from planner.files.read import parse_json, visible
 from planner.measured.metrics import served
 from planner.measured.metrics_text import MOST_BYTES, parsed, read_metrics
+from planner.measured.server_config import MOST_BYTES as CONFIG_BYTES
+from planner.measured.server_config import PATHS, ServerConfig, server_config
 from planner.options.watch import FLAGS, WatchAsked, watch_asked
 from planner.terminal.output import emit, to_json
 from planner.terminal.tables import wrapped
@@ -36,10 +38,11 @@ def command(source: tuple[str, ...], **values: Any) -> None:
     """What a running server does, beside what kvplan expects of it: SOURCE is its address, or one or two files of /metrics.
 
     vLLM, SGLang, llama-server (--metrics), TGI, TensorRT-LLM and Dynamo. Running and waiting requests, cache in use,
-    preemptions, prefix hits, TTFT and TPOT; with --gpu what is expected at this load, and how many more users until a
-    target fails. One read says means since the server started; --every 10s says those between two reads.
+    preemptions, prefix hits, TTFT and TPOT; with --gpu what is expected at this load, how many more users until a
+    target fails, and what one flag would change. One read says means since the server started; --every 10s says those between two reads.
 
-    Nothing is sent but GET /metrics, only to the address given; redirects elsewhere are not followed. A token is
+    Nothing is sent but GET /metrics and one GET for what the server says of itself (/v1/models, /get_server_info, /props,
+    /info by engine), only to the address given; redirects elsewhere are not followed. A token is
     taken from the environment (KVPLAN_WATCH_TOKEN) and never printed. Exit code 3 when a target that was given is missed.
     """
     asked = watch_asked(values)
@@ -68,10 +71,12 @@ def _answers(source: tuple[str, ...], asked: WatchAsked) -> Iterator[WatchAnswer
     if len(source) > 1:
         raise BadRequest("kvplan watch: one address at a time")
     url = metrics_url(source[0])
-    before, at, number = None, 0.0, 0
+    before, at, number, config = None, 0.0, 0, None
     while True:
         now, read_at = parsed(fetch(url), _hidden(url)), time.monotonic()
-        yield watch_answer(asked, served(now, before, read_at - at if before is not None else None))
+        if not number and asked.gpu is not None and url.endswith("/metrics"):
+            config = config_of(url.removesuffix("/prometheus/metrics").removesuffix("/metrics"), now.engine)
+        yield watch_answer(asked, served(now, before, read_at - at if before is not None else None), config)
         number += 1
         if asked.every is None or (asked.reads is not None and number >= asked.reads):
             return
@@ -106,7 +111,19 @@ def _hidden(given: str) -> str:
     return one_line(visible(given.rpartition("@")[2]), 80)
 
 
-def fetch(url: str) -> str:
+def config_of(base: str, engine: str) -> ServerConfig | None:
+    """What a server says of itself; None where it offers nothing that is understood."""
+    for path in PATHS.get(engine, ()):
+        try:
+            found = server_config(engine, parse_json(fetch(base + path, CONFIG_BYTES), base))
+        except KvplanError:
+            continue
+        if found != ServerConfig():
+            return found
+    return None
+
+
+def fetch(url: str, most_bytes: int = MOST_BYTES) -> str:
     """The text at `url`, in bounded time and size; KvplanError in one line for all that can go wrong."""
     import urllib.error
     import urllib.request
@@ -117,7 +134,9 @@ def fetch(url: str) -> str:
         def redirect_request(self, *_: Any) -> None:
             return None
 
-    request = urllib.request.Request(url, headers={"Accept": "text/plain", "User-Agent": "kvplan"})
+    request = urllib.request.Request(
+        url, headers={"Accept": "text/plain, application/json;q=0.9", "User-Agent": "kvplan"}
+    )
     if token := os.environ.get(TOKEN):
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     opener = urllib.request.build_opener(Stay, urllib.request.ProxyHandler({}))
@@ -126,8 +145,8 @@ def fetch(url: str) -> str:
         with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
             while piece := answer.read1(1 << 16):
                 data += piece
-                if len(data) > MOST_BYTES:
-                    raise KvplanError(f"{shown}: more than {MOST_BYTES >> 20} MiB, which no /metrics is")
+                if len(data) > most_bytes:
+                    raise KvplanError(f"{shown}: more than {most_bytes >> 20} MiB, which no /metrics is")
                 if time.monotonic() > end:
                     raise KvplanError(f"{shown}: no end of the answer in {TIMEOUT_SECONDS:.0f} s")
     except urllib.error.HTTPError as refused:

@@ -93,11 +93,14 @@ class Advice:
         }
 
 
-def advice(values: Mapping[str, Any], observed: Sequence[Observed], *, load: Load, targets: Targets) -> Advice:
+def advice(
+    values: Mapping[str, Any], observed: Sequence[Observed], *, load: Load, targets: Targets, slots: int | None = None
+) -> Advice:
     """Tries every change that the engine has a flag for.
 
     values     the flags of `kvplan speed` that say what runs now
     observed   what was measured there; those that the device cannot reach raise BadRequest
+    slots      requests that the server runs at once at most, where it says so
     """
     values = {**values, "prompt": str(load.prompt_tokens), "answer": str(load.output_tokens), "batch": str(load.batch)}
     asked = speed_asked(values)
@@ -105,7 +108,7 @@ def advice(values: Mapping[str, Any], observed: Sequence[Observed], *, load: Loa
     device = asked.devices[0]
     logs = fitted(observed, one, device, constants_for(engine, device)).logs if observed else ()
 
-    def outcome(flags: str, changed: Mapping[str, Any]) -> Outcome:
+    def outcome(flags: str, changed: Mapping[str, Any], slots: int | None = slots) -> Outcome:
         question = speed_asked({**values, **changed})
         found, name = _estimate(question), None if question.engine is None else question.engine.label
         base = constants_for(name, question.devices[0])
@@ -113,7 +116,7 @@ def advice(values: Mapping[str, Any], observed: Sequence[Observed], *, load: Loa
         users = UsersAsked(
             found, question.devices[0], question.engine, load.prompt_tokens, load.output_tokens, drafts_of(found, question.drafting)
         )  # fmt: skip
-        most, by = most_users(users, constants, targets)
+        most, by = within(most_users(users, constants, targets), slots)
         there, here = (users.speed(max(1, batch), constants) for batch in (most, load.batch))
         rate = there.decode_tokens_per_s.value if most else 0.0
         devices = found.request.sharding.devices
@@ -125,9 +128,20 @@ def advice(values: Mapping[str, Any], observed: Sequence[Observed], *, load: Loa
             tried.append(outcome(flags, changed))
         except KvplanError:
             continue  # a flag that this model, layout or version does not take
+    if slots is not None and engine is not None and asked.engine is not None:
+        tried.append(outcome(f"{_SLOTS.get(asked.engine.name, 'slots')} {2 * slots}", {}, 2 * slots))
     worth = [change for change in tried if _worth(change, now)]
     worth.sort(key=lambda change: (-change.tokens_per_s_device, change.tpot_seconds))
     return Advice(load, targets, now, tuple(worth), len(observed), tuple(change.flags for change in tried))
+
+
+def within(most: tuple[int, str], slots: int | None) -> tuple[int, str]:
+    """The most at once, and what ends it, of a server with so many slots.
+
+    >>> within((9, "memory"), 4), within((3, "TPOT"), 4)
+    ((4, 'slots'), (3, 'TPOT'))
+    """
+    return most if slots is None or most[0] <= slots else (slots, "slots")
 
 
 def _worth(change: Outcome, now: Outcome) -> bool:
@@ -147,6 +161,7 @@ _KV = {
     "tensorrt-llm": "kv_cache_config: {dtype: fp8}",
     "lmdeploy": "--quant-policy 8",
 }
+_SLOTS = {"sglang": "--max-running-requests", "llamacpp": "-np", "tgi": "--max-concurrent-requests"}
 _TP = {"sglang": "--tp", "tensorrt-llm": "--tp_size", "lmdeploy": "--tp"}
 _SHARES = {
     "sglang": ("mem_fraction_static", "--mem-fraction-static"),

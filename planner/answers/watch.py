@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from planner.answers.advice import Advice, Load, advice
 from planner.answers.speed import speed_on
-from planner.answers.users import UsersAsked, most_users
+from planner.catalogue.entries import known_model
+from planner.engines.base import parse_version
 from planner.errors import KvplanError
 from planner.measured.metrics import Served, to_dict
+from planner.measured.server_config import ServerConfig
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.options.speed import FLAGS, speed_asked
 from planner.options.tables import empty
 from planner.options.watch import WatchAsked
 from planner.shown import NO, Shown
-from planner.speed.measured_fit import fitted
 from planner.speed.speed import Speed
 
 ENGINES = {"tgi": None, "dynamo": None}
@@ -28,6 +30,8 @@ class WatchAnswer(Shown):
     most_users     requests at once until a target fails or memory is full, by this server's own times where it says them
     by             what ends there: "TTFT", "TPOT", "memory"
     why_not        why nothing is expected
+    config         what the server says of itself; None where it was not asked
+    advice         what one flag would change
     """
 
     asked: WatchAsked
@@ -36,6 +40,8 @@ class WatchAnswer(Shown):
     most_users: int | None = None
     by: str | None = None
     why_not: str | None = None
+    config: ServerConfig | None = None
+    advice: Advice | None = None
 
     @property
     def missed(self) -> tuple[str, ...]:
@@ -64,42 +70,57 @@ class WatchAnswer(Shown):
             "most_users": self.most_users,
             "bound_by": self.by,
             "why_not": self.why_not,
+            "config": None if self.config is None else vars(self.config),
+            "advice": None if self.advice is None else self.advice.to_dict(),
         }  # fmt: skip
 
 
-def watch_answer(asked: WatchAsked, found: Served) -> WatchAnswer:
-    """What the server does, with what is expected where model, device and load are known."""
-    name = asked.model or found.model
+def watch_answer(asked: WatchAsked, found: Served, config: ServerConfig | None = None) -> WatchAnswer:
+    """What the server does, with what is expected where model, device and load are known; `config`: what it says of itself."""
+    said = config or ServerConfig()
+    name = asked.model or _named(found.model, said.model)
+    answer = WatchAnswer(asked, found, config=config)
     if asked.gpu is None or name is None:
         lacks = "the device: --gpu NAME" if asked.gpu is None else "the model: --model NAME"
-        return WatchAnswer(asked, found, why_not=f"to say what is expected, kvplan wants {lacks}")
-    point = found.point("/metrics")
-    prompt, output = round(found.prompt_tokens or 0), round(found.output_tokens or 0)
-    users = round(found.in_flight or 0)
-    if not prompt or output < 2 or not users:
-        return WatchAnswer(asked, found, why_not="no request ended between the reads: their lengths are not known")
-    values = empty(FLAGS) | {
-        "model": name, "gpu": (asked.gpu,), "engine": ENGINES.get(found.engine, found.engine), "prompt": str(prompt),
-        "answer": str(output), "batch": str(users), "tp": asked.tp, "dtype": asked.dtype, "kv_dtype": asked.kv_dtype,
-    }  # fmt: skip
+        return replace(answer, why_not=f"to say what is expected, kvplan wants {lacks}")
+    load = Load(round(found.in_flight or 0), round(found.prompt_tokens or 0), round(found.output_tokens or 0))
+    if not load.prompt_tokens or load.output_tokens < 2 or not load.batch:
+        return replace(answer, why_not="no request ended between the reads: their lengths are not known")
+    values = _values(asked, found, said, name=name)
     try:
-        question = speed_asked(values)
-        answer = speed_on(question.devices[0], question)
-    except KvplanError as refused:
-        return WatchAnswer(asked, found, why_not=str(refused))
-    observed, constants = point.observed(), answer.constants
-    if observed is not None and constants is not None:
-        try:
-            constants = fitted([observed], answer.estimate, answer.device, constants).constants
-        except KvplanError as refused:
-            return WatchAnswer(asked, found, expected=answer.speeds[0], why_not=str(refused))
-    most, by = (
-        (None, None)
-        if constants is None
-        else most_users(
-            UsersAsked(answer.estimate, answer.device, question.engine, question.prompt_tokens, question.output_tokens),
-            constants,
-            asked.targets,
+        question = speed_asked(
+            values | {"prompt": str(load.prompt_tokens), "answer": str(load.output_tokens), "batch": str(load.batch)}
         )
-    )
-    return WatchAnswer(asked, found, answer.speeds[0], most, by)
+        expected = speed_on(question.devices[0], question)
+    except KvplanError as refused:
+        return replace(answer, why_not=str(refused))
+    answer, observed = replace(answer, expected=expected.speeds[0]), found.point("/metrics").observed()
+    try:
+        tried = advice(values, [observed] if observed else [], load=load, targets=asked.targets, slots=said.slots)
+    except KvplanError as refused:
+        return replace(answer, why_not=str(refused))
+    return replace(answer, most_users=tried.now.most_users, by=tried.now.by, advice=tried)
+
+
+def _values(asked: WatchAsked, found: Served, said: ServerConfig, *, name: str) -> dict[str, Any]:
+    """The flags of `kvplan speed` that say what runs: those that were given, then what the server says of itself."""
+    engine = ENGINES.get(found.engine, found.engine)
+    values = empty(FLAGS) | {
+        "model": name, "gpu": (asked.gpu,), "engine": engine, "tp": asked.tp or said.tp, "dtype": asked.dtype,
+        "kv_dtype": asked.kv_dtype or said.kv_dtype,
+    }  # fmt: skip
+    if engine in ("vllm", "sglang") and said.longest_tokens is not None:
+        values["max_model_len"] = str(said.longest_tokens)
+    if engine == "sglang" and said.fraction is not None:
+        values["mem_fraction_static"] = str(said.fraction)
+    if engine is not None and said.version is not None and parse_version(said.version) is not None:
+        values["engine"] = f"{engine}=={said.version}"
+    return values
+
+
+def _named(metrics: str | None, config: str | None) -> str | None:
+    """The model: what /metrics calls it may be any name that requests use, so one that is known goes first."""
+    for name in (metrics, config):
+        if name is not None and known_model(name) is not None:
+            return name
+    return config or metrics

@@ -89,7 +89,7 @@ def pages(found: ServerAnswer) -> list[str]:
     """The page in its parts: a summary where there are several, memory, speed, load, advice."""
     parts = ["\n".join(_page(made)) for made in found.ledgers]
     parts += ["\n".join(measured_page(found.speeds, found.gpu or "", found.notes))] if found.speeds else []
-    parts += ["\n".join(load_page(found.load))] if found.load is not None else []
+    parts += ["\n".join(load_page(found.load, with_advice=False))] if found.load is not None else []
     whole = ["\n".join(summary(found))] if len(parts) > 1 else []
     parts += ["\n".join(advice_page(found.advice, found.no_advice))] if found.advice or found.no_advice else []
     return whole + parts

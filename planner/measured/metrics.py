@@ -239,11 +239,16 @@ def served(now: Reading, before: Reading | None = None, seconds: float | None = 
         pool_tokens=now.gauges.get("pool_tokens"), preemptions=counts.get("preemptions"),
         prefix_hit_share=min(1.0, hits / queries) if queries and hits is not None else now.gauges.get("hit_share"),
         ttft_seconds=ttft, ttft_p95_seconds=ends.get("ttft"), tpot_seconds=tpot or None, tpot_p95_seconds=ends.get("tpot"),
-        request_seconds=mean.get("request"), prompt_tokens=mean.get("prompt_length"),
-        output_tokens=mean.get("output_length"), requests=requests,
+        request_seconds=mean.get("request"), prompt_tokens=mean.get("prompt_length") or _each(counts.get("prompt_tokens"), requests),
+        output_tokens=mean.get("output_length") or _each(output, requests), requests=requests,
         requests_per_s=requests / elapsed if requests and elapsed else None,
         output_tokens_per_s=output / elapsed if output and elapsed else None,
     )  # fmt: skip
+
+
+def _each(total: float | None, requests: float | None) -> float | None:
+    """Tokens of a request where an engine counts tokens and requests, but has no histogram of lengths (SGLang)."""
+    return total / requests if total and requests else None
 
 
 def _grown(now: Reading, before: Reading | None, key: str) -> float:

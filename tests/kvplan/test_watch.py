@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,6 +19,7 @@ from kvplan.watch import metrics_url
 from planner.errors import KvplanError
 from planner.measured.metrics import Histogram, Reading, reading, served
 from planner.measured.metrics_text import samples
+from planner.measured.server_config import ServerConfig, server_config
 
 Run = Callable[..., Any]
 CASES = Path(__file__).parents[1] / "cases" / "metrics"
@@ -61,6 +62,12 @@ def test_two_reads_say_what_came_between_them() -> None:
     assert found.prefix_hit_share == pytest.approx(0.25)
     assert found.pool_tokens == 27000 * 16
     assert found.in_flight == pytest.approx(10 * 4.0)  # Little's law
+
+
+def test_an_engine_without_histograms_of_lengths_has_its_counters() -> None:
+    """sglang.txt: tokens over requests, by hand."""
+    found = served(read(CASES / "sglang.txt"))
+    assert (found.prompt_tokens, found.output_tokens) == (51_200 / 50, 12_800 / 50)
 
 
 def test_a_server_that_was_started_anew_counts_from_there() -> None:
@@ -119,6 +126,8 @@ class Handler(BaseHTTPRequestHandler):
 
     asked: list[tuple[str, str | None]]
     elsewhere = ""
+    says: ClassVar[dict[str, bytes]] = {}
+    metrics = ONE.read_bytes()
 
     def do_GET(self) -> None:
         self.asked.append((self.path, self.headers.get("Authorization")))
@@ -130,9 +139,15 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/closed":
             self.send_error(401)
             return
+        if self.path not in ("/metrics", "/garbage") and self.path not in self.says:
+            self.send_error(404)
+            return
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(b"garbage {{{\n" if self.path == "/garbage" else ONE.read_bytes())
+        if self.path in self.says:
+            self.wfile.write(self.says[self.path])
+            return
+        self.wfile.write(b"garbage {{{\n" if self.path == "/garbage" else self.metrics)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Nothing on stderr."""
@@ -152,6 +167,76 @@ def test_a_server_is_asked_for_its_metrics_and_nothing_else(run: Run, server: tu
     url, handler = server
     assert run("watch", url, "--json").json["running"] == 12
     assert handler.asked == [("/metrics", None)]
+
+
+def test_with_a_device_it_is_asked_once_what_it_is(
+    run: Run, server: tuple[str, type[Handler]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, handler = server
+    card = {"id": "chat", "root": "meta-llama/Llama-3.1-8B", "max_model_len": 8192}
+    monkeypatch.setattr(handler, "says", {"/v1/models": json.dumps({"object": "list", "data": [card]}).encode()})
+    lines = run("watch", url, "--gpu", "h100-sxm", "--every", "10ms", "--reads", "2", "--json").out.splitlines()
+    assert [path for path, _ in handler.asked] == ["/metrics", "/v1/models", "/metrics"]
+    assert [json.loads(line)["config"]["longest_tokens"] for line in lines] == [8192, 8192]
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"[]", b"{", b'{"data": 3}', b'{"data": [{"max_model_len": -1}]}', b"x" * (2 << 20)]
+)
+def test_what_it_says_of_itself_may_be_anything(
+    run: Run, server: tuple[str, type[Handler]], monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    url, handler = server
+    monkeypatch.setattr(handler, "says", {"/v1/models": said})
+    found = run("watch", url, "--gpu", "h100-sxm", "--json").json
+    assert found["config"] is None and found["expected"] is not None
+
+
+# engine -> an answer under the names of its source, and what it says: by hand
+SAYS = {
+    "vllm": ({"data": [{"id": "chat", "root": "/models/Qwen3-8B", "max_model_len": 4096}]}, ServerConfig("/models/Qwen3-8B", longest_tokens=4096)),
+    "sglang": (
+        {"model_path": "Qwen/Qwen3-8B", "context_length": 8192, "tp_size": 2, "kv_cache_dtype": "fp8_e5m2", "mem_fraction_static": 0.85, "max_running_requests": 64, "version": "0.5.3"},
+        ServerConfig("Qwen/Qwen3-8B", "0.5.3", 8192, 64, 2, "fp8_e5m2", 0.85),
+    ),
+    "llamacpp": (
+        {"default_generation_settings": {"n_ctx": 4096}, "total_slots": 4, "model_path": "/m/Qwen3-8B-Q4_K_M.gguf", "build_info": "b6500-abc"},
+        ServerConfig("Qwen3-8B-Q4_K_M.gguf", "b6500", 4096, 4),
+    ),
+    "tgi": (
+        {"model_id": "Qwen/Qwen3-8B", "max_total_tokens": 4096, "max_concurrent_requests": 128, "version": "3.3.6"},
+        ServerConfig("Qwen/Qwen3-8B", "3.3.6", 4096, 128),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", SAYS)
+def test_each_engine_says_what_it_is_by_its_own_names(engine: str) -> None:
+    raw, wanted = SAYS[engine]
+    assert server_config(engine, raw) == wanted
+
+
+def test_one_flag_more_is_answered_anew(run: Run) -> None:
+    found = run("watch", ONE, TWO, "--every", "10s", "--gpu", "h100-sxm", "--json").json
+    assert found["advice"]["now"]["most_users"] == found["most_users"]
+    assert "--kv-cache-dtype fp8" in found["advice"]["tried"]
+    for change in found["advice"]["changes"]:
+        assert change["gain"] > 1.02
+    page = run("watch", ONE, TWO, "--every", "10s", "--gpu", "h100-sxm").out
+    assert "what one flag would change" in page
+
+
+def test_slots_of_a_server_bound_its_users(
+    run: Run, server: tuple[str, type[Handler]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, handler = server
+    text = (CASES / "sglang.txt").read_bytes()
+    monkeypatch.setattr(handler, "metrics", text)
+    said = {"model_path": "meta-llama/Llama-3.1-8B", "max_running_requests": 8}
+    monkeypatch.setattr(handler, "says", {"/get_server_info": json.dumps(said).encode()})
+    found = run("watch", url, "--gpu", "h100-sxm", "--json").json
+    assert (found["most_users"], found["bound_by"]) == (8, "slots")
+    assert "--max-running-requests 16" in found["advice"]["tried"]
 
 
 def test_every_reads_again(run: Run, server: tuple[str, type[Handler]]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from planner.answers.watch import WatchAnswer
+from planner.commands.pages.advice import advice_page
 from planner.terminal.tables import bad, bold, dim, good, table
 from planner.units import human_seconds
 
 
-def page(answer: WatchAnswer) -> list[str]:
-    """Who it is, the verdict, then measured beside expected."""
+def page(answer: WatchAnswer, with_advice: bool = True) -> list[str]:
+    """Who it is, the verdict, then measured beside expected, and what one flag would change."""
     found, expected = answer.served, answer.expected
     span = f"over {found.seconds:,.0f} s" if found.seconds else "since it started"
     lines = [
@@ -46,9 +47,11 @@ def page(answer: WatchAnswer) -> list[str]:
     lines.append(table(["  ", "measured", "expected" if expected else ""], rows))
     if expected is not None:
         lines.append(f"  binds: {expected.binds}; constants: {expected.constants_from}")
+    if answer.config is not None and answer.config.words:
+        lines.append(dim(f"  it says: {answer.config.words}"))
     if answer.why_not:
         lines.append(dim(f"  note: {answer.why_not}"))
-    return lines  # fmt: skip
+    return lines + (["", *advice_page(answer.advice, None)] if with_advice and answer.advice is not None else [])
 
 
 def _verdict(answer: WatchAnswer) -> str:

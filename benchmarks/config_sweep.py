@@ -34,6 +34,7 @@ FOREIGN: dict[str, Any] = {
     "layer_norms": 4, "qk_norm": "head", "mlp_gated": False, "lm_head_bias": True, "embed_norms": 1, "final_norm": False,
 }  # fmt: skip
 FEW = 4
+SECTIONS = ("text_config", "thinker_config", "llm_config")  # the text model of a multimodal file
 # What a class leaves open, and every published file gives.
 FILLED: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"num_experts_per_tok": 6}, "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2},
@@ -81,6 +82,11 @@ def changes(config: Mapping[str, Any], model_type: str) -> Iterator[tuple[str, d
     for key, value in FOREIGN.items():
         if key not in config and keys.foreign(key):
             yield f"foreign {key}", {**config, key: value}
+    for key in SECTIONS:
+        inner = config.get(key)
+        if isinstance(inner, dict) and isinstance(inner.get("model_type"), str):
+            for what, changed in changes(inner, inner["model_type"]):
+                yield f"{key}: {what}", {**config, key: changed}
 
 
 def small(model_type: str) -> dict[str, Any]:
@@ -90,13 +96,21 @@ def small(model_type: str) -> dict[str, Any]:
     config: dict[str, Any] = CONFIG_MAPPING[model_type]().to_dict()
     config.pop("architectures", None)
     config |= FILLED.get(model_type, {})
+    config = json.loads(json.dumps(config, default=str))
+    _narrow(config)
+    return config
+
+
+def _narrow(config: dict[str, Any]) -> None:
+    """Four layers say as much as sixty, here and in every section."""
     deep = next((config[key] for key in DEPTHS if isinstance(config.get(key), int)), 0)
-    for key, value in config.items():  # four layers say as much as sixty
+    for key, value in config.items():
         if key in DEPTHS and isinstance(value, int):
             config[key] = min(value, FEW)
         elif isinstance(value, list) and len(value) == deep > FEW:
             config[key] = value[:FEW]
-    return json.loads(json.dumps(config, default=str))  # type: ignore[no-any-return]
+        elif isinstance(value, dict):
+            _narrow(value)
 
 
 def built(config: Mapping[str, Any]) -> int | None:

@@ -65,13 +65,14 @@ class Matcher:
         if weight.part in ALONE and layer is None:
             return self._by_name(ALONE[weight.part])
         tails, index = tails_of(weight.part, weight.name, model_type), layer or 0
+        plain = tuple(tail for tail in tails if "switch_mlp" not in tail)  # MLX's own name, which it never abbreviates
         key = (weight.part, weight.name)
         if key not in self.known:  # what names no layer says the same of all of them
-            self.known[key] = self._by_name(_full_names(tails, 0))
+            self.known[key] = self._by_name(_full_names(plain, 0))
         if self.known[key] or self._in_layer(index, tails):
             return True
         return bool(self.by_layer) and any(
-            pattern.match(name) for name in _full_names(tails, index) for pattern in self.by_layer
+            pattern.match(name) for name in _full_names(plain, index) for pattern in self.by_layer
         )
 
     def _in_layer(self, index: int, tails: Iterable[str]) -> bool:

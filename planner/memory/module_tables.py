@@ -23,8 +23,8 @@ CONTAINERS: dict[str, Names] = {
     "mlp": MLP,
     "experts": (*(f"{name}.experts.0" for name in _MOE), "mlp.switch_mlp", "block_sparse_moe.switch_mlp", "moe.switch_mlp"),
     "shared_experts": (
-        "mlp.shared_experts", "mlp.shared_expert", "ffn.shared_experts", "feed_forward.shared_expert", "shared_mlp",
-        "block_sparse_moe.shared_experts", "mlp.shared_mlp", "share_expert", "moe.shared_experts",
+        "mlp.shared_experts", "mlp.shared_expert", "ffn.shared_experts", "feed_forward.shared_expert",
+        "block_sparse_moe.shared_experts", "share_expert", "moe.shared_experts",
     ),
     "router": _MOE,
     "per_layer_embedding": ("",),
@@ -53,6 +53,7 @@ OWN_CONTAINERS: dict[str, dict[str, Names]] = {
     "mamba": {"mixer": ("mixer",)}, "mamba2": {"mixer": ("mixer",)}, "falcon_mamba": {"mixer": ("mixer",)},
     "gemma4": _GEMMA_4, "gemma4_unified": _GEMMA_4,
     "dbrx": {"attention": ("norm_attn_norm.attn",), "experts": ("ffn.experts.mlp", "ffn.experts.0"), "router": ("ffn.router",)},
+    "hunyuan_v1_moe": {"shared_experts": ("mlp.shared_mlp",)}, "hunyuan": {"shared_experts": ("mlp.shared_mlp",)},
     "gpt_neo": {"attention": ("attn.attention",)}, "opt": {"mlp": ("",)}, "afmoe": {"router": ("mlp.router",)},
     "longcat_flash": {
         "attention": ("self_attn.0", "self_attn.1"), "mlp": ("mlps.0", "mlps.1"), "router": ("mlp.router",),

@@ -335,9 +335,11 @@ def _text_kind(kind: Type, inner_type: str, outer_type: str, shown: str) -> Type
 def _with_ties(inner: Mapping[str, Any], raw: Mapping[str, Any], kind: Type) -> Mapping[str, Any]:
     """The nested keys, the head tied as the outer file says, or its class by default: transformers asks it first."""
     key = "tie_word_embeddings"
+    if kind.ties_from == "inner":
+        return inner
     outer_type = str(raw.get("model_type"))
     speaks = kind.inner_ties or inner.get("model_type") == outer_type
-    default = None if speaks else type_keys(outer_type).ties
+    default = None if speaks else False if kind.ties_from == "outer" else type_keys(outer_type).ties
     outside = raw.get(key, default)
     if key in raw and outside is None:
         outside = False  # null is no default: to the class it is false

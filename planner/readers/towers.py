@@ -140,11 +140,12 @@ def gemma3(f: Fields, hidden: int) -> Weights:
 
 
 def paligemma(f: Fields, hidden: int) -> Weights:
-    """SigLIP without its head (as the published checkpoints are) and one biased projection."""
+    """SigLIP without its head (as the published checkpoints are) and one biased projection of its `projection_dim`."""
     v = section(f, "vision_config", SIGLIP)
     if v is None:
         return ()
-    return (*siglip(v, head=False), *linear(PROJECTOR, hidden, v.int("hidden_size"), bias=True))
+    joined = linear(PROJECTOR, v.int("projection_dim", hidden), v.int("hidden_size"), bias=True)
+    return (*siglip(v, head=False), *joined)
 
 
 _CLIP = {**SIGLIP, "patch_size": 32}

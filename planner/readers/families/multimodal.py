@@ -288,12 +288,11 @@ OMNI = _outer("qwen2_5_omni_text", towers.qwen2_5_omni)
 QWEN3_OMNI_TEXT = Type(
     defaults={"num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
     implied={"qk_norm": "head", "shared_expert_intermediate_size": 0},
-    renames={"num_experts": ("num_experts", "num_local_experts")},
+    renames={"num_experts": ("num_local_experts", "num_experts")},
     mlp_kinds=sparse_step,
 )
 QWEN3_OMNI = _outer("qwen3_omni_moe_text", more_towers.qwen3_omni)
 
-NEVER_TIED = {"tie_word_embeddings": False}  # the class names no tied weights, whatever the file says
 _GEMMA_NORMS = {"layer_norms": 4, "qk_norm": "head"}
 _PER_LAYER = {"hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 262144}
 
@@ -342,7 +341,7 @@ TYPES: dict[str, Type] = {
         towers=towers.mistral3,
     ),
     "mllama": _outer("mllama_text_model", towers.mllama, source_tokens=towers.mllama_source_tokens),
-    "llama4": _outer("llama4_text", towers.llama4, implied=NEVER_TIED),
+    "llama4": _outer("llama4_text", towers.llama4, ties_from="inner"),
     "gemma3": _outer("gemma3_text", towers.gemma3),
     "gemma3n_text": Type(
         defaults={
@@ -378,7 +377,7 @@ TYPES: dict[str, Type] = {
     "qwen3_vl_text": QWEN3_TEXT,
     "qwen3_vl": _outer("qwen3_vl_text", towers.qwen3_vl),
     "qwen3_vl_moe_text": Type(
-        renames={"num_experts": ("num_experts", "num_local_experts")},
+        renames={"num_experts": ("num_local_experts", "num_experts")},
         defaults={"num_key_value_heads": 16, "num_experts": 60, "num_experts_per_tok": 4,
                   "moe_intermediate_size": 1408},
         implied={"qk_norm": "head"},
@@ -396,9 +395,9 @@ TYPES: dict[str, Type] = {
         kinds=layer_types(_muse_kinds),
         extra=_muse_gate,
     ),
-    "muse_glimmer": _outer("muse_glimmer_text", towers.muse_glimmer),
-    "minimax_m3_vl": _outer("minimax_m3_vl_text", more_towers.minimax_m3),
-    "step3p7": _outer("step3p5", more_towers.step3p7),
+    "muse_glimmer": _outer("muse_glimmer_text", towers.muse_glimmer, ties_from="outer"),
+    "minimax_m3_vl": _outer("minimax_m3_vl_text", more_towers.minimax_m3, either_ties=True),
+    "step3p7": _outer("step3p5", more_towers.step3p7, ties_from="outer"),
     "exaone4_5": _outer("exaone4", more_towers.exaone4_5),
     "aya_vision": _outer("cohere2", more_towers.aya_vision),
     "cohere2_vision": _outer("cohere2", more_towers.cohere2_vision),
@@ -407,14 +406,14 @@ TYPES: dict[str, Type] = {
     "glm46v": _outer("glm4v_text", more_towers.glm4v),
     "lfm2_vl": _outer("lfm2", more_towers.lfm2_vl),
     "voxtral": _outer(
-        "llama", more_towers.voxtral,
+        "llama", more_towers.voxtral, ties_from="outer",
         text_sizes={"llama": _sizes(3072, 8192, 30, 32, 131072, num_key_value_heads=8, head_dim=128)},
     ),
-    "qwen2_audio": _outer("qwen2", more_towers.qwen2_audio),
+    "qwen2_audio": _outer("qwen2", more_towers.qwen2_audio, ties_from="outer"),
     "qwen3_omni_moe_text": QWEN3_OMNI_TEXT,
     "qwen3_omni_moe_thinker": QWEN3_OMNI,
     "qwen3_omni_moe": replace(QWEN3_OMNI, inside="thinker_config"),
-    "llava_onevision": _outer("qwen2", more_towers.llava_onevision, text_sizes=LLAVA_SIZES),
+    "llava_onevision": _outer("qwen2", more_towers.llava_onevision, either_ties=True, text_sizes=LLAVA_SIZES),
     "llava": _outer("llama", towers.llava, either_ties=True, text_sizes=LLAVA_SIZES),
     "llava_next": _outer("llama", towers.llava_next, text_sizes=LLAVA_SIZES),
     "paligemma": _outer("gemma", towers.paligemma),

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from planner.errors import BadConfig
 from planner.model.attention import Attention, Mixer
-from planner.model.weights import Weight, linear
+from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder
 from planner.readers.families.experts import ALL_MOE, EXPERTS_ONLY, ROUTED, biased_shared_experts, glm_heads
 from planner.readers.fields import MAX_LAYERS, Fields
@@ -116,9 +116,16 @@ def _step_sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
 _STEP_KINDS = _trimmed("layer_types", {FULL: FULL, SLIDING: SLIDING}, all_of(FULL))
 
 
+_STEP_MLPS = _trimmed("mlp_layer_types", MLP_NAMES, _step_experts)
+
+
 def _step_gate(f: Fields, index: int) -> tuple[Weight, ...]:
+    """The gate of each head; with `mlp_bias` the shared expert has biases, the routed ones do not."""
     sliding = _STEP_KINDS(f)[index] == SLIDING
-    return _output_gate(f, _step_heads(f) if sliding else f.int("num_attention_heads"))
+    extra = _output_gate(f, _step_heads(f) if sliding else f.int("num_attention_heads"))
+    if f.flag("mlp_bias", False) and _STEP_MLPS(f)[index] == MOE:
+        extra += (vector("shared_experts", 2 * f.int("shared_expert_intermediate_size") + f.int("hidden_size")),)
+    return extra
 
 
 def _step_mtp(f: Fields) -> tuple[Weight, ...]:
@@ -248,7 +255,7 @@ TYPES: dict[str, Type] = {
                   "moe_intermediate_size": 1280, "shared_expert_intermediate_size": 1280},
         implied={"qk_norm": "head"},
         kinds=_STEP_KINDS,
-        mlp_kinds=_trimmed("mlp_layer_types", MLP_NAMES, _step_experts),
+        mlp_kinds=_STEP_MLPS,
         mixers={SLIDING: _step_sliding},
         extra=_step_gate,
         mtp=_step_mtp,

@@ -89,11 +89,11 @@ WORKED: dict[str, tuple[dict[str, Any], float]] = {
         groups(4, 16, 8, MLP) + ATTENTION + 4 * 8),
     "several groups": ({"quant_method": "compressed-tensors", "config_groups": {
         "a": {"targets": ["re:.*self_attn.*"], "weights": {"num_bits": 8, "type": "float", "strategy": "tensor"}},
-        "b": {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "float", "group_size": 16}}}}, ATTENTION + 4 * 8 + groups(4, 16, 8, MLP)),
+        "b": {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "float", "group_size": 16}}}, "ignore": ["lm_head"]}, ATTENTION + 4 * 8 + groups(4, 16, 8, MLP)),
     "W4A8 of compressed-tensors": ({"quant_method": "compressed-tensors", "config_groups": {"g": {"targets": ["Linear"],
-        "weights": {"num_bits": 4, "type": "int", "group_size": 128, "symmetric": True}, "input_activations": {"num_bits": 8, "type": "float"}}}}, groups(4, 128, 16)),
+        "weights": {"num_bits": 4, "type": "int", "group_size": 128, "symmetric": True}, "input_activations": {"num_bits": 8, "type": "float"}}}, "ignore": ["lm_head"]}, groups(4, 128, 16)),
     "sparse 2:4 of 4 bits": ({"quant_method": "compressed-tensors", "format": "marlin-24", "config_groups": {"g": {"targets": ["Linear"],
-        "weights": {"num_bits": 4, "type": "int", "group_size": 128, "symmetric": True}}}}, groups(3, 128, 16)),
+        "weights": {"num_bits": 4, "type": "int", "group_size": 128, "symmetric": True}}}, "ignore": ["lm_head"]}, groups(3, 128, 16)),
     "gptq dynamic": ({"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": {"-:.*attn.*": {}, r"+:.*\.1\.mlp.*": {"bits": 8}}},
         2 * ATTENTION + groups(4, 128, 20, MLP // 2) + groups(8, 128, 24, MLP // 2)),
     "auto-round extra_config": ({"quant_method": "auto-round", "bits": 4, "group_size": 128, "extra_config": {

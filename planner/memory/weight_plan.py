@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from planner.memory.quantization import Recipe
+    from planner.memory.recipes import Recipe
 
 FP8_MLP = "fp8_mlp"  # Meta's recipe for Llama 3.1 405B: the MLPs of all but the first and the last layer
 

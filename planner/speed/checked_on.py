@@ -35,7 +35,7 @@ class LeftOut:
 
 
 def left_out(origin: str) -> LeftOut | None:
-    """The check of the fit that `Constants.origin` names; None where its rows were never left out.
+    """Finds the check of a fit by `Constants.origin`: its errors on rows that were left out; None where none were.
 
     >>> left_out("stated default") is None
     True

@@ -224,8 +224,9 @@ class Population:
 
 
 def population(engine: str | None, load: str, device: Device) -> Population:
-    """Where a question belongs. Without a version, a static batch is taken as one of the rows of 2023 and 2024 (all that
-    were published of static batches without a version are), and serving as the current generation.
+    """Returns the group of published measurements that a question belongs to, by engine version, load and device.
+    Without a version, a static batch counts as one of the rows of 2023 and 2024 (all that were published of static
+    batches without a version are), and serving as the current generation.
 
     >>> from planner.catalogue.entries import find_device
     >>> population("vllm==0.6.3", "serving", find_device("h100-sxm"))
@@ -250,7 +251,8 @@ def population(engine: str | None, load: str, device: Device) -> Population:
 
 
 def device_class(device: Device) -> str:
-    """Vendor, and for NVIDIA the kind of memory: kernels come near the bandwidth of GDDR sooner than that of HBM.
+    """Names a device's class: its vendor, and for NVIDIA the kind of memory, since kernels come nearer to the bandwidth
+    of GDDR than to that of HBM.
 
     >>> from planner.catalogue.entries import find_device
     >>> [device_class(find_device(name)) for name in ("h100-3g.40gb", "l40s", "rtx-4090", "mi300x", "apple-m2-ultra")]
@@ -267,7 +269,7 @@ def device_class(device: Device) -> str:
 
 
 def constants_for(engine: str | None, device: Device, load: str = "serving") -> Constants:
-    """The constants for an engine (as `--engine` names it, with a version or without) on a device.
+    """Finds the constants for an engine (as `--engine` names it, with a version or without) on a device.
 
     The first that rows were measured of: this engine, generation and class of device; any engine of this generation on
     this class; any engine on it; any engine anywhere. The stated default is for a package without its data.
@@ -284,7 +286,8 @@ def constants_for(engine: str | None, device: Device, load: str = "serving") -> 
 def own_constants(
     engine: str | None, device: Device, own: OwnSpeed, *, load: str
 ) -> Constants:  # parameters: those of `constants_for`, and what is stored
-    """The constants of a device that the user measured: the stored ones, or another engine's as they are shipped.
+    """Returns the constants of a device that the user measured: the stored ones, or the shipped ones for another
+    engine.
 
     What a model's shape showed beside the formula is the shipped fit's, and so is the range of a model, or a format,
     that was not measured.
@@ -330,7 +333,7 @@ def _changed(base: Constants, stored: Mapping[str, float], name: str) -> dict[st
 
 
 def serves(entry: Mapping[str, Any], asked: Population) -> bool:
-    """Whether an entry is for a population; "" and no classes stand for all."""
+    """Tells whether an entry of constants is for a population; "" and an empty list of classes stand for all."""
     return (
         entry["engine"] in ("", asked.engine)
         and entry["generation"] in ("", asked.generation)
@@ -339,7 +342,7 @@ def serves(entry: Mapping[str, Any], asked: Population) -> bool:
 
 
 def constants_of(entry: Mapping[str, Any], device: Device, asked: Population) -> Constants:
-    """An entry's constants with the factor of the device, where rows were measured on it."""
+    """Reads an entry's constants, with the factor of the device where rows were measured on it."""
     seen = entry["devices"].get(device.name)
     # Fits of several engines keep no factors of devices: which they had rows of is not said.
     words = entry["words"] + (f", none on {device.name}" if entry["devices"] and not seen else "")

@@ -80,7 +80,7 @@ class Drafts:
 
 
 def tokens_a_step(tokens: int, acceptance: float) -> float:
-    """1 + a + ... + a^k.
+    """Sums the tokens that a step yields, on average: 1 + a + ... + a^k for k drafts of acceptance a.
 
     >>> tokens_a_step(3, 0.0), tokens_a_step(3, 0.5), tokens_a_step(3, 1.0)
     (1.0, 1.875, 4.0)
@@ -92,7 +92,7 @@ def drafts(
     tokens: int, *, method: str | None = None, acceptance: float | None = None, target: Work | None = None,
     drafter: Work | None = None,
 ) -> Drafts:  # fmt: skip
-    """Drafts of `tokens` a step, by a method of METHODS or with an acceptance of 0 to 1.
+    """Builds the drafts of a step, `tokens` of them, by a method of METHODS or with an acceptance of 0 to 1.
 
     target, drafter   the work of the model and of a draft model of its own
     Raises BadRequest for an unknown method or an acceptance that is no share.
@@ -114,7 +114,7 @@ def drafts(
 
 
 def one_layer(sums: Work) -> Work:
-    """The mean layer of a model and its head: what an MTP module or an EAGLE drafter runs for a token.
+    """Returns the mean layer of a model and its head: what an MTP module or an EAGLE drafter runs for a token.
 
     Leaves out the projection that joins hidden state and token.
     """

@@ -36,7 +36,8 @@ class Energy:
 
 
 def energy_of(device: Device, found: Speed, grid_grams: float = GRID_GRAMS) -> Energy | None:
-    """Energy of a million output tokens at the speed found; None where the catalogue has no TDP of the device.
+    """Computes the energy of a million output tokens at the speed found; None where the catalogue has no TDP of the
+    device.
 
     The range holds that of the power and that of the speed. Leaves out everything but the devices.
     """
@@ -50,7 +51,7 @@ def energy_of(device: Device, found: Speed, grid_grams: float = GRID_GRAMS) -> E
 
 
 def parse_grid(text: str) -> float:
-    """Grams of CO2 a kWh.
+    """Reads how many grams of CO2 a kWh of the grid stands for.
 
     >>> parse_grid("400g/kWh"), parse_grid("56")
     (400.0, 56.0)

@@ -122,7 +122,8 @@ class _Point:
 
 
 def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, base: Constants) -> Fitted:
-    """Constants that meet the points as nearly as they meet one another, from those in `base`.
+    """Fits constants to measured points, from those in `base`: each point is met as nearly as the points agree with one
+    another.
 
     `estimate` is of the model, formats and layout that were measured, `device` the one it ran on. Raises BadRequest for
     no point, more than `MOST_POINTS`, and a time below the bound of the device.
@@ -164,7 +165,7 @@ def _check(point: _Point, device: Device) -> None:
 
 
 def stretched(base: Constants, logs: Sequence[float]) -> Constants:
-    """`base` with each knob's times exp(log) as long."""
+    """Scales the constants of `base`: each knob's times become exp(log) as long."""
     values: Mapping[str, float] = vars(base)
     changed = {
         name: values[name] / math.exp(log) if name.endswith("efficiency") else values[name] * math.exp(log)

@@ -26,7 +26,8 @@ def with_measured_point(
     text: str, estimate: Estimate, device: Device, *, load: str = "serving", engine: str | None = None,
     prompt_tokens: int | None = None, output_tokens: int | None = None,
 ) -> Constants:  # fmt: skip
-    """Constants that give what was measured at one point, for the same model, device and engine elsewhere.
+    """Returns constants that give exactly what was measured at one point, for other loads of the same model, device and
+    engine.
 
     `text`: "tpot_ms=14.2 batch=8 seq=2048", also ttft_ms, or tok_s (of all sequences) in place of tpot_ms; `seq` is
     the mean context of the steps, or prompt and answer (also: output) say it apart; where the text names neither, `prompt_tokens` and
@@ -73,7 +74,7 @@ def with_measured_point(
 
 
 def observed_of(text: str, *, load: str, prompt_tokens: int, output_tokens: int) -> Observed:
-    """A point by hand among several, as `with_measured_point` reads it.
+    """Reads one of several points that were written by hand, by the rules of `with_measured_point`.
 
     >>> observed_of("tpot_ms=14.2 batch=8 seq=2k", load="serving", prompt_tokens=1024, output_tokens=128).prompt_tokens
     2048

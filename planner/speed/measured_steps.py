@@ -101,7 +101,8 @@ class MeasuredSteps:
 
 
 def on_line(points: Points, x: float) -> float:
-    """Straight lines between points, and on beyond the last two; below the first on the first line, not below zero.
+    """Reads a value off the straight lines between measured points. The outer lines go on beyond the first and the last
+    point, never below zero.
 
     >>> on_line(((1, 10.0), (3, 20.0)), 2), on_line(((1, 10.0), (3, 20.0)), 5), on_line(((4, 8.0),), 9)
     (15.0, 30.0, 8.0)
@@ -119,7 +120,8 @@ def _ps(seconds: float) -> int:
 
 
 def measured_steps(text: str, where: str, sums: Work) -> MeasuredSteps:
-    """The points of a JSON file, in milliseconds by sequences and by prompt tokens; BadRequest for anything else.
+    """Reads measured step times from a JSON file: milliseconds by sequences and by prompt tokens; BadRequest for
+    anything else.
 
     `sums`: the model's work, for what a cached token adds.
     """

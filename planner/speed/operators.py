@@ -78,7 +78,7 @@ class AttentionRead:
 
 
 def layer_matmuls(layer: Layer) -> tuple[Matmul, ...]:
-    """The matrices of one layer, those that read the same input fused where engines fuse them.
+    """Lists the matrix products of one layer; those that read the same input are one where engines fuse them.
 
     >>> from planner.model.attention import Attention
     >>> from planner.model.mlp import Mlp
@@ -109,7 +109,7 @@ def _products(weights: Iterable[Weight], *, fused: bool) -> list[Matmul]:
 
 
 def mixer_attention(mixer: Mixer, tp: int = 1) -> AttentionRead | None:
-    """The attention of a mixer on one of `tp` ranks; None for one that is neither plain nor latent attention.
+    """Returns the attention of a mixer on one of `tp` ranks; None for one that is neither plain nor latent attention.
 
     >>> from planner.model.latent_attention import LatentAttention
     >>> found = mixer_attention(LatentAttention(7168, 128, 1536, 512, 128, 64, 128))
@@ -130,17 +130,17 @@ def mixer_attention(mixer: Mixer, tp: int = 1) -> AttentionRead | None:
 
 
 def layer_attention(layer: Layer) -> tuple[AttentionRead, ...]:
-    """The plain and latent attention of one layer, unsplit."""
+    """Lists the plain and latent attention of one layer, on one rank."""
     return tuple(read for mixer in layer.mixers if (read := mixer_attention(mixer)) is not None)
 
 
 def head_weights(spec: ModelSpec) -> list[Weight]:
-    """The weights that make logits: the embedding where it is tied, else `lm_head`."""
+    """Returns the weights that make logits: the embedding where it is tied, else `lm_head`."""
     tied = [w for w in spec.before if w.part == "embedding"][:1] if spec.tied else []
     return [*tied, *(w for w in spec.after if w.part == "lm_head")]
 
 
 def head_matmul(spec: ModelSpec) -> Matmul:
-    """The last product: logits over the vocabulary."""
+    """Returns the last product of a model: logits over the vocabulary."""
     matrices = [w for w in head_weights(spec) if w.cols > 1]
     return Matmul(matrices[0].rows, matrices[0].cols) if matrices else Matmul(spec.vocab, spec.hidden)

@@ -12,7 +12,9 @@ from planner.speed.measured_fit import Fitted, stretched
 def own_speed(  # parameters: what the file says of itself
     fit: Fitted, points: tuple[OwnPoint, ...], base: Constants, *, name: str, device: str, engine: str, model: str, shape: str, date: str
 ) -> OwnSpeed:  # fmt: skip
-    """What is stored of a fit: figures of constants of any model on this device, from those in `base`."""
+    """Builds what is stored of a fit: figures that turn the constants of any model on this device into the user's, from
+    those in `base`.
+    """
     constants = stretched(base, fit.logs)
     ends = {end: getattr(fit.constants, end) for end in RANGE_ENDS}
     figures = {number: getattr(constants, number) for number in NUMBERS} | ends

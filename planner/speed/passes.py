@@ -49,7 +49,9 @@ class Rates:
 
 
 def rates_of(device: Device, estimate: Estimate) -> Rates:
-    """A device's rates for `estimate`'s formats; BadRequest, in one line, where the catalogue does not know them."""
+    """Returns a device's bandwidth and peak FLOP/s for the formats of an estimate; BadRequest, in one line, where the
+    catalogue does not know them.
+    """
     peak = peak_flops_per_s(device, estimate)
     if not device.bandwidth_bytes_per_s or peak is None:
         unknown = "memory bandwidth" if peak is not None else "FLOP/s"
@@ -75,7 +77,8 @@ def rates_of(device: Device, estimate: Estimate) -> Rates:
 
 
 def bridged_ranks(device: Device) -> int:
-    """How many devices the catalogued link joins: an NVLink bridge of plug-in cards two, a switch or a board all.
+    """Counts the devices that the catalogued link joins: two for an NVLink bridge of plug-in cards, all for a switch or
+    a board.
 
     >>> from planner.catalogue.entries import find_device
     >>> [bridged_ranks(find_device(name)) for name in ("rtx-3090", "a100-pcie-80gb", "h100-nvl", "l40s")]
@@ -125,7 +128,9 @@ class Pass:
 def decode_pass(
     sums: Work, rates: Rates, batch: int, first_tokens: int, last_tokens: int, *, verified: int = 1
 ) -> Pass:
-    """The mean step that gives each of `batch` sequences a token, at contexts first..last; `verified` as `decode_of`."""
+    """Computes the mean step that gives each of `batch` sequences a token, at contexts first..last; `verified` as
+    `decode_of`.
+    """
     step = decode_of(sums, batch, first_tokens, last_tokens, verified)
     sent = sent_between(sums, rates, sums.rows_each(batch) * verified)
     return Pass(
@@ -160,7 +165,7 @@ def _roofs(step: Step, rates: Rates) -> dict[str, float]:
 def prefill_pass(
     sums: Work, rates: Rates, prompts: int, prompt_tokens: int, source_tokens: int = 0, *, ubatch: int | None = None
 ) -> Pass:
-    """`prompts` prompts on one replica, in steps of at most CHUNK_TOKENS.
+    """Computes the prefill of `prompts` prompts on one replica, in steps of at most CHUNK_TOKENS.
 
     Through `pp` stages the prompts go as m micro-batches: a stage of the first has to end before a second is busy, so
     all take (m + pp - 1) / (m · pp) of the path's sum. m = min(prompts, pp), or with `ubatch` (llama.cpp cuts prompts
@@ -204,7 +209,8 @@ LARGE_MESSAGE_BYTES = 1 << 20
 
 
 def sent_between(sums: Work, rates: Rates, rows: float, steps: int = 1) -> Sent:
-    """A step of `rows` tokens (of all `steps` together): two all-reduces a layer, a hop a stage, two exchanges of experts.
+    """Counts what ranks send one another in a step of `rows` tokens (all `steps` together): two all-reduces a layer, a
+    hop a stage, two exchanges of experts.
 
     An all-reduce sends 2·(tp - 1)/tp of each row's vector. Its latency grows as 1 + log2(tp) / 4, and with the message
     s as (tp - 1) · s / (s + 1 MiB): beyond a few hundred KiB every rank has to hear from every other. Where attention
@@ -228,12 +234,14 @@ def sent_between(sums: Work, rates: Rates, rows: float, steps: int = 1) -> Sent:
 
 
 def roof_seconds(work: Pass, constants: Constants, *, prefill: bool, maximum: Callable[..., Any] = max) -> Any:
-    """max(bytes / (e_m · bandwidth), FLOPs / (e_c · peak)); `maximum` is given where the numbers are arrays."""
+    """Computes the roofline of a pass: max(bytes / (e_m · bandwidth), FLOPs / (e_c · peak)). `maximum` is given where
+    the numbers are arrays.
+    """
     return maximum(memory_seconds(work, constants), products_seconds(work, constants, prefill=prefill))
 
 
 def memory_seconds(work: Pass, constants: Constants) -> Any:
-    """Reading weights, experts and cache, each at what is reached of the bandwidth."""
+    """Computes the seconds of reading weights, experts and cache, each at the share of the bandwidth that is reached."""
     c = constants
     memory = work.weight_seconds / _either(work.packed, c.packed_efficiency, c.memory_efficiency)
     cache = work.cache_seconds + c.unshared_reads * work.unshared_seconds
@@ -241,7 +249,9 @@ def memory_seconds(work: Pass, constants: Constants) -> Any:
 
 
 def products_seconds(work: Pass, constants: Constants, *, prefill: bool) -> Any:
-    """Products of dense weights, attention and experts, each at what is reached of the peak."""
+    """Computes the seconds of the products of dense weights, attention and experts, each at the share of the peak that
+    is reached.
+    """
     c = constants
     plain = prefill_efficiency(work.packed, work.narrow, c) if prefill else c.compute_efficiency
     routed = c.expert_prefill_efficiency if prefill else c.expert_compute_efficiency
@@ -250,7 +260,9 @@ def products_seconds(work: Pass, constants: Constants, *, prefill: bool) -> Any:
 
 
 def prefill_efficiency(packed: bool, narrow: bool, constants: Constants) -> float:
-    """Of a prefill's products: unpacked first, in few bits, or in the float type."""
+    """Returns the share of the peak that a prefill's products reach: of weights unpacked first, in few bits, or in the
+    float type.
+    """
     plain = _either(narrow, constants.narrow_prefill_efficiency, constants.prefill_efficiency)
     return _either(packed, constants.packed_prefill_efficiency, plain)
 
@@ -261,7 +273,7 @@ def _either(packed: bool, then: float, otherwise: float) -> float:
 
 
 def fixed_parts(work: Pass, constants: Constants) -> dict[str, Any]:
-    """What passes take besides their roofline, by name."""
+    """Returns the seconds that a pass takes besides its roofline, by name."""
     c = constants
     return {
         "layers": work.layers * c.layer_seconds,
@@ -273,20 +285,22 @@ def fixed_parts(work: Pass, constants: Constants) -> dict[str, Any]:
 
 
 def between_ranks_seconds(work: Pass | Sent, constants: Constants) -> Any:
-    """All-reduces and exchanges: their latencies, what size and PCIe add, and their bytes."""
+    """Sums the seconds of all-reduces and exchanges: their latencies, what size and PCIe add, and their bytes."""
     c = constants
     grown = work.latencies * c.all_reduce_seconds + work.large_reduces * c.large_reduce_seconds
     return grown + work.shared_seconds + work.message_seconds / c.link_efficiency
 
 
 def prefill_seconds(work: Pass, constants: Constants, maximum: Callable[..., Any] = max) -> Any:
-    """A prefill with nothing else on the device."""
+    """Computes the seconds of a prefill with nothing else on the device."""
     roof = roof_seconds(work, constants, prefill=True, maximum=maximum)
     return (roof + sum(fixed_parts(work, constants).values())) * constants.ttft_scale
 
 
 def others_seconds(work: Pass, constants: Constants) -> Any:
-    """What the prefill of one prompt adds to steps that run anyhow: products, bytes between ranks, kernels of its own."""
+    """Computes what the prefill of one prompt adds to steps that run anyhow: products, bytes between ranks, kernels of
+    its own.
+    """
     c = constants
     products = work.compute_seconds / _either(work.packed, c.packed_prefill_efficiency, c.mixed_efficiency)
     products = products + work.expert_compute_seconds / c.expert_prefill_efficiency
@@ -297,7 +311,9 @@ def others_seconds(work: Pass, constants: Constants) -> Any:
 def decode_parts(
     work: Pass, other: Pass | None, output_tokens: int, constants: Constants, maximum: Callable[..., Any] = max
 ) -> dict[str, Any]:
-    """Seconds between two tokens, by name; `other` is the prefill of one prompt that others bring under load."""
+    """Splits the seconds between two tokens by cause; `other` is the prefill of one prompt that others bring under
+    load.
+    """
     parts = {"roofline": roof_seconds(work, constants, prefill=False, maximum=maximum), **fixed_parts(work, constants)}
     if other is not None:
         parts["prefill of others"] = others_seconds(other, constants) * (work.sequences - 1) / output_tokens
@@ -306,5 +322,7 @@ def decode_parts(
 
 
 def tpot_scale(work: Pass, constants: Constants) -> Any:
-    """The factor of all that a step takes: what the device showed, and what it showed of models with experts."""
+    """Returns the factor on everything that a step takes: what rows of the device showed, and what they showed of
+    models with experts.
+    """
     return constants.tpot_scale * (1 + (constants.experts_scale - 1) * (work.routed_layers > 0))

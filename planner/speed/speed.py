@@ -158,7 +158,8 @@ def speed(
     most: int | None = None,
     drafts: Drafts | None = None,
 ) -> Speed:
-    """How fast `estimate`'s model, formats and layout run on that many of `device`, with a range.
+    """Estimates TTFT, TPOT and tokens a second of a model in the formats and layout of `estimate`, on that many of
+    `device`, with a range.
 
     load      "static": one batch, its prompts prefilled together and no other request; "serving": `batch` requests
               in flight, a new one in place of each that ends
@@ -220,7 +221,7 @@ def model_constants(constants: Constants, sums: Work) -> Constants:
 
 
 def tpot_range(constants: Constants, experts: bool) -> tuple[float, float]:
-    """The range of TPOT as factors of the expectation, wider for a model with experts."""
+    """Returns the range of TPOT as two factors of the expectation, wider for a model with experts."""
     if not experts:
         return constants.tpot_low, constants.tpot_high
     return min(constants.tpot_low, constants.experts_low), max(constants.tpot_high, constants.experts_high)
@@ -331,7 +332,7 @@ class Case:
 
 
 def drafting_pays_below(case: Case, most: int = 4096) -> int | None:
-    """The first batch at which a token takes longer with drafts than without; None where none up to `most` does."""
+    """Finds the first batch at which a token takes longer with drafts than without; None where none up to `most` does."""
     plain = replace(case, drafts=None)
 
     def costs(batch: int) -> bool:

@@ -68,12 +68,16 @@ class Linear:
 
 
 def step_ps(model: StepModel, sequences: int, reached: Sequence[int], chunks: Sequence[tuple[int, int]] = ()) -> int:
-    """One step: `reached[i]` tokens are read by layers of kind i, all sequences together."""
+    """Computes the picoseconds of one step. `reached[i]` tokens are read by the layers of kind i, all sequences
+    together.
+    """
     terms = model.terms(sequences, chunks)
     return terms.fixed_ps + max(sides_ps(model, terms, reached))
 
 
 def sides_ps(model: StepModel, terms: StepTerms, reached: Sequence[int]) -> tuple[int, int]:
-    """(reading, computing) of a step: what it takes is the larger, beside `fixed_ps`."""
+    """Returns the two sides of a step, reading and computing, in picoseconds: the step takes the larger of them, and
+    `fixed_ps` besides.
+    """
     memory = terms.memory_ps + sum(a * r for a, r in zip(model.kv_ps, reached, strict=True))
     return memory, terms.compute_ps + sum(a * r for a, r in zip(model.score_ps, reached, strict=True))

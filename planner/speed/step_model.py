@@ -60,7 +60,7 @@ class LinearSteps:
 
 
 def step_model(estimate: Estimate, device: Device, constants: Constants) -> LinearSteps:
-    """One replica's steps for the simulator, in whole picoseconds, from the same sums and constants as `speed`.
+    """Builds the simulator's steps of one replica, in whole picoseconds, from the same work and constants as `speed`.
 
     A replica is one of the `dp` of the layout. Under pipeline parallelism a step is the way through all stages of one
     of `pp` micro-batches, so that all sequences get a token a step.

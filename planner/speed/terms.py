@@ -41,7 +41,7 @@ class Term:
 
 
 def explanation(estimate: Estimate, device: Device, found: Speed) -> list[str]:
-    """Lines for one batch: bytes and FLOPs of a step, the terms of TPOT, and those of TTFT."""
+    """Writes the lines that explain one batch: bytes and FLOPs of a step, the terms of TPOT, and those of TTFT."""
     first, last = found.prompt_tokens + 1, found.prompt_tokens + found.output_tokens
     rank = "" if found.devices == 1 else ", on one rank"
     lines = [f"One step of batch {found.batch:,}, mean over contexts of {first:,} to {last:,} tokens{rank}"]
@@ -51,7 +51,7 @@ def explanation(estimate: Estimate, device: Device, found: Speed) -> list[str]:
 
 
 def calibrated_explanation(found: Speed) -> list[str]:
-    """Lines for one batch of an answer that was summed from measured operators: its parts."""
+    """Writes the lines that explain one batch of an answer that was summed from measured operators: its parts."""
     title = f"One step of batch {found.batch:,}, summed from the operators that kvplan calibrate measured"
     return [title, *_padded([*(Term(name, "", seconds) for name, seconds in found.tpot_parts.items()), _sum(found)])]
 
@@ -62,12 +62,12 @@ def _padded(terms: list[Term]) -> list[str]:
 
 
 def prompts_of(found: Speed) -> int:
-    """Prompts that are prefilled together."""
+    """Counts the prompts that are prefilled together."""
     return found.decoding if found.load == "static" else 1
 
 
 def decode_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term]:
-    """Bytes, FLOPs and every part of the time between two tokens; their sum is last."""
+    """Lists bytes, FLOPs and every part of the time between two tokens; their sum is last."""
     case = case_of(estimate, device, found)
     rates, constants, step = case.rates, case.constants, case.step()
     drafts, scale = found.drafts, tpot_scale(step, constants)
@@ -93,7 +93,7 @@ def decode_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term]
 
 
 def case_of(estimate: Estimate, device: Device, found: Speed) -> Case:
-    """The question whose figures an answer has."""
+    """Returns the question (batch, lengths, load) that an answer's figures belong to."""
     return Case(
         work(estimate), rates_of(device, estimate), found.constants, found.prompt_tokens, found.output_tokens, found.decoding,
         found.load, estimate.source_tokens, found.drafts,
@@ -185,7 +185,9 @@ def _fixed(step: Pass, constants: Constants, parts: dict[str, float], scale: flo
 
 
 def prefill_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term]:
-    """Every part of the time to the first token; what is left beside the prefill waits for a step or on the way in."""
+    """Lists every part of the time to the first token. What is left beside the prefill is waiting for a step, or on the
+    way in.
+    """
     case = case_of(estimate, device, found)
     constants = case.constants
     step = case.prefill_pass(ceil_div(prompts_of(found), case.sums.sharding.dp))

@@ -177,7 +177,8 @@ class Work:
 
 
 def work(estimate: Estimate) -> Work:
-    """The sums of `estimate`'s model; made once for each model, format and layout.
+    """Counts the bytes and FLOPs of a model by part, on one rank of the estimate's layout; made once for each model,
+    format and layout.
 
     >>> from planner.catalogue.entries import find_model
     >>> from planner.memory.estimate import estimate
@@ -200,12 +201,13 @@ def work(estimate: Estimate) -> Work:
 
 
 def work_of(spec: ModelSpec, dtype: str | None = None) -> Work:
-    """As `work`, for a whole model on one device: weights and cache in `dtype`, or as its config says."""
+    """Counts as `work` does, for a whole model on one device: weights and cache in `dtype`, or as its config says."""
     return _work(spec, dtype, dtype, dtype, Sharding(), spec.source_tokens or 0)
 
 
 def decode_read_bytes(spec: ModelSpec, *, batch: int, context_tokens: int, element_bytes: int) -> float:
-    """Bytes a decode step has to read: weights once (of the experts those hit), the cache of every sequence.
+    """Counts the bytes that a decode step has to read: weights once (of the experts those hit), and the cache of every
+    sequence.
 
     element_bytes: 4 or 2, of weights and cache. Leaves out activations and the embedding rows.
     """
@@ -214,7 +216,9 @@ def decode_read_bytes(spec: ModelSpec, *, batch: int, context_tokens: int, eleme
 
 
 def prefill_flops(spec: ModelSpec, *, batch: int, tokens: int) -> float:
-    """Products of every layer on all tokens, causal attention, and the head on the last token alone."""
+    """Counts the FLOPs of a prefill: products of every layer on all tokens, causal attention, and the head on the last
+    token alone.
+    """
     return prefill_of(work_of(spec), batch, tokens).flops
 
 
@@ -266,7 +270,7 @@ def _work(
 
 
 def layer_launches(layer: Layer) -> float:
-    """How long a layer's fixed time is beside that of a plain one, whose ten or so small kernels it is counted in.
+    """Returns how long a layer's fixed time is beside that of a plain layer, whose ten or so small kernels count as 1.
 
     Norms of q and k are kernels of their own, and keep the rotation of q and k from being fused with what follows. What
     experts take besides has a time of its own (`Constants.expert_layer_seconds`).
@@ -372,7 +376,7 @@ def _latent_reads(mixer: LatentAttention, spec: ModelSpec, fmt: CacheFormat, sha
 
 
 def mean_reach(reach: int | None, first: int, last: int) -> float:
-    """Mean of min(context, reach) over contexts first..last.
+    """Computes the mean of min(context, reach) over the contexts first..last.
 
     >>> mean_reach(None, 1, 3), mean_reach(4, 3, 6)
     (2.0, 3.75)
@@ -386,7 +390,7 @@ def mean_reach(reach: int | None, first: int, last: int) -> float:
 
 
 def pairs(reach: int | None, new: float, before: float = 0.0) -> float:
-    """Query-key pairs of `new` tokens after `before` cached ones, each seeing at most `reach`.
+    """Counts the query-key pairs of `new` tokens after `before` cached ones, each seeing at most `reach`.
 
     >>> pairs(None, 4), pairs(2, 4), pairs(None, 2, 10)
     (10.0, 7.0, 23.0)
@@ -400,7 +404,8 @@ def pairs(reach: int | None, new: float, before: float = 0.0) -> float:
 
 
 def decode_step(estimate: Estimate, batch: int, context_tokens: int | None = None) -> Step:
-    """One new token for each of `batch` sequences that hold `context_tokens` (the request's length unless given).
+    """Counts the work of one new token for each of `batch` sequences that hold `context_tokens` (the request's length
+    unless given).
 
     bytes = weights (of the experts those expected to be hit) + rows · (cache read + state)
     FLOPs = rows · (2 · active weights + scores over the cached tokens)
@@ -412,7 +417,7 @@ def decode_step(estimate: Estimate, batch: int, context_tokens: int | None = Non
 
 
 def decode_of(sums: Work, batch: float, first_tokens: int, last_tokens: int, verified: int = 1) -> Step:
-    """As `decode_step`, the mean of the steps at contexts first..last.
+    """Counts as `decode_step` does: the mean of the steps at contexts first..last.
 
     verified   tokens of each sequence that the step runs: 1, or drafted ones beside it; they read its cache once
     """
@@ -433,7 +438,7 @@ def decode_of(sums: Work, batch: float, first_tokens: int, last_tokens: int, ver
 
 
 def prefill_step(estimate: Estimate, batch: int, prompt_tokens: int | None = None) -> Step:
-    """The prompts of `batch` sequences at once; the head runs on the last token of each alone.
+    """Counts the work of prefilling `batch` sequences at once; the head runs on the last token of each alone.
 
     FLOPs = 2 · rows · active weights + causal half of the scores + head; bytes = weights + the cache once.
     An encoder's layers run over the source, which is as long as the estimate says.
@@ -443,7 +448,7 @@ def prefill_step(estimate: Estimate, batch: int, prompt_tokens: int | None = Non
 
 
 def prefill_of(sums: Work, prompts: float, prompt_tokens: int, source_tokens: int = 0) -> Step:
-    """As `prefill_step`, `prompts` sequences on one replica."""
+    """Counts as `prefill_step` does, for `prompts` sequences on one replica."""
     rows = prompts * prompt_tokens
     scores, kept = sums.sequence_flops * prompt_tokens, sums.sequence_bytes
     for read in sums.reads:
@@ -459,7 +464,7 @@ def prefill_of(sums: Work, prompts: float, prompt_tokens: int, source_tokens: in
 
 
 def peak_flops_per_s(device: Device, estimate: Estimate) -> float | None:
-    """Dense FLOP/s of the type that products run in, None where the catalogue has no rate of the device.
+    """Finds the dense FLOP/s of the type that products run in; None where the catalogue has no rate of the device.
 
     Weights in fp8, int8 or nvfp4 run at that rate where the device has it; weights of fewer bits are unpacked to the
     float type; those of GGUF files run in int8 or in the float type, whichever is faster.
@@ -472,7 +477,7 @@ def peak_flops_per_s(device: Device, estimate: Estimate) -> float | None:
 
 
 def plain_flops_per_s(device: Device, estimate: Estimate) -> float | None:
-    """Dense FLOP/s of the float type that the model runs in, or of the nearest that the catalogue has."""
+    """Finds the dense FLOP/s of the float type that the model runs in, or of the nearest that the catalogue has."""
     running = float_dtype(estimate.request.dtype or "") or estimate.spec.dtype or "bf16"
     running = running if running in ("fp32", "fp16") else "bf16"
     rates = device.dense_flops_per_s
@@ -486,7 +491,7 @@ _UNPACKED = ("fp", "bf", "f16", "f32", "int8", "mxfp8", "nvfp4")
 
 
 def stored_name(plan: WeightPlan) -> str:
-    """The format of most weight bytes, in lower case.
+    """Names the format of most weight bytes, in lower case.
 
     >>> from planner.dtypes.names import weight_format
     >>> stored_name(WeightPlan(weight_format("Q4_K_M"), weight_format("bf16")))
@@ -500,7 +505,8 @@ def stored_name(plan: WeightPlan) -> str:
 
 
 def is_packed(name: str) -> bool:
-    """
+    """Tells whether weights of a format are codes of few bits that a kernel unpacks before it multiplies.
+
     >>> is_packed("q4_k_m"), is_packed("awq"), is_packed("bf16"), is_packed("fp8_block")
     (True, True, False, False)
     """
@@ -519,7 +525,7 @@ def _narrow_rate(name: str) -> str:
 
 
 def compute_bound_batch(estimate: Estimate, bandwidth_bytes_per_s: float, flops_per_s: float) -> int | None:
-    """The smallest batch at which a decode step is bound by compute; None where no batch is.
+    """Finds the smallest batch at which a decode step is bound by compute; None where no batch is.
 
     Each sequence brings its cache: where that alone takes longer to read than to compute, none ever is.
     """

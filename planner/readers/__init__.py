@@ -13,5 +13,5 @@ __all__ = ["read_config", "read_entry", "read_file"]
 
 
 def read_entry(entry: ModelEntry, assume_full: bool = False) -> ModelSpec:
-    """The spec of a catalogue entry."""
+    """Builds the spec of a catalogue entry."""
     return read_config(entry.config, name=entry.name, where=entry.name, assume_full=assume_full)

@@ -11,7 +11,7 @@ from planner.readers.huggingface import read_config
 
 
 def by_hand(dimensions: Mapping[str, int | None]) -> ModelSpec:
-    """A model of equal attention layers from its dimensions alone.
+    """Builds a model of equal attention layers from its dimensions alone.
 
     Needed: layers, and either kv_heads (or heads) with head_dim, or heads with hidden. Weights are
     counted as a LLaMA's when hidden, intermediate and vocab are there too; else only the cache is answered.

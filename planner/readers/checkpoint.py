@@ -19,7 +19,7 @@ CONFIG = "config.json"
 
 
 def read_checkpoint(path: str, assume_full: bool = False) -> ModelSpec:
-    """The model in a folder (a config.json, with or without safetensors; or GGUF), or of one weights file."""
+    """Reads the model in a folder (a config.json, with or without safetensors; or GGUF), or in one weights file."""
     if path.lower().endswith(".gguf"):
         from planner.readers.gguf_models import read_gguf
 
@@ -64,7 +64,7 @@ def _names(folder: str) -> list[str]:
 
 
 def attach(spec: ModelSpec, found: Checkpoint) -> ModelSpec:
-    """`spec` with what is stored, and a warning for each contradiction between config and headers."""
+    """Adds what is stored to a spec, with a warning for each contradiction between config and headers."""
     stored = found.stored(spec.quantization, len(spec.layers) if _predicts_more(spec.config) else None)
     shapes = {tensor.name: tensor.shape for tensor in found.tensors}
     warnings = [*spec.warnings, *found.warnings, *contradictions(spec, stored, shapes)]
@@ -88,7 +88,7 @@ _EMBEDDING = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "to
 
 
 def contradictions(spec: ModelSpec, stored: StoredWeights, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Where config and headers cannot both be right, each with both numbers."""
+    """Lists where config and headers cannot both be right, each with both numbers."""
     if spec.upper_bound or not spec.weights_known:
         return []
     lines = _depth(spec, stored)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def head_dim(f: Fields) -> int:
-    """`head_dim`, or hidden / heads where the file has none."""
+    """Reads the width of a head: `head_dim`, or hidden / heads where the file has none."""
     value = f.maybe_int("head_dim")
     if value is not None:
         return value
@@ -47,6 +47,9 @@ def head_dim(f: Fields) -> int:
 
 
 def kv_heads(f: Fields) -> int:
+    """Reads the number of KV heads (as many as query heads where the file has none); BadConfig where the query heads
+    cannot share them.
+    """
     heads = f.int("num_attention_heads")
     count = f.int("num_key_value_heads", heads)
     if count > heads:
@@ -57,7 +60,7 @@ def kv_heads(f: Fields) -> int:
 
 
 def attention(f: Fields, index: int, *, window: int | None = None, chunk: int | None = None) -> Attention:
-    """Attention by the canonical keys; types adjust it with `dataclasses.replace`."""
+    """Builds a layer's attention from the canonical keys; types adjust it with `dataclasses.replace`."""
     bias = f.flag("attention_bias")
     return Attention(
         hidden=f.int("hidden_size"),
@@ -75,25 +78,31 @@ def attention(f: Fields, index: int, *, window: int | None = None, chunk: int | 
 
 
 def full(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """Builds the mixer of a layer that attends to everything."""
     return (attention(f, index),)
 
 
 def sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """Builds the mixer of a layer that attends to the last `sliding_window` tokens."""
     return (attention(f, index, window=f.int("sliding_window")),)
 
 
 def chunked(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """Builds the mixer of a layer that attends within chunks of `attention_chunk_size` tokens."""
     return (attention(f, index, chunk=f.int("attention_chunk_size")),)
 
 
 def dense(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    """Builds the one MLP of a layer."""
     hidden = f.int("hidden_size")
     width = f.int("intermediate_size", 4 * hidden if f.flag("mlp_4x") else None)
     return (Mlp(hidden, width, f.flag("mlp_gated", True), f.flag("mlp_bias")),)
 
 
 def moe(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
-    """Experts by the canonical keys: num_experts, num_experts_per_tok, moe_intermediate_size, shared_width."""
+    """Builds the experts of a layer from the canonical keys: num_experts, num_experts_per_tok, moe_intermediate_size,
+    shared_width.
+    """
     from planner.model.moe import Moe as Experts  # only for a model that has them
 
     experts = f.int("num_experts")
@@ -114,7 +123,7 @@ def moe(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
 
 
 def shared_width(f: Fields) -> int:
-    """Width of the shared experts together: given, or their number times an expert's width."""
+    """Reads the width of the shared experts together: as given, or their number times an expert's width."""
     given = f.maybe_int("shared_expert_intermediate_size", low=0)
     if given is not None:
         return given
@@ -122,6 +131,7 @@ def shared_width(f: Fields) -> int:
 
 
 def no_mlp(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    """Returns nothing, for layers without an MLP."""
     return ()
 
 
@@ -130,7 +140,7 @@ MLPS: dict[str, MlpMaker] = {DENSE: dense, MOE: moe, NONE: no_mlp}
 
 
 def norm(f: Fields, width: int, count: int = 1) -> tuple[Weight, ...]:
-    """`count` norms of `width`, as the type's norm has parameters."""
+    """Builds `count` norms of `width`, with the parameters that the type's norm has."""
     if not f.flag("norm_affine", True):
         return ()
     vectors = {"rms": 1, "layer": 2, "layer_nobias": 1, "none": 0}[f.text("norm", "rms")]
@@ -138,7 +148,7 @@ def norm(f: Fields, width: int, count: int = 1) -> tuple[Weight, ...]:
 
 
 def embeddings(f: Fields) -> tuple[tuple[Weight, ...], tuple[Weight, ...], bool]:
-    """(before, after, tied): token and position tables; final norm and head."""
+    """Builds (before, after, tied): token and position tables; final norm and head; whether the head is the embedding."""
     hidden, vocab = f.int("hidden_size"), f.int("vocab_size")
     width = f.int("word_embed_proj_dim", hidden)
     table = Weight("embedding", vocab, width, split="rows", linear=False)
@@ -160,7 +170,7 @@ def embeddings(f: Fields) -> tuple[tuple[Weight, ...], tuple[Weight, ...], bool]
 
 
 def layers(f: Fields, kind: Type, mixer_kinds: list[str], mlp_kinds: list[str]) -> tuple[Layer, ...]:
-    """One Layer a position; equal kinds share one object unless the type varies by layer."""
+    """Builds one Layer a position; equal kinds share one object unless the type varies by layer."""
     mixers, mlps = {**MIXERS, **kind.mixers}, {**MLPS, **kind.mlps}
     made: dict[tuple[str, str, int], Layer] = {}
     result = []
@@ -179,7 +189,8 @@ def layers(f: Fields, kind: Type, mixer_kinds: list[str], mlp_kinds: list[str]) 
 
 
 def mtp_layers(mixer: MixerMaker, mlp: MlpMaker, *, copies: bool = True) -> Callable[[Fields], tuple[Weight, ...]]:
-    """DeepSeek's multi-token-prediction layers: `num_nextn_predict_layers` whole layers in the checkpoint.
+    """Makes a builder of DeepSeek's multi-token-prediction layers: `num_nextn_predict_layers` whole layers in the
+    checkpoint.
 
     Beside a layer's own weights each holds eh_proj [hidden, 2·hidden], the norms enorm, hnorm and that of
     the head, and mostly `copies` of embedding and head. Source: DeepSeek-V3 README_WEIGHTS.md; with it the
@@ -203,7 +214,7 @@ def mtp_layers(mixer: MixerMaker, mlp: MlpMaker, *, copies: bool = True) -> Call
 
 
 def decoder(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:
-    """A decoder-only model."""
+    """Builds a decoder-only model."""
     f.int("num_hidden_layers", high=MAX_LAYERS)
     mixer_kinds = (kind.kinds or all_of(FULL))(f)
     mlp_kinds = (kind.mlp_kinds or all_of(DENSE))(f)

@@ -143,7 +143,7 @@ class _Cursor:
 
 
 def read_gguf_file(source: Source) -> GgufFile:
-    """Metadata and tensor table of one file, every figure checked."""
+    """Reads metadata and tensor table of one file, and checks every figure."""
     cursor = _Cursor(source)
     if source.size < 24 or (magic := cursor.take(4)) != MAGIC:
         shown = "" if source.size < 24 else f" (it begins with {one_line(repr(magic), 20)})"
@@ -274,7 +274,7 @@ _PART = re.compile(r"^(.*)-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
 
 def part_names(name: str) -> list[str]:
-    """The files of the set that a file's name puts it in; itself where it is whole.
+    """Lists the files of the set that a file's name puts it in; the file itself where it is whole.
 
     >>> part_names("m-00002-of-00002.gguf")
     ['m-00001-of-00002.gguf', 'm-00002-of-00002.gguf']
@@ -289,13 +289,13 @@ def part_names(name: str) -> list[str]:
 
 
 def read_parts(path: str) -> GgufFile:
-    """A file with its fellows, where it is one of a split set."""
+    """Reads a file, with its fellows where it is one of a split set."""
     folder, name = os.path.split(path)
     return join_parts([read_gguf_file(LocalFile.open(os.path.join(folder, part))) for part in part_names(name)], name)
 
 
 def join_parts(parts: Sequence[GgufFile], shown: str) -> GgufFile:
-    """One model of its parts: metadata of the first, tensors of all."""
+    """Joins the parts of one model: metadata of the first, tensors of all."""
     first = parts[0]
     stated = first.metadata.get("split.count", 1)
     if isinstance(stated, int) and stated > 1 and stated != len(parts):

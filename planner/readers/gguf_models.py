@@ -310,13 +310,13 @@ class Keys:
 
 
 def read_gguf(path: str) -> ModelSpec:
-    """The model of a GGUF file, with the other files of its set."""
+    """Reads the model of a GGUF file, with the other files of its set."""
     name = os.path.splitext(os.path.basename(path))[0]
     return spec_of(read_parts(path), name=one_line(name, 80), shown=one_line(path, 120))
 
 
 def read_gguf_folder(folder: str, names: list[str]) -> ModelSpec:
-    """The one model in a folder: parts of a set count as one, vision files (mmproj) are left aside."""
+    """Reads the one model in a folder: parts of a set count as one, vision files (mmproj) are left aside."""
     from planner.readers.gguf import part_names
 
     models = sorted({part_names(name)[0] for name in names if "mmproj" not in name.lower()})
@@ -327,7 +327,7 @@ def read_gguf_folder(folder: str, names: list[str]) -> ModelSpec:
 
 
 def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
-    """ModelSpec of a parsed file."""
+    """Builds the spec of a parsed file."""
     keys = Keys(file.metadata, shown)
     _refuse_other_files(file, keys)
     arch = ARCHITECTURES.get(keys.arch)

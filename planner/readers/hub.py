@@ -50,11 +50,12 @@ _REVISION = re.compile(r"^[\w./-]{1,120}$")
 
 
 def is_hub_url(name: str) -> bool:
+    """Tells whether a text is the address of a page on the Hub."""
     return name.startswith(("hf://", "https://", "http://"))
 
 
 def hub_name(text: str) -> HubName:
-    """org/name, org/name@revision, org/name:Q4_K_M, org/name/file.gguf, hf://... or a page's address.
+    """Reads org/name, org/name@revision, org/name:Q4_K_M, org/name/file.gguf, hf://... or a page's address.
 
     >>> hub_name("hf://meta-llama/Llama-3.1-8B@main")
     HubName(repo='meta-llama/Llama-3.1-8B', revision='main', file=None, wanted=None)
@@ -165,7 +166,7 @@ class HubFile:
 
 
 def read_hub(text: str, transport: Transport | None = None, assume_full: bool = False) -> ModelSpec:
-    """The model of a repository, with what its headers say is stored."""
+    """Reads the model of a repository, with what its headers say is stored."""
     name = hub_name(text)
     transport = transport or HuggingFaceTransport()
     commit, files = transport.files(name.repo, name.revision)

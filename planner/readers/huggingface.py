@@ -29,7 +29,7 @@ BY_HAND = "describe it by hand with --layers --heads --kv-heads --head-dim --hid
 
 
 def read_file(path: str, assume_full: bool = False) -> ModelSpec:
-    """The model described by a config.json, by the config.json in a folder, or by a GGUF file."""
+    """Reads the model that a config.json describes, the config.json in a folder, or a GGUF file."""
     if path.lower().endswith(".gguf"):
         from planner.readers.gguf_models import read_gguf  # only for such a file
 
@@ -49,7 +49,7 @@ def read_file(path: str, assume_full: bool = False) -> ModelSpec:
 
 
 def with_file_beside(spec: ModelSpec, read: Callable[[str], Mapping[str, Any] | None]) -> ModelSpec:
-    """`spec` with the quantisation config that lies in a file beside its config.json, where there is one."""
+    """Adds to a spec the quantisation config that lies in a file beside its config.json, where there is one."""
     found = quantization_beside(read)
     if found is None:
         return spec
@@ -58,11 +58,12 @@ def with_file_beside(spec: ModelSpec, read: Callable[[str], Mapping[str, Any] | 
 
 
 def config_path(path: str) -> str:
+    """Returns the path of the config.json that a path means: itself, or the one in a folder."""
     return os.path.join(path, "config.json") if os.path.isdir(path) else path
 
 
 def load_json(path: str) -> dict[str, Any]:
-    """The object in a JSON file; size, kind, encoding and nesting are checked, and nothing is trusted."""
+    """Reads the object in a JSON file; size, kind, encoding and nesting are checked, and nothing is trusted."""
     folder, path = path, config_path(path)
     adapter = os.path.join(folder, "adapter_config.json")
     if folder != path and not os.path.exists(path) and os.path.isfile(adapter):
@@ -88,7 +89,7 @@ def load_json(path: str) -> dict[str, Any]:
 
 
 def parse_json(data: bytes, shown: str) -> dict[str, Any]:
-    """A JSON object from bytes; anything else is one line of error."""
+    """Reads a JSON object from bytes; BadConfig, in one line, for anything else."""
     try:
         raw = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once)
     except UnicodeDecodeError:
@@ -160,7 +161,7 @@ def _kind(value: object) -> str:
 def read_config(
     raw: Mapping[str, Any], *, name: str = "config", where: str = "config", assume_full: bool = False
 ) -> ModelSpec:
-    """ModelSpec of one config.
+    """Builds the spec of one config.
 
     Raises UnsupportedModel for an unknown `model_type`, and for a key that changes the cache and is not
     read by its type; with `assume_full` the second becomes full attention, labelled an upper bound.

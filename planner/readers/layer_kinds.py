@@ -13,16 +13,19 @@ DENSE, MOE, NONE = "dense", "moe", "none"
 
 
 def layer_count(f: Fields) -> int:
+    """Reads the number of layers, at most MAX_LAYERS."""
     return f.int("num_hidden_layers", high=MAX_LAYERS)
 
 
 def all_of(kind: str) -> LayerKinds:
-    """Every layer the same."""
+    """Makes the rule that every layer is of one kind."""
     return lambda f: [kind] * layer_count(f)
 
 
 def listed(key: str, known: dict[str, str], fallback: LayerKinds) -> LayerKinds:
-    """The kinds as the file lists them under `key`, each translated; `fallback` where the file has no list."""
+    """Makes the rule that the kinds are those listed in the file under `key`, each translated; `fallback` where the
+    file has no list.
+    """
 
     def kinds(f: Fields) -> list[str]:
         names = f.sequence(key, layer_count(f))
@@ -46,7 +49,9 @@ _ATTENTION = {FULL: FULL, SLIDING: SLIDING, CHUNKED: CHUNKED}
 
 
 def layer_types(fallback: LayerKinds) -> LayerKinds:
-    """`layer_types` when given, else the type's rule; without a window there is no sliding layer."""
+    """Makes the rule of `layer_types` where the file has it, else the type's own; without a window there is no sliding
+    layer.
+    """
     from_file = listed("layer_types", _ATTENTION, fallback)
 
     def kinds(f: Fields) -> list[str]:
@@ -61,7 +66,7 @@ def layer_types(fallback: LayerKinds) -> LayerKinds:
 
 
 def listed_or_full(f: Fields) -> list[str]:
-    """`layer_types` when given, else full attention everywhere.
+    """Reads `layer_types` where the file has it, else full attention everywhere.
 
     A window that no list places stays unread, and so the model is refused: transformers' cache would keep
     only the window, vLLM would keep everything.
@@ -74,7 +79,9 @@ def listed_or_full(f: Fields) -> list[str]:
 
 
 def every(period_key: str, default: int, at_period: str = FULL, otherwise: str = SLIDING) -> LayerKinds:
-    """Layer i is `at_period` when (i + 1) is a multiple of the period (Gemma 3: five windows, one global)."""
+    """Makes the rule that layer i is `at_period` when (i + 1) is a multiple of the period (Gemma 3: five windows, one
+    global).
+    """
 
     def kinds(f: Fields) -> list[str]:
         period = f.int(period_key, default)
@@ -84,12 +91,13 @@ def every(period_key: str, default: int, at_period: str = FULL, otherwise: str =
 
 
 def every_fourth_full(f: Fields) -> list[str]:
-    """Layers 0, 4, 8... over all tokens, the others over a window (Granite with windows)."""
+    """Lists layers 0, 4, 8... as full attention, the others as windows (Granite with windows)."""
     return [SLIDING if i % 4 else FULL for i in range(layer_count(f))]
 
 
 def letters(key: str, default: int) -> LayerKinds:
-    """As `every` for a number; for a text such as "LLLG" its letters over and over (L: window), the last layer global.
+    """Makes the rule of `every` where the key is a number; a text such as "LLLG" is repeated letter by letter (L:
+    window), and the last layer is global.
 
     Source: EXAONE-4.0-32B configuration, transformers ExaoneMoeConfig.
     """
@@ -107,7 +115,7 @@ def letters(key: str, default: int) -> LayerKinds:
 
 
 def periodic(period_key: str, offset_key: str, at: str, otherwise: str) -> LayerKinds:
-    """Layer i is `at` when i % period == offset (Jamba's attention and expert layers)."""
+    """Makes the rule that layer i is `at` when i % period == offset (Jamba's attention and expert layers)."""
 
     def kinds(f: Fields) -> list[str]:
         period, offset = f.int(period_key), f.int(offset_key, low=0)
@@ -117,7 +125,7 @@ def periodic(period_key: str, offset_key: str, at: str, otherwise: str) -> Layer
 
 
 def window_from_layer(f: Fields) -> list[str]:
-    """Qwen 2/3: no window unless `use_sliding_window`; then from layer `max_window_layers` on."""
+    """Lists Qwen 2/3's kinds: no window unless `use_sliding_window`; then from layer `max_window_layers` on."""
     first = f.int("max_window_layers", 28, low=0)
     if not f.flag("use_sliding_window"):
         f.get("sliding_window")
@@ -126,7 +134,7 @@ def window_from_layer(f: Fields) -> list[str]:
 
 
 def dense_then_moe(first_key: str = "first_k_dense_replace", default: int = 0) -> LayerKinds:
-    """The first k layers dense, the others with experts (DeepSeek)."""
+    """Makes the rule that the first k layers are dense and the others have experts (DeepSeek)."""
 
     def kinds(f: Fields) -> list[str]:
         first = f.int(first_key, default, low=0)
@@ -136,7 +144,7 @@ def dense_then_moe(first_key: str = "first_k_dense_replace", default: int = 0) -
 
 
 def expert_layers(default_first: int = 0) -> LayerKinds:
-    """`mlp_layer_types`, else `moe_layer_freq` as a list of 0 and 1, else DeepSeek's rule.
+    """Makes the rule of `mlp_layer_types`, else of `moe_layer_freq` as a list of 0 and 1, else DeepSeek's.
 
     DeepSeek: experts from layer `first_k_dense_replace` on where the index is a multiple of `moe_layer_freq`
     (published files: 1). Source: modeling_deepseek.py, DeepseekDecoderLayer.
@@ -157,7 +165,7 @@ def _by_frequency(default_first: int) -> LayerKinds:
 
 
 def sparse_step(f: Fields) -> list[str]:
-    """Qwen MoE: experts in every `decoder_sparse_step`-th layer, except those in `mlp_only_layers`."""
+    """Lists Qwen MoE's kinds: experts in every `decoder_sparse_step`-th layer, except those in `mlp_only_layers`."""
     step = f.int("decoder_sparse_step", 1)
     dense = set(f.int_list("mlp_only_layers") or [])
     experts = f.int("num_experts", low=0)

@@ -34,7 +34,7 @@ from planner.units import ceil_div, product
 
 
 def llava_onevision(f: Fields, hidden: int) -> Weights:
-    """SigLIP without its head, two biased layers, a learned vector for the end of a row."""
+    """Lists the weights of SigLIP without its head, two biased layers, and a learned vector for the end of a row."""
     v = section(f, "vision_config", {**SIGLIP, "vision_use_head": False})
     if v is None:
         return ()
@@ -43,7 +43,8 @@ def llava_onevision(f: Fields, hidden: int) -> Weights:
 
 
 def cohere2_vision(f: Fields, hidden: int) -> Weights:
-    """SigLIP with its head unless told; squares of patches through a gated pair of biased layers.
+    """Lists the weights of SigLIP, with its head unless told; squares of patches go through a gated pair of biased
+    layers.
 
     up and gate [alignment_intermediate_size, width·factor²], down [hidden, alignment_intermediate_size / 2].
     """
@@ -57,7 +58,8 @@ def cohere2_vision(f: Fields, hidden: int) -> Weights:
 
 
 def aya_vision(f: Fields, hidden: int) -> Weights:
-    """SigLIP without a head; squares of patches through a norm and a gated pair of biased layers.
+    """Lists the weights of SigLIP without a head; squares of patches go through a norm and a gated pair of biased
+    layers.
 
     up and gate [a, width·factor²], down [hidden, a / 2], a = alignment_intermediate_size, else the text's hidden size.
     """
@@ -71,7 +73,9 @@ def aya_vision(f: Fields, hidden: int) -> Weights:
 
 
 def lfm2_vl(f: Fields, hidden: int) -> Weights:
-    """SigLIP 2: positions of `num_patches`, a head unless told; a norm (unless told) and two biased layers."""
+    """Lists the weights of SigLIP 2: positions of `num_patches`, a head unless told; a norm (unless told) and two
+    biased layers.
+    """
     v = section(f, "vision_config", {**SIGLIP, "num_patches": 256})
     if v is None:
         return ()
@@ -88,7 +92,9 @@ def lfm2_vl(f: Fields, hidden: int) -> Weights:
 
 
 def minimax_m3(f: Fields, hidden: int) -> Weights:
-    """CLIP's layers over two frames, rotary positions; two layers, and two more over merged patches."""
+    """Lists the weights of CLIP's layers over two frames, with rotary positions; two layers, and two more over merged
+    patches.
+    """
     defaults = {
         "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16,
         "patch_size": 14, "temporal_patch_size": 2,
@@ -110,7 +116,9 @@ def minimax_m3(f: Fields, hidden: int) -> Weights:
 
 
 def glm4v(f: Fields, hidden: int) -> Weights:
-    """Learned positions, RMS norms, gated MLPs as wide as the text model; a strided convolution and a merger."""
+    """Lists the weights of a tower with learned positions, RMS norms, gated MLPs as wide as the text model; a strided
+    convolution and a merger.
+    """
     defaults = {
         "depth": 24, "hidden_size": 1536, "num_heads": 12, "intermediate_size": 13696, "image_size": 336,
         "patch_size": 14, "temporal_patch_size": 2, "spatial_merge_size": 2,
@@ -137,7 +145,7 @@ def glm4v(f: Fields, hidden: int) -> Weights:
 
 
 def exaone4_5(f: Fields, hidden: int) -> Weights:
-    """Qwen2.5-VL's tower with grouped heads (half as many KV heads by default)."""
+    """Lists the weights of Qwen2.5-VL's tower with grouped heads (half as many KV heads by default)."""
     defaults = {
         "depth": 32, "hidden_size": 3584, "num_heads": 16, "num_key_value_heads": 8, "intermediate_size": 3420,
         "patch_size": 14, "temporal_patch_size": 2, "spatial_merge_size": 2,
@@ -160,7 +168,9 @@ def exaone4_5(f: Fields, hidden: int) -> Weights:
 
 
 def step3p7(f: Fields, hidden: int) -> Weights:
-    """Scaled residuals, learned positions; two strided convolutions that double the width, one projection."""
+    """Lists the weights of a tower with scaled residuals and learned positions; two strided convolutions that double
+    the width, one projection.
+    """
     defaults = {
         "hidden_size": 1536, "num_hidden_layers": 47, "num_attention_heads": 16, "image_size": 728, "patch_size": 14,
     }  # fmt: skip
@@ -186,7 +196,7 @@ def step3p7(f: Fields, hidden: int) -> Weights:
 
 
 def gemma4_unified(f: Fields, hidden: int) -> Weights:
-    """No tower: patches and sound are embedded and projected.
+    """Lists the weights that embed and project patches and sound; there is no tower.
 
     Vision: a norm, a biased layer [embed, patch] and a norm, positions of height and width, a norm and a
     projection; audio: one projection of `audio_embed_dim`.
@@ -245,7 +255,9 @@ def _whisper(a: Fields) -> Weights:
 
 
 def voxtral(f: Fields, hidden: int) -> Weights:
-    """Whisper's encoder; frames side by side, as wide as its MLP, through two layers without bias."""
+    """Lists the weights of Whisper's encoder; frames side by side, as wide as its MLP, go through two layers without
+    bias.
+    """
     a = section(f, "audio_config", _WHISPER, _WHISPER_KEYS)
     if a is None:
         return ()
@@ -253,7 +265,7 @@ def voxtral(f: Fields, hidden: int) -> Weights:
 
 
 def qwen2_audio(f: Fields, hidden: int) -> Weights:
-    """Whisper's encoder and one biased projection."""
+    """Lists the weights of Whisper's encoder and one biased projection."""
     a = section(f, "audio_config", _WHISPER)
     if a is None:
         return ()
@@ -261,7 +273,9 @@ def qwen2_audio(f: Fields, hidden: int) -> Weights:
 
 
 def qwen3_omni(f: Fields, hidden: int) -> Weights:
-    """Qwen3-VL's tower; three convolutions that quarter and halve the spectrogram, layers, two biased layers."""
+    """Lists the weights of Qwen3-VL's tower; three convolutions that quarter and halve the spectrogram, layers, two
+    biased layers.
+    """
     a = section(f, "audio_config", {**_WHISPER, "output_dim": 3584, "downsample_hidden_size": 480}, _WHISPER_KEYS)
     seen = towers.qwen3_vl(f, hidden)
     if a is None:

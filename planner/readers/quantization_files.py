@@ -20,7 +20,8 @@ _SECTION = {"hf_quant_config.json": "quantization"}
 
 
 def quantization_in(raw: Mapping[str, Any], shown: str) -> Mapping[str, Any] | None:
-    """The config's own: `quantization_config`, `compression_config` (compressed-tensors), `quantization` (MLX).
+    """Finds the quantisation that a config states: `quantization_config`, `compression_config` (compressed-tensors),
+    `quantization` (MLX).
 
     `expert_dtype` (DeepSeek-V4) stands beside it at the top and is put with it.
     """
@@ -42,13 +43,17 @@ def quantization_in(raw: Mapping[str, Any], shown: str) -> Mapping[str, Any] | N
 
 
 def quantization_of_part(text: Mapping[str, Any], shown: str) -> Mapping[str, Any] | None:
-    """That of the text model's section, which says nothing of the towers beside it (Kimi K2.5)."""
+    """Finds the quantisation that the text model's section states, which says nothing of the towers beside it (Kimi
+    K2.5).
+    """
     found = quantization_in(text, shown)
     return None if found is None else {**found, TEXT_ONLY: True}
 
 
 def quantization_beside(read: Callable[[str], Mapping[str, Any] | None]) -> tuple[Mapping[str, Any], str] | None:
-    """(config, file name) from the first file beside config.json that there is; `read` gives its object or None."""
+    """Returns (config, file name) from the first file beside config.json that is there; `read` gives its object or
+    None.
+    """
     for name, method in BESIDE.items():
         raw = read(name)
         if raw is None:

@@ -19,7 +19,7 @@ MODULES = (
 
 
 def find_type(model_type: str) -> Type | None:
-    """The declaration of `model_type`, None when there is none."""
+    """Finds the declaration of `model_type`, None when there is none."""
     for module in MODULES:
         kind = _types(module).get(model_type)
         if kind is not None:
@@ -28,6 +28,7 @@ def find_type(model_type: str) -> Type | None:
 
 
 def known_types() -> list[str]:
+    """Lists the names of all model types that are declared."""
     return sorted(name for module in MODULES for name in _types(module))
 
 

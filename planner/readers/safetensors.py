@@ -57,7 +57,7 @@ class RawTensor:
 
 
 def read_header(source: Source) -> list[RawTensor]:
-    """The tensors of one file, every figure checked."""
+    """Reads the tensors of one file, and checks every figure."""
     if source.size < 8:
         raise BadConfig(
             f"{source.name} has {source.size} bytes; a safetensors file begins with the length of its header"
@@ -73,7 +73,7 @@ def read_header(source: Source) -> list[RawTensor]:
 
 
 def parse_header(header: bytes, data_bytes: int, shown: str) -> list[RawTensor]:
-    """The tensors that a header describes; together they fill the data exactly, without gap or overlap."""
+    """Reads the tensors that a header describes; together they fill the data exactly, without gap or overlap."""
     if header.count(b"{") > MAX_TENSORS + 2 or header.count(b",") > 8 * MAX_TENSORS:
         raise BadConfig(f"{shown}: its header has more than {MAX_TENSORS:,} entries")
     raw = _json_object(header, shown)
@@ -178,7 +178,7 @@ _WORD_BITS = {"I32": 32, "U32": 32, "U8": 8, "I8": 8}
 def unpacked(
     tensors: Sequence[RawTensor], quantization: Mapping[str, Any] | None = None
 ) -> tuple[list[StoredTensor], bool]:
-    """The tensors with the numbers each stands for, and whether some packing is not understood.
+    """Returns the tensors with the numbers each stands for, and whether some packing is not understood.
 
     Scales, zero points and index tables stand for none. Packed are: GPTQ and AWQ `qweight` (32 / bits numbers
     an int32), compressed-tensors `weight_packed`, bitsandbytes and ModelOpt 4-bit `weight` in bytes (two a
@@ -245,7 +245,9 @@ class Checkpoint:
 
 
 def read_folder(folder: str, index: str = INDEX) -> Checkpoint | None:
-    """The checkpoint in a folder: its index, else model.safetensors, else all of one numbered set; None without one."""
+    """Reads the checkpoint in a folder: its index, else model.safetensors, else all of one numbered set; None without
+    one.
+    """
     listed = os.path.join(folder, index)
     if os.path.isfile(listed):
         raw = LocalFile.open(listed)
@@ -290,7 +292,7 @@ def _numbered_set(names: Iterable[str]) -> bool:
 
 
 def read_files(sources: Sequence[Source]) -> Checkpoint:
-    """Some files together; a tensor that stands in two of them is an error."""
+    """Reads some files together; a tensor that stands in two of them is an error."""
     tensors: dict[str, RawTensor] = {}
     for source in sources:
         for tensor in read_header(source):
@@ -308,7 +310,7 @@ def _bound_index(size: int, shown: str) -> None:
 
 
 def read_index(data: bytes, shown: str, open_file: Callable[[str], Source]) -> Checkpoint:
-    """The files that an index names, and a check of what it says against what they hold."""
+    """Reads the files that an index names, and checks what it says against what they hold."""
     _bound_index(len(data), shown)
     if data.count(b",") > 2 * MAX_TENSORS or data.count(b"{") > 1000:
         raise BadConfig(f"{shown}: an index of more than {MAX_TENSORS:,} tensors")
@@ -344,7 +346,7 @@ def _index_warnings(raw: Mapping[str, Any], found: Checkpoint) -> tuple[str, ...
 
 
 def read_path(path: str) -> Checkpoint:
-    """One file, with its fellows where an index or a numbered set beside it names it."""
+    """Reads one file, with its fellows where an index or a numbered set beside it names it."""
     folder, name = os.path.split(os.path.abspath(path))
     index = os.path.join(folder, INDEX)
     if os.path.isfile(index):

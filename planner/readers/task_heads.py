@@ -22,7 +22,7 @@ _OTHER = r"Reward|Rerank|Ranking|Classif|ProcessReward|MultipleChoice|ForRegress
 
 
 def with_task_head(spec: ModelSpec, raw: Mapping[str, Any]) -> ModelSpec:
-    """`spec` with the head of the class that `architectures` names first, in place of the language model's.
+    """Replaces the language model's head by that of the class that `architectures` names first.
 
     A sequence classifier has a matrix [labels, hidden], a token classifier and a span finder one with a bias [labels or
     2]; a bare model (embeddings) has none; of a reward model or a re-ranker of another make the head is not counted.

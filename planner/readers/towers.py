@@ -27,7 +27,7 @@ Renames = Mapping[str, "str | tuple[str, ...]"]
 
 
 def section(f: Fields, key: str, defaults: Mapping[str, Any], renames: Renames | None = None) -> Fields | None:
-    """One tower's keys with its class defaults; None where the file has no such tower."""
+    """Reads one tower's keys with its class defaults; None where the file has no such tower."""
     raw = f.section(key)
     if raw is None:
         return None
@@ -35,17 +35,17 @@ def section(f: Fields, key: str, defaults: Mapping[str, Any], renames: Renames |
 
 
 def placed(part: str, weights: Weights, count: int = 1) -> Weights:
-    """`count` copies of the weights, moved to `part`."""
+    """Moves weights to `part`, `count` copies of them."""
     return tuple(replace(weight, part=part, count=weight.count * count) for weight in weights)
 
 
 def table(part: str, rows: int, cols: int, count: int = 1) -> Weight:
-    """A learned table (positions, tiles): looked up, never quantised."""
+    """Builds a learned table (positions, tiles): it is looked up, never quantised."""
     return Weight(part, rows, cols, count, linear=False)
 
 
 def both_sides(f: Fields, key: str) -> tuple[int, int]:
-    """Height and width: one number stands for both."""
+    """Reads height and width: one number stands for both."""
     value = f.get(key)
     if isinstance(value, (list, tuple)):
         sides = f.int_list(key, low=1) or []
@@ -57,12 +57,12 @@ def both_sides(f: Fields, key: str) -> tuple[int, int]:
 
 
 def patch_elements(f: Fields, channels: str = "num_channels") -> int:
-    """Inputs of the patch embedding: channels x height x width of one patch."""
+    """Counts the inputs of the patch embedding: channels x height x width of one patch."""
     return f.int(channels, 3) * product(both_sides(f, "patch_size"))
 
 
 def patch_count(f: Fields) -> int:
-    """Patches of one image."""
+    """Counts the patches of one image."""
     (high, wide), (patch_high, patch_wide) = both_sides(f, "image_size"), both_sides(f, "patch_size")
     if high < patch_high or wide < patch_wide:
         raise BadConfig(f"{f.where}: image_size {high} x {wide} is smaller than one patch")
@@ -82,7 +82,7 @@ def transformer(
     norm_vectors: int = 4,
     more: Weights = (),
 ) -> Weights:
-    """The equal layers of an encoder: attention (biased unless told), MLP, norms, `more`."""
+    """Lists the weights of the equal layers of an encoder: attention (biased unless told), MLP, norms, `more`."""
     heads_count = f.int(heads)
     if width % heads_count:
         raise BadConfig(f"{f.where}: width {width} is not a multiple of {heads_count} heads")
@@ -96,7 +96,7 @@ def transformer(
 
 
 def two_layers(width_in: int, width: int, width_out: int, *, bias: bool, part: str = PROJECTOR) -> Weights:
-    """An MLP of two linear layers that joins a tower to the text model."""
+    """Lists the weights of an MLP of two linear layers that joins a tower to the text model."""
     return linear(part, width, width_in, bias=bias) + linear(part, width_out, width, bias=bias)
 
 
@@ -109,7 +109,9 @@ SIGLIP = {
 
 
 def siglip(v: Fields, *, head: bool) -> Weights:
-    """Biased patches and layers, learned positions, a last norm; `head`: attention pooling with a probe."""
+    """Lists SigLIP's weights: biased patches and layers, learned positions, a last norm; `head`: attention pooling with
+    a probe.
+    """
     width = v.int("hidden_size")
     weights = _siglip_body(v)
     if not v.flag("vision_use_head", head):
@@ -130,7 +132,9 @@ def _siglip_body(v: Fields) -> Weights:
 
 
 def gemma3(f: Fields, hidden: int) -> Weights:
-    """SigLIP without its head (published files say vision_use_head false), a norm and one projection."""
+    """Lists the weights of SigLIP without its head (published files say vision_use_head false), a norm and one
+    projection.
+    """
     v = section(f, "vision_config", SIGLIP)
     if v is None:
         return ()
@@ -140,7 +144,9 @@ def gemma3(f: Fields, hidden: int) -> Weights:
 
 
 def paligemma(f: Fields, hidden: int) -> Weights:
-    """SigLIP without its head (as the published checkpoints are) and one biased projection of its `projection_dim`."""
+    """Lists the weights of SigLIP without its head (as the published checkpoints are) and one biased projection of its
+    `projection_dim`.
+    """
     v = section(f, "vision_config", SIGLIP)
     if v is None:
         return ()
@@ -152,7 +158,9 @@ _CLIP = {**SIGLIP, "patch_size": 32}
 
 
 def clip(v: Fields) -> Weights:
-    """Patches without bias, a class vector, positions of patches and class, norms before and after."""
+    """Lists CLIP's weights: patches without bias, a class vector, positions of patches and class, norms before and
+    after.
+    """
     width = v.int("hidden_size")
     return (
         *linear(VISION, width, patch_elements(v)),
@@ -163,7 +171,7 @@ def clip(v: Fields) -> Weights:
 
 
 def feature_layers(f: Fields) -> int:
-    """How many layers of the tower the projector reads, side by side."""
+    """Counts the layers of the tower that the projector reads, side by side."""
     value = f.get("vision_feature_layer", -1)
     return len(value) if isinstance(value, (list, tuple)) and value else 1
 
@@ -187,7 +195,9 @@ def _llava_tower(f: Fields) -> tuple[Weights, int] | None:
 
 
 def llava(f: Fields, hidden: int) -> Weights:
-    """CLIP, SigLIP or Pixtral, and an MLP of two layers (biased unless multimodal_projector_bias is false)."""
+    """Lists the weights of CLIP, SigLIP or Pixtral, and an MLP of two layers (biased unless multimodal_projector_bias
+    is false).
+    """
     tower = _llava_tower(f)
     if tower is None:
         return ()
@@ -197,7 +207,7 @@ def llava(f: Fields, hidden: int) -> Weights:
 
 
 def llava_next(f: Fields, hidden: int) -> Weights:
-    """As LLaVA, and a learned vector for the end of a row of patches."""
+    """Lists LLaVA's weights, and a learned vector for the end of a row of patches."""
     weights = llava(f, hidden)
     return (*weights, vector(PROJECTOR, hidden)) if weights else ()
 
@@ -212,14 +222,14 @@ _NO_BIAS = {"qkv_bias": False, "out_bias": False}
 
 
 def pixtral(v: Fields) -> Weights:
-    """No biases, gated MLP, two RMS norms a layer and one before them; positions are rotary."""
+    """Lists Pixtral's weights: no biases, gated MLP, two RMS norms a layer and one before them; positions are rotary."""
     width = v.int("hidden_size")
     layers = transformer(v, width, attention=_NO_BIAS, gated=True, mlp_bias=False, norm_vectors=2)
     return (*linear(VISION, width, patch_elements(v)), vector(VISION, width), *layers)
 
 
 def mistral3(f: Fields, hidden: int) -> Weights:
-    """Pixtral; the projector norms, merges squares of patches and has two layers."""
+    """Lists the weights of Pixtral and a projector that norms, merges squares of patches and has two layers."""
     v = section(f, "vision_config", _PIXTRAL)
     if v is None:
         return ()
@@ -242,7 +252,8 @@ _MLLAMA_RATIOS = 8  # arrangements of one to four tiles
 
 
 def mllama(f: Fields, hidden: int) -> Weights:
-    """Llama 3.2: tiles of an image through local layers, then all tiles through gated global ones.
+    """Lists the weights of Llama 3.2's tower: tiles of an image through local layers, then all tiles through gated
+    global ones.
 
     Tables for each tile arrangement (`supported_aspect_ratios` and one for none): positions of every patch of
     every tile, and two of a vector a tile, each table with one gate.
@@ -271,7 +282,7 @@ def mllama(f: Fields, hidden: int) -> Weights:
 
 
 def mllama_source_tokens(f: Fields) -> int | None:
-    """Vision tokens of one image in all its tiles: tiles x (patches + 1); None where the file has no tower."""
+    """Counts the vision tokens of one image in all its tiles: tiles x (patches + 1); None where the file has no tower."""
     v = section(f, "vision_config", _MLLAMA)
     if v is None:
         return None
@@ -290,7 +301,8 @@ _LLAMA4 = {
 
 
 def llama4(f: Fields, hidden: int) -> Weights:
-    """Patches unfolded, a class vector, biased layers; pixel shuffle, two layers without bias, one projection.
+    """Lists Llama 4's weights: patches unfolded, a class vector, biased layers; pixel shuffle, two layers without bias,
+    one projection.
 
     The projection reads `vision_output_dim`, which is what the adapter puts out (projector_output_dim): so
     where the file leaves it out, though the class default is 7680 and would not fit.
@@ -320,7 +332,7 @@ _QWEN2_VL = {
 
 
 def video_patch(v: Fields, width: int, *, bias: bool) -> Weights:
-    """A convolution over frames and pixels: [width, channels x frames x height x width]."""
+    """Lists the weights of a convolution over frames and pixels: [width, channels x frames x height x width]."""
     elements = patch_elements(v, "in_channels") * v.int("temporal_patch_size")
     return linear(VISION, width, elements, bias=bias)
 
@@ -332,7 +344,7 @@ def _merger(width: int, merge: int, out: int, norm: int) -> Weights:  # paramete
 
 
 def qwen2_vl(f: Fields, hidden: int) -> Weights:
-    """Layer norms and biases; `hidden_size` of the tower is the text model's width."""
+    """Lists Qwen2-VL's weights, with layer norms and biases; `hidden_size` of the tower is the text model's width."""
     v = section(f, "vision_config", _QWEN2_VL)
     if v is None:
         return ()
@@ -352,7 +364,7 @@ _QWEN25_VL = {
 
 
 def qwen2_5_vl(f: Fields, hidden: int) -> Weights:
-    """RMS norms and a gated, biased MLP; windows in most layers change no weight."""
+    """Lists Qwen2.5-VL's weights: RMS norms and a gated, biased MLP; windows in most layers change no weight."""
     v = section(f, "vision_config", _QWEN25_VL)
     if v is None:
         return ()
@@ -370,7 +382,9 @@ _QWEN_AUDIO = {
 
 
 def qwen2_5_omni(f: Fields, hidden: int) -> Weights:
-    """Qwen2.5-VL's tower, and Whisper's encoder without a position table, with two marks and an output layer."""
+    """Lists the weights of Qwen2.5-VL's tower, and of Whisper's encoder without a position table, with two marks and an
+    output layer.
+    """
     a = section(f, "audio_config", _QWEN_AUDIO)
     if a is None:
         return qwen2_5_vl(f, hidden)
@@ -401,7 +415,8 @@ _QWEN3_VL = {
 
 
 def qwen3_vl(f: Fields, hidden: int, *, deepstack: int = 3) -> Weights:
-    """Learned positions, biased layers; a merger, and one for each layer whose output enters deeper in the text.
+    """Lists Qwen3-VL's weights: learned positions, biased layers; a merger, and one for each layer whose output enters
+    deeper in the text.
 
     `out_hidden_size` is the text model's width, so that is taken where the file leaves it out (the class
     default 3584 would not fit); `deepstack_visual_indexes` has three layers by default.
@@ -426,7 +441,7 @@ def qwen3_vl(f: Fields, hidden: int, *, deepstack: int = 3) -> Weights:
 
 
 def qwen3_5(f: Fields, hidden: int) -> Weights:
-    """Qwen3-VL's tower without the deeper mergers."""
+    """Lists the weights of Qwen3-VL's tower without the deeper mergers."""
     return qwen3_vl(f, hidden, deepstack=0)
 
 
@@ -448,7 +463,9 @@ _KIMI_KEYS = {
 
 
 def kimi_k25(f: Fields, hidden: int) -> Weights:
-    """Biased patches and layers, a grid of positions, a last norm; norm and two biased layers over merged patches."""
+    """Lists Kimi K2.5's weights: biased patches and layers, a grid of positions, a last norm; norm and two biased
+    layers over merged patches.
+    """
     v = section(f, "vision_config", _KIMI, _KIMI_KEYS)
     if v is None:
         return ()
@@ -471,7 +488,8 @@ _GLM5 = {
 
 
 def glm5_next(f: Fields, hidden: int) -> Weights:
-    """RMS norms, norms of each head's q and k, gated MLP; a strided convolution and a gated merger.
+    """Lists the weights of a tower with RMS norms, norms of each head's q and k, gated MLP; a strided convolution and a
+    gated merger.
 
     `out_hidden_size` is the text model's width, so that is taken where the file leaves it out (the class
     default 1536 would not fit).
@@ -504,7 +522,9 @@ _MUSE = {
 
 
 def muse_glimmer(f: Fields, hidden: int) -> Weights:
-    """Biased layers between two norms, a grid of positions; an adapter of two layers and one projection."""
+    """Lists the weights of biased layers between two norms and a grid of positions; an adapter of two layers and one
+    projection.
+    """
     v = section(f, "vision_config", _MUSE)
     if v is None:
         return ()
@@ -528,7 +548,7 @@ _GEMMA4 = {
 
 
 def gemma4(f: Fields, hidden: int) -> Weights:
-    """Vision and audio towers, each with one projection."""
+    """Lists the weights of a vision and an audio tower, each with one projection."""
     return (*_gemma4_vision(f, hidden), *_gemma4_audio(f, hidden))
 
 
@@ -616,7 +636,9 @@ _TIMM_ENCODERS = {"mobilenetv5_300m_enc": 294_126_912}
 
 
 def gemma3n(f: Fields, hidden: int) -> Weights:
-    """A MobileNet-V5 and Conformer layers; each joins the text model by a table of its own, norms and a projection."""
+    """Lists the weights of a MobileNet-V5 and of Conformer layers; each joins the text model by a table of its own,
+    norms and a projection.
+    """
     weights: Weights = ()
     v = section(f, "vision_config", {"hidden_size": 2048, "vocab_size": 128, "architecture": "mobilenetv5_300m_enc"})
     if v is not None:
@@ -683,7 +705,9 @@ _INTERNVL = {
 
 
 def internvl(f: Fields, hidden: int) -> Weights:
-    """Biased patches, a class vector, scaled residuals; norm and two biased layers over shuffled patches."""
+    """Lists InternViT's weights: biased patches, a class vector, scaled residuals; norm and two biased layers over
+    shuffled patches.
+    """
     v = section(f, "vision_config", _INTERNVL)
     if v is None:
         return ()
@@ -716,7 +740,7 @@ _IDEFICS3 = {
 
 
 def idefics3(f: Fields, hidden: int) -> Weights:
-    """SigLIP without a head; one projection of shuffled patches, without bias (SmolVLM as well)."""
+    """Lists the weights of SigLIP without a head; one projection of shuffled patches, without bias (SmolVLM as well)."""
     v = section(f, "vision_config", _IDEFICS3)
     if v is None:
         return ()

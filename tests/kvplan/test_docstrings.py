@@ -17,6 +17,7 @@ SHARES = {
     "planner/dtypes": 100,
     "planner/workloads": 95,
     "planner/model": 95,
+    "planner/readers": 95,
     "planner/memory": 90,
     "planner/extras": 100,
     "planner/speed": 95,
@@ -29,7 +30,7 @@ SHARES = {
 }
 VERBS = frozenset(
     "accepts adds answers applies asks builds calculates checks collects compares compiles computes counts cuts decorates "
-    "describes divides draws estimates fills finds fits flattens gives guesses inverts joins lists looks makes maps measures "
+    "describes divides draws estimates fills finds fits flattens gives guesses inverts joins lists looks makes maps measures moves "
     "merges multiplies names orders prints proposes puts raises reads refuses removes replaces replays returns rounds runs says scales "
     "searches selects shortens shows simulates sorts spells splits starts stores sums takes tells tries turns words wraps writes".split()
 )

@@ -25,7 +25,7 @@ ENCODER, DECODER = "encoder", "decoder"
 
 
 def build(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:
-    """An encoder and a decoder that share one width and one vocabulary."""
+    """Builds an encoder and a decoder that share one width and one vocabulary."""
     if not f.flag("is_encoder_decoder", True):
         raise UnsupportedModel(
             f"{f.where}: key 'is_encoder_decoder' is false; kvplan knows {model_type} only with both halves"

@@ -128,7 +128,9 @@ def _ernie_mlps(f: Fields) -> list[str]:
 
 
 def biased_shared_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
-    """`use_bias` reaches the shared experts but not the routed ones; the correction bias is a parameter."""
+    """Builds experts where `use_bias` reaches the shared ones but not the routed ones; the correction bias is a
+    parameter.
+    """
     made = []
     for base in decoder.moe(f, index):
         assert isinstance(base, Moe)
@@ -284,7 +286,7 @@ def _afmoe_mlps(f: Fields) -> list[str]:
 
 
 def glm_heads(f: Fields, index: int) -> tuple[Mixer, ...]:
-    """GLM-4.5: `use_qk_norm` adds a gain of head_dim for q and for k."""
+    """Builds GLM-4.5's attention: `use_qk_norm` adds a gain of head_dim for q and for k."""
     base = decoder.attention(f, index)
     return (replace(base, qk_norm="head" if f.flag("use_qk_norm") else ""),)
 

@@ -50,6 +50,7 @@ from planner.units import ceil_div
 
 
 def gated_delta_net_layer(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """Builds the mixer of a gated delta net layer, which keeps a state of fixed size."""
     key_heads, value_heads = f.int("linear_num_key_heads"), f.int("linear_num_value_heads")
     check_multiple(f, "linear_num_value_heads", value_heads, "linear_num_key_heads", key_heads)
     return (
@@ -92,7 +93,7 @@ def _olmo_plan(f: Fields) -> list[str]:
 
 
 def gated_attention(f: Fields, index: int) -> tuple[Mixer, ...]:
-    """The query projection also makes a gate as wide as the output of each head."""
+    """Builds attention whose query projection also makes a gate, as wide as the output of each head."""
     base = decoder.attention(f, index)
     return (replace(base, gate=base.head_dim, qk_norm="head"),)
 
@@ -263,7 +264,7 @@ _LING_PLAN = listed("layer_types", NAMES, every("layer_group_size", 6, FULL, LIN
 
 
 def ling_kinds(f: Fields) -> list[str]:
-    """The plan of Ling 3; files of Ling 2.5 and 2.6 have the same model_type and other linear layers."""
+    """Lists the kinds of Ling 3's layers; files of Ling 2.5 and 2.6 have the same model_type and other linear layers."""
     if f.get("num_kv_heads_for_linear_attn") and not f.has("short_conv_kernel_size"):
         raise UnsupportedModel(
             f"{f.where}: key 'num_kv_heads_for_linear_attn' tells a Ling 2.5, whose linear layers kvplan does not know"

@@ -44,14 +44,14 @@ V3_DEFAULTS = {
 
 
 def idle(f: Fields, keys: Mapping[str, int]) -> None:
-    """Keys that decide nothing about the cache, still held to be whole numbers of at least so much."""
+    """Checks keys that decide nothing about the cache: they are still held to be whole numbers of at least so much."""
     for key, low in keys.items():
         f.maybe_int(key, low=low)
         f.touched.discard(key)
 
 
 def latent_attention(f: Fields, v_dim: int | None = None) -> LatentAttention:
-    """MLA by DeepSeek's keys, without an indexer; `v_dim` where a type does without `v_head_dim`.
+    """Builds MLA from DeepSeek's keys, without an indexer; `v_dim` where a type does without `v_head_dim`.
 
     `q_lora_rank` null means a direct query projection. DeepSeek's files always write the key (a number or
     null), so a file without it had its nulls stripped: absent means null too, not the class default 1536.
@@ -75,19 +75,19 @@ def latent_attention(f: Fields, v_dim: int | None = None) -> LatentAttention:
 
 
 def mla(f: Fields, index: int) -> tuple[Mixer, ...]:
-    """Layers that cache latent and rope key only."""
+    """Builds the mixer of a layer that caches latent and rope key only."""
     return (latent_attention(f),)
 
 
 def mla_with_indexer(f: Fields, index: int) -> tuple[Mixer, ...]:
-    """Layers with a sparse indexer of their own: one key of `index_head_dim` a token besides."""
+    """Builds the mixer of a layer with a sparse indexer of its own: one key of `index_head_dim` a token besides."""
     idle(f, INDEX_IDLE)
     heads, width = f.int("index_n_heads"), f.int("index_head_dim")
     return (replace(latent_attention(f), indexer_heads=heads, indexer_dim=width),)
 
 
 def mla_without_indexer(f: Fields, index: int) -> tuple[Mixer, ...]:
-    """Layers that take the tokens chosen by the nearest indexer before them."""
+    """Builds the mixer of a layer that takes the tokens chosen by the nearest indexer before it."""
     idle(f, {**INDEX_IDLE, "index_n_heads": 1, "index_head_dim": 1})
     return mla(f, index)
 

@@ -29,7 +29,9 @@ MIXER_ONLY: dict[str, Any] = {"kinds": all_of(LINEAR), "mlp_kinds": all_of(NONE)
 
 
 def by_index(key: str, at: str, otherwise: str) -> LayerKinds:
-    """Layers listed under `key` are `at` (Bamba: attn_layer_indices); an absent list is empty."""
+    """Makes a rule of layer kinds: those listed under `key` are `at` (Bamba: attn_layer_indices), the others
+    `otherwise`; an absent list is empty.
+    """
 
     def kinds(f: Fields) -> list[str]:
         count = layer_count(f)
@@ -40,6 +42,7 @@ def by_index(key: str, at: str, otherwise: str) -> LayerKinds:
 
 
 def layer_indices(f: Fields, key: str, values: list[int], count: int) -> list[int]:
+    """Checks a list of layer numbers, and returns it; BadConfig for one that the model does not have."""
     for value in values:
         if value >= count:
             raise BadConfig(f"{f.where}: key {f.file_key(key)!r} names layer {value} of {count}")
@@ -47,7 +50,7 @@ def layer_indices(f: Fields, key: str, values: list[int], count: int) -> list[in
 
 
 def inside_period(period_key: str, offset_key: str, at: str, otherwise: str) -> LayerKinds:
-    """As `periodic`; an offset outside the period would never be met, so it is refused."""
+    """Makes the rule of `periodic`, and refuses an offset outside the period, which would never be met."""
     inner = periodic(period_key, offset_key, at, otherwise)
 
     def kinds(f: Fields) -> list[str]:
@@ -60,12 +63,13 @@ def inside_period(period_key: str, offset_key: str, at: str, otherwise: str) -> 
 
 
 def auto_width(f: Fields, key: str, derived: int) -> int:
-    """A number, or "auto" / null / absent: what the type derives."""
+    """Reads a width: a number, or "auto" / null / absent for what the type derives."""
     value = f.get(key)
     return derived if value is None or value == "auto" else f.int(key)
 
 
 def check_multiple(f: Fields, key: str, count: int, of: str, base: int) -> None:
+    """Refuses a size that is no multiple of another."""
     if count % base:
         raise BadConfig(
             f"{f.where}: key {f.file_key(key)!r} is {count}; a multiple of {f.file_key(of)} {base} is wanted"
@@ -73,12 +77,13 @@ def check_multiple(f: Fields, key: str, count: int, of: str, base: int) -> None:
 
 
 def warn_once(f: Fields, words: str) -> None:
+    """Adds a warning to the model that is read, unless it is there already."""
     if words not in f.warnings:
         f.warnings.append(words)
 
 
 def required_list(key: str, names: dict[str, str]) -> LayerKinds:
-    """A type whose file must list its layers."""
+    """Makes a rule of layer kinds for a type whose file must list its layers."""
 
     def missing(f: Fields) -> list[str]:
         raise UnsupportedModel(f"{f.where}: key {f.file_key(key)!r} is missing; it says what each layer is")

@@ -36,6 +36,7 @@ _PROJECTOR_WORDS = re.compile(
     r"multi_modal|projector|connector|merger|modality_projection|aligner|mlp1\b|embed_(?:vision|audio)"
 )
 _NO_MATRIX = re.compile(r"norm|embed(?!_(?:vision|audio))|conv|position|\bln|gamma|rotary|bias$|scale$")
+_ANY_LAYER = re.compile(r"[\w-]+(?:\.[\w-]+)*(?:\.\*(?:\.[\w-]+)+)+")  # model.layers.*.mlp.gate: the star is one piece
 _EXPRESSION = re.compile(r"[\\^$+?()\[\]{}|]|\.\*")
 
 
@@ -117,6 +118,10 @@ def matcher(entries: Iterable[object], *, expressions: bool = False) -> Matcher:
             _add_expression(made, name[3:])
         elif expressions:
             _add_expression(made, name)
+        elif _ANY_LAYER.fullmatch(name):
+            _compiled(
+                made, ".".join("[^.]+" if p == "*" else re.escape(p) for p in name.split(".")) + r"(?:\.|$)", name
+            )
         elif name.endswith("*") and not _EXPRESSION.search(name[:-1]) and "*" not in name[:-1].rstrip("."):
             _add_plain(made, name[:-1], start=True)
         elif "*" in name and not _EXPRESSION.search(name.replace("*", "").replace("?", "")) and ".*" not in name[1:-2]:

@@ -24,6 +24,11 @@ MERGER = Weight("projector", 8, 8)
         ("model.layers.3.mlp*", EXPERT, "qwen3_moe", True),
         ("model.layers.3.block_sparse_moe.experts.7.w3", EXPERT, "mixtral", True),
         ("model.layers.3.mlp.switch_mlp.up_proj", EXPERT, "qwen3_moe", True),  # MLX
+        # a star is one piece and names end where they end: `mlp.gate` is the router, in no spelling of an expert's gate_proj
+        ("model.layers.*.mlp.gate", ROUTER, "qwen3_moe", True),
+        ("model.layers.*.mlp.gate", Weight("experts", 8, 8, 4, name="gate_proj"), "qwen3_moe", False),
+        ("model.layers.*.mlp.gate", Weight("shared_experts", 8, 8, name="gate_proj"), "qwen3_5_moe", False),
+        (r"re:.*mlp\.(gate|up|gate_up|down)_proj.*", EXPERT, "kimi_k2", False),  # compressed-tensors, Kimi-K2-Thinking
         ("model.layers.3.moe.gate", ROUTER, "step3p5", True),
         ("transformer.blocks.3.ffn.experts.mlp.v1", EXPERT, "dbrx", True),
         ("transformer.blocks.3.norm_attn_norm.attn.Wqkv", Q, "dbrx", True),

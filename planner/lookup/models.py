@@ -7,27 +7,16 @@ says so. A size or version that no entry has is refused with the nearest; severa
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from math import log2
 
-from planner.catalogue.entries import ModelEntry, known_model, model_state, models
-from planner.errors import UnknownName, one_line
+from planner.catalogue.entries import ModelEntry, known_model, model_state
+from planner.errors import UnknownName
 from planner.lookup import ollama
 from planner.lookup.formats import NamedFormat, format_of, gguf
+from planner.lookup.known import Known, known_names, meant, names_of, sizes_agree, words_agree
 from planner.lookup.parts import OMITTED, Parts, parts_of, without_site
-
-LIST_THEM = "`kvplan models QUERY` lists them, or give a config.json"
-SIZE_TOLERANCE = 0.06  # a label of 120b for 116.8 B parameters, of 16b for 15.7 B
-MOST_CHOICES = 8
-# Embedding models and classifiers that have no decoder.
-_ENCODER = re.compile(
-    r"bge-(?:m3|small|base|large|reranker-(?:v2-m3|base|large))|all-minilm|nomic-(?:embed-text|bert)|mxbai-embed|"
-    r"multilingual-e5|e5-(?:small|base|large)|arctic-embed|modernbert|(?:^|/)(?:distil|ro|xlm-ro|de)?berta?-|prompt-guard"
-)
-_STORED = re.compile(r"-(fp8|nvfp4|mxfp4|awq|gptq-int4|int4|bf16)$")
+from planner.lookup.refusals import LIST_THEM, STORED, nothing, shown, which
 
 
 @dataclass(frozen=True)
@@ -53,23 +42,13 @@ class Understood:
         own = format_of(parts_of(self.entry.name)) if self.weights else None
         if own is None or self.weights is None or own.kind == self.weights.kind:
             return self.entry.name
-        cut = _STORED.sub("", self.entry.name)
+        cut = STORED.sub("", self.entry.name)
         return cut or self.entry.name
 
     @property
     def words(self) -> str:
         """`qwen3.6-27b, weights fp8 (block 128)`."""
         return self.name + (f", weights {self.weights.words}" if self.weights else "")
-
-
-@dataclass(frozen=True)
-class _Known:
-    """One name of one entry, read."""
-
-    entry: ModelEntry
-    parts: Parts
-    kind: str | None  # the weight format in the name, None for none
-    active: frozenset[str] = frozenset()  # active sizes in any of the entry's names
 
 
 def understand(name: str) -> Understood:
@@ -163,51 +142,35 @@ def _sets_apart(rest: str) -> bool:
 def _resolve(name: str, asked: Parts) -> Understood:
     """The entry whose parts are those of `asked`, with the asked format."""
     wanted = format_of(asked)
-    known = _index(model_state())
+    known = known_names(model_state())
     if (means := _by_nickname(asked)) is not None:
         chosen = [item for item in known if item.entry.name in means]
         if len({item.entry.name for item in chosen}) > 1:
-            raise _Several(_which(name, chosen))
+            raise _Several(which(name, chosen))
     else:
-        chosen = [item for item in known if _meant(asked, item)]
+        chosen = [item for item in known if meant(asked, item)]
     if not chosen or not (asked.sizes or asked.vintages):
         versions = _of_any_version(asked, known)
         if versions and len({item.entry.name for item in (*versions, *chosen)}) > 1:
-            raise _Several(_which(name, versions))
+            raise _Several(which(name, versions))
     if not chosen and (fuller := _of_fuller_names(asked, known)):
-        raise _Several(_which(name, fuller))
+        raise _Several(which(name, fuller))
     if not chosen or _is_another(asked, chosen):
-        raise UnknownName(_nothing(name, asked, known))
+        raise UnknownName(nothing(name, asked, known))
     best = _closest(asked, chosen, wanted)
     if len(best) > 1:
-        raise _Several(_which(name, best + _of_fuller_names(asked, known)))
+        raise _Several(which(name, best + _of_fuller_names(asked, known)))
     item = best[0]
-    if wanted is None and item.kind is not None and item.kind not in ("bf16", "fp16") and not _also_plain(item, known):
+    if wanted is None and item.kind is not None and item.kind not in ("bf16", "fp16") and not also_plain(item, known):
         raise _Several(
-            f"{_shown(name)} is in the catalogue only as {item.entry.name}, whose weights are stored otherwise: "
+            f"{shown(name)} is in the catalogue only as {item.entry.name}, whose weights are stored otherwise: "
             f"give that name, or --dtype with it; {LIST_THEM}"
         )
     return _answer(name, asked, item, wanted)
 
 
-def _also_plain(item: _Known, known: Iterable[_Known]) -> bool:
+def also_plain(item: Known, known: Iterable[Known]) -> bool:
     return any(other.entry.name == item.entry.name and other.kind is None for other in known)
-
-
-@lru_cache(maxsize=4)
-def _index(state: object) -> tuple[_Known, ...]:
-    """Every name of every entry, read; `state` changes when the catalogue does."""
-    found = []
-    for entry in models():
-        names = _names_of(entry)
-        active = frozenset(size for parts in names for size in parts.active)
-        for parts in dict.fromkeys(names):
-            try:
-                fmt = format_of(parts)
-            except UnknownName:
-                fmt = None
-            found.append(_Known(entry, parts, fmt.kind if fmt else None, active))
-    return tuple(found)
 
 
 def _by_nickname(asked: Parts) -> tuple[str, ...] | None:
@@ -221,12 +184,7 @@ def _by_nickname(asked: Parts) -> tuple[str, ...] | None:
     return None
 
 
-def _meant(asked: Parts, item: _Known) -> bool:
-    """Whether an entry has the family, version and size that were asked for."""
-    return _words_agree(asked, item) and asked.versions == item.parts.versions and _sizes_agree(asked, item)
-
-
-def _of_any_version(asked: Parts, known: Iterable[_Known]) -> list[_Known]:
+def _of_any_version(asked: Parts, known: Iterable[Known]) -> list[Known]:
     """What a name without a version may be, the newest first: never answered, for versions differ in shape."""
     if asked.versions or not asked.words:
         return []
@@ -234,15 +192,15 @@ def _of_any_version(asked: Parts, known: Iterable[_Known]) -> list[_Known]:
         item
         for item in known
         if item.kind is None
-        and (_words_agree(asked, item) or (not asked.sizes and _says_more(asked, item)))
-        and _sizes_agree(asked, item)
+        and (words_agree(asked, item) or (not asked.sizes and _says_more(asked, item)))
+        and sizes_agree(asked, item)
     ]
     if not any(item.parts.versions for item in found):
         return []
     return _closest_first(asked, found)
 
 
-def _of_fuller_names(asked: Parts, known: Iterable[_Known]) -> list[_Known]:
+def _of_fuller_names(asked: Parts, known: Iterable[Known]) -> list[Known]:
     """What a name without size and without the word for it may be: `phi3`, `granite4`, `magistral`."""
     if asked.sizes or not asked.words:
         return []
@@ -252,17 +210,17 @@ def _of_fuller_names(asked: Parts, known: Iterable[_Known]) -> list[_Known]:
         if item.kind is None
         and _says_more(asked, item)
         and asked.versions == item.parts.versions
-        and _sizes_agree(asked, item)
+        and sizes_agree(asked, item)
     ]
     return _closest_first(asked, found)
 
 
-def _closest_first(asked: Parts, found: Iterable[_Known]) -> list[_Known]:
+def _closest_first(asked: Parts, found: Iterable[Known]) -> list[Known]:
     """Those that say the fewest words more, of these the newest."""
     return sorted(found, key=lambda item: (len(item.parts.words - asked.words), -(item.entry.year or 0)))
 
 
-def _says_more(asked: Parts, item: _Known) -> bool:
+def _says_more(asked: Parts, item: Known) -> bool:
     """Whether an entry's name has the words that were asked for, and words of size or kind besides."""
     return asked.words < item.parts.words and item.parts.words - asked.words <= OMITTED | {"h"}
 
@@ -271,7 +229,7 @@ def _says_more(asked: Parts, item: _Known) -> bool:
 _ANOTHER = ((frozenset({"kimi"}), frozenset({"k2"}), "thinking"),)
 
 
-def _is_another(asked: Parts, chosen: list[_Known]) -> bool:
+def _is_another(asked: Parts, chosen: list[Known]) -> bool:
     return any(
         asked.words == words and asked.versions == versions and word in asked.tuning and not asked.formats
         and not any(word in item.parts.tuning for item in chosen)
@@ -279,51 +237,9 @@ def _is_another(asked: Parts, chosen: list[_Known]) -> bool:
     )  # fmt: skip
 
 
-def _words_agree(asked: Parts, item: _Known) -> bool:
-    extra = asked.words - item.parts.words
-    if extra - {"moe", "distill", "distilled", "dense"}:
-        return False
-    if "moe" in extra and not (item.parts.active or any("x" in size for size in item.parts.sizes)):
-        return False
-    if "dense" in extra and item.parts.active:
-        return False
-    missing = item.parts.words - asked.words
-    if extra & {"distill", "distilled"}:
-        return not missing
-    return not missing or bool(missing <= OMITTED and (asked.sizes or missing <= {"distill", "distilled", "vision"}))
-
-
-def _sizes_agree(asked: Parts, item: _Known) -> bool:
-    have = item.parts
-    if not all(size in have.sizes or size in have.active or _counts(size, item) for size in asked.sizes):
-        return False
-    if asked.active - item.active and (item.active or not asked.sizes):
-        return False
-    return asked.lengths <= have.lengths and _vintages_agree(asked, have)
-
-
-def _counts(size: str, item: _Known) -> bool:
-    """Whether a label such as 671b is the entry's count of parameters, where its name gives no such label."""
-    if any(label[-1] in "bmt" and label[0].isdigit() and "x" not in label for label in item.parts.sizes):
-        return False
-    unit = {"m": 10**6, "b": 10**9, "t": 10**12}.get(size[-1])
-    parameters = item.entry.parameters
-    if unit is None or parameters is None or "x" in size or not size[:-1].replace(".", "").isdigit():
-        return False
-    label = float(size[:-1]) * unit
-    return abs(label - parameters) <= SIZE_TOLERANCE * parameters
-
-
-def _vintages_agree(asked: Parts, have: Parts) -> bool:
-    """Another vintage of a numbered version is the same shape; of an unnumbered one it is another model."""
-    if not asked.vintages or not have.vintages:
-        return True
-    return bool(asked.vintages & have.vintages) or bool(asked.versions)
-
-
-def _closest(asked: Parts, chosen: list[_Known], wanted: NamedFormat | None) -> list[_Known]:
+def _closest(asked: Parts, chosen: list[Known], wanted: NamedFormat | None) -> list[Known]:
     """One item for each entry that differs least; the asked size decides before tuning and vintage do."""
-    by_entry: dict[str, tuple[tuple[int, ...], _Known]] = {}
+    by_entry: dict[str, tuple[tuple[int, ...], Known]] = {}
     for item in chosen:
         cost = _cost(asked, item, wanted)
         if item.entry.name not in by_entry or cost < by_entry[item.entry.name][0]:
@@ -336,7 +252,7 @@ def _closest(asked: Parts, chosen: list[_Known], wanted: NamedFormat | None) -> 
     return [item for cost, item in by_entry.values() if cost == least]
 
 
-def _cost(asked: Parts, item: _Known, wanted: NamedFormat | None) -> tuple[int, ...]:
+def _cost(asked: Parts, item: Known, wanted: NamedFormat | None) -> tuple[int, ...]:
     have = item.parts
     left_out = len(have.sizes) - len(asked.sizes) if have.sizes and not asked.sizes else 0
     return (
@@ -360,11 +276,11 @@ def _format_cost(kind: str | None, wanted: NamedFormat | None) -> int:
 
 
 def _answer(
-    name: str, asked: Parts, item: _Known, wanted: NamedFormat | None
+    name: str, asked: Parts, item: Known, wanted: NamedFormat | None
 ) -> Understood:  # parameters: the parts of one name
     entry = item.entry
     notes = []
-    vintages = {vintage for known in _names_of(entry) for vintage in known.vintages}
+    vintages = {vintage for known in names_of(entry) for vintage in known.vintages}
     if new := asked.vintages - vintages:
         notes.append(f"vintage {', '.join(sorted(new))} taken to have the same shape")
     if asked.tuning & {"abliterated", "uncensored", "heretic", "derestricted"}:
@@ -377,11 +293,7 @@ def _answer(
     return Understood(name, entry, weights, tuple(notes))
 
 
-def _names_of(entry: ModelEntry) -> list[Parts]:
-    return [parts_of(written) for written in (entry.name, entry.hf_id or entry.name, *entry.aliases)]
-
-
-def _as_published(item: _Known, wanted: NamedFormat | None, in_gguf: bool = False) -> NamedFormat | None:
+def _as_published(item: Known, wanted: NamedFormat | None, in_gguf: bool = False) -> NamedFormat | None:
     """The asked format, by the entry's own quantization_config where that is of the same kind."""
     own = _quantization(item.entry)
     if wanted is None:
@@ -415,115 +327,3 @@ def _kind_of(config: dict[str, object] | None) -> str | None:
         if kind in algo or kind in method:
             return kind
     return None
-
-
-def _shown(name: str) -> str:
-    return repr(one_line(name, 60))
-
-
-def _which(name: str, items: list[_Known]) -> str:
-    every = list(dict.fromkeys(item.entry.name for item in items))
-    # A format of weights is no other choice where the model itself is one.
-    names = [one for one in every if (plain := _STORED.sub("", one)) == one or plain not in every]
-    if len(names) == 1:
-        return f"{_shown(name)} says too little: known of it is {names[0]}; {LIST_THEM}"
-    more = f" and {len(names) - MOST_CHOICES} more" if len(names) > MOST_CHOICES else ""
-    return f"{_shown(name)} could be {', '.join(names[:MOST_CHOICES])}{more}: say which; {LIST_THEM}"
-
-
-def _nothing(name: str, asked: Parts, known: tuple[_Known, ...]) -> str:
-    """The refusal, with what is near in family, version and size."""
-    if _ENCODER.search(name.lower()):
-        return (
-            f"{_shown(name)} is an encoder: it reads a text at once, keeps no KV cache and takes its weights alone; "
-            f"kvplan counts decoders ({LIST_THEM})"
-        )
-    near = _nearest(asked, known)
-    if near is None and (corrected := _spelled(asked, known)) is not None:
-        near = _nearest(corrected, known)
-    if near:
-        why, names = near
-        return f"no model is called {_shown(name)}; {why}: {', '.join(names)}; {LIST_THEM}"
-    return f"no model is called {_shown(name)}, and none of its family is known here; {LIST_THEM}"
-
-
-def _spelled(asked: Parts, known: tuple[_Known, ...]) -> Parts | None:
-    """`asked` with a family's name that is off by a letter set right; None where none is near."""
-    from difflib import get_close_matches  # slow to import, and only wanted when a name is wrong
-
-    families = sorted({word for item in known for word in item.parts.words if len(word) > 2})
-    right = {word: get_close_matches(word[:40], families, n=1, cutoff=0.88) for word in asked.words if len(word) > 2}
-    if not any(right.values()):
-        return None
-    return replace(asked, words=frozenset(right[word][0] if right.get(word) else word for word in asked.words))
-
-
-def _nearest(asked: Parts, known: tuple[_Known, ...]) -> tuple[str, list[str]] | None:
-    """What differs least in meaning, and in what it differs."""
-    tests: tuple[tuple[str, Callable[[_Known], bool]], ...] = (
-        (
-            "that family and version has",
-            lambda item: _words_agree(asked, item) and asked.versions == item.parts.versions,
-        ),
-        ("that family has", lambda item: bool(asked.words) and _words_agree(asked, item)),
-        ("if it was trained from another model, that may be", lambda item: _inside(asked, item)),
-        (
-            "if it was trained from another model, that may be",
-            lambda item: _inside(asked, item, any_version=True),
-        ),
-        ("near it", lambda item: bool(asked.words & item.parts.words) and bool(asked.versions & item.parts.versions)),
-        (
-            "of its family and size",
-            lambda item: bool(asked.words & item.parts.words and asked.sizes & item.parts.sizes),
-        ),
-        ("of its family", lambda item: bool(asked.words & item.parts.words - OMITTED)),
-    )
-    for why, test in tests:
-        found = [item for item in known if test(item)]
-        if found:
-            found.sort(key=lambda item: _distance(asked, item))
-            return why, list(dict.fromkeys(item.entry.name for item in found))[:5]
-    return None
-
-
-def _inside(asked: Parts, item: _Known, any_version: bool = False) -> bool:
-    """A finetune names its base: dolphin-2.9-llama3-8b, or its family alone: cogito-v1-preview-qwen-32b."""
-    have = item.parts
-    if not have.words or not have.words < asked.words or not have.sizes & asked.sizes:
-        return False
-    return any_version or have.versions <= asked.versions
-
-
-def _distance(asked: Parts, item: _Known) -> tuple[float, ...]:
-    have = item.parts
-    return (
-        len(asked.words ^ have.words),
-        0 if asked.sizes & have.sizes else 1 + _size_distance(asked, have),
-        _version_distance(asked.versions, have.versions),
-        len(asked.vintages ^ have.vintages),
-        len(have.formats),
-    )
-
-
-def _size_distance(asked: Parts, have: Parts) -> float:
-    """How many times larger or smaller, as a logarithm; 9 where a name gives no size."""
-    sizes = [max((_billions(size) for size in part.sizes), default=0.0) for part in (asked, have)]
-    return abs(log2(sizes[0] / sizes[1])) if all(sizes) else 9.0
-
-
-def _billions(size: str) -> float:
-    count = _number(size.split("x")[-1]) * (_number(size.split("x")[0]) if "x" in size else 1)
-    return count * {"m": 1e-3, "t": 1e3}.get(size[-1], 1.0)
-
-
-def _version_distance(one: frozenset[str], other: frozenset[str]) -> float:
-    first, second = (_number(next(iter(sorted(versions)), "")) for versions in (one, other))
-    return abs(first - second)
-
-
-def _number(version: str) -> float:
-    digits = "".join(letter for letter in version if letter.isdigit() or letter == ".")
-    try:
-        return float(digits)
-    except ValueError:
-        return 99.0

@@ -7,8 +7,10 @@ says so. A size or version that no entry has is refused with the nearest; severa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from planner.catalogue.entries import ModelEntry, known_model, model_state
 from planner.errors import UnknownName
@@ -62,6 +64,7 @@ def understand(name: str) -> Understood:
     plain = without_site(name)
     for candidate in (name, plain):
         if (entry := known_model(candidate)) is not None:
+            _refuse_first_version(name, entry)
             return Understood(name, entry, exact=True)
     if (found := _ollama_tag(name, plain)) is not None:
         return found
@@ -72,7 +75,57 @@ def understand(name: str) -> Understood:
         known = plain.lower() in ollama.LATEST
         if known and (not isinstance(error, _Several) or any(letter.isdigit() for letter in plain)):
             return _of_ollama(name, plain.lower(), "latest")
+        if not isinstance(error, _Several) and (found := _otherwise(name, asked, plain)) is not None:
+            return found
         raise
+
+
+def _refuse_first_version(name: str, entry: ModelEntry) -> None:
+    """ "qwen 14b", said as people say it, is no longer the model whose name it was once: of later ones there are."""
+    asked = parts_of(name)
+    if " " not in name.strip() or asked.versions or not asked.sizes:
+        return
+    found = _of_any_version(asked, known_names(model_state()))
+    later = [item for item in found if item.parts.lengths == asked.lengths and _shape(item.entry) != _shape(entry)]
+    if later:
+        raise _Several(which(name, [*later, Known(entry, asked, None)]))
+
+
+_SHAPE = (
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "head_dim",
+    "sliding_window",
+    "sliding_window_size",
+    "max_position_embeddings",
+)
+
+
+def _shape(entry: ModelEntry) -> tuple[object, ...]:
+    """What of a config the cache and its longest context follow from."""
+    text = entry.config.get("text_config") or entry.config
+    return tuple(text.get(key) for key in _SHAPE)
+
+
+def _otherwise(name: str, asked: Parts, plain: str) -> Understood | None:
+    """A name of ollama's library without its colon ("codestral 22b"), or a family's name in two words ("tiny llama")."""
+    said = (asked.words, asked.versions, asked.sizes)
+    for (family, size), means in ollama.MEANS.items():
+        tag = parts_of(f"{family}-{size}")
+        if (tag.words, tag.versions, tag.sizes) == said and tag.sizes and (entry := known_model(means)) is not None:
+            return replace(_answer(name, asked, Known(entry, parts_of(means), None), format_of(asked)), exact=False)
+    families = {word for item in known_names(model_state()) for word in item.parts.words if len(word) > 4}
+    joined = re.sub(r"([a-z]{2,})[-_ ]+(?=([a-z]{2,}))", partial(_join, families), plain.lower())
+    if joined == plain.lower():
+        return None
+    try:
+        return replace(understand(joined), asked=name, exact=False)
+    except UnknownName:
+        return None
+
+
+def _join(families: set[str], found: re.Match[str]) -> str:
+    return found.group(1) if found.group(1) + found.group(2) in families else found.group(0)
 
 
 class _Several(UnknownName):
@@ -175,7 +228,7 @@ def also_plain(item: Known, known: Iterable[Known]) -> bool:
 
 def _by_nickname(asked: Parts) -> tuple[str, ...] | None:
     """DeepSeek-R1 with a size is a distillation of that size; of 8b there are two."""
-    if asked.words == {"deepseek"} and asked.versions == {"r1"} and len(asked.sizes) == 1:
+    if asked.words - {"distill", "distilled"} == {"deepseek"} and asked.versions == {"r1"} and len(asked.sizes) == 1:
         size = next(iter(asked.sizes))
         if size == "8b" and not asked.vintages:
             return ("deepseek-r1-0528-qwen3-8b", "deepseek-r1-distill-llama-8b")
@@ -222,7 +275,7 @@ def _closest_first(asked: Parts, found: Iterable[Known]) -> list[Known]:
 
 def _says_more(asked: Parts, item: Known) -> bool:
     """Whether an entry's name has the words that were asked for, and words of size or kind besides."""
-    return asked.words < item.parts.words and item.parts.words - asked.words <= OMITTED | {"h"}
+    return asked.words < item.parts.words and item.parts.words - asked.words <= OMITTED | {"h", "flash", "pro", "super", "ultra"}
 
 
 # Releases whose name differs from another's by a word of tuning alone, and whose weights are stored otherwise.

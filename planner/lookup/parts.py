@@ -18,7 +18,7 @@ MAX_NAME = 300  # the longest name on the Hub has 96 characters before and after
 TUNING = frozenset(
     "instruct it chat base pt hf thinking think reasoning preview exp inst sft dpo rl rlhf pretrain pretrained text "
     "mpo grpo orpo kto final latest original official release terminus speciale nonthinking non mtp abliterated uncensored heretic "
-    "derestricted cloud tuned finetuned finetune ft python versatile instant free saferl".split()
+    "derestricted cloud tuned finetuned finetune ft python versatile instant free saferl high".split()
 )
 # Words round a name.
 FILLER = frozenset("the a an in at with of by on model models weights quant quants new local version".split())
@@ -36,7 +36,7 @@ _LENGTH = re.compile(r"\d+k|[12]m")
 _VERSION = re.compile(r"\d+(?:\.\d+)*[a-z]?|[a-z]\d+(?:\.\d+)*")
 _GROUP = re.compile(r"g(?:s)?\d{2,3}|\d{2,3}g|gs\d+")
 _FORMAT = re.compile(
-    r"fp8|fp8dynamic|dynamic|block|static|kv|e4m3|e5m2|awq|gptq|int[2348]|int8mix|fp16mix|mix|mixed|[2-8]bit|[2-8]bits"
+    r"fp8|fp8dynamic|dynamic|block|static|kv|e4m3|e5m2|(?:auto)?awq|(?:auto)?gptq|int[2348]|int8mix|fp16mix|mix|mixed|[2-8]bit|[2-8]bits"
     r"|w[248]a(?:4|8|16|fp8)|nvfp4|nvfp4a16|fp4|mxfp[48]|bnb|nf4|bitsandbytes|gguf|ggml|mlx|exl[23]|\d(?:\.\d+)?bpw|qat"
     r"|dwq|autoround|quantized|marlin|sym|asym|actorder|imatrix|imat|i1|ud|bf16|fp16|f16|fp32|f32|float16|bfloat16"
     r"|torchao|hqq|modelopt|unsloth|unquantized|quark|ct|optiq|qad|attnfp8|llmcompressor"
@@ -176,12 +176,16 @@ def _tokens(text: str) -> list[str]:
 
 
 _JOINED = re.compile(r"(deepseek|minimax|kimi|mimo|command)([a-z]\d.*)")
+# Whose the version is where a name gives it alone: "r1 70b", "K2 thinking", "M2.5 AWQ".
+_WHOSE = (("r1", "deepseek"), ("k2", "kimi"), ("k3", "kimi"), ("m2", "minimax"), ("m3", "minimax"))
 
 
 def _split(token: str) -> list[str]:
     """`llama3.1` as llama and 3.1; `30ba3b` as 30b and a3b; what has a class of its own stays whole."""
     if _FORMAT.fullmatch(token) or _GROUP.fullmatch(token) or _SIZE.fullmatch(token) or _ACTIVE.fullmatch(token):
         return [token]
+    if match := re.fullmatch(r"l(3(?:\.[0-3])?)", token):  # L3.3-70B-Euryale: of Llama 3.3
+        return ["llama", match.group(1)]
     if match := _JOINED.fullmatch(token):
         return [match.group(1), *_split(match.group(2))]
     if match := re.fullmatch(r"(\d+(?:\.\d+)?b)(a\d+(?:\.\d+)?b)", token):
@@ -231,6 +235,9 @@ def _sorted_into(owner: str, tokens: list[str], gguf: str) -> Parts:
             sets["versions"].add(_version(token))
         else:
             sets["words"].add(token)
+    if sets["words"] <= {"distill", "distilled"} and len(sets["versions"]) == 1:
+        version = next(iter(sets["versions"])).split(".")[0]
+        sets["words"] |= {family for short, family in _WHOSE if version == short}
     return Parts(owner, formats=tuple(formats), gguf=gguf, **{key: frozenset(value) for key, value in sets.items()})
 
 

@@ -143,7 +143,7 @@ def test_what_is_near_is_near_in_meaning() -> None:
     with pytest.raises(UnknownName, match=r"llama-3\.1-8b"):
         understand("lama-3.1-8b")
     with pytest.raises(UnknownName, match="none of its family is known here"):
-        understand("claude opus")
+        understand("nobodys-model-7b")
 
 
 def test_a_suffix_decides_the_weights_and_the_plan_says_so() -> None:

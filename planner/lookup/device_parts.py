@@ -18,7 +18,8 @@ NOISE = frozenset(
     "device tensor core desktop generation edition corporation inc advanced micro devices ati vga compatible controller "
     "3d the a memory vram of with unified chip mac macbook studio mini silicon soc module oem founders fe dev kit "
     "devkit developer agx nvlink nvlinked bridge wormhole blackhole radv nvgpu gmktec asus msi evga gigabyte zotac palit "
-    "pny inno3d sapphire powercolor xfx asrock tuf gaming oc suprim ventus aorus".split()
+    "pny inno3d sapphire powercolor xfx asrock tuf gaming oc suprim ventus aorus air modded mod custom slot slots blower "
+    "runpod vast vastai lambda lambdalabs colab kaggle modal nebius gcp azure oci coreweave hyperstack paperspace tensordock".split()
 )
 # Form factor, cooling, kind of memory: words that a name may leave out.
 FORMS = frozenset(
@@ -31,7 +32,10 @@ _COUNT_LAST = re.compile(r"(.+?)\s*\(\s*x?\s*(\d{1,4})\s*x?\s*\)\s*", re.IGNOREC
 _COUNT_GPUS = re.compile(r"(.+?)[\s-]+(\d{1,4})[\s-]*gpus?\s*", re.IGNORECASE)
 _WORDS = {"single": 1, "one": 1, "dual": 2, "two": 2, "twin": 2, "triple": 3, "three": 3, "quad": 4, "four": 4,
           "six": 6, "eight": 8, "octo": 8}  # fmt: skip
-_MEMORY = re.compile(r"(?<![\d.a-z])(\d{1,4})\s*(?:gib|gb|g)(?![a-z0-9])|(?<=[a-z])-(\d{2,3})(?=$|\s)", re.IGNORECASE)
+_MEMORY = re.compile(
+    r"(?<![\d.a-z])(\d{1,4}(?=\s*gi?b)|\d{1,3}(?=\s*g))\s*(?:gib|gb|g)(?![a-z0-9])|(?<=[a-z])-(\d{2,3})(?=$|\s)",
+    re.IGNORECASE,
+)
 _MIG = re.compile(r"(?<![\d.a-z])([1-7]g\.\d{1,3}gb)(?:\+me(?:\.all)?)?", re.IGNORECASE)
 
 
@@ -99,13 +103,16 @@ def device_parts(name: str) -> DeviceParts:
     if mig:
         text = f"{text[: mig.start()]} {text[mig.end() :]}"
         text = re.sub(r"(?<![a-z])mig(?![a-z])", " ", text)
-    text = re.sub(r"max-q", "maxq", text)
+    text = re.sub(r"max-q", "maxq", re.sub(r"^nvidia\.com/", "", text))
+    text = re.sub(r"(r9[67]00d?) ai pro(?!\w)", r"ai pro \1", text)
+    text = re.sub(r"n1-\w+-\d+", " ", text)  # Google's machine that a card is added to
+    text = re.sub(r"(?<=\w) dual[- ]slot", " ", text)
     text = re.sub(r"(?<![a-z0-9])([2-6][05]00) pro(?![a-z0-9])", r"pro \1", text)  # RTX 6000 Pro
     text = re.sub(r"macbook (?:pro|air)|mac (?:mini|studio|pro)|(?<!\w)imac|\d+[- ]?cores?(?!\w)", " ", text)
     text, gb = _take_memory(text)
     words = [word for word in re.split(r"[^a-z0-9.]+", text) if word]
     laptop = bool({"laptop", "mobile", "notebook"} & set(words)) or _mobile(words)
-    forms = frozenset(_form(word) for word in words if word in FORMS)
+    forms = frozenset(form for word in words if word in FORMS for form in (word, _form(word)))
     kept = [word for word in words if word not in NOISE and word not in FORMS and word not in _LAPTOP]
     card = "".join(kept)
     if card.startswith(("rtx", "gtx")) and len(card) > 3:

@@ -77,6 +77,18 @@ class Machine:
         return " + ".join(name if count == 1 else f"{count}x {name}" for name, count in counts.items())
 
 
+# Between unlike cards: +, &, "and", or a count ("2x3090 2x3060"); the + of "AI Max+ 392" is of a name.
+_TOGETHER = re.compile(r"(?<!max)\+|&|\sand\s|(?<=\w)\s+(?=\d{1,2}\s?[x×]\s?[a-z0-9])", re.IGNORECASE)
+_PROVIDERS = re.compile(
+    r"^\s*(?:google\s+)?(?:runpod|vast(?:\.ai)?|lambda(?:\s?labs)?|colab|kaggle|modal|nebius)[\s:]+(?=\S)", re.I
+)
+
+
+def _without_brackets(name: str) -> str:
+    """`NVIDIA DGX Spark (GB10)` says the same twice."""
+    return re.sub(r"\s*\([^()]*[a-zA-Z][^()]*\)\s*$", "", name) or name
+
+
 class Several(UnknownName):
     """A name that may be two devices."""
 
@@ -94,7 +106,9 @@ def machine_named(name: str) -> Machine:
     except Several:
         raise
     except UnknownName:
-        pieces = [piece for piece in re.split(r"\+", name) if piece.strip()]
+        if (plain := _without_brackets(name)) != name:
+            return machine_named(plain)
+        pieces = [piece for piece in _TOGETHER.split(name) if piece.strip()]
         if len(pieces) < 2:
             raise
         try:
@@ -114,7 +128,7 @@ def _one_kind(name: str) -> Machine:
         count, card = found
         device = find_card(card)
         return Machine(name, (device,) * count, (f"{one_line(name, 40)} has {count} x {device.name}",))
-    count, rest = counted(name)
+    count, rest = counted(_PROVIDERS.sub("", name))
     if not 1 <= count <= MOST_DEVICES:
         raise BadRequest(f"{one_line(name, 40)!r} names {count:,} devices; 1 to {MOST_DEVICES:,} are wanted")
     return Machine(name, (find_card(rest),) * count)
@@ -127,18 +141,23 @@ def find_card(name: str) -> Device:
     ('A100-SXM4-80GB', 'A100-SXM4-80GB', 'RTX-3090-24GB')
     """
     asked = device_parts(name)
-    plural = "" if _MAYBE_SUPER.fullmatch(asked.card) else name.strip().removesuffix("s")
+    plural = name.strip().removesuffix("s")
+    if _MAYBE_SUPER.fullmatch(asked.card) and _of_card(replace(asked, card=f"{asked.card.removesuffix('s')}super")):
+        plural = ""
     if (known := known_device(name) or known_device(plural)) is not None:
         return known
     found = _of_card(asked)
     if not found and (match := re.fullmatch(r"(.*\w)[- ](\d{2,3})", name.strip())):  # A100-80
-        asked = replace(device_parts(match.group(1)), gb=int(match.group(2)))
-        found = [item for item in _of_card(asked) if asked.gb in item.sizes]
+        sized = replace(device_parts(match.group(1)), gb=int(match.group(2)))
+        if found := [item for item in _of_card(sized) if sized.gb in item.sizes]:
+            asked = sized
     if not found and (begun := _begun(asked)):
         raise Several(_which(name, begun))
     if not found:
         raise UnknownName(_nothing(name, asked))
     sized = [item for item in found if asked.gb is None or asked.gb in item.sizes]
+    if not sized and found[0].device.vendor == "CPU" and len(found) == 1 and asked.gb:
+        return replace(found[0].device, memory_bytes=asked.gb << 30, memory_source="the name")
     if not sized:
         sizes = ", ".join(item.device.name for item in found[:MOST_CHOICES])
         raise UnknownName(
@@ -156,6 +175,20 @@ def find_card(name: str) -> Device:
     if len(best) > 1:
         raise Several(_which(name, best))
     return best[0].device
+
+
+def taken_memory(name: str, device: Device) -> str:
+    """Says which memory is taken where `name` gives none and the chip is sold with several; "" anywhere else.
+
+    >>> taken_memory("M2 Ultra", find_card("M2 Ultra"))
+    'Apple-M2-Ultra is taken with 192 GB, the largest; Apple-M2-Ultra-64GB, Apple-M2-Ultra-128GB are others'
+    """
+    if device.vendor != "Apple" or device_parts(name).gb is not None or device_parts(device.name).gb is not None:
+        return ""
+    others = [other.name for other in devices() if other.name.startswith(f"{device.name}-")]
+    if not others or not device.advertised_gb:
+        return ""
+    return f"{device.name} is taken with {device.advertised_gb:g} GB, the largest; {', '.join(others)} are others"
 
 
 def _which(name: str, items: list[_Known]) -> str:
@@ -258,6 +291,9 @@ def _of_form(asked: DeviceParts, found: list[_Known]) -> list[_Known]:
         if not fitting and (wanted & _STRICT or ("pcie" in wanted and any(item.forms & _STRICT for item in found))):
             return []
         found = fitting or found
+    exact = {form for form in asked.forms if re.fullmatch(r"sxm\d|blackwell", form)}
+    if exact and (fitting := [item for item in found if exact <= item.forms]):
+        found = fitting
     families = asked.forms & {"rtx", "gtx", "rx", "quadro"}
     if families and (fitting := [item for item in found if families <= item.forms]):
         found = fitting
@@ -271,16 +307,50 @@ def _of_form(asked: DeviceParts, found: list[_Known]) -> list[_Known]:
 def _nothing(name: str, asked: DeviceParts) -> str:
     """The refusal, with what is near: the same chip as a slice or a laptop's, or chips that begin alike."""
     shown = repr(one_line(name, 60))
-    if asked.card == "cpu":
+    if asked.card in ("cpu", "cpuonly"):
         return f"{shown} could be any processor: --gpu local asks this machine, or name one; {LIST_THEM}"
+    if re.fullmatch(r"(?:cuda|gpu|hip|rocm|mps|metal|vulkan)?\d?", asked.card) and (asked.card or not asked.gb):
+        return f"{shown} names no card: --gpu local asks this machine, or name one; {LIST_THEM}"
+    if not asked.card or asked.card in ("ram", "memory", "vram"):
+        return f"{shown} is a size of memory: --memory {asked.gb}GiB gives it without a device; {LIST_THEM}"
     known = _index(device_state())
     same = [item.device.name for item in known if any(part.card == asked.card for part in item.parts)]
     begins = [item.device.name for item in known if any(_alike(asked.card, part.card) for part in item.parts)]
-    near = list(dict.fromkeys(same + begins))[:MOST_CHOICES]
-    if not near:
-        near = _spelled(asked.card, known)
+    near = (
+        list(dict.fromkeys(same + begins))[:MOST_CHOICES]
+        or _of_near_number(asked, known)
+        or _spelled(asked.card, known)
+    )
     hint = f"; near it: {', '.join(near)}" if near else ""
     return f"no device is called {shown}{hint}; {LIST_THEM}"
+
+
+_NUMBERED = re.compile(r"([a-z]{0,4}?)(\d{2,4})([a-z]*)")
+_FAMILIES = frozenset({"rtx", "gtx", "rx", "quadro"})
+MOST_NEAR = 5
+
+
+def _of_near_number(asked: DeviceParts, known: tuple[_Known, ...]) -> list[str]:
+    """Cards of that series with a number near: `rtx 4095` is near the 4090, `rtx 7090` near the other 90s."""
+    match = _NUMBERED.fullmatch(asked.card)
+    if match is None:
+        return []
+    letters, number = match.group(1), int(match.group(2))
+    families = asked.forms & _FAMILIES
+    found: dict[str, tuple[float, ...]] = {}
+    for item in known:
+        for part in item.parts:
+            other = _NUMBERED.fullmatch(part.card)
+            if other is None or other.group(1) != letters or part.slice or part.laptop != asked.laptop:
+                continue
+            if families and not families <= item.forms:
+                continue
+            far = abs(int(other.group(2)) - number)
+            ending = int(other.group(2)) % 100 == number % 100 and len(other.group(2)) == len(match.group(2))
+            if far < max(0.12 * number, 10) or ending or (letters and len(letters) > 1):
+                cost = (not ending and far >= 100, far, other.group(3) != match.group(3), len(part.card))
+                found[item.device.name] = min(cost, found.get(item.device.name, cost))
+    return sorted(found, key=lambda name: found[name])[:MOST_NEAR]
 
 
 def _alike(asked: str, card: str) -> bool:

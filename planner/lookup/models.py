@@ -275,7 +275,13 @@ def _closest_first(asked: Parts, found: Iterable[Known]) -> list[Known]:
 
 def _says_more(asked: Parts, item: Known) -> bool:
     """Whether an entry's name has the words that were asked for, and words of size or kind besides."""
-    return asked.words < item.parts.words and item.parts.words - asked.words <= OMITTED | {"h", "flash", "pro", "super", "ultra"}
+    return asked.words < item.parts.words and item.parts.words - asked.words <= OMITTED | {
+        "h",
+        "flash",
+        "pro",
+        "super",
+        "ultra",
+    }
 
 
 # Releases whose name differs from another's by a word of tuning alone, and whose weights are stored otherwise.

@@ -16,7 +16,7 @@ from planner.launch.read import one_question, question_of
 from planner.launch.secrets import shown
 from planner.launch.words import MOST_CHARACTERS
 from planner.lookup import machine, model_spec, named_model, with_memory
-from planner.lookup.devices import Machine
+from planner.lookup.devices import Machine, taken_memory
 from planner.memory.request import Capacity, device_capacity
 from planner.model.spec import ModelSpec
 from planner.options.readers import size, text, tokens
@@ -80,6 +80,8 @@ def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
     # One card by its name is as many of them as the command takes.
     counted = there.count if there.count > 1 or re.match(r"\s*1\s*[x×*]", given["gpu"] or "") else None
     memories = tuple(card.memory_bytes for card in there.devices) if there.mixed else ()
+    if given["memory"] is None and (said := taken_memory(given["gpu"] or there.smallest.name, there.smallest)):
+        question = replace(question, notes=(*question.notes, said))
     capacity = device_capacity(there.smallest)
     if there.mixed:
         capacity = replace(capacity, name=there.name)
@@ -202,5 +204,7 @@ def _machine(gpu: str | None, memory: int | None, written: str) -> Machine | Non
     if gpu is None and found.devices[0].name == "cpu":
         raise UsageError("no GPU answered on this machine; say which is meant with --gpu, as in --gpu 2x3090")
     if found.smallest.memory_bytes < 1:
-        raise BadRequest(f"--gpu {found.smallest.name} has no memory of its own")
+        raise BadRequest(
+            f"--gpu {found.smallest.name} has the memory that was put in: say how much, for example --memory 64GiB"
+        )
     return found

@@ -222,8 +222,11 @@ def with_count(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = dict(given)
     name = given.get("gpu")
-    if not isinstance(name, str) or name.strip().lower() == "local" or known_device(name) is not None:
+    if not isinstance(name, str) or name.strip().lower() == "local":
         return given
+    if (known := known_device(name)) is not None:
+        apple = known.vendor == "Apple" and given.get("memory") is None
+        return {**given, "gpu_note": _taken_memory(name, known)} if apple else given
     if "," in name:
         raise BadRequest(
             f"--gpu {one_line(name, 60)} names several devices: joined by + they are one machine "
@@ -250,6 +253,12 @@ def with_count(given: Mapping[str, Any]) -> dict[str, Any]:
     if str(given.get("engine") or "").startswith(LAYERS_SPLIT):
         return {**given, "pp": found.count}
     return {**given, "tp": min(found.count, 8), "pp": max(1, found.count // 8)}
+
+
+def _taken_memory(name: str, found: Device) -> str:
+    from planner.lookup.devices import taken_memory  # only where there is a choice of memory
+
+    return taken_memory(name, found)
 
 
 def device_of(name: str, memory: str | None) -> Device:

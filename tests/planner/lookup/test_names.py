@@ -218,6 +218,35 @@ def test_a_device_with_other_memory_keeps_its_speed() -> None:
     assert found is not None and found.bytes == 30 << 30 and found.name.startswith("RTX-4090-24GB with 30GiB")
 
 
+def test_an_apple_chip_without_its_memory_says_which_is_taken() -> None:
+    from kvplan import estimate
+
+    said = "Apple-M2-Ultra is taken with 192 GB, the largest; Apple-M2-Ultra-64GB, Apple-M2-Ultra-128GB are others"
+    assert said in estimate("qwen3-8b", gpu="M2 Ultra").to_dict()["assumptions"]
+    for gpu, memory in (("M2 Ultra 128GB", None), ("M2 Ultra", "64GiB"), ("3090", None)):
+        assert not any("taken with" in note for note in estimate("qwen3-8b", gpu=gpu, memory=memory).to_dict()["assumptions"])
+
+
+@pytest.mark.parametrize(
+    ("written", "near"),
+    [("rtx 4095", "RTX-4090-24GB"), ("rtx 7090", "RTX-5090-32GB"), ("A101", "A100-"), ("mi400", "MI355X"), ("h300", "H200-")],
+)  # fmt: skip
+def test_a_card_that_is_not_there_is_near_those_of_its_series(written: str, near: str) -> None:
+    with pytest.raises(UnknownName, match=rf"near it: {near}"):
+        machine_named(written)
+
+
+def test_a_size_of_memory_or_a_runtime_is_no_card() -> None:
+    with pytest.raises(UnknownName, match=r"--memory 24GiB"):
+        machine_named("24 GB VRAM")
+    with pytest.raises(UnknownName, match="--gpu local"):
+        machine_named("cuda:0")
+
+
+def test_a_processor_has_the_memory_that_its_name_gives() -> None:
+    assert machine_named("EPYC 9654 768GB").smallest.memory_bytes == 768 << 30
+
+
 @pytest.mark.parametrize("written", ["", " ", "0x3090", "5000xA10", "3090+x", "+", "banana", "x2"])
 def test_a_name_of_no_device_is_refused_in_one_line(written: str) -> None:
     with pytest.raises(KvplanError) as refused:

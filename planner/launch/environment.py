@@ -28,6 +28,7 @@ _EFFECTS = {
     "OLLAMA_MULTIUSER_CACHE": "prefixes of several users are kept",
     "OLLAMA_NEW_ESTIMATES": "how ollama chooses layers for the device",
     "HSA_OVERRIDE_GFX_VERSION": "kernels of another device: speed",
+    "HSA_NO_SCRATCH_RECLAIM": "memory that kernels borrow is kept: a little more of it, fewer stalls",
     "VLLM_ATTENTION_BACKEND": "which attention kernel runs: speed, and the block size it wants",
     "VLLM_CPU_KVCACHE_SPACE": "GiB of cache on a server without GPU",
     "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "--max-model-len may exceed the model's own limit",

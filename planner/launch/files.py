@@ -34,8 +34,10 @@ def commands_in(text: str) -> list[Command]:
         raise BadRequest("the text is empty; paste a start command, a script, a compose file or a manifest")
     if re.search(r"\b(?:LLM|EngineArgs|Engine)\(", text) and (calls := python_commands(text)):
         return calls
-    if _DOCKERFILE.search(text) and _MODELFILE.search(text):
+    if (_DOCKERFILE.search(text) and _MODELFILE.search(text)) or re.match(r"\s*(?:ENTRYPOINT|CMD)\s*\[", text):
         return _dockerfile(text)
+    if re.match(r"\s*\[\s*[\"']", text) and (listed := _listed(text)):
+        return listed
     if _MODELFILE.search(text) and not text.lstrip().startswith(("{", "services", "apiVersion")):
         return [Command(("ollama", "run", "Modelfile", text), where="Modelfile")]
     if _looks_like_yaml(text):
@@ -50,6 +52,13 @@ def commands_in(text: str) -> list[Command]:
             )
     text = re.sub(r"^\s*ExecStart=-?", "", text, flags=re.MULTILINE)
     return commands_of(re.sub(r"^\[\w+\]\s*$|^(?!Environment=)[A-Z][A-Za-z]+=.*$", _not_ours, text, flags=re.MULTILINE))
+
+
+def _listed(text: str) -> list[Command]:
+    """A command as a JSON or YAML list of words, as in `command: [...]`."""
+    documents = _documents(text)
+    words = _words(documents[0]) if documents else []
+    return [Command(tuple(words))] if words else []
 
 
 def _not_ours(found: re.Match[str]) -> str:
@@ -129,6 +138,9 @@ def _from_yaml(document: Any) -> Iterator[Command]:
         yield from _ray_serve(document)
     elif isinstance(document.get("models"), Mapping):
         yield from _llama_swap(document)
+    elif isinstance(document.get("image"), str) or isinstance(document.get("command", document.get("args")), list):
+        # A container or a service on its own.
+        yield from _container(document, "", "") if "args" in document else _compose_service("", document)
     elif any(key in document for key in ("model", "model_tag", "model-path", "model_path")):
         yield _config(document)
 
@@ -357,5 +369,6 @@ def _dockerfile(text: str) -> list[Command]:
             except ValueError:
                 value = rest.split()
             parts[keyword] = _words(value)
-    words = ["docker", "run", *parts["FROM"][:1], *parts["ENTRYPOINT"], *parts["CMD"]]
+    image = ["docker", "run", parts["FROM"][0]] if parts["FROM"] else []
+    words = [*image, *parts["ENTRYPOINT"], *parts["CMD"]]
     return [Command(tuple(substitute(word, env) for word in words), env, where="Dockerfile")]

@@ -39,7 +39,7 @@ _LLAMA = {
 REFUSED = {
     "text-generation-launcher": "text-generation-launcher (TGI) is not an engine that kvplan knows, and is no longer developed",
     "koboldcpp": "KoboldCpp's commands are not read: ask kvplan fit MODEL --gpu G --engine koboldcpp --ctx-size N, or give the llama-server command",
-    "mlx": "the flags of mlx_lm.server are not read; ask kvplan estimate MODEL --engine mlx --gpu m3-max --seq 8k",
+    "mlx": "the flags of mlx_lm are not read; ask kvplan estimate MODEL --engine mlx --gpu m3-max --seq 8k",
     "tabbyapi": "TabbyAPI (ExLlama) is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
     "llama-cpp-python": "llama_cpp.server has flags of its own; give the llama-server command: --n_ctx is -c, --n_gpu_layers is -ngl",
     "lms": "`lms load` does not say all that LM Studio takes; ask kvplan estimate MODEL --engine lmstudio --ctx-size 32k --gpu NAME",
@@ -49,6 +49,7 @@ REFUSED = {
     "mistralrs": "mistral.rs is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
     "mistralrs-server": "mistral.rs is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
     "ktransformers": "KTransformers is not an engine that kvplan knows; kvplan check reads the llama-server command of such a split",
+    "llama-swap": "llama-swap's models stand in its config: kvplan check config.yaml --service NAME",
     "vllm bench": "`vllm bench` measures a server; give the `vllm serve` command",
 }
 _IMAGES = (
@@ -96,7 +97,8 @@ def program_of(command: Command) -> Program | None:
     ('vllm', '0.11.2', ('--model', 'm'), {'A': '1'})
     """
     env, words = dict(command.env), list(command.words)
-    inner = _inner_shell(words)
+    place = _docker_at(words)
+    inner = _inner_shell(words) if place is None else None
     if inner is not None:
         for one in commands_of(inner):
             found = program_of(replace(one, env={**env, **one.env}, where=command.where, gpus=command.gpus))
@@ -104,15 +106,14 @@ def program_of(command: Command) -> Program | None:
                 return found
         return None
     gpus, version, image, notes = command.gpus, None, "", command.notes
-    place = _docker_at(words)
     if place is not None:
         image, rest, gpus_given = _docker(words[place + 1 :], env)
         gpus = gpus_given if gpus is None else gpus
         version = _image_version(image)
         inner = _inner_shell(rest)
         if inner is not None:
-            found = program_of(Command((*_image_words(image, inner), *(["sh", "-c", inner])), env, command.where, gpus))
-            return None if found is None else replace(found, version=found.version or version)
+            found = program_of(Command(("sh", "-c", inner), env, command.where, gpus))
+            return None if found is None else _in_image(found, image, version, notes)
         words = list(_image_words(image, " ".join(rest[:6])))
         words += rest[1:] if words[:1] == ["llama-server"] and rest[:1] in (["--server"], ["-s"]) else rest
     found = _plain_program(words, env)
@@ -120,13 +121,16 @@ def program_of(command: Command) -> Program | None:
         found = _by_flags(words, env) if words and words[0].startswith("-") else None
     if found is None:
         return None
+    return replace(_in_image(found, image, version, notes), gpus=gpus, where=command.where)
+
+
+def _in_image(found: Program, image: str, version: str | None, notes: tuple[str, ...]) -> Program:
+    """The program with the version that its image names."""
     if version and found.name in ("vllm", "sglang") and int(version.partition(".")[0].lstrip("b") or 0) > 2:
         notes = (*notes, f"{version} is the image's own version, not {found.said}'s: the newest that was read is taken")
         version = None
     said = f"{found.said} in {shown(image, 60)}" if image else found.said
-    return replace(
-        found, said=said, version=found.version or version, gpus=gpus, where=command.where, notes=(*found.notes, *notes)
-    )
+    return replace(found, said=said, version=found.version or version, notes=(*found.notes, *notes))
 
 
 def _by_flags(words: Sequence[str], env: Mapping[str, str]) -> Program | None:
@@ -158,7 +162,7 @@ def _plain_program(words: Sequence[str], env: Mapping[str, str]) -> Program | No
             continue
         name, said, rest = found
         if name in REFUSED:
-            raise UnknownName(REFUSED[name] + _tgi_hint(name))
+            raise UnknownName(_with_its_model(REFUSED[name], rest) + _tgi_hint(name))
         version = None if name != "vllm" else _pinned(words[:place])
         return Program(name, said, tuple(rest), own, version, wrapper=tuple(words[: place + 1]))
     return None
@@ -201,6 +205,17 @@ def _named(word: str, rest: Sequence[str]) -> tuple[str, str, Sequence[str]] | N
             rest,
         )
     return None
+
+
+def _with_its_model(advice: str, rest: Sequence[str]) -> str:
+    """The advice with the model of the command in place of MODEL."""
+    for place, word in enumerate(rest[:200]):
+        name, equals, value = word.partition("=")
+        if name in ("--model", "-m") and (equals or place + 1 < len(rest)):
+            model = value if equals else rest[place + 1]
+            return advice.replace("MODEL", shown(model, 80))
+    first = next((word for word in rest[:4] if not word.startswith("-") and re.search(r"[/\d]", word)), "")
+    return advice.replace("MODEL", shown(first, 80)) if first else advice
 
 
 def _tgi_hint(name: str) -> str:

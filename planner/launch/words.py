@@ -14,6 +14,9 @@ MOST_WORDS = 20_000
 _ASSIGNED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _POWERSHELL = re.compile(r"^\s*\$env:([A-Za-z_]\w*)\s*=\s*(.*)$", re.IGNORECASE)
 _CMD_SET = re.compile(r"^\s*set\s+\"?([A-Za-z_]\w*)=(.*?)\"?\s*$", re.IGNORECASE)
+_SETS = re.compile(r"\s*(?:\$env:|set\s+\"?[A-Za-z_]\w*=)", re.IGNORECASE)
+_AFTER_SET = re.compile(r"\s*(?:;|&&?)\s*(?=(?:[^\"']|\"[^\"]*\"|'[^']*')*$)")  # what parts it from the next command
+_ARITHMETIC = re.compile(r"\$\(\(([^()\n]{1,200})\)\)")
 _ENGINES_OWN = re.compile(
     r"(VLLM|SGLANG|SGL|OLLAMA|LLAMA|GGML|CUDA|HIP|ROCR|HSA|HF|HUGGING_FACE|NCCL|RCCL|PYTORCH|TORCH|NVIDIA|TRTLLM|TLLM|"
     r"FLASHINFER|OMP|GPU)_"
@@ -55,8 +58,9 @@ def commands_of(text: str) -> list[Command]:
     found: list[Command] = []
     env: dict[str, str] = {}
     variables: dict[str, str] = {}
-    for line in _logical_lines(text):
-        if _set_elsewhere(line, env):
+    for line in _logical_lines(_ARITHMETIC.sub(_one_word, text)):
+        line = _set_elsewhere(line, env)
+        if not line:
             continue
         for words in _simple_commands(_split(line)):
             own: dict[str, str] = {}
@@ -224,7 +228,33 @@ def substitute(text: str, env: Mapping[str, str]) -> str:
 
     if "$" not in text:
         return text
+    text = _ARITHMETIC.sub(lambda found: _calculated(found, env), text)
     return _VARIABLE.sub(value, text)[:MOST_CHARACTERS]
+
+
+def _one_word(found: re.Match[str]) -> str:
+    return re.sub(r"\s+", "", found.group(0))
+
+
+def _calculated(found: re.Match[str], env: Mapping[str, str]) -> str:
+    """$((128*1024)) as its number; as it is where it holds anything but whole numbers, known names and + - * /."""
+    inside = re.sub(r"\$?\{?([A-Za-z_]\w*)\}?", lambda name: env.get(name.group(1), name.group(0)), found.group(1))
+    terms = re.split(r"([-+])", inside.replace(" ", ""))
+    total, sign = 0, 1
+    for term in terms:
+        if term in ("+", "-"):
+            sign = 1 if term == "+" else -1
+            continue
+        factors = re.split(r"([*/])", term)
+        if len(factors) > 20 or not all(re.fullmatch(r"\d{1,15}|[*/]", factor) for factor in factors):
+            return found.group(0)
+        product = int(factors[0])
+        for mark, factor in zip(factors[1::2], factors[2::2], strict=True):
+            if mark == "/" and not int(factor):
+                return found.group(0)
+            product = product * int(factor) if mark == "*" else product // int(factor)
+        total += sign * product
+    return str(total)
 
 
 def _take_assignments(words: list[str], env: dict[str, str]) -> list[str]:
@@ -243,14 +273,17 @@ def _export(words: Sequence[str], env: dict[str, str]) -> None:
             env[name] = value
 
 
-def _set_elsewhere(line: str, env: dict[str, str]) -> bool:
-    """PowerShell's $env:NAME = "value", cmd's set NAME=value, systemd's Environment=NAME=value."""
+def _set_elsewhere(line: str, env: dict[str, str]) -> str:
+    """What is left of a line after PowerShell's $env:NAME = "value", cmd's set NAME=value, systemd's Environment=A=b."""
     line = line.strip("\0")
-    found = _POWERSHELL.match(line) or _CMD_SET.match(line)
-    if found:
+    while _SETS.match(line):
+        first, _, rest = _AFTER_SET.sub("\0", line, count=1).partition("\0")
+        found = _POWERSHELL.match(first) or _CMD_SET.match(first)
+        if found is None:
+            break
         env[found.group(1)] = found.group(2).strip().strip("\"'")
-        return True
+        line = rest
     if line.lstrip().startswith("Environment="):
         _export(_split(line.lstrip().removeprefix("Environment=")), env)
-        return True
-    return False
+        return ""
+    return line

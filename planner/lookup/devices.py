@@ -148,9 +148,9 @@ def find_card(name: str) -> Device:
         return known
     found = _of_card(asked)
     if not found and (match := re.fullmatch(r"(.*\w)[- ](\d{2,3})", name.strip())):  # A100-80
-        sized = replace(device_parts(match.group(1)), gb=int(match.group(2)))
-        if found := [item for item in _of_card(sized) if sized.gb in item.sizes]:
-            asked = sized
+        ending = replace(device_parts(match.group(1)), gb=int(match.group(2)))
+        if found := [item for item in _of_card(ending) if ending.gb in item.sizes]:
+            asked = ending
     if not found and (begun := _begun(asked)):
         raise Several(_which(name, begun))
     if not found:

@@ -38,6 +38,8 @@ class NamedFormat:
 
 # Publishers who quantise with llm-compressor, and keep one scale an output row ("dynamic") or a tensor.
 _COMPRESSOR = ("redhatai", "neuralmagic", "nm-testing", "inferencerefinery")
+# Whose repositories are stored by a recipe of their own, whatever the suffix leaves out.
+RECIPE_OWNERS = frozenset({*_COMPRESSOR, "nvidia", "mlx-community", "lmstudio-community", "cyankiwi", "cpatonn"})
 # The model's own makers, whose FP8 repositories follow DeepSeek-V3: one scale per 128 x 128.
 _BLOCK_FAMILIES = frozenset("qwen deepseek minimax kimi qwq glm mimo step hunyuan hy ernie intern interns".split())
 _CHANNEL_GLM = frozenset(

@@ -17,6 +17,7 @@ from planner.launch.secrets import shown
 from planner.launch.words import MOST_CHARACTERS
 from planner.lookup import machine, model_spec, named_model, with_memory
 from planner.lookup.devices import Machine, taken_memory
+from planner.lookup.formats import RECIPE_OWNERS
 from planner.memory.request import Capacity, device_capacity
 from planner.model.spec import ModelSpec
 from planner.options.readers import size, text, tokens
@@ -134,12 +135,16 @@ def plain_name(text: str) -> str:
     cached = re.search(r"models--([\w.-]+?)--([\w.-]+)", clean)
     if cached:
         return f"{cached.group(1)}/{cached.group(2)}"
-    hub = re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co|modelscope\.cn/models)/([\w.-]+/[\w.-]+)", clean)
+    hub = re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co|modelscope\.cn/models)/([\w.-]+/[\w.-]+)(.*)", clean)
     if hub:
-        return hub.group(1)
+        file = hub.group(2).partition("?")[0].rpartition("/")[2]
+        return f"{hub.group(1).partition('/')[0]}/{file}" if file.lower().endswith(".gguf") else hub.group(1)
     pieces = [piece for piece in re.split(r"[/\\]", clean) if piece not in ("", ".", "..")]
     local = clean.startswith(("/", "./", "../", "~")) or "\\" in clean or len(pieces) > 2
-    return (pieces[-1] if pieces else clean) if local or clean.endswith(".gguf") else clean
+    if not pieces or not (local or clean.endswith(".gguf")):
+        return clean
+    # A folder named for a publisher with recipes of its own says how the weights are stored.
+    return "/".join(pieces[-2:]) if pieces[-2:-1] and pieces[-2].lower() in RECIPE_OWNERS else pieces[-1]
 
 
 def _question(pasted: Sequence[str], service: str) -> Question:
@@ -171,6 +176,11 @@ def _bounded(data: bytes, where: str) -> str:
 
 def _model_of(asked: Question) -> str:
     if not asked.model:
+        for flag in asked.flags:
+            if flag.name == "--config" and flag.value:
+                raise BadRequest(
+                    f"the model is in {flag.value}, which is not opened: kvplan check {flag.value}, or add --model NAME"
+                )
         raise BadRequest(f"`{asked.said}` names no model; add --model NAME (kvplan models lists them)")
     return asked.model
 

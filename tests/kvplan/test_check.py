@@ -248,3 +248,24 @@ def test_ollama_run_without_a_tag_is_the_latest_one(capsys: pytest.CaptureFixtur
 def test_an_online_quantization_counts_though_the_name_says_bf16(capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split("vllm serve someone/Qwen3-8B-BF16 --quantization fp8 --max-model-len 8192")
     assert answer(capsys, "--gpu", "rtx-4090", "--", *words)["weight_dtype"] == "fp8"
+
+
+@pytest.mark.parametrize(
+    ("model", "weights"),
+    [("/models/cyankiwi/Qwen3.6-35B-A3B-AWQ-4bit", "awq int4 (group 32)"),
+     ("/models/mine/Qwen3.6-35B-A3B-AWQ-4bit", "awq int4 (group 128)"),
+     ("https://huggingface.co/unsloth/Qwen3-14B-GGUF/resolve/main/Qwen3-14B-Q6_K.gguf", "gguf Q6_K")],
+)  # fmt: skip
+def test_a_path_or_an_address_says_who_published_and_which_file(
+    capsys: pytest.CaptureFixture[str], model: str, weights: str
+) -> None:
+    start = f"llama-server --model-url {model}" if model.endswith(".gguf") else f"vllm serve {model}"
+    with pytest.raises(SystemExit):
+        main(["check", "--gpu", "a100-sxm4-80gb", "--json", "--", *start.split()])
+    assert json.loads(capsys.readouterr().out)["read_as"]["weights"] == weights
+
+
+def test_a_config_that_the_command_names_is_said_to_hold_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["check", "--gpu", "l4", "--", "vllm", "serve", "--config", "my.yaml"])
+    assert "the model is in my.yaml, which is not opened: kvplan check my.yaml" in capsys.readouterr().err

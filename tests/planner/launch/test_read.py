@@ -327,7 +327,10 @@ docker run -d --restart=always \\
 
 
 @pytest.mark.parametrize("text, words", [("text-generation-launcher --model-id x", "--num-shard is --tensor-parallel-size"),
-                                         ("koboldcpp --model x", "llama-server"), ("vllm bench serve", "vllm serve")])  # fmt: skip
+                                         ("koboldcpp --model x", "llama-server"), ("vllm bench serve", "vllm serve"),
+                                         ("mlx_lm.server --model a/b-4bit", "estimate a/b-4bit --engine mlx"),
+                                         ("lms load qwen/qwen3-8b --gpu max", "estimate qwen/qwen3-8b --engine lmstudio"),
+                                         ("./llama-swap --config c.yaml", "kvplan check config.yaml")])  # fmt: skip
 def test_another_server_is_refused_with_what_to_do(text: str, words: str) -> None:
     with pytest.raises(UnknownName, match=words):
         asked(text)
@@ -440,12 +443,40 @@ def test_any_words_are_read_or_refused(words: list[str]) -> None:
         "  engine: VLLM\n  args: [--max-model-len=16384]",
         "applications:\n- args:\n    llm_configs:\n    - model_loading_config: {model_id: q, model_source: Qwen/Qwen3-8B}\n"
         "      engine_kwargs: {max_model_len: 16384}",
+        'CMD ["vllm", "serve", "Qwen/Qwen3-8B", "--max-model-len", "16384"]',
+        '["vllm", "serve", "Qwen/Qwen3-8B", "--max-model-len", "16384"]',
+        'command: ["vllm", "serve", "Qwen/Qwen3-8B"]\nargs: ["--max-model-len", "16384"]',
+        "image: vllm/vllm-openai:v0.18.0\ncommand: --model Qwen/Qwen3-8B --max-model-len 16384",
     ],
-    ids=["notebook", "cell", "dash", "quotes", "json", "dynamo", "production-stack", "kubeai", "ray-serve"],
+    ids=[
+        "notebook",
+        "cell",
+        "dash",
+        "quotes",
+        "json",
+        "dynamo",
+        "production-stack",
+        "kubeai",
+        "ray-serve",
+        "cmd",
+        "list",
+        "container",
+        "service",
+    ],
 )
 def test_what_web_pages_notebooks_and_operators_make_of_a_command_is_that_command(text: str) -> None:
     found = one_question(text)
     assert (found.engine, found.model, found.seq_tokens) == ("vllm", "Qwen/Qwen3-8B", 16384)
+
+
+def test_a_shell_in_a_container_keeps_the_images_version() -> None:
+    text = """
+kind: Deployment
+spec: {template: {spec: {containers: [{name: v, image: "vllm/vllm-openai:v0.18.0", command: ["/bin/sh", "-c"],
+  args: ["vllm serve Qwen/Qwen3-8B --max-model-len 16384"]}]}}}
+"""
+    found = one_question(text)
+    assert (found.version, found.said) == ("0.18.0", "vllm serve in vllm/vllm-openai:v0.18.0")
 
 
 def test_a_word_too_many_is_named_and_an_images_own_version_is_not_the_engines() -> None:

@@ -57,7 +57,24 @@ def test_an_export_is_seen_and_a_variable_of_the_script_is_not() -> None:
     "line", ['$env:OLLAMA_NUM_PARALLEL = "4"', "set OLLAMA_NUM_PARALLEL=4", "export OLLAMA_NUM_PARALLEL=4"]
 )
 def test_every_shell_sets_a_variable(line: str) -> None:
-    assert dict(commands_of(f"{line}\nollama serve")[0].env) == {"OLLAMA_NUM_PARALLEL": "4"}
+    for parted in ("\n", "; ", " && "):
+        assert dict(commands_of(f"{line}{parted}ollama serve")[0].env) == {"OLLAMA_NUM_PARALLEL": "4"}
+
+
+def test_two_variables_of_powershell_and_its_call_of_a_path_on_one_line() -> None:
+    text = '$env:CUDA_VISIBLE_DEVICES="0;1"; $env:A=\'2\'; & "C:\\llama\\llama-server.exe" -m D:\\m.gguf'
+    found = commands_of(text)[0]
+    assert dict(found.env) == {"CUDA_VISIBLE_DEVICES": "0;1", "A": "2"}
+    assert found.words == ("C:\\llama\\llama-server.exe", "-m", "D:\\m.gguf")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("$((128*1024))", "131072"), ("$(( 32 * 1024 - 1 ))", "32767"), ("$((N/2))", "2048"), ("$(($N * 2))", "8192"),
+     ("$((${N}+1))", "4097"), ("$((1/0))", "$((1/0))"), ("$((X*2))", "$((X*2))"), ("$((2**9))", "$((2**9))")],
+)  # fmt: skip
+def test_a_calculation_of_whole_numbers_is_done_and_any_other_stays(text: str, value: str) -> None:
+    assert words(f"N=4096\nvllm serve m --max-model-len {text}")[0][-1] == value
 
 
 def test_an_open_quote_is_refused() -> None:

@@ -224,7 +224,9 @@ def test_an_apple_chip_without_its_memory_says_which_is_taken() -> None:
     said = "Apple-M2-Ultra is taken with 192 GB, the largest; Apple-M2-Ultra-64GB, Apple-M2-Ultra-128GB are others"
     assert said in estimate("qwen3-8b", gpu="M2 Ultra").to_dict()["assumptions"]
     for gpu, memory in (("M2 Ultra 128GB", None), ("M2 Ultra", "64GiB"), ("3090", None)):
-        assert not any("taken with" in note for note in estimate("qwen3-8b", gpu=gpu, memory=memory).to_dict()["assumptions"])
+        assert not any(
+            "taken with" in note for note in estimate("qwen3-8b", gpu=gpu, memory=memory).to_dict()["assumptions"]
+        )
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ class Given:
 
 
 def read_arguments(words: Sequence[str], table: Table) -> tuple[list[Given], list[str]]:
-    """(flags in order, words that are no flags).
+    """Splits words into (flags in order, words that are no flags).
 
     >>> from planner.launch.vllm import TABLE
     >>> given, rest = read_arguments(["m", "--max_model_len=4k", "-tp", "2", "--speculative-config.method", "mtp"], TABLE)

@@ -87,7 +87,7 @@ _QUIET = re.compile(
 
 
 def classify(name: str, table: Table) -> tuple[str, str]:
-    """(kind, what it changes) of a variable under one engine.
+    """Returns (kind, what it changes) of a variable under one engine.
 
     >>> from planner.launch.vllm import TABLE
     >>> classify("CUDA_VISIBLE_DEVICES", TABLE)[0], classify("HF_TOKEN", TABLE)[0], classify("NCCL_P2P_DISABLE", TABLE)[0]
@@ -110,7 +110,7 @@ def classify(name: str, table: Table) -> tuple[str, str]:
 
 
 def llama_flag(name: str) -> str:
-    """The flag that an LLAMA_ARG_ variable stands for.
+    """Returns the flag that an LLAMA_ARG_ variable stands for.
 
     >>> llama_flag("LLAMA_ARG_CTX_SIZE"), llama_flag("LLAMA_ARG_N_PARALLEL")
     ('--ctx-size', '--parallel')
@@ -119,12 +119,12 @@ def llama_flag(name: str) -> str:
 
 
 def ollama_values(env: Mapping[str, str]) -> dict[str, str]:
-    """Fields that ollama's variables set, as text; an empty variable is not set."""
+    """Reads the fields that ollama's variables set, as text; an empty variable is not set."""
     return {field: env[name].strip() for name, field in _OLLAMA_USED.items() if env.get(name, "").strip()}
 
 
 def visible_devices(env: Mapping[str, str]) -> int | None:
-    """How many devices the variables leave visible; None where they do not say.
+    """Counts the devices that the variables leave visible; None where they do not say.
 
     >>> visible_devices({"CUDA_VISIBLE_DEVICES": "0,2,3"}), visible_devices({"NVIDIA_VISIBLE_DEVICES": "all"})
     (3, None)

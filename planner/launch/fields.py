@@ -29,7 +29,7 @@ def _options(values: Mapping[str, Any], **more: Any) -> Options:
 
 
 def server_question(program: Program, values: dict[str, Any], rest: Sequence[str]) -> Question:
-    """vLLM, SGLang, TensorRT-LLM, LMDeploy."""
+    """Builds the question of vLLM, SGLang, TensorRT-LLM or LMDeploy from the fields that its flags set."""
     engine, notes = program.name, []
     model = rest[0] if rest and engine != "sglang" else values.get("model")
     if model is None and values.get("model"):
@@ -152,7 +152,7 @@ def _method(name: str) -> str:
 
 
 def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]) -> Question:
-    """llama-server, llama-cli, llama-bench of llama.cpp or ik_llama.cpp."""
+    """Builds the question of llama-server, llama-cli or llama-bench, of llama.cpp or ik_llama.cpp."""
     bench = program.name == "llama-bench"
     if bench:
         values = _bench_values(values)
@@ -282,7 +282,7 @@ def _placement(values: Mapping[str, Any]) -> Placement:
 
 
 def ollama_question(program: Program, values: dict[str, Any], rest: Sequence[str]) -> Question:
-    """ollama run and serve, and a Modelfile: the environment is its flags."""
+    """Builds the question of ollama run, ollama serve or a Modelfile: the environment is its flags."""
     text = program.words[2] if program.words[1:2] == ("Modelfile",) else None
     model, given, flags, notes = (rest[0] if rest else None, {}, (), []) if text is None else read_modelfile(text)
     env = ollama_values(program.env)

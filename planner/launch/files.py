@@ -21,7 +21,7 @@ _YAML_LINE = re.compile(r"^\s*(- )?[\w.\"'-]+\s*:(\s|$)", re.MULTILINE)
 
 
 def commands_in(text: str) -> list[Command]:
-    """The commands of a file, whatever its kind; the kind is seen from the text.
+    """Finds the commands of a file, whatever its kind; the kind is seen from the text.
 
     Raises BadRequest for a text that is too long or holds nothing, BadConfig for YAML that cannot be read.
 

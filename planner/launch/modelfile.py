@@ -14,7 +14,7 @@ _BLOCK = re.compile(r'"""(?:.|\n)*?"""')
 
 
 def read_modelfile(text: str) -> tuple[str, dict[str, str], tuple[Said, ...], list[str]]:
-    """(model, fields that parameters set, every line named, notes).
+    """Reads a Modelfile: (model, fields that parameters set, every line named, notes).
 
     >>> model, given, said, notes = read_modelfile("FROM qwen3:8b\\nPARAMETER num_ctx 32768\\nPARAMETER temperature 0.6")
     >>> model, given, [one.kind for one in said]

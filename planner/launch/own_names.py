@@ -80,7 +80,7 @@ _NOTED = {
 
 
 def own_names(arguments: Sequence[str], engine: str, known: Collection[str]) -> tuple[list[str], list[str]]:
-    """(arguments with the engine's names replaced, notes on what was not).
+    """Replaces an engine's names of flags by kvplan's: (arguments, notes on what was not replaced).
 
     arguments   of one command, without its name
     engine      a name of planner.engines.registry

@@ -26,7 +26,7 @@ PRESETS = {
 
 
 def with_presets(words: Sequence[str]) -> list[str]:
-    """The words with a preset's own flags in front, so that what is written beside it counts.
+    """Puts a preset's own flags in front of the words, so that what is written beside it counts.
 
     >>> with_presets(["--vision-gemma-4b-default", "-c", "8192"])
     ['-hf', 'ggml-org/gemma-3-4b-it-qat-GGUF', '-c', '0', '-c', '8192']

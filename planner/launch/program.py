@@ -88,7 +88,7 @@ class Program:
 
 
 def program_of(command: Command) -> Program | None:
-    """The server that a command starts; None where it starts none.
+    """Finds the server that a command starts; None where it starts none.
 
     Raises UnknownName for a server that is no engine of kvplan.
 

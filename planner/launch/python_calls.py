@@ -19,7 +19,7 @@ _MODEL = ("model", "model_path")
 
 
 def python_commands(text: str) -> list[Command]:
-    """The engines that a Python text makes; nothing of it is run, and what is no constant stays out, named.
+    """Finds the engines that a Python text makes; nothing of it is run, and what is no constant stays out, named.
 
     >>> python_commands("llm = LLM(model='org/m', tensor_parallel_size=2, enforce_eager=True)")[0].words
     ('vllm', 'serve', 'org/m', '--tensor-parallel-size', '2', '--enforce-eager')

@@ -33,7 +33,7 @@ KNOWN = "vllm serve, sglang serve, llama-server, llama-cli, llama-bench, ollama,
 
 
 def question_of(words: Sequence[str]) -> Question:
-    """The question of one command, its words already split by the shell.
+    """Reads the question of one command, its words already split by the shell.
 
     Raises BadRequest where no known server is started, or a value cannot be read.
 
@@ -50,7 +50,7 @@ def question_of(words: Sequence[str]) -> Question:
 
 
 def one_question(text: str, service: str = "") -> Question:
-    """The one question of a file's text, or the one that `service` names.
+    """Reads the one question of a file's text, or the one that `service` names.
 
     Raises BadRequest for none, and for several of which none is named: with their names.
     """
@@ -66,7 +66,7 @@ def one_question(text: str, service: str = "") -> Question:
 
 
 def with_flags(question: Question, text: str) -> Question:
-    """The question with further flags of its engine's options: `--max-num-seqs 96`.
+    """Adds further flags of its engine to a question: `--max-num-seqs 96`.
 
     >>> with_flags(question_of(["vllm", "serve", "m"]), "--max-num-seqs 96").options.max_num_seqs
     96
@@ -83,7 +83,7 @@ def _names(asked: Sequence[Question]) -> str:
 
 
 def questions_in(text: str) -> list[Question]:
-    """Every server that a text starts, in order.
+    """Lists every server that a text starts, in order.
 
     `ollama serve` and the `ollama run` that follows it are one.
     """
@@ -161,7 +161,7 @@ def _from_environment(env: Mapping[str, str], table: Table) -> list[Given]:
 
 
 def read_values(given: Sequence[Given]) -> dict[str, Any]:
-    """field -> value of the used flags; the last of a repeated flag counts, texts and JSON keys add up."""
+    """Reads field -> value of the used flags; the last of a repeated flag counts, texts and JSON keys add up."""
     found: dict[str, Any] = {}
     for one in given:
         if one.flag is None or not one.flag.field:

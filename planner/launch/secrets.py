@@ -20,7 +20,7 @@ _QUERY = re.compile(r"(?i)([?&;][^=&\s]*(?:key|token|secret|password|sig|auth)[^
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a flag or a variable of this name holds a secret.
+    """Tells whether a flag or a variable of this name holds a secret.
 
     >>> [is_secret_name(name) for name in ("--api-key", "HF_TOKEN", "--max-num-batched-tokens", "--tokenizer", "-hft")]
     [True, True, False, False, True]
@@ -29,7 +29,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def shown(text: str, limit: int = 80, *, name: str = "") -> str:
-    """`text` as it may be printed: one line, cut at `limit`, without what looks like a secret.
+    """Returns `text` as it may be printed: one line, cut at `limit`, without what looks like a secret.
 
     >>> shown("http://me:pw@host/v1?api_key=abc"), shown("hunter2", name="--api-key"), shown("hf_AbCdEf123456")
     ('http://***@host/v1?api_key=***', '***', '***')

@@ -98,7 +98,7 @@ class Table:
 
 
 def opposite_names(names: Iterable[str], rule: str = "disable") -> list[str]:
-    """The names that a parser adds to a switch, to switch it off.
+    """Lists the names that a parser adds to a switch, to switch it off.
 
     >>> opposite_names(("--enable-lora", "-el")), opposite_names(("--enable-lora",), "no")
     (['--no-enable-lora', '--disable-lora'], ['--no-enable-lora'])
@@ -126,7 +126,7 @@ def table(
     underscores: bool = False,
     equals: bool = False,
 ) -> Table:
-    """A table from its three texts: lines `names field reader`, lines `names : effect`, and words.
+    """Builds a table from its three texts: lines `names field reader`, lines `names : effect`, and words.
 
     Names are joined by `|`; one without a dash is a long one; a name ends in = (takes a value), =? (perhaps),
     =+ (one or more), =2 (two).

@@ -25,7 +25,7 @@ def _bad(text: str, name: str, wanted: str) -> BadRequest:
 
 
 def whole(text: str, name: str, *, least: int = -(10**9), most: int = MAX_TOKENS) -> int:
-    """A whole number in decimal digits, with the separators that Python takes."""
+    """Reads a whole number in decimal digits, with the separators that Python takes."""
     clean = text.strip()
     if not re.fullmatch(r"[+-]?[0-9](_?[0-9]){0,17}", clean, re.ASCII):
         raise _bad(text, name, "a whole number")
@@ -36,12 +36,12 @@ def whole(text: str, name: str, *, least: int = -(10**9), most: int = MAX_TOKENS
 
 
 def count(text: str, name: str) -> int:
-    """At least 1."""
+    """Reads a whole number of at least 1."""
     return whole(text, name, least=1)
 
 
 def vllm_whole(text: str, name: str, most: int) -> int | None:
-    """vLLM's own rule: k is 1,000, K is 1,024 and takes no decimals; -1 and auto are None.
+    """Reads a number by vLLM's own rule: k is 1,000, K is 1,024 and takes no decimals; -1 and auto are None.
 
     >>> vllm_whole("64k", "x", 10**9), vllm_whole("64K", "x", 10**9), vllm_whole("25.6k", "x", 10**9)
     (64000, 65536, 25600)
@@ -66,7 +66,7 @@ def vllm_whole(text: str, name: str, most: int) -> int | None:
 
 
 def number(text: str, name: str) -> Fraction:
-    """A decimal number that is not negative."""
+    """Reads a decimal number that is not negative."""
     if not re.fullmatch(
         r"\+?([0-9]{1,9}(\.[0-9]{0,18})?|\.[0-9]{1,18})(e-?[0-9]{1,2})?", text.strip().lower(), re.ASCII
     ):
@@ -75,7 +75,7 @@ def number(text: str, name: str) -> Fraction:
 
 
 def share(text: str, name: str) -> Fraction:
-    """Above 0 and up to 1."""
+    """Reads a share above 0 and up to 1."""
     value = number(text, name)
     if not 0 < value <= 1:
         raise BadRequest(f"{name} {shown(text, 40)} is not a share; write a number above 0 and up to 1")
@@ -83,7 +83,7 @@ def share(text: str, name: str) -> Fraction:
 
 
 def ratio(text: str, name: str) -> Fraction:
-    """Above 0 and up to 100."""
+    """Reads a ratio above 0 and up to 100."""
     value = number(text, name)
     if not 0 < value <= 100:
         raise BadRequest(f"{name} {shown(text, 40)} is out of range; write a number above 0")
@@ -91,7 +91,7 @@ def ratio(text: str, name: str) -> Fraction:
 
 
 def gib(text: str, name: str) -> int:
-    """GiB as a plain number, to bytes."""
+    """Reads GiB as a plain number, and returns bytes."""
     value = int(number(text, name) * GIB)
     if value > MAX_BYTES:
         raise BadRequest(f"{name} {shown(text, 40)} GiB is out of range")
@@ -99,7 +99,7 @@ def gib(text: str, name: str) -> int:
 
 
 def switch(text: str, name: str) -> bool | None:
-    """on, off, or None for auto."""
+    """Reads on, off, or None for auto."""
     clean = text.strip().lower()
     if clean == "auto" or clean == "-1":
         return None
@@ -109,7 +109,7 @@ def switch(text: str, name: str) -> bool | None:
 
 
 def json_value(text: str, name: str) -> dict[str, Any]:
-    """A JSON object."""
+    """Reads a JSON object."""
     try:
         value = parse_json(text, name)
     except KvplanError:
@@ -120,7 +120,7 @@ def json_value(text: str, name: str) -> dict[str, Any]:
 
 
 def text_value(text: str, name: str) -> str:
-    """The text itself; a variable that nothing sets is refused."""
+    """Returns the text itself; a variable that nothing sets is refused."""
     if re.search(r"\$\{?\w+|\$\(", text) and "\\" not in text:
         raise _bad(text, name, "")
     return text

@@ -45,7 +45,7 @@ class Command:
 
 
 def commands_of(text: str) -> list[Command]:
-    """The commands of a shell text, in order; assignments and exports are seen by those that follow.
+    """Splits a shell text into its commands, in order; assignments and exports are seen by those that follow.
 
     >>> found = commands_of("export A=1\\nM=org/m  # which\\nB=2 vllm serve $M \\\\\\n  --tp 2 > log &")
     >>> found[0].words, dict(found[0].env)
@@ -109,7 +109,8 @@ def _substituted(words: Sequence[str], values: Mapping[str, str], arrays: Mappin
 
 
 def plain_marks(text: str) -> tuple[str, tuple[str, ...]]:
-    """The text with the dashes and quotes of a shell, and a note where a web page or a word processor changed them.
+    """Returns the text with the dashes and quotes of a shell, and a note where a web page or a word processor changed
+    them.
 
     >>> plain_marks("vllm serve “m” –max-model-len 8k")[0]
     'vllm serve "m" --max-model-len 8k'
@@ -214,7 +215,8 @@ def _simple_commands(words: Sequence[str]) -> Iterator[list[str]]:
 
 
 def substitute(text: str, env: Mapping[str, str]) -> str:
-    """Variables by their values; $NAME, ${NAME}, ${NAME:-default} and Kubernetes' $(NAME). An unknown one stays.
+    """Replaces variables by their values: $NAME, ${NAME}, ${NAME:-default} and Kubernetes' $(NAME). An unknown one
+    stays.
 
     >>> substitute("${M:-a/b} $X", {"X": "1"}), substitute("$(N)/$Y", {"N": "q"})
     ('a/b 1', 'q/$Y')

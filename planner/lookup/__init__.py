@@ -28,8 +28,8 @@ ASK_THE_HUB = "--online reads config and headers from the Hub (extra `hub`)"
 def model_spec(
     name: str | None = None, *, config: str | None = None, assume: str | None = None, online: bool = False
 ) -> ModelSpec:
-    """The model called `name`: a catalogue name, alias or Hugging Face id, a config.json, a folder with one
-    (and weights), a .safetensors or a .gguf file.
+    """Finds the model called `name`: a catalogue name, alias or Hugging Face id, a config.json, a folder with one (and
+    weights), a .safetensors or a .gguf file.
 
     A name that reads as a path (./x, /x, ~/x, x.json) is a file; any other name is looked up in the
     catalogue first, and on disk when it is not there. With `online` (or KVPLAN_ONLINE=1) a name with a slash
@@ -101,7 +101,9 @@ def _from_hub(name: str, full: bool, online: bool) -> ModelSpec:
 
 
 def named_model(name: str) -> ModelSpec:
-    """The model that a name means, by the catalogue and the rules of names alone: no file is opened, nothing asked."""
+    """Finds the model that a name means, by the catalogue and the rules of names alone: no file is opened, nothing
+    asked.
+    """
     if (entry := known_model(name)) is not None:
         return read_entry(entry)
     from planner.lookup.models import understand
@@ -130,7 +132,7 @@ def _by_reading(name: str, full: bool) -> ModelSpec:
 
 
 def spec_of(found: Understood, full: bool = False) -> ModelSpec:
-    """The spec of what a name was understood as, its weights in the format that the name gives."""
+    """Builds the spec of what a name was understood as, its weights in the format that the name gives."""
     spec = read_entry(found.entry, full)
     if found.exact:
         return spec
@@ -160,7 +162,7 @@ def _from_path(path: str, full: bool) -> ModelSpec:
 
 
 def machine(name: str) -> Machine:
-    """The devices that a name gives: a card, a count of it, unlike cards together, a cloud instance, or `local`.
+    """Finds the devices that a name gives: a card, a count of it, unlike cards together, a cloud instance, or `local`.
 
     >>> machine("8xH200").count, machine("3090+3060").mixed
     (8, True)
@@ -177,7 +179,7 @@ def machine(name: str) -> Machine:
 
 
 def device(name: str) -> Device:
-    """One device by its name, or `local`: the one of this machine. A name that gives several is refused."""
+    """Finds one device by its name, or `local`: the one of this machine. A name that gives several is refused."""
     if (known := known_device(name)) is not None:
         return known
     found = machine(name)
@@ -193,7 +195,7 @@ def device(name: str) -> Device:
 
 
 def capacity(gpu: str | None, memory: str | None) -> Capacity | None:
-    """What each device offers: one by name, plain bytes, or a device's name with other memory than its own."""
+    """Returns what each device offers: one by name, plain bytes, or a device's name with other memory than its own."""
     if gpu is None:
         if memory is None:
             return None
@@ -203,7 +205,7 @@ def capacity(gpu: str | None, memory: str | None) -> Capacity | None:
 
 
 def with_memory(found: Device, memory: str) -> Device:
-    """`found` with the memory that --memory gives in place of its own; its speed stays."""
+    """Returns a device with the memory that --memory gives in place of its own; its speed stays."""
     size = parse_bytes(memory, "--memory")
     return replace(
         found,

@@ -58,7 +58,7 @@ class DeviceParts:
 
 
 def counted(name: str) -> tuple[int, str]:
-    """How many devices a name says, and the rest of it.
+    """Splits a name into how many devices it says, and the rest of it.
 
     >>> counted("2x3090"), counted("RTX 3090 x2"), counted("8xH200"), counted("dual 4090"), counted("7900 XTX")
     ((2, '3090'), (2, 'RTX 3090'), (8, 'H200'), (2, '4090'), (1, '7900 XTX'))

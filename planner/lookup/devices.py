@@ -94,7 +94,7 @@ class Several(UnknownName):
 
 
 def machine_named(name: str) -> Machine:
-    """The machine that `name` means; UnknownName where no device is meant, or more than one may be.
+    """Finds the machine that `name` means; UnknownName where no device is meant, or more than one may be.
 
     >>> machine_named("2x RTX 3090").name, machine_named("3090+3060").name, machine_named("p4d.24xlarge").count
     ('2x RTX-3090-24GB', 'RTX-3090-24GB + RTX-3060-12GB', 8)
@@ -135,7 +135,7 @@ def _one_kind(name: str) -> Machine:
 
 
 def find_card(name: str) -> Device:
-    """The one device that a card's name means, without a count.
+    """Finds the one device that a card's name means, without a count.
 
     >>> find_card("NVIDIA A100-SXM4-80GB").name, find_card("A100 80GB SXM").name, find_card("3090s").name
     ('A100-SXM4-80GB', 'A100-SXM4-80GB', 'RTX-3090-24GB')

@@ -49,7 +49,7 @@ _BPW = re.compile(r"(\d(?:\.\d+)?)bpw")
 
 
 def format_of(parts: Parts) -> NamedFormat | None:
-    """The weight format that a name gives, None where it gives none.
+    """Reads the weight format that a name gives, None where it gives none.
 
     >>> from planner.lookup.parts import parts_of
     >>> format_of(parts_of("Qwen/Qwen3.6-27B-FP8")).words
@@ -75,7 +75,7 @@ def format_of(parts: Parts) -> NamedFormat | None:
 
 
 def gguf(kind: str, note: str = "") -> NamedFormat:
-    """A GGUF file of one type; `kind` as llama.cpp writes it, in lower case."""
+    """Returns the format of a GGUF file of one type; `kind` as llama.cpp writes it, in lower case."""
     base, assumed = kind, note
     if match := re.fullmatch(r"(q[2-8]_k)_(xl|l)", kind):
         base = {"q2_k": "q2_k", "q6_k": "q6_k", "q3_k": "q3_k_l" if match.group(2) == "l" else "q3_k_m"}.get(

@@ -52,7 +52,7 @@ _FIXED: tuple[tuple[str, str, int], ...] = (
 
 
 def instance(name: str) -> tuple[int, str] | None:
-    """(count, device) of a cloud instance by its name, None for any other name.
+    """Finds (count, device) of a cloud instance by its name, None for any other name.
 
     >>> instance("p4d.24xlarge"), instance("a2-ultragpu-4g"), instance("Standard_ND96isr_H100_v5"), instance("L4")
     ((8, 'A100-SXM4-40GB'), (4, 'A100-SXM4-80GB'), (8, 'H100-SXM5-80GB'), None)

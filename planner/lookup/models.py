@@ -54,7 +54,7 @@ class Understood:
 
 
 def understand(name: str) -> Understood:
-    """The entry and weight format that `name` means; UnknownName where that is none, or more than one.
+    """Finds the entry and weight format that `name` means; UnknownName where that is none, or more than one.
 
     >>> understand("TheBloke/Llama-2-70B-Chat-GPTQ").words
     'llama-2-70b, weights gptq int4 (group 128)'

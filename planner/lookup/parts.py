@@ -85,7 +85,8 @@ _SITES = re.compile(r"^(?:hf://|https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|m
 
 
 def without_site(name: str) -> str:
-    """`name` without the address of a model hub round it, and without a branch or a file's path in a repository.
+    """Returns `name` without the address of a model hub round it, and without a branch or a file's path in a
+    repository.
 
     >>> without_site("https://huggingface.co/Qwen/Qwen3-8B/tree/main")
     'Qwen/Qwen3-8B'

@@ -22,7 +22,7 @@ _HEADERS = re.compile(r"(.+?)\s*\(([^()]{1,40})\)")
 
 
 def aiperf(raw: Mapping[str, Any]) -> MeasuredFile | None:
-    """The point of a profile; None where it is no such export."""
+    """Reads the point of a profile; None where it is no such export."""
     if not isinstance(raw.get("request_latency"), Mapping) or "request_throughput" not in raw:
         return None
     tool = AIPERF if "aiperf_version" in raw or "schema_version" in raw else GENAI
@@ -36,7 +36,7 @@ def aiperf(raw: Mapping[str, Any]) -> MeasuredFile | None:
 
 
 def aiperf_csv(text: str) -> MeasuredFile | None:
-    """The same of a CSV export; None where it is none."""
+    """Reads the point of a CSV export; None where it is none."""
     rows = list(csv.reader(io.StringIO(text[: 1 << 20])))
     if not rows or not rows[0] or rows[0][0] != "Metric" or "avg" not in rows[0]:
         return None

@@ -23,7 +23,7 @@ MOST_ANSWERS = 10_000
 
 
 def answer_timings(raw: Mapping[str, Any]) -> MeasuredFile | None:
-    """The point of one answer of an API; None where it carries no timings."""
+    """Reads the point of one answer of an API; None where it carries no timings."""
     if "eval_duration" in raw and "eval_count" in raw:
         times = {
             key: value * 1e-9 if (value := number(raw.get(key))) else None
@@ -61,7 +61,9 @@ def answer_timings(raw: Mapping[str, Any]) -> MeasuredFile | None:
 
 
 def ollama_verbose(text: str) -> MeasuredFile | None:
-    """A point for each block of lines that `ollama run --verbose` prints after an answer; None where there is none."""
+    """Reads a point for each block of lines that `ollama run --verbose` prints after an answer; None where there is
+    none.
+    """
     points, block = list[MeasuredPoint](), dict[str, str]()
     for name, value in _VERBOSE.findall(text)[: 5 * MOST_ANSWERS]:
         block[name] = value

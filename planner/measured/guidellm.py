@@ -12,7 +12,7 @@ MOST_BENCHMARKS = 1000
 
 
 def guidellm(raw: Mapping[str, Any]) -> MeasuredFile | None:
-    """A point for each benchmark of the report; None where it is no such report."""
+    """Reads a point for each benchmark of the report; None where it is no such report."""
     benchmarks = raw.get("benchmarks")
     if not isinstance(benchmarks, list) or not all(isinstance(item, Mapping) for item in benchmarks):
         return None

@@ -11,7 +11,7 @@ TOOL = "inference-benchmarker"
 
 
 def inference_benchmarker(raw: Mapping[str, Any]) -> MeasuredFile | None:
-    """A point for each step; warm-ups are left out; None where it is no such file."""
+    """Reads a point for each step, without warm-ups; None where it is no such file."""
     results = raw.get("results")
     if not isinstance(results, list) or not any(
         "inter_token_latency_ms_avg" in item for item in results if isinstance(item, Mapping)

@@ -20,7 +20,7 @@ _SPEED = re.compile(r"([\d.]{1,20})\s*(?:±.*)?")
 
 
 def llama_bench(rows: Iterable[Mapping[str, Any]]) -> MeasuredFile | None:
-    """A point for each row of -o json, jsonl or csv; None where the rows are of something else."""
+    """Reads a point for each row of -o json, jsonl or csv; None where the rows are of something else."""
     rows = list(rows)[:MOST_ROWS]
     if not rows or not all("n_prompt" in row and "avg_ts" in row for row in rows):
         return None
@@ -30,7 +30,7 @@ def llama_bench(rows: Iterable[Mapping[str, Any]]) -> MeasuredFile | None:
 
 
 def llama_bench_csv(text: str) -> MeasuredFile | None:
-    """The rows of -o csv."""
+    """Reads a point for each row of -o csv."""
     if "n_prompt" not in text[:4000] or "avg_ts" not in text[:4000]:
         return None
     lines = [line for line in text.splitlines() if not line.startswith(("ggml_", "load_", "Device ", "  Device "))]
@@ -38,7 +38,7 @@ def llama_bench_csv(text: str) -> MeasuredFile | None:
 
 
 def llama_bench_md(text: str) -> MeasuredFile | None:
-    """The table that llama-bench prints by default: the last two columns are `test` and `t/s`."""
+    """Reads the table that llama-bench prints by default: the last two columns are `test` and `t/s`."""
     header: list[str] = []
     points, left, build = list[MeasuredPoint](), 0, re.search(r"^build: \w+ \((\d{1,6})\)", text, re.MULTILINE)
     for line in text.splitlines()[:MOST_ROWS]:

@@ -92,7 +92,7 @@ class Reading:
 
 
 def reading(samples: Iterable[Sample]) -> Reading | None:
-    """The figures of one read; None where no engine that is known wrote it. Several ranks or models are summed."""
+    """Reads the figures of one scrape; None where no engine that is known wrote it. Several ranks or models are summed."""
     kept = [(name, labels, value) for name, labels, value in samples if math.isfinite(value)]
     counts: dict[str, int] = {}
     for name, _, _ in kept:
@@ -214,7 +214,7 @@ class Served:
 
 
 def served(now: Reading, before: Reading | None = None, seconds: float | None = None) -> Served:
-    """What happened between two reads of one server; without `before`, since its start.
+    """Computes what happened between two scrapes of one server; without `before`, since its start.
 
     >>> one = Reading("vllm", None, {"running": 2.0}, {"output_tokens": 100.0}, {"ttft": Histogram(1.0, 10)})
     >>> two = Reading("vllm", None, {"running": 3.0}, {"output_tokens": 400.0}, {"ttft": Histogram(3.0, 20)})
@@ -258,5 +258,5 @@ def _grown(now: Reading, before: Reading | None, key: str) -> float:
 
 
 def to_dict(found: Served) -> dict[str, Any]:
-    """The JSON contract: base units, keys that stay; null where the server does not say."""
+    """Returns the JSON contract: base units, keys that stay; null where the server does not say."""
     return dict(vars(found))

@@ -12,13 +12,13 @@ WANTED = "reading /metrics needs prometheus_client: pip install '.[watch]' in th
 
 
 def read_metrics(name: str) -> Reading:
-    """The figures of a recorded /metrics; KvplanError, in one line, where there are none."""
+    """Reads the figures of a recorded /metrics; KvplanError, in one line, where there are none."""
     text = read_text(name, most_bytes=MOST_BYTES, what="a recorded /metrics")
     return parsed(text, one_line(name, 120))
 
 
 def samples(text: str, where: str) -> list[Sample]:
-    """The samples of a text in Prometheus' format, by the official client's parser; KvplanError in one line."""
+    """Reads the samples of a text in Prometheus' format, by the official client's parser; KvplanError in one line."""
     try:
         from prometheus_client.parser import text_string_to_metric_families
     except ModuleNotFoundError:
@@ -37,7 +37,7 @@ def samples(text: str, where: str) -> list[Sample]:
 
 
 def parsed(text: str, where: str) -> Reading:
-    """The figures of a text; KvplanError, in one line, where it is none of an engine that is known."""
+    """Reads the figures of a text; KvplanError, in one line, where it is none of an engine that is known."""
     found = reading(samples(text, where))
     if found is None:
         raise KvplanError(

@@ -17,7 +17,7 @@ OPTIMUM, TRTLLM = "optimum-benchmark", "trtllm-bench"
 
 
 def vllm_latency(raw: Mapping[str, Any]) -> MeasuredFile | None:
-    """The mean time of a batch; the file does not say of how many sequences or tokens."""
+    """Reads the mean time of a batch; the file does not say of how many sequences or tokens."""
     if "avg_latency" not in raw or "latencies" not in raw:
         return None
     percentiles = tuple(
@@ -34,7 +34,7 @@ def vllm_latency(raw: Mapping[str, Any]) -> MeasuredFile | None:
 
 
 def vllm_throughput(raw: Mapping[str, Any]) -> MeasuredFile | None:
-    """Tokens a second of a whole batch of requests, prompts and outputs together."""
+    """Reads the tokens a second of a whole batch of requests, prompts and outputs together."""
     if "tokens_per_second" not in raw or "total_num_tokens" not in raw:
         return None
     requests = count(raw.get("num_requests"))
@@ -51,7 +51,7 @@ def vllm_throughput(raw: Mapping[str, Any]) -> MeasuredFile | None:
 
 
 def optimum(raw: Mapping[str, Any]) -> MeasuredFile | None:
-    """Prefill and decode of optimum-benchmark: one static batch through torch or another backend."""
+    """Reads prefill and decode of optimum-benchmark: one static batch through torch or another backend."""
     report = raw.get("report") if isinstance(raw.get("report"), Mapping) else raw
     prefill, decode = at(report, "prefill", "latency"), at(report, "decode", "latency")
     if not isinstance(prefill, Mapping) or "mean" not in prefill:
@@ -81,7 +81,7 @@ def optimum(raw: Mapping[str, Any]) -> MeasuredFile | None:
 
 
 def trtllm(raw: Mapping[str, Any]) -> MeasuredFile | None:
-    """trtllm-bench's report: lengths, concurrency, and the latency block where --streaming was on."""
+    """Reads trtllm-bench's report: lengths, concurrency, and the latency block where --streaming was on."""
     performance, request = raw.get("performance"), raw.get("request_info")
     if not isinstance(performance, Mapping) or not isinstance(request, Mapping):
         return None

@@ -93,7 +93,7 @@ LARGEST = 1e12
 
 
 def number(raw: Any, *, low: float = 0.0) -> float | None:
-    """A number above `low`, from a number or a text; None for anything else, NaN and infinity too.
+    """Reads a number above `low`, from a number or a text; None for anything else, NaN and infinity too.
 
     >>> number("12.5"), number(None), number(True), number(-1), number("inf")
     (12.5, None, None, None, None)
@@ -108,24 +108,24 @@ def number(raw: Any, *, low: float = 0.0) -> float | None:
 
 
 def milli(raw: Any) -> float | None:
-    """Milliseconds into seconds; None where there is no number."""
+    """Turns milliseconds into seconds; None where there is no number."""
     value = number(raw)
     return None if value is None else value / 1e3
 
 
 def count(raw: Any) -> int | None:
-    """A number of requests; None where there is none."""
+    """Reads a number of requests; None where there is none."""
     value = number(raw)
     return None if value is None else round(value)
 
 
 def words(raw: Any) -> str | None:
-    """A name on one line, without control characters; None where there is none."""
+    """Reads a name on one line, without control characters; None where there is none."""
     return one_line(visible(raw), 120).strip() or None if isinstance(raw, str) else None
 
 
 def at(raw: Any, *path: str) -> Any:
-    """What lies under keys of keys; None where one is missing.
+    """Finds what lies under keys of keys; None where one is missing.
 
     >>> at({"a": {"b": 1}}, "a", "b"), at({"a": 1}, "a", "b")
     (1, None)
@@ -138,13 +138,13 @@ def at(raw: Any, *path: str) -> Any:
 
 
 def mean(raw: Any) -> float | None:
-    """The mean of a list of numbers, those that are none left out; None where there are none."""
+    """Computes the mean of a list, leaving out what is no number; None where there is no number."""
     values = [value for item in raw[:1_000_000] if (value := number(item)) is not None] if isinstance(raw, list) else []
     return sum(values) / len(values) if values else None
 
 
 def strange(raw: Mapping[str, Any], known: frozenset[str], tool: str) -> tuple[str, ...]:
-    """A note that names keys which no version of the tool is known to write."""
+    """Returns a note that names keys which no version of the tool is known to write."""
     found = sorted(one_line(visible(str(key)), 40) for key in raw if key not in known)
     if not found:
         return ()

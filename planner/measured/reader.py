@@ -45,7 +45,7 @@ def read_measured(path: str, option: str = "") -> MeasuredFile:
 
 
 def measured_text(text: str, where: str) -> MeasuredFile | None:
-    """The points in a text; None where no reader knows it, BadMeasured where it is known and damaged."""
+    """Reads the points in a text; None where no reader knows it, BadMeasured where it is known and damaged."""
     start = text.lstrip()[:1]
     if start in ("{", "["):
         return _json(text, where)

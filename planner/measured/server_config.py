@@ -58,7 +58,7 @@ class ServerConfig:
 
 
 def server_config(engine: str, raw: Any) -> ServerConfig:
-    """What an answer of one of `PATHS` says; nothing where it is of another form."""
+    """Reads what an answer of one of `PATHS` says; nothing where it is of another form."""
     if not isinstance(raw, Mapping):
         return ServerConfig()
     if engine == "sglang":

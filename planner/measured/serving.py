@@ -35,7 +35,7 @@ _PERCENTILE = re.compile(r"(?:p([\d.]{1,6})|mean|median|std|max)_([a-z0-9_]{2,40
 
 
 def vllm_serve(raw: Mapping[str, Any]) -> MeasuredFile | None:
-    """The run of a `vllm bench serve --save-result` file; None where it is no such file."""
+    """Reads the run of a `vllm bench serve --save-result` file; None where it is no such file."""
     if "model_id" not in raw or "request_throughput" not in raw or "completed" not in raw:
         return None
     known = _VLLM_KEYS | {
@@ -46,7 +46,7 @@ def vllm_serve(raw: Mapping[str, Any]) -> MeasuredFile | None:
 
 
 def sglang_serve(raw: Mapping[str, Any]) -> MeasuredFile | None:
-    """The run of a line of SGLang's bench_serving; None where it is no such line."""
+    """Reads the run of a line of SGLang's bench_serving; None where it is no such line."""
     if "request_throughput" not in raw or (
         "total_output_tokens_retokenized" not in raw and "mean_e2e_latency_ms" not in raw
     ):
@@ -57,7 +57,7 @@ def sglang_serve(raw: Mapping[str, Any]) -> MeasuredFile | None:
 
 
 def llmperf(raw: Mapping[str, Any]) -> MeasuredFile | None:
-    """The summary of LLMPerf's token_benchmark_ray.py, whose times are seconds; None where it is none."""
+    """Reads the summary of LLMPerf's token_benchmark_ray.py, whose times are seconds; None where it is none."""
     if "results_ttft_s_mean" not in raw and "results_inter_token_latency_s_mean" not in raw:
         return None
     percentiles = tuple(

@@ -29,7 +29,9 @@ class StoreAsked:
 
 
 def store_asked(files: Sequence[str], values: Mapping[str, Any]) -> StoreAsked:
-    """The question that `--from` asks; `values`: gpu, model, engine, tp, dtype, kv_dtype, name, None where not given."""
+    """Reads the question that `--from` asks; `values`: gpu, model, engine, tp, dtype, kv_dtype, name, None where not
+    given.
+    """
     if values.get("gpu") is None:
         raise UsageError("--from wants the device that was measured: --gpu NAME (kvplan gpus lists them)")
     name = checked_name(NAME if values.get("name") is None else values["name"])
@@ -46,7 +48,7 @@ def store_asked(files: Sequence[str], values: Mapping[str, Any]) -> StoreAsked:
 
 
 def checked_name(name: str) -> str:
-    """The name in lower case; BadRequest for one that is no file name, or that a device has."""
+    """Returns a name in lower case; BadRequest for one that is no file name, or that a device has."""
     key = own_key(name)
     if key is None or key == "local" or "(" in name:
         raise BadRequest(

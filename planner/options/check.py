@@ -60,7 +60,7 @@ class CheckAsked:
 
 
 def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
-    """The question of a command's words, of a command in one text, of a file, or of stdin (`-`).
+    """Reads the question of a command's words, of a command in one text, of a file, or of stdin (`-`).
 
     Raises UsageError where nothing is pasted, and where two options exclude each other.
     """
@@ -111,7 +111,7 @@ def _spec(question: Question, model: str | None) -> ModelSpec:
 
 
 def catalogue_model(name: str) -> ModelSpec:
-    """The catalogue's model of this name; no file is opened, whatever the name looks like.
+    """Finds the catalogue's model of this name; no file is opened, whatever the name looks like.
 
     Raises UnknownName with what to do.
     """
@@ -124,7 +124,7 @@ def catalogue_model(name: str) -> ModelSpec:
 
 
 def plain_name(text: str) -> str:
-    """What a model is called, of an id, a path, a URL or a folder of the Hub's cache.
+    """Returns what a model is called, of an id, a path, a URL or a folder of the Hub's cache.
 
     >>> plain_name("/models/Qwen3-8B-Q4_K_M.gguf"), plain_name("hf://Qwen/Qwen3-8B"), plain_name("/mnt/m/Qwen3-8B/")
     ('Qwen3-8B-Q4_K_M.gguf', 'Qwen/Qwen3-8B', 'Qwen3-8B')

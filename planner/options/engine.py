@@ -72,7 +72,7 @@ def started_for(asked: EngineAsked, tokens: int) -> EngineAsked:
 
 
 def engine_of(given: Mapping[str, Any]) -> EngineAsked | None:
-    """The engine that is asked, None without --engine; refuses engine flags without an engine, and another's."""
+    """Reads which engine is asked, None without --engine; refuses engine flags without an engine, and those of another."""
     engine = given.get("engine")
     if engine is None:
         _check_owners(given, None)
@@ -85,7 +85,7 @@ def engine_of(given: Mapping[str, Any]) -> EngineAsked | None:
 
 
 def laid_out(request: Request, spec: ModelSpec, engine: EngineAsked | None) -> Request:
-    """The request in the engine's own words of ranks.
+    """Returns the request with its ranks as the engine counts them.
 
     SGLang's data-parallel attention: --dp of the --tp devices hold the attention whole, the experts lie over all of
     them. It is taken as meant with the flag, and for MLA models where --dp divides --tp (both above 1).
@@ -102,7 +102,9 @@ def laid_out(request: Request, spec: ModelSpec, engine: EngineAsked | None) -> R
 
 
 def options_of(given: Mapping[str, Any], engine: str | None) -> Options:
-    """The flags that `engine` reads; those of other engines are left out. None: of every engine, where a log decides."""
+    """Collects the flags that `engine` reads, and leaves out those of other engines. None: of every engine, where a log
+    decides.
+    """
     own: dict[str, Any] = {}
     for flag in ENGINE_FLAGS:
         value = given.get(flag.parameter)

@@ -42,7 +42,7 @@ class EnginesAsked:
 
 
 def engines_asked(values: Mapping[str, Any]) -> EnginesAsked:
-    """The question that the flags ask."""
+    """Reads the question of `engines` from its flags."""
     given = with_ranks(flags.read_values(FLAGS, values))
     spec, room = spec_of(given), capacity_of(given)
     if room is None and given["kv_pool"] is None:

@@ -35,7 +35,8 @@ class EstimateAsked:
 
 
 def estimate_questions(values: Mapping[str, Any]) -> tuple[EstimateAsked, ...]:
-    """The questions of several models, devices or batches, one for each combination; one where none of them is several.
+    """Reads the questions of several models, devices or batches, one for each combination; one where none of them is
+    several.
 
     Several models are compared at one length: where none is asked, at the shortest of their usual ones.
     """
@@ -52,7 +53,7 @@ def estimate_questions(values: Mapping[str, Any]) -> tuple[EstimateAsked, ...]:
 
 
 def estimate_asked(values: Mapping[str, Any]) -> EstimateAsked:
-    """The question that the flags ask."""
+    """Reads the question of `estimate` from its flags."""
     given = with_ranks(read_values(ESTIMATE, values))
     engine = None
     if engine_flags_given(given):

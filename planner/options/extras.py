@@ -24,14 +24,14 @@ DRAFTING = ("vllm", "vllm-v0", "vllm-v1", "sglang", "llamacpp", "ik_llamacpp", "
 
 
 def extras_given(given: Mapping[str, Any]) -> bool:
-    """Whether anything on the command line shares the devices, or lies in a tier."""
+    """Tells whether anything on the command line shares the devices, or lies in a tier."""
     return any(given.get(flag.parameter) for flag in EXTRAS)
 
 
 def extras_of(
     given: Mapping[str, Any], spec: ModelSpec, *, engine: str | None = None, online: bool = False
 ) -> Extras | None:
-    """What the options put beside `spec`; None where they put nothing.
+    """Reads what the options put beside `spec`; None where they put nothing.
 
     Idle sessions are on the device where no tier is named. vLLM preallocates a padded slot for each adapter.
     """
@@ -58,7 +58,7 @@ def extras_of(
 
 
 def parse_lora(text: str, spec: ModelSpec, *, slots: bool = False) -> Lora:
-    """`8xr16`, `r64:q,v`: so many adapters of a rank, on some modules or on every linear layer.
+    """Reads adapters, `8xr16` or `r64:q,v`: so many of a rank, on some modules or on every linear layer.
 
     >>> from planner.memory.request import device_capacity
     >>> from planner.lookup import model_spec
@@ -78,6 +78,7 @@ def parse_lora(text: str, spec: ModelSpec, *, slots: bool = False) -> Lora:
 
 
 def drafter_of(given: Mapping[str, Any], spec: ModelSpec, *, online: bool = False) -> Drafter | None:
+    """Reads the drafter that --drafter names, with the tokens that it proposes; None without one."""
     name, drafts = given.get("drafter"), given.get("draft_tokens")
     if name is None:
         if drafts is not None:
@@ -92,7 +93,8 @@ def drafter_of(given: Mapping[str, Any], spec: ModelSpec, *, online: bool = Fals
 
 
 def parse_other(text: str, *, online: bool = False) -> Other:
-    """`MODEL`, `MODEL:4kx8`, `MODEL:4kx8@30%`; without a floor one sequence of the model's limit, at most 8k.
+    """Reads another model, `MODEL`, `MODEL:4kx8` or `MODEL:4kx8@30%`; without a floor one sequence of the model's
+    limit, at most 8k.
 
     >>> other = parse_other("gpt2:1kx8@25%")
     >>> other.spec.name, other.seq_tokens, other.sequences, other.share
@@ -111,7 +113,9 @@ def parse_other(text: str, *, online: bool = False) -> Other:
 
 
 def tiers_of(given: Mapping[str, Any], device: Device | None = None) -> Tiers | None:
-    """The tiers of idle sessions; None where no option is about them. The link is the device's PCIe, if not given."""
+    """Reads the tiers of idle sessions; None where no option is about them. The link is the device's PCIe, if not
+    given.
+    """
     sizes = {name: given.get(name) for name in ("host_memory", "ssd", "host_bandwidth", "ssd_bandwidth")}
     sessions = given.get("idle_sessions") or 0
     for bandwidth, tier in (("host_bandwidth", "host_memory"), ("ssd_bandwidth", "ssd")):

@@ -69,7 +69,7 @@ class FitAsked:
 
 
 def fit_questions(values: Mapping[str, Any]) -> tuple[FitAsked, ...]:
-    """The questions of several devices, lengths or batches, one for each combination."""
+    """Reads the questions of several devices, lengths or batches, one for each combination."""
     found = tuple(fit_asked(one) for one in each(values, "gpu", "seq", "batch"))
     if len(found) > 1 and values.get("emit"):
         raise UsageError("--emit is of one question; name one device, one length and one batch")
@@ -79,7 +79,7 @@ def fit_questions(values: Mapping[str, Any]) -> tuple[FitAsked, ...]:
 
 
 def fit_asked(values: Mapping[str, Any]) -> FitAsked:
-    """The question that the flags ask."""
+    """Reads the question of `fit` from its flags."""
     given = with_ranks(flags.read_values(FLAGS, values))
     engine = None
     if flags.engine_flags_given(given):

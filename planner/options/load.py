@@ -20,7 +20,9 @@ MAX_ROWS = 200_000  # of a trace: more say nothing new of lengths and rate
 
 
 def clip(prompts: LengthMix, outputs: LengthMix, longest: int) -> tuple[LengthMix, LengthMix]:
-    """Both within `longest` tokens together: outputs to half of it, prompts to what the longest output leaves."""
+    """Cuts prompts and outputs to `longest` tokens together: outputs to half of it, prompts to what the longest output
+    leaves.
+    """
     if prompts.longest + outputs.longest <= longest:
         return prompts, outputs
     outputs = outputs.clipped(max(2, longest // 2))
@@ -28,13 +30,15 @@ def clip(prompts: LengthMix, outputs: LengthMix, longest: int) -> tuple[LengthMi
 
 
 def targets_of(given: Mapping[str, Any]) -> Targets:
-    """What --ttft and --tpot ask for."""
+    """Reads the targets that --ttft and --tpot ask for."""
     seconds, share = given.get("ttft") or (None, 0.95)
     return Targets(seconds, given.get("tpot"), share)
 
 
 def targets_or_usual(given: Mapping[str, Any]) -> Targets:
-    """What --ttft and --tpot ask for, else what a person who reads along puts up with: some plan is always found."""
+    """Reads the targets of --ttft and --tpot, else takes what a person who reads along puts up with: some plan is
+    always found.
+    """
     asked = targets_of(given)
     if asked.ttft_seconds is None and asked.tpot_seconds is None:
         return Targets(USUAL_TTFT_SECONDS, USUAL_TPOT_SECONDS, asked.ttft_share, assumed=True)
@@ -42,7 +46,7 @@ def targets_or_usual(given: Mapping[str, Any]) -> Targets:
 
 
 def load_of(given: Mapping[str, Any], max_positions: int | None) -> Load:
-    """The load that the flags describe, cut at the longest request that is served."""
+    """Reads the load that the flags describe, cut at the longest request that is served."""
     limit = _longest(given.get("longest"), max_positions)
     users, rate, share = given.get("users"), given.get("rate"), given.get("prefix_share")
     if given.get("think") is not None and users is None:
@@ -83,7 +87,7 @@ def _refuse_too_long(prompts: LengthMix, outputs: LengthMix, max_positions: int 
 
 
 def mixes_of(given: Mapping[str, Any]) -> tuple[LengthMix, LengthMix]:
-    """--prompt and --answer, both of which are wanted where there is no trace."""
+    """Reads --prompt and --answer, both of which are wanted where there is no trace."""
     for name in ("prompt", "answer"):
         if given.get(name) is None:
             raise UsageError(f"how long? --{name} p50=800,p95=6000, or one length, or --trace FILE")
@@ -91,7 +95,7 @@ def mixes_of(given: Mapping[str, Any]) -> tuple[LengthMix, LengthMix]:
 
 
 def trace_of(given: Mapping[str, Any], rows: int | None) -> Trace | None:
-    """The requests of --trace, at most `rows` of them; None without it."""
+    """Reads the requests of --trace, at most `rows` of them; None without it."""
     if given.get("trace") is None:
         return None
     if given.get("prompt") is not None or given.get("answer") is not None:
@@ -122,7 +126,7 @@ def _one_card(name: str) -> Device:
 
 
 def devices_of(given: Mapping[str, Any]) -> tuple[Device, ...]:
-    """The devices that --gpu names, or all GPUs of the catalogue that have a price."""
+    """Lists the devices that --gpu names, or all GPUs of the catalogue that have a price."""
     texts = given.get("gpu") or ()
     names = list(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
     if names:

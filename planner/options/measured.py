@@ -47,7 +47,7 @@ class MeasuredAsked:
 def measured_of(
     texts: Sequence[str] | str | None, *, load: str, prompt_tokens: int, output_tokens: int
 ) -> MeasuredAsked | None:
-    """The points of all --measured; None without one.
+    """Reads the points of all --measured; None without one.
 
     A text names a file where one is there, or where it holds no key of a point; the load and the lengths are those of
     points by hand that do not name them.
@@ -80,7 +80,9 @@ def measured_of(
 
 
 def points_of(texts: Sequence[str] | str | None) -> MeasuredAsked | None:
-    """The points of all --measured, one by hand too, of a server under load where it names no other; None without one."""
+    """Reads the points of all --measured; one by hand is taken as of a server under load where it names no other. None
+    without one.
+    """
     found = measured_of(texts, load="serving", prompt_tokens=1024, output_tokens=256)
     if found is None or found.text is None:
         return found
@@ -91,7 +93,8 @@ def points_of(texts: Sequence[str] | str | None) -> MeasuredAsked | None:
 def measured_on(
     device: Device, points: MeasuredAsked, *, spec: ModelSpec, request: Request, engine: str | None
 ) -> Device:
-    """`device` with constants made of points that were measured on it, for questions that try other layouts and formats.
+    """Returns `device` with constants made of points that were measured on it, for questions that try other layouts and
+    formats.
 
     The points are taken as of the formats of `request` and of its layout; where it has none, on the fewest devices that
     hold the model and the largest of them, as servers are started. Other layouts and formats are stretched alike.

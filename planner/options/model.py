@@ -49,7 +49,7 @@ class Output:
 
 
 def output_of(values: Mapping[str, Any]) -> Output:
-    """Where the answer goes; refuses two formats at once, and --explain in one that is not for people."""
+    """Reads where the answer goes; refuses two formats at once, and --explain in one that is not for people."""
     found = Output(
         as_json=values.get("as_json", False),
         as_csv=values.get("as_csv", False),
@@ -65,7 +65,8 @@ def output_of(values: Mapping[str, Any]) -> Output:
 
 
 def each(values: Mapping[str, Any], *names: str) -> list[dict[str, Any]]:
-    """The questions of a line whose flags name several models, devices, batches or lengths: one for each combination.
+    """Splits a line whose flags name several models, devices, batches or lengths into its questions, one for each
+    combination.
 
     >>> [(one["gpu"], one["batch"]) for one in each({"gpu": "l4,t4", "batch": "1,8"}, "gpu", "batch")]
     [('l4', 1), ('l4', 8), ('t4', 1), ('t4', 8)]
@@ -100,7 +101,7 @@ def _items(name: str, value: Any) -> list[Any]:
 
 
 def spec_of(given: Mapping[str, Any]) -> ModelSpec:
-    """The model that is named, held in a config, or given by hand with its dimensions."""
+    """Reads the model that is named, held in a config, or given by hand with its dimensions."""
     found, note, factor = _spec_of(given), given.get("gpu_note"), given.get("rope_scaling")
     if factor is not None:
         from planner.model.positions import scaled  # few ask for it
@@ -171,7 +172,7 @@ def _name_in(config: Mapping[str, Any]) -> str:
 
 
 def capacity_of(given: Mapping[str, Any]) -> Capacity | None:
-    """What --gpu or --memory offers each rank; None where neither is given."""
+    """Reads what --gpu or --memory offers each rank; None where neither is given."""
     found = capacity(given.get("gpu"), given.get("memory"))
     names = given.get("gpu_names")
     return replace(found, name=names) if found is not None and names else found
@@ -194,7 +195,7 @@ def _with_named_format(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_ranks(given: dict[str, Any]) -> dict[str, Any]:
-    """A count in the device's name ("2x3090"), or --gpus N, sets the ranks where the question sets none.
+    """Sets the ranks where the question sets none: from a count in the device's name ("2x3090"), or from --gpus N.
 
     Of unlike cards ("3090+3060") the smallest is taken for every rank, for each gets the same share.
     """
@@ -202,7 +203,7 @@ def with_ranks(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def laid_over(given: dict[str, Any]) -> dict[str, Any]:
-    """--gpus N as --tp and --pp, unless those are given."""
+    """Turns --gpus N into --tp and --pp, unless those are given."""
     count = given.get("gpus")
     if count is None:
         return given
@@ -216,7 +217,7 @@ def laid_over(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_count(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The layout that a device's name gives, where the question sets none; refuses what the two do not agree on.
+    """Sets the layout that a device's name gives, where the question sets none; refuses what the two do not agree on.
 
     llama.cpp and its kin fill unlike cards by their memory: `estimate`, `fit` and `check` answer that, no other command.
     """
@@ -262,7 +263,7 @@ def _taken_memory(name: str, found: Device) -> str:
 
 
 def device_of(name: str, memory: str | None) -> Device:
-    """One device by its name, with the memory that --memory gives in place of its own."""
+    """Finds one device by its name, with the memory that --memory gives in place of its own."""
     found = device(name)
     return found if memory is None else with_memory(found, memory)
 
@@ -285,12 +286,12 @@ def _by_memory(given: Mapping[str, Any], found: Machine) -> bool:
 
 
 def usual_tokens(spec: ModelSpec) -> int:
-    """The length where none is asked: the model's own limit, at most 8k."""
+    """Returns the length where none is asked: the model's own limit, at most 8k."""
     return min(spec.max_positions or USUAL_TOKENS, USUAL_TOKENS)
 
 
 def request_of(given: Mapping[str, Any], seq_tokens: int) -> Request:
-    """The Request of flags that were read, at one length."""
+    """Builds the Request of flags that were read, at one length."""
     kv, k, v = given.get("kv_dtype"), given.get("k_dtype"), given.get("v_dtype")
     if kv is not None and (k is not None or v is not None):
         raise UsageError("--kv-dtype sets both; give --k-dtype and --v-dtype without it")

@@ -69,7 +69,7 @@ FLAGS: tuple[Flag, ...] = (
 
 
 def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
-    """The question that the flags ask, and how many plans are shown."""
+    """Reads the question of `plan` from its flags, and how many plans are shown."""
     given = flags.read_values(FLAGS, values)
     engine = _engine(given)
     spec = spec_of(given)

@@ -23,21 +23,21 @@ MAX_ITEMS = 1000  # of a list
 
 
 def text(value: Any, name: str) -> str:
-    """A text as it came."""
+    """Reads a text as it came."""
     if not isinstance(value, str):
         raise BadRequest(f"{name} {_shown(value)} is not a text")
     return value
 
 
 def switch(value: Any, name: str) -> bool:
-    """On or off."""
+    """Reads a switch: on or off."""
     if not isinstance(value, bool):
         raise BadRequest(f"{name} {_shown(value)} is a switch; write True or False")
     return value
 
 
 def count(value: Any, name: str) -> int:
-    """A whole number of at least 1.
+    """Reads a whole number of at least 1.
 
     >>> count("8", "--tp"), count(8, "--tp")
     (8, 8)
@@ -49,7 +49,7 @@ def count(value: Any, name: str) -> int:
 
 
 def emit_form(value: Any, name: str) -> str | None:
-    """`command`, `compose` or `k8s`; True is the command, False none.
+    """Reads the form of a start command, `command`, `compose` or `k8s`; True is the command, False none.
 
     >>> emit_form(True, "--emit"), emit_form("compose", "--emit"), emit_form(False, "--emit")
     ('command', 'compose', None)
@@ -60,12 +60,12 @@ def emit_form(value: Any, name: str) -> str | None:
 
 
 def count_or_zero(value: Any, name: str) -> int:
-    """A whole number of at least 0."""
+    """Reads a whole number of at least 0."""
     return 0 if str(value).strip() == "0" else count(value, name)
 
 
 def shares(value: Any, name: str) -> tuple[float, ...]:
-    """Shares of devices: `3,1`, or a Python list of numbers.
+    """Reads shares of devices: `3,1`, or a Python list of numbers.
 
     >>> shares("3,1", "--tensor-split"), shares([0.5, 0.5], "--tensor-split")
     ((3.0, 1.0), (0.5, 0.5))
@@ -76,7 +76,7 @@ def shares(value: Any, name: str) -> tuple[float, ...]:
 
 
 def override_tensor(value: Any, name: str) -> str:
-    """A pattern of tensors and where they lie: `exps=CPU`."""
+    """Reads a pattern of tensors and where they lie: `exps=CPU`."""
     from planner.engines.placement import patterns_of
 
     written = text(value, name)
@@ -85,7 +85,7 @@ def override_tensor(value: Any, name: str) -> str:
 
 
 def tokens(value: Any, name: str) -> int:
-    """A number of tokens: 8192, `8k`.
+    """Reads a number of tokens, at least 1: 8192, `8k`.
 
     >>> tokens("8k", "--seq"), tokens(8192, "--seq")
     (8192, 8192)
@@ -94,12 +94,12 @@ def tokens(value: Any, name: str) -> int:
 
 
 def tokens_or_zero(value: Any, name: str) -> int:
-    """A number of tokens, or none."""
+    """Reads a number of tokens, or none."""
     return 0 if str(value).strip() == "0" else tokens(value, name)
 
 
 def lengths(value: Any, name: str) -> tuple[int, ...]:
-    """Lengths in tokens: one, a list `1k,8k`, a range `1k..128k`, or a Python list of them.
+    """Reads lengths in tokens: one, a list `1k,8k`, a range `1k..128k`, or a Python list of them.
 
     >>> lengths("1k..4k", "--seq"), lengths([1024, "8k"], "--seq")
     ((1024, 2048, 4096), (1024, 8192))
@@ -113,7 +113,7 @@ def lengths(value: Any, name: str) -> tuple[int, ...]:
 
 
 def size(value: Any, name: str) -> int:
-    """Bytes: `24GiB`, `80GB`; a Python int counts bytes.
+    """Reads a number of bytes: `24GiB`, `80GB`; a Python int counts bytes.
 
     >>> size("24GiB", "--memory"), size(1000, "--memory")
     (25769803776, 1000)
@@ -123,17 +123,17 @@ def size(value: Any, name: str) -> int:
 
 
 def size_or_zero(value: Any, name: str) -> int:
-    """Bytes, or none."""
+    """Reads a number of bytes, or none."""
     return 0 if str(value).strip() in ("0", "0B") else size(value, name)
 
 
 def size_a_second(value: Any, name: str) -> int:
-    """Bytes a second: `25GB`, `25GB/s`."""
+    """Reads bytes a second: `25GB`, `25GB/s`."""
     return size(value.removesuffix("/s") if isinstance(value, str) else value, name)
 
 
 def gib_or_size(value: Any, name: str) -> int:
-    """Bytes; a bare number counts GiB, as vLLM's --swap-space and --cpu-offload-gb do."""
+    """Reads a number of bytes; a bare number counts GiB, as vLLM's --swap-space and --cpu-offload-gb do."""
     from fractions import Fraction
 
     clean = _number_text(value, name, "a number of GiB").strip()
@@ -141,7 +141,7 @@ def gib_or_size(value: Any, name: str) -> int:
 
 
 def overhead(value: Any, name: str) -> tuple[str, int]:
-    """A line of overhead: `context=300MiB`, or the pair of both."""
+    """Reads a line of overhead: `context=300MiB`, or the pair of both."""
     pair = value.split("=", 1) if isinstance(value, str) else value
     line, much = pair if isinstance(pair, (list, tuple)) and len(pair) == 2 else (None, "")
     if not isinstance(line, str) or not line.strip().isidentifier() or much == "":
@@ -150,7 +150,7 @@ def overhead(value: Any, name: str) -> tuple[str, int]:
 
 
 def share_above_zero(value: Any, name: str) -> Fraction:
-    """A share of a whole, above 0 and up to 1."""
+    """Reads a share of a whole, above 0 and up to 1."""
     found = _fraction(value, name)
     if not 0 < found <= 1:
         raise BadRequest(f"{name} {one_line(str(value), 40)} is not a share; write a number above 0 and up to 1")
@@ -158,7 +158,7 @@ def share_above_zero(value: Any, name: str) -> Fraction:
 
 
 def ratio(value: Any, name: str) -> Fraction:
-    """A ratio above 0, up to 100."""
+    """Reads a ratio above 0, up to 100."""
     found = _fraction(value, name)
     if not 0 < found <= 100:
         raise BadRequest(f"{name} {one_line(str(value), 40)} is out of range; write a number above 0")
@@ -166,7 +166,7 @@ def ratio(value: Any, name: str) -> Fraction:
 
 
 def choice(*names: str) -> Callable[[Any, str], str]:
-    """A reader of one of these words."""
+    """Makes a reader of one of these words."""
 
     def read(value: Any, name: str) -> str:
         if value not in names:
@@ -177,7 +177,9 @@ def choice(*names: str) -> Callable[[Any, str], str]:
 
 
 def weight_dtype(value: Any, name: str) -> str:
-    """The name of a weight format that is known, or what published models are named for: 4bit, UD-Q4_K_XL, 4.0bpw."""
+    """Reads the name of a weight format that is known, or what published models are named for: 4bit, UD-Q4_K_XL,
+    4.0bpw.
+    """
     try:
         weight_format(text(value, name))
     except UnknownName:
@@ -187,7 +189,7 @@ def weight_dtype(value: Any, name: str) -> str:
 
 
 def is_named_format(value: str) -> bool:
-    """Whether a text is no weight format of its own, and is one as the end of a model's name.
+    """Tells whether a text is no weight format of its own, and is one as the end of a model's name.
 
     >>> is_named_format("UD-Q4_K_XL"), is_named_format("fp8"), is_named_format("nonesuch")
     (True, False, False)
@@ -203,13 +205,13 @@ def is_named_format(value: str) -> bool:
 
 
 def kv_dtype(value: Any, name: str) -> str:
-    """The name of a KV format that is known."""
+    """Reads the name of a KV format that is known."""
     kv_format(text(value, name))
     return str(value)
 
 
 def float_type(value: Any, name: str) -> str | None:
-    """A float type by its usual names; None for `auto`."""
+    """Reads a float type by its usual names; None for `auto`."""
     if value == "auto":
         return None
     found = float_dtype(text(value, name))
@@ -222,7 +224,7 @@ _SWITCHES = {"on": True, "1": True, "true": True, "enabled": True, "off": False,
 
 
 def on_off(value: Any, name: str) -> bool | None:
-    """`on`, `off` or None for `auto`, as llama.cpp writes it."""
+    """Reads `on`, `off`, or `auto` as None, as llama.cpp writes it."""
     word = str(value).strip().lower()
     if word == "auto":
         return None
@@ -232,61 +234,61 @@ def on_off(value: Any, name: str) -> bool | None:
 
 
 def mla_mode(value: Any, name: str) -> int:
-    """ik_llama.cpp's -mla, 0 to 3."""
+    """Reads ik_llama.cpp's -mla, 0 to 3."""
     return int(choice("0", "1", "2", "3")(str(value).strip(), name))
 
 
 def seconds(value: Any, name: str) -> float:
-    """A time with its unit: `40ms`, `1.5s`."""
+    """Reads a time with its unit: `40ms`, `1.5s`."""
     from planner.workloads.texts import parse_seconds
 
     return parse_seconds(text(value, name), name)
 
 
 def rate(value: Any, name: str) -> float:
-    """Requests a second: `5/s`, `300/min`, or a plain number."""
+    """Reads requests a second: `5/s`, `300/min`, or a plain number."""
     from planner.workloads.texts import parse_rate
 
     return parse_rate(_number_text(value, name, "a number of requests a second"))
 
 
 def share(value: Any, name: str) -> float:
-    """A share from 0 to 1: 0.6, `60%`."""
+    """Reads a share from 0 to 1: 0.6, `60%`."""
     from planner.workloads.texts import parse_share
 
     return parse_share(_number_text(value, name, "a share"), name)
 
 
 def ttft(value: Any, name: str) -> tuple[float, float]:
-    """(seconds, share of the requests): `1s` is for 95 of 100, `p99=2s` says another share."""
+    """Reads a target as (seconds, share of the requests): `1s` is for 95 of 100, `p99=2s` says another share."""
     from planner.workloads.texts import parse_ttft
 
     return parse_ttft(text(value, name), name)
 
 
 def mix(value: Any, name: str) -> LengthMix:
-    """Lengths and how often each comes: one length, percentiles `p50=800,p95=6000`, or a file."""
+    """Reads lengths and how often each comes: one length, percentiles `p50=800,p95=6000`, or a file."""
     from planner.workloads.texts import mix_of
 
     return mix_of(_number_text(value, name, "a length; write for example p50=800,p95=6000", whole=True), name)
 
 
 def length_mix(value: Any, name: str) -> LengthMix:
-    """Percentiles `p50=800,p95=6000`, or a file of lengths."""
+    """Reads percentiles of lengths, `p50=800,p95=6000`, or a file of lengths."""
     from planner.workloads.lengths import parse_mix
 
     return parse_mix(text(value, name), name)
 
 
 def usd_per_hour(value: Any, name: str) -> float:
-    """US dollars an hour: `20/h`, 20."""
+    """Reads US dollars an hour: `20/h`, 20."""
     from planner.deployment.cost import parse_usd_per_hour
 
     return parse_usd_per_hour(_number_text(value, name, "a price in US dollars an hour"), name)
 
 
 def factor(value: Any, name: str) -> Fraction:
-    """A factor above 0: 2, `0.5x`."""
+    """Reads a factor above 0: 2, `0.5x`."""
     from fractions import Fraction
 
     clean = _number_text(value, name, "a factor").strip()
@@ -297,7 +299,8 @@ def factor(value: Any, name: str) -> Fraction:
 
 
 def rope_factor(value: Any, name: str) -> float:
-    """How many times its own positions a model is served with: 4, `2.5`, or a rope_scaling object that holds a factor.
+    """Reads how many times its own positions a model is served with: 4, `2.5`, or a rope_scaling object that holds a
+    factor.
 
     >>> rope_factor("4", "--rope-scaling"), rope_factor('{"rope_type": "yarn", "factor": 2.5}', "--rope-scaling")
     (4.0, 2.5)
@@ -326,7 +329,7 @@ def count_up_to(most: int, reason: str = "") -> Callable[[Any, str], int]:
 
 
 def counts(value: Any, name: str) -> tuple[int, ...]:
-    """Whole numbers, in order and without repeats: `1,8,32`, 8, or a Python list.
+    """Reads whole numbers, in order and without repeats: `1,8,32`, 8, or a Python list.
 
     >>> counts("1,8, 32", "--batch"), counts([1, 8], "--batch")
     ((1, 8, 32), (1, 8))

@@ -88,7 +88,7 @@ class SimulateAsked:
 
 
 def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
-    """The question that the flags ask."""
+    """Reads the question of `simulate` from its flags."""
     given = with_ranks(flags.read_values(FLAGS, values))
     if given["gpu"] is None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them)")
@@ -114,7 +114,7 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
 
 
 def workload_of(given: Mapping[str, Any]) -> Workload:
-    """The requests that the flags describe."""
+    """Reads the requests that the flags describe."""
     wanted = checked_requests(given["requests"])
     trace = trace_of(given, wanted)
     prompts, outputs = (None, None) if trace is not None else mixes_of(given)

@@ -24,7 +24,7 @@ from planner.speed.speed import LOADS
 
 
 def grid(value: Any, name: str) -> float:
-    """Grams of CO2 a kWh: 400g/kWh."""
+    """Reads grams of CO2 a kWh: 400g/kWh."""
     return parse_grid(text(value, name))
 
 
@@ -97,7 +97,7 @@ METHOD_NAMES = {"ngram": "ngram", "eagle": "eagle3", "eagle3": "eagle3", "mtp": 
 
 
 def drafting_of(given: Mapping[str, Any], engine: EngineAsked | None) -> DraftingAsked | None:
-    """Speculative decoding; None where no flag is about it."""
+    """Reads what the flags say of speculative decoding; None where no flag is about it."""
     named, tokens, acceptance = given["drafter"], given["draft_tokens"], given["acceptance"]
     by_engine = engine.options.num_speculative_tokens if engine is not None else 0
     if named is None and tokens is None and not by_engine:
@@ -120,7 +120,7 @@ def drafting_of(given: Mapping[str, Any], engine: EngineAsked | None) -> Draftin
 
 
 def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
-    """The question that the flags ask."""
+    """Reads the question of `speed` from its flags."""
     given = flags.read_values(FLAGS, values)
     if given["gpu"] is None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them), or --gpu local")

@@ -436,7 +436,7 @@ SHORT = {"-o": "--output", "-v": "--verbose"}
 
 
 def parameter(option: str) -> str:
-    """The name under which a command gets an option's value.
+    """Names the parameter under which a command gets an option's value.
 
     >>> parameter("--kv-dtype"), parameter("--json")
     ('kv_dtype', 'as_json')
@@ -445,17 +445,17 @@ def parameter(option: str) -> str:
 
 
 def empty(flags: Sequence[Flag]) -> dict[str, Any]:
-    """What a command gets where nothing is given."""
+    """Returns what a command gets where nothing is given."""
     return {flag.parameter: () if flag.repeated else None if flag.metavar else False for flag in flags}
 
 
 def engine_flags_given(values: Mapping[str, Any]) -> bool:
-    """Whether anything on the command line concerns an engine; all else loads none of their code."""
+    """Tells whether anything on the command line concerns an engine; all else loads none of their code."""
     return any(values.get(flag.parameter) for flag in ENGINE)
 
 
 def read_values(flags: Sequence[Flag], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Every value through the reader of its flag; what was not given stays None, False or ().
+    """Reads every value by the reader of its flag; what was not given stays None, False or ().
 
     >>> read_values(LAYOUT, {"tp": "2", "pp": 4})["tp"], read_values(LAYOUT, {"tp": "2", "pp": 4})["pp"]
     (2, 4)
@@ -474,7 +474,7 @@ def read_values(flags: Sequence[Flag], values: Mapping[str, Any]) -> dict[str, A
 
 
 def given(flags: Sequence[Flag], options: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Options by name as a command gets them, all others empty; `kind` says what any other name is not.
+    """Returns options by name as a command gets them, all others empty; `kind` says what any other name is not.
 
     >>> given(BATCH, {"batch": 8}, "an option")
     {'batch': 8}
@@ -488,7 +488,7 @@ def given(flags: Sequence[Flag], options: Mapping[str, Any], kind: str) -> dict[
 
 
 def quick_values(arguments: Sequence[str], flags: Sequence[Flag]) -> dict[str, Any] | None:
-    """The values of a plain command line, as click would hand them over; None where click should read it.
+    """Reads the values of a plain command line, as click would hand them over; None where click should read it.
 
     >>> quick_values(["gpt2", "--seq", "1k"], SEQ + BATCH)
     {'seq': '1k', 'batch': None, 'model': 'gpt2'}

@@ -44,7 +44,7 @@ class WatchAsked:
 
 
 def watch_asked(values: Mapping[str, Any]) -> WatchAsked:
-    """The question that the flags ask."""
+    """Reads the question of `watch` from its flags."""
     from planner.options.tables import read_values
 
     given = read_values(FLAGS, values)

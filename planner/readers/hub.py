@@ -50,7 +50,7 @@ _REVISION = re.compile(r"^[\w./-]{1,120}$")
 
 
 def is_hub_url(name: str) -> bool:
-    """Tells whether a text is the address of a page on the Hub."""
+    """Tells whether a text is an address: hf://, https:// or http://."""
     return name.startswith(("hf://", "https://", "http://"))
 
 

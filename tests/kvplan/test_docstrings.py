@@ -22,6 +22,10 @@ SHARES = {
     "planner/extras": 100,
     "planner/speed": 95,
     "planner/serving": 85,
+    "planner/lookup": 95,
+    "planner/launch": 95,
+    "planner/measured": 95,
+    "planner/options": 95,
     "planner/deployment": 90,
     "kvplan/api.py": 100,
     "kvplan/outside.py": 100,
@@ -32,7 +36,7 @@ VERBS = frozenset(
     "accepts adds answers applies asks builds calculates checks collects compares compiles computes counts cuts decorates "
     "describes divides draws estimates fills finds fits flattens gives guesses inverts joins lists looks makes maps measures moves "
     "merges multiplies names orders prints proposes puts raises reads refuses removes replaces replays returns rounds runs says scales "
-    "searches selects shortens shows simulates sorts spells splits starts stores sums takes tells tries turns words wraps writes".split()
+    "searches selects sets shortens shows simulates sorts spells splits starts stores sums takes tells tries turns words wraps writes".split()
 )
 
 

@@ -14,7 +14,8 @@ from planner.sweeps.questions import Columns, Point, Row, Shared, columns, mark
 from planner.sweeps.workers import chunks
 from planner.terminal.progress import Progress
 
-SAVE_SECONDS = 5.0
+SAVE_SECONDS = 0.5
+"""At least so long between two saves, and ten times what a save takes: what SIGKILL can lose."""
 Work = Callable[[Shared, Iterable[Sequence[Point]]], Generator[list[Row], None, None]]
 
 

@@ -196,3 +196,19 @@ def _dataclass(wanted: Any, raw: Any, where: str, error: type[KvplanError]) -> A
 
 def _article(kind: type) -> str:
     return {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}.get(kind, kind.__name__)
+
+
+def csv_rows(text: str, most: int) -> list[list[str]] | None:
+    """Returns the first `most` rows of a CSV text; None where it is none, as Python's reader finds.
+
+    >>> csv_rows("a,b\\n1,2\\n", 10), csv_rows("a\\r~", 10)
+    ([['a', 'b'], ['1', '2']], None)
+    """
+    import csv
+    from io import StringIO
+    from itertools import islice
+
+    try:
+        return list(islice(csv.reader(StringIO(text)), most))
+    except csv.Error:
+        return None

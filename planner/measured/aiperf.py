@@ -5,12 +5,11 @@ AIPerf 0.1 to 0.13 and GenAI-Perf 0.0.3 to 0.0.16: an object a metric with unit,
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from planner.files.read import csv_rows
 from planner.measured.points import MeasuredFile, MeasuredPoint, at, count, number, words
 
 AIPERF, GENAI = "AIPerf", "GenAI-Perf"
@@ -37,7 +36,7 @@ def aiperf(raw: Mapping[str, Any]) -> MeasuredFile | None:
 
 def aiperf_csv(text: str) -> MeasuredFile | None:
     """Reads the point of a CSV export; None where it is none."""
-    rows = list(csv.reader(io.StringIO(text[: 1 << 20])))
+    rows = csv_rows(text[: 1 << 20], 1 << 16)
     if not rows or not rows[0] or rows[0][0] != "Metric" or "avg" not in rows[0]:
         return None
     header, raw = rows[0], dict[str, Any]()

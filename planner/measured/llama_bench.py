@@ -5,12 +5,11 @@ llama.cpp b1300 to b11434: n_prompt, n_gen, n_depth, avg_ns, avg_ts, model_filen
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from planner.files.read import csv_rows
 from planner.measured.points import MeasuredFile, MeasuredPoint, at, count, number, words
 
 TOOL = "llama-bench"
@@ -34,7 +33,8 @@ def llama_bench_csv(text: str) -> MeasuredFile | None:
     if "n_prompt" not in text[:4000] or "avg_ts" not in text[:4000]:
         return None
     lines = [line for line in text.splitlines() if not line.startswith(("ggml_", "load_", "Device ", "  Device "))]
-    return llama_bench(csv.DictReader(io.StringIO("\n".join(lines[:MOST_ROWS]))))
+    header, *rows = csv_rows("\n".join(lines), MOST_ROWS + 1) or [[]]
+    return llama_bench([dict(zip(header, row, strict=False)) for row in rows if row])
 
 
 def llama_bench_md(text: str) -> MeasuredFile | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from planner.accuracy.engine_logs import LLAMA_PROGRAMS
 from planner.errors import KvplanError, one_line
-from planner.files.read import read_text
+from planner.files.read import csv_rows, read_text
 from planner.reconcile.ledger import Ledger
 from planner.reconcile.llamacpp import GGML_NAMES, flash_attention, window_in_full
 from planner.reconcile.model import BY_DIMENSIONS
@@ -44,7 +44,10 @@ def merged(path: str, ledgers: Sequence[Ledger], log: str, gpu: str | None) -> s
     for row in rows:
         row |= {"id": one_line(name, 60), "source": one_line(log, 200)}
     old = _text(path, shown) if os.path.exists(path) else ""
-    columns = next(csv.reader(io.StringIO(old)), [])
+    header = csv_rows(old, 1)
+    if header is None:
+        raise KvplanError(f"--record {shown} is no CSV file; name a new file, or a case file")
+    columns = next(iter(header), [])
     if not columns:
         columns = list(dict.fromkeys(column for row in rows for column in _columns_of(row)))
     for row in rows:

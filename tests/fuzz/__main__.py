@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from planner.errors import KvplanError
 from tests.fuzz.fuzz_headers import Memory
 from tests.fuzz.fuzz_headers import seeds as header_seeds
@@ -154,6 +156,24 @@ def read_safetensors(data: bytes) -> None:
     read_header(Memory(data, hole=False))
 
 
+def read_benchmark(data: bytes) -> None:
+    """A file that a benchmark wrote, of any of the formats that are known by content."""
+    from planner.measured.reader import measured_text
+
+    measured_text(data.decode("utf-8", "replace"), "input")
+
+
+def read_metrics(data: bytes) -> None:
+    """What a server's /metrics said, read twice: its figures now, and between two readings."""
+    pytest.importorskip("prometheus_client", reason="the extra `watch` is not installed")
+    from kvplan.watch import samples
+    from planner.measured.metrics import reading, served, to_dict
+
+    found = reading(samples(data.decode("utf-8", "replace"), "input"))
+    if found is not None:
+        to_dict(served(found, found, 10.0))
+
+
 LISTING = json.dumps({"sha": "a" * 40, "siblings": [{"rfilename": f"m-{n}.gguf", "size": n} for n in range(5)]})
 CONFIG = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99,
           "intermediate_size": 128, "num_key_value_heads": 2}  # fmt: skip
@@ -168,6 +188,7 @@ ENTRY = b"- name: mine\n  model_type: gpt2\n  parameters: 1000\n  n_layer: 2\n  
 READERS: dict[str, Callable[[bytes], None]] = {
     "run": read_run, "calibration": read_calibration, "yaml": read_yaml, "log": read_log, "hub": read_hub,
     "config": read_config, "plan": read_plan, "command": read_command, "gguf": read_gguf, "safetensors": read_safetensors,
+    "benchmark": read_benchmark, "metrics": read_metrics,
 }  # fmt: skip
 
 
@@ -188,6 +209,12 @@ def seeds(reader: str) -> list[bytes]:
         return header_seeds("safetensors")[1::2]
     if reader == "command":
         return [text.encode() for text in COMMANDS]
+    if reader == "benchmark":
+        return [
+            path.read_bytes()[:20_000] for path in sorted((cases / "benchmarks").glob("*.*")) if path.suffix != ".md"
+        ]
+    if reader == "metrics":
+        return [path.read_bytes() for path in sorted((cases / "metrics").glob("*.txt"))]
     if reader == "log":
         return [path.read_bytes()[:6000] for path in sorted((cases / "logs").glob("*.log"))]
     return {"yaml": [ENTRY], "hub": [LISTING.encode()], "config": [json.dumps(CONFIG).encode()]}[reader]

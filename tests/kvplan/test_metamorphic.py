@@ -155,13 +155,21 @@ def test_vllm_0_6_6_over_many_ranks_lies_in_its_range(ranks: int) -> None:
             check_ranges(found.to_dict(), (name, ranks))
 
 
-@pytest.mark.parametrize("users", [5, 40])
-def test_the_plan_that_is_ranked_first_fits_by_estimate(users: int) -> None:
+PLANNED = [
+    ("llama-3.1-8b", 5, "l40s,h100-sxm"), ("llama-3.1-8b", 40, "l40s,h100-sxm"), ("qwen3-30b-a3b", 12, "a100-80g,l4"),
+    ("gpt-oss-20b", 30, "rtx-4090,h100-sxm"), ("gemma-3-27b", 8, "h100-sxm"), ("deepseek-v2-lite", 20, "l40s"),
+    ("llama-3.1-70b", 6, "h100-sxm"), ("qwen2.5-0.5b", 200, "l4"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "users", "gpus"), PLANNED)
+def test_the_plan_that_is_ranked_first_fits_by_estimate(name: str, users: int, gpus: str) -> None:
     found = kvplan.plan(
-        "llama-3.1-8b", users=users, prompt=1000, answer=200, tpot="60ms", gpu=["l40s", "h100-sxm"], as_published=True
+        name, users=users, prompt=1000, answer=200, tpot="80ms", ttft="4s", gpu=gpus.split(","), as_published=True
     )
     best = found["plans"][0]
     gpu = next(one.name for one in devices() if best["device"] in (one.name, getattr(one, "label", one.name)))
     per_replica = best["devices"] // best["replicas"]
-    held = kvplan.estimate("llama-3.1-8b", seq=1200, batch=1, gpu=gpu, kv_dtype=best["kv_dtype"], tp=per_replica)
+    each = -(-users // best["replicas"])
+    held = kvplan.estimate(name, seq=1200, batch=each, gpu=gpu, kv_dtype=best["kv_dtype"], tp=per_replica)
     assert held["per_device"]["fits"], best

@@ -136,7 +136,7 @@ def advice(
 
 
 def within(most: tuple[int, str], slots: int | None) -> tuple[int, str]:
-    """The most at once, and what ends it, of a server with so many slots.
+    """Returns the most at once, and what ends it, of a server with so many slots.
 
     >>> within((9, "memory"), 4), within((3, "TPOT"), 4)
     ((4, 'slots'), (3, 'TPOT'))

@@ -44,7 +44,7 @@ class StoreAnswer(Shown):
 
 
 def store_answer(asked: StoreAsked, date: str) -> StoreAnswer:
-    """Constants fitted to the points, from those shipped for the engine on the device; `date` of today."""
+    """Fits constants to the points, from those shipped for the engine on the device; `date` of today."""
     device = _plain(asked.speed.devices[0])
     found = speed_on(device, asked.speed)
     if found.fitted is None:

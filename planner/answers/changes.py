@@ -57,7 +57,7 @@ class Tried:
 
 
 def with_length(question: Question, tokens: int) -> Question:
-    """The question for requests of so many tokens in each slot."""
+    """Returns the question for requests of so many tokens in each slot."""
     slots = question.options.parallel or 1
     return replace(question, seq_tokens=tokens, options=replace(question.options, ctx_size=tokens * slots))
 
@@ -72,7 +72,7 @@ _FLAGS = {
 
 
 def server_changes(tried: Tried, engine: EngineAnswer, starts: bool) -> Iterator[tuple[str, Question, int]]:
-    """(flags to write, the question with them, devices) in the order of what they cost.
+    """Lists (flags to write, the question with them, devices) in the order of what they cost.
 
     starts   whether the command starts as it is: then only changes that admit more requests are of use
     """
@@ -105,7 +105,7 @@ def server_changes(tried: Tried, engine: EngineAnswer, starts: bool) -> Iterator
 
 
 def llama_changes(tried: Tried) -> Iterator[tuple[str, Question, int]]:
-    """The same for llama.cpp and its kin, of a command that does not start."""
+    """Lists the same for llama.cpp and its kin, of a command that does not start."""
     question, given = tried.question, tried.given
     ollama = question.engine == "ollama"
     if question.k_dtype is None:
@@ -136,7 +136,7 @@ def _fewest_experts(tried: Tried, free: int) -> int | None:
 
 
 def adapted(tried: Tried) -> tuple[Question, str] | None:
-    """(the question as the engine itself changes it, in words), None where it changes nothing.
+    """Returns (the question as the engine itself changes it, in words), None where it changes nothing.
 
     ollama puts the layers that do not fit on the host. llama.cpp's --fit shortens a context that the command leaves
     open, then moves experts, then layers. What the command sets stays.

@@ -145,7 +145,7 @@ class CheckAnswer(Shown):
 
 
 def check_answer(asked: CheckAsked) -> CheckAnswer:
-    """The answer to a start command on devices of one kind, with its speed and what to change."""
+    """Answers for a start command on devices of one kind, with its speed and what to change."""
     return check(
         asked.question, asked.spec, asked.capacity, device=asked.device, devices=asked.devices, seq=asked.seq,
         memories=asked.memories,
@@ -163,7 +163,7 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
     memories: tuple[int, ...] = (),
     advise: bool = True,
 ) -> CheckAnswer:
-    """The answer to a start command on so many devices of one kind.
+    """Answers for a start command on so many devices of one kind.
 
     capacity, device   memory of one device, and the device where it is known by name (else no speed)
     devices            how many there are; None: as many as the command takes

@@ -24,7 +24,7 @@ from planner.units import MAX_TOKENS
 
 
 def engine_answer(asked: EngineAsked, estimate: Estimate) -> EngineAnswer:
-    """What the engine makes of an estimate; refuses formats that it does not have."""
+    """Asks the engine what it makes of an estimate; refuses formats that it does not have."""
     name, version, options = asked
     known = KV_FORMATS.get(name)
     for given in (estimate.request.k_dtype, estimate.request.v_dtype):
@@ -39,7 +39,7 @@ def engine_answer(asked: EngineAsked, estimate: Estimate) -> EngineAnswer:
 
 
 def limited(asked: EngineAsked, estimate: Estimate, answer: EngineAnswer) -> EngineAnswer:
-    """The answer, or the engine's refusal of a request that is longer than the model's positions."""
+    """Returns the answer, or the engine's refusal of a request that is longer than the model's positions."""
     name, version, options = asked
     found = beyond(answer, estimate, asked_tokens(estimate, options))
     if found is None:
@@ -53,7 +53,7 @@ def limited(asked: EngineAsked, estimate: Estimate, answer: EngineAnswer) -> Eng
 
 
 def with_own_length(asked: EngineAsked, estimate: Estimate, answer: EngineAnswer) -> EngineAnswer:
-    """The answer, which says besides where a server without the length among its flags would refuse to start.
+    """Adds to the answer where a server without the length among its flags would refuse to start.
 
     A question of 32k tokens is answered for a server that is started for 32k; left alone it takes the model's positions.
     """
@@ -69,13 +69,13 @@ def with_own_length(asked: EngineAsked, estimate: Estimate, answer: EngineAnswer
 
 
 def kv_name(estimate: Estimate, engine: str | None) -> str:
-    """The type of K and V; llama.cpp's family keeps f16 unless told otherwise, whatever the model runs in."""
+    """Names the type of K and V; llama.cpp's family keeps f16 unless told otherwise, whatever the model runs in."""
     asked = estimate.request.k_dtype or estimate.request.v_dtype
     return "f16" if engine in LLAMA and not asked else estimate.fmt.name
 
 
 def host_bound(where: Placed | None, capacity: Capacity | None) -> tuple[float, float] | None:
-    """The most tokens a second of one sequence where the host computes, by host memory at its usual ends.
+    """Computes the most tokens a second of one sequence where the host computes, by host memory at its usual ends.
 
     None where the host only looks up embeddings, or where a card's bandwidth is not known. Of unlike cards the fastest counts.
     """
@@ -96,7 +96,7 @@ ONE_SLOT = ("koboldcpp",)
 
 
 def with_most_slots(asked: EngineAsked, estimate: Estimate) -> EngineAsked:
-    """The engine with as many slots of the asked length as its cards hold, where it takes slots and no flag sets them.
+    """Gives the engine as many slots of the asked length as its cards hold, where it takes slots and no flag sets them.
 
     llama.cpp allocates what its flags ask for, so the question is how many to ask for: -np N -c N times the length. Where
     not one is held, host memory may take what is left: then for the asked batch.
@@ -132,7 +132,7 @@ def _unsure(answer: EngineAnswer) -> EngineAnswer:
 
 
 def longest_request(asked: EngineAsked, estimate: Estimate) -> int:
-    """The longest context at the asked batch in this engine's pool, 0 where none fits.
+    """Finds the longest context at the asked batch in this engine's pool, 0 where none fits.
 
     With host memory given: without it where the asked length needs none, else with the split of the asked length.
     """

@@ -66,7 +66,7 @@ class EnginesAnswer(Shown):
 
 
 def engines_answer(asked: EnginesAsked) -> EnginesAnswer:
-    """What each engine makes of the request; a refusal is a row of its own."""
+    """Answers what each engine makes of the request; a refusal is a row of its own."""
     found = estimate(asked.spec, asked.request, asked.capacity)
     rows = []
     for name, version, label in TABLE:

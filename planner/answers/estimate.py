@@ -115,7 +115,7 @@ class EstimateAnswer(Shown, Estimate):  # a notebook reads its figures as those 
 
 
 def estimate_answers(asked: EstimateAsked) -> tuple[EstimateAnswer, ...]:
-    """An answer for each length asked; an engine's refusal is raised here."""
+    """Returns an answer for each length asked; an engine's refusal is raised here."""
     answers = []
     for request in asked.requests:
         found = estimate(asked.spec, request, asked.capacity)
@@ -135,7 +135,7 @@ def estimate_answers(asked: EstimateAsked) -> tuple[EstimateAnswer, ...]:
 
 
 def estimate_answer(asked: EstimateAsked) -> EstimateAnswer | Answers[EstimateAnswer]:
-    """The answer, or several of them where several lengths are asked."""
+    """Returns the answer, or several of them where several lengths are asked."""
     answers = estimate_answers(asked)
     if len(answers) == 1:
         return answers[0]
@@ -143,7 +143,7 @@ def estimate_answer(asked: EstimateAsked) -> EstimateAnswer | Answers[EstimateAn
 
 
 def compared_answer(questions: Sequence[EstimateAsked]) -> Answers[EstimateAnswer]:
-    """The answers of several questions side by side; the verdict is no where none of them fits."""
+    """Puts the answers of several questions side by side; the verdict is no where none of them fits."""
     return several([answer for asked in questions for answer in estimate_answers(asked)], all_must=False)
 
 

@@ -326,7 +326,7 @@ class FitAnswer(Shown):
 
 
 def fit_answer(asked: FitAsked) -> FitAnswer:
-    """The inverse questions of one model on one device."""
+    """Answers the inverse questions of one model on one device."""
     plain = asked
     if asked.request.extras is not None:
         from planner.extras.shared_device import split_pool
@@ -366,7 +366,7 @@ def _memory_verdict(answer: FitAnswer) -> Verdict:
 
 
 def extras_row(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The block of what shares the device for one row: columns that stay, one for all lines."""
+    """Flattens the block of what shares the device into one row: columns that stay, one for all lines."""
     lines = [f"{line['name']}:{line['bytes']}" for line in found.get("lines", ())]
     kept = {key: value for key, value in found.items() if key not in ("lines", "lora", "models", "drafter")}
     return {**kept, "lines": lines}
@@ -424,7 +424,9 @@ def _mix_answer(asked: FitAsked, mix: LengthMix) -> dict[str, Any]:
 
 
 def request_bytes(estimate: Estimate, lengths: Iterable[int]) -> dict[int, int]:
-    """Cache of one request of each length on the device that is fullest at `longest`: a file may hold 10^5 lengths."""
+    """Counts the cache of one request of each length on the device that is fullest at the longest: a file may hold 10^5
+    lengths.
+    """
     sharding, stage = estimate.request.sharding, estimate.per_device
     caches = caches_on_rank(stages(estimate.spec, sharding.pp)[stage.stage], sharding)
     follows = estimate.request.source_tokens is None and estimate.spec.source_tokens is None

@@ -14,7 +14,7 @@ def constants_from(  # parameters: what a speed is asked for
     asked: MeasuredAsked | None, estimate: Estimate, device: Device, *, load: str = "serving", engine: str | None = None,
     prompt_tokens: int | None = None, output_tokens: int | None = None,
 ) -> tuple[Constants, Fitted | None]:  # fmt: skip
-    """The constants for `estimate` on `device`, and how they were fitted where several points were given.
+    """Returns the constants for `estimate` on `device`, and how they were fitted where several points were given.
 
     The lengths are those of a single point by hand that names none.
     """

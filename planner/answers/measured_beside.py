@@ -52,14 +52,14 @@ class Beside:
 
 
 def place(seconds: float, figure: Figure) -> str:
-    """Where a measured time lies: "inside" the range, "above" or "below" it, or "beyond" the bound of the device."""
+    """Tells where a measured time lies: "inside" the range, "above" or "below" it, or "beyond" the bound of the device."""
     if seconds < figure.bound:
         return "beyond"
     return "above" if seconds > figure.high else "below" if seconds < figure.low else "inside"
 
 
 def beside(points: Sequence[MeasuredPoint], values: Mapping[str, Any], model: str | None) -> tuple[Beside, ...]:
-    """Each point with what is expected of it; `values` are the flags that were given, `model` what a log names.
+    """Puts what is expected beside each point; `values` are the flags that were given, `model` what a log names.
 
     A device is wanted: UsageError without one.
     """

@@ -54,5 +54,5 @@ class DeploymentsAnswer(Shown):
 def plan_answer(
     question: Question, top: int = TOP, begun: Callable[[int, int], None] | None = None
 ) -> DeploymentsAnswer:
-    """The plans for a load, the best simulated; `begun` hears (done, devices) of the search."""
+    """Finds the plans for a load, the best simulated; `begun` hears (done, devices) of the search."""
     return DeploymentsAnswer(verified(search(question, begun)), top)

@@ -76,7 +76,7 @@ class Read:
 
 
 def server_answer(files: Sequence[str], read: Read, values: Mapping[str, Any], *, targets: Targets) -> ServerAnswer:
-    """What was read, beside what is expected; `values` are the flags as they were given."""
+    """Puts what is expected beside what was read; `values` are the flags as they were given."""
     points, load = list(read.points), None
     values = with_log(values, read.ledgers)
     model = next((made.taken_as or made.model for made in read.ledgers if made.taken_as or made.model), None)
@@ -116,7 +116,7 @@ def _one_name(name: str) -> str:
 
 
 def with_log(values: Mapping[str, Any], ledgers: Sequence[Ledger]) -> dict[str, Any]:
-    """The flags, with what the one log says of engine, layout and limits where no flag does."""
+    """Adds what the one log says of engine, layout and limits to the flags, where no flag does."""
     found = dict(values)
     if len(ledgers) != 1:
         return found

@@ -50,7 +50,7 @@ class Setup:
 
 
 def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Setup:
-    """The question in the planner's terms.
+    """Translates the question into the planner's terms.
 
     seq   tokens of a request, in place of the longest that the command admits
     """
@@ -130,7 +130,7 @@ def _without_unused_towers(question: Question, spec: ModelSpec, notes: list[str]
 
 
 def has_experts(spec: ModelSpec) -> bool:
-    """Whether any layer is a mixture of experts."""
+    """Tells whether any layer is a mixture of experts."""
     return any(weight.part == "experts" for layer, _ in spec.groups for weight in layer.weights)
 
 

@@ -36,7 +36,7 @@ class SimulateAnswer(Shown):
 
 
 def simulate_answer(asked: SimulateAsked, arrived: Callable[[int], None] | None = None) -> SimulateAnswer:
-    """The run of a load on a server; `arrived` hears how many requests have come."""
+    """Runs a load on a server; `arrived` hears how many requests have come."""
     room = device_capacity(asked.device)
     engine = asked.engine.label
     one = estimate(asked.spec, asked.request, room)

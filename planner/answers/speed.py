@@ -162,7 +162,7 @@ class SpeedAnswer(Shown):
 
 
 def speed_answer(asked: SpeedAsked) -> SpeedAnswer | Answers[SpeedAnswer]:
-    """How fast, at each batch, and what memory admits: an answer, or one for each of several devices."""
+    """Answers how fast, at each batch, and what memory admits: one answer, or one for each of several devices."""
     answers = tuple(speed_on(device, asked) for device in asked.devices)
     if len(answers) == 1:
         return answers[0]
@@ -170,7 +170,7 @@ def speed_answer(asked: SpeedAsked) -> SpeedAnswer | Answers[SpeedAnswer]:
 
 
 def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
-    """How fast on one device."""
+    """Answers how fast on one device."""
     room = device_capacity(device)
     one = estimate(asked.spec, replace(asked.request, batch=1), room)
     engine = None if asked.engine is None else asked.engine.label
@@ -216,7 +216,7 @@ def _expected(
 
 
 def drafts_of(one: Estimate, asked: DraftingAsked | None) -> Drafts | None:
-    """What is drafted, with the work of the drafter in the layout and formats of its target."""
+    """Builds what is drafted, with the work of the drafter in the layout and formats of its target."""
     if asked is None:
         return None
     drafter = None if asked.model is None else work(estimate(asked.model, replace(one.request, source_tokens=None)))
@@ -291,7 +291,9 @@ def _calibrated(
 
 
 def admits(estimate: Estimate, asked: EngineAsked | None, batch: int) -> bool:
-    """Whether memory holds `batch` sequences of the length of the estimate, in the engine's own pool where one is named."""
+    """Tells whether memory holds `batch` sequences of the length of the estimate, in the engine's own pool where one is
+    named.
+    """
     if asked is not None:
         asked, first = _started(asked, estimate)
         if not _of_llama(asked) and first.most_requests is not None:
@@ -300,7 +302,8 @@ def admits(estimate: Estimate, asked: EngineAsked | None, batch: int) -> bool:
 
 
 def largest_batch(estimate: Estimate, asked: EngineAsked | None) -> int | None:
-    """Most sequences of the length of the estimate at once, in the engine's own pool where one is named; None: no bound.
+    """Counts the most sequences of the length of the estimate at once, in the engine's own pool where one is named;
+    None: no bound.
 
     `estimate` is that of a single sequence on a device.
     """

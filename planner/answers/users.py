@@ -63,7 +63,9 @@ class Users:
 
 
 def most_users(asked: UsersAsked, constants: Constants, targets: Targets) -> tuple[int, str]:
-    """(requests at once until something fails, what that is: "TTFT", "TPOT" or "memory"); expectations against targets."""
+    """Finds (requests at once until something fails, what that is: "TTFT", "TPOT" or "memory"); expectations against
+    targets.
+    """
 
     def fails(batch: int) -> str | None:
         if not admits(asked.estimate, asked.engine, batch):
@@ -79,7 +81,9 @@ def most_users(asked: UsersAsked, constants: Constants, targets: Targets) -> tup
 
 
 def users_of(asked: FitAsked, estimate: Estimate) -> Users:
-    """The users of a device that was measured: an answer is as long as those of its points, the rest of a request is prompt."""
+    """Counts the users of a device that was measured: an answer is as long as those of its points, the rest of a
+    request is prompt.
+    """
     assert asked.own is not None and asked.own.own is not None
     outputs = [point.output_tokens for point in asked.own.own.points if point.output_tokens > 1]
     tokens = asked.request.seq_tokens

@@ -76,7 +76,7 @@ class WatchAnswer(Shown):
 
 
 def watch_answer(asked: WatchAsked, found: Served, config: ServerConfig | None = None) -> WatchAnswer:
-    """What the server does, with what is expected where model, device and load are known; `config`: what it says of itself."""
+    """Says what the server does, with what is expected where model, device and load are known."""
     said = config or ServerConfig()
     name = asked.model or _named(found.model, said.model)
     answer = WatchAnswer(asked, found, config=config)

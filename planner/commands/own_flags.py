@@ -12,7 +12,7 @@ COMMANDS = ("estimate", "fit", "speed", "plan", "simulate")
 
 
 def named_engine(arguments: Sequence[str]) -> str | None:
-    """The engine that --engine names, None where it names none that is known: the command then says so itself.
+    """Finds the engine that --engine names, None where it names none that is known: the command then says so itself.
 
     >>> named_engine(["m", "--engine", "vllm==0.11.2"]), named_engine(["m", "--engine=llama.cpp"]), named_engine(["m"])
     ('vllm', 'llamacpp', None)
@@ -30,7 +30,7 @@ def named_engine(arguments: Sequence[str]) -> str | None:
 
 
 def with_own_names(arguments: list[str]) -> list[str]:
-    """A command line with the engine's names replaced; what is not counted is said on stderr, a line a flag.
+    """Replaces the engine's names in a command line; what is not counted is said on stderr, a line a flag.
 
     A line that holds kvplan's own names alone stays as it is, and so does that of a command without --engine.
     """
@@ -80,7 +80,7 @@ def _known(command: str) -> frozenset[str]:
 
 
 def whose(arguments: Sequence[str]) -> str | None:
-    """What to say of a command line without --engine whose first strange option is a flag of some engine.
+    """Says of a command line without --engine whose first strange option is a flag of some engine which engine that is.
 
     >>> whose(["estimate", "gpt2", "-c", "4096"])
     '-c is a flag of llamacpp: say so with --engine llamacpp'

@@ -62,7 +62,9 @@ FLAGS: tuple[Flag, ...] = (
 
 
 def answered(log: Sequence[str], values: Mapping[str, Any]) -> ServerAnswer:
-    """What the files say of a server, beside what is expected of it; rows are added to a case file where one is named."""
+    """Reads what the files say of a server, and answers with it beside what is expected; rows are added to a case file
+    where one is named.
+    """
     options = flags.read_values(FLAGS, values)
     given = _given(options)
     ledgers, points, notes, metrics = list[Ledger](), list[MeasuredPoint](), list[str](), list[tuple[str, Reading]]()
@@ -86,7 +88,7 @@ def answered(log: Sequence[str], values: Mapping[str, Any]) -> ServerAnswer:
 
 
 def pages(found: ServerAnswer) -> list[str]:
-    """The page in its parts: a summary where there are several, memory, speed, load, advice."""
+    """Writes the page in its parts: a summary where there are several, memory, speed, load, advice."""
     parts = ["\n".join(_page(made)) for made in found.ledgers]
     parts += ["\n".join(measured_page(found.speeds, found.gpu or "", found.notes))] if found.speeds else []
     parts += ["\n".join(load_page(found.load, with_advice=False))] if found.load is not None else []
@@ -96,7 +98,7 @@ def pages(found: ServerAnswer) -> list[str]:
 
 
 def summary(found: ServerAnswer) -> list[str]:
-    """Who it is, and the verdict of each part in a line."""
+    """Says who the server is, and the verdict of each part in a line."""
     made = found.ledgers[0] if found.ledgers else None
     name = next(
         iter([*(m.taken_as or m.model for m in found.ledgers), *(one.point.model for one in found.speeds)]), None

@@ -39,7 +39,7 @@ def command(**values: Any) -> None:
 
 
 def describe(spec: ModelSpec, fmt: CacheFormat) -> dict[str, Any]:
-    """The model in base units: groups of equal layers, parameters by part, what was implied."""
+    """Describes the model in base units: groups of equal layers, parameters by part, what was implied."""
     return {
         "schema_version": SCHEMA_VERSION,
         "model": spec.name,

@@ -215,7 +215,7 @@ _POOL_KEYS: dict[str, Callable[[Pool], Any]] = {
 
 
 def parse_version(text: str) -> Version | None:
-    """The leading numbers of a version or build; None for a development build that names no release.
+    """Reads the leading numbers of a version or build; None for a development build that names no release.
 
     >>> parse_version("0.8.5.post1"), parse_version("0.19.2rc1.dev134"), parse_version("b5331"), parse_version("0.1.dev18496")
     ((0, 8, 5), (0, 19, 2), (5331,), None)
@@ -243,7 +243,7 @@ def _leading_digits(piece: str) -> list[str]:
 
 
 def layer_caches(estimate: Estimate) -> list[tuple[int, Cache]]:
-    """(index of the layer, its cache as the fullest tensor-parallel rank holds it), in order."""
+    """Lists (index of the layer, its cache as the fullest tensor-parallel rank holds it), in order."""
     sharding = estimate.request.sharding
     shares: dict[Cache, Cache] = {}
     found = []
@@ -256,7 +256,7 @@ def layer_caches(estimate: Estimate) -> list[tuple[int, Cache]]:
 
 
 def stage_ranges(layers: int, sizes: list[int] | None = None, pp: int = 1) -> list[range]:
-    """The layers of each pipeline stage.
+    """Splits the layers into pipeline stages, as ranges of their numbers.
 
     >>> stage_ranges(5, pp=2)
     [range(0, 3), range(3, 5)]
@@ -269,12 +269,12 @@ def stage_ranges(layers: int, sizes: list[int] | None = None, pp: int = 1) -> li
 
 
 def gib_two(size: int) -> str:
-    """As engines print it: two decimals of GiB, no thousands mark."""
+    """Writes a size as engines print it: two decimals of GiB, no thousands mark."""
     return f"{size / GIB:.2f}"
 
 
 def want(value: int | None, default: int, name: str) -> int:
-    """A flag's value or the default; refuses what no engine takes."""
+    """Returns a flag's value or the default; refuses what no engine takes."""
     if value is None:
         return default
     if value < 1:

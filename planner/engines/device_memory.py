@@ -54,7 +54,9 @@ class ProfileRun:
 
 
 def forward_bytes(estimate: Estimate, tokens: int) -> int:
-    """One forward pass of `tokens` tokens on one rank, without logits: `activation_rate` of the memory estimate."""
+    """Estimates one forward pass of `tokens` tokens on one rank, without logits: `activation_rate` of the memory
+    estimate.
+    """
     rate: ActivationRate = activation_rate(
         estimate.spec, dtype_bytes=estimate.fmt.model_dtype_bytes, tp=estimate.request.sharding.tp
     )
@@ -62,7 +64,8 @@ def forward_bytes(estimate: Estimate, tokens: int) -> int:
 
 
 def sampler_entry_bytes(run: ProfileRun, cuda: bool = True) -> int:
-    """Bytes a sequence and entry of the vocabulary: 39, or 14 where FlashInfer samples by default (CUDA alone).
+    """Returns the bytes that the sampler takes a sequence and entry of the vocabulary: 39, or 14 where FlashInfer
+    samples by default (CUDA alone).
 
     >>> [sampler_entry_bytes(ProfileRun(version, True, 2048, 256, 256, True)) for version in ((0, 15), (0, 21))]
     [39, 14]
@@ -80,7 +83,7 @@ def _least_share(run: ProfileRun) -> Fraction:
 
 
 def vllm_activation(estimate: Estimate, run: ProfileRun) -> Estimated:
-    """Peak of vLLM's profile run: the larger of the forward pass and of the sampler's dummy run.
+    """Estimates the peak of vLLM's profile run: the larger of the forward pass and of the sampler's dummy run.
 
     bytes = max(forward(tokens), 39 · sequences · vocab), plus what an encoder of a multimodal model takes; from
     0.2.6 to 0.6.3, measured by the driver, 2 · forward + sampler. The sampler sees the whole vocabulary on the
@@ -141,7 +144,7 @@ def _awq_copies(estimate: Estimate, run: ProfileRun) -> int:
 
 
 def encoder_bytes(estimate: Estimate, sequences: int) -> int:
-    """An encoder that runs over `sequences` inputs at once (Whisper, BART), or a vision tower's pass."""
+    """Estimates an encoder that runs over `sequences` inputs at once (Whisper, BART), or a vision tower's pass."""
     spec = estimate.spec
     if spec.encoder:
         width = 2 * spec.hidden + max(mlp.activation_width for layer in spec.encoder for mlp in layer.mlps)
@@ -150,7 +153,7 @@ def encoder_bytes(estimate: Estimate, sequences: int) -> int:
 
 
 def non_torch(estimate: Estimate, run: ProfileRun) -> Estimated:
-    """What CUDA, NCCL and kernels hold outside torch on one device.
+    """Estimates what CUDA, NCCL and kernels hold outside torch on one device.
 
     One device: 0.02 to 0.1 GiB, 0.4 in logs of 0.15; tensor parallel: 0.2 to 0.6 GiB; 0.6.4 to 0.6.6: 3.6 GiB on two (PR 10511) and
     7.7 on eight; ROCm: 0.6 to 6 GiB on Instinct, 0.25 to 0.7 on Radeon.
@@ -175,7 +178,7 @@ def non_torch(estimate: Estimate, run: ProfileRun) -> Estimated:
 
 
 def cuda_graphs(estimate: Estimate, version: Version) -> Estimated:
-    """What the budget of vLLM 0.21 and later keeps for CUDA graphs, as the profile run estimates it.
+    """Estimates what the budget of vLLM 0.21 and later keeps for CUDA graphs, as its profile run does.
 
     0.13 to 2.4 GiB in the logs that print it, growing with layers and sizes captured. Dense models run on the
     second model runner from 0.25.1, which kept nothing there at first and about half in 0.26 (vLLM issues 49224, 50159).
@@ -203,13 +206,14 @@ NAMED_WITH_TOWER = (
 
 
 def named_with_tower(estimate: Estimate) -> bool:
-    """Whether a model with a tower is counted in a quantised format that --dtype names."""
+    """Tells whether a model with a tower is counted in a quantised format that --dtype names."""
     named = estimate.request.dtype is not None and estimate.plan.fmt.name not in ("bf16", "fp16", "fp32")
     return named and estimate.spec.stored is None and bool(estimate.spec.towers)
 
 
 def weights_loaded(estimate: Estimate) -> Estimated:
-    """Weights as a loader leaves them on the fullest device: the counted bytes, with what loaders add or spare.
+    """Estimates the weights as a loader leaves them on the fullest device: the counted bytes, with what loaders add or
+    spare.
 
     16-bit checkpoints load 0.02 to 0.3 GiB above their count (buffers, padded vocabularies). Quantised ones whose config says
     what each matrix is stored in load -1 to +5 %, to +9 % where an engine pads (gpt-oss on Hopper); of one that was named by
@@ -231,13 +235,13 @@ def weights_loaded(estimate: Estimate) -> Estimated:
 
 
 def kept_on_device(weights: Estimated, offloaded_bytes: int) -> Estimated:
-    """What is left of the weights on a device of which so many bytes lie in host memory (--cpu-offload-gb)."""
+    """Returns what is left of the weights on a device of which so many bytes lie in host memory (--cpu-offload-gb)."""
     low, size, high = (max(0, value - offloaded_bytes) for value in (weights.low, weights.bytes, weights.high))
     return Estimated(size, low, high, weights.words)
 
 
 def context_before_weights(estimate: Estimate) -> Estimated:
-    """What CUDA and NCCL hold before the weights are loaded: SGLang's baseline of free memory.
+    """Estimates what CUDA and NCCL hold before the weights are loaded: SGLang's baseline of free memory.
 
     Its logs ("Load weight begin. avail mem", "Init torch distributed ends. mem usage") show 0.12 to 0.75 GiB on one
     device, 0.7 to 0.95 on several without a switch, 2.1 to 2.4 on four and more behind NVSwitch (H100, H200, H800).
@@ -258,7 +262,7 @@ def _switched(estimate: Estimate) -> bool:
 
 
 def device_of(estimate: Estimate) -> Device | None:
-    """The catalogue's device of this capacity, None where it is a bare size."""
+    """Finds the catalogue's device of this capacity, None where it is a bare size."""
     from planner.catalogue.entries import find_device
 
     if estimate.capacity is None:
@@ -275,4 +279,5 @@ def _is_amd(estimate: Estimate) -> bool:
 
 
 def added(parts: list[Estimated], words: str) -> Estimated:
+    """Adds estimates, their low and their high ends each, under one explanation."""
     return Estimated(sum(p.bytes for p in parts), sum(p.low for p in parts), sum(p.high for p in parts), words)

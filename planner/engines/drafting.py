@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def drafter_of(estimate: Estimate) -> Drafts | None:
-    """The drafter that shares the devices; None where flags alone, or nothing, say that tokens are drafted."""
+    """Returns the drafter that shares the devices; None where flags alone, or nothing, say that tokens are drafted."""
     extras = estimate.request.extras
     return None if extras is None else extras.drafter
 
 
 def draft_tokens(estimate: Estimate, options: Options) -> int:
-    """Tokens that a step proposes: the flag's, else the drafter's own default."""
+    """Counts the tokens that a step proposes: the flag's number, else the drafter's own default."""
     drafter = drafter_of(estimate)
     return options.num_speculative_tokens or (0 if drafter is None else drafter.draft_tokens)
 
 
 def drafted_caches(estimate: Estimate) -> list[Cache]:
-    """The caches of a drafter's layers as one tensor-parallel rank holds them; nothing without a drafter."""
+    """Lists the caches of a drafter's layers as one tensor-parallel rank holds them; nothing without a drafter."""
     drafter = drafter_of(estimate)
     if drafter is None:
         return []
@@ -40,7 +40,7 @@ def drafted_caches(estimate: Estimate) -> list[Cache]:
 
 
 def drafter_weights(estimate: Estimate) -> int:
-    """Bytes of the drafter's weights on one rank; 0 without one."""
+    """Counts the bytes of the drafter's weights on one rank; 0 without one."""
     drafter = drafter_of(estimate)
     return 0 if drafter is None else drafter.weight_bytes(estimate.request.sharding)[0]
 

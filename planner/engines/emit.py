@@ -19,7 +19,7 @@ SCALING_BY_FLAG = ("llamacpp", "ik_llamacpp", "lmdeploy")
 
 
 def command(answer: EngineAnswer, estimate: Estimate, options: Options) -> str:
-    """One shell line.
+    """Writes the command that starts the engine with what was asked, as one shell line.
 
     Raises UsageError for an engine that has no server.
     """
@@ -38,7 +38,7 @@ def command(answer: EngineAnswer, estimate: Estimate, options: Options) -> str:
 
 
 def model_id(estimate: Estimate) -> str:
-    """The Hugging Face id that was written, else that of the catalogue's model, else its name."""
+    """Returns the Hugging Face id that was written, else that of the catalogue's model, else its name."""
     read_as = estimate.spec.read_as
     if read_as is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", read_as.asked):
         return read_as.asked

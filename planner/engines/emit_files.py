@@ -24,7 +24,7 @@ FORMATS = ("command", "compose", "k8s")
 def start_file(
     command: str, engine: str, version: str | None, devices: int, form: str
 ) -> str:  # parameters: what stands in the file
-    """The text of a file that starts `command` on so many devices.
+    """Writes a file that starts `command` on so many devices.
 
     command   as `planner.engines.emit.command` writes it
     form      compose or k8s

@@ -52,7 +52,8 @@ BUFFER_BYTES = 56
 def tensorrt_llm(
     estimate: Estimate, options: Options, version: str | None, generation: str | None = None
 ) -> EngineAnswer:
-    """tokens = fraction (0.9) · free memory / bytes a token, rounded up to blocks of 32 tokens (64 before 0.14).
+    """Answers for TensorRT-LLM: tokens = fraction (0.9) · free memory / bytes a token, rounded up to blocks of 32
+    tokens (64 before 0.14).
 
     Source: TensorRT-LLM `KvCacheManager` / `[MemUsageChange]` lines: ceil(0.9 · 21.89 GiB / 32 MiB) = 631 blocks.
     """
@@ -62,12 +63,14 @@ def tensorrt_llm(
 
 
 def lmdeploy(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
-    """blocks of 64 tokens, floor(fraction (0.8) · free memory / block bytes). Source: LMDeploy `BlockManager`."""
+    """Answers for LMDeploy: blocks of 64 tokens, floor(fraction (0.8) · free memory / block bytes). Source: LMDeploy
+    `BlockManager`.
+    """
     return _answer(LMDEPLOY, 64, 0, estimate, options, version)
 
 
 def token_bytes(estimate: Estimate, words: str) -> int:
-    """One token on the stage with most; every layer with attention at full length."""
+    """Counts the bytes of one token on the stage with most; every layer with attention at full length."""
     stages = stage_ranges(len(estimate.spec.layers), pp=estimate.request.sharding.pp)
     return max(_stage_bytes(estimate, stage, words) for stage in stages)
 

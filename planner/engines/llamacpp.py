@@ -44,7 +44,7 @@ from planner.units import GIB, MAX_TOKENS, MIB, gib
 
 
 def answer(estimate: Estimate, options: Options, version: str | None, program: str | None = None) -> EngineAnswer:
-    """Cache buffers, compute buffer and start-up lines of one program of the family."""
+    """Answers for one program of llama.cpp's family: cache buffers, compute buffer and start-up lines."""
     program = program or "llamacpp"
     ranks = estimate.request.sharding
     estimate = _with_f16(replace(estimate, request=replace(estimate.request, sharding=Sharding())))
@@ -203,7 +203,7 @@ def _mlp_numbers(estimate: Estimate) -> int:
 
 
 def compute_buffer(estimate: Estimate, setting: Setting) -> Estimated:
-    """The device's compute buffer, ub = min(ubatch, n_ctx):
+    """Estimates the device's compute buffer, ub = min(ubatch, n_ctx):
 
     max of logits ub · (vocab + hidden) · 4 (from b9340 of the slots alone), the layer's own vectors
     ub · (3 · ff + 5 · hidden) · 4 (2 · ff where an MLP has no gate), and without flash attention the scores

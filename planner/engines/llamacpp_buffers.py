@@ -52,7 +52,7 @@ class Buffers:
 
 
 def window_cells(setting: Setting, window: int) -> int:
-    """Cells of a window layer in one stream.
+    """Counts the cells of a window layer in one stream.
 
     pad256(min(stream, window · sequences of the stream + ubatch)); the first version (b5427 to b5553) used the
     batch for the ubatch; up to 2025 the stream's own length was not padded again, and the padding was 32 without
@@ -69,7 +69,9 @@ def window_cells(setting: Setting, window: int) -> int:
 
 
 def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) -> Buffers:
-    """Bytes of the K, V and state buffers: layers · cells · streams · bytes of a row; of all layers, or of `groups`."""
+    """Counts the bytes of the K, V and state buffers: layers · cells · streams · bytes of a row; of all layers, or of
+    `groups`.
+    """
     spec, fmt = estimate.spec, estimate.fmt
     if spec.encoder:
         raise UnsupportedModel(
@@ -115,7 +117,7 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
 
 
 def draft_bytes(estimate: Estimate, setting: Setting) -> int:
-    """A drafter's own cache (-md, or MTP layers with --spec-type draft-mtp): cells of the whole context in f16.
+    """Counts a drafter's own cache (-md, or MTP layers with --spec-type draft-mtp): cells of the whole context in f16.
 
     Its context is as long as all slots together, whichever way the build lays it out (PR 10586: one of each slot's
     length; since 2026 one for all, issue 28433), and its types are f16 unless --cache-type-k-draft says otherwise.
@@ -153,7 +155,9 @@ def _add_mtp(sums: dict[str, int], estimate: Estimate, setting: Setting) -> None
 
 
 def has_window_cache(estimate: Estimate) -> bool:
-    """A window cache of its own where windows and full layers alternate; a model of windows alone is kept in full."""
+    """Tells whether windows have a cache of their own: they do where windows and full layers alternate; a model of
+    windows alone is kept in full.
+    """
     kinds = {type(cache) for layer, _ in estimate.spec.groups for cache in layer.caches}
     return bool(kinds & {SlidingWindow, Chunked}) and Full in kinds
 
@@ -180,7 +184,7 @@ def _latent_row(cache: Latent, mixer: object, setting: Setting, fmt: CacheFormat
 
 
 def state_bytes(cache: Recurrent, name: str) -> int:
-    """One sequence's state in one layer, all fp32; a convolution keeps its columns less one.
+    """Counts one sequence's state in one layer, all fp32; a convolution keeps its columns less one.
 
     R = (d_conv - 1) · (d_inner + 2 · n_group · d_state) · 4 B, S = d_state · d_inner · 4 B.
     """

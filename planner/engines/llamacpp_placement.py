@@ -58,7 +58,9 @@ class Sizes:
 
 
 def sizes(whole: Estimate, setting: Setting, *, compute: int, cards: Sequence[int | None]) -> Sizes:
-    """The bytes by layer; `whole` is the estimate on one device, `compute` the buffer of a card, `cards` what each offers."""
+    """Counts the bytes by layer; `whole` is the estimate on one device, `compute` the buffer of a card, `cards` what
+    each offers.
+    """
     spec, plan, stored = whole.spec, whole.plan, whole.spec.stored
     known: dict[int, _LayerSize] = {}
     by_layer = stored.layer_bytes if stored is not None and len(stored.layer_bytes) == len(spec.layers) else ()
@@ -89,7 +91,7 @@ def _layer_size(whole: Estimate, setting: Setting, layer: Layer) -> _LayerSize:
 
 
 def placed(found: Sizes, placement: Placement) -> Placed:
-    """Lays layers, head and caches on the cards and the host.
+    """Puts layers, head and caches on the cards and the host.
 
     The last `layers` go to the cards, the head as the last of them (before b7450 once all layers are there); layer i of
     n goes to the first card whose cumulated share of memory, or of -ts, is above i / n. Row and tensor splits cut every
@@ -157,7 +159,7 @@ def _cards_of(
 
 
 def best(found: Sizes, placement: Placement, free: int = 0) -> Placement | None:
-    """The placement that keeps most on the cards with `free` bytes left on each; None where nothing helps.
+    """Finds the placement that keeps most on the cards with `free` bytes left on each; None where nothing helps.
 
     Experts leave the cards first, those of as few layers as will do; only then whole layers do, as --fit does it.
     """
@@ -172,7 +174,7 @@ def best(found: Sizes, placement: Placement, free: int = 0) -> Placement | None:
 
 
 def fewest_experts(found: Sizes, placement: Placement, free: int = 0) -> int | None:
-    """The fewest layers whose experts have to lie on the host; 0 where all fits, None where that does not help."""
+    """Finds the fewest layers whose experts have to lie on the host; 0 where all fits, None where that does not help."""
     if placed(found, placement).short_bytes <= -free:
         return 0
     if placement.expert_layers < 0 or not any("experts" in one.parts for one in found.layers):
@@ -183,7 +185,7 @@ def fewest_experts(found: Sizes, placement: Placement, free: int = 0) -> int | N
 
 
 def most_layers(found: Sizes, placement: Placement, free: int = 0) -> int | None:
-    """The most layers that the cards hold, None where they do not even hold their buffers."""
+    """Finds the most layers that the cards hold, None where they do not even hold their buffers."""
 
     def fits(layers: int) -> bool:
         return placed(found, replace(placement, layers=layers)).short_bytes <= -free

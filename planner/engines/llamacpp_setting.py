@@ -78,8 +78,8 @@ class Setting:
 
 
 def build_of(version: str | None, program: str) -> int:
-    """The number of a b-tag; the newest rules where none is named, for releases by three numbers (0.5.0, from 2026),
-    and for programs with versions of their own.
+    """Reads the number of a b-tag. The newest rules hold where none is named, for releases by three numbers (0.5.0,
+    from 2026), and for programs with versions of their own.
 
     >>> build_of("b6900", "llamacpp"), build_of("v0.5.0", "llamacpp") == build_of(None, "llamacpp"), build_of("1.113.2", "koboldcpp")
     (6900, True, 7830)
@@ -91,7 +91,7 @@ def build_of(version: str | None, program: str) -> int:
 
 
 def settings(estimate: Estimate, options: Options, version: str | None, program: str) -> Setting:
-    """Cells and streams.
+    """Works out cells and streams from the flags, as the program does.
 
     From b6980 (PR 17046) the context is padded to 256; one stream of it when unified, else a stream a slot of
     pad256(n_ctx / slots) each, which may come to more than n_ctx. Before, padding is 256 with flash attention

@@ -23,7 +23,7 @@ PREFILL_TOKENS = 2048  # --prefill-step-size
 
 
 def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
-    """What mlx-lm holds for the batch, and whether it stays below the memory that Metal wires down.
+    """Answers for mlx-lm: what it holds for the batch, and whether it stays below the memory that Metal wires down.
 
     tokens kept = 256 · ceil(n / 256); a window layer keeps its window, and a prefill step more while a prompt is read.
     """
@@ -67,7 +67,7 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
 
 
 def request_bytes(estimate: Estimate, tokens: int) -> int:
-    """K, V and state of one request: whole steps of every layer, a window's own length at most."""
+    """Counts K, V and state of one request: whole steps of every layer, a window's own length at most."""
     fmt, source, total = estimate.fmt, estimate.source_tokens, 0
     whole = ceil_div(tokens, STEP) * STEP
     for _, cache in layer_caches(estimate):

@@ -159,7 +159,7 @@ class Placed:
 
 
 def part_share(part: str, index: int, placement: Placement, *, patterns: tuple[re.Pattern[str], ...]) -> float:
-    """The share of a part of layer `index` that stays on the host."""
+    """Returns the share of a part of layer `index` that stays on the host."""
     if part == "experts" and (placement.expert_layers < 0 or index < placement.expert_layers):
         return 1.0
     if part == "mlp" and index < placement.ffn_layers:
@@ -171,7 +171,7 @@ def part_share(part: str, index: int, placement: Placement, *, patterns: tuple[r
 
 
 def parse_shares(text: str, name: str) -> tuple[float, ...]:
-    """Shares of devices, as llama.cpp reads -ts: numbers between commas, slashes or semicolons.
+    """Reads shares of devices as llama.cpp reads -ts: numbers between commas, slashes or semicolons.
 
     >>> parse_shares("3,1", "-ts"), parse_shares("0.5/0.5", "-ts")
     ((3.0, 1.0), (0.5, 0.5))

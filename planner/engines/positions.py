@@ -37,7 +37,7 @@ SCALES_ITSELF = ("koboldcpp",)
 
 
 def asked_tokens(estimate: Estimate, options: Options) -> int:
-    """The longest request that the server is to take: the one asked, or what its flag names."""
+    """Returns the longest request that the server is to take: the one asked, or what its flag names."""
     return max(estimate.request.seq_tokens, options.max_model_len or 0)
 
 
@@ -62,7 +62,7 @@ def within_positions(
 
 
 def beyond(answer: EngineAnswer, estimate: Estimate, tokens: int) -> TooLong | None:
-    """Why a request of so many tokens is more than this engine takes of the model; None where it is not."""
+    """Tells why a request of so many tokens is more than this engine takes of the model; None where it is not."""
     found, spec = too_long(estimate.spec, tokens), estimate.spec
     own = _stated_positions(spec) if _reads_the_stated(answer) else None
     if found is None and own is not None and spec.rope_factor == 1 and tokens > own:

@@ -85,7 +85,7 @@ TABLE = (
 
 
 def parse_engine(text: str) -> tuple[str, str | None]:
-    """(engine, version or None) of `vllm`, `vllm==0.11.2`, `llama.cpp==b5331`.
+    """Reads (engine, version or None) of `vllm`, `vllm==0.11.2`, `llama.cpp==b5331`.
 
     >>> parse_engine("vllm==0.11.2"), parse_engine("llama.cpp"), parse_engine("TRT-LLM==0.20.0")
     (('vllm', '0.11.2'), ('llamacpp', None), ('tensorrt-llm', '0.20.0'))
@@ -110,7 +110,7 @@ def parse_engine(text: str) -> tuple[str, str | None]:
 
 
 def answer_of(name: str, version: str | None, estimate: Estimate, options: Options) -> EngineAnswer:
-    """The answer of the engine `name`, as `parse_engine` gives it."""
+    """Asks the engine `name`, as `parse_engine` gives it, for its answer."""
     module, function, told = ENGINES[name]
     made = getattr(import_module(f"planner.engines.{module}"), function)(estimate, options, version, told)
     assert isinstance(made, EngineAnswer)

@@ -76,7 +76,7 @@ class Cell:
 
 
 def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
-    """SGLang's pool, start-up lines and reasons."""
+    """Answers for SGLang: its pool, start-up lines and reasons."""
     number = (parse_version(version) if version else None) or LATEST
     blackwell = architecture(estimate).startswith("Blackwell") and estimate.request.k_dtype in (None, "auto")
     if estimate.fmt.k.name == "fp8" or blackwell:  # a sparse-attention model's fp8 record: its default on Blackwell
@@ -160,7 +160,7 @@ class Table:
 
 
 def with_drafts(cell: Cell, estimate: Estimate) -> Cell:
-    """The cell with a drafter's layers, each counted as an average layer of the model (`pool_configurator.py`)."""
+    """Adds a drafter's layers to the cell, each counted as an average layer of the model (`pool_configurator.py`)."""
     layers, count = len(drafted_caches(estimate)), cell.full_layers + cell.sliding_layers
     if not layers or not count:
         return cell
@@ -206,7 +206,7 @@ def _refusal(
 
 
 def token_cell(estimate: Estimate) -> Cell:
-    """What one token takes on the stage with most layers."""
+    """Counts what one token takes on the stage with most layers."""
     pp = estimate.request.sharding.pp
     split = estimate.spec.model_type.startswith(SPLIT_TYPES)
     cells = [_stage_cell(estimate, stage, split) for stage in stage_ranges(len(estimate.spec.layers), pp=pp)]
@@ -266,7 +266,7 @@ def _state_bytes(cache: Recurrent, estimate: Estimate) -> int:
 
 
 def pool(cell: Cell, options: Options, size: int, page: int, longest: int) -> Pool:
-    """`size` bytes left for cache, cut into tokens.
+    """Cuts `size` bytes left for cache into tokens.
 
     One pool: floor(size / cell), to a multiple of the page. Windows apart: full tokens F and ratio · F sliding
     ones share the bytes, F = size / (full + ratio · sliding). Recurrent layers take ratio / (1 + ratio) first.
@@ -365,7 +365,7 @@ def _drafting_reserve_mib(estimate: Estimate, version: Version) -> int:
 
 
 def default_fraction(estimate: Estimate, options: Options, version: Version) -> Fraction:
-    """mem_fraction_static where no flag sets it.
+    """Computes mem_fraction_static where no flag sets it.
 
     Before about 0.4.10 by the number of ranks; then (memory - reserved) / memory with reserved MiB =
     512 + 1.5 · max(chunked prefill, 2048) + 2 · largest CUDA graph batch + 1024 · tp · pp / 8 (data-parallel attention

@@ -16,7 +16,7 @@ RESIDUAL_TOKENS = 128
 
 
 def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
-    """What `generate(cache_implementation=...)` keeps for the batch on the fullest stage.
+    """Answers for transformers: what `generate(cache_implementation=...)` keeps for the batch on the fullest stage.
 
     dynamic: what was fed; a window layer keeps window - 1 tokens between steps. static: max_cache_len from the
     first token, windows too up to their width. quantized: all but the newest 128 tokens in 4 bits (HQQ, Quanto).

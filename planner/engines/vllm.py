@@ -65,7 +65,9 @@ class Sizes:
 
 
 def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
-    """vLLM's pool, start-up lines and reasons; `generation` v0 or v1 where the name of the engine says which."""
+    """Answers for vLLM: its pool, start-up lines and reasons; `generation` v0 or v1 where the name of the engine says
+    which.
+    """
     setting = settings(estimate, options, version, generation)
     if setting.v1 and setting.version < DRAFT_MODELS_SINCE:
         refuse_draft_model(estimate, f"vLLM {setting.label}")
@@ -77,7 +79,7 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
 
 
 def with_sparse_record(estimate: Estimate) -> Estimate:
-    """fp8 of a sparse-attention model becomes fp8_ds_mla, which in vLLM is also what `auto` means there.
+    """Turns fp8 of a sparse-attention model into fp8_ds_mla, which in vLLM is also what `auto` means there.
 
     Source: vLLM 0.11 `DeepseekV32ForCausalLM.verify_and_update_config`; bf16 given keeps bf16.
     """
@@ -89,7 +91,8 @@ def with_sparse_record(estimate: Estimate) -> Estimate:
 
 
 def budget(estimate: Estimate, setting: Setting) -> Sizes:
-    """Budget for the cache of one device, with the activation peak and overhead; no pool where no device is named.
+    """Computes the budget for the cache of one device, with the activation peak and overhead; no pool where no device
+    is named.
 
     available = total · utilisation - weights - activation peak - non-torch memory [- CUDA graphs from 0.21]; on TPUs
     utilisation · (total - weights), with no profile run (tpu_inference, vLLM 0.9).
@@ -340,7 +343,7 @@ def _answer(
 
 
 def logical_bytes(estimate: Estimate) -> int:
-    """What one sequence needs on the fullest device, before an engine rounds it."""
+    """Counts what one sequence needs on the fullest device, before an engine rounds it."""
     stage = estimate.per_device
     sequences = estimate.request.sharding.sequences_on_rank(estimate.request.batch)
     return (stage.kv_bytes + stage.state_bytes) // sequences

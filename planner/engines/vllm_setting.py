@@ -249,9 +249,10 @@ def default_length(estimate: Estimate) -> int:
 
 
 def default_block(estimate: Estimate, v1: bool, version: Version, longest: int) -> int:
-    """Tokens of a block: 16; MLA 64 where FlashMLA runs (a record of 576, Hopper or an unknown device), 128 with
-    CUTLASS MLA (Blackwell before 0.12), 64 with a sparse indexer; 128 on CPU (MLA 16) and Gaudi;
-    a sixteenth of the longest request, 16 to 256, on TPU."""
+    """Returns the tokens of a block where no flag says: 16; MLA 64 where FlashMLA runs (a record of 576, Hopper or an
+    unknown device), 128 with CUTLASS MLA (Blackwell before 0.12), 64 with a sparse indexer; 128 on CPU (MLA 16) and
+    Gaudi; a sixteenth of the longest request, 16 to 256, on TPU.
+    """
     platform = platform_of(estimate)
     if platform == "tpu":
         power = 1 << max(0, longest - 1).bit_length()  # PallasAttentionBackend.get_page_size

@@ -24,7 +24,7 @@ REMAINDER_SPREAD_SINCE: Version = (0, 7, 3)
 
 
 def block_bytes(estimate: Estimate, version: Version, block: int) -> int:
-    """Bytes of one block on the stage with most layers.
+    """Counts the bytes of one block on the stage with most layers.
 
     block · 2 · attention layers of the stage · KV heads of the rank · head size · itemsize; a window changes
     nothing, recurrent state lies outside the pool, cross attention counts as a layer like any other.
@@ -87,7 +87,7 @@ def _stage_bytes(estimate: Estimate, version: Version, stage: range) -> int:
 
 
 def encoder_depth(estimate: Estimate) -> int:
-    """What an encoder-decoder's config calls `num_hidden_layers`: its encoder layers."""
+    """Counts what an encoder-decoder's config calls `num_hidden_layers`: its encoder layers."""
     config = estimate.spec.config
     for key in ("num_hidden_layers", "encoder_layers", "num_layers"):
         value = config.get(key)
@@ -112,7 +112,7 @@ def _query_heads(estimate: Estimate) -> int:
 
 
 def pool(estimate: Estimate, options: Options, version: Version, size: int, longest: int) -> Pool:
-    """`size` bytes cut into blocks: floor(size / block bytes); the CPU's from the swap space.
+    """Cuts `size` bytes into blocks: floor(size / block bytes); the CPU's come from the swap space.
 
     Source: vLLM 0.6.6.post1 `Worker.determine_num_available_blocks`, `LLMEngine._initialize_kv_caches`
     (minimum over workers; printed as "# GPU blocks", "# CPU blocks" and "Maximum concurrency").
@@ -132,6 +132,7 @@ def pool(estimate: Estimate, options: Options, version: Version, size: int, long
 
 
 def request_bytes(estimate: Estimate, options: Options, version: Version, length: int) -> int:
+    """Counts the bytes of the blocks that one request of `length` tokens takes."""
     block = want(options.block_size, BLOCK_TOKENS, "--block-size")
     return ceil_div(length, block) * block_bytes(estimate, version, block)
 

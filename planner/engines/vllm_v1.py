@@ -164,7 +164,7 @@ def _block_of(kind: LayerKind, groups: tuple[Group, ...]) -> int:
 
 
 def layout(estimate: Estimate, options: Options, setting: Setting) -> Layout:
-    """Groups and page size of a model.
+    """Works out the groups of layers and the page size of a model.
 
     One kind, or kinds that all keep every token: one group, a block holds a page of each layer. Else all pages
     are made equal (a smaller one gets more tokens a block, a state page is padded) and each kind is cut into
@@ -227,7 +227,7 @@ def _mamba_chunk(estimate: Estimate) -> int:
 
 
 def equal_pages(names: list[LayerKind], steps: Steps) -> tuple[dict[LayerKind, int], int]:
-    """(tokens a block of each kind, bytes of every page).
+    """Returns (tokens a block of each kind, bytes of every page), so that the pages of all kinds are equal.
 
     With states the attention block grows to the smallest multiple of the alignment whose page holds the state,
     which is then padded to it; without attention a state's block is the longest request. A smaller attention
@@ -274,7 +274,8 @@ def _groups(
 
 
 def group_size(counts: list[int], version: Version) -> int:
-    """Layers of a group: the smallest kind's, or the largest kind's where that is less than 1.5 times as many.
+    """Counts the layers of a group: the smallest kind's, or the largest kind's where that is less than 1.5 times as
+    many.
 
     The exception came after 0.11.0 with a factor of 1.25, which is 1.5 from 0.18 (gpt-oss with an EAGLE layer: 12
     and 13).
@@ -290,8 +291,9 @@ def group_size(counts: list[int], version: Version) -> int:
 
 
 def layer_kinds(estimate: Estimate, options: Options, setting: Setting) -> list[tuple[int, LayerKind]]:
-    """(layer, kind) of every layer that owns a cache; a drafter's layers come last: its own where --drafter names it, else
-    like the model's first full one."""
+    """Lists (layer, kind) of every layer that owns a cache. A drafter's layers come last: its own where --drafter names
+    it, else like the model's first full one.
+    """
     made: dict[Cache, tuple[LayerKind, ...]] = {}
     found: list[tuple[int, LayerKind]] = []
     for index, cache in layer_caches(estimate):
@@ -368,7 +370,8 @@ def states_held(cache: Recurrent, drafts: int, setting: Setting) -> int:
 
 
 def state_bytes(cache: Recurrent, estimate: Estimate, options: Options, setting: Setting) -> int:
-    """A recurrent layer's page on one rank: conv (columns - 1 + drafts) in the model's dtype, the rest as `state_dtype`.
+    """Counts a recurrent layer's page on one rank: conv (columns - 1 + drafts) in the model's dtype, the rest as
+    `state_dtype`.
 
     Source: vLLM MambaStateShapeCalculator, MambaStateDtypeCalculator.
     """
@@ -385,7 +388,8 @@ def _part_bytes(part: StatePart, estimate: Estimate, drafts: int, recurrent: int
 
 
 def state_dtype(cache: Recurrent, estimate: Estimate, options: Options, setting: Setting) -> str:
-    """The flag, else what the config says, else the model's dtype (fp32 for types whose configs all say so).
+    """Returns the dtype of the state: the flag's, else what the config says, else the model's (fp32 for types whose
+    configs all say so).
 
     CPUs keep fp32 from 0.26. Nemotron-H's config is read from 0.13 on (PR 29978), and where it says nothing the
     state is 16-bit to 0.19 and fp32 from 0.20 (PR 39032).
@@ -424,7 +428,7 @@ def _said_dtype(config: Mapping[str, Any]) -> str | None:
 
 
 def pool(found: Layout, size: int, version: Version, longest: int) -> Pool:
-    """`size` bytes of the poorest worker cut into blocks, and the two lines printed of them.
+    """Cuts `size` bytes of the poorest worker into blocks, and writes the two lines printed of them.
 
     num_blocks = floor(size / page / layers of a group). Printed to 0.20.0: num_blocks // groups · tokens of the
     smallest block · dcp; from 0.20.1: int(concurrency · max_model_len). Concurrency = num_blocks / blocks that a

@@ -12,6 +12,7 @@ from planner.launch.yaml_values import environment, plain, settings_command, wal
 
 
 def kubernetes(document: Mapping[str, Any]) -> Iterator[Command]:
+    """Finds the commands of a Kubernetes manifest: of its containers, KServe's and KubeAI's models."""
     kind, name = str(document.get("kind", "")), ""
     if isinstance(document.get("metadata"), Mapping):
         name = plain(document["metadata"].get("name"))
@@ -29,7 +30,7 @@ def kubernetes(document: Mapping[str, Any]) -> Iterator[Command]:
 
 
 def production_stack(spec: Mapping[str, Any]) -> Iterator[Command]:
-    """The Helm values of vLLM's production-stack: a server for each model."""
+    """Reads the Helm values of vLLM's production-stack: a server for each model."""
     models = spec.get("modelSpec")
     for model in models if isinstance(models, list) else ():
         if not isinstance(model, Mapping):
@@ -51,7 +52,7 @@ def production_stack(spec: Mapping[str, Any]) -> Iterator[Command]:
 
 
 def ray_serve(document: Mapping[str, Any]) -> Iterator[Command]:
-    """Ray Serve's `llm_configs`: a model and vLLM's arguments."""
+    """Reads Ray Serve's `llm_configs`: a model and vLLM's arguments."""
     for _, value in walk({"": document}, 0, [0]):
         for one in value if isinstance(value, list) else [value]:
             loading = one.get("model_loading_config") if isinstance(one, Mapping) else None
@@ -64,6 +65,7 @@ def ray_serve(document: Mapping[str, Any]) -> Iterator[Command]:
 
 
 def container_command(container: Mapping[str, Any], name: str, kind: str) -> Iterator[Command]:
+    """Reads the command of one container, with its image, environment and device limits; nothing where it has none."""
     env = environment(container.get("env"))
     words = [*words_of(container.get("command")), *words_of(container.get("args"))]
     image = plain(container.get("image"))

@@ -13,7 +13,7 @@ MOST_NODES = 50_000
 
 
 def words_of(value: Any) -> list[str]:
-    """A command as YAML writes it: a list, or a text that a shell splits."""
+    """Splits a command as YAML writes it: a list, or a text that a shell splits."""
     if isinstance(value, list):
         return [plain(word) for word in value if not isinstance(word, (list, Mapping))]
     if isinstance(value, str):
@@ -25,11 +25,12 @@ def words_of(value: Any) -> list[str]:
 
 
 def plain(value: Any) -> str:
+    """Writes a YAML value as the text that a program gets; nothing is ""."""
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
 def environment(value: Any) -> dict[str, str]:
-    """A map, a list of NAME=value, or a list of {name, value}."""
+    """Reads variables from a map, a list of NAME=value, or a list of {name, value}."""
     if isinstance(value, Mapping):
         return {str(name): plain(text) for name, text in value.items()}
     found: dict[str, str] = {}
@@ -45,6 +46,7 @@ def environment(value: Any) -> dict[str, str]:
 
 
 def walk(value: Any, depth: int, seen: list[int]) -> Iterator[tuple[str, Any]]:
+    """Lists every (key, value) of a document, outermost first, to a bounded depth and number."""
     seen[0] += 1
     if depth > 40 or seen[0] > MOST_NODES:
         return
@@ -58,7 +60,7 @@ def walk(value: Any, depth: int, seen: list[int]) -> Iterator[tuple[str, Any]]:
 
 
 def settings_command(document: Mapping[str, Any]) -> Command:
-    """vLLM's --config file (SGLang's is the same): keys are flags, true is a switch."""
+    """Turns vLLM's --config file (SGLang's is the same) into a command: keys are flags, true is a switch."""
     import json
 
     model = (

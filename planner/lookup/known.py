@@ -40,15 +40,17 @@ def known_names(state: object) -> tuple[Known, ...]:
 
 
 def names_of(entry: ModelEntry) -> list[Parts]:
+    """Splits every name of an entry into its parts."""
     return [parts_of(written) for written in (entry.name, entry.hf_id or entry.name, *entry.aliases)]
 
 
 def meant(asked: Parts, item: Known) -> bool:
-    """Whether an entry has the family, version and size that were asked for."""
+    """Tells whether an entry has the family, version and size that were asked for."""
     return words_agree(asked, item) and asked.versions == item.parts.versions and sizes_agree(asked, item)
 
 
 def words_agree(asked: Parts, item: Known) -> bool:
+    """Tells whether the words of a name mean an entry: each is the entry's, and it lacks none that tells models apart."""
     extra = asked.words - item.parts.words
     if extra - {"moe", "distill", "distilled", "dense"}:
         return False
@@ -63,6 +65,7 @@ def words_agree(asked: Parts, item: Known) -> bool:
 
 
 def sizes_agree(asked: Parts, item: Known) -> bool:
+    """Tells whether sizes, lengths and dates that a name gives are those of an entry."""
     have = item.parts
     if not all(size in have.sizes or size in have.active or _counts(size, item) for size in asked.sizes):
         return False

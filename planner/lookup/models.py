@@ -223,6 +223,7 @@ def _resolve(name: str, asked: Parts) -> Understood:
 
 
 def also_plain(item: Known, known: Iterable[Known]) -> bool:
+    """Tells whether an entry is known under a name that says no kind, too."""
     return any(other.entry.name == item.entry.name and other.kind is None for other in known)
 
 

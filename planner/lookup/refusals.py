@@ -34,10 +34,12 @@ STORED = re.compile(r"-(fp8|nvfp4|mxfp4|awq|gptq-int4|int4|bf16)$")
 
 
 def shown(name: str) -> str:
+    """Quotes a name on one line, cut at 60 characters."""
     return repr(one_line(name, 60))
 
 
 def which(name: str, items: list[Known]) -> str:
+    """Says that a name could be one of several models, and lists them."""
     every = list(dict.fromkeys(item.entry.name for item in items))
     # A format of weights is no other choice where the model itself is one.
     names = [one for one in every if (plain := STORED.sub("", one)) == one or plain not in every]
@@ -48,7 +50,7 @@ def which(name: str, items: list[Known]) -> str:
 
 
 def nothing(name: str, asked: Parts, known: tuple[Known, ...]) -> str:
-    """The refusal, with what is near in family, version and size."""
+    """Says why no model is meant by a name, with what is near in family, version and size."""
     text = name.lower()
     if _ENCODER.search(text):
         return (

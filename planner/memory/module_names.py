@@ -230,5 +230,6 @@ _TOWER_LEAVES = frozenset(
 
 
 def tower_names(weight: Weight) -> list[str]:
+    """Lists the names that a matrix of a vision or audio tower has in checkpoints, as quantisation configs match them."""
     leaf = weight.name.split("|")[0]
     return [f"{head}.blocks.0.{_half(weight.name)}.{leaf}" for head in TOWERS[weight.part]]

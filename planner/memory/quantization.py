@@ -302,7 +302,9 @@ def _sinq(config: Mapping[str, Any]) -> Recipe:
 
 
 def affine(bits: object, group: object, mode: str = "affine") -> WeightFormat | None:
-    """MLX's formats: codes with a scale and a bias in the float type a group (64); mxfp4, mxfp8, nvfp4 with their own."""
+    """Builds MLX's formats: codes with a scale and a bias in the float type a group (64); mxfp4, mxfp8, nvfp4 with
+    their own.
+    """
     if mode in ("mxfp4", "mxfp8", "nvfp4"):
         return weight_format(mode)
     width, columns = whole(bits, 4, 1, 8), whole(group, 64)

@@ -70,7 +70,9 @@ def _sparse(fmt: WeightFormat, layout: str) -> WeightFormat:
 
 
 def compressed_tensors(config: Mapping[str, Any]) -> Recipe:
-    """Each group's `targets` (Linear, a name, `re:`) have its `weights`; a name goes before an expression before a class."""
+    """Reads compressed-tensors: each group's `targets` (Linear, a name, `re:`) have its `weights`; a name goes before
+    an expression before a class.
+    """
     groups = config.get("config_groups")
     if not isinstance(groups, Mapping) or not groups:
         sparse = config.get("sparsity_config")
@@ -159,7 +161,7 @@ def _algorithm(config: Mapping[str, Any]) -> WeightFormat | None:
 
 
 def modelopt(config: Mapping[str, Any]) -> Recipe:
-    """NVIDIA ModelOpt: one algorithm, or MIXED_PRECISION with the layers that have each in `quantized_layers`."""
+    """Reads NVIDIA ModelOpt: one algorithm, or MIXED_PRECISION with the layers that have each in `quantized_layers`."""
     algorithm = str(config.get("quant_algo") or "").upper()
     if algorithm != "MIXED_PRECISION":
         fmt = _algorithm(config)

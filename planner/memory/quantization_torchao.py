@@ -24,7 +24,9 @@ from planner.memory.weight_formats import UNTOUCHED
 
 
 def torchao(config: Mapping[str, Any]) -> Recipe:
-    """torchao's serialised config: {"default": {"_type": "Int4WeightOnlyConfig", "_data": {...}}}, or one a module."""
+    """Reads torchao's serialised config: {"default": {"_type": "Int4WeightOnlyConfig", "_data": {...}}}, or one a
+    module.
+    """
     given = config.get("quant_type")
     inner = given.get("default") if isinstance(given, Mapping) and "default" in given else given
     kind, data = _torchao_named(inner, config)
@@ -107,7 +109,7 @@ def _unpacked(data: Mapping[str, Any], usual: int) -> WeightFormat | None:
 
 
 def quark(config: Mapping[str, Any]) -> Recipe:
-    """AMD Quark: a global format, formats of layers by pattern, and `exclude`."""
+    """Reads AMD Quark: a global format, formats of layers by pattern, and `exclude`."""
     top = config.get("global_quant_config")
     default = _quark_format(top.get("weight") if isinstance(top, Mapping) else None)
     if default is None:

@@ -44,11 +44,12 @@ Reader = Callable[[Mapping[str, Any]], Recipe]
 
 
 def unread_all(*reasons: str) -> Recipe:
+    """Returns a recipe of which nothing was understood: the weights are an upper bound, for these reasons."""
     return Recipe(None, about="upper bound", unread=reasons)
 
 
 def whole(value: object, default: int, low: int = 1, high: int = 10**6) -> int | None:
-    """A whole number in range, the default for nothing, None for anything else."""
+    """Reads a whole number in range; the default for nothing, None for anything else."""
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -57,11 +58,12 @@ def whole(value: object, default: int, low: int = 1, high: int = 10**6) -> int |
 
 
 def first(config: Mapping[str, Any], *keys: str) -> Any:
+    """Finds the first of some keys that has a value; None where none has."""
     return next((config[key] for key in keys if config.get(key) is not None), None)
 
 
 def integers(name: str, bits: object, group: object, group_bits: int) -> WeightFormat | None:
-    """Integer codes with `group_bits` of scale and zero point a group of columns; group -1 and 0: a whole row.
+    """Builds integer codes with `group_bits` of scale and zero point a group of columns; group -1 and 0: a whole row.
 
     >>> integers("gptq", 4, 128, 20).matrix_bytes(4096, 4096) * 8 / 4096**2
     4.15625
@@ -73,11 +75,12 @@ def integers(name: str, bits: object, group: object, group_bits: int) -> WeightF
 
 
 def or_unread(fmt: WeightFormat | None, what: str, **more: Any) -> Recipe:
+    """Returns a recipe of one format, or one that was not understood where there is none."""
     return Recipe(fmt, **more) if fmt is not None else unread_all(f"{what}: bits or group_size not understood")
 
 
 def block_fp8(config: Mapping[str, Any]) -> WeightFormat:
-    """fp8 codes with one scale a block (fp32; one byte beside DeepSeek-V4's fp4 experts) or a matrix."""
+    """Builds fp8 codes with one scale a block (fp32; one byte beside DeepSeek-V4's fp4 experts) or a matrix."""
     block = first(config, "weight_block_size", "block_structure")
     if isinstance(block, str):  # compressed-tensors writes "128x128", too
         block = [int(side) if side.isascii() and side.isdigit() and len(side) < 7 else 0 for side in block.split("x")]
@@ -88,12 +91,13 @@ def block_fp8(config: Mapping[str, Any]) -> WeightFormat:
 
 
 def packed(name: str, bits: object, group: object) -> WeightFormat | None:
+    """Builds integer codes with a 16-bit scale and a packed zero point a group; None for widths that are not packed so."""
     width = whole(bits, 4, 2, 8)
     return None if width is None or width in (5, 6, 7) else integers(name, width, group, 16 + width)
 
 
 def by_format(named: Iterable[tuple[str, WeightFormat | None]]) -> tuple[Rule, ...]:
-    """Plain names, one rule for all that have the same format: a file may list each matrix of each expert."""
+    """Builds rules from plain names, one for all that have the same format: a file may list each matrix of each expert."""
     groups: dict[tuple[object, ...], tuple[WeightFormat | None, list[str]]] = {}
     for name, fmt in named:
         key = () if fmt is None else (fmt.name, fmt.bits, fmt.group_rows, fmt.group_cols, fmt.group_bits)
@@ -102,7 +106,7 @@ def by_format(named: Iterable[tuple[str, WeightFormat | None]]) -> tuple[Rule, .
 
 
 def few(rules: list[Rule]) -> list[Rule]:
-    """Expressions with formats of their own; beyond a number that no published file comes near the rest is refused."""
+    """Cuts expressions with formats of their own to a number that no published file comes near; the rest is refused."""
     if len(rules) <= MAX_RULES:
         return rules
     rest = matcher([])

@@ -155,11 +155,13 @@ class Run:
 
 
 def unit_of(name: str) -> int:
+    """Returns the bytes of the unit that ends a fact's name, such as GiB of `needed_gib`."""
     return GIB if name.endswith("_gib") else MIB if name.endswith("_mib") else 10**9 if name.endswith("_gb") else 1
 
 
 def as_number(text: str) -> Fraction | None:
-    """
+    """Reads a number as logs write it, with thousands marks; None for a word.
+
     >>> as_number("563,744"), as_number("23.46"), as_number("auto")
     (Fraction(563744, 1), Fraction(1173, 50), None)
     """
@@ -276,12 +278,12 @@ def _unlike(run: Run, pattern: Pattern, groups: tuple[str | None, ...], key: str
 
 
 def identity(run: Run) -> tuple[str, str | None]:
-    """Two runs of one server are one: the engine and the model that it names."""
+    """Returns what makes two runs one server: the engine and the model that it names."""
     return run.engine, run.text("model") or run.text("name")
 
 
 def engines_of(log: Log) -> list[Run]:
-    """The runs, each with a cache to speak of; ollama's own lines count only without the llama.cpp inside it."""
+    """Lists the runs, each with a cache to speak of; ollama's own lines count only without the llama.cpp inside it."""
     runs = list(log.complete.values())
     inside = any(run.engine == LLAMA and any(name.startswith("ollama_") for name, _ in run.values) for run in runs)
     return [run for run in runs if not (run.engine == OLLAMA and inside)]

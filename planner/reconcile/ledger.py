@@ -186,11 +186,12 @@ class Draft:
 
 
 def exact(size: int, words: str = "counted") -> Estimated:
+    """Makes an estimate without a range."""
     return Estimated(size, size, size, words)
 
 
 def why(figure: Figure, made: Draft) -> str:
-    """One reason for a count that is not ours."""
+    """Gives one reason for a count that is not ours."""
     if figure.agrees:
         return "within the rounding of the printed budget"
     off = figure.logged / figure.high - 1 if figure.high else 0.0
@@ -227,7 +228,7 @@ READINGS = (
 
 
 def readings_of(run: Run) -> dict[str, float]:
-    """The numbers of a log by name, and how many whole contexts its pool holds."""
+    """Collects the numbers of a log by name, and how many whole contexts its pool holds."""
     found: dict[str, float] = {}
     for fact, name, choose in READINGS:
         numbers = run.numbers(fact)
@@ -240,12 +241,12 @@ def readings_of(run: Run) -> dict[str, float]:
 
 
 def eight_bit_room(made: Draft, pool: int | None, tokens: int | None) -> None:
-    """An 8-bit cache where the cache is of 16 bit."""
+    """Adds an 8-bit cache to what would give more room, where the cache is of 16 bit."""
     if pool and tokens and made.kv_dtype in ("bf16", "fp16"):
         made.more_room.append(Room("--kv-cache-dtype fp8", 0, tokens))
 
 
 def gain(made: Draft, flags: str, size: int, pool: int | None, tokens: int | None) -> None:
-    """A change that frees bytes; in tokens by what a token took in this log."""
+    """Adds a change that frees bytes to what would give more room; in tokens by what a token took in this log."""
     if size > 0:
         made.more_room.append(Room(flags, size, size * tokens // pool if pool and tokens else None))

@@ -138,7 +138,7 @@ def _predicted(run: Run, given: Given, made: Draft, spec: ModelSpec, program: st
 
 
 def context_of(run: Run) -> int | None:
-    """The context of all slots: as printed, else a slot's times the slots, else the cells of the largest cache."""
+    """Finds the context of all slots: as printed, else a slot's times the slots, else the cells of the largest cache."""
     whole = run.whole("n_ctx")
     if whole:
         return whole
@@ -156,13 +156,13 @@ def _era(run: Run, program: str) -> str | None:
 
 
 def flash_attention(run: Run) -> bool | None:
-    """What the log says of it, None where it leaves it to the program."""
+    """Tells what the log says of flash attention, None where it leaves it to the program."""
     said = (run.text("flash_attn") or "").lower()
     return {"1": True, "true": True, "enabled": True, "0": False, "false": False, "disabled": False}.get(said)
 
 
 def window_in_full(run: Run, ctx: int) -> bool:
-    """Two cache lines of equal cells: the window layers hold the whole context (--swa-full)."""
+    """Tells whether the window layers hold the whole context (--swa-full): two cache lines have equal cells."""
     cells = [int(value) for value in run.all("cells") if value.isdigit()]
     return len(cells) > 1 and len(set(cells)) == 1 and cells[0] >= ctx
 
@@ -181,7 +181,7 @@ def _more_room(made: Draft, run: Run, kv: int | None) -> None:
 
 
 def ollama(run: Run, given: Given, made: Draft) -> None:
-    """Only ollama's own lines: sizes, no dimensions."""
+    """Fills the ledger of ollama's own lines alone: sizes, no dimensions."""
     kv, weights, compute = (_in_both_units(run, name) for name in ("kv", "weights", "compute"))
     made.entries += [Entry("weights", weights), Entry("KV cache", kv), Entry("compute graph", compute)]
     spec, ctx = spec_of(run, given, made), given.max_model_len or run.whole("ctx_size")

@@ -32,7 +32,8 @@ _WEIGHTS = {
 
 
 def model_named(name: str) -> ModelSpec | None:
-    """The catalogue's model behind a name or path of a log: whole, its last part, then without publishers' suffixes.
+    """Finds the catalogue's model behind a name or path of a log: whole, its last part, then without publishers'
+    suffixes.
 
     >>> model_named("/models/Qwen2.5-7B-Instruct-AWQ").name
     'qwen2.5-7b-awq'
@@ -59,7 +60,7 @@ def model_named(name: str) -> ModelSpec | None:
 
 
 def spec_of(run: Run, given: Given, made: Draft) -> ModelSpec | None:
-    """The model: as given, else as the log names it, else (llama.cpp) from the dimensions it prints."""
+    """Finds the model: as given, else as the log names it, else (llama.cpp) from the dimensions it prints."""
     if given.spec is not None:
         made.taken_as = given.spec.name
         return given.spec
@@ -122,7 +123,7 @@ def _by_dimensions(run: Run) -> ModelSpec | None:
 
 
 def estimate_of(run: Run, given: Given, made: Draft, spec: ModelSpec, seq: int) -> Estimate | None:
-    """Our estimate with the log's layout and formats; what the log leaves open is named."""
+    """Estimates with the log's layout and formats; what the log leaves open is named."""
     running = float_dtype((run.text("dtype") or "").removeprefix("torch.")) if run.text("dtype") else None
     quantised = run.text("quantization")
     published = bool(spec.config.get("quantization_config"))  # the entry itself says how it is stored
@@ -150,6 +151,7 @@ def estimate_of(run: Run, given: Given, made: Draft, spec: ModelSpec, seq: int) 
 def answer_or_note(
     made: Draft, engine: str, version: str | None, estimate: Estimate, options: Options
 ) -> EngineAnswer | None:
+    """Asks the engine for its answer; a refusal becomes a note, and None."""
     try:
         return answer_of(engine, version, estimate, options)
     except KvplanError as error:
@@ -159,7 +161,7 @@ def answer_or_note(
 
 
 def known_version(made: Draft) -> str | None:
-    """The version if it can be read, else the newest rules, and that said."""
+    """Returns the version if it can be read, else the newest rules, and says so."""
     if made.version is None:
         made.missing.append("the version: --engine NAME==VERSION; the rules of the newest confirmed one are used")
         return None

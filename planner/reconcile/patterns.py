@@ -316,7 +316,8 @@ RANK = re.compile(
 
 
 def rank_of(line: str) -> str:
-    """
+    """Finds the rank that wrote a line, "" where the line names none.
+
     >>> rank_of("(VllmWorker rank=1 pid=77) INFO"), rank_of("[2025-01-01 10:00:00 TP0] Load"), rank_of("INFO 01-01")
     ('1', 'TP0', '')
     """

@@ -160,7 +160,7 @@ def _line_end(chunk: bytes, at: int) -> int:
 
 
 def clean(line: str) -> str:
-    """A line without colour codes, out of docker's JSON where it lies in that.
+    """Returns a line without colour codes, out of docker's JSON where it lies in that.
 
     >>> clean("\\x1b[32mINFO\\x1b[0m # GPU blocks: 5"), clean('{"log":"# GPU blocks: 5\\\\n","stream":"stderr"}')
     ('INFO # GPU blocks: 5', '# GPU blocks: 5')

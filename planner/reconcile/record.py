@@ -34,7 +34,7 @@ LLAMA_COLUMNS = (
 
 
 def merged(path: str, ledgers: Sequence[Ledger], log: str, gpu: str | None) -> str:
-    """The text of the case file `path` with a row for each ledger; a new file has the columns of its rows.
+    """Writes the text of the case file `path` with a row for each ledger; a new file has the columns of its rows.
 
     Raises KvplanError where it is no case file, or one of the other kind: llama.cpp's rows have columns of their own.
     """

@@ -23,7 +23,7 @@ MAKERS: dict[str, Callable[[Run, Given, Draft], None]] = {
 
 
 def ledger_of(run: Run, given: Given) -> Ledger:
-    """The ledger of one run."""
+    """Makes the ledger of one run."""
     named = run.text("model") or run.text("name") or run.text("file")
     name = one_line(named.strip().strip("'\""), 120) if named else None
     made = Draft(run.engine, given.version or run.text("version"), name, run=run, workers=run.workers)

@@ -19,7 +19,7 @@ from planner.units import GIB, gib
 
 
 def generation(run: Run) -> str:
-    """v0 or v1: only the first engine prints CPU blocks."""
+    """Tells v0 from v1: only the first engine prints CPU blocks."""
     return "v0" if run.text("cpu_blocks") is not None and run.text("is_v1") is None else "v1"
 
 

@@ -18,10 +18,14 @@ SHARES = {
     "planner/workloads": 95,
     "planner/model": 95,
     "planner/readers": 95,
-    "planner/memory": 90,
+    "planner/memory": 95,
     "planner/extras": 100,
     "planner/speed": 95,
     "planner/serving": 85,
+    "planner/engines": 95,
+    "planner/reconcile": 95,
+    "planner/answers": 95,
+    "planner/commands": 95,
     "planner/lookup": 95,
     "planner/launch": 95,
     "planner/measured": 95,
@@ -33,10 +37,10 @@ SHARES = {
     "kvplan/plots.py": 100,
 }
 VERBS = frozenset(
-    "accepts adds answers applies asks builds calculates checks collects compares compiles computes counts cuts decorates "
+    "accepts adds answers applies asks builds calculates changes checks collects compares compiles computes counts cuts decorates "
     "describes divides draws estimates fills finds fits flattens gives guesses inverts joins lists looks makes maps measures moves "
-    "merges multiplies names orders prints proposes puts raises reads refuses removes replaces replays returns rounds runs says scales "
-    "searches selects sets shortens shows simulates sorts spells splits starts stores sums takes tells tries turns words wraps writes".split()
+    "merges multiplies names orders prints proposes puts quotes raises reads refuses removes replaces replays returns rounds runs says scales "
+    "searches selects sets shortens shows simulates sorts spells splits starts stores sums takes tells tries translates turns words works wraps writes".split()
 )
 
 

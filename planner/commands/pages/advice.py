@@ -11,7 +11,7 @@ LONG = 26  # characters of a flag that stand in a table
 
 
 def advice_page(found: Advice | None, why_not: str | None) -> list[str]:
-    """The changes that are worth it, the largest gain first; why there are none where that is not known."""
+    """Writes the changes that are worth it, the largest gain first; why there are none where that is not known."""
     if found is None:
         return [dim(f"  no advice: {why_not}")]
     load, targets = found.load, found.targets
@@ -38,7 +38,7 @@ def advice_page(found: Advice | None, why_not: str | None) -> list[str]:
 
 
 def best(found: Advice) -> str:
-    """The change of the largest gain in a few words."""
+    """Writes the change of the largest gain in a few words."""
     if not found.changes:
         return "No flag that was tried gives more"
     first = found.changes[0]

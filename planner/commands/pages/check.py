@@ -22,7 +22,7 @@ _NAMES = {"vllm": "vLLM", "vllm-v0": "vLLM V0", "vllm-v1": "vLLM V1", "sglang": 
 
 
 def page(answer: CheckAnswer, verbose: bool = False) -> list[str]:
-    """The whole answer; its first two lines are what was read and the verdict."""
+    """Writes the whole answer; its first two lines are what was read and the verdict."""
     lines = [*_read(answer), *_verdict(answer), ""]
     lines += _memory(answer)
     lines += _flags(answer)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def page(answers: Answers[EstimateAnswer], verbose: bool = False) -> list[str]:
-    """What is compared, how many of them fit, and a row each: bytes a token, cache, weights, verdict."""
+    """Writes what is compared, how many of them fit, and a row each: bytes a token, cache, weights, verdict."""
     names = {answer.spec.name for answer in answers}
     lines = [_question(answers, len(names)), _verdict(answers), "", _table(answers, len(names) > 1)]
     notes = dict.fromkeys(f"{answer.spec.name}: {line}" for answer in answers for line in answer.warnings)

@@ -11,7 +11,7 @@ from planner.units import exact_bytes, gib, human_bytes, significant
 
 
 def engine_lines(answer: EngineAnswer, command: str | None, capacity: Capacity | None = None) -> list[str]:
-    """What the engine does with its memory: the request, the pool, what it prints, and why it differs."""
+    """Writes what the engine does with its memory: the request, the pool, what it prints, and why it differs."""
     lines = [bold(f"In {NAMES.get(answer.name, answer.name)} {answer.version}")]
     rows = [["a request", human_bytes(answer.request_bytes), _request_words(answer)]]
     ranged = answer.ranged

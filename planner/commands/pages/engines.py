@@ -10,7 +10,7 @@ from planner.units import gib, human_bytes, human_tokens
 
 
 def page(answer: EnginesAnswer, explain: bool = False) -> list[str]:
-    """A table, a row an engine; with `explain` what each prints and why it differs."""
+    """Writes a table, a row an engine; with `explain` what each prints and why it differs."""
     one = answer.estimate
     where = f" on {one.capacity.name}" if one.capacity else ""
     head = f"{where}, requests of {human_tokens(one.request.seq_tokens)} tokens, KV in {one.fmt.name}"

@@ -24,7 +24,9 @@ FITS = {True: "yes", False: "no", None: "not known"}
 
 
 def page(answers: Sequence[EstimateAnswer], output: Output) -> list[str]:
-    """The question, the verdict, the equation and the ledger; of several lengths a table. What was assumed comes last."""
+    """Writes the question, the verdict, the equation and the ledger; of several lengths a table. What was assumed comes
+    last.
+    """
     last = answers[-1]
     if last.start_file is not None:
         return last.start_file.splitlines()  # alone, so that it can be written to a file

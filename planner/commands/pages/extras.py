@@ -12,7 +12,7 @@ KINDS = {"model": "a model of its own", "mtp": "the checkpoint's own layers", "e
 
 
 def extra_lines(found: Mapping[str, Any], seq_tokens: int) -> list[str]:
-    """For people: a table of what lies beside the model, then the tiers."""
+    """Writes a table of what lies beside the model, then the tiers."""
     lines: list[str] = []
     if "lines" in found:
         rows = [[f"  {line['name']}", gib(line["bytes"]), _words(line["name"], found)] for line in found["lines"]]

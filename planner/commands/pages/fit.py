@@ -46,7 +46,7 @@ def _host_speed(block: dict[str, Any]) -> str:
 
 
 def page(answer: FitAnswer, verbose: bool = False) -> list[str]:
-    """The figures, a table by length, and what only some questions ask for."""
+    """Writes the figures, a table by length, and what only some questions ask for."""
     if answer.start_file is not None:
         return answer.start_file.splitlines()  # alone, so that it can be written to a file
     found = answer.to_dict()
@@ -129,7 +129,7 @@ def _users_lines(users: Users) -> list[str]:
 
 
 def several_page(answers: Sequence[FitAnswer]) -> list[str]:
-    """A row for each device, length and batch, below how many of them hold a sequence."""
+    """Writes how many devices, lengths and batches hold a sequence, then a row for each."""
     first = answers[0]
     devices = {answer.asked.capacity.name for answer in answers}
     where = f" on {first.asked.capacity.name}" if len(devices) == 1 else f" on {len(devices)} devices"

@@ -12,7 +12,7 @@ MARKS = {"inside": "", "above": " +", "below": " -", "beyond": " !"}
 
 
 def measured_page(found: Sequence[Beside], device: str, notes: Sequence[str]) -> list[str]:
-    """The verdict, then a row a point: measured, expected, and where it lies."""
+    """Writes the verdict, then a row a point: measured, expected, and where it lies."""
     names = list(dict.fromkeys(one.point.tool for one in found))
     lines = [bold(f"speed  {', '.join(names)} on {device}"), verdict(found), ""]
     rows = [_row(one) for one in found if one.expected is not None]
@@ -29,7 +29,7 @@ def measured_page(found: Sequence[Beside], device: str, notes: Sequence[str]) ->
 
 
 def verdict(found: Sequence[Beside]) -> str:
-    """How many of the measured times lie where they are expected."""
+    """Says how many of the measured times lie where they are expected."""
     places = [place(seconds, figure) for one in found for _, seconds, figure in one.pairs()]
     if not places:
         return "No point can be held against what is expected."

@@ -17,7 +17,7 @@ LABEL = 26
 
 
 def page(answer: Answer, top: int) -> list[str]:
-    """What a person reads."""
+    """Writes the load, the verdict, a row a plan, the best plan in full, and what was left out and assumed."""
     lines = [*_asked(answer), ""]
     lines.insert(1, _verdict(answer))
     if answer.plans:

@@ -19,7 +19,9 @@ PLAIN_LEVELS = " .:-=+*#"
 
 
 def page(answer: Answer, verbose: bool = False) -> list[str]:
-    """What happened, at a glance: times by percentile, throughput, the pool, the targets, and the formulas beside it."""
+    """Writes what happened, at a glance: times by percentile, throughput, the pool, the targets, and the formulas
+    beside it.
+    """
     run = answer.run
     lines = [*_head(answer), "", _times(answer), ""]
     lines += _throughput(answer) + _pool(answer)
@@ -182,7 +184,8 @@ def _mean(values: object) -> float:
 
 
 def seconds(value: float) -> str:
-    """
+    """Writes a time in the unit that suits it.
+
     >>> seconds(0.0123), seconds(1.5), seconds(75.0), seconds(7200), seconds(0)
     ('12.3 ms', '1.50 s', '75.0 s', '2.00 h', '0 s')
     """
@@ -208,7 +211,7 @@ def _three(value: float) -> str:
 
 
 def sparkline(shares: list[float]) -> str:
-    """A column a share, 0 to 1, in eight heights."""
+    """Draws a column a share, 0 to 1, in eight heights."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16") and sys.stdout.isatty()
     levels = LEVELS if unicode else PLAIN_LEVELS
     return "".join(levels[max(0, min(7, round(8 * share - 0.5)))] for share in shares)

@@ -17,7 +17,7 @@ FILLS = {"bandwidth": "#", "compute": "@", "layers": "=", "steps": "-", "sequenc
 
 
 def page(answers: list[SpeedAnswer], explain: bool = False, verbose: bool = False) -> list[str]:
-    """A table of all devices and batches, the shares of a step, and what was taken as given."""
+    """Writes a table of all devices and batches, the shares of a step, and what was taken as given."""
     first = answers[0]
     one = first.speeds[0]
     stored = first.estimate.plan.fmt.name == "as stored"
@@ -138,7 +138,7 @@ def _percent(share: float) -> str:
 
 
 def share_bar(parts: dict[str, float], width: int = BAR_WIDTH) -> str:
-    """Parts of a whole as one bar.
+    """Draws the parts of a whole as one bar.
 
     >>> share_bar({"bandwidth": 3.0, "layers": 1.0}, 8)
     '######=='

@@ -9,7 +9,7 @@ from planner.units import human_seconds
 
 
 def page(answer: WatchAnswer, with_advice: bool = True) -> list[str]:
-    """Who it is, the verdict, then measured beside expected, and what one flag would change."""
+    """Writes who it is, the verdict, then measured beside expected."""
     found, expected = answer.served, answer.expected
     span = f"over {found.seconds:,.0f} s" if found.seconds else "since it started"
     lines = [

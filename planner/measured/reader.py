@@ -34,6 +34,10 @@ KNOWN = (
 )
 
 
+TAGS = (ValueError, TypeError, RecursionError, OverflowError, AttributeError, LookupError)
+"""What PyYAML raises for a tag whose value is not of its kind, as `!!timestamp x`."""
+
+
 def read_measured(path: str, option: str = "") -> MeasuredFile:
     """Returns the points of the benchmark file at `path`; BadMeasured, in one line, where none is known."""
     text = read_text(path, most_bytes=MOST_BYTES, what="a benchmark's file", option=option, error=BadMeasured)
@@ -126,6 +130,6 @@ def _yaml(text: str, where: str) -> MeasuredFile | None:
     try:
         raw = yaml.load(text, Loader=Plain)
         json.dumps(raw, allow_nan=True)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as wrong:
+    except (yaml.YAMLError, *TAGS) as wrong:
         raise BadMeasured(f"{where}: is damaged or not YAML ({one_line(str(wrong), 80)})") from None
     return _object(raw) if isinstance(raw, Mapping) else None

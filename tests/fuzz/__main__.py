@@ -166,8 +166,8 @@ def read_benchmark(data: bytes) -> None:
 def read_metrics(data: bytes) -> None:
     """What a server's /metrics said, read twice: its figures now, and between two readings."""
     pytest.importorskip("prometheus_client", reason="the extra `watch` is not installed")
-    from kvplan.watch import samples
     from planner.measured.metrics import reading, served, to_dict
+    from planner.measured.metrics_text import samples
 
     found = reading(samples(data.decode("utf-8", "replace"), "input"))
     if found is not None:

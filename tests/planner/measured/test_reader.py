@@ -114,3 +114,15 @@ def test_changed_files_are_read_or_refused_in_one_line() -> None:
         for point in found.points if found else ():
             point.observed()
             json.dumps(point.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("value", ["!!timestamp 'x'", "!!int '-'", "!!float ''", "!!bool 'x'", "*a", "[" * 500])
+def test_yaml_that_holds_no_plain_values_is_one_line(value: str) -> None:
+    with pytest.raises(BadMeasured) as found:
+        measured_text(f"benchmarks:\n- config: {value}\n", "file.yaml")
+    assert "\n" not in str(found.value)
+
+
+def test_csv_that_pythons_reader_refuses_is_no_benchmark() -> None:
+    text = "n_prompt,avg_ts\n1,2\r~\x07"
+    assert measured_text(text, "file") is None

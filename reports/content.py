@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from planner.options.lengths import lengths_of
 from planner.units import human_bytes, human_tokens, plural
 from reports import compare, headline, measured, plans, tables, words
 from reports.cells import cell, heading
@@ -170,7 +171,7 @@ COLUMNS_AS_QUESTIONS = 4
 
 def _headline(q: Question, rows: pd.DataFrame) -> Table:
     """One row a question while its columns are few, else one row a model and device."""
-    prompt, answer = headline.lengths_of(q.request.seq_tokens)
+    prompt, answer = lengths_of(q.request.seq_tokens)
     engines = words.listing(dict.fromkeys(name for name in rows["engine"] if name), 3) or "memory alone"
     sees = (
         f"{q.load[0].upper()}{q.load[1:]}: a prompt of {prompt:,} and an answer of {answer:,}. Users at once are those that the pool of "

@@ -20,9 +20,10 @@ from planner.errors import KvplanError
 from planner.model.spec import ModelSpec
 from planner.options.engine import EngineAsked, laid_out, started_for
 from planner.options.fit import FitAsked
+from planner.options.lengths import lengths_of
 from planner.options.load import GPU_VENDORS
 from planner.options.readers import mix
-from planner.options.speed import OUTPUT_TOKENS, SpeedAsked
+from planner.options.speed import SpeedAsked
 from planner.units import human_tokens, plural
 from planner.workloads.load import load
 from planner.workloads.targets import USUAL_TPOT_SECONDS, USUAL_TTFT_SECONDS, Targets
@@ -40,7 +41,6 @@ SPEED_COLUMNS = (
 MOST_DRAWN = 1024
 YES, NO, MAYBE = "yes", "no", "maybe"
 TARGET_TTFT, TARGET_TPOT = seconds(USUAL_TTFT_SECONDS), seconds(USUAL_TPOT_SECONDS)
-SHARE_OF_ANSWER = 4  # an answer is at most a quarter of the sequence
 
 
 def headline(q: Question) -> pd.DataFrame:
@@ -58,16 +58,6 @@ def beyond_positions(spec: ModelSpec, tokens: int) -> str | None:
     if spec.max_positions is None or tokens <= spec.max_positions:
         return None
     return f"{tokens_words(tokens)} are beyond its {human_tokens(spec.max_positions)} positions"
-
-
-def lengths_of(tokens: int) -> tuple[int, int]:
-    """(prompt, answer) of a sequence: the usual answer, at most a quarter of the whole.
-
-    >>> lengths_of(8192), lengths_of(100)
-    ((7936, 256), (75, 25))
-    """
-    answer = min(OUTPUT_TOKENS, max(1, tokens // SHARE_OF_ANSWER))
-    return max(1, tokens - answer), answer
 
 
 def engine_asked(q: Question, model: int) -> EngineAsked | None:

@@ -12,7 +12,7 @@ from planner.errors import KvplanError
 from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
 from planner.options.engine import EngineAsked
 from planner.options.engines import EnginesAsked
-from planner.shown import Shown, html_table, shown
+from planner.shown import NO, Shown, html_table, shown
 
 COLUMNS = ("label", "request_bytes", "pool_bytes", "pool_tokens", "most_requests")
 
@@ -38,6 +38,16 @@ class EnginesAnswer(Shown):
     estimate: Estimate
     engines: tuple[EngineRow, ...]
 
+    @property
+    def held(self) -> tuple[EngineRow, ...]:
+        """The engines that hold a request."""
+        return tuple(row for row in self.engines if row.answer is not None and holds(row.answer))
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where no engine holds a request of this length."""
+        return 0 if self.held else NO
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: base units, keys that stay; an object an engine in `engines`."""
         one = self.estimate
@@ -47,6 +57,7 @@ class EnginesAnswer(Shown):
             "read_as": one.spec.read_as.to_dict() if one.spec.read_as else None,
             "device": one.capacity.name if one.capacity else None,
             "seq_tokens": one.request.seq_tokens,
+            "batch": one.request.batch,
             "kv_dtype": one.fmt.name,
             "engines": self.rows(),
             "warnings": list(one.warnings),
@@ -63,6 +74,11 @@ class EnginesAnswer(Shown):
             for row in self.rows()
         ]
         return html_table(list(COLUMNS), cells)
+
+
+def holds(answer: EngineAnswer) -> bool:
+    """Whether an engine holds one request: by its pool, else as far as it is known to fit."""
+    return bool(answer.most_requests) if answer.most_requests is not None else answer.fits is not False
 
 
 def engines_answer(asked: EnginesAsked) -> EnginesAnswer:

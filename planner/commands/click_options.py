@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
@@ -69,9 +70,50 @@ class Sectioned(click.Command):
             if heading == "Engine" and rows and not engine:
                 where = "kvplan ..." if engine is None else "kvplan estimate"
                 rows.append(("", f"The engines' own flags: {where} --engine NAME --help."))
-            if rows:
-                with formatter.section(f"{heading}   {_example(heading, known)}".rstrip()):
-                    formatter.write_dl(rows, col_max=26, col_spacing=2)
+            if not rows:
+                continue
+            with formatter.section(f"{heading}   {_example(heading, known)}".rstrip()):
+                if engine and heading != "Engine":
+                    formatter.write(_names(rows, formatter.width - formatter.current_indent))
+                else:
+                    formatter.write_dl(_for_one(rows) if engine else rows, col_max=26, col_spacing=2)
+        if engine:
+            with formatter.indentation():
+                formatter.write_text("What the others mean: the same line without --engine.")
+
+
+def _names(rows: list[tuple[str, str]], width: int) -> str:
+    """The options of a heading by name alone; none is broken over two lines."""
+    text = ", ".join(name.replace(" ", "\0") for name, _ in rows)
+    lines = textwrap.wrap(text, width, break_on_hyphens=False, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join(lines).replace("\0", " ") + "\n"
+
+
+def _for_one(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The flags of the engine that is named, without its name before each.
+
+    >>> _for_one([("--swap-space GIB", "vLLM V0: host memory."), ("--max-num-seqs N", "vLLM: sequences of one step.")])
+    [('--swap-space GIB', 'vLLM V0: host memory.'), ('--max-num-seqs N', 'Sequences of one step.')]
+    """
+    found = []
+    for name, words in rows:
+        whose, colon, rest = words.partition(": ")
+        owned = colon and whose.lower().replace(".", "") in OWNERS
+        found.append((name, rest[:1].upper() + rest[1:] if owned else words))
+    return found
+
+
+OWNERS = {
+    "vllm",
+    "sglang",
+    "llamacpp",
+    "ik_llamacpp",
+    "tensorrt-llm",
+    "lmdeploy",
+    "transformers",
+    "ollama",
+    "koboldcpp",
+}
 
 
 def _example(heading: str, known: Collection[str]) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 from planner.answers.engines import engines_answer
+from planner.answers.several import Answers
 from planner.commands.click_options import Sectioned, with_flags
-from planner.commands.pages.engines import page
+from planner.commands.pages.engines import page, several_page
 from planner.commands.say import say
-from planner.options.engines import FLAGS, engines_asked
+from planner.options.engines import FLAGS, engines_questions
 from planner.options.model import output_of
 
 
@@ -21,8 +22,12 @@ from planner.options.model import output_of
 def command(**values: Any) -> None:
     """Engines side by side: what a request takes, the pool, its tokens, requests at once, what is printed, and why.
 
-    Each engine reads the flags that are its own.
+    Each engine reads the flags that are its own. Several devices, lengths or batches are a row each for every engine.
+    Exit code 3 when no engine holds a request.
     """
     output = output_of(values)
-    answer = engines_answer(engines_asked(values))
-    say(answer, output, lambda: page(answer, output.explain))
+    answers = [engines_answer(asked) for asked in engines_questions(values)]
+    if len(answers) > 1:
+        say(Answers(tuple(answers), all_must=False), output, lambda: several_page(answers, output.verbose))
+        return
+    say(answers[0], output, lambda: page(answers[0], output))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
+from planner.answers.several import Answers
 from planner.answers.simulate import simulate_answer
 from planner.commands.click_options import Sectioned, with_flags
-from planner.commands.pages.simulate import page
+from planner.commands.pages.simulate import page, several_page
 from planner.commands.say import say
+from planner.errors import one_line
 from planner.options.model import output_of
-from planner.options.simulate import FLAGS, simulate_asked
+from planner.options.simulate import FLAGS, simulate_questions
+from planner.serving.pools import NoRoom
 from planner.terminal.progress import Progress
 
 
@@ -27,15 +31,33 @@ def command(**values: Any) -> None:
 
     Continuous batching by the rule of vLLM's V1 scheduler: a token budget a step, decodes first, prompts in chunks,
     first come first served, paged KV cache, preemption by recompute, prefix hits. Step times are those of
-    `kvplan speed`. The same seed gives the same run. --csv has a row a request.
-    Exit code 3 when a target is missed, or nothing fits.
+    `kvplan speed`. The same seed gives the same run. --csv has a row a request. Several devices are a row each.
+    Exit code 3 when a target is missed (of several devices: on all of them), or nothing fits.
     """
     output = output_of(values)
-    asked = simulate_asked(values)
-    with Progress(asked.workload.requests) as progress:
+    questions = simulate_questions(values)
+    with Progress(sum(asked.workload.requests for asked in questions)) as progress:
+        answers, refused = [], []
+        for asked in questions:
+            try:
+                answers.append(simulate_answer(asked, heard(progress, asked.workload.requests)))
+            except NoRoom as error:  # of several devices the others are answered
+                refused.append(f"{asked.device.name}: {error}" if len(questions) > 1 else str(error))
+    if not answers:
+        raise NoRoom("; ".join(refused))
+    for words in refused:
+        click.echo(f"kvplan: note: {one_line(words, 300)}", err=True)
+    if len(questions) > 1:
+        say(Answers(tuple(answers), all_must=False), output, lambda: several_page([one.found for one in answers]))
+        return
+    say(answers[0], output, lambda: page(answers[0].found, output.verbose))
 
-        def arrived(requests: int) -> None:
-            progress.step(f"{requests:,} of {asked.workload.requests:,} requests", requests - progress.done)
 
-        answer = simulate_answer(asked, arrived)
-    say(answer, output, lambda: page(answer.found, output.verbose))
+def heard(progress: Progress, requests: int) -> Callable[[int], None]:
+    """Tells the line of progress how many requests of a run have come."""
+    before = progress.done
+
+    def arrived(count: int) -> None:
+        progress.step(f"{count:,} of {requests:,} requests", before + count - progress.done)
+
+    return arrived

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.engines.base import Options
@@ -12,17 +12,17 @@ from planner.errors import UsageError
 from planner.memory.request import Capacity, Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
-from planner.options.engine import options_of
-from planner.options.model import capacity_of, request_of, spec_of, usual_tokens, with_ranks
+from planner.options.engine import EngineAsked, options_of, started_for
+from planner.options.model import capacity_of, each, request_of, spec_of, usual_tokens, with_ranks
 from planner.options.readers import switch, tokens
 from planner.options.tables import Flag
 
 FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
-    Flag("--seq", "N", "Tokens of a request (default: --max-model-len, else the model's limit, at most 8k).", tokens, "Load"),
-    *flags.BATCH,
+    Flag("--seq", "N", "Tokens of a request, one or a list (default: --max-model-len, else the model's limit, at most 8k).", tokens, "Load"),
+    replace(flags.BATCH[0], help="Sequences at once, one or a list (default: 1)."),
     *flags.DTYPE,
-    *flags.DEVICE,
+    *flags.DEVICES,
     *flags.LAYOUT,
     *flags.RUNTIME,
     *flags.ENGINE_FLAGS,
@@ -41,6 +41,11 @@ class EnginesAsked:
     options: Mapping[str, Options]
 
 
+def engines_questions(values: Mapping[str, Any]) -> tuple[EnginesAsked, ...]:
+    """The questions of several devices, lengths or batches, one for each combination."""
+    return tuple(engines_asked(one) for one in each(values, "gpu", "seq", "batch"))
+
+
 def engines_asked(values: Mapping[str, Any]) -> EnginesAsked:
     """Reads the question of `engines` from its flags."""
     given = with_ranks(flags.read_values(FLAGS, values))
@@ -50,5 +55,11 @@ def engines_asked(values: Mapping[str, Any]) -> EnginesAsked:
             "a device is wanted: --gpu NAME (kvplan gpus lists them), --memory 24GiB, or a pool with --kv-pool"
         )
     seq = given["seq"] or given["max_model_len"] or usual_tokens(spec)
-    options = {name: options_of(given, name) for name in dict.fromkeys(name for name, _, _ in TABLE)}
+    names = dict.fromkeys(name for name, _, _ in TABLE)
+    options = {name: _started(options_of(given, name), name, given["seq"]) for name in names}
     return EnginesAsked(spec, request_of(given, seq), room, options)
+
+
+def _started(options: Options, name: str, seq: int | None) -> Options:
+    """A server that is started for the length that is asked, as in every other command."""
+    return options if seq is None else started_for(EngineAsked(name, None, options), seq).options

@@ -90,7 +90,9 @@ def mixes_of(given: Mapping[str, Any]) -> tuple[LengthMix, LengthMix]:
     """Reads --prompt and --answer, both of which are wanted where there is no trace."""
     for name in ("prompt", "answer"):
         if given.get(name) is None:
-            raise UsageError(f"how long? --{name} p50=800,p95=6000, or one length, or --trace FILE")
+            raise UsageError(
+                f"how long? --{name} p50=800,p95=6000, or one length; --seq 8k for both together, or --trace FILE"
+            )
     return given["prompt"], given["answer"]
 
 

@@ -16,6 +16,8 @@ from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked
+from planner.options.lengths import HELP as HELP_SEQ
+from planner.options.lengths import with_parts
 from planner.options.load import devices_of, load_of, targets_or_usual
 from planner.options.measured import HELP as MEASURED_HELP
 from planner.options.measured import measured_on, points_of
@@ -44,6 +46,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--users", "N", "Users who each have one request running: 200.", count, "Load"),
     Flag("--rate", "N/s", "Requests that arrive at random, in place of --users: 5/s, 300/min.", rate, "Load"),
     Flag("--trace", "FILE", "Recorded requests in place of --prompt and --answer, and of --rate: CSV or JSON lines, as `kvplan simulate` reads.", text, "Load"),
+    Flag("--seq", "N", HELP_SEQ, tokens, "Load"),
     Flag("--prompt", "MIX", "Prompt lengths: p50=800,p95=6000, one length, or a file of lengths.", mix, "Load"),
     Flag("--answer", "MIX", "Answer lengths: p50=200,p95=900, one length, or a file of lengths.", mix, "Load"),
     Flag("--longest", "N", "Longest request served, prompt and output (default: the longest of the mix that the model takes).", tokens, "Load"),
@@ -70,7 +73,7 @@ FLAGS: tuple[Flag, ...] = (
 
 def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
     """Reads the question of `plan` from its flags, and how many plans are shown."""
-    given = flags.read_values(FLAGS, values)
+    given = with_parts(flags.read_values(FLAGS, values))
     engine = _engine(given)
     spec = spec_of(given)
     if not spec.weights_known:

@@ -13,10 +13,12 @@ from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked, engine_of
+from planner.options.lengths import HELP as HELP_SEQ
+from planner.options.lengths import with_parts
 from planner.options.load import mixes_of, targets_of, trace_of
 from planner.options.measured import HELP as MEASURED_HELP
 from planner.options.measured import MeasuredAsked, measured_of
-from planner.options.model import device_of, request_of, spec_of, with_ranks
+from planner.options.model import device_of, each, request_of, spec_of, with_ranks
 from planner.options.readers import (
     choice,
     count,
@@ -28,6 +30,7 @@ from planner.options.readers import (
     seconds,
     share,
     text,
+    tokens,
     ttft,
 )
 from planner.options.tables import Flag
@@ -39,9 +42,10 @@ MAX_REPLICAS = 1024
 MAX_USERS = 10**6
 FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
-    Flag("--gpu", "NAME", "A device of `kvplan gpus`, or `local`.", text, "Device"),
+    Flag("--gpu", "NAME", "A device of `kvplan gpus`, `local`, or a list: l4,l40s.", text, "Device"),
     Flag("--memory", "SIZE", "Memory of a device in place of its own, with its speed: 30GiB.", text, "Device"),
     Flag("--trace", "FILE", "Recorded requests: Azure, Mooncake, BurstGPT or Vidur columns, or prompt,output[,time (s)]; CSV or JSON lines.", text, "Load"),
+    Flag("--seq", "N", HELP_SEQ, tokens, "Load"),
     Flag("--prompt", "MIX", "Prompt lengths in place of a trace: p50=800,p95=6000, one length, or a file of lengths.", mix, "Load"),
     Flag("--answer", "MIX", "Answer lengths: p50=200,p95=900, one length, or a file of lengths.", mix, "Load"),
     Flag("--rate", "N/s", "Requests that arrive at random, 5/s or 300/min; a trace is sped up or slowed down to it.", rate, "Load"),
@@ -87,9 +91,14 @@ class SimulateAsked:
     steps: str | None = None
 
 
+def simulate_questions(values: Mapping[str, Any]) -> tuple[SimulateAsked, ...]:
+    """The questions of several devices, one for each."""
+    return tuple(simulate_asked(one) for one in each(values, "gpu"))
+
+
 def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
     """Reads the question of `simulate` from its flags."""
-    given = with_ranks(flags.read_values(FLAGS, values))
+    given = with_ranks(with_parts(flags.read_values(FLAGS, values)))
     if given["gpu"] is None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them)")
     if given["steps"] is not None and given["measured"]:

@@ -14,6 +14,8 @@ from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked, engine_of
+from planner.options.lengths import HELP as HELP_SEQ
+from planner.options.lengths import USUAL_ANSWER, parts_of
 from planner.options.measured import HELP as MEASURED_HELP
 from planner.options.measured import MeasuredAsked, measured_of
 from planner.options.model import device_of, request_of, spec_of, with_ranks
@@ -29,11 +31,12 @@ def grid(value: Any, name: str) -> float:
 
 
 DEFAULT_BATCHES = (1, 8, 32, 128)
-PROMPT_TOKENS, OUTPUT_TOKENS = 1024, 256
+PROMPT_TOKENS, OUTPUT_TOKENS = 1024, USUAL_ANSWER
 FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
     Flag("--gpu", "NAME", "A device of `kvplan gpus`, `local` for this machine, or several: h100-sxm,l40s.", names, "Device"),
     Flag("--memory", "SIZE", "Memory of a device in place of its own, with its speed: 30GiB.", text, "Device"),
+    Flag("--seq", "N", HELP_SEQ, tokens, "Load"),
     Flag("--prompt", "N", "Tokens of a prompt: 2k, 2048 (default: 1k).", tokens, "Load"),
     Flag("--answer", "N", f"Tokens of an answer (default: {OUTPUT_TOKENS}).", tokens, "Load"),
     Flag("--batch", "LIST", f"Sequences at once, one or a list (default: {','.join(map(str, DEFAULT_BATCHES))}).", counts, "Load"),
@@ -134,6 +137,8 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
     engine = engine_of(given)
     prompt, output = given["prompt"] or PROMPT_TOKENS, given["answer"] or OUTPUT_TOKENS
+    if given["seq"] is not None:
+        prompt, output = parts_of(given["seq"], given["prompt"], given["answer"])
     return SpeedAsked(
         spec=spec_of(given),
         request=request_of({**given, "batch": 1}, prompt + output),

@@ -153,7 +153,7 @@ DEVICE = _in(
 
 
 # Where a list of them is asked at once.
-DEVICES = (replace(DEVICE[0], help="A device of `kvplan gpus`, `local`, or a list: l4,l40s."), *DEVICE[1:])
+DEVICES = (replace(DEVICE[0], help="A device of `kvplan gpus`, `local`, or a list."), *DEVICE[1:])
 
 
 LAYOUT = _in(
@@ -241,11 +241,11 @@ OUTPUT = _in(
 # Flags keep the names their engines give them.
 ENGINE_FLAGS = _in(
     "Engine",
-    ("--kv-pool", "SIZE", "The cache budget of the poorest device, in place of one derived from --gpu.", size),
+    ("--kv-pool", "SIZE", "Cache of the poorest device, in place of --gpu's.", size),
     (
         "--gpu-memory-utilization",
         "X",
-        "vLLM: share of the device it may take (default: 0.9, from 0.20 0.92).",
+        "vLLM: share of the device (0.9, from 0.20 0.92).",
         share_above_zero,
         VLLM,
     ),
@@ -270,23 +270,23 @@ ENGINE_FLAGS = _in(
         share_above_zero,
         ("lmdeploy",),
     ),
-    ("--max-model-len", "N", "Longest request the server admits (default: the model's positions).", tokens),
-    ("--max-num-batched-tokens", "N", "vLLM: tokens of one step (default: by device and version).", tokens, VLLM),
-    ("--max-num-seqs", "N", "vLLM: sequences of one step (default: by device and version).", count, VLLM),
+    ("--max-model-len", "N", "Longest request admitted (default: positions).", tokens),
+    ("--max-num-batched-tokens", "N", "vLLM: tokens of a step (default: by device).", tokens, VLLM),
+    ("--max-num-seqs", "N", "vLLM: sequences of a step (default: by device).", count, VLLM),
     (
         "--block-size",
         "N",
-        "Tokens of a block (default: the engine's; SGLang calls it page size).",
+        "Tokens of a block; SGLang calls it page size.",
         count,
         (*VLLM, *FREE, "sglang"),
     ),
-    ("--swap-space", "GIB", "vLLM V0: host memory for swapped blocks, GiB a device (default: 4).", gib_or_size, VLLM),
-    ("--cpu-offload-gb", "GIB", "vLLM: weights kept in host memory, GiB a device (default: 0).", gib_or_size, VLLM),
+    ("--swap-space", "GIB", "vLLM V0: GiB to swap to, a device (default: 4).", gib_or_size, VLLM),
+    ("--cpu-offload-gb", "GIB", "vLLM: GiB of weights on the host, a device.", gib_or_size, VLLM),
     ("--disable-hybrid-kv-cache-manager", "", "vLLM V1: charge windows at full length.", switch, VLLM),
     (
         "--mamba-ssm-cache-dtype",
         "D",
-        "vLLM V1: type of recurrent states (default: as the config says).",
+        "vLLM V1: type of states (default: config's).",
         float_type,
         VLLM,
     ),
@@ -297,22 +297,22 @@ ENGINE_FLAGS = _in(
         choice("none", "align", "all"),
         VLLM,
     ),
-    ("--enable-prefix-caching", "", "vLLM: prefix caching (hybrids: on by default from 0.28).", switch, VLLM),
+    ("--enable-prefix-caching", "", "vLLM: prefix caching (hybrids: from 0.28).", switch, VLLM),
     ("--no-enable-prefix-caching", "", "vLLM: no prefix caching, one state a request.", switch, VLLM),
-    ("--no-async-scheduling", "", "vLLM: a window is charged one batch (from 0.26 else two).", switch, VLLM),
+    ("--no-async-scheduling", "", "vLLM: windows are charged one batch, not two.", switch, VLLM),
     ("--kv-events-config", "JSON", "vLLM to 0.19: turns the hybrid manager off.", text, VLLM),
     ("--kv-cache-memory-bytes", "SIZE", "vLLM: the cache of a device as given, as --kv-pool.", size, VLLM),
     (
         "--num-speculative-tokens",
         "N",
-        "Draft tokens of one step: state columns, and a drafter's layer in the pool.",
+        "Draft tokens of a step: states, a drafter's layer.",
         count_up_to(1024, "no server drafts more in one step"),
         (*VLLM, *LLAMA),
     ),
     (
         "--draft-layers",
         "N",
-        "vLLM V1: attention layers of the drafter (default: 1 where tokens are drafted).",
+        "vLLM V1: layers of the drafter (default: 1).",
         count_up_to(1024, "no drafter has more layers"),
         VLLM,
     ),
@@ -388,7 +388,7 @@ ENGINE = (
     Flag(
         "--engine",
         "NAME",
-        "In its terms: vllm, vllm==0.11.2, sglang, llamacpp ...",
+        "In its terms: vllm, vllm==0.11.2, sglang ...",
         text,
         "Engine",
     ),
@@ -406,7 +406,7 @@ ENGINE = (
 
 SEQ = _in(
     "Load",
-    ("--seq", "N", "Tokens: 8k, 1k,8k or 1k..128k (default: the model's limit, at most 8k).", lengths),
+    ("--seq", "N", "Tokens: 8k or 1k..128k (default: limit, 8k at most).", lengths),
 )
 
 
@@ -425,7 +425,7 @@ ESTIMATE = (
     *LAYOUT,
     *RUNTIME,
     *ENGINE,
-    Flag("--host-memory", "SIZE", "llama.cpp: host memory; what does not fit on the cards goes there.", size, "Device"),
+    Flag("--host-memory", "SIZE", "llama.cpp: the host takes what the cards do not.", size, "Device"),
     Flag("--explain", "", "Every equation with its numbers and config fields.", switch, "Output"),
     *OUTPUT,
 )

@@ -12,7 +12,7 @@ from planner.lookup import model_spec
 from planner.options.readers import count as read_count
 from planner.terminal.output import emit, write_whole
 from planner.terminal.tables import bad, bold, dim, good, table, wrapped
-from planner.units import bandwidth
+from planner.units import bandwidth, plural
 from profiler.commands.torch_wanted import want_torch
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ def page(result: Measurement, path: str | None = None) -> str:
     lines = [
         bold(result.model) + f"  {result.model_type}, {result.layers_run} of {result.layers} layers, {result.dtype}, "
         f"{result.linear} matrices, {'random weights' if result.weights == 'random' else result.weights}",
+        _verdict(result),
         f"on {here.device} ({here.device_kind}, {here.threads} threads), torch {here.torch}, {here.date[:10]}",
     ]  # fmt: skip
     if result.text:
@@ -225,6 +226,22 @@ def page(result: Measurement, path: str | None = None) -> str:
     if path:
         lines.append(dim(f"  the whole result: {path}"))
     return "\n".join(lines)
+
+
+def _verdict(result: Measurement) -> str:
+    """Whether every size that is known to the byte came out so, and how fast the longest decode was."""
+    exact = [check for check in result.checks if check.expect == "exact" and check.verdict != "not measured"]
+    wrong = sum(check.failed for check in exact)
+    decoded = [p for p in result.points if p.what == "decode" and p.status == "done" and p.cache != "none"]
+    speed = ""
+    if decoded:
+        last = decoded[-1].readings
+        speed = f"{last['tokens_per_s'].value:,.1f} tok/s, {_seconds(last['step_seconds'].value)} a token"
+    if wrong:
+        return bad(f"DIFFERS: {wrong:,} of {len(exact):,} exact sizes are not as predicted.")
+    if exact:
+        return good(f"AS PREDICTED: {plural(len(exact), 'exact size')}, to the byte{'; ' + speed if speed else ''}.")
+    return f"MEASURED: {speed}." if speed else "MEASURED: nothing that is predicted to the byte."
 
 
 def _checks(result: Measurement) -> str:

@@ -17,6 +17,9 @@ USUAL = (
     "gpu_memory_utilization ",
     "mem_fraction_static ",
     "Poisson arrivals",
+    "prompts in pieces of at most ",
+    "TTFT under load is approximate",
+    "users do not start together",
 )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from planner.answers.engines import EngineRow, EnginesAnswer
+from planner.commands.pages.assumed import assumed_lines
 from planner.commands.pages.model_line import named
 from planner.engines.base import Pool
+from planner.options.model import Output
 from planner.terminal.tables import bad, dim, good, table
 from planner.units import gib, human_bytes, human_tokens
 
 
-def page(answer: EnginesAnswer, explain: bool = False) -> list[str]:
-    """Writes a table, a row an engine; with `explain` what each prints and why it differs."""
+def page(answer: EnginesAnswer, output: Output) -> list[str]:
+    """Writes a table, a row an engine; with --explain what each prints and why it differs."""
+    explain = output.explain
     one = answer.estimate
     where = f" on {one.capacity.name}" if one.capacity else ""
     head = f"{where}, requests of {human_tokens(one.request.seq_tokens)} tokens, KV in {one.fmt.name}"
@@ -20,15 +25,55 @@ def page(answer: EnginesAnswer, explain: bool = False) -> list[str]:
     for row in answer.engines:
         if explain or row.answer is None:
             lines += _remarks(row)
+    refusals = dict.fromkeys(
+        row.answer.refusal.text for row in answer.engines if row.answer is not None and row.answer.refusal
+    )
+    if not answer.held and len(refusals) == 1:
+        lines += [bad(f"  {text}") for text in refusals]
     logical = next((row.answer.logical_bytes for row in answer.engines if row.answer is not None), None)
     if logical is not None:
         lines.append(f"  logical, before any engine rounds it: {human_bytes(logical)} a request")
-    return lines if explain else [*lines, dim("  what each prints, and why they differ: --explain")]
+    if not explain:
+        lines.append(dim("  what each prints, and why they differ: --explain"))
+    lines += [bad("  note: ") + line for line in one.warnings]
+    own = [line for row in answer.engines if row.answer is not None for line in row.answer.assumptions]
+    return lines + assumed_lines([*one.assumptions, *(own if output.verbose else ())], output.verbose)
+
+
+def several_page(answers: Sequence[EnginesAnswer], verbose: bool = False) -> list[str]:
+    """A row for each engine on each device, at each length and batch."""
+    one = answers[0].estimate
+    held = sum(bool(answer.held) for answer in answers)
+    said = (
+        f"YES on {held} of {len(answers)}: some engine holds a request."
+        if held
+        else f"NONE of the engines holds a request on any of these {len(answers)}."
+    )
+    names = {"device": lambda found: found.capacity.name if found.capacity else "-", "tokens": lambda found: f"{found.request.seq_tokens:,}",
+             "batch": lambda found: f"{found.request.batch:,}"}  # fmt: skip
+    differ = [name for name, read in names.items() if len({read(answer.estimate) for answer in answers}) > 1]
+    rows = [
+        [*(names[name](answer.estimate) for name in differ), *(_cells(row)[cell] for cell in (0, 1, 2, 5))]
+        for answer in answers
+        for row in answer.engines
+        if row.answer is not None
+    ]
+    where = f" on {one.capacity.name}" if one.capacity is not None and "device" not in differ else ""
+    length = f"requests of {human_tokens(one.request.seq_tokens)} tokens, " if "tokens" not in differ else ""
+    notes = dict.fromkeys(line for answer in answers for line in answer.estimate.warnings)
+    return [
+        named(one.spec) + f"{where}, {length}KV in {one.fmt.name}",
+        (good if held == len(answers) else bad)(said),
+        "",
+        table([*differ, "engine", "a request", "pool", "at once"], rows, left=len(differ) + 1),
+        *(bad("  note: ") + line for line in notes),
+        *assumed_lines(one.assumptions, verbose),
+    ]
 
 
 def _verdict(answer: EnginesAnswer) -> str:
     """How many of the engines hold a request, and the most that one of them does."""
-    held = [row for row in answer.engines if row.answer is not None and row.answer.most_requests]
+    held = answer.held
     if not held:
         return bad("NONE of these engines holds one request of this length.")
     best = max(held, key=lambda row: row.answer.most_requests or 0 if row.answer is not None else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from planner.commands.pages.assumed import assumed_lines
 from planner.commands.pages.model_line import named
 from planner.deployment.answer import changed_formats
 from planner.deployment.candidate import layout_words, missed, place
@@ -16,7 +17,7 @@ from planner.units import gib, human_bytes, human_seconds, percent, significant
 LABEL = 26
 
 
-def page(answer: Answer, top: int) -> list[str]:
+def page(answer: Answer, top: int, verbose: bool = False) -> list[str]:
     """Writes the load, the verdict, a row a plan, the best plan in full, and what was left out and assumed."""
     lines = [*_asked(answer), ""]
     lines.insert(1, _verdict(answer))
@@ -27,7 +28,7 @@ def page(answer: Answer, top: int) -> list[str]:
             lines += ["", *_as_published(own)]
     else:
         lines += _none(answer)
-    return [*lines, "", *_left_out(answer), *_assumed(answer, top)]
+    return [*lines, "", *_left_out(answer), *assumed_lines(_assumed(answer, top), verbose)]
 
 
 def _asked(answer: Answer) -> list[str]:
@@ -318,4 +319,4 @@ def _assumed(answer: Answer, top: int) -> list[str]:
     lines.append("TTFT under load is approximate (M/G/1 and M/G/c waiting); of the best plan it was simulated, too")
     if answer.question.load.users is not None:
         lines.append("users do not start together: a benchmark that sends all requests at once sees a longer TTFT")
-    return [dim(f"  assumed: {line}") for line in lines]
+    return lines

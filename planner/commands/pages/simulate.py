@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from planner.commands.pages.assumed import assumed_lines
 from planner.commands.pages.model_line import headline
@@ -35,6 +36,47 @@ def page(answer: Answer, verbose: bool = False) -> list[str]:
     lines += assumed_lines([*answer.server.words, *answer.workload.words], verbose)
     lines.append(dim(f"  simulated: {run.steps:,} steps in {run.events:,} schedules"))
     return lines
+
+
+def several_page(answers: Sequence[Answer]) -> list[str]:
+    """A row for each device, below on how many of them the targets are met."""
+    first = answers[0]
+    wanted = first.targets.ttft_seconds is not None or first.targets.tpot_seconds is not None
+    met = sum(not answer.misses for answer in answers)
+    rows = []
+    for answer in answers:
+        ttft, tpot = (
+            [seconds(value) for value in percentiles(values, [0.5, 0.95])] if values else ["-", "-"]
+            for values in (answer.ttft_seconds, answer.tpot_seconds)
+        )
+        run = answer.run
+        rows.append([answer.device.name, *ttft, *tpot, _plain(run.requests_per_s), f"{run.output_tokens_per_s:,.0f}",
+                     f"{run.rejected:,}", *([("missed" if answer.misses else "met")] if wanted else [])])  # fmt: skip
+    head = [
+        "device",
+        "TTFT p50",
+        "p95",
+        "TPOT p50",
+        "p95",
+        "requests/s",
+        "tok/s",
+        "rejected",
+        *(["targets"] if wanted else []),
+    ]
+    said = (
+        f"MEETS its targets on {met} of {len(answers)} devices."
+        if wanted
+        else f"{len(answers)} devices (targets: --ttft, --tpot)."
+    )
+    notes = dict.fromkeys(f"{answer.device.name}: {line}" for answer in answers for line in answer.notes)
+    question = headline(
+        first.server.found.spec, [f" on {len(answers)} devices", f"; {len(first.run.requests):,} requests"]
+    )[0]
+    return [
+        question, (good if met and wanted else bad if wanted else str)(said), "", table(head, rows),
+        *(bad("  note: ") + line for line in notes),
+        *assumed_lines(dict.fromkeys(line for answer in answers for line in answer.workload.words), False),
+    ]  # fmt: skip
 
 
 def _head(answer: Answer) -> list[str]:

@@ -48,7 +48,11 @@ def command(**values: Any) -> None:
     for words in refused:
         click.echo(f"kvplan: note: {one_line(words, 300)}", err=True)
     if len(questions) > 1:
-        say(Answers(tuple(answers), all_must=False), output, lambda: several_page([one.found for one in answers]))
+        say(
+            Answers(tuple(answers), all_must=False),
+            output,
+            lambda: several_page([one.found for one in answers], len(questions)),
+        )
         return
     say(answers[0], output, lambda: page(answers[0].found, output.verbose))
 

@@ -110,7 +110,6 @@ def test_where_weights_lie_is_asked_of_a_command_that_answers_it(capsys: pytest.
         ("estimate qwen3-8b --seq 8k --engine jan", "jan runs llama.cpp: write --engine llamacpp"),
         ("estimate qwen3-8b --seq 8k --engine exllamav3", "leave --engine out"),
         ("estimate qwen3-8b --seq 8k --engine exllama", "leave --engine out"),
-        ("engines qwen3-8b --dtype q4_k_m --gpu rtx-3090,rtx-3060", "one machine (rtx-3090+rtx-3060)"),
         (f"{LLAMA} -c abc", "--ctx-size 'abc' is not a"),
         (f"{LLAMA} -c", "-c wants a value"),
         ("estimate qwen3-8b --engine vllm --seq 8k --nonesuch 3", "No such option"),

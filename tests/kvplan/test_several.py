@@ -123,3 +123,48 @@ def test_v_is_kvplans_own_with_an_engine_too(run: Runner) -> None:
     for engine in ("llamacpp", "vllm"):
         told = run("estimate", "llama-7b", "--seq", "1k", "--gpu", "l4", "--engine", engine, "-v")
         assert told.code == 0 and not told.err and "assumed: weights in fp16, as the config says" in told.out
+
+
+def test_engines_answer_for_each_device_and_length(run: Runner) -> None:
+    """The same engines as one by one, a row each; the length asked is the length that a server is started for."""
+    words = ("engines", "gpt2", "--gpu", "l4,t4", "--seq", "512,1k")
+    found = run(*words, "--json").json
+    assert [(one["device"], one["seq_tokens"]) for one in found] == [
+        ("L4", 512),
+        ("L4", 1024),
+        ("T4", 512),
+        ("T4", 1024),
+    ]
+    alone = run("engines", "gpt2", "--gpu", "t4", "--seq", "512", "--json").json
+    assert found[2] == alone
+    page = run(*words)
+    assert (
+        page.code == 0
+        and page.out.splitlines()[1].startswith("YES on 4 of 4")
+        and max(map(len, page.out.splitlines())) <= 80
+    )
+    fit = run("fit", "gpt2", "--gpu", "l4", "--seq", "1k", "--engine", "sglang", "--json").json
+    row = next(row for row in found[1]["engines"] if row["name"] == "sglang")
+    assert row["most_requests"] == fit["most_sequences"]
+
+
+def test_engines_say_no_where_none_of_them_holds_a_request(run: Runner) -> None:
+    found = run("engines", "gpt2", "--gpu", "l4", "--seq", "8k")
+    assert found.code == 3 and found.out.splitlines()[1].startswith("NONE")
+
+
+def test_a_load_is_played_on_each_device(run: Runner) -> None:
+    words = ("simulate", "gpt2", "--seq", "512", "--rate", "1/s", "--requests", "20")
+    both = run(*words, "--gpu", "l4,t4", "--json").json
+    assert both[1] == run(*words, "--gpu", "t4", "--json").json
+    page = run(*words, "--gpu", "l4,t4", "--ttft", "1s").out.splitlines()
+    assert (
+        page[1] == "MEETS its targets on 2 of 2 devices." and sum(line.startswith(("L4", "T4")) for line in page) >= 2
+    )
+
+
+def test_a_device_without_room_leaves_the_others_their_answer(run: Runner) -> None:
+    found = run(
+        "simulate", "llama-3.1-8b", "--gpu", "rtx-3060,l4", "--seq", "512", "--rate", "0.1/s", "--requests", "5"
+    )
+    assert found.code == 0 and "no memory left" in found.err and "on 1 devices" not in found.out

@@ -11,7 +11,7 @@ from planner.serving.result import percentiles
 from planner.serving.simulate import SHARES, Answer
 from planner.serving.steady_state import State
 from planner.terminal.tables import bad, dim, good, table, width
-from planner.units import gib, percent
+from planner.units import gib, percent, plural
 
 LEVELS = "▁▂▃▄▅▆▇█"
 
@@ -38,8 +38,8 @@ def page(answer: Answer, verbose: bool = False) -> list[str]:
     return lines
 
 
-def several_page(answers: Sequence[Answer]) -> list[str]:
-    """A row for each device, below on how many of them the targets are met."""
+def several_page(answers: Sequence[Answer], asked: int) -> list[str]:
+    """A row for each device that has room, below on how many of those asked the targets are met."""
     first = answers[0]
     wanted = first.targets.ttft_seconds is not None or first.targets.tpot_seconds is not None
     met = sum(not answer.misses for answer in answers)
@@ -64,13 +64,13 @@ def several_page(answers: Sequence[Answer]) -> list[str]:
         *(["targets"] if wanted else []),
     ]
     said = (
-        f"MEETS its targets on {met} of {len(answers)} devices."
+        f"MEETS its targets on {met} of {plural(asked, 'device')}."
         if wanted
-        else f"{len(answers)} devices (targets: --ttft, --tpot)."
+        else f"RUNS on {len(answers)} of {plural(asked, 'device')} (targets: --ttft, --tpot)."
     )
     notes = dict.fromkeys(f"{answer.device.name}: {line}" for answer in answers for line in answer.notes)
     question = headline(
-        first.server.found.spec, [f" on {len(answers)} devices", f"; {len(first.run.requests):,} requests"]
+        first.server.found.spec, [f" on {plural(asked, 'device')}", f"; {len(first.run.requests):,} requests"]
     )[0]
     return [
         question, (good if met and wanted else bad if wanted else str)(said), "", table(head, rows),

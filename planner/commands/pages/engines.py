@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from planner.answers.engines import EngineRow, EnginesAnswer
 from planner.commands.pages.assumed import assumed_lines
 from planner.commands.pages.model_line import named
 from planner.engines.base import Pool
+from planner.memory.estimate import Estimate
 from planner.options.model import Output
 from planner.terminal.tables import bad, dim, good, table
 from planner.units import gib, human_bytes, human_tokens
@@ -49,8 +50,11 @@ def several_page(answers: Sequence[EnginesAnswer], verbose: bool = False) -> lis
         if held
         else f"NONE of the engines holds a request on any of these {len(answers)}."
     )
-    names = {"device": lambda found: found.capacity.name if found.capacity else "-", "tokens": lambda found: f"{found.request.seq_tokens:,}",
-             "batch": lambda found: f"{found.request.batch:,}"}  # fmt: skip
+    names: dict[str, Callable[[Estimate], str]] = {
+        "device": lambda found: found.capacity.name if found.capacity else "-",
+        "tokens": lambda found: f"{found.request.seq_tokens:,}",
+        "batch": lambda found: f"{found.request.batch:,}",
+    }
     differ = [name for name, read in names.items() if len({read(answer.estimate) for answer in answers}) > 1]
     rows = [
         [*(names[name](answer.estimate) for name in differ), *(_cells(row)[cell] for cell in (0, 1, 2, 5))]

@@ -77,7 +77,7 @@ class EnginesAnswer(Shown):
 
 
 def holds(answer: EngineAnswer) -> bool:
-    """Whether an engine holds one request: by its pool, else as far as it is known to fit."""
+    """Tells whether an engine holds one request: by its pool, else as far as it is known to fit."""
     return bool(answer.most_requests) if answer.most_requests is not None else answer.fits is not False
 
 

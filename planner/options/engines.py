@@ -42,7 +42,7 @@ class EnginesAsked:
 
 
 def engines_questions(values: Mapping[str, Any]) -> tuple[EnginesAsked, ...]:
-    """The questions of several devices, lengths or batches, one for each combination."""
+    """Reads the questions of several devices, lengths or batches, one for each combination."""
     return tuple(engines_asked(one) for one in each(values, "gpu", "seq", "batch"))
 
 

@@ -14,7 +14,7 @@ HELP = "Prompt and answer together, in place of one of them or both (the answer 
 
 
 def lengths_of(tokens: int) -> tuple[int, int]:
-    """(prompt, answer) of a sequence: the usual answer, at most a quarter of the whole.
+    """Returns (prompt, answer) of a sequence: the usual answer, at most a quarter of the whole.
 
     >>> lengths_of(8192), lengths_of(100)
     ((7936, 256), (75, 25))
@@ -24,7 +24,7 @@ def lengths_of(tokens: int) -> tuple[int, int]:
 
 
 def parts_of(seq: int, prompt: int | None, answer: int | None) -> tuple[int, int]:
-    """(prompt, answer) that are `seq` tokens together, one of them given or neither.
+    """Returns (prompt, answer) that are `seq` tokens together, one of them given or neither.
 
     >>> parts_of(8192, None, 192), parts_of(8192, 8000, None)
     ((8000, 192), (8000, 192))
@@ -43,7 +43,7 @@ def parts_of(seq: int, prompt: int | None, answer: int | None) -> tuple[int, int
 
 
 def with_parts(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags of a load with --seq taken apart: --prompt and --answer as lengths that every request has."""
+    """Takes --seq of a load apart: --prompt and --answer as lengths that every request has."""
     found = dict(given)
     seq = found.pop("seq", None)
     if seq is None:

@@ -92,7 +92,7 @@ class SimulateAsked:
 
 
 def simulate_questions(values: Mapping[str, Any]) -> tuple[SimulateAsked, ...]:
-    """The questions of several devices, one for each."""
+    """Reads the questions of several devices, one for each."""
     return tuple(simulate_asked(one) for one in each(values, "gpu"))
 
 

@@ -42,7 +42,7 @@ def page(answer: EnginesAnswer, output: Output) -> list[str]:
 
 
 def several_page(answers: Sequence[EnginesAnswer], verbose: bool = False) -> list[str]:
-    """A row for each engine on each device, at each length and batch."""
+    """Writes a row for each engine on each device, at each length and batch."""
     one = answers[0].estimate
     held = sum(bool(answer.held) for answer in answers)
     said = (

@@ -39,7 +39,7 @@ def page(answer: Answer, verbose: bool = False) -> list[str]:
 
 
 def several_page(answers: Sequence[Answer], asked: int) -> list[str]:
-    """A row for each device that has room, below on how many of those asked the targets are met."""
+    """Writes a row for each device that has room, below on how many of those asked the targets are met."""
     first = answers[0]
     wanted = first.targets.ttft_seconds is not None or first.targets.tpot_seconds is not None
     met = sum(not answer.misses for answer in answers)

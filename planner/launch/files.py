@@ -11,6 +11,7 @@ import yaml
 
 from planner.errors import BadConfig, BadRequest, one_line
 from planner.launch.manifests import container_command, kubernetes, production_stack, ray_serve
+from planner.launch.program import mounted
 from planner.launch.python_calls import python_commands
 from planner.launch.words import MOST_CHARACTERS, Command, commands_of, substitute
 from planner.launch.yaml_values import MOST_NODES, environment, plain, settings_command, walk, words_of
@@ -38,6 +39,8 @@ def commands_in(text: str) -> list[Command]:
         return _dockerfile(text)
     if re.match(r"\s*\[\s*[\"']", text) and (listed := _listed(text)):
         return listed
+    if found := [*_presets(text), *_asked_of_ollama(text)]:
+        return found
     if _MODELFILE.search(text) and not text.lstrip().startswith(("{", "services", "apiVersion")):
         return [Command(("ollama", "run", "Modelfile", text), where="Modelfile")]
     if _looks_like_yaml(text):
@@ -50,8 +53,49 @@ def commands_in(text: str) -> list[Command]:
                 "a YAML file with no service, container, model command or engine setting in it; known are compose "
                 "files, Kubernetes manifests, llama-swap configs and vLLM's --config"
             )
+    if re.search(r"\bOLLAMA_\w+=", text) and not re.search(r"\bollama(?:\.exe)?\s", text):
+        text += "\nollama serve"  # variables of its service alone
     text = re.sub(r"^\s*ExecStart=-?", "", text, flags=re.MULTILINE)
     return commands_of(re.sub(r"^\[\w+\]\s*$|^(?!Environment=)[A-Z][A-Za-z]+=.*$", _not_ours, text, flags=re.MULTILINE))
+
+
+_SECTION = re.compile(r"^\[([^\]\n]+)\]\s*$", re.MULTILINE)
+_OLLAMA_ASKED = re.compile(r"^\s*curl\b.*?/api/(?:generate|chat)\b.*?(\{.*\})", re.DOTALL)
+
+
+def _presets(text: str) -> list[Command]:
+    """The models of llama-server's --models-preset: sections of an INI file, whose keys are flags; [*] is for all."""
+    if not _SECTION.match(text.lstrip().partition("\n")[0]) or re.search(r"^\[(?:Unit|Service|Install)\]", text, re.M):
+        return []
+    sections: dict[str, list[str]] = {}
+    words: list[str] = []
+    for line in text.splitlines():
+        if found := _SECTION.match(line.strip()):
+            words = sections.setdefault(found.group(1), [])
+        elif line.strip() and line.strip()[0] not in "#;" and "=" in line:
+            key, _, value = (part.strip() for part in line.partition("="))
+            flag = f"-{key}" if len(key) <= 3 or key in ("hff", "ngld", "cmoe", "ncmoe") else f"--{key}"
+            off = value.lower() in ("false", "off", "0") and not re.search(r"attn|fa$|ctx|size|layers|ngl", key)
+            if not off:
+                words += [flag] if value.lower() == "true" else [flag, value]
+    shared = sections.pop("*", [])
+    return [Command(("llama-server", *shared, *words), where=name) for name, words in sections.items() if words]
+
+
+def _asked_of_ollama(text: str) -> list[Command]:
+    """A request to ollama's own API, whose options are a Modelfile's parameters: the body alone, or curl with it."""
+    body = found.group(1) if (found := _OLLAMA_ASKED.match(text)) else text.strip()
+    if not (body.startswith("{") and '"options"' in body):
+        return []
+    documents = _documents(body)
+    asked = documents[0] if documents else None
+    if not isinstance(asked, Mapping) or not isinstance(asked.get("options"), Mapping) or not asked.get("model"):
+        return []
+    lines = [
+        f"FROM {plain(asked['model'])}",
+        *(f"PARAMETER {key} {plain(one)}" for key, one in asked["options"].items()),
+    ]
+    return [Command(("ollama", "run", "Modelfile", "\n".join(lines)), where="request")]
 
 
 def _listed(text: str) -> list[Command]:
@@ -134,6 +178,8 @@ def _from_yaml(document: Any) -> Iterator[Command]:
         yield from kubernetes(document)
     elif isinstance(document.get("servingEngineSpec"), Mapping):
         yield from production_stack(document["servingEngineSpec"])
+    elif isinstance(document.get("modelSpec"), list):
+        yield from production_stack(document)
     elif any(key == "model_loading_config" for key, _ in walk(document, 0, [0])):
         yield from ray_serve(document)
     elif isinstance(document.get("models"), Mapping):
@@ -147,7 +193,15 @@ def _from_yaml(document: Any) -> Iterator[Command]:
 
 def _compose_service(name: str, service: Mapping[str, Any]) -> Iterator[Command]:
     env = environment(service.get("environment"))
+    volumes = service.get("volumes")
+    mounts = {
+        inside: outside
+        for one in (volumes if isinstance(volumes, list) else ())
+        if isinstance(one, str)
+        for inside, outside in mounted(one).items()
+    }
     words = [*words_of(service.get("entrypoint")), *words_of(service.get("command"))]
+    words = [mounts.get(word.rstrip("/"), word) for word in words]
     image = plain(service.get("image"))
     words = [substitute(word, env) for word in (["docker", "run", image, *words] if image else words)]
     if words:

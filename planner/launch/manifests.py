@@ -7,18 +7,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from planner.launch.words import Command, substitute
+from planner.launch.words import Command, commands_of, substitute
 from planner.launch.yaml_values import environment, plain, settings_command, walk, words_of
 
 
 def kubernetes(document: Mapping[str, Any]) -> Iterator[Command]:
-    """Finds the commands of a Kubernetes manifest: of its containers, KServe's and KubeAI's models."""
+    """Finds the commands of a manifest's containers, of an operator's model, or of a script in a ConfigMap."""
     kind, name = str(document.get("kind", "")), ""
     if isinstance(document.get("metadata"), Mapping):
         name = plain(document["metadata"].get("name"))
     spec = document.get("spec")
     if kind == "Model" and isinstance(spec, Mapping) and spec.get("url"):  # KubeAI
         yield from _kserve({**spec, "storageUri": spec["url"]}, name)
+        return
+    if kind == "LLMInferenceService" and isinstance(spec, Mapping):
+        yield from _llm_inference_service(spec, name)
+        return
+    if kind == "ConfigMap":
+        yield from _scripts(document, name)
         return
     for holder, value in walk(document, 0, [0]):
         if holder in ("containers", "initContainers") and isinstance(value, list) and holder == "containers":
@@ -27,6 +33,36 @@ def kubernetes(document: Mapping[str, Any]) -> Iterator[Command]:
                     yield from container_command(container, name, kind)
         elif holder == "model" and isinstance(value, Mapping) and ("modelFormat" in value or "storageUri" in value):
             yield from _kserve(value, name)
+
+
+def _scripts(document: Mapping[str, Any], name: str) -> Iterator[Command]:
+    """The commands of the scripts that a ConfigMap holds."""
+    data = document.get("data")
+    for key, text in data.items() if isinstance(data, Mapping) else ():
+        if isinstance(text, str) and "\n" in text:
+            for command in commands_of(text):
+                yield replace(command, where=f"{name}/{key}" if name else str(key))
+
+
+def _llm_inference_service(spec: Mapping[str, Any], name: str) -> Iterator[Command]:
+    """KServe's LLMInferenceService: vLLM, its layout in `parallelism`, its flags in a variable."""
+    model = spec.get("model")
+    uri = plain(model.get("uri")) if isinstance(model, Mapping) else ""
+    parallel = spec.get("parallelism")
+    words = [uri.removeprefix("hf://")]
+    for key, flag in (("tensor", "tensor"), ("pipeline", "pipeline"), ("data", "data")):
+        if isinstance(parallel, Mapping) and isinstance(parallel.get(key), int):
+            words += [f"--{flag}-parallel-size", str(parallel[key])]
+    gpus: int | None = None
+    env: dict[str, str] = {}
+    for holder, value in walk(spec, 0, [0]):
+        for container in value if holder == "containers" and isinstance(value, list) else ():
+            if isinstance(container, Mapping):
+                env = {**env, **environment(container.get("env"))}
+                gpus = gpus or _limits(container)
+                words += words_of(container.get("args"))
+    words += words_of(env.pop("VLLM_ADDITIONAL_ARGS", ""))
+    yield Command(("vllm", "serve", *words), env, where=name, gpus=gpus)
 
 
 def production_stack(spec: Mapping[str, Any]) -> Iterator[Command]:
@@ -69,6 +105,8 @@ def container_command(container: Mapping[str, Any], name: str, kind: str) -> Ite
     env = environment(container.get("env"))
     words = [*words_of(container.get("command")), *words_of(container.get("args"))]
     image = plain(container.get("image"))
+    if stored := env.get("STORAGE_URI", "").removeprefix("hf://"):  # KServe mounts it there
+        words = [stored if word.rstrip("/") == "/mnt/models" else word for word in words]
     words = [substitute(word, env) for word in (["docker", "run", image, *words] if image else words)]
     label = "/".join(filter(None, (name, plain(container.get("name")))))
     notes = ("a LeaderWorkerSet: one replica runs on several machines",) if kind == "LeaderWorkerSet" else ()

@@ -49,6 +49,9 @@ REFUSED = {
     "mistralrs": "mistral.rs is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
     "mistralrs-server": "mistral.rs is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
     "ktransformers": "KTransformers is not an engine that kvplan knows; kvplan check reads the llama-server command of such a split",
+    "text-generation-webui": "text-generation-webui loads with llama.cpp or ExLlama and is no engine that kvplan knows: kvplan estimate MODEL --engine llamacpp or --engine exllamav3",
+    "vllm-mlx": "vllm-mlx is no engine that kvplan knows; kvplan estimate MODEL --engine mlx answers for MLX's memory",
+    "docker model": "Docker Model Runner runs llama.cpp: give the llama-server command, llama-server -dr MODEL -c N",
     "llama-swap": "llama-swap's models stand in its config: kvplan check config.yaml --service NAME",
     "vllm bench": "`vllm bench` measures a server; give the `vllm serve` command",
 }
@@ -189,6 +192,10 @@ def _named(word: str, rest: Sequence[str]) -> tuple[str, str, Sequence[str]] | N
     ):
         name = "llama-bench" if base == "llama-bench" else "llamacpp"
         return name, {"server": "llama-server", "main": "llama-cli"}.get(base, base), rest
+    if base in ("docker", "docker.exe") and rest[:2] in (["model", "run"], ("model", "run")):
+        return "docker model", "", ["--model", *[one for one in rest[2:] if not one.startswith("-")][:1]]
+    if base == "server.py" and any(one.startswith("--loader") for one in rest):
+        return "text-generation-webui", "", rest
     if base == "ollama" and rest[:1] and rest[0] in ("run", "serve", "start", "create"):
         return "ollama", f"ollama {rest[0]}", rest
     if base == "trtllm-serve":
@@ -243,6 +250,8 @@ def _inner_shell(words: Sequence[str]) -> str | None:
 def _docker_at(words: Sequence[str]) -> int | None:
     """Where `run` stands in docker run, podman run, nerdctl run; None for other commands."""
     for place, word in enumerate(words[:20]):
+        if re.split(r"[/\\]", word)[-1] in ("kubectl", "oc") and words[place + 1 : place + 2] == ["run"]:
+            return place + 1
         if re.split(r"[/\\]", word)[-1] in ("docker", "podman", "nerdctl", "docker.exe"):
             for after in range(place + 1, min(place + 4, len(words))):
                 if words[after] in ("run", "create"):
@@ -255,11 +264,15 @@ def _docker(words: Sequence[str], env: dict[str, str]) -> tuple[str, list[str], 
     """(image, the words after it, devices) of docker run; -e variables go to `env`."""
     gpus: int | None = None
     entry: list[str] = []
+    mounts: dict[str, str] = {}
     place = 0
+    if images := [word for word in words if word.startswith("--image=")]:  # kubectl run NAME --image=IMAGE -- words
+        after = words.index("--") + 1 if "--" in words else len(words)
+        return images[0].partition("=")[2], list(words[after:]), None
     while place < len(words):
         word = words[place]
         if not word.startswith("-"):
-            return word, [*entry, *words[place + 1 :]], gpus
+            return word, [*entry, *(mounts.get(one.rstrip("/"), one) for one in words[place + 1 :])], gpus
         name, equals, value = word.partition("=")
         takes = not equals and word not in _DOCKER_SWITCHES
         if takes:
@@ -269,10 +282,23 @@ def _docker(words: Sequence[str], env: dict[str, str]) -> tuple[str, list[str], 
             env[key] = text
         elif name == "--gpus":
             gpus = _gpus(value)
+        elif name in ("-v", "--volume", "--mount"):
+            mounts.update(mounted(value))
         elif name == "--entrypoint" and value:
             entry = [value]
         place += 2 if takes else 1
     raise BadRequest("docker run names no image; paste the whole command")
+
+
+def mounted(value: str) -> dict[str, str]:
+    """{folder in the container: folder outside} of -v outside:inside, for a model that is named by the inner one alone.
+
+    >>> mounted("/data/Qwen3-32B:/model:ro"), mounted("type=bind,source=/data/m,target=/model"), mounted("cache:/root")
+    ({'/model': '/data/Qwen3-32B'}, {'/model': '/data/m'}, {})
+    """
+    parts = dict(part.partition("=")[::2] for part in value.split(",")) if "target=" in value else {}
+    outside, inside = (parts.get("source", ""), parts.get("target", "")) if parts else (*value.split(":"), "", "")[:2]
+    return {inside.rstrip("/"): outside} if re.search(r"[/\\].*\d", outside) and inside.startswith("/") else {}
 
 
 def _gpus(value: str) -> int | None:

@@ -100,7 +100,12 @@ def _without_bare_ollama(programs: list[Program]) -> list[Program]:
     if not runs or not serves:
         return programs
     env = {name: text for one in serves for name, text in one.env.items()}
-    return [replace(one, env={**env, **one.env}) if one in runs else one for one in programs if one not in serves]
+    version = next((one.version for one in serves if one.version), None)
+    return [
+        replace(one, env={**env, **one.env}, version=one.version or version) if one in runs else one
+        for one in programs
+        if one not in serves
+    ]
 
 
 def _nothing(start: str) -> BadRequest:

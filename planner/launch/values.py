@@ -28,7 +28,8 @@ def whole(text: str, name: str, *, least: int = -(10**9), most: int = MAX_TOKENS
     """Reads a whole number in decimal digits, with the separators that Python takes."""
     clean = text.strip()
     if not re.fullmatch(r"[+-]?[0-9](_?[0-9]){0,17}", clean, re.ASCII):
-        raise _bad(text, name, "a whole number")
+        hint = " (its k is not read: write 32768 for 32k)" if re.fullmatch(r"\d+[kK]", clean) else ""
+        raise _bad(text, name, f"a whole number{hint}")
     value = int(clean)
     if not least <= value <= most:
         raise BadRequest(f"{name} {value} is out of range; write {max(least, 1)} to {most:,}")

@@ -14,7 +14,8 @@ MOST_WORDS = 20_000
 _ASSIGNED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _POWERSHELL = re.compile(r"^\s*\$env:([A-Za-z_]\w*)\s*=\s*(.*)$", re.IGNORECASE)
 _CMD_SET = re.compile(r"^\s*set\s+\"?([A-Za-z_]\w*)=(.*?)\"?\s*$", re.IGNORECASE)
-_SETS = re.compile(r"\s*(?:\$env:|set\s+\"?[A-Za-z_]\w*=)", re.IGNORECASE)
+_SETENV = re.compile(r"^\s*(?:launchctl\s+setenv|setx|setenv)\s+([A-Za-z_]\w*)\s+(\S.*)$", re.IGNORECASE)
+_SETS = re.compile(r"\s*(?:\$env:|set\s+\"?[A-Za-z_]\w*=|launchctl\s+setenv\s|setx\s|setenv\s)", re.IGNORECASE)
 _AFTER_SET = re.compile(r"\s*(?:;|&&?)\s*(?=(?:[^\"']|\"[^\"]*\"|'[^']*')*$)")  # what parts it from the next command
 _ARITHMETIC = re.compile(r"\$\(\(([^()\n]{1,200})\)\)")
 _ENGINES_OWN = re.compile(
@@ -72,8 +73,14 @@ def commands_of(text: str) -> list[Command]:
             elif rest[0] in ("export", "declare", "setenv"):
                 _export(rest[1:], env)
             else:
-                found.append(Command(tuple(rest), {**env, **own}, notes=notes))
+                seen = {name: value for name, value in env.items() if not _only_of_the_text(name, text)}
+                found.append(Command(tuple(rest), {**seen, **own}, notes=notes))
     return found
+
+
+def _only_of_the_text(name: str, text: str) -> bool:
+    """Whether a variable is there for the words of the text: $MODEL, and none that an engine reads."""
+    return not _ENGINES_OWN.match(name) and re.search(rf"\$\{{?{re.escape(name)}\b", text) is not None
 
 
 _ARRAY = re.compile(r"^[ \t]*(?:declare -a |local )?([A-Za-z_]\w*)(\+?)=\(([^()]*)\)[ \t]*(?:#.*)?$", re.MULTILINE)
@@ -280,7 +287,7 @@ def _set_elsewhere(line: str, env: dict[str, str]) -> str:
     line = line.strip("\0")
     while _SETS.match(line):
         first, _, rest = _AFTER_SET.sub("\0", line, count=1).partition("\0")
-        found = _POWERSHELL.match(first) or _CMD_SET.match(first)
+        found = _POWERSHELL.match(first) or _CMD_SET.match(first) or _SETENV.match(first)
         if found is None:
             break
         env[found.group(1)] = found.group(2).strip().strip("\"'")

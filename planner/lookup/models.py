@@ -361,10 +361,11 @@ def _as_published(item: Known, wanted: NamedFormat | None, in_gguf: bool = False
     kind = _kind_of(own)
     if own is None:
         return wanted
-    if kind == "mxfp4" and (wanted.kind == "gguf" or (in_gguf and wanted.kind in ("bf16", "fp16"))):
-        return NamedFormat(
-            "mxfp4", "mxfp4 as published", own, note="a GGUF of it keeps its mxfp4 experts, whatever its type"
-        )
+    if kind == "mxfp4" and in_gguf and wanted.kind in ("bf16", "fp16"):
+        return NamedFormat("mxfp4", "mxfp4 as published", own, note="a GGUF of it keeps its mxfp4 experts")
+    if kind == "mxfp4" and wanted.kind == "gguf":
+        note = "a GGUF of it keeps its mxfp4 experts, whatever its type; the rest is counted in Q8_0"
+        return NamedFormat("mxfp4", "gguf MXFP4", gguf("mxfp4").config, note=note)
     if wanted.kind in (kind, item.kind) and (wanted.note or wanted.kind != "fp8" or "block" in wanted.words):
         return replace(wanted, words=f"{wanted.kind} as published", config=own, note="")
     return wanted

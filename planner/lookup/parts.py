@@ -39,7 +39,7 @@ _FORMAT = re.compile(
     r"fp8|fp8dynamic|dynamic|block|static|kv|e4m3|e5m2|(?:auto)?awq|(?:auto)?gptq|int[2348]|int8mix|fp16mix|mix|mixed|[2-8]bit|[2-8]bits"
     r"|w[248]a(?:4|8|16|fp8)|nvfp4|nvfp4a16|fp4|mxfp[48]|bnb|nf4|bitsandbytes|gguf|ggml|mlx|exl[23]|\d(?:\.\d+)?bpw|qat"
     r"|dwq|autoround|quantized|marlin|sym|asym|actorder|imatrix|imat|i1|ud|bf16|fp16|f16|fp32|f32|float16|bfloat16"
-    r"|torchao|hqq|modelopt|unsloth|unquantized|quark|ct|optiq|qad|attnfp8|llmcompressor"
+    r"|torchao|hqq|modelopt|unsloth|unquantized|quark|ct|optiq|qad|attnfp8|llmcompressor|quarot|spinquant|flatquant"
 )
 # A GGUF file type, however its parts are joined: Q4_K_M, q4-k-m, Q4KM, IQ3_XXS, UD-Q4_K_XL, Q8_0, plain Q4.
 _GGUF = re.compile(
@@ -157,11 +157,14 @@ def _take_gguf(text: str) -> tuple[str, str]:
         found = f"{part['tq']}_0"
     else:
         found = "mxfp4" if part["moe"] else _BARE[part["bare"]]
-    return found, f"{text[: match.start()]} {text[match.end() :]}"
+    again, rest = _take_gguf(
+        f"{text[: match.start()]} {text[match.end() :]}"
+    )  # qat-q4_0-...-Q4_0: the last is the file's
+    return again or found, rest
 
 
 def _tokens(text: str) -> list[str]:
-    text = re.sub(r"(?<=\d)_(?=\d)", ".", text)  # phi-1_5
+    text = re.sub(r"(?<!\d{3})(?<=\d)_(?=\d)", ".", text)  # phi-1_5
     text = re.sub(r"(?<![\d.])v?(\d)p(\d)(?![a-z\d])", r"\1.\2", text)  # llama-v3p1
     text = re.sub(r"(?<=[a-z])\.(?=[a-z])|(?<=\d)\.(?=[a-z])", "-", text)  # dots.llm1.inst, quantized.w8a8
     text = re.sub(r"(?<=\d)[- ]bits?(?![a-z])", "bit", text)
@@ -216,8 +219,8 @@ def _sorted_into(owner: str, tokens: list[str], gguf: str) -> Parts:
     }
     formats: list[str] = []
     for token in tokens:
-        if token in FILLER or token in MAKERS:
-            continue
+        if token in FILLER or token in MAKERS or (sets["vintages"] and re.fullmatch(r"0\d", token)):
+            continue  # _20260424_01: the first upload of that day
         if token in TUNING:
             sets["tuning"].add(token)
         elif formats and sets["versions"] and re.fullmatch(r"v[1-3]", token):

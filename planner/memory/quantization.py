@@ -344,6 +344,9 @@ def _gguf(config: Mapping[str, Any]) -> Recipe:
     fmt = gguf_file(named)
     if fmt is None:
         return unread_all(f"gguf: file type {one_line(named, 20)!r} is not known")
+    if named == "mxfp4":  # LLAMA_FTYPE_MOSTLY_MXFP4_MOE: experts in MXFP4, every other matrix in Q8_0
+        rules = (Rule(matcher(["experts"]), fmt),)
+        return Recipe(weight_format("q8_0"), rules, untouched=frozenset({"norm"}), about="estimated")
     return Recipe(fmt, untouched=frozenset({"norm"}), about="estimated")
 
 

@@ -177,7 +177,7 @@ def _bounded(data: bytes, where: str) -> str:
 def _model_of(asked: Question) -> str:
     if not asked.model:
         for flag in asked.flags:
-            if flag.name == "--config" and flag.value:
+            if flag.name in ("--config", "--models-preset") and flag.value:
                 raise BadRequest(
                     f"the model is in {flag.value}, which is not opened: kvplan check {flag.value}, or add --model NAME"
                 )

@@ -498,3 +498,40 @@ def test_a_value_with_a_tag_in_a_compose_file_is_refused_in_one_line(tag: str) -
     with pytest.raises(KvplanError) as refused:
         questions_in(f"services:\n  llm:\n    image: lmsysorg/sglang\n    command: {tag}\n")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "engine", "model", "tokens"),
+    [
+        ("[*]\nn-gpu-layers = 99\n[q]\nhf = unsloth/Qwen3-8B-GGUF:Q6_K\nc = 16384\njinja = true", "llamacpp", "unsloth/Qwen3-8B-GGUF", 16384),
+        ('{"model": "qwen3:8b", "options": {"num_ctx": 16384}}', "ollama", "qwen3:8b", 16384),
+        ("curl http://localhost:11434/api/generate -d '{\"model\": \"qwen3:8b\", \"options\": {\"num_ctx\": 16384}}'", "ollama", "qwen3:8b", 16384),
+        ("kubectl run v --image=vllm/vllm-openai:v0.18.0 -- --model Qwen/Qwen3-8B --max-model-len 16384", "vllm", "Qwen/Qwen3-8B", 16384),
+        ("kind: ConfigMap\ndata:\n  run.sh: |\n    M=Qwen/Qwen3-8B\n    vllm serve $M --max-model-len 16384", "vllm", "Qwen/Qwen3-8B", 16384),
+        ("modelSpec:\n- modelURL: Qwen/Qwen3-8B\n  vllmConfig: {maxModelLen: 16384}", "vllm", "Qwen/Qwen3-8B", 16384),
+        ("kind: LLMInferenceService\nspec:\n  model: {uri: 'hf://Qwen/Qwen3-8B'}\n  parallelism: {tensor: 2}\n  template:\n    containers:\n"
+         "    - env: [{name: VLLM_ADDITIONAL_ARGS, value: '--max-model-len 16384'}]", "vllm", "Qwen/Qwen3-8B", 16384),
+        ("kind: InferenceService\nspec: {predictor: {containers: [{image: vllm/vllm-openai, args: [--model, /mnt/models, --max-model-len, 16384],"
+         " env: [{name: STORAGE_URI, value: 'hf://Qwen/Qwen3-8B'}]}]}}", "vllm", "Qwen/Qwen3-8B", 16384),
+        ("docker run -v /data/Qwen3-8B:/model vllm/vllm-openai --model /model --max-model-len 16384", "vllm", "/data/Qwen3-8B", 16384),
+        ("services:\n  a:\n    image: vllm/vllm-openai\n    volumes: ['/data/Qwen3-8B:/model:ro']\n    command: --model /model/ --max-model-len 16384",
+         "vllm", "/data/Qwen3-8B", 16384),
+    ],
+    ids=["ini", "body", "curl", "kubectl", "configmap", "modelspec", "llmis", "storage-uri", "volume", "compose-volume"],
+)  # fmt: skip
+def test_other_files_and_mounts_that_say_which_model_is_served(text: str, engine: str, model: str, tokens: int) -> None:
+    found = one_question(text)
+    assert (found.engine, found.model, found.seq_tokens) == (engine, model, tokens)
+
+
+def test_a_service_of_ollama_gives_its_version_and_its_variables_to_the_run() -> None:
+    text = "docker run -d -e OLLAMA_CONTEXT_LENGTH=16384 ollama/ollama:0.20.2 serve\ndocker exec -it o ollama run gemma4:26b"
+    found = one_question(text)
+    assert (found.version, found.seq_tokens, found.model) == ("0.20.2", 16384, "gemma4:26b")
+    bare = one_question('[Service]\nEnvironment="OLLAMA_CONTEXT_LENGTH=16384"')
+    assert (bare.engine, bare.model, bare.seq_tokens) == ("ollama", None, 16384)
+
+
+def test_a_variable_of_the_text_alone_is_not_said_to_be_unknown() -> None:
+    found = one_question("export MODEL=Qwen/Qwen3-8B\nexport VLLM_USE_V1=1\nexport FOO=1\nvllm serve $MODEL")
+    assert {one.name for one in found.environment} == {"VLLM_USE_V1", "FOO"}

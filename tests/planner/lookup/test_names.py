@@ -175,6 +175,16 @@ def test_a_gguf_type_in_a_name_counts_a_whole_file_of_that_type(written: str, bi
     assert found.exactness["weight_bytes"] == "estimated"
 
 
+@pytest.mark.parametrize(("written", "gib"), [("ggml-org/gpt-oss-20b-GGUF", 11.27), ("gpt-oss-120b-mxfp4.gguf", 59.02)])
+def test_a_gguf_of_gpt_oss_keeps_its_experts_and_has_the_rest_in_q8_0(written: str, gib: float) -> None:
+    # llama-bench prints "gpt-oss 20B MXFP4 MoE | 11.27 GiB" and "gpt-oss 120B MXFP4 MoE | 59.02 GiB"; as OpenAI
+    # published them, attention and embeddings in bf16, they have 12.8 and 60.8.
+    from planner.memory.estimate import estimate
+    from planner.memory.request import Request
+
+    assert estimate(model_spec(written), Request(128)).weight_bytes / 2**30 == pytest.approx(gib, rel=4e-3)
+
+
 def test_a_file_that_is_there_is_read_and_never_guessed_from_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,7 +32,7 @@ class BadRequest(KvplanError):
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """`text` as it may stand in a one-line message: no control characters, cut at `limit`.
+    """Returns `text` as it may stand in a one-line message: no control characters, cut at `limit`.
 
     >>> one_line("a\\nb\\x1b[31m")
     'a b [31m'

@@ -65,7 +65,7 @@ def _plain(found: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def shown(key: str, value: Any) -> str:
-    """A figure as a person reads it, by the unit that ends its key.
+    """Writes a figure as a person reads it, by the unit that ends its key.
 
     >>> shown("kv_bytes", 4294967296), shown("seq_tokens", 8192), shown("tpot_seconds", 0.0123), shown("fits", True)
     ('4.00 GiB', '8,192', '12.3 ms', 'yes')
@@ -90,7 +90,7 @@ _UNITS: dict[str, Callable[[Any], str]] = {
 
 
 def html_table(header: list[str], rows: list[list[str]]) -> str:
-    """A table for a notebook; every text is escaped."""
+    """Writes a table for a notebook; every text is escaped."""
     from html import escape
 
     def line(cells: list[str], tag: str) -> str:
@@ -101,7 +101,7 @@ def html_table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def frame(rows: list[dict[str, Any]]) -> Any:
-    """Rows as a pandas DataFrame, a column a figure."""
+    """Turns rows into a pandas DataFrame, a column a figure."""
     try:
         import pandas
     except ImportError:

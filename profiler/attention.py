@@ -12,7 +12,7 @@ from profiler.caches import Cache
 def attend(
     q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float, softcap: float | None = None
 ) -> Tensor:
-    """q [B, H, T, D], k [B, K, S, D], v [B, K, S, V] -> [B, T, H·V].
+    """Computes attention: q [B, H, T, D], k [B, K, S, D], v [B, K, S, V] -> [B, T, H·V].
 
     mask [B or 1, 1, T, S], True where a query may look. One query needs no causal mask, and its H / K heads
     of a group then stand where queries stand, so that each KV head is read once and not copied.
@@ -56,7 +56,7 @@ def attention_mask(
     starts: Tensor | None,
     device: torch.device,
 ) -> Tensor | None:
-    """Which of the columns that `cache` answers with each new token may look at: [B or 1, 1, T, S].
+    """Returns which of the columns that `cache` answers with each new token may look at: [B or 1, 1, T, S].
 
     None where a plain causal mask says the same: no padding, and all of the window in reach. A padded
     query looks at itself, so that its softmax has something to divide by.

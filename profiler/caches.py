@@ -29,7 +29,7 @@ KV = tuple[Tensor, Tensor]
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the storages behind `tensors`, each counted once: a view holds all of what it views."""
+    """Counts the bytes of the storages behind `tensors`, each counted once: a view holds all of what it views."""
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if t.numel()}
     return sum(storages.values())
 
@@ -455,7 +455,9 @@ def make_cache(
     device: torch.device | str = "cpu",
     blocks: int | None = None,
 ) -> Cache:
-    """The cache called `strategy` (`planner.memory.cache_strategies.STRATEGIES`) for `batch` rows of up to `max_tokens`."""
+    """Makes the cache called `strategy` (`planner.memory.cache_strategies.STRATEGIES`) for `batch` rows of up to
+    `max_tokens`.
+    """
     if strategy not in STRATEGIES:
         raise BadRequest(f"cache strategy {strategy!r} is not known; choose one of: {', '.join(STRATEGIES)}")
     if batch < 1 or max_tokens < 1:

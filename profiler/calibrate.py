@@ -88,6 +88,7 @@ def _row(kind: Any, key: Key, *seconds: float) -> Any:
 
 
 def rate_of(times: Times, amount: float) -> Rate:
+    """Computes a rate from times: `amount` over the median, with the range of the repeats."""
     return Rate(amount / times.median, amount / times.high, amount / times.low)
 
 
@@ -288,7 +289,7 @@ def _matmuls(spec: ModelSpec) -> Iterator[Matmul]:
 def matmul_times(
     outputs: int, inputs: int, dtype: str, linear: str, device: Device
 ) -> Iterator[tuple[int, list[float]]]:
-    """(rows, seconds of one product, each repeat), over as many matrices in turn as no cache holds."""
+    """Measures (rows, seconds of one product, each repeat), over as many matrices in turn as no cache holds."""
     kind = torch_dtype(dtype)
     copies = max(1, -(-COLD_BYTES // (outputs * inputs * kind.itemsize)))
     modules = [_matrix(outputs, inputs, kind, linear, device) for _ in range(copies)]
@@ -321,7 +322,7 @@ def _matrix(outputs: int, inputs: int, kind: torch.dtype, linear: str, device: D
 def attention_seconds(
     dtype: str, batch: int, kv_heads: int, groups: int, dim: int, context: int, new: int, device: Device
 ) -> list[float]:
-    """Seconds of one layer's attention, each repeat, over caches in turn that together exceed any cache."""
+    """Measures the seconds of one layer's attention, each repeat, over caches in turn that together exceed any cache."""
     kind, place = torch_dtype(dtype), device.torch_device
     pair_bytes = 2 * batch * kv_heads * context * dim * kind.itemsize
     copies = 1 if new > 1 else max(1, min(64, -(-COLD_BYTES // 2 // pair_bytes)))
@@ -349,7 +350,7 @@ class Ready(nn.Module):
 
 
 def rest_spec(style: str, hidden: int, layers: int) -> ModelSpec:
-    """A small model of GPT-2's or LLaMA's operators."""
+    """Builds a small model of GPT-2's or LLaMA's operators."""
     heads = hidden // 64
     if style == "learned":
         config: dict[str, Any] = {
@@ -399,7 +400,7 @@ def answers(model: GPT, batch: int, new: int) -> Iterator[None]:
 
 
 def rest_times(style: str, hidden: int, dtype: str, device: Device) -> Iterator[tuple[int, float, float]]:
-    """(rows, rest of one layer, rest of one step), from hollow models of 2 and 6 layers.
+    """Measures (rows, rest of one layer, rest of one step), from hollow models of 2 and 6 layers.
 
     Up to 16 rows are sequences in decode; more are one prompt.
     """
@@ -427,6 +428,6 @@ def _rest(model: GPT, batch: int, new: int, device: Device) -> float:
 
 
 def errors(held_back: Iterable[HeldBack], **place: str) -> list[float]:
-    """Absolute errors of the points that match, in rising order."""
+    """Lists the absolute errors of the points that match, in rising order."""
     found = (h for h in held_back if all(getattr(h, key) == value for key, value in place.items()))
     return sorted(abs(h.error) for h in found)

@@ -38,7 +38,7 @@ CUDA_ROUND_BYTES = 2 * MIB
 
 
 def cuda_block_bytes(size_bytes: int) -> int:
-    """What one tensor takes from the caching allocator: whole blocks of 512 B.
+    """Counts what one tensor takes from the caching allocator: whole blocks of 512 B.
 
     Source: c10/cuda/CUDACachingAllocator, kMinBlockSize.
 
@@ -49,7 +49,7 @@ def cuda_block_bytes(size_bytes: int) -> int:
 
 
 def cuda_segment_bytes(size_bytes: int) -> int:
-    """The segment that the allocator asks the driver for when no cached one fits.
+    """Counts the segment that the allocator asks the driver for when no cached one fits.
 
     Up to 1 MiB: 2 MiB; below 10 MiB: 20 MiB; else rounded up to 2 MiB. Source: c10/cuda/CUDACachingAllocator.
 
@@ -67,7 +67,7 @@ def cuda_segment_bytes(size_bytes: int) -> int:
 
 
 def cuda_reserved_bytes(sizes: Iterable[int]) -> int:
-    """Segments that tensors of these sizes take, allocated in turn with nothing freed between.
+    """Counts the segments that tensors of these sizes take, allocated in turn with nothing freed between.
 
     >>> cuda_reserved_bytes([512] * 4096) // 2**20, cuda_reserved_bytes([512] * 4097) // 2**20
     (2, 4)
@@ -290,7 +290,7 @@ class Mps(Device):
 
 
 def choose(name: str | None = None) -> Device:
-    """The device called `name` (cuda, cuda:1, mps, cpu), or the fastest that is there."""
+    """Finds the device called `name` (cuda, cuda:1, mps, cpu), or the fastest that is there."""
     kind, _, index = (name or "").strip().lower().partition(":")
     if kind not in ("", "cuda", "mps", "cpu") or not (index == "" or (kind == "cuda" and index.isdigit())):
         raise BadRequest(f"--device {one_line(str(name), 30)!r} is not known; choose cuda, cuda:N, mps or cpu")
@@ -310,14 +310,14 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memo
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out; torch uses a RuntimeError for it on the CPU."""
+    """Tells whether an exception says that memory ran out; torch uses a RuntimeError for it on the CPU."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def busy_words(load: float | None = None, cores: int | None = None) -> str | None:
-    """A warning when other programs were running in the last minute.
+    """Returns a warning when other programs were running in the last minute.
 
     >>> busy_words(3.0, 2), busy_words(0.4, 2) is None
     ('the load of this machine was 3.0 on 2 cores before the start: other programs were running', True)
@@ -331,7 +331,7 @@ def busy_words(load: float | None = None, cores: int | None = None) -> str | Non
 
 
 def environment(device: Device) -> Environment:
-    """The surroundings of a measurement made now on `device`."""
+    """Describes the surroundings of a measurement made now on `device`."""
     version, commit = _version(), _commit()
     return Environment(
         device=device.name,

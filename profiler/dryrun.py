@@ -77,7 +77,7 @@ class DryRunFailed(KvplanError):
 
 
 def import_libraries() -> tuple[Any, Any]:
-    """(torch, transformers), kept off the network and off custom kernels; one line where they are missing."""
+    """Returns (torch, transformers), kept off the network and off custom kernels; one line where they are missing."""
     for name, value in {
         "HF_HUB_OFFLINE": "1",
         "USE_HUB_KERNELS": "0",
@@ -139,7 +139,7 @@ _NULL_Q_RANK = ("deepseek_v2", "deepseek_v3", "deepseek_v32")
 
 
 def complete(config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """(config with keys that abridged files lack, each said in words). Present keys stay as they are.
+    """Returns (config with keys that abridged files lack, each said in words). Present keys stay as they are.
 
     >>> complete({"model_type": "deepseek_v2"})
     ({'model_type': 'deepseek_v2', 'q_lora_rank': None}, ('q_lora_rank null',))

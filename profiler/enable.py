@@ -145,7 +145,7 @@ def _restore(state: State) -> None:
 
 
 def reset_kv_cache(model: nn.Module) -> None:
-    """The next call starts a new sequence (and may have another batch size)."""
+    """Starts a new sequence with the next call, which may have another batch size."""
     state = _state(model)
     state.cache = None
     if isinstance(model, GPT):
@@ -153,7 +153,7 @@ def reset_kv_cache(model: nn.Module) -> None:
 
 
 def kv_cache(model: nn.Module) -> Cache | None:
-    """The cache of an enabled model: None until its first call."""
+    """Returns the cache of an enabled model: None until its first call."""
     return _state(model).cache
 
 

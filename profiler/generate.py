@@ -56,7 +56,7 @@ class Generated:
 def pad_left(
     prompts: Sequence[Sequence[int]], pad: int = 0, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor | None]:
-    """(tokens [B, T], starts [B]); starts is None where all are as long.
+    """Joins prompts to (tokens [B, T], starts [B]); starts is None where all are as long.
 
     >>> tokens, starts = pad_left([[5, 6, 7], [8]])
     >>> tokens.tolist(), starts.tolist()
@@ -106,7 +106,7 @@ def check_length(model: GPT, prompt_tokens: int, new_tokens: int) -> None:
 
 
 def cache_for(model: GPT, strategy: str, *, batch: int, max_tokens: int, blocks: int | None = None) -> Cache:
-    """A cache of `strategy` on the model's device and in its dtype."""
+    """Makes a cache of `strategy` on the model's device and in its dtype."""
     return make_cache(
         strategy,
         layer_shapes(model.spec),
@@ -126,7 +126,7 @@ def stream(
     choose: Callable[[Tensor], Tensor],
     starts: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """The chosen token of each row [B], `new_tokens` times; the caller stops taking when it has enough."""
+    """Returns the chosen token of each row [B], `new_tokens` times; the caller stops taking when it has enough."""
     logits = prefill(model, tokens, cache, starts)
     for step in range(new_tokens):
         chosen = choose(logits)
@@ -149,7 +149,7 @@ def generate(
     stop: int | Sequence[int] = (),
     on_token: Callable[[list[int]], None] | None = None,
 ) -> Generated:
-    """Continues each prompt by at most `new_tokens`; a row ends at a `stop` token, all end together.
+    """Extends each prompt by at most `new_tokens`; a row ends at a `stop` token, all end together.
 
     `cache`: a strategy's name, or a cache made before. `on_token` gets each step's tokens as they come.
     """
@@ -188,7 +188,7 @@ def _check_ids(prompts: Sequence[Sequence[int]], vocab: int) -> None:
 
 
 def chooser(sampling: Sampling, device: torch.device | str = "cpu") -> Callable[[Tensor], Tensor]:
-    """logits [B, V] -> tokens [B], with a random state of its own."""
+    """Makes a function logits [B, V] -> tokens [B], with a random state of its own."""
     generator = torch.Generator(device).manual_seed(sampling.seed)
 
     def choose(logits: Tensor) -> Tensor:
@@ -201,7 +201,7 @@ def chooser(sampling: Sampling, device: torch.device | str = "cpu") -> Callable[
 
 
 def filtered(logits: Tensor, top_k: int | None = None, top_p: float | None = None) -> Tensor:
-    """`logits` with -inf where top_k or top_p leave a token out.
+    """Replaces logits by -inf where top_k or top_p leave a token out.
 
     >>> filtered(torch.tensor([[1.0, 3.0, 2.0]]), top_k=2).tolist()
     [[-inf, 3.0, 2.0]]

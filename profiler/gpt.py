@@ -402,7 +402,7 @@ def build(
     seed: int = 0,
     linear: str = "plain",
 ) -> GPT:
-    """The model of `spec` with random weights, ready for inference.
+    """Builds the model of `spec` with random weights, ready for inference.
 
     `dtype` fp32, fp16 or bf16 (default: the spec's, else fp32). Raises UnsupportedModel for what cannot be
     built, and when what would be built does not have exactly the parameters that the spec counts.
@@ -419,7 +419,7 @@ def build(
 
 
 def blank(spec: ModelSpec, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> GPT:
-    """The model of `spec` with memory for its weights and nothing in it yet."""
+    """Builds the model of `spec` with memory for its weights and nothing in it yet."""
     with torch.device("meta"):
         model = GPT(design(spec)).to(dtype)
     _check_parameters(model)
@@ -456,7 +456,8 @@ def initialise(model: GPT, seed: int = 0) -> None:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """
+    """Finds the torch dtype of a name.
+
     >>> torch_dtype("bfloat16")
     torch.bfloat16
     """

@@ -48,19 +48,20 @@ class Linear(nn.Module):
 
 
 def pack_matrix(weight: Tensor) -> Tensor:
-    """W [out, in] in oneDNN's own order: opaque, only `packed_linear` reads it."""
+    """Reorders W [out, in] into oneDNN's own order: opaque, only `packed_linear` reads it."""
     check_packing(weight.device, weight.dtype)
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
     return packed
 
 
 def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiplies x by a matrix that `pack_matrix` reordered, and adds the bias."""
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return result
 
 
 def packed_bytes(packed: Tensor) -> int:
-    """Bytes of a reordered matrix, padding to blocks included."""
+    """Counts the bytes of a reordered matrix, padding to blocks included."""
     return int(torch.ops.mkldnn._nbytes(packed))
 
 

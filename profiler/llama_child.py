@@ -47,11 +47,12 @@ class ContextParams(ctypes.Structure):
 
 
 def say(answer: dict[str, Any]) -> None:
+    """Writes an answer as a line of JSON for the parent process."""
     print(MARK + json.dumps(answer), flush=True)
 
 
 def library_in(folder: str) -> tuple[ctypes.CDLL, str]:
-    """(libllama, its file's name) of a folder or file; the ggml libraries beside it are loaded first."""
+    """Finds (libllama, its file's name) of a folder or file; the ggml libraries beside it are loaded first."""
     path = Path(folder)
     files = [path] if path.is_file() else sorted(path.glob("libllama*.so*")) + sorted(path.glob("libllama*.dylib"))
     files = [file for file in files if "common" not in file.name]

@@ -48,7 +48,7 @@ class Times:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Linear between the two nearest.
+    """Computes a quantile, linear between the two nearest values.
 
     >>> quantile([1.0, 2.0, 3.0, 4.0], 0.25), quantile([5.0], 0.75)
     (1.75, 5.0)
@@ -69,7 +69,7 @@ def measure(
     budget_seconds: float | None = None,
     before: Callable[[], object] | None = None,
 ) -> Times:
-    """Seconds of `action`, the queue emptied before and after each.
+    """Measures the seconds of `action`, the queue emptied before and after each.
 
     budget_seconds   no repeat is begun after this much time; there is always one
     before           done before each, not timed
@@ -98,7 +98,7 @@ def measure(
 def laps(
     step: Callable[[], object], device: Device, count: int, warmup: int = 2, budget_seconds: float | None = None
 ) -> Times:
-    """Seconds of each of `count` steps in a row, without stopping the queue between them.
+    """Measures the seconds of each of `count` steps in a row, without stopping the queue between them.
 
     budget_seconds: after three steps, none is begun later than this.
     """
@@ -116,7 +116,7 @@ def laps(
 
 
 def unstable(name: str, times: Times) -> str | None:
-    """A warning in words when the repeats disagree.
+    """Returns a warning in words when the repeats disagree.
 
     >>> unstable("decode", Times((1.0, 1.0, 1.5, 2.0)))
     'decode: the middle half of 4 repeats lies 50 % apart; close other programs and repeat'

@@ -29,13 +29,13 @@ STEPS = 3
 
 
 def random_tokens(model: GPT, batch: int, tokens: int, seed: int = 0) -> Tensor:
-    """Token ids [batch, tokens] on the model's device."""
+    """Makes token ids [batch, tokens] on the model's device."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, model.spec.vocab, (batch, tokens), generator=generator).to(model.embedding.device)
 
 
 def run_cache(model: GPT, cache: Cache, prompt_tokens: int, steps: int) -> None:
-    """A prefill and `steps` decode steps of random tokens into `cache`."""
+    """Runs a prefill and `steps` decode steps of random tokens into `cache`."""
     tokens = random_tokens(model, cache.batch, prompt_tokens + steps)
     prefill(model, tokens[:, :prompt_tokens], cache)
     for at in range(prompt_tokens, prompt_tokens + steps):
@@ -45,7 +45,7 @@ def run_cache(model: GPT, cache: Cache, prompt_tokens: int, steps: int) -> None:
 def kv_check(
     cache: Cache, shapes: Sequence[LayerShape], device: Device, where: str, allocated_bytes: int | None = None
 ) -> list[Check]:
-    """The storages of a cache in use against the formula, and the allocator's count where it has one."""
+    """Compares the storages of a cache in use with the formula, and with the allocator's count where it has one."""
     element_bytes = torch.empty(0, dtype=cache.dtype).element_size()
     predicted = strategy_bytes(
         shapes, cache.name, tokens=cache.tokens, max_tokens=cache.max_tokens, batch=cache.batch,
@@ -69,7 +69,7 @@ def kv_checks(
     model: GPT, device: Device, strategies: Iterable[str], *, batch: int, prompt_tokens: int, max_tokens: int, tp: int = 1,
     rank: int | None = None,
 ) -> list[Check]:  # fmt: skip
-    """Every strategy filled by the model itself, sizes compared to the byte."""
+    """Compares every strategy's sizes with the formula, to the byte, each filled by the model itself."""
     shapes = layer_shapes(model.spec, tp)
     found: list[Check] = []
     for strategy in strategies:
@@ -92,7 +92,9 @@ def kv_checks(
 
 
 def weight_check(model: GPT, linear: str) -> Check:
-    """What the weights hold against parameters x bytes; packed ones have padding and a second copy of a tied head."""
+    """Compares what the weights hold with parameters x bytes; packed ones have padding and a second copy of a tied
+    head.
+    """
     towers = sum(weight.parameters for weight in model.spec.towers)
     predicted = (parameters(model.spec) - towers) * model.embedding.element_size() + sum(
         b.nbytes for b in model.buffers()
@@ -118,7 +120,7 @@ class WatchedConcat(ConcatCache):
 
 
 def transient_checks(model: GPT, device: Device, *, batch: int, tokens: int) -> list[Check]:
-    """What is alive while one more token is appended, old tensors replaced layer by layer or all kept."""
+    """Compares what is alive while one more token is appended, old tensors replaced layer by layer or all kept."""
     shapes = layer_shapes(model.spec)
     cache = WatchedConcat(shapes, batch, tokens + 2, model.embedding.dtype, device.torch_device)
     ids = random_tokens(model, batch, tokens + 2)
@@ -145,7 +147,7 @@ def transient_checks(model: GPT, device: Device, *, batch: int, tokens: int) -> 
 
 
 def peak_checks(model: GPT, device: Device, strategy: str, *, batch: int, tokens: int, max_tokens: int) -> list[Check]:
-    """The most that one prefill and one decode step held beyond weights, against cache + estimated activations."""
+    """Compares the most that one prefill and one decode step held beyond weights with cache + estimated activations."""
     shapes, element_bytes = layer_shapes(model.spec), model.embedding.element_size()
     ids = random_tokens(model, batch, tokens + 1)
     held: list[Cache] = []
@@ -189,7 +191,7 @@ def peak_checks(model: GPT, device: Device, strategy: str, *, batch: int, tokens
 
 
 def peaks_of(actions: Sequence[Callable[[], object]], device: Device) -> tuple[list[int | None], str]:
-    """The most bytes held during each of several actions in a row, beyond what was there before the first."""
+    """Measures the most bytes held during each of several actions in a row, beyond what was there before the first."""
     before = device.allocated_bytes()
     if before is None:
         return profiled_peaks(actions), "operators' allocations, added up from torch.profiler"
@@ -205,7 +207,7 @@ def peaks_of(actions: Sequence[Callable[[], object]], device: Device) -> tuple[l
 
 
 def profiled_peaks(actions: Sequence[Callable[[], object]]) -> list[int | None]:
-    """Running sums over the allocations and frees that torch.profiler saw on the CPU, and the peak in each action."""
+    """Sums the allocations and frees that torch.profiler saw on the CPU, and returns the peak in each action."""
     from torch.profiler import ProfilerActivity, profile, record_function
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
@@ -228,7 +230,7 @@ def profiled_peaks(actions: Sequence[Callable[[], object]]) -> list[int | None]:
 
 
 def resident_check(device: Device, growth_bytes: int | None, kv_bytes: int, where: str) -> Check:
-    """How much the resident set grew beside the cache that was made: shown, and worth nothing as proof."""
+    """Shows how much the resident set grew beside the cache that was made: it is worth nothing as proof."""
     reason = "resident set: 1.05 to 2.9 times a cache, with the allocator's moods; proves nothing"
     if growth_bytes is None:
         reason = f"{device.kind} has no resident set to ask for"

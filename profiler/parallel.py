@@ -35,7 +35,7 @@ from profiler.results import Check, Measurement, Reading
 
 
 def rank_of(units: int, tp: int, rank: int) -> slice:
-    """The units of one rank: units / tp in a row, or the one that it shares with its neighbours.
+    """Returns the units of one rank: units / tp in a row, or the one that it shares with its neighbours.
 
     >>> rank_of(8, 2, 1), rank_of(2, 4, 3)
     (slice(4, 8, None), slice(1, 2, None))
@@ -172,7 +172,7 @@ def joined(tp: int, device: Device) -> Iterator[int]:
 
 
 def rank_checks(model: GPT, device: Device, settings: Settings, tp: int, rank: int) -> list[Check]:
-    """Every strategy's bytes on this rank against the sharding formula."""
+    """Compares every strategy's bytes on this rank with the sharding formula."""
     longest = min(CHECK_MAX_TOKENS, model.context or CHECK_MAX_TOKENS)
     prompt = min(settings.prompt_tokens, longest - memory.STEPS)
     return memory.kv_checks(
@@ -182,7 +182,7 @@ def rank_checks(model: GPT, device: Device, settings: Settings, tp: int, rank: i
 
 
 def profile_parallel(spec: ModelSpec, settings: Settings, tp: int) -> Measurement | None:
-    """The profile of one model over `tp` processes; rank 0 gets the result, the others None."""
+    """Measures one model over `tp` processes; rank 0 gets the result, the others None."""
     name = settings.device
     if name is None and torch.cuda.is_available():
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

@@ -601,7 +601,7 @@ def no_gradients() -> Iterator[None]:
 
 
 def running_dtype(spec: ModelSpec, asked: str | None) -> str:
-    """fp32, fp16 or bf16: as asked, else as the config says, else fp32."""
+    """Returns fp32, fp16 or bf16: as asked, else as the config says, else fp32."""
     from planner.dtypes.names import float_dtype
 
     name = asked or spec.dtype or "fp32"

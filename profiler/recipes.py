@@ -219,7 +219,7 @@ class Design:
 
 
 def design(spec: ModelSpec) -> Design:
-    """How to build `spec`, or UnsupportedModel with what stands in the way."""
+    """Says how to build `spec`, or raises UnsupportedModel with what stands in the way."""
     if not spec.weights_known:
         raise BadRequest(
             f"{spec.name}: the profiler needs the widths of a model described by hand; add --heads, --hidden, "
@@ -264,7 +264,7 @@ def design(spec: ModelSpec) -> Design:
 
 
 def shallower(spec: ModelSpec, layers: int) -> ModelSpec:
-    """The same model with its first `layers` layers only, of full width.
+    """Returns the same model with its first `layers` layers only, of full width.
 
     >>> from planner.catalogue.entries import find_model
     >>> from planner.readers import read_entry

@@ -269,7 +269,7 @@ def _check_reading(key: str, reading: Reading, where: str) -> None:
 
 
 def load(path: str) -> Measurement:
-    """The result in the file at `path`."""
+    """Reads the result in the file at `path`."""
     return Measurement.from_json(read_text(path), one_line(path, 120))
 
 

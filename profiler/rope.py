@@ -17,7 +17,7 @@ from profiler.recipes import Rope
 
 
 def frequencies(rope: Rope) -> tuple[Tensor, float]:
-    """(f [dim/2], what cos and sin are multiplied by)."""
+    """Computes (f [dim/2], what cos and sin are multiplied by)."""
     plain = 1.0 / (rope.theta ** (torch.arange(0, rope.dim, 2, dtype=torch.float32) / rope.dim))
     kind, scaling = rope.scaling.get("rope_type", "default"), rope.scaling
     if kind == "linear":
@@ -84,7 +84,7 @@ class RopeTable:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
-    """x [B, H, T, D]; the first 2·cos.shape[-1] of D turn, the rest passes."""
+    """Turns x [B, H, T, D] by position: the first 2·cos.shape[-1] of D turn, the rest passes."""
     dim = 2 * cos.shape[-1]
     turning, passing = (x, None) if dim == x.shape[-1] else (x[..., :dim], x[..., dim:])
     a, b = (turning[..., 0::2], turning[..., 1::2]) if interleaved else turning.chunk(2, dim=-1)

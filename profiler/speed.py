@@ -56,7 +56,7 @@ def fill(cache: Cache, tokens: int) -> None:
 def prefill_times(
     model: GPT, device: Device, *, batch: int, tokens: int, strategy: str = "static", plan: Plan
 ) -> Times:
-    """Whole prompts into an emptied cache up to the first token: TTFT."""
+    """Measures whole prompts into an emptied cache up to the first token: TTFT."""
     ids = random_tokens(model, batch, tokens)
     cache = cache_for(model, strategy, batch=batch, max_tokens=tokens)
     return measure(
@@ -68,7 +68,7 @@ def decode_times(
     model: GPT, device: Device, *, batch: int, context: int, strategy: str = "static", steps: int = DECODE_STEPS,
     step: Callable[..., Tensor] | None = None,
 ) -> Times:  # fmt: skip
-    """Decode steps that end at `context` tokens, each fed the likeliest token of the one before.
+    """Measures decode steps that end at `context` tokens, each fed the likeliest token of the one before.
 
     `step`: in place of `decode_step`, for a compiled one.
     """
@@ -89,7 +89,7 @@ def decode_times(
 
 
 def uncached_times(model: GPT, device: Device, *, batch: int, tokens: int, plan: Plan) -> Times:
-    """One step without a cache: all `tokens` again, logits of the last."""
+    """Measures one step without a cache: all `tokens` again, logits of the last."""
     ids = random_tokens(model, batch, tokens)
     cache = cache_for(model, "none", batch=batch, max_tokens=tokens)
     return measure(
@@ -99,7 +99,7 @@ def uncached_times(model: GPT, device: Device, *, batch: int, tokens: int, plan:
 
 
 def run_times(model: GPT, device: Device, *, batch: int, prompt: int, new_tokens: int, strategy: str) -> list[float]:
-    """Seconds from the start to each new token of one whole generation."""
+    """Measures the seconds from the start to each new token of one whole generation."""
     ids = random_tokens(model, batch, prompt)
     cache = cache_for(model, strategy, batch=batch, max_tokens=prompt + new_tokens)
     device.synchronise()
@@ -131,7 +131,7 @@ class Curve:
 
 
 def sampled_lengths(first: int, last: int, marks: Iterable[int] = ()) -> list[int]:
-    """Where to measure a curve from `first` to `last`: the ends, each half again as long, and `marks`.
+    """Lists where to measure a curve from `first` to `last`: the ends, each half again as long, and `marks`.
 
     >>> sampled_lengths(16, 100)
     [16, 24, 36, 54, 81, 100]
@@ -144,7 +144,7 @@ def sampled_lengths(first: int, last: int, marks: Iterable[int] = ()) -> list[in
 
 
 def integrate(steps: Mapping[int, Times], prompt: int, new_tokens: int, after: Sequence[float] = ()) -> Curve:
-    """Total seconds after each of `new_tokens` steps, from steps measured at some lengths.
+    """Sums the seconds after each of `new_tokens` steps, from steps measured at some lengths.
 
     Between measured lengths a step's time is taken as linear. The runs are its quartiles and its median.
     `after`: the seconds of a whole run so far, which are continued.
@@ -170,7 +170,7 @@ def _between(xs: Sequence[int], ys: Sequence[float], x: int) -> float:
 
 
 def crossing_tokens(cached: Curve, uncached: Curve, new_tokens: int) -> int | None:
-    """The fewest new tokens from which the cache is faster at every length up to `new_tokens`; None if never.
+    """Finds the fewest new tokens from which the cache is faster at every length up to `new_tokens`; None if never.
 
     The first token is a prefill either way.
     """
@@ -183,13 +183,14 @@ def crossing_tokens(cached: Curve, uncached: Curve, new_tokens: int) -> int | No
 
 
 def element_bytes(model: GPT) -> int:
+    """Counts the bytes of one element of the model's weights."""
     return int(model.embedding.element_size())
 
 
 def decode_readings(
     model: GPT, times: Times, *, batch: int, context: int, reach_bytes_per_s: float | None
 ) -> dict[str, Reading]:
-    """TPOT, tokens a second, and the bytes that had to be read a second, with their share of the reach."""
+    """Returns TPOT, tokens a second, and the bytes that had to be read a second, with their share of the reach."""
     moved = decode_read_bytes(model.spec, batch=batch, context_tokens=context, element_bytes=element_bytes(model))
     found = {"step_seconds": times.reading(), "tokens_per_s": times.rate(batch), "read_bytes_per_s": times.rate(moved)}
     if reach_bytes_per_s:
@@ -200,7 +201,7 @@ def decode_readings(
 def prefill_readings(
     model: GPT, times: Times, *, batch: int, tokens: int, reach_flops_per_s: float | None
 ) -> dict[str, Reading]:
-    """TTFT, prompt tokens a second, FLOP a second, with their share of the reach."""
+    """Returns TTFT, prompt tokens a second, FLOP a second, with their share of the reach."""
     flops = prefill_flops(model.spec, batch=batch, tokens=tokens)
     found = {
         "ttft_seconds": times.reading(),
@@ -221,20 +222,20 @@ def _share(rate: Reading, reach: float) -> Reading:
 
 
 def read_rate(device: Device, size_bytes: int = 256 << 20, repeats: int = 7) -> Times:
-    """Seconds to read `size_bytes` once: a sum over a large tensor."""
+    """Measures the seconds to read `size_bytes` once: a sum over a large tensor."""
     x = torch.rand(size_bytes // 4, device=device.torch_device)
     return measure(lambda: x.sum(), device, repeats=repeats, warmup=1)
 
 
 def copy_rate(device: Device, size_bytes: int = 128 << 20, repeats: int = 7) -> Times:
-    """Seconds to read and write `size_bytes` once."""
+    """Measures the seconds to read and write `size_bytes` once."""
     x = torch.rand(size_bytes // 4, device=device.torch_device)
     y = torch.empty_like(x)
     return measure(lambda: y.copy_(x), device, repeats=repeats, warmup=1)
 
 
 def gemm_rate(device: Device, dtype: torch.dtype, width: int | None = None, repeats: int = 5) -> tuple[Times, float]:
-    """(seconds, FLOP) of one large square product."""
+    """Measures (seconds, FLOP) of one large square product."""
     width = width or (1536 if device.kind == "cpu" else 8192)
     a = torch.randn(width, width, device=device.torch_device).to(dtype)
     with torch.inference_mode():

@@ -44,7 +44,7 @@ class Grid:
 
 
 def parse_grid(items: Iterable[str], dtype: str) -> Grid:
-    """`batch=1,4` and the like; an axis that is not named has one value.
+    """Reads a grid, `batch=1,4` and the like; an axis that is not named has one value.
 
     >>> parse_grid(["batch=1,4", "context=128..512"], "fp32")
     Grid(batch=(1, 4), context=(128, 256, 512), cache=('static',), dtype=('fp32',))
@@ -94,7 +94,7 @@ def sweep(
     device: Device | None = None,
     make: Callable[[ModelSpec, Settings, Device | None], Profile] = Profile,
 ) -> Measurement:
-    """Every point of the grid once. `begun`: a result whose points are kept; `save` is called after each point."""
+    """Runs every point of the grid once. `begun`: a result whose points are kept; `save` is called after each point."""
     progress = progress or Progress(0, quiet=True)
     progress.total = len(grid.places()) or 1
     done = _kept(begun, spec, settings) if begun else ()

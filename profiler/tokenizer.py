@@ -23,7 +23,7 @@ class Codec:
 
 
 def find_codec(spec: ModelSpec, weights: str | None, tokenizer: str | None) -> Codec:
-    """The tokenizer.json that was named or lies beside the weights; for GPT-2, tiktoken's own tables."""
+    """Finds the tokenizer.json that was named or lies beside the weights; for GPT-2, tiktoken's own tables."""
     path = tokenizer or _beside(weights)
     if path is not None:
         return _from_file(path)

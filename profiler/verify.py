@@ -103,14 +103,14 @@ class Verdict:
 
 
 def shapes_for(spec: ModelSpec) -> tuple[Shape, ...]:
-    """A short run of two sequences; where layers have a window or chunk, a run that fills the largest as well."""
+    """Lists a short run of two sequences; where layers have a window or chunk, a run that fills the largest as well."""
     limits = [limit for layer, _ in spec.groups for cache in layer.caches if (limit := limit_of(cache))]
     filled = [limit for limit in limits if SHORT.prefill_tokens < limit + 8 <= MAX_WINDOW]
     return (SHORT, Shape(1, max(filled) + 8)) if filled else (SHORT,)
 
 
 def limit_of(cache: Cache) -> int | None:
-    """The length at which a cache stops growing."""
+    """Returns the length at which a cache stops growing."""
     limit: int | None = getattr(cache, "window", getattr(cache, "chunk", None))
     return limit
 
@@ -155,7 +155,7 @@ def _compare_parameters(spec: ModelSpec, found: DryRun) -> tuple[int, str]:
 
 
 def check_run(spec: ModelSpec, run: Run) -> CacheCheck:
-    """Layer by layer where the implementation has a slot a layer, else cache by cache, else the total alone."""
+    """Compares layer by layer where the implementation has a slot a layer, else cache by cache, else the total alone."""
     theirs: dict[int, list[CacheTensor]] = {}
     for tensor in run.tensors:
         theirs.setdefault(tensor.slot, []).append(tensor)
@@ -258,7 +258,7 @@ class Task:
 
 
 def library_versions() -> tuple[str, str]:
-    """(transformers, torch) as installed, without importing them; one line where one is missing."""
+    """Finds (transformers, torch) as installed, without importing them; one line where one is missing."""
     from importlib.metadata import version
 
     if find_spec("torch") is None or find_spec("transformers") is None:
@@ -269,7 +269,7 @@ def library_versions() -> tuple[str, str]:
 def verify_all(
     tasks: Iterable[Task], *, processes: int = 1, limit_seconds: float = 300.0, memory_bytes: int | None = None
 ) -> Iterator[Verdict]:
-    """A verdict a task, as they come in. At most `processes` children at a time."""
+    """Returns a verdict a task, as they come in. At most `processes` children at a time."""
     library_versions()
     context = _context()
     waiting, running = deque(tasks), list[_Child]()

@@ -77,7 +77,8 @@ class EngineVerdict:
 
 
 def cut(config: Mapping[str, Any], layers: int = LAYERS) -> dict[str, Any]:
-    """A config of the same heads, widths, windows and states, with few layers, small MLPs and a small vocabulary.
+    """Shortens a config: the same heads, widths, windows and states, with few layers, small MLPs and a small
+    vocabulary.
 
     >>> cut({"num_hidden_layers": 32, "layer_types": ["full_attention"] * 32, "vocab_size": 50000}, 2)["layer_types"]
     ['full_attention', 'full_attention']

@@ -126,7 +126,7 @@ def verify_llama(
 
 
 def ours(spec: ModelSpec, version: str | None, question: Mapping[str, Any]) -> dict[str, Any]:
-    """Our answer to a question in libllama's words."""
+    """Answers a question in libllama's words, by our own rules."""
     k, v = (_NAMES.get(question.get(key, "f16"), question.get(key, "f16")) for key in ("type_k", "type_v"))
     flash = {0: False, 1: True}.get(question.get("flash_attn", -1))
     options = Options(

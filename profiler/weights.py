@@ -116,6 +116,7 @@ def load_weights(model: GPT, path: str) -> list[str]:
 
 
 def open_checkpoint(path: str) -> Checkpoint:
+    """Opens a checkpoint, a folder or one file, for reading its tensors one by one."""
     try:
         from safetensors import safe_open
     except ImportError:
@@ -157,7 +158,7 @@ def _files(path: str) -> list[str]:
 
 
 def load_state(model: GPT, state: Mapping[str, Tensor], where: str = "state dict") -> list[str]:
-    """As `load_weights`, from tensors in memory."""
+    """Loads as `load_weights` does, from tensors in memory."""
     return fill(model, Checkpoint(state, state.__getitem__, where))
 
 

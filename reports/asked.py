@@ -41,7 +41,7 @@ FLAGS: tuple[Flag, ...] = (
 
 
 def names_in(values: Sequence[str]) -> tuple[str, ...]:
-    """Repeated options and lists in one, in order, without repeats.
+    """Joins repeated options and lists into one, in order, without repeats.
 
     >>> names_in(("l4,l40s", "t4", "l4"))
     ('l4', 'l40s', 't4')
@@ -50,7 +50,7 @@ def names_in(values: Sequence[str]) -> tuple[str, ...]:
 
 
 def question_of(models: Sequence[str], values: Mapping[str, Any], runs: Sequence[Run]) -> Question:
-    """The question that the options ask; `runs` add their models and devices."""
+    """Reads the question that the options ask; `runs` add their models and devices."""
     from reports.plans import load_plans
     from reports.question import question, usual_tokens
 
@@ -76,7 +76,7 @@ def question_of(models: Sequence[str], values: Mapping[str, Any], runs: Sequence
 
 
 def with_engine(q: Question, named: str | None) -> Question:
-    """The question of the engine that --engine names; `none` is kvplan's own terms."""
+    """Returns the question of the engine that --engine names; `none` is kvplan's own terms."""
     if named is None:
         return q
     word = named.strip().lower()
@@ -92,7 +92,7 @@ def _dtype_of(specs: Sequence[ModelSpec], runs: Sequence[Run]) -> str | None:
 
 
 def known_name(name: str) -> bool:
-    """A model that the catalogue holds; a run may be of one that it does not."""
+    """Tells whether the catalogue holds a model; a run may be of one that it does not."""
     from planner.errors import KvplanError
 
     try:
@@ -103,7 +103,7 @@ def known_name(name: str) -> bool:
 
 
 def folder_name(models: Sequence[str], values: Mapping[str, Any]) -> str:
-    """report-MODEL, of letters that any file system takes."""
+    """Names the folder of a report, report-MODEL, in letters that any file system takes."""
     from reports.runs import run_name
 
     named = tuple(models) or tuple(
@@ -116,7 +116,7 @@ def folder_name(models: Sequence[str], values: Mapping[str, Any]) -> str:
 
 
 def made_with() -> tuple[tuple[str, str], ...]:
-    """What the report was made with; the date is the only line that changes by itself."""
+    """Lists what the report was made with; the date is the only line that changes by itself."""
     from importlib.metadata import version
 
     packages = ", ".join(f"{name} {version(name)}" for name in ("pandas", "matplotlib", "Jinja2"))
@@ -131,7 +131,7 @@ def made_with() -> tuple[tuple[str, str], ...]:
 
 
 def command_lines(models: Sequence[str], values: Mapping[str, Any], q: Question) -> tuple[str, ...]:
-    """What to type to get this report again, and the figures behind it one by one."""
+    """Lists what to type to get this report again, and the figures behind it one by one."""
     words = ["kvplan", "report", *models]
     for name in ("gpu", "memory", "run", "plan"):
         for item in values[name]:
@@ -167,14 +167,14 @@ def command_lines(models: Sequence[str], values: Mapping[str, Any], q: Question)
 
 
 def profile_options(values: Mapping[str, Any]) -> list[str]:
-    """What the profile can take over from the report: the float type the model runs in, and --layers."""
+    """Lists what the profile can take over from the report: the float type the model runs in, and --layers."""
     dtype = float_dtype(values["dtype"]) if values["dtype"] else None
     layers = ["--layers", values["layers"]] if values.get("layers") else []
     return (["--dtype", dtype] if dtype else []) + layers
 
 
 def shown_path(path: str) -> str:
-    """Relative to here where that is shorter."""
+    """Returns a path relative to here where that is shorter."""
     try:
         near = os.path.relpath(path)
     except ValueError:  # another drive

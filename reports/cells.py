@@ -46,7 +46,8 @@ TAILS = ("_bytes_per_s", "_flops_per_s", "_tokens_per_s", "_bytes", "_seconds", 
 
 
 def heading(column: str) -> str:
-    """
+    """Writes the heading of a column from its key.
+
     >>> heading("free_bytes"), heading("error_share"), heading("most_sequences"), heading("total_bytes_low")
     ('free', 'error', 'most sequences by memory', 'total low')
     """
@@ -65,7 +66,7 @@ def heading(column: str) -> str:
 
 
 def missing(value: Any) -> bool:
-    """None, NaN and pandas' NA."""
+    """Tells whether a value is None, NaN or pandas' NA."""
     if value is None:
         return True
     if isinstance(value, float):
@@ -74,7 +75,8 @@ def missing(value: Any) -> bool:
 
 
 def cell(column: str, value: Any, row: dict[str, Any] | None = None) -> str:
-    """
+    """Writes a value as people read it, in the unit that ends its column's key.
+
     >>> cell("kv_bytes", 4294967296), cell("fits", True), cell("error_share", 0.0123), cell("step_seconds", 0.0125)
     ('4.00 GiB', 'yes', '+1.2 %', '12.5 ms')
     >>> cell("most_sequences", 12345.0), cell("free_bytes", None), cell("ratio", 0.5312)
@@ -120,11 +122,12 @@ def _by_name(name: str, value: Any) -> str:
 
 
 def sort_key(value: Any) -> str:
-    """What a column is sorted by: the number behind a cell, empty for words."""
+    """Returns what a column is sorted by: the number behind a cell, empty for words."""
     if missing(value) or isinstance(value, str):
         return ""
     return repr(float(value)) if not isinstance(value, bool) else str(int(value))
 
 
 def is_number(value: Any) -> bool:
+    """Tells whether a value is a number, and no bool."""
     return not missing(value) and not isinstance(value, (str, bool)) and type(value).__name__ != "bool_"

@@ -18,7 +18,7 @@ COLUMNS = [
 
 
 def comparison(a: Run, b: Run) -> pd.DataFrame:
-    """Every reading and every measured size that both runs hold.
+    """Compares every reading and every measured size that both runs hold.
 
     Where the runs differ in dtype, cache or layout throughout, that part of the place is left out of the match:
     two runs of one cache each are compared with each other.
@@ -85,7 +85,7 @@ def _change(name: str, a: Reading, b: Reading) -> list[object]:
 
 
 def verdict_of(name: str, a: Reading, b: Reading) -> tuple[str, str]:
-    """(beyond the spread, within the spread, same, or one reading alone; which run is better, if either).
+    """Returns (beyond the spread, within the spread, same, or one reading alone; which run is better, if either).
 
     Beyond the spread: the middle halves of the repeats do not touch.
 
@@ -137,7 +137,7 @@ def _measured_bytes(run: Run) -> dict[tuple[str, str], Check]:
 
 
 def differences(a: Run, b: Run) -> pd.DataFrame:
-    """How the two runs differ in what was run and where: only what is not the same."""
+    """Lists how the two runs differ in what was run and where: only what is not the same."""
     rows = []
     pairs: list[tuple[str, object, object]] = [
         (name, getattr(a.found, name), getattr(b.found, name))

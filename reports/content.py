@@ -131,7 +131,7 @@ def report(
     commands: Sequence[str] = (),
     made: Sequence[tuple[str, str]] = (),
 ) -> Report:
-    """The whole report for a question, the runs in it, and a pair of runs to compare."""
+    """Builds the whole report for a question, the runs in it, and a pair of runs to compare."""
     sections: list[Section] = []
     asked, answer, cards, summary = "", "", (), ()  # type: tuple[str, str, tuple[Card, ...], tuple[str, ...]]
     first: Table | None = None
@@ -333,7 +333,7 @@ def _helps(name: str, changed: pd.DataFrame) -> str:
 
 
 def picture(kind: str, q: Question, model: int = 0, place: int = 0, suffix: str = "") -> Picture | None:
-    """The figure of a kind, None where the question holds nothing to draw."""
+    """Draws the figure of a kind, None where the question holds nothing to draw."""
     found = KINDS[kind]
     if found.needs == RUNS:
         frame = found.frame(q.runs[:MOST_RUNS])

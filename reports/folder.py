@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 
 
 def files_of(report: Report) -> dict[str, bytes]:
-    """Every file of the report by its path inside the folder, the manifest last."""
+    """Returns every file of the report by its path inside the folder, the manifest last."""
     found: dict[str, bytes] = dict(report.files)
     for picture in report.pictures:
         for ending, data in picture.files.items():
@@ -38,7 +38,7 @@ def files_of(report: Report) -> dict[str, bytes]:
 
 
 def manifest(report: Report, names: list[str]) -> str:
-    """What the folder holds, for programs and for `--force`."""
+    """Writes what the folder holds, for programs and for `--force`."""
     raw = {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
@@ -57,7 +57,7 @@ def manifest(report: Report, names: list[str]) -> str:
 
 
 def table_files(table: Table) -> dict[str, bytes]:
-    """A table as CSV and as JSON, base units under keys that stay."""
+    """Writes a table as CSV and as JSON, base units under keys that stay."""
     records = json_rows(table.frame)
     raw = {
         "title": table.title,
@@ -78,7 +78,7 @@ def csv_bytes(frame: pd.DataFrame) -> bytes:
 
 
 def json_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain JSON values; what is missing is null."""
+    """Turns rows into plain JSON values; what is missing is null."""
     return [
         {str(key): None if missing(value) else _plain(value) for key, value in row.items()}
         for row in frame.to_dict("records")

@@ -44,12 +44,14 @@ TARGET_TTFT, TARGET_TPOT = seconds(USUAL_TTFT_SECONDS), seconds(USUAL_TPOT_SECON
 
 
 def headline(q: Question) -> pd.DataFrame:
-    """A row a model and device: fits, users at once, tokens/s a user, TTFT, cost; speeds at the load asked, the cost of a million tokens with every user at once."""
+    """Returns a row a model and device: fits, users at once, tokens/s a user, TTFT, cost. Speeds are at the load asked,
+    the cost of a million tokens is with every user at once.
+    """
     return pd.DataFrame([_row(q, m, p) for m in q.names for p in range(len(q.places))], columns=list(COLUMNS))
 
 
 def beyond_positions(spec: ModelSpec, tokens: int) -> str | None:
-    """Why a length is refused: the model was not made for so many tokens; None where it was.
+    """Says why a length is refused: the model was not made for so many tokens; None where it was.
 
     >>> from planner.lookup import model_spec
     >>> beyond_positions(model_spec("gpt2"), 8192)
@@ -61,7 +63,7 @@ def beyond_positions(spec: ModelSpec, tokens: int) -> str | None:
 
 
 def engine_asked(q: Question, model: int) -> EngineAsked | None:
-    """The engine of the report, started for the length that is asked; llama.cpp of a GGUF file."""
+    """Returns the engine of the report, started for the length that is asked; llama.cpp of a GGUF file."""
     if q.engine is None:
         return None
     spec = q.specs[model]
@@ -139,7 +141,7 @@ def _speed(  # parameters: what a speed is asked for
 
 
 def user_speeds(q: Question) -> pd.DataFrame:
-    """Tokens/s of each user against users at once, to as many as the headline says; expectation and range."""
+    """Returns tokens/s of each user against users at once, to as many as the headline says; expectation and range."""
     rows = []
     for m in q.names:
         for p, place in enumerate(q.places):
@@ -163,7 +165,7 @@ class SetUp:
 
 
 def set_ups(q: Question) -> tuple[SetUp, ...]:
-    """A set-up a model, among the devices of the report that are known by name."""
+    """Lists the set-ups, one a model, among the devices of the report that are known by name."""
     return tuple(_set_up(q, m) for m in q.names)
 
 
@@ -218,7 +220,7 @@ QUESTIONS = {
 
 
 def questions(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same turned: a row a question, a column a model and device, in words."""
+    """Turns the table: a row a question, a column a model and device, in words."""
     from reports.cells import cell, missing
 
     several = frame["model"].nunique() > 1
@@ -240,7 +242,7 @@ def questions(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def counted(frame: pd.DataFrame) -> str:
-    """How many combinations fit, in a sentence; the reason of the one where there is one."""
+    """Says how many combinations fit, in a sentence; the reason of the one where there is one."""
     if len(frame) == 1:
         row = frame.iloc[0]
         word = {YES: "Yes", NO: "No", MAYBE: "Maybe"}[row["fits"]]

@@ -36,7 +36,7 @@ _REFERENCE = re.compile(r"url\(#([^)]*)\)|href=\"#([^\"]*)\"")
 
 
 def page(report: Report) -> str:
-    """The whole page as text."""
+    """Writes the whole page."""
     script = _resource(SCRIPT)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
@@ -55,13 +55,13 @@ def _resource(name: str) -> str:
 
 
 def table_headings(table: Table) -> list[dict[str, Any]]:
-    """Heading and alignment of each column that is shown."""
+    """Lists heading and alignment of each column that is shown."""
     shown = table.shown
     return [{"text": heading(str(name)), "number": any(map(is_number, shown[name]))} for name in shown.columns]
 
 
 def table_rows(table: Table) -> list[list[dict[str, Any]]]:
-    """Each cell as people read it, with the number it is sorted by."""
+    """Writes each cell as people read it, with the number it is sorted by."""
     shown = list(table.shown.columns)
     numbers = {name: any(map(is_number, table.shown[name])) for name in shown}
     records = (table.frame if table.view is None else table.view).head(table.rows).to_dict("records")
@@ -87,7 +87,7 @@ def _plain(row: dict[Any, Any]) -> dict[str, Any]:
 
 
 def inline_svg(picture: Picture) -> Markup:
-    """The figure's SVG for the middle of a page.
+    """Returns the figure's SVG for the middle of a page.
 
     Ids carry the figure's name (several figures share a page) and only those that are referred to stay; colours are
     the page's variables, so that they follow it into the dark; title and description say what it shows.
@@ -116,7 +116,7 @@ def inline_svg(picture: Picture) -> Markup:
 
 
 def alone(block: Any, blocks: Sequence[Any]) -> bool:
-    """A figure that none stands beside: the last of an odd number in a row."""
+    """Tells whether none stands beside a figure: it is the last of an odd number in a row."""
     at = next(i for i, other in enumerate(blocks) if other is block)
     first = at
     while first and isinstance(blocks[first - 1], Picture):
@@ -126,7 +126,7 @@ def alone(block: Any, blocks: Sequence[Any]) -> bool:
 
 
 def tall(picture: Picture) -> int:
-    """Rows of the page's grid that a figure takes beside others: 2 or 3 for those much higher than wide."""
+    """Counts the rows of the page's grid that a figure takes beside others: 2 or 3 for those much higher than wide."""
     found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', picture.files["svg"][:2000].decode("utf-8", "replace"))
     ratio = float(found.group(2)) / float(found.group(1)) if found else 1.0
     return 1 if ratio < 1.25 else 2 if ratio < 2.1 else 3

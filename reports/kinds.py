@@ -75,7 +75,7 @@ KINDS = {
 
 
 def about(kind: Kind, q: Question, *, model: int = 0, place: int = 0) -> str:
-    """What a figure is of, for its title: models, devices and load; of runs the model, machine and day."""
+    """Says what a figure is of, for its title: models, devices and load; of runs the model, machine and day."""
     if kind.needs in (RUNS, TWO_RUNS):
         runs = q.runs[:MOST_RUNS]
         said = [
@@ -100,7 +100,7 @@ def about(kind: Kind, q: Question, *, model: int = 0, place: int = 0) -> str:
 
 
 def find_kind(name: str) -> Kind:
-    """The kind called `name`; close ones named where there is none."""
+    """Finds the kind called `name`; names close ones where there is none."""
     key = name.strip().lower().replace("_", "-")
     if key in KINDS:
         return KINDS[key]
@@ -114,7 +114,7 @@ def find_kind(name: str) -> Kind:
 
 
 def frame_of(kind: Kind, q: Question, model: int = 0, place: int = 0) -> pd.DataFrame:
-    """The frame of one figure for a question; raises BadRequest where the question does not hold what it needs."""
+    """Returns the frame of one figure for a question; raises BadRequest where the question does not hold what it needs."""
     if kind.needs == MODELS:
         if not q.specs:
             raise BadRequest(f"{kind.name} wants a MODEL")
@@ -144,7 +144,7 @@ def frame_of(kind: Kind, q: Question, model: int = 0, place: int = 0) -> pd.Data
 
 
 def empty(frame: pd.DataFrame) -> bool:
-    """Nothing that could be drawn: no rows, or limits and roofs alone."""
+    """Tells whether nothing could be drawn: no rows, or limits and roofs alone."""
     if "role" in frame:
         return bool(frame[frame["role"].isin(["line", "point", "measured"])].empty)
     return bool(frame.empty)

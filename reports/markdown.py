@@ -12,7 +12,7 @@ _FENCE = re.compile(r"`+")
 
 
 def text(words: str) -> str:
-    r"""Plain words: nothing in them is markup, in Markdown or in HTML.
+    r"""Writes words so that nothing in them is markup, in Markdown or in HTML.
 
     >>> text("a|b <script> *c*")
     'a\\|b &lt;script&gt; \\*c\\*'
@@ -24,7 +24,7 @@ def text(words: str) -> str:
 
 
 def page(report: Report) -> str:
-    """The whole report."""
+    """Writes the whole report."""
     lines = [f"# {text(report.title)}", "", text(report.question), "", f"**{text(report.answer)}**", ""]
     if report.headline is not None:
         lines += [*_table(report.headline), "", text(report.headline.sees), ""]

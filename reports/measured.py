@@ -29,7 +29,7 @@ NO_PROOF = "no proof"  # a check that is shown and proves nothing, such as the g
 
 
 def readings(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a reading of a point that was done."""
+    """Returns one row a reading of a point that was done."""
     rows = [
         [
             *_place(run, point),
@@ -67,7 +67,7 @@ def _place(run: Run, point: Point) -> list[Any]:
 
 
 def missing(runs: Sequence[Run]) -> pd.DataFrame:
-    """The points that were not done, and why."""
+    """Returns the points that were not done, and why."""
     rows = [
         [*_place(run, point), point.status, point.note]
         for run in runs
@@ -78,7 +78,7 @@ def missing(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def checks(runs: Sequence[Run]) -> pd.DataFrame:
-    """Each prediction beside what was measured, with the error and what kind of prediction it was."""
+    """Puts each prediction beside what was measured, with the error and what kind of prediction it was."""
     rows = [_check(run, check) for run in runs for check in run.found.checks]
     frame = pd.DataFrame(rows, columns=CHECK_COLUMNS)
     return frame.astype({name: "float64" for name in ("predicted", "measured", "error_share", "low", "high")})
@@ -97,7 +97,7 @@ def _check(run: Run, check: Check) -> list[Any]:
 
 
 def error_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """By quantity: how many predictions came true, and how far the others were off."""
+    """Counts by quantity how many predictions came true, and how far the others were off."""
     columns = ["quantity", "predicted_is", "checks", "exact", "within_2_percent", "in_range", "off", "not_measured",
                "median_error_share", "worst_error_share"]  # fmt: skip
     rows = []
@@ -113,7 +113,7 @@ def error_summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def prediction_scatter(runs: Sequence[Run]) -> pd.DataFrame:
-    """The checks that have both numbers: bytes and seconds."""
+    """Returns the checks that have both numbers: bytes and seconds."""
     table = checks(runs)
     both = (
         (table["verdict"] != NO_PROOF) & table["measured"].notna() & (table["predicted"] > 0) & (table["measured"] > 0)
@@ -127,7 +127,7 @@ def _of(runs: Sequence[Run], what: Sequence[str], reading: str) -> pd.DataFrame:
 
 
 def speed_vs_output(runs: Sequence[Run]) -> pd.DataFrame:
-    """Tokens a second of whole generations with and without a cache, and the length from which the cache pays."""
+    """Returns tokens a second of whole generations with and without a cache, and the length from which the cache pays."""
     table = _of(runs, ("generate", "generate_uncached"), "tokens_per_s")
     table.insert(0, "role", "line")
     crossings = []
@@ -152,7 +152,7 @@ def speed_vs_output(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def speedup(runs: Sequence[Run]) -> pd.DataFrame:
-    """Seconds without a cache over seconds with it, at each output length; predicted where the run has that."""
+    """Returns seconds without a cache over seconds with it, at each output length; predicted where the run has that."""
     table = _of(runs, ("speedup",), "speedup")
     table.insert(0, "role", "measured")
     rows = []
@@ -169,23 +169,25 @@ def speedup(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def ttft_vs_context(runs: Sequence[Run]) -> pd.DataFrame:
-    """Seconds to the first token against prompt length."""
+    """Returns seconds to the first token against prompt length."""
     return _of(runs, ("prefill",), "ttft_seconds")
 
 
 def tpot_vs_context(runs: Sequence[Run]) -> pd.DataFrame:
-    """Seconds a token against context."""
+    """Returns seconds a token against context."""
     return _of(runs, ("decode",), "step_seconds")
 
 
 def tpot_vs_batch(runs: Sequence[Run]) -> pd.DataFrame:
-    """Seconds a token against sequences at once; empty where one batch alone was run."""
+    """Returns seconds a token against sequences at once; empty where one batch alone was run."""
     table = _of(runs, ("decode",), "step_seconds")
     return table if table["batch"].nunique() > 1 else table.iloc[:0]
 
 
 def bandwidth_share(runs: Sequence[Run]) -> pd.DataFrame:
-    """The share of the machine's read bandwidth that decode steps reach; where one read faster, that is the roof."""
+    """Returns the share of the machine's read bandwidth that decode steps reach; where one read faster, that is the
+    roof.
+    """
     table = _of(runs, ("decode",), "read_share")
     for run in runs:
         mine = table["run"] == run.name
@@ -197,7 +199,7 @@ def bandwidth_share(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def measured_roofline(runs: Sequence[Run]) -> pd.DataFrame:
-    """Roofs that each machine was measured to reach, and its prefill and decode points."""
+    """Returns the roofs that each machine was measured to reach, and its prefill and decode points."""
     columns = [
         "role",
         "run",
@@ -261,7 +263,7 @@ def _step(run: Run, spec: ModelSpec, point: Point) -> Step | None:
 
 
 def spec_of(run: Run) -> ModelSpec | None:
-    """The model of a run at the depth that was run; None where the catalogue does not know it."""
+    """Finds the model of a run at the depth that was run; None where the catalogue does not know it."""
     try:
         spec = model_spec(run.found.model)
     except (KvplanError, OSError):
@@ -272,7 +274,7 @@ def spec_of(run: Run) -> ModelSpec | None:
 
 
 def environments(runs: Sequence[Run]) -> pd.DataFrame:
-    """Where and when each run was made."""
+    """Returns where and when each run was made."""
     rows = []
     for run in runs:
         found, where = run.found, run.found.environment

@@ -44,7 +44,7 @@ class PlanFile:
 
 
 def load_plans(paths: Sequence[str]) -> tuple[PlanFile, ...]:
-    """The answers in these files; KvplanError for a file that is none."""
+    """Reads the answers in these files; KvplanError for a file that is none."""
     found = [PlanFile(run_name(path), path, _read(path)) for path in dict.fromkeys(paths)]
     names = unique([plan.name for plan in found])
     return tuple(PlanFile(name, plan.path, plan.data) for name, plan in zip(names, found, strict=True))
@@ -115,7 +115,9 @@ def _check_row(row: Any, keys: Sequence[str], where: str) -> None:
 
 
 def points(plan: PlanFile) -> pd.DataFrame:
-    """Every deployment that was looked at and has a price: cost against TPOT, and whether nothing is better in both."""
+    """Returns every deployment that was looked at and has a price: cost against TPOT, and whether nothing is better in
+    both.
+    """
     frame = pd.DataFrame([{key: row[key] for key in POINT_KEYS} for row in plan.data["points"] if row["usd_per_hour"]])
     if frame.empty:
         return frame
@@ -123,13 +125,13 @@ def points(plan: PlanFile) -> pd.DataFrame:
 
 
 def rows(plan: PlanFile) -> pd.DataFrame:
-    """The plans that meet the targets, the best first."""
+    """Returns the plans that meet the targets, the best first."""
     frame = pd.DataFrame([{key: row[key] for key in ROW_KEYS} for row in plan.data["plans"]], columns=list(ROW_KEYS))
     return frame.rename(columns={"utilisation": "utilisation_share", "usd_per_hour": "usd_per_h"})
 
 
 def best_words(plan: PlanFile) -> str:
-    """The first of the ranking in a sentence, or that there is none."""
+    """Says the first of the ranking in a sentence, or that there is none."""
     if not plan.data["plans"]:
         return f"Nothing that was searched meets the targets of {plan.asked}."
     best = plan.data["plans"][0]
@@ -141,7 +143,7 @@ def best_words(plan: PlanFile) -> str:
 
 
 def front_sees(frame: pd.DataFrame) -> str:
-    """What to see in the figure."""
+    """Says what to see in the figure of cost against TPOT."""
     front = frame[frame["front"]].sort_values("usd_per_hour")
     first, last = front.iloc[0], front.iloc[-1]
     words = (
@@ -155,6 +157,7 @@ def front_sees(frame: pd.DataFrame) -> str:
 
 
 def front_alt(frame: pd.DataFrame) -> str:
+    """Describes the figure of cost against TPOT for those who do not see it."""
     front = frame[frame["front"]].sort_values("usd_per_hour")
     named = [f"{row['usd_per_hour']:,.2f} USD/h {seconds(row['tpot_seconds'])}" for row in front.to_dict("records")]
     devices = listing(dict.fromkeys(map(str, frame["device"])))

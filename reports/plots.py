@@ -133,7 +133,7 @@ def _crossing_marks(
 
 
 def label_points(figure: Figure, axes: Axes, places: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
-    """A small label beside each point, on the side where it meets no other label or point."""
+    """Writes a small label beside each point, on the side where it meets no other label or point."""
     if not places:
         return
     figure.draw_without_rendering()  # settles the layout, so that places on the page are known

@@ -59,7 +59,7 @@ def prediction_scatter(frame: pd.DataFrame) -> Figure:
 
 
 def time_scale(values: Sequence[float]) -> tuple[float, str]:
-    """Seconds where the longest is above two, else milliseconds."""
+    """Chooses seconds where the longest is above two, else milliseconds: (factor, unit)."""
     return (1.0, "s") if max(values) >= 2 else (1e-3, "ms")
 
 
@@ -89,7 +89,7 @@ def _scatter_panel(axes: Axes, part: pd.DataFrame, unit: str, quantities: Sequen
 
 
 def series_names(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
-    """A name for each row from the columns in which rows differ: the least that tells the lines apart.
+    """Names each row by the columns in which rows differ: the least that tells the lines apart.
 
     >>> frame = pd.DataFrame({"run": ["a", "a"], "cache": ["static", "none"], "batch": [1, 1]})
     >>> list(series_names(frame, ["run", "cache", "batch"]))

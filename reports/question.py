@@ -95,7 +95,8 @@ class Question:
 
 
 def tokens_words(tokens: int) -> str:
-    """
+    """Writes a number of tokens with its word.
+
     >>> tokens_words(8192), tokens_words(1)
     ('8k tokens', '1 token')
     """
@@ -103,7 +104,7 @@ def tokens_words(tokens: int) -> str:
 
 
 def geometric(low: int, high: int, per_octave: int, *always: int) -> tuple[int, ...]:
-    """Whole numbers from low to high, evenly on a log scale, powers of two and `always` among them.
+    """Lists whole numbers from low to high, evenly on a log scale, powers of two and `always` among them.
 
     >>> geometric(1, 8, 2, 5)
     (1, 2, 3, 4, 5, 6, 8)
@@ -120,7 +121,7 @@ def geometric(low: int, high: int, per_octave: int, *always: int) -> tuple[int, 
 
 
 def places_of(gpus: tuple[str, ...], memories: tuple[Capacity, ...] = ()) -> tuple[Place, ...]:
-    """Devices by name and plain memories, without repeats."""
+    """Lists devices by name and plain memories, without repeats."""
     found = [Place(device_capacity(device), device) for device in map(find_device, gpus)]
     found += [Place(room) for room in memories]
     return tuple({place.name: place for place in found}.values())
@@ -136,7 +137,7 @@ def question(
     plans: tuple[PlanFile, ...] = (),
     assume: str | None = None,
 ) -> Question:
-    """A question from names; the models of the runs are added where the catalogue knows them.
+    """Builds a question from names; the models of the runs are added where the catalogue knows them.
 
     Without a length: 8k, or what the longest model can do. Without devices: those of the runs, else three usual ones.
     """
@@ -163,7 +164,7 @@ def question(
 
 
 def run_place(run: Run) -> Place | None:
-    """The device that a run was measured on."""
+    """Returns the device that a run was measured on; None where it is not known."""
     where = run.found.environment
     if not where.memory_bytes:
         return None
@@ -187,5 +188,5 @@ def run_place(run: Run) -> Place | None:
 
 
 def usual_tokens(specs: list[ModelSpec]) -> int:
-    """8k, or what the longest of the models can do where that is less."""
+    """Returns 8k, or what the longest of the models can do where that is less."""
     return min(USUAL_TOKENS, max((spec.max_positions or USUAL_TOKENS for spec in specs), default=USUAL_TOKENS))

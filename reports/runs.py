@@ -32,7 +32,7 @@ class Run:
 
 
 def load_runs(paths: Sequence[str]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
-    """The runs that can be used, and one line for each file that cannot.
+    """Reads the runs that can be used, and returns one line for each file that cannot.
 
     Raises KvplanError where none of the files can be used.
     """
@@ -51,7 +51,8 @@ def load_runs(paths: Sequence[str]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
 
 
 def unique(names: list[str]) -> list[str]:
-    """
+    """Numbers names that come again, so that each is there once.
+
     >>> unique(["gpt2", "llama", "gpt2"])
     ['gpt2', 'llama', 'gpt2 (2)']
     """
@@ -64,7 +65,7 @@ def unique(names: list[str]) -> list[str]:
 
 
 def run_name(path: str) -> str:
-    """The file's name without its ending.
+    """Returns the file's name without its ending.
 
     >>> run_name("/tmp/gpt2-cpu.json")
     'gpt2-cpu'
@@ -74,7 +75,9 @@ def run_name(path: str) -> str:
 
 
 def reach(found: Measurement) -> tuple[float | None, float | None]:
-    """(bytes/s, FLOP/s) that the machine of a result was measured to reach: its calibration, or more where a step reached more."""
+    """Returns (bytes/s, FLOP/s) that the machine of a result was measured to reach: its calibration, or more where a
+    step reached more.
+    """
     figures = found.figures
     bandwidth = figures["read_bytes_per_s"].value if "read_bytes_per_s" in figures else None
     peak = figures["flops_per_s"].value if "flops_per_s" in figures else None

@@ -25,7 +25,7 @@ ENDS = ("value", "low", "high", "bound")
 
 
 def server_report(found: ServerAnswer, *, title: str, answer: str, made: Sequence[tuple[str, str]] = ()) -> Report:
-    """The page of what `kvplan reconcile` found; `title` and `answer` are its first two lines."""
+    """Builds the page of what `kvplan reconcile` found; `title` and `answer` are its first two lines."""
     sections = [_memory(ledger) for ledger in found.ledgers]
     if found.speeds:
         sections.append(_speed(found))
@@ -108,7 +108,7 @@ def _row(one: Beside) -> list[dict[str, Any]]:
 
 
 def curve(found: ServerAnswer) -> Picture | None:
-    """TPOT by requests at once: the range that is expected, the bound, the points; None of fewer than two loads."""
+    """Draws TPOT by requests at once: the range that is expected, the bound, the points; None of fewer than two loads."""
     frame = curve_frame(found.speeds)
     if frame is None:
         return None
@@ -121,7 +121,7 @@ def curve(found: ServerAnswer) -> Picture | None:
 
 
 def curve_frame(speeds: Sequence[Beside]) -> pd.DataFrame | None:
-    """Rows of role "expected" (batch, value, low, high, bound) and "measured" (batch, value), in seconds.
+    """Returns rows of role "expected" (batch, value, low, high, bound) and "measured" (batch, value), in seconds.
 
     The lengths are those that most points have; the curve is computed between the fewest and the most at once.
     """

@@ -86,7 +86,7 @@ F = TypeVar("F", bound=Callable[..., Figure])
 
 
 def styled(draw: F) -> F:
-    """A figure function under `STYLE`, whatever the reader's own settings are."""
+    """Wraps a figure function so that it draws under `STYLE`, whatever the reader's own settings are."""
 
     @functools.wraps(draw)
     def drawn(*args: Any, **kwargs: Any) -> Figure:
@@ -97,12 +97,13 @@ def styled(draw: F) -> F:
 
 
 def new_figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """Makes an empty figure of a size in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
 def save(figure: Figure, kind: str) -> bytes:
-    """The figure as an svg, png or pdf; the same figure gives the same bytes."""
+    """Writes the figure as an svg, png or pdf; the same figure gives the same bytes."""
     metadata: dict[str, dict[str, Any]] = {
         "svg": {"Date": None, "Creator": None},
         "png": {"Software": None},
@@ -125,7 +126,7 @@ def _few_colours(drawn: io.BytesIO) -> bytes:
 
 
 def look(index: int) -> dict[str, Any]:
-    """Colour, marker and dash of a series: 32 that differ."""
+    """Returns colour, marker and dash of a series: 32 that differ."""
     return {
         "color": SERIES[index % len(SERIES)],
         "marker": MARKERS[index % len(MARKERS)],
@@ -134,7 +135,7 @@ def look(index: int) -> dict[str, Any]:
 
 
 def look_of(frame: pd.DataFrame, name: str, *, else_at: int = 0, column: str = "model") -> dict[str, Any]:
-    """The look of a model: one for all figures of a report, by its place among the models of the question.
+    """Returns the look of a model: one for all figures of a report, by its place among the models of the question.
 
     >>> frame = pd.DataFrame({"model": ["b"]})
     >>> frame.attrs["models"] = ["a", "b"]
@@ -146,7 +147,7 @@ def look_of(frame: pd.DataFrame, name: str, *, else_at: int = 0, column: str = "
 
 
 def titled(figure: Figure, title: str, about: str) -> Figure:
-    """The figure under its title, and what it is of: models, devices, load."""
+    """Puts a title over the figure, and below it what it is of: models, devices, load."""
     wide = int(figure.get_figwidth() * 72 / 5.3)
     lines = [*textwrap.wrap(title, wide), *textwrap.wrap(about, wide)[:3]]
     figure.set_figheight(figure.get_figheight() + TITLE_ROW * len(lines))
@@ -155,7 +156,7 @@ def titled(figure: Figure, title: str, about: str) -> Figure:
 
 
 def short(name: str, length: int = NAME_LENGTH) -> str:
-    """A name that fits a legend: its middle left out where it is long.
+    """Shortens a name to fit a legend: its middle is left out where it is long.
 
     >>> short("gpt2"), short("a" * 20 + "b" * 20)
     ('gpt2', 'aaaaaaaaaaaaaa…bbbbbbbbbbbbbbb')
@@ -167,7 +168,7 @@ def short(name: str, length: int = NAME_LENGTH) -> str:
 
 
 def powers(low: float, high: float, base: int = 2, most: int = TICKS) -> list[float]:
-    """Powers of `base` from low to high, every second, third, ... of them where there are more than `most`.
+    """Lists powers of `base` from low to high, every second, third, ... of them where there are more than `most`.
 
     >>> powers(1024, 131072), powers(1, 4)
     ([1024, 4096, 16384, 65536], [1, 2, 4])
@@ -178,7 +179,7 @@ def powers(low: float, high: float, base: int = 2, most: int = TICKS) -> list[fl
 
 
 def log_axis(axes: Axes, which: str, values: Iterable[float], write: Callable[[float], str], base: int = 2) -> None:
-    """A logarithmic axis with round ticks in words, whatever is left between them without ticks."""
+    """Makes an axis logarithmic, with round ticks in words, whatever is left between them without ticks."""
     found = [value for value in values if value > 0]
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log", base=base)
@@ -202,13 +203,13 @@ def _ticks(low: float, high: float, base: int) -> list[float]:
 
 
 def token_axis(axes: Axes, which: str, values: Sequence[float], label: str) -> None:
-    """Tokens (or sequences) on a log scale: 1k is 1,024."""
+    """Makes an axis of tokens (or sequences) on a log scale: 1k is 1,024."""
     log_axis(axes, which, values, lambda value: human_tokens(round(value)))
     (axes.set_xlabel if which == "x" else axes.set_ylabel)(label)
 
 
 def byte_unit(largest: float) -> tuple[int, str]:
-    """The unit to write an axis of bytes in.
+    """Chooses the unit to write an axis of bytes in.
 
     >>> byte_unit(3 << 30), byte_unit(5000)
     ((1073741824, 'GiB'), (1024, 'KiB'))
@@ -220,7 +221,7 @@ def byte_unit(largest: float) -> tuple[int, str]:
 
 
 def number(value: float) -> str:
-    """A tick or label: three digits, no trailing zeros.
+    """Writes a tick or label: three digits, no trailing zeros.
 
     >>> number(1234567.0), number(0.25), number(12.0), number(3.14159), number(0)
     ('1,234,567', '0.25', '12', '3.14', '0')
@@ -233,7 +234,7 @@ def number(value: float) -> str:
 
 
 def byte_axis(axes: Axes, which: str, values: Sequence[float], label: str, log: bool | None = None) -> float:
-    """Bytes in the unit that suits the largest; returns that unit: divide what is drawn by it.
+    """Makes an axis of bytes in the unit that suits the largest, and returns that unit: divide what is drawn by it.
 
     A log scale where the values span more than a factor of 30, unless told.
     """
@@ -250,7 +251,7 @@ def byte_axis(axes: Axes, which: str, values: Sequence[float], label: str, log: 
 
 
 def legend_below(figure: Figure, axes: Axes, entries: int) -> None:
-    """The legend of the lines that are named, under the plot."""
+    """Puts the legend of the lines that are named under the plot."""
     if entries:
         handles, labels = axes.get_legend_handles_labels()
         _legend(figure, handles, labels)
@@ -264,13 +265,13 @@ def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> No
 
 
 def columns_for(figure: Figure, labels: Sequence[str]) -> int:
-    """Columns of a legend that fit the figure's width, by the widest of its names."""
+    """Counts the columns of a legend that fit the figure's width, by the widest of its names."""
     widest = max((len(label) for label in labels), default=1) * 5.4 + 46  # points: letters, handle, gaps
     return max(1, min(len(labels), int(figure.get_figwidth() * 72 / widest)))
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places moved apart to at least `gap`, kept within low..high, in the same order.
+    """Moves places apart to at least `gap`, kept within low..high, in the same order.
 
     >>> spread([0.5, 0.52, 0.9], 0.1, 0.0, 1.0)
     [0.46, 0.56, 0.9]
@@ -298,5 +299,5 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def plain_legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """A legend under the plot, of handles made by hand."""
+    """Puts a legend of handles made by hand under the plot."""
     _legend(figure, handles, [str(handle.get_label()) for handle in handles])

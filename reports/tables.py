@@ -33,7 +33,7 @@ STEP_BATCHES = (1, 4, 16, 64, 256)
 
 
 def verdicts(q: Question) -> pd.DataFrame:
-    """A row a model and device: does it fit, how many, how long, what binds first, what would change it."""
+    """Returns a row a model and device: does it fit, how many, how long, what binds first, what would change it."""
     return pd.DataFrame([_verdict(q, m, p) for m in q.names for p in range(len(q.places))])
 
 
@@ -82,7 +82,7 @@ def _turning(estimate: Estimate, place: Place) -> tuple[int | None, str | None]:
 
 
 def binds_first(most: int, turn: int | None, bound: str | None) -> str:
-    """What runs out first as sequences are added: memory, or the arithmetic of a decode step.
+    """Says what runs out first as sequences are added: memory, or the arithmetic of a decode step.
 
     >>> binds_first(6, 300, "bandwidth"), binds_first(400, 300, "bandwidth"), binds_first(0, None, None)
     ('memory', 'compute', 'memory')
@@ -93,7 +93,7 @@ def binds_first(most: int, turn: int | None, bound: str | None) -> str:
 
 
 def changes(q: Question) -> pd.DataFrame:
-    """What would make a model fit that does not, with the flags that ask for it."""
+    """Lists what would make a model fit that does not, with the flags that ask for it."""
     columns = ["model", "device", "change", "flags", "gain_bytes", "fits"]
     rows = []
     for m in q.names:
@@ -109,12 +109,14 @@ def changes(q: Question) -> pd.DataFrame:
 
 
 def memory_vs_length(q: Question) -> pd.DataFrame:
-    """Memory of the fullest device against context: a line a model (or KV dtype of the one model), limits, crossings."""
+    """Returns memory of the fullest device against context: a line a model (or KV dtype of the one model), limits,
+    crossings.
+    """
     return _curves(q, "context_tokens", q.lengths)
 
 
 def memory_vs_batch(q: Question) -> pd.DataFrame:
-    """Memory of the fullest device against sequences at once."""
+    """Returns memory of the fullest device against sequences at once."""
     return _curves(q, "batch", q.batches)
 
 
@@ -203,7 +205,7 @@ def _crossings(
 
 
 def memory_parts(q: Question) -> pd.DataFrame:
-    """What fills each device: weights, KV cache, activations, overhead, and what is free (below zero: missing)."""
+    """Returns what fills each device: weights, KV cache, activations, overhead, and what is free (below zero: missing)."""
     rows = []
     for m in q.names:
         for p, place in enumerate(q.places):
@@ -228,7 +230,7 @@ def memory_parts(q: Question) -> pd.DataFrame:
 
 
 def bytes_per_token(q: Question) -> pd.DataFrame:
-    """What one sequence keeps for each token of its context, and what its next token adds."""
+    """Returns what one sequence keeps for each token of its context, and what its next token adds."""
     rows = []
     for m in q.names:
         answer = q.answer(m, None, batch=1)
@@ -250,7 +252,7 @@ def bytes_per_token(q: Question) -> pd.DataFrame:
 
 
 def attention_family(spec: ModelSpec) -> str:
-    """MHA, GQA, MQA, MLA, window, hybrid or state: by what the layers keep.
+    """Names what the layers keep: MHA, GQA, MQA, MLA, window, hybrid or state.
 
     >>> from planner.lookup import model_spec
     >>> [attention_family(model_spec(name)) for name in ("gpt2", "llama-3.1-8b", "deepseek-v3", "gemma-3-27b", "mamba-2.8b")]
@@ -273,7 +275,7 @@ def attention_family(spec: ModelSpec) -> str:
 
 
 def feasible_region(q: Question, model: int = 0, place: int = 0) -> pd.DataFrame:
-    """Batch x context on one device: tokens in all, memory, and whether it fits."""
+    """Returns batch x context on one device: tokens in all, memory, and whether it fits."""
     spec, room = q.specs[model], q.places[place].capacity
     ceiling = max(q.request.seq_tokens, min(spec.max_positions or MOST_TOKENS, 262144))
     lengths = geometric(max(1, min(512, ceiling // 64)), ceiling, 1, q.request.seq_tokens)[-9:]
@@ -300,7 +302,7 @@ def feasible_region(q: Question, model: int = 0, place: int = 0) -> pd.DataFrame
 
 
 def sequences_by_length(q: Question) -> pd.DataFrame:
-    """Most sequences in memory at each length that a model takes, on each device."""
+    """Returns the most sequences in memory at each length that a model takes, on each device."""
     rows = []
     for m, spec in enumerate(q.specs):
         ceiling = min(spec.max_positions or MOST_TOKENS, MOST_TOKENS)
@@ -324,7 +326,7 @@ def _thinned(values: tuple[int, ...], asked: int, most: int = 10) -> tuple[int, 
 
 
 def kv_dtype_savings(q: Question) -> pd.DataFrame:
-    """The cache in each KV dtype beside the one asked for, scales and block padding counted."""
+    """Returns the cache in each KV dtype beside the one asked for, scales and block padding counted."""
     rows = []
     for m in q.names:
         native = q.answer(m, None)
@@ -368,7 +370,7 @@ def _code_bytes(estimate: Estimate) -> int:
 
 
 def equation_rows(q: Question) -> pd.DataFrame:
-    """The equation of each group of layers with its numbers, and the config fields behind it."""
+    """Returns the equation of each group of layers with its numbers, and the config fields behind it."""
     rows = []
     for m in q.names:
         answer = q.answer(m, None)
@@ -390,7 +392,7 @@ def equation_rows(q: Question) -> pd.DataFrame:
 
 
 def model_rows(q: Question) -> pd.DataFrame:
-    """Each model in one line: size, weights, cache."""
+    """Returns each model in one line: size, weights, cache."""
     rows = []
     for m, spec in enumerate(q.specs):
         answer = q.answer(m, None)
@@ -422,7 +424,7 @@ BOUND_COLUMNS = [
 
 
 def step_bounds(q: Question) -> pd.DataFrame:
-    """The least a prefill and a decode step can take on each device: max(bytes / bandwidth, FLOPs / rate)."""
+    """Returns the least that a prefill and a decode step can take on each device: max(bytes / bandwidth, FLOPs / rate)."""
     rows = []
     for m in q.names:
         for p, place in enumerate(q.places):
@@ -466,7 +468,9 @@ def _bounds_on(q: Question, model: int, index: int, place: Place) -> list[dict[s
 
 
 def roofs(q: Question) -> pd.DataFrame:
-    """Bandwidth and dense FLOP/s of each device that the catalogue has them for; a row a rate that a model runs at."""
+    """Returns bandwidth and dense FLOP/s of each device that the catalogue has them for; a row a rate that a model runs
+    at.
+    """
     rows = []
     for place in q.places:
         if place.device is None or not place.device.bandwidth_bytes_per_s:
@@ -480,7 +484,7 @@ def roofs(q: Question) -> pd.DataFrame:
 
 
 def roofline(q: Question) -> pd.DataFrame:
-    """Roofs of the devices, and the bounds of decode and prefill steps on the one with most memory."""
+    """Returns roofs of the devices, and the bounds of decode and prefill steps on the one with most memory."""
     columns = [
         "role",
         "run",
@@ -527,7 +531,7 @@ def roofline(q: Question) -> pd.DataFrame:
 
 
 def asked_words(q: Question) -> str:
-    """The question in a sentence."""
+    """Says the question in a sentence."""
     device = q.places[0].name if len(q.places) == 1 else f"{len(q.places)} devices"
     layout = q.request.sharding.devices
     on = f"{layout} x {device}" if layout > 1 else device

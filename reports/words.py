@@ -17,7 +17,8 @@ MOST_NAMED = 6
 
 
 def listing(items: Iterable[str], most: int = MOST_NAMED) -> str:
-    """
+    """Joins names into a text, "and N more" beyond `most`.
+
     >>> listing(["a", "b", "c"]), listing(["a", "b", "c"], 2), listing([])
     ('a, b and c', 'a, b and 1 more', '')
     """
@@ -28,7 +29,8 @@ def listing(items: Iterable[str], most: int = MOST_NAMED) -> str:
 
 
 def seconds(value: float) -> str:
-    """
+    """Writes a time in the unit that suits it.
+
     >>> seconds(0.01234), seconds(2.5), seconds(0.0000032)
     ('12.3 ms', '2.5 s', '3.2 us')
     """
@@ -46,6 +48,7 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def curve_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of memory against length or batch."""
     axis = "context_tokens" if "context_tokens" in frame else "batch"
     crossings = _records(frame[frame["role"] == "crossing"])
     least = "As the context grows" if axis == "context_tokens" else "As sequences are added"
@@ -57,6 +60,7 @@ def curve_sees(frame: pd.DataFrame) -> str:
 
 
 def curve_alt(frame: pd.DataFrame) -> str:
+    """Describes the figure of memory against length or batch for those who do not see it."""
     axis = "context_tokens" if "context_tokens" in frame else "batch"
     lines = frame[frame["role"] == "line"]
     parts = []
@@ -74,6 +78,7 @@ def curve_alt(frame: pd.DataFrame) -> str:
 
 
 def parts_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of what fills each device."""
     beyond = frame[~frame["within_positions"]] if "within_positions" in frame else frame[:0]
     out = frame[frame["free_bytes"] < 0]
     cached = frame[frame["cache_bytes"] > frame["weight_bytes"]]
@@ -95,6 +100,7 @@ def parts_sees(frame: pd.DataFrame) -> str:
 
 
 def parts_alt(frame: pd.DataFrame) -> str:
+    """Describes the figure of what fills each device for those who do not see it."""
     rows = [
         f"{r['model']} on {r['device']}: weights {gib(r['weight_bytes'])}, cache {gib(r['cache_bytes'])}, activations "
         f"{gib(r['activation_bytes'])}, overhead {gib(r['overhead_bytes'])}, together {gib(r['total_bytes'])} of {gib(r['capacity_bytes'])}"
@@ -104,6 +110,7 @@ def parts_alt(frame: pd.DataFrame) -> str:
 
 
 def token_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of bytes a token."""
     table = frame.sort_values("average_bytes", kind="stable")
     least, most = table.iloc[0], table.iloc[-1]
     tokens = human_tokens(int(most["context_tokens"]))
@@ -117,6 +124,7 @@ def token_sees(frame: pd.DataFrame) -> str:
 
 
 def token_alt(frame: pd.DataFrame) -> str:
+    """Describes the figure of bytes a token for those who do not see it."""
     rows = [
         f"{r['model']} ({r['attention']}) {human_bytes(round(r['average_bytes']))}, next token {human_bytes(int(r['next_token_bytes']))}"
         for r in _records(frame.sort_values("average_bytes", ascending=False, kind="stable"))
@@ -125,6 +133,7 @@ def token_alt(frame: pd.DataFrame) -> str:
 
 
 def region_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of batch x context."""
     first = frame.iloc[0]
     fitting = frame[frame["fits"]]
     where = f"{first['model']} on {first['device']}"
@@ -137,6 +146,7 @@ def region_sees(frame: pd.DataFrame) -> str:
 
 
 def region_alt(frame: pd.DataFrame) -> str:
+    """Describes the figure of batch x context for those who do not see it."""
     rows = []
     for tokens, part in frame.groupby("context_tokens", sort=True):
         good = part[part["fits"]]
@@ -149,6 +159,7 @@ def region_alt(frame: pd.DataFrame) -> str:
 
 
 def savings_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of KV dtypes."""
     if frame.empty:
         return "These models keep no keys and values."
     names = {"fp8": "fp8", "int8": "int8", "int4": "int4"}
@@ -163,12 +174,13 @@ def savings_sees(frame: pd.DataFrame) -> str:
 
 
 def savings_alt(frame: pd.DataFrame) -> str:
+    """Describes the figure of KV dtypes for those who do not see it."""
     rows = [f"{name} {part['ratio'].mean() * 100:.1f} %" for name, part in frame.groupby("kv_dtype", sort=False)]
     return f"Bars of the KV cache's size by dtype as a share of the one asked for: {', '.join(rows)}."
 
 
 def sequences_sees(frame: pd.DataFrame) -> str:
-    """What to see in the figure of sequences by length: the longest of each, and how many."""
+    """Says what to see in the figure of sequences by length: the longest of each, and how many."""
     rows = []
     for (model, device), part in frame[frame["most_sequences"] > 0].groupby(["model", "device"], sort=False):
         last = part.iloc[-1]
@@ -179,11 +191,12 @@ def sequences_sees(frame: pd.DataFrame) -> str:
 
 
 def sequences_alt(frame: pd.DataFrame) -> str:
+    """Describes the figure of sequences by length for those who do not see it."""
     return f"Line chart of the sequences that fit at once against their length. {sequences_sees(frame)}"
 
 
 def users_sees(frame: pd.DataFrame) -> str:
-    """What to see in the figure of a user's speed: alone, and with all."""
+    """Says what to see in the figure of a user's speed: alone, and with all."""
     rows = []
     for (model, device), part in frame.groupby(["model", "device"], sort=False):
         first, last = part.iloc[0], part.iloc[-1]
@@ -195,6 +208,7 @@ def users_sees(frame: pd.DataFrame) -> str:
 
 
 def users_alt(frame: pd.DataFrame) -> str:
+    """Describes the figure of a user's speed for those who do not see it."""
     return f"Line chart of each user's tokens a second against users at once. {users_sees(frame)}"
 
 
@@ -202,6 +216,7 @@ def users_alt(frame: pd.DataFrame) -> str:
 
 
 def bounds_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of the least that steps take."""
     table = frame[(frame["step"] == "decode") & frame["fits"]]
     device = frame["device"].iloc[0]
     if table.empty:
@@ -214,6 +229,7 @@ def bounds_sees(frame: pd.DataFrame) -> str:
 
 
 def bounds_alt(frame: pd.DataFrame) -> str:
+    """Describes the figure of the least that steps take for those who do not see it."""
     rows = []
     for name, part in frame[frame["step"] == "decode"].groupby("model", sort=False):
         ends = part.sort_values("batch", kind="stable")
@@ -227,6 +243,7 @@ def bounds_alt(frame: pd.DataFrame) -> str:
 
 
 def roofline_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the roofline."""
     points = frame[frame["role"] == "point"]
     if (points["exactness"] == "bound").all():
         device = points["device"].iloc[0] if len(points) else "the device"
@@ -243,6 +260,7 @@ def roofline_sees(frame: pd.DataFrame) -> str:
 
 
 def roofline_alt(frame: pd.DataFrame) -> str:
+    """Describes the roofline for those who do not see it."""
     roofs = [
         f"{r['label']}: {number(r['bandwidth_bytes_per_s'] / 1e9)} GB/s, {number(r['flops_per_s'] / 1e12)} TFLOP/s"
         for r in _records(frame[frame["role"] == "roof"])
@@ -258,6 +276,7 @@ def roofline_alt(frame: pd.DataFrame) -> str:
 
 
 def scatter_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of predictions against measurements."""
     errors = frame["error_share"].abs()
     worst = frame.loc[errors.idxmax()]
     far = f"farthest off is {worst['quantity']} ({worst['where']}), {worst['error_share'] * 100:+.0f} %."
@@ -268,6 +287,7 @@ def scatter_sees(frame: pd.DataFrame) -> str:
 
 
 def scatter_alt(frame: pd.DataFrame) -> str:
+    """Describes the figure of predictions against measurements for those who do not see it."""
     rows = [
         f"{name}: {len(part)} points, median error {part['error_share'].abs().median() * 100:.1f} %"
         for name, part in frame.groupby("quantity", sort=True)
@@ -276,6 +296,7 @@ def scatter_alt(frame: pd.DataFrame) -> str:
 
 
 def output_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of speed against output length."""
     lines, crossings = frame[frame["role"] == "line"], _records(frame[frame["role"] == "crossing"])
     longest = lines[lines["new_tokens"] == lines["new_tokens"].max()]
     ends = [f"{_series(r)} {number(r['value'])}" for r in _records(longest)]
@@ -291,7 +312,7 @@ def _series(record: dict[str, Any]) -> str:
 
 
 def lines_alt(title: str, axis: str, scale: float, unit: str) -> Any:
-    """A text for a chart of measured lines."""
+    """Makes the text that describes a chart of measured lines for those who do not see it."""
 
     def alt(frame: pd.DataFrame) -> str:
         lines = frame[frame["role"].isin(["line", "measured"])] if "role" in frame else frame
@@ -310,6 +331,7 @@ def lines_alt(title: str, axis: str, scale: float, unit: str) -> Any:
 
 
 def speedup_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of time without a cache over time with it."""
     table = frame[frame["role"] == "measured"]
     last = table.loc[table["new_tokens"].idxmax()]
     first = table.loc[table["new_tokens"].idxmin()]
@@ -331,11 +353,13 @@ def speedup_sees(frame: pd.DataFrame) -> str:
 
 
 def ttft_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of TTFT against prompt length."""
     last = frame.loc[frame["context_tokens"].idxmax()]
     return f"The prompt is read before the first token appears: {seconds(float(last['value']))} for {int(last['context_tokens']):,} tokens ({last['run']})."
 
 
 def tpot_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of TPOT against context."""
     low, high = frame.loc[frame["context_tokens"].idxmin()], frame.loc[frame["context_tokens"].idxmax()]
     return (
         f"Each new token reads all weights and the cache so far: {seconds(float(low['value']))} at {int(low['context_tokens']):,} tokens, "
@@ -344,11 +368,13 @@ def tpot_sees(frame: pd.DataFrame) -> str:
 
 
 def batch_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of TPOT against sequences at once."""
     most = frame.loc[frame["batch"].idxmax()]
     return f"Sequences share the reading of the weights: {int(most['batch'])} at once take {seconds(float(most['value']))} a step ({most['run']})."
 
 
 def share_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of the bandwidth that decode steps reach."""
     best = frame.loc[frame["value"].idxmax()]
     if str(best["note"]).startswith("share of the most"):
         return (
@@ -362,6 +388,7 @@ def share_sees(frame: pd.DataFrame) -> str:
 
 
 def comparison_sees(frame: pd.DataFrame) -> str:
+    """Says what to see in the figure of two runs."""
     times = frame[frame["quantity"].isin(["ttft_seconds", "step_seconds", "total_seconds"])]
     beyond = times[times["verdict"] == "beyond the spread"]
     if beyond.empty:
@@ -374,6 +401,7 @@ def comparison_sees(frame: pd.DataFrame) -> str:
 
 
 def comparison_alt(frame: pd.DataFrame) -> str:
+    """Describes the figure of two runs for those who do not see it."""
     times = frame[frame["quantity"].isin(["ttft_seconds", "step_seconds", "total_seconds"])]
     rows = [
         f"{r['what']} {int(r['context_tokens'] or 0):,} tokens {r['change_share'] * 100:+.1f} % ({r['verdict']})"

@@ -28,10 +28,12 @@ HALF = GIB // 200  # half of the last printed digit of "x.xx GiB"
 
 
 def number(text: str) -> int | None:
+    """Reads a whole number of a case file; None for an empty field."""
     return int(text) if text else None
 
 
 def gib_bytes(text: str) -> int:
+    """Turns GiB as a log prints them into bytes."""
     return int(Fraction(text) * GIB)
 
 
@@ -59,6 +61,7 @@ class Check:
 
 
 def options_of(row: Row, pool: int | None) -> Options:
+    """Reads the engine's flags of a row, with `pool` bytes for the cache where given."""
     return Options(
         pool_bytes=pool,
         fraction=Fraction(row["fraction"]) if row["fraction"] else None,
@@ -75,6 +78,7 @@ def options_of(row: Row, pool: int | None) -> Options:
 
 
 def estimate_of(cases: Cases, row: Row, capacity: Capacity | None = None) -> Estimate:
+    """Estimates the memory of a row's model, lengths and layout."""
     sharding = Sharding(tp=int(row["tp"] or 1), pp=int(row["pp"] or 1), dcp=int(row["dcp"] or 1))
     request = Request(
         1,
@@ -88,11 +92,12 @@ def estimate_of(cases: Cases, row: Row, capacity: Capacity | None = None) -> Est
 
 
 def answer_at(cases: Cases, row: Row, pool: int | None, capacity: Capacity | None = None) -> EngineAnswer:
+    """Asks the row's engine for its answer with `pool` bytes for the cache."""
     return answer_of(row["engine"], row["version"] or None, estimate_of(cases, row, capacity), options_of(row, pool))
 
 
 def budget_interval(row: Row) -> tuple[int, int] | None:
-    """(least, most) bytes that the printed budget stands for: the pool's GiB, or K and V of SGLang."""
+    """Returns (least, most) bytes that the printed budget stands for: the pool's GiB, or K and V of SGLang."""
     if row["k_gib"]:
         sizes = [row["k_gib"]] + ([row["v_gib"]] if row["v_gib"] else [])
         middle, spread = sum(map(gib_bytes, sizes)), len(sizes) * HALF
@@ -110,7 +115,7 @@ def budget_interval(row: Row) -> tuple[int, int] | None:
 
 
 def checks(cases: Cases, row: Row) -> list[Check]:
-    """Every figure of a row that the row's own budget, or no budget at all, decides."""
+    """Compares every figure of a row that the row's own budget, or no budget at all, decides."""
     interval = budget_interval(row)
     where = card(row) if row["gpu"].startswith("tpu") else None
     low, high = (answer_at(cases, row, size, where).to_dict() for size in interval or (GIB, GIB))
@@ -140,7 +145,8 @@ def checks(cases: Cases, row: Row) -> list[Check]:
 
 
 def stated(row: Row) -> bool:
-    """Rows that state the card, the share of it and how the weights are stored, of the very model that is asked.
+    """Tells whether a row states the card, the share of it and how the weights are stored, of the very model that is
+    asked.
 
     A stand-in has the cache of the logged model and other weights (a text model for a multimodal one); in a row
     that is not independent something was worked out from the log itself. The one row of TensorRT-LLM gave the
@@ -178,7 +184,7 @@ class FirstPrinciples:
 
 
 def card(row: Row) -> Capacity:
-    """The card that a row states, with the memory that the log prints, else the catalogue's."""
+    """Returns the card that a row states, with the memory that the log prints, else the catalogue's."""
     known = find_device(row["gpu"]) if row["gpu"] else None
     name = known.name if known else f"{row['gpu_memory_gib']} GiB"
     size = gib_bytes(row["gpu_memory_gib"]) if row["gpu_memory_gib"] else known.memory_bytes if known else 0
@@ -186,6 +192,7 @@ def card(row: Row) -> Capacity:
 
 
 def first_principles(cases: Cases, row: Row) -> FirstPrinciples:
+    """Compares the pool that a row logs with ours from the card alone, without the budget that its log prints."""
     answer = answer_at(cases, row, None, card(row))
     assert answer.ranged is not None
     logged = number(row["tokens"]) or int(row["blocks"]) * (answer.block_tokens or 16)
@@ -201,6 +208,7 @@ OFTEN_UNSAID = ("max_num_seqs", "lora_rank", "batched_tokens")
 
 
 def unsaid(row: Row) -> Row:
+    """Returns a row without what most users do not say, though most sources print it."""
     return Row(row | dict.fromkeys(OFTEN_UNSAID, ""))
 
 
@@ -208,6 +216,7 @@ def unsaid(row: Row) -> Row:
 
 
 def llama_answer(cases: Cases, row: Row) -> dict[str, Any]:
+    """Asks llama.cpp's rules for their answer to a row."""
     options = Options(
         ctx_size=int(row["ctx_size"]),
         parallel=int(row["slots"] or 1),
@@ -225,7 +234,7 @@ def llama_answer(cases: Cases, row: Row) -> dict[str, Any]:
 
 
 def llama_checks(row: Row, answer: dict[str, Any]) -> list[Check]:
-    """Cache figures, within the two decimals of MiB that are printed."""
+    """Compares the cache figures, within the two decimals of MiB that are printed."""
     full = "kv_full_bytes" if row["swa_mib"] else "kv_bytes"
     keys = {"kv_mib": full, "swa_mib": "kv_swa_bytes", "state_mib": "state_bytes", "total_mib": "kv_bytes"}
     found = []
@@ -239,6 +248,7 @@ def llama_checks(row: Row, answer: dict[str, Any]) -> list[Check]:
 
 
 def compute_in_range(row: Row, answer: dict[str, Any]) -> bool:
+    """Tells whether the logged compute buffer lies in the range that is given."""
     logged = float(row["compute_mib"]) * MIB
     return bool(answer["compute_buffer_bytes_low"] <= logged <= answer["compute_buffer_bytes_high"])
 
@@ -273,7 +283,7 @@ class Asked:
 
 
 def asked(cases: Cases) -> list[Asked]:
-    """Every row of engine_logs.csv and llamacpp_memory.csv; rows of llama.cpp are told by their `program`."""
+    """Lists every row of engine_logs.csv and llamacpp_memory.csv; rows of llama.cpp are told by their `program`."""
     rows = [*cases.rows("engine_logs.csv"), *cases.rows("llamacpp_memory.csv")]
     return [_asked(cases, row) for row in rows]
 

@@ -65,7 +65,7 @@ def compare(cases: Cases, progress: Callable[[str], None] = lambda _: None) -> A
 
 
 def page(found: Accuracy) -> str:
-    """The whole of it as Markdown."""
+    """Writes the whole of it as Markdown."""
     lines = [HEAD, "", "# Predicted against real", ""]
     if found.counts:
         lines += _reference_lines(found)
@@ -117,6 +117,7 @@ def _engine_lines(found: Accuracy) -> list[str]:
 
 
 def by_engine(found: Accuracy) -> dict[str, list[Asked]]:
+    """Sorts the rows that were not refused by their engine."""
     rows: dict[str, list[Asked]] = {}
     for row in found.rows:
         if not row.refused:
@@ -183,7 +184,7 @@ def _speed_lines(cases: Cases) -> list[str]:
 
 
 def to_dict(found: Accuracy) -> dict[str, Any]:
-    """The JSON contract: counts and every row, keys that stay."""
+    """Returns the JSON contract: counts and every row, keys that stay."""
     return {
         "cases": str(found.cases.folder),
         "references": [{"reference": count.reference, "agree": count.agree, "of": count.of} for count in found.counts],

@@ -49,7 +49,7 @@ class Count:
 
 
 def counts(cases: Cases) -> list[Count]:
-    """Every reference of the folder."""
+    """Counts every reference of the folder."""
     worked = kv_cases(cases)
     parameter_rows = [row for row in cases.rows("parameters.csv") if row["model"] not in PARAMETER_REASONS]
     cache_rows = [row for row in cases.rows("cache_elements.csv") if row["model"] not in CACHE_REASONS]
@@ -86,11 +86,13 @@ def counts(cases: Cases) -> list[Count]:
 
 
 def kv_cases(cases: Cases) -> list[dict[str, Any]]:
+    """Reads the cases of the cache's formula."""
     found: list[dict[str, Any]] = cases.record("kv_cases.json").get("cases", [])
     return found
 
 
 def kv_answer(cases: Cases, case: dict[str, Any]) -> Estimate:
+    """Estimates one of these cases."""
     spec = read_file(str(cases.folder / "configs" / f"{case['config']}.json"))
     kv = case["cache_dtype"]
     request = Request(case["seq_tokens"], case["batch"], k_dtype=kv, v_dtype=kv, source_tokens=case["source_tokens"],
@@ -99,13 +101,14 @@ def kv_answer(cases: Cases, case: dict[str, Any]) -> Estimate:
 
 
 def worked_exactly(cases: Cases, case: dict[str, Any]) -> bool:
+    """Tells whether a case comes out to the byte."""
     answer = kv_answer(cases, case)
     ours = (answer.kv_bytes, answer.state_bytes, answer.per_device.kv_bytes)
     return ours == (case["cache_bytes"], case["state_bytes"], case["cache_bytes_per_device"])
 
 
 def parameter_counts(cases: Cases, row: Row) -> tuple[set[int], set[int]]:
-    """(ours: whole and text alone, the reference's)."""
+    """Returns (ours: whole and text alone, the reference's)."""
     spec = cases.spec(row["model"])
     whole = parameters(spec)
     towers = sum(size for part, size in parameters_by_part(spec).items() if part in TOWERS)
@@ -113,13 +116,15 @@ def parameter_counts(cases: Cases, row: Row) -> tuple[set[int], set[int]]:
 
 
 def kept_by_transformers(cache: Cache, tokens: int, size: int) -> int:
-    """transformers drops a window's oldest token after a forward pass: window - 1 (and chunk - 1) stay."""
+    """Counts the tokens that transformers keeps: it drops a window's oldest token after a forward pass, so window - 1
+    (and chunk - 1) stay.
+    """
     limit = getattr(cache, "window", getattr(cache, "chunk", None))
     return size // limit * (limit - 1) if limit is not None and tokens >= limit else size
 
 
 def cache_sizes(cases: Cases, row: Row) -> tuple[list[int], list[int]]:
-    """([elements as needed, as transformers keeps], [bytes likewise]) of a catalogue model in bf16."""
+    """Returns ([elements as needed, as transformers keeps], [bytes likewise]) of a catalogue model in bf16."""
     spec = cases.spec(row["model"])
     tokens, batch, source = int(row["seq_tokens"]), int(row["batch"]), int(row["source_tokens"] or 0)
     elements, size = [0, 0], [0, 0]
@@ -135,7 +140,7 @@ def cache_sizes(cases: Cases, row: Row) -> tuple[list[int], list[int]]:
 
 
 def logged_difference(cases: Cases, row: Row) -> tuple[float, float, float]:
-    """(logged - ours in percent, lowest allowed, highest allowed) of bytes per token and device."""
+    """Returns (logged - ours in percent, lowest allowed, highest allowed) of bytes per token and device."""
     spec = cases.spec(row["layers_heads_dim"] or row["model"])
     request = Request(1, k_dtype=row["kv_dtype"], v_dtype=row["kv_dtype"], sharding=Sharding(tp=int(row["tp"])))
     ours, logged = estimate(spec, request).per_device.kv_bytes, float(row["bytes_per_token_per_device"])
@@ -187,7 +192,7 @@ class Verified:
 
 
 def verified_numbers(cases: Cases, model: dict[str, Any]) -> tuple[int, list[int]]:
-    """(parameters of what was built, cache bytes of each run) as we have them now."""
+    """Returns (parameters of what was built, cache bytes of each run) as we have them now."""
     spec = cases.spec(model["model"])
     towers = sum(size for part, size in parameters_by_part(spec).items() if part in TOWERS)
     runs = []

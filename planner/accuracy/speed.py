@@ -15,7 +15,7 @@ SPLITS = {"rows left out": "device seen", "device left out": "device left out", 
 
 
 def speed_accuracy(folder: str | os.PathLike[str] | None = None) -> str:
-    """Markdown with errors by kind of measurement, by fit, and where the model fails.
+    """Writes the errors by kind of measurement, by fit, and where the model fails, as Markdown.
 
     `folder` of case files is what the rest of the page counts; these errors are of the shipped fits whatever it holds.
 

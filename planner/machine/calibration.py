@@ -47,7 +47,7 @@ class BadDeviceFile(KvplanError):
 
 
 def interpolate(points: Sequence[tuple[float, float]], x: float) -> float:
-    """y at x, linear between the logarithms of neighbours; flat below the first, proportional above the last.
+    """Returns y at x, linear between the logarithms of neighbours; flat below the first, proportional above the last.
 
     Times behave so: below some size they are all overhead, above it they grow with the work.
 
@@ -306,7 +306,7 @@ class Calibration:
 
 
 def plane(points: Iterable[tuple[float, float, float]], x: float, y: float, clamp: bool = False) -> float:
-    """z at (x, y): between measured x the values that `interpolate` gives along y at each.
+    """Returns z at (x, y): between measured x the values that `interpolate` gives along y at each.
 
     clamp: outside the measured range the value of the edge (for ratios); else as `interpolate` (for times).
 
@@ -329,11 +329,12 @@ def _within(x: float, low: float, high: float) -> float:
 
 
 def phase_of(new_tokens: int) -> str:
+    """Names the phase of a step: decode for one new token a sequence, else prefill."""
     return "prefill" if new_tokens > 1 else "decode"
 
 
 def style_of(spec: ModelSpec) -> str:
-    """Which small operators a layer runs: "learned" (LayerNorm, GELU, learned positions) or "rope"."""
+    """Names which small operators a layer runs: "learned" (LayerNorm, GELU, learned positions) or "rope"."""
     tables = [weight for weight in spec.before if weight.part == "embedding" and weight.cols == spec.hidden]
     return "learned" if len(tables) > 1 else "rope"
 
@@ -341,7 +342,9 @@ def style_of(spec: ModelSpec) -> str:
 def speedup(
     calibration: Calibration, spec: ModelSpec, *, batch: int, prompt_tokens: int, new_tokens: int, dtype: str, linear: str = "plain"
 ) -> float:  # fmt: skip
-    """Seconds of uncached generation over cached: every step a prefill of all so far, against prefill and decode steps."""
+    """Computes seconds of uncached generation over cached: every step a prefill of all so far, against prefill and
+    decode steps.
+    """
 
     def step(context: int, new: int) -> float:
         return calibration.step_seconds(
@@ -354,7 +357,7 @@ def speedup(
 
 
 def device_file_path() -> str:
-    """Where `kvplan calibrate` writes and `--gpu local` reads: the user's config folder."""
+    """Returns where `kvplan calibrate` writes and `--gpu local` reads: the user's config folder."""
     from planner.catalogue.entries import user_folder
 
     return os.path.join(user_folder(), FILE_NAME)

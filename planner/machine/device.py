@@ -44,7 +44,9 @@ Runner = Callable[[Sequence[str]], "str | None"]
 
 
 def run_command(command: Sequence[str]) -> str | None:
-    """What `command` prints, or None when it is missing, fails or takes longer than TIMEOUT_SECONDS."""
+    """Runs `command` and returns what it prints, or None when it is missing, fails or takes longer than
+    TIMEOUT_SECONDS.
+    """
     import subprocess  # slow to import, and only wanted here
 
     try:
@@ -57,7 +59,7 @@ def run_command(command: Sequence[str]) -> str | None:
 
 
 def local_device(run: Runner = run_command, *, platform: str = sys.platform, root: str = "/") -> Device:
-    """The device at hand; `source` says what was asked.
+    """Finds the device at hand; `source` says what was asked.
 
     run       runs a command (tests hand in canned output)
     platform  as sys.platform
@@ -77,7 +79,7 @@ def _asked(run: Runner, platform: str, root: str) -> Device:
 
 
 def with_measured_rates(device: Device) -> Device:
-    """`device` with the bandwidth and FLOP/s of the user's device file, where that file is of this device."""
+    """Returns a device with the bandwidth and FLOP/s of the user's device file, where that file is of this device."""
     found = calibration_of(device)
     if found is None:
         return device
@@ -99,7 +101,7 @@ def with_measured_rates(device: Device) -> Device:
 
 
 def calibration_of(device: Device) -> Calibration | None:
-    """The user's device file, where there is one and it is of `device`, this machine's."""
+    """Reads the user's device file, where there is one and it is of `device`, this machine's."""
     from planner.machine.calibration import load_calibration  # most questions are about another device
 
     found = load_calibration()
@@ -119,7 +121,7 @@ def _same(device: Device, kind: str, name: str) -> bool:
 
 
 def from_nvidia_smi(output: str, *, root: str = "/") -> Device | None:
-    """The first GPU in the output of nvidia-smi, or None when no line of it makes sense.
+    """Reads the first GPU in the output of nvidia-smi, or None when no line of it makes sense.
 
     >>> device = from_nvidia_smi("NVIDIA H100 80GB HBM3, 81559")
     >>> device.name, device.memory_bytes < 81559 * 2**20, device.bandwidth_bytes_per_s
@@ -151,7 +153,7 @@ def _nvidia_line(line: str, root: str) -> tuple[str, int, bool] | None:
 
 
 def from_sysctl(output: str) -> Device | None:
-    """The Apple GPU, from two lines: the chip's name and the bytes of unified memory; None when it is none.
+    """Reads the Apple GPU from two lines: the chip's name and the bytes of unified memory; None when it is none.
 
     >>> device = from_sysctl("Apple M2 Ultra\\n206158430208")
     >>> device.name, device.memory_bytes // 2**30
@@ -172,7 +174,7 @@ def from_sysctl(output: str) -> Device | None:
 
 
 def from_host(*, root: str = "/") -> Device:
-    """The host itself, for running on the CPU: its memory, or the container's limit where that is lower."""
+    """Describes the host itself, for running on the CPU: its memory, or the container's limit where that is lower."""
     memory = host_memory(root)
     if memory is None:
         raise KvplanError("this machine's memory cannot be found out; name a device with --gpu, or its memory")
@@ -190,7 +192,7 @@ def from_host(*, root: str = "/") -> Device:
 
 
 def host_memory(root: str = "/") -> tuple[int, str] | None:
-    """(bytes, where they come from): physical memory, or the cgroup's limit where that is lower."""
+    """Reads (bytes, where they come from): physical memory, or the cgroup's limit where that is lower."""
     candidates = [(size, says) for size, says in (_physical(root), *_cgroup_limits(root)) if size]
     return min(candidates, default=None)
 

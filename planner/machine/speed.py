@@ -42,7 +42,9 @@ class Spread:
 
 
 def running_dtype(estimate: Estimate) -> str:
-    """The type that products run in: the weights' own; of a checkpoint that of its matrices, norms may have another."""
+    """Names the type that products run in: the weights' own; of a checkpoint that of its matrices, norms may have
+    another.
+    """
     stored = estimate.spec.stored
     if estimate.plan.fmt.name != "as stored" or stored is None:
         return estimate.plan.fmt.name
@@ -51,7 +53,7 @@ def running_dtype(estimate: Estimate) -> str:
 
 
 def why_not(calibration: Calibration, estimate: Estimate, linear: str) -> str | None:
-    """Why the operator times do not cover this question, None where they do."""
+    """Says why the operator times do not cover this question, None where they do."""
     dtype, sharding = running_dtype(estimate), estimate.request.sharding
     if sharding.devices > 1:
         return "it is of one device"
@@ -67,12 +69,13 @@ def why_not(calibration: Calibration, estimate: Estimate, linear: str) -> str | 
 
 
 def linear_of(calibration: Calibration, dtype: str) -> str:
-    """`plain` products, which torch runs unasked; `packed` where only those were measured."""
+    """Returns `plain` products, which torch runs unasked; `packed` where only those were measured."""
     return next((linear for linear in LINEARS if calibration.serves(dtype, linear)), LINEARS[0])
 
 
 def spread(calibration: Calibration, model: str, dtype: str, linear: str, phase: str) -> Spread:
-    """The range at the steps held back in this dtype, layout and phase: of this model where it was measured, else of all.
+    """Returns the range at the steps held back in this dtype, layout and phase: of this model where it was measured,
+    else of all.
 
     The ends are the ratios at 5 and 95 % of the sorted ones, rounded outwards, and hold the expectation itself.
     """
@@ -82,7 +85,8 @@ def spread(calibration: Calibration, model: str, dtype: str, linear: str, phase:
 
 
 def spread_of(ratios: Sequence[float]) -> Spread:
-    """
+    """Returns the range of ratios; a wide one where there are none.
+
     >>> spread_of([1.1, 0.9, 1.3])
     Spread(low=0.9, high=1.3, held=3, points=3)
     >>> spread_of([])
@@ -106,7 +110,7 @@ def local_speed(
     batch: int,
     linear: str = "plain",
 ) -> Speed:
-    """One static batch on the calibrated device: prompts prefilled together, then a step a token.
+    """Estimates one static batch on the calibrated device: prompts prefilled together, then a step a token.
 
     TTFT = step(batch · prompt);  TPOT = mean of step(batch) over the contexts prompt + 1 .. prompt + output
 
@@ -154,7 +158,9 @@ def local_speed(
 def decode_parts(
     calibration: Calibration, estimate: Estimate, rates: Rates, batch: int, first: int, last: int, linear: str
 ) -> dict[str, float]:
-    """The mean decode step by parts: products with attention (by what binds them), the rest of layers, of the step."""
+    """Splits the mean decode step into its parts: products with attention (by what binds them), the rest of layers, of
+    the step.
+    """
     spec, dtype = estimate.spec, running_dtype(estimate)
     layer_rest, step_rest = calibration.layer_time(style_of(spec), batch, spec.hidden, dtype)
     products = calibration.matmul_seconds(head_matmul(spec), batch, dtype, linear)

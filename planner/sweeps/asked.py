@@ -73,7 +73,7 @@ class SweepAnswer(Shown):
 
 
 def sweep_asked(question: str, axes: Iterable[str], values: Mapping[str, Any]) -> SweepAsked:
-    """The question that the flags ask; a file is wanted where --resume or a Ray cluster is."""
+    """Reads the question that the flags ask; a file is wanted where --resume or a Ray cluster is."""
     given = flags.read_values(FLAGS, values)
     if given["workers"] is not None and given["ray"] is not None:
         raise UsageError("--workers is of this machine and --ray of a cluster; give one of them")
@@ -91,7 +91,7 @@ def sweep_asked(question: str, axes: Iterable[str], values: Mapping[str, Any]) -
 
 
 def write_sweep(asked: SweepAsked, progress: Progress | None = None) -> Outcome:
-    """The grid into its file; on Ctrl-C what is there is saved."""
+    """Writes the grid into its file; on Ctrl-C what is there is saved."""
     if asked.path is None:
         raise UsageError("where to? -o FILE.csv or -o FILE.parquet")
     files.check_path(asked.path)
@@ -105,7 +105,7 @@ def write_sweep(asked: SweepAsked, progress: Progress | None = None) -> Outcome:
 
 
 def sweep_answer(asked: SweepAsked) -> SweepAnswer:
-    """The rows of the grid; by way of its file where one is named."""
+    """Returns the rows of the grid; by way of its file where one is named."""
     if asked.path is not None:
         if not write_sweep(asked).complete:
             raise KeyboardInterrupt

@@ -58,7 +58,8 @@ class Grid:
 
 
 def parse_grid(question: str, items: Iterable[str]) -> Grid:
-    """`seq=1k..8k` doubles, `seq=1k..8k:x4` multiplies by 4, `seq=1k..8k:+1k` adds; an axis not named has one value.
+    """Reads a grid: `seq=1k..8k` doubles, `seq=1k..8k:x4` multiplies by 4, `seq=1k..8k:+1k` adds; an axis not named has
+    one value.
 
     >>> grid = parse_grid("estimate", ["model=llama-7b,gpt2", "seq=1k..8k:x4 tp=1,2"])
     >>> grid.given["seq"], grid.given["tp"], len(grid)

@@ -43,7 +43,7 @@ def write_rows(path: str, columns: Columns, rows: Sequence[Row]) -> None:
 
 
 def read_rows(path: str, columns: Columns) -> Iterator[Row]:
-    """Yield the rows of a file that a sweep wrote, one at a time; refuses one with other columns or of endless lines."""
+    """Reads the rows of a file that a sweep wrote, one at a time; refuses one with other columns or of endless lines."""
     try:
         if os.path.getsize(path) > MOST_BYTES:
             raise ValueError(f"it is larger than {MOST_BYTES >> 30} GiB")

@@ -118,7 +118,7 @@ class Shared:
 
 
 def shared_of(grid: Grid, *, assume: str | None = None, online: bool = False) -> Shared:
-    """Every name of the grid looked up once."""
+    """Looks every name of the grid up once."""
 
     def models(name: str) -> ModelSpec:
         return model_spec(name, assume=assume, online=online)
@@ -136,12 +136,12 @@ def shared_of(grid: Grid, *, assume: str | None = None, online: bool = False) ->
 
 
 def mark_of(meaning: object) -> str:
-    """Eight digits that change when what a name stands for does."""
+    """Returns eight digits that change when what a name stands for does."""
     return hashlib.sha256(repr(meaning).encode()).hexdigest()[:8]
 
 
 def mark(shared: Shared, point: Point) -> str:
-    """The mark of a row: the version of the formulas, and what its model and its device stand for."""
+    """Returns the mark of a row: the version of the formulas, and what its model and its device stand for."""
     asked = dict(zip(OF_QUESTION[shared.question], point, strict=True))
     parts = [shared.marks.get(f"{axis} {asked.get(axis)}") for axis in ("model", "gpu")]
     return "-".join([str(FORMULAS), *(part for part in parts if part)])
@@ -165,7 +165,7 @@ def _or_reason(look_up: Callable[[str], T], name: str) -> T | str:
 
 
 def answer_row(shared: Shared, point: Point) -> Row:
-    """The row of one point; never raises a KvplanError."""
+    """Answers one point as a row; never raises a KvplanError."""
     asked = dict(zip(OF_QUESTION[shared.question], point, strict=True))
     names = [name for name, _ in ANSWERS[shared.question]]
     try:
@@ -179,6 +179,7 @@ def answer_row(shared: Shared, point: Point) -> Row:
 
 
 def answer_rows(shared: Shared, points: Sequence[Point]) -> list[Row]:
+    """Answers several points, a row each."""
     return [answer_row(shared, point) for point in points]
 
 

@@ -34,7 +34,7 @@ class Outcome:
 def sweep(  # parameters: what, with what, where to, and who computes it
     grid: Grid, shared: Shared, path: str, work: Work, *, resume: bool = False, progress: Progress | None = None
 ) -> Outcome:
-    """Every point of the grid into `path`, in the grid's order; on Ctrl-C what is there is saved.
+    """Writes every point of the grid into `path`, in the grid's order; on Ctrl-C what is there is saved.
 
     `resume`: rows of `path` with the same axes and the same mark of formulas are kept, refused ones are tried again.
     """

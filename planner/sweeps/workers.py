@@ -24,18 +24,19 @@ KNOCK_SECONDS = 10
 
 
 def chunks(question: str, points: Sequence[Point]) -> list[Sequence[Point]]:
+    """Cuts the points into chunks that one worker answers at a time."""
     size = CHUNK_POINTS[question]
     return [points[start : start + size] for start in range(0, len(points), size)]
 
 
 def here(shared: Shared, work: Iterable[Sequence[Point]]) -> Rows:
-    """One chunk after the other, in this process."""
+    """Answers one chunk after the other, in this process."""
     for points in work:
         yield answer_rows(shared, points)
 
 
 def in_processes(shared: Shared, work: Iterable[Sequence[Point]], workers: int) -> Rows:
-    """The same in `workers` processes of this machine."""
+    """Answers the chunks in `workers` processes of this machine."""
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
@@ -82,7 +83,7 @@ def _answer(points: Sequence[Point]) -> list[Row]:
 
 
 def on_ray(shared: Shared, work: Iterable[Sequence[Point]], address: str) -> Rows:
-    """The same on the workers of a Ray cluster; refused where they run another kvplan than this one."""
+    """Answers the chunks on the workers of a Ray cluster; refused where they run another kvplan than this one."""
     ray = _ray()
     try:
         _knock(address)

@@ -103,7 +103,7 @@ def _store(values: Mapping[str, Any]) -> None:
 
 
 def stored_page(answer: StoreAnswer, path: str) -> list[str]:
-    """What is stored, how well its points were met when left out, and how it is used."""
+    """Writes what is stored, how well its points were met when left out, and how it is used."""
     own, fit = answer.own, answer.fit
     of = f"{own.model}{' with ' + own.engine if own.engine else ''} on {own.device}"
     lines = [bold(f"{own.name}  {of}"), good(f"STORED: {own.words}."), ""]
@@ -146,7 +146,7 @@ def _linears(text: str) -> list[str]:
 
 
 def page(found: Calibration, path: str) -> str:
-    """The short answer for a screen."""
+    """Writes the short answer for a screen."""
     here = found.environment
     lines = [bold(str(here["device"])) + f"  {here['threads']} threads, torch {here['torch']}, {found.date}", ""]
     rows = []
@@ -163,7 +163,7 @@ def page(found: Calibration, path: str) -> str:
 
 
 def error_table(found: Calibration) -> str:
-    """Predicted against measured at the points that no table saw: median and worst error of each kind."""
+    """Writes predicted against measured at the points that no table saw: median and worst error of each kind."""
     groups: dict[tuple[str, str, str, str], list[float]] = {}
     for point in found.held_back:
         groups.setdefault((point.model, point.what, point.dtype, point.linear), []).append(abs(point.error))

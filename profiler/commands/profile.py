@@ -203,7 +203,7 @@ def _new_path(result: Measurement) -> str:
 
 
 def page(result: Measurement, path: str | None = None) -> str:
-    """The short answer for a screen."""
+    """Writes the short answer for a screen."""
     here = result.environment
     lines = [
         bold(result.model) + f"  {result.model_type}, {result.layers_run} of {result.layers} layers, {result.dtype}, "

@@ -8,6 +8,6 @@ import click
 
 
 def warn(lines: Sequence[str]) -> None:
-    """One line each on stderr."""
+    """Prints one line each on stderr."""
     for line in lines:
         click.echo(f"kvplan: left out: {line}", err=True)

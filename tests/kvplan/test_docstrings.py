@@ -22,6 +22,12 @@ SHARES = {
     "planner/extras": 100,
     "planner/speed": 95,
     "planner/serving": 85,
+    "planner/machine": 95,
+    "planner/accuracy": 95,
+    "planner/sweeps": 95,
+    "planner/shown.py": 100,
+    "profiler": 95,
+    "reports": 95,
     "planner/engines": 95,
     "planner/reconcile": 95,
     "planner/answers": 95,
@@ -37,9 +43,9 @@ SHARES = {
     "kvplan/plots.py": 100,
 }
 VERBS = frozenset(
-    "accepts adds answers applies asks builds calculates changes checks collects compares compiles computes counts cuts decorates "
-    "describes divides draws estimates fills finds fits flattens gives guesses inverts joins lists looks makes maps measures moves "
-    "merges multiplies names orders prints proposes puts quotes raises reads refuses removes replaces replays returns rounds runs says scales "
+    "accepts adds answers applies asks builds calculates changes checks chooses collects compares compiles computes counts cuts decorates "
+    "describes divides draws estimates extends fills finds fits flattens gives guesses inverts joins lists loads looks makes maps measures moves "
+    "merges multiplies names numbers opens orders prints proposes puts quotes raises reads refuses removes reorders replaces replays returns rounds runs says scales "
     "searches selects sets shortens shows simulates sorts spells splits starts stores sums takes tells tries translates turns words works wraps writes".split()
 )
 

@@ -15,7 +15,7 @@ from planner.units import gib, human_bytes, human_tokens
 
 
 def page(answer: EnginesAnswer, output: Output) -> list[str]:
-    """Writes a table, a row an engine; with --explain what each prints and why it differs."""
+    """Writes a table, a row an engine; with `explain` what each prints and why it differs."""
     explain = output.explain
     one = answer.estimate
     where = f" on {one.capacity.name}" if one.capacity else ""

@@ -120,7 +120,8 @@ def engine_verdict(answer: EngineAnswer, estimate: Estimate) -> Verdict | None:
     name = f"{NAMES.get(answer.name, answer.name)} {_version(answer)}".rstrip()
     length = f"{human_tokens(answer.request_tokens)} tokens"
     if answer.fits and tight(answer):
-        lowest = f"at the low end of the estimate it may not{interval(answer)}"
+        why = f", for {answer.low_refusal}" if answer.low_refusal else ""
+        lowest = f"at the low end of the estimate it may not{why}{interval(answer)}"
         return Verdict(STARTS_TIGHT, True, f"{name}{where} STARTS, TIGHTLY: {_held(answer, length)}; {lowest}")
     if answer.fits:
         return Verdict(STARTS, True, f"{name}{where} STARTS: {_held(answer, length)}")
@@ -151,6 +152,8 @@ def _devices(estimate: Estimate) -> str:
 def tight(answer: EngineAnswer) -> bool:
     """Returns whether an engine that starts by the estimate would not at its low end: no request is held there."""
     ranged, most = answer.ranged, answer.most_requests
+    if answer.low_refusal:
+        return True
     if ranged is None or not most or not ranged.pool.tokens or ranged.low.bytes == ranged.high.bytes:
         return False
     return most * ranged.low.tokens // ranged.pool.tokens == 0

@@ -149,7 +149,11 @@ class Ranged:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EngineAnswer(Shown):
-    """What one engine does with the question: pool, printed lines, one reason for each difference."""
+    """What one engine does with the question: pool, printed lines, one reason for each difference.
+
+    low_refusal   of a server that starts by the estimate: why it would not at the low end
+    placed        what lies on which card and on the host (llama.cpp's family)
+    """
 
     name: str
     version: str
@@ -168,6 +172,7 @@ class EngineAnswer(Shown):
     assumptions: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     refusal: Refusal | None = None
+    low_refusal: str = ""
     placed: Placed | None = None
 
     @property

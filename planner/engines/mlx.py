@@ -14,11 +14,16 @@ from planner.errors import UnsupportedModel
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.limits import largest
+from planner.model.attention import Attention
+from planner.model.cache import Full
 from planner.model.cross_attention import Cross
 from planner.model.windows import Chunked, SlidingWindow
 from planner.units import MAX_TOKENS, ceil_div, human_bytes
 
 STEP = 256
+FUSED_WIDTHS = (64, 80, 128)
+"""Head widths for which MLX reads a prompt without a matrix of scores. Source: mlx
+`scaled_dot_product_attention.cpp`, sdpa_full_supported_head_dim."""
 PREFILL_TOKENS = 2048  # --prefill-step-size
 
 
@@ -30,7 +35,7 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
     seq, batch = estimate.request.seq_tokens, estimate.request.batch
     one = request_bytes(estimate, seq)
     weights = estimate.per_device.weight_bytes
-    activation = estimate.per_device.activation
+    activation = _activation(estimate)
     room = estimate.capacity
     left = None if room is None else room.bytes - weights - activation.bytes
     most = None if left is None else (max(0, left) // one if one else MAX_TOKENS)
@@ -54,9 +59,7 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
         logical_bytes=logical_bytes(estimate),
         ranged=ranged,
         block_tokens=STEP,
-        activation=Estimated(
-            activation.bytes, activation.low, activation.high, f"a prefill step of {PREFILL_TOKENS:,} tokens"
-        ),
+        activation=activation,
         fits=None if most is None else most >= batch,
         most_requests=most,
         reasons=(f"the cache grows in steps of {STEP} tokens", "layers with a window keep it and rotate"),
@@ -64,6 +67,34 @@ def answer(estimate: Estimate, options: Options, version: str | None, generation
         refusal=refusal,
         extra={"kv_bytes": one * batch},
     )
+
+
+def _activation(estimate: Estimate) -> Estimated:
+    """A prefill step of 2,048 tokens, with the scores where MLX has no fused kernel for the head width."""
+    found, scores = estimate.per_device.activation, score_bytes(estimate, estimate.request.seq_tokens)
+    words = f"a prefill step of {PREFILL_TOKENS:,} tokens"
+    if scores:
+        words += (
+            f", and its scores: MLX has no fused kernel for heads other than {', '.join(map(str, FUSED_WIDTHS))} wide"
+        )
+    return Estimated(found.bytes + scores, found.low, found.high + scores, words)
+
+
+def score_bytes(estimate: Estimate, tokens: int) -> int:
+    """The scores of one prefill step against `tokens` of context, in the widest layer; 0 where a fused kernel runs.
+
+    heads · min(2048, tokens) · tokens · 2 B; of one token of context heads · 2048 · 2 B. LM Studio's own fit counts the same (98,304 B a token
+    for 24 heads), and peaks of Qwen3.6-35B-A3B to 192k tokens show it (mlx-lm issue 1480: 16 heads, 1.4 GB for 16k).
+    """
+    heads = [
+        mixer.heads
+        for layer, _ in estimate.spec.groups
+        for mixer in layer.mixers
+        if isinstance(mixer, Attention) and mixer.head_dim not in FUSED_WIDTHS and isinstance(mixer.cache(), Full)
+        and not isinstance(mixer.cache(), SlidingWindow)
+    ]  # fmt: skip
+    step = PREFILL_TOKENS if tokens == 1 else min(PREFILL_TOKENS, tokens)
+    return max(heads, default=0) * step * tokens * 2
 
 
 def request_bytes(estimate: Estimate, tokens: int) -> int:

@@ -53,6 +53,7 @@ class Made:
     lines: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     refusal: Refusal | None = None
+    low_refusal: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,8 @@ def _made_v1(estimate: Estimate, options: Options, setting: Setting, sizes: Size
     ranged = Ranged(cut(size.bytes), cut(size.low), cut(size.high))
     refusal = _refusal_v1(ranged, size, setting)
     lines = _lines_v1(ranged.pool, setting, refusal)
-    return Made(ranged, taken, found.block, (ranged.pool.blocks or 0) // blocks, lines, reasons, refusal)
+    low = "" if refusal is not None or not ranged.low.blocks else _too_few_states(ranged.low, setting)
+    return Made(ranged, taken, found.block, (ranged.pool.blocks or 0) // blocks, lines, reasons, refusal, low)
 
 
 def _no_room(size: Estimated) -> Refusal:
@@ -216,14 +218,21 @@ def _refusal_v1(ranged: Ranged, size: Estimated, setting: Setting) -> Refusal | 
             (*mends, "--gpu-memory-utilization"),
             sure=needed > ranged.high.extra["available_bytes"],
         )
-    checked = setting.platform == "gpu" and setting.version >= STATES_CHECKED_SINCE and pool.extra["has_states"]
-    if checked and setting.sequences > pool.blocks:
+    if said := _too_few_states(pool, setting):
         return Refusal(
-            f"max_num_seqs ({setting.sequences}) exceeds available Mamba cache blocks ({pool.blocks})",
+            said,
             (f"--max-num-seqs {pool.blocks}", "--gpu-memory-utilization", "--enforce-eager"),
             sure=setting.sequences > (ranged.high.blocks or 0),
         )
     return None
+
+
+def _too_few_states(pool: Pool, setting: Setting) -> str:
+    """What vLLM says where it has fewer blocks for recurrent states than sequences; "" where that is no reason."""
+    checked = setting.platform == "gpu" and setting.version >= STATES_CHECKED_SINCE and pool.extra["has_states"]
+    if not checked or setting.sequences <= (pool.blocks or 0):
+        return ""
+    return f"max_num_seqs ({setting.sequences}) exceeds available Mamba cache blocks ({pool.blocks})"
 
 
 def _lines_v1(pool: Pool, setting: Setting, refusal: Refusal | None) -> tuple[str, ...]:
@@ -330,6 +339,7 @@ def _answer(
         reasons=reasons,
         assumptions=_assumed(estimate, options, setting),
         refusal=refusal,
+        low_refusal=made.low_refusal,
         extra={
             "generation": "v1" if setting.v1 else "v0",
             "max_model_len": setting.longest,

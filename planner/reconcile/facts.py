@@ -43,6 +43,10 @@ TOLD_FACTS = (
     "peak_gib",
     "kobold",
     "card_mib",
+    "weights_gb",
+    "kv_gb",
+    "card_gib",
+    "consumed_gib",
 )
 REPEATED = ("kv_device_mib", "kv_mib")
 STAMP = re.compile(r"\b(\d\d-\d\d[ T]\d\d:\d\d:\d\d)\b", re.ASCII)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from planner.engines.mlx import score_bytes
+from planner.memory.estimate import Estimate
 from planner.reconcile.facts import Run
-from planner.reconcile.ledger import Draft, Entry, Given
+from planner.reconcile.ledger import Draft, Entry, Figure, Given
 from planner.reconcile.model import estimate_of, spec_of
 
 
@@ -16,13 +18,29 @@ def mlx(run: Run, given: Given, made: Draft) -> None:
         from planner.engines.device_memory import weights_loaded
 
         weights = weights_loaded(found)
-    card, loaded = run.bytes("card_mib"), run.bytes("weights_mib")
+    fitted = run.bytes("card_gib") is not None  # LM Studio's own fit, not Metal's warning
+    card = run.bytes("card_gib") or run.bytes("card_mib")
+    loaded = run.bytes("weights_mib") or run.bytes("weights_gib")
     made.entries += [Entry("most that Metal recommends", card), Entry("weights", loaded, weights)]
-    made.entries.append(Entry("most memory held", run.bytes("peak_gb")))
-    if card is not None and loaded is not None:
+    made.entries.append(Entry("most memory held", run.bytes("peak_gb") or run.bytes("peak_gib")))
+    _a_token(run, made, found)
+    if not fitted and card is not None and loaded is not None:
         made.notes.append(
             "weights above nine tenths of what Metal recommends: sudo sysctl iogpu.wired_limit_mb=N raises it"
         )
+
+
+def _a_token(run: Run, made: Draft, found: Estimate | None) -> None:
+    """What LM Studio says of a token of context: K and V, and the scores of a prefill step, beside ours."""
+    tokens, scores = run.whole("token_bytes"), run.whole("score_bytes")
+    if found is None:
+        return
+    for name, logged, ours in (
+        ("K and V of a token, B", tokens, found.kv_bytes_per_token),
+        ("scores of a token, B", scores, score_bytes(found, 1)),
+    ):
+        if logged is not None:
+            made.figures.append(Figure(name, float(logged), float(ours), float(ours), "as LM Studio counts it"))
 
 
 def torch(run: Run, given: Given, made: Draft) -> None:

@@ -63,6 +63,7 @@ def _written(regex: str, number: str, whole: str) -> str:
 
 
 VLLM, SGLANG, LLAMA, OLLAMA, TRT, LMDEPLOY = "vllm", "sglang", "llamacpp", "ollama", "tensorrt-llm", "lmdeploy"
+LMSTUDIO = "lmstudio"
 TORCH, MLX = "pytorch", "mlx"  # TORCH: lines of whichever server runs in PyTorch
 
 PATTERNS: tuple[Pattern, ...] = (
@@ -115,6 +116,7 @@ PATTERNS: tuple[Pattern, ...] = (
        "weights_gib", "activation_gib", "non_torch_gib", "graphs_gib"),
     _p(VLLM, r"Actual usage is NUM GiB for consumed memory \(weights \+ non-torch\), NUM GiB for peak activation, and NUM GiB for CUDAGraph",
        "consumed_gib", "activation_gib", "graphs_gib"),
+    _p(VLLM, r"Current kv cache memory in use is NUM GiB", "available_gib"),
     _p(VLLM, r"Num Sequences = (\d+)", "sequences"),
     _p(VLLM, r"attention block size to NUM tokens", "block_tokens"),
     _p(VLLM, r"max_num_batched_tokens=(\d+)", "batched_tokens"),
@@ -190,6 +192,8 @@ PATTERNS: tuple[Pattern, ...] = (
     _p(LLAMA, r": {1,20}DEV compute buffer size *(?:of|=) *NUM MiB", "device", "compute_mib", key=0),
     _p(LLAMA, r"memory_breakdown_print: \| +- ([\w ()./:-]{1,60}?) +\| *(\d{1,8}) *= *(\d{1,8}) *\+ *\( *(\d{1,8}) *= *(\d{1,8}) *\+ *(\d{1,8}) *\+ *(\d{1,8})\)",
        "device", "card_mib", "card_free_mib", "own_mib", "own_model_mib", "own_context_mib", "own_compute_mib", key=0),
+    _p(LLAMA, r"memory_breakdown_print: \| +- (Host[\w ()./:-]{0,50}?) +\| *(\d{1,8}) *= *(\d{1,8}) *\+ *(\d{1,8}) *\+ *(\d{1,8}) *\|",
+       "device", "own_mib", "own_model_mib", "own_context_mib", "own_compute_mib", key=0),
     _p(LLAMA, r"llama_new_context_with_model: (attn_max_b|fused_moe|fused_up_gate|ser|graph_reuse) *=", "ik"),
     # ollama, besides the lines of the llama.cpp inside it
     _p(OLLAMA, r"Listening on \S+ \(version ([\w.-]{1,40})\)", "version", start=True),
@@ -251,6 +255,15 @@ PATTERNS: tuple[Pattern, ...] = (
     # mlx-lm
     _p(MLX, r"a model that requires NUM MB which is close to the maximum recommended size of NUM MB", "weights_mib", "card_mib"),
     _p(MLX, r"Peak memory: NUM GB", "peak_gb"),
+    # LM Studio: its own estimate before a load, and how it fits a context to MLX
+    _p(LMSTUDIO, r"Model load size estimate with raw num offload layers '\w{1,12}' and context length '(\d{1,9})'", "max_model_len", start=True),
+    _p(LMSTUDIO, r"^\s{1,8}Model: NUM GB$", "weights_gb"),
+    _p(LMSTUDIO, r"^\s{1,8}Context: NUM GB$", "kv_gb"),
+    _p(LMSTUDIO, r"^\s{1,8}Total: NUM GB$", "whole_gb"),
+    _p(MLX, r"Model context auto-fit: family=\w{1,40} max=NUM fitted=NUM", "asked_model_len", "max_model_len"),
+    _p(MLX, r"working_set=NUM ?GiB reserve=NUM ?GiB safe_ceiling=NUM ?GiB", "card_gib", "reserve_gib", "ceiling_gib"),
+    _p(MLX, r"baseline=NUM ?GiB full_kv=NUM ?B/token", "weights_gib", "token_bytes"),
+    _p(MLX, r"attention=NUM ?B/token estimated_peak=NUM ?GiB", "score_bytes", "peak_gib"),
     # LMDeploy
     _p(LMDEPLOY, r"(TurbomindEngineConfig)\(", "seen", start=True),
     _p(LMDEPLOY, r"\[BlockManager\] block_size ?= ?NUM MB", "block_mib"),

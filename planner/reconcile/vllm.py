@@ -134,7 +134,12 @@ def _entries(
     made.entries.append(Entry("weights", weights, loaded))
     predicted_activation = derived.activation if derived else None
     predicted_other = derived.overhead if derived else None
-    if activation is not None or other is not None:
+    consumed = run.bytes("consumed_gib") if weights is None else None
+    if consumed is not None:
+        made.entries[-1:] = [Entry("weights and non-torch memory", consumed, _together(loaded, predicted_other))]
+        made.entries.append(Entry("activation peak", activation, predicted_activation))
+        parts = [consumed, activation, pool]
+    elif activation is not None or other is not None:
         made.entries.append(Entry("activation peak", activation, predicted_activation))
         made.entries.append(Entry("non-torch memory", other, predicted_other))
         parts = [weights, activation, other, pool]
@@ -142,13 +147,7 @@ def _entries(
         together = None
         if budget is not None and weights is not None and pool is not None:
             together = budget - weights - pool
-        both = None
-        if predicted_activation and predicted_other:
-            both = Estimated(
-                predicted_activation.bytes + predicted_other.bytes,
-                predicted_activation.low + predicted_other.low,
-                predicted_activation.high + predicted_other.high,
-            )
+        both = _together(predicted_activation, predicted_other)
         words = "not printed: what is left of the budget"
         if together is not None and together < 0:
             words, made.unexplained = "weights and pool are more than the budget: another utilisation or card", together
@@ -172,6 +171,13 @@ def _entries(
         made.unexplained = _left_over(
             made, budget - sum(part or 0 for part in parts), run.bytes("graphs_estimated_gib")
         )
+
+
+def _together(one: Estimated | None, other: Estimated | None) -> Estimated | None:
+    """The sum of two estimates; None where one is not known."""
+    if one is None or other is None:
+        return None
+    return Estimated(one.bytes + other.bytes, one.low + other.low, one.high + other.high)
 
 
 def _left_over(made: Draft, left: int, graphs: int | None) -> int:

@@ -34,6 +34,20 @@ def test_windows_rotate() -> None:
     assert mlx.request_bytes(asked("gemma-3-27b", 8192), 8192) == (52 * 1024 + 10 * 8192) * one
 
 
+def test_heads_without_a_fused_kernel_have_scores() -> None:
+    """LM Studio counts 98,304 B a token of context for Qwen3.8-27B (24 heads of 256; lmstudio-bug-tracker issue 2250); Llama's
+    heads are 128 wide, which MLX reads fused. Qwen3.6-35B-A3B in 4 bit held 38.0 GB at 192k (mlx-lm issue 1480)."""
+    assert mlx.score_bytes(asked("qwen3.8-27b", 8192), 1) == 98_304
+    assert mlx.score_bytes(asked("llama-3.1-8b", 8192), 8192) == 0
+    spec = read_entry(find_model("qwen3.6-35b-a3b"))
+    long = mlx.answer(
+        estimate(spec, Request(192 * 1024, dtype="int4"), Capacity("Apple", 128 * GIB, "host")), Options(), None
+    )
+    assert long.activation is not None
+    held = long.request_bytes + long.activation.bytes + 19.5e9
+    assert abs(held - 38.0e9) / 38.0e9 < 0.05
+
+
 def test_more_than_metal_wires_down_is_a_refusal() -> None:
     answer = mlx.answer(asked("llama-3.1-8b", 8192, 4 * GIB), Options(), None).to_dict()
     assert answer["refusal"] and answer["fits"] is False and answer["most_requests"] == 0

@@ -307,3 +307,13 @@ def test_v1_came_with_0_7() -> None:
     assert (answer["pool_blocks"], answer["max_concurrency"]) == (1381, 10.79)
     with pytest.raises(BadRequest):
         vllm.answer(found, Options(pool_bytes=GIB), "0.6.6", "v1")
+
+
+def test_too_few_state_blocks_at_the_low_end_is_a_tight_start() -> None:
+    """Qwen3.8-27B in fp8 on an RTX PRO 6000 had 939 blocks for 1,024 sequences (vllm-project/recipes PR 831): the estimate spans it."""
+    spec = read_entry(find_model("qwen3.8-27b-fp8"))
+    card = Capacity("RTX-PRO-6000-Blackwell-96GB", int(94.97 * GIB))
+    found = vllm.answer(estimate(spec, Request(8192), card), Options(), "0.27.0", None)
+    assert found.ranged is not None and found.ranged.low.blocks is not None and found.ranged.pool.blocks is not None
+    assert found.refusal is None and found.ranged.low.blocks < 939 < 1024 < found.ranged.pool.blocks
+    assert f"({found.ranged.low.blocks})" in found.low_refusal

@@ -19,7 +19,7 @@ from planner.memory.request import device_capacity
 from planner.options.speed import SpeedAsked, speed_asked
 from planner.options.tables import LLAMA, VLLM
 from planner.speed.constants import constants_for
-from planner.speed.measured_fit import fitted, stretched
+from planner.speed.measured_fit import fitted
 from planner.speed.observed import Observed
 from planner.workloads.targets import Targets
 
@@ -106,13 +106,13 @@ def advice(
     asked = speed_asked(values)
     one, engine = _estimate(asked), None if asked.engine is None else asked.engine.label
     device = asked.devices[0]
-    logs = fitted(observed, one, device, constants_for(engine, device)).logs if observed else ()
+    fit = fitted(observed, one, device, constants_for(engine, device)) if observed else None
 
     def outcome(flags: str, changed: Mapping[str, Any], slots: int | None = slots) -> Outcome:
         question = speed_asked({**values, **changed})
         found, name = _estimate(question), None if question.engine is None else question.engine.label
         base = constants_for(name, question.devices[0])
-        constants = stretched(base, logs) if logs else base
+        constants = base if fit is None else fit.applied(base)
         users = UsersAsked(
             found, question.devices[0], question.engine, load.prompt_tokens, load.output_tokens, drafts_of(found, question.drafting)
         )  # fmt: skip

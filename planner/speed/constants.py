@@ -76,6 +76,8 @@ class Constants:
     shapes               factors of TPOT that rows of models of one shape and weight format showed beside the formula
     ubatch_tokens        pieces of a prompt that pipeline stages work on in turn (llama.cpp); None: whole prompts
     experts_low, _high      the same of TPOT for a model with experts
+    serial               share of the shorter of reading and computing that the longer does not hide: 0 in the shipped fits,
+                         1 where one waits for the other (processors)
     measured_shape       the one model shape that a user's own points are of; "" where there are none
     elsewhere            the range's ends that hold for any other shape, by name
     origin               where all this comes from, in words
@@ -117,6 +119,7 @@ class Constants:
     ubatch_tokens: int | None = None
     experts_low: float = 0.7
     experts_high: float = 2.5
+    serial: float = 0.0
     measured_shape: str = ""
     elsewhere: tuple[tuple[str, float], ...] = ()
 

@@ -1,9 +1,11 @@
 """Fits the constants of a speed to several measured points, each constant held to its shipped value by what is known.
 
-    minimise  Σ (ln predicted - ln measured)² / NOISE²  +  Σ (ln multiplier)² / PRIOR²
+    minimise  Σ (ln predicted - ln measured)² / NOISE²  +  Σ (ln multiplier)² / prior²
 
 A multiplier stretches one kind of time (`KNOBS`): a single point moves what it depends on, many points part reading
-from computing and both from what a step takes whatever its size. Gauss-Newton steps with damping, derivatives by
+from computing and both from what a step takes whatever its size. It is tried with reading that hides computing, as GPUs
+do, and with the two one after the other, as processors do (`Constants.serial`): the latter where it meets the points
+better by `SERIAL_BETTER`. Gauss-Newton steps with damping, derivatives by
 differences. Each point is then left out and predicted from the others: that error is the range of every answer.
 """
 
@@ -25,31 +27,35 @@ from planner.speed.speed import Case, model_constants
 from planner.speed.work import Work, work
 
 NOISE = 0.04  # of a mean over a few requests, as a share
-PRIOR = 1.0  # of a constant on a machine that nobody measured, in logarithms: a factor of e
 MOST_POINTS = 200
 LEAST_SPREAD = 1.05
 MANY = 8  # fewer points say little of batches and lengths far from theirs: then the range of a single point holds, too
 STEPS, STEPS_LEFT_OUT, MOST_FOLDS = 25, 6, 12
 
-# What a multiplier stretches: efficiencies are divided by it, seconds multiplied.
-KNOBS: tuple[tuple[str, ...], ...] = (
-    ("memory_efficiency", "packed_efficiency", "expert_efficiency"),
-    ("cache_efficiency",),
-    ("compute_efficiency", "expert_compute_efficiency"),
+# What a multiplier stretches (efficiencies are divided by it, seconds multiplied), and how far it may be from the shipped
+# value, in logarithms: three times the spread of that constant among the shipped fits. Engines and devices differ little
+# in the share of the bandwidth that they reach (0.1), much in products of a step, in attention and in fixed times (0.5 to
+# 0.9): so what grows with the batch at one length is not blamed on reading the cache.
+KNOBS: tuple[tuple[float, tuple[str, ...]], ...] = (
+    (0.35, ("memory_efficiency", "packed_efficiency", "expert_efficiency")),
+    (0.3, ("cache_efficiency",)),
+    (2.0, ("compute_efficiency", "expert_compute_efficiency")),
     (
-        "prefill_efficiency",
-        "packed_prefill_efficiency",
-        "narrow_prefill_efficiency",
-        "expert_prefill_efficiency",
-        "attention_efficiency",
+        0.7,
+        ("prefill_efficiency", "packed_prefill_efficiency", "narrow_prefill_efficiency", "expert_prefill_efficiency"),
     ),
-    ("mixed_efficiency", "prompt_layer_seconds"),
-    ("layer_seconds", "expert_layer_seconds"),
-    ("step_seconds",),
-    ("sequence_seconds",),
-    ("request_seconds",),
-    ("queue",),
+    (2.0, ("attention_efficiency",)),
+    (0.5, ("mixed_efficiency", "prompt_layer_seconds")),
+    (1.5, ("layer_seconds", "expert_layer_seconds")),
+    (1.5, ("step_seconds",)),
+    (1.5, ("sequence_seconds",)),
+    (1.2, ("request_seconds",)),
+    (1.0, ("queue",)),
 )
+QUEUE, REQUEST = (
+    next(i for i, (_, names) in enumerate(KNOBS) if name in names) for name in ("queue", "request_seconds")
+)
+SERIAL_POINTS, SERIAL_BETTER = 3, 2.0  # points that can tell; what one more choice costs by Akaike's criterion
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,10 @@ class Fitted:
     tpot: LeftOutErrors
     ttft: LeftOutErrors
     logs: tuple[float, ...] = ()
+
+    def applied(self, base: Constants) -> Constants:
+        """Other constants of the same engine and device, stretched alike."""
+        return stretched(replace(base, serial=self.constants.serial), self.logs)
 
     @property
     def words(self) -> str:
@@ -137,13 +147,25 @@ def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, base:
     known = [_Point(_case(point, sums, rates, base, estimate.source_tokens), point) for point in points]
     for point in known:
         _check(point, device)
-    found = _fit(known, base, [0.0] * len(KNOBS), STEPS)
+    base, found = _best(known, base)
     tpot, ttft = _left_out(known, base, found)
     sources = tuple(dict.fromkeys(point.source for point in points))
     constants = replace(stretched(base, found), **_spread(tpot, ttft, len(points)))
     constants = _queued(constants, low=constants.ttft_low, high=constants.ttft_high)
     made = Fitted(constants, len(points), sources, tpot, ttft, tuple(found))
     return replace(made, constants=replace(constants, origin=f"{made.words}; beside: {base.origin}"))
+
+
+def _best(points: Sequence[_Point], base: Constants) -> tuple[Constants, list[float]]:
+    """(base, logs of the multipliers): as shipped, or with reading and computing one after the other."""
+    start = [0.0] * len(KNOBS)
+    found = _fit(points, base, start, STEPS)
+    if len(points) < SERIAL_POINTS:
+        return base, found
+    other = replace(base, serial=1.0)
+    serial = _fit(points, other, start, STEPS)
+    sums = [sum(e**2 for e in _errors(points, b, logs)) for b, logs in ((base, found), (other, serial))]
+    return (other, serial) if sums[1] < sums[0] - SERIAL_BETTER else (base, found)
 
 
 def _case(point: Observed, sums: Work, rates: Rates, base: Constants, source_tokens: int) -> Case:
@@ -169,15 +191,15 @@ def stretched(base: Constants, logs: Sequence[float]) -> Constants:
     values: Mapping[str, float] = vars(base)
     changed = {
         name: values[name] / math.exp(log) if name.endswith("efficiency") else values[name] * math.exp(log)
-        for names, log in zip(KNOBS, logs, strict=True)
+        for (_, names), log in zip(KNOBS, logs, strict=True)
         for name in names
         if name != "queue"
     }
     queues = {
         name: replace(
             queue,
-            share=queue.share * math.exp(logs[KNOBS.index(("queue",))]),
-            seconds=queue.seconds * math.exp(logs[KNOBS.index(("request_seconds",))]),
+            share=queue.share * math.exp(logs[QUEUE]),
+            seconds=queue.seconds * math.exp(logs[REQUEST]),
         )
         for name, queue in (("queue", base.queue), ("experts_queue", base.experts_queue))
     }
@@ -192,7 +214,9 @@ def _queued(base: Constants, **changed: float) -> Constants:
 
 def _errors(points: Sequence[_Point], base: Constants, logs: Sequence[float]) -> list[float]:
     constants = stretched(base, logs)
-    return [value / NOISE for point in points for value in point.logs(constants)] + [log / PRIOR for log in logs]
+    return [value / NOISE for point in points for value in point.logs(constants)] + [
+        log / prior for (prior, _), log in zip(KNOBS, logs, strict=True)
+    ]
 
 
 def _fit(points: Sequence[_Point], base: Constants, start: Sequence[float], steps: int) -> list[float]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from planner.catalogue.device import OwnPoint, OwnSpeed
 from planner.speed.constants import NUMBERS, QUEUE_NUMBERS, QUEUES, RANGE_ENDS, Constants, Queue
-from planner.speed.measured_fit import Fitted, stretched
+from planner.speed.measured_fit import Fitted
 
 
 def own_speed(  # parameters: what the file says of itself
@@ -15,7 +15,7 @@ def own_speed(  # parameters: what the file says of itself
     """Builds what is stored of a fit: figures that turn the constants of any model on this device into the user's, from
     those in `base`.
     """
-    constants = stretched(base, fit.logs)
+    constants = fit.applied(base)
     ends = {end: getattr(fit.constants, end) for end in RANGE_ENDS}
     figures = {number: getattr(constants, number) for number in NUMBERS} | ends
     for queue in QUEUES:

@@ -234,10 +234,12 @@ def sent_between(sums: Work, rates: Rates, rows: float, steps: int = 1) -> Sent:
 
 
 def roof_seconds(work: Pass, constants: Constants, *, prefill: bool, maximum: Callable[..., Any] = max) -> Any:
-    """Computes the roofline of a pass: max(bytes / (e_m · bandwidth), FLOPs / (e_c · peak)). `maximum` is given where
-    the numbers are arrays.
+    """Computes the roofline of a pass: max(m, c) + serial · min(m, c) of m = bytes / (e_m · bandwidth) and
+    c = FLOPs / (e_c · peak). `maximum` is given where the numbers are arrays; the sum is the larger of two lines,
+    m + serial · c and c + serial · m.
     """
-    return maximum(memory_seconds(work, constants), products_seconds(work, constants, prefill=prefill))
+    reading, computing = memory_seconds(work, constants), products_seconds(work, constants, prefill=prefill)
+    return maximum(reading + constants.serial * computing, computing + constants.serial * reading)
 
 
 def memory_seconds(work: Pass, constants: Constants) -> Any:

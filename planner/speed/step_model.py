@@ -52,10 +52,16 @@ class LinearSteps:
         fixed = sums.launches * (c.layer_seconds + len(chunks) * c.prompt_layer_seconds)
         fixed += sums.routed_layers * c.expert_layer_seconds + c.step_seconds + sequences * c.sequence_seconds + between
         memory = weights / reading + hit / c.expert_efficiency + cached / c.cache_efficiency
+        if chunks and sequences:  # a pass of their own beside that of the decoding sequences
+            memory += c.serial * weights / reading
+            fixed += c.serial * (
+                sums.launches * c.layer_seconds + sums.routed_layers * c.expert_layer_seconds + c.step_seconds
+            )
+        memory, compute = memory / rates.bandwidth_bytes_per_s, compute / rates.flops_per_s
         return StepTerms(
             _ps(fixed * c.tpot_scale),
-            _ps(memory / rates.bandwidth_bytes_per_s * c.tpot_scale),
-            _ps(compute / rates.flops_per_s * c.tpot_scale),
+            _ps((memory + c.serial * compute) * c.tpot_scale),
+            _ps((compute + c.serial * memory) * c.tpot_scale),
         )
 
 
@@ -81,6 +87,10 @@ def step_model(estimate: Estimate, device: Device, constants: Constants) -> Line
         _ps(r.token_flops / pp / (rates.flops_per_s * constants.compute_efficiency) * constants.tpot_scale)
         for r in sums.reads
     )
+    if constants.serial:  # what the longer side does not hide of the shorter, as in `roof_seconds`
+        both = tuple(zip(kv, scores, strict=True))
+        kv = tuple(round(read + constants.serial * score) for read, score in both)
+        scores = tuple(round(score + constants.serial * read) for read, score in both)
     return LinearSteps(sums, rates, constants, tuple(read.reach for read in sums.reads), kv, scores)
 
 

@@ -128,7 +128,7 @@ def _bytes(case: Case) -> list[Term]:
 
 
 def _roof(step: Pass, rates: Rates, constants: Constants, scale: float, *, prefill: bool) -> list[Term]:
-    """Reading and computing, at what is reached of the rates; the larger counts."""
+    """Reading and computing, at what is reached of the rates; the larger counts, of `Constants.serial` 1 both."""
     memory, compute = memory_seconds(step, constants), products_seconds(step, constants, prefill=prefill)
     dense = replace(step, expert_seconds=0.0, expert_compute_seconds=0.0, attention_seconds=0.0)
     scores, float_flops = (
@@ -154,6 +154,7 @@ def _roof(step: Pass, rates: Rates, constants: Constants, scale: float, *, prefi
         if part
     )
     names = ("bandwidth", "(compute)") if memory > compute else ("(bandwidth)", "compute")
+    names = ("bandwidth", "compute") if constants.serial else names
     scaled = _scale(scale)
     return [
         Term(names[0], f"({text}){scaled}" if scaled else text, memory * scale),

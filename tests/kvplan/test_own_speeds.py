@@ -50,7 +50,7 @@ def test_the_page_says_what_is_stored_and_how_far_off_points_left_out_were(run: 
     [
         ("estimate", "gpt2"),
         ("fit", "gpt2"),
-        ("speed", "gpt2"),
+        ("speed", "gpt2", "--prompt", "100", "--answer", "100"),
         ("plan", "gpt2", "--users", "2", "--prompt", "100", "--answer", "100"),
         ("simulate", "gpt2", "--rate", "1/s", "--prompt", "100", "--answer", "20", "--requests", "20"),
         ("check", "--", "vllm", "serve", "gpt2"),

@@ -60,14 +60,49 @@ def test_eight_points_of_a_server_give_tpot_at_others_within_8_percent(batch: in
     assert found.tpot_seconds.value == pytest.approx(SERVED[f"static_b{batch}"]["tpot_ms"] / 1e3, rel=0.08)
 
 
-@pytest.mark.parametrize("rate", ["rate_1.0", "rate_2.0", "rate_3.0"])
-def test_the_same_points_give_simulated_ttft_at_three_rates_within_20_percent(rate: str) -> None:
-    """Mean TTFT; TPOT under load is too long by these points, for none of them has prompts that join (docs/measured.md)."""
-    found = eight().constants
-    arrivals = [Arrival(round(at * PS_PER_SECOND), prompt, output) for at, prompt, output in SERVED[rate]["plan"]]
+# rate -> how far off mean TTFT, p95 TTFT and mean TPOT may be; near the rate that it carries small errors of steps add up
+LOADS = {
+    "rate_1.0": (0.1, 0.1, 0.1),
+    "rate_2.0": (0.1, 0.1, 0.1),
+    "rate_3.0": (0.1, 0.1, 0.15),
+    "rate_4.0": (0.15, 0.1, 0.15),
+}
+
+
+def off(rate: str) -> tuple[float, float, float]:
+    """Mean TTFT, its p95 and mean TPOT of the simulated server, over those measured, less 1."""
+    found, measured = eight().constants, SERVED[rate]
+    arrivals = [Arrival(round(at * PS_PER_SECOND), prompt, output) for at, prompt, output in measured["plan"]]
     ran = simulate(arrivals, step_model(model(), CORES, found), Pool.of_blocks(100_000), Policy(32, 512))
-    ttft = ran.ttft_seconds()
-    assert sum(ttft) / len(ttft) + found.request_seconds == pytest.approx(SERVED[rate]["ttft_mean"], rel=0.2)
+    ttft, tpot, before = sorted(ran.ttft_seconds()), ran.tpot_seconds(), found.request_seconds
+    return (
+        (sum(ttft) / len(ttft) + before) / measured["ttft_mean"] - 1,
+        (ttft[int(0.95 * (len(ttft) - 1))] + before) / measured["ttft_p95"] - 1,
+        sum(tpot) / len(tpot) / measured["tpot_mean"] - 1,
+    )
+
+
+@pytest.mark.parametrize("rate", LOADS)
+def test_the_same_points_give_a_server_under_load(rate: str) -> None:
+    """Static batches and prompts alone, at one context: simulated arrivals are those that were sent."""
+    for found, most in zip(off(rate), LOADS[rate], strict=True):
+        assert abs(found) < most
+
+
+def test_a_processor_that_reads_and_computes_in_turn_is_told_from_one_that_does_both() -> None:
+    assert eight().constants.serial == 1
+    gpu = device("h100-sxm")
+    base = constants_for("vllm", gpu)
+    points = []
+    for batch in (1, 16, 64, 256):
+        made = speed(model(), gpu, prompt_tokens=512, output_tokens=128, batch=batch, load="static", constants=base)
+        points.append(Observed(batch, 512, 128, "static", None, made.tpot_seconds.value, "made"))
+    assert fitted(points, model(), gpu, base).constants.serial == 0
+
+
+def test_what_grows_with_the_batch_at_one_length_is_not_blamed_on_the_cache() -> None:
+    base, found = constants_for("vllm", CORES), eight().constants
+    assert found.cache_efficiency == pytest.approx(base.cache_efficiency, rel=0.2)
 
 
 def test_an_answer_says_how_many_points_and_how_far_off_those_left_out_were() -> None:
@@ -120,3 +155,9 @@ def test_two_points_leave_none_out() -> None:
     found = fitted([decode(1), decode(4)], model(), CORES, constants_for("vllm", CORES))
     assert found.tpot.points == 0
     assert "too few points to leave one out" in found.constants.origin
+
+
+if __name__ == "__main__":
+    print("requests/s  mean TTFT  p95 TTFT  mean TPOT")
+    for name in LOADS:
+        print(f"{name.removeprefix('rate_'):>10}" + "".join(f"{100 * share:+9.0f} %" for share in off(name)))

@@ -151,15 +151,17 @@ def plan(asked: Asked) -> str:
 def check(asked: Asked) -> str:
     """Whether a pasted start command starts."""
     from kvplan import pasted  # its patterns are slow to compile, and the first page wants none
+    from planner.answers.check_words import verdict_text
 
-    values, found, words = dict(asked.pairs), None, ""
+    values, found, words, said = dict(asked.pairs), None, "", ""
     if values.get("command"):
         try:
             named = {name: values[name] for name in pasted.CHECK_PARAMETERS if values.get(name)}
-            found = pasted.check_command(values["command"], named).to_dict()
+            answer = pasted.check_command(values["command"], named)
+            found, said = answer.to_dict(), verdict_text(answer)
         except KvplanError as error:
             words = str(error)
-    return render("check.html", asked, asked=values, answer=found, words=words)
+    return render("check.html", asked, asked=values, answer=found, words=words, said=said)
 
 
 def log_page(asked: Asked) -> str:

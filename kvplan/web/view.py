@@ -209,7 +209,8 @@ def _command(state: State, spec: ModelSpec, one: EstimateAnswer) -> str | None:
 def verdict(one: EstimateAnswer) -> str:
     """The first line of the page: the one verdict of the command line."""
     if one.verdict is None:
-        return f"{gib(one.kv_bytes)} of KV cache; name a device to see whether it fits"
+        said = f"{human_bytes(one.kv_bytes)} of KV cache; name a device to see whether it fits"
+        return said if one.too_long is None else f"{said}. {one.too_long.text}"
     return one.verdict.text
 
 

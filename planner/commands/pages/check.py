@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable
 
 from planner.answers.check import CheckAnswer
-from planner.answers.verdict import STARTS_TIGHT, UNCERTAIN, interval
+from planner.answers.check_words import engine_words, layout_words, verdict_text
 from planner.commands.pages.assumed import assumed_lines
 from planner.launch.question import Said
 from planner.launch.secrets import shown
@@ -17,8 +17,6 @@ from planner.terminal.tables import bad, bold, good, wrapped
 from planner.units import gib, human_bytes, human_tokens, significant
 
 WIDTH = 80
-_NAMES = {"vllm": "vLLM", "vllm-v0": "vLLM V0", "vllm-v1": "vLLM V1", "sglang": "SGLang", "llamacpp": "llama.cpp",
-          "ik_llamacpp": "ik_llama.cpp", "tensorrt-llm": "TensorRT-LLM", "lmdeploy": "LMDeploy"}  # fmt: skip
 
 
 def page(answer: CheckAnswer, verbose: bool = False) -> list[str]:
@@ -52,12 +50,8 @@ def _wrap(text: str, first: str = "", rest: str = "") -> list[str]:
 def _read(answer: CheckAnswer) -> list[str]:
     """Model, formats and devices in one line; the name in the text where it is not plainly the model's."""
     shorter = f"{_name(answer)}, weights {answer.found.plan.fmt.name}, KV {answer.kv_dtype}"
-    line = f"{shorter}, {_engine(answer)}, {_layout(answer)}"
+    line = f"{shorter}, {engine_words(answer)}, {layout_words(answer)}"
     return [line if len(line) <= WIDTH else shorter]
-
-
-def _engine(answer: CheckAnswer) -> str:
-    return f"{_NAMES.get(answer.engine.name, answer.engine.name)} {answer.engine.version}"
 
 
 def _name(answer: CheckAnswer) -> str:
@@ -67,35 +61,10 @@ def _name(answer: CheckAnswer) -> str:
     return f"{name} (from {shown(plain_name(asked), 60)})"
 
 
-def _layout(answer: CheckAnswer) -> str:
-    sharding, count = answer.setup.request.sharding, answer.setup.devices
-    ranks = ", ".join(
-        f"{name.upper()} {getattr(sharding, name)}"
-        for name in ("tp", "pp", "ep", "dp", "dcp")
-        if getattr(sharding, name) > 1
-    )
-    device, alike = answer.capacity.name, not answer.setup.memories
-    return (f"{count} x {device}" if count > 1 and alike else device) + (f" ({ranks})" if ranks else "")
-
-
 def _verdict(answer: CheckAnswer) -> list[str]:
     """Starts or not, how many requests, how fast."""
-    where = f"{_engine(answer)} on {_layout(answer)}"
-    if answer.unsure:
-        words = "the weights or the cache are an upper bound, see `kvplan estimate`"
-        return [bold(line) for line in _wrap(f"{where} AT MOST, MAY START: {words}.", "", "  ")]
-    if not answer.starts:
-        ends = interval(answer.engine, "its log and kvplan reconcile") if answer.verdict == UNCERTAIN else ""
-        text = f"{where} {answer.verdict.upper()}: {'; '.join(answer.reasons)}{ends}."
-        return [bad(line) for line in _wrap(text, "", "  ")]
-    many = "request" if answer.requests == 1 else "requests"
-    tokens = human_tokens(answer.setup.request.seq_tokens)
-    word, lowest = "STARTS", ""
-    if answer.verdict == STARTS_TIGHT:
-        ends = interval(answer.engine, "its log and kvplan reconcile")
-        word, lowest = "STARTS, TIGHTLY", f"; at the low end of the estimate it may not{ends}"
-    text = f"{where} {word}: {answer.requests:,} {many} of {tokens} tokens at once{lowest}."
-    lines = [good(line) for line in _wrap(text, "", "  ")]
+    paint = bold if answer.unsure else good if answer.starts else bad
+    lines = [paint(line) for line in _wrap(verdict_text(answer), "", "  ")]
     for found in answer.speed.speeds if answer.speed is not None else ():
         lines += _wrap(_speed(found), "  ", "    ")
     return lines

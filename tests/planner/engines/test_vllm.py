@@ -311,7 +311,7 @@ def test_v1_came_with_0_7() -> None:
 
 def test_too_few_state_blocks_at_the_low_end_is_a_tight_start() -> None:
     """Qwen3.8-27B in fp8 on an RTX PRO 6000 had 939 blocks for 1,024 sequences (vllm-project/recipes PR 831): the estimate spans it."""
-    spec = read_entry(find_model("qwen3.8-27b-fp8"))
+    spec = read_entry(find_model("qwen3.6-27b-fp8"))
     card = Capacity("RTX-PRO-6000-Blackwell-96GB", int(94.97 * GIB))
     found = vllm.answer(estimate(spec, Request(8192), card), Options(), "0.27.0", None)
     assert found.ranged is not None and found.ranged.low.blocks is not None and found.ranged.pool.blocks is not None

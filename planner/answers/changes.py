@@ -58,8 +58,12 @@ class Tried:
 
 def with_length(question: Question, tokens: int) -> Question:
     """Returns the question for requests of so many tokens in each slot."""
-    slots = question.options.parallel or 1
-    return replace(question, seq_tokens=tokens, options=replace(question.options, ctx_size=tokens * slots))
+    return replace(question, seq_tokens=tokens, options=replace(question.options, ctx_size=tokens * streams(question)))
+
+
+def streams(question: Question) -> int:
+    """How many times a slot's length the context is: the slots, or one where they share its cells."""
+    return 1 if question.options.kv_unified else question.options.parallel or 1
 
 
 # What a change is called, by engine
@@ -104,27 +108,33 @@ def server_changes(tried: Tried, engine: EngineAnswer, starts: bool) -> Iterator
             yield words, replace(question, tp=tp), max(devices, given)
 
 
+_LLAMA_FLAGS = {
+    "llamacpp": {"kv": "-ctk q8_0 -ctv q8_0", "ctx": "-c", "moe": "--n-cpu-moe", "layers": "-ngl"},
+    "koboldcpp": {"kv": "--quantkv 1", "ctx": "--contextsize", "moe": "--moecpu", "layers": "--gpulayers"},
+    "ollama": {"kv": "OLLAMA_KV_CACHE_TYPE=q8_0", "ctx": "", "moe": "", "layers": ""},
+}
+
+
 def llama_changes(tried: Tried) -> Iterator[tuple[str, Question, int]]:
     """Lists the same for llama.cpp and its kin, of a command that does not start."""
     question, given = tried.question, tried.given
     ollama = question.engine == "ollama"
+    names = _LLAMA_FLAGS.get(question.engine, _LLAMA_FLAGS["llamacpp"])
     if question.k_dtype is None:
         options = replace(question.options, flash_attn=True)
-        words = "OLLAMA_KV_CACHE_TYPE=q8_0" if ollama else "-ctk q8_0 -ctv q8_0"
-        yield words, replace(question, k_dtype="q8_0", v_dtype="q8_0", options=options), given
+        yield names["kv"], replace(question, k_dtype="q8_0", v_dtype="q8_0", options=options), given
     longest = tried.longest()
     if longest:
-        slots = question.options.parallel or 1
-        words = f"OLLAMA_CONTEXT_LENGTH={longest}" if ollama else f"-c {longest * slots}"
+        words = f"OLLAMA_CONTEXT_LENGTH={longest}" if ollama else f"{names['ctx']} {longest * streams(question)}"
         yield words, tried.with_length(longest), given
     if ollama:
         return
     experts = _fewest_experts(tried, 0)
     if experts is not None:
-        yield f"--n-cpu-moe {experts}", tried.with_experts(experts), given
+        yield f"{names['moe']} {experts}", tried.with_experts(experts), given
     most = largest(lambda n: tried.starts(tried.with_layers(n), 0), len(tried.spec.layers))
     if most:
-        yield f"-ngl {most}", tried.with_layers(most), given
+        yield f"{names['layers']} {most}", tried.with_layers(most), given
 
 
 def _fewest_experts(tried: Tried, free: int) -> int | None:
@@ -138,13 +148,14 @@ def _fewest_experts(tried: Tried, free: int) -> int | None:
 def adapted(tried: Tried) -> tuple[Question, str] | None:
     """Returns (the question as the engine itself changes it, in words), None where it changes nothing.
 
-    ollama puts the layers that do not fit on the host. llama.cpp's --fit shortens a context that the command leaves
+    ollama and KoboldCpp put the layers that do not fit on the host. llama.cpp's --fit shortens a context that the command leaves
     open, then moves experts, then layers. What the command sets stays.
     """
     question = tried.question
     names = {flag.name for flag in question.flags if flag.value.strip().lower() in ("off", "0", "false")}
-    if question.engine == "ollama" and tried.placement.layers is None:
-        return _fewer_layers(tried, 0, "ollama")
+    own = {"ollama": "ollama", "koboldcpp": "KoboldCpp"}.get(question.engine)
+    if own and tried.placement.layers is None:
+        return _fewer_layers(tried, 0, own)
     build = (parse_version(question.version) if question.version else None) or (FIT_SINCE,)
     if (
         question.engine != "llamacpp"

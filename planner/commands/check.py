@@ -25,8 +25,8 @@ from planner.options.model import output_of
 def command(pasted: tuple[str, ...], **values: Any) -> None:
     """Paste the command that starts your server: does it start, for how many requests, how fast, what to change.
 
-    Understood are vllm serve, sglang, llama-server, llama-cli, llama-bench, ollama, trtllm-serve and lmdeploy, under
-    docker run, sudo, uv and the like; and files: shell scripts, compose files, Kubernetes manifests, Modelfiles,
+    Understood are vllm serve, sglang, llama-server, llama-cli, llama-bench, koboldcpp, ollama, trtllm-serve and
+    lmdeploy, under docker run, sudo, uv and the like; and files: shell scripts, compose files, Kubernetes manifests, Modelfiles,
     llama-swap and vLLM configs. Nothing is run, no file that the text names is opened, and keys are not shown.
 
     Exit code 3 when the server would refuse to start, or may (the interval of its cache spans the verdict).

@@ -281,6 +281,54 @@ def _placement(values: Mapping[str, Any]) -> Placement:
     )
 
 
+_KOBOLD_TYPES = {0: None, 1: "q8_0", 2: "q4_0", 3: "bf16"}
+KOBOLD_TOKENS, KOBOLD_TOKENS_BEFORE = 8192, 4096  # --contextsize, and to v1.94
+KOBOLD_LONGER_SINCE = (1, 95)
+
+
+def kobold_question(program: Program, values: dict[str, Any], rest: Sequence[str]) -> Question:
+    """Builds the question of KoboldCpp: one slot, its own names for cache types and batch, the model with or without --model."""
+    level = values.get("kv_level", 0)
+    if level not in _KOBOLD_TYPES:
+        raise BadRequest(f"--quantkv {level} is not known; write 0 (f16), 1 (q8), 2 (q4) or 3 (bf16)")
+    notes = []
+    ctx = values.get("ctx_size")
+    if ctx is None or ctx < 1:
+        version = parse_version(program.version or "")
+        ctx = KOBOLD_TOKENS_BEFORE if version is not None and version < KOBOLD_LONGER_SINCE else KOBOLD_TOKENS
+        notes.append(f"no --contextsize: KoboldCpp takes {ctx:,}")
+    layers = "0" if values.get("on_cpu") else str(values.get("gpu_layers", "-1"))
+    if layers == "-1":
+        notes.append("no --gpulayers: KoboldCpp guesses how many fit; all are counted on the device")
+    moe = values.get("moe_cpu")
+    values["gpu_layers"] = "1" if layers == "True" else layers  # named alone it is 1
+    values["n_cpu_moe"] = 0 if moe is None else 999 if moe is True or not str(moe).isdigit() else int(moe)
+    values["tensor_split"] = ",".join(values.get("tensor_split") or ()) or None
+    if (values.get("ubatch_size") or 0) < 1:
+        values.pop("ubatch_size", None)
+    model = values.get("model") or (rest[0] if rest else None)
+    cache = _KOBOLD_TYPES[level]
+    return Question(
+        engine="koboldcpp",
+        said="koboldcpp",
+        model=None if model is None else str(model),
+        weights=_file_quantization(str(model or "")),
+        k_dtype=cache,
+        v_dtype=cache,
+        devices=_visible(program, values),
+        requests=1,
+        seq_tokens=ctx,
+        options=_options(
+            {**values, "ctx_size": ctx, "parallel": 1, "batch_size": values.get("ubatch_size")},
+            flash_attn=True if values.get("flash_attn") or cache else None,
+        ),
+        drafting=_drafting(values),
+        placement=_placement(values),
+        projector=values.get("mmproj"),
+        notes=tuple(notes),
+    )
+
+
 def ollama_question(program: Program, values: dict[str, Any], rest: Sequence[str]) -> Question:
     """Builds the question of ollama run, ollama serve or a Modelfile: the environment is its flags."""
     text = program.words[2] if program.words[1:2] == ("Modelfile",) else None

@@ -38,7 +38,6 @@ _LLAMA = {
 # What a user starts that is no engine of kvplan -> what to do
 REFUSED = {
     "text-generation-launcher": "text-generation-launcher (TGI) is not an engine that kvplan knows, and is no longer developed",
-    "koboldcpp": "KoboldCpp's commands are not read: ask kvplan fit MODEL --gpu G --engine koboldcpp --ctx-size N, or give the llama-server command",
     "mlx": "the flags of mlx_lm are not read; ask kvplan estimate MODEL --engine mlx --gpu m3-max --seq 8k",
     "tabbyapi": "TabbyAPI (ExLlama) is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
     "llama-cpp-python": "llama_cpp.server has flags of its own; give the llama-server command: --n_ctx is -c, --n_gpu_layers is -ngl",
@@ -74,7 +73,7 @@ _DOCKER_SWITCHES = frozenset("-d --detach -i --interactive -t --tty -it -ti -dit
 class Program:
     """What starts, and with which words.
 
-    name     vllm, sglang, llamacpp, llama-bench, ollama, tensorrt-llm, lmdeploy
+    name     vllm, sglang, llamacpp, llama-bench, koboldcpp, ollama, tensorrt-llm, lmdeploy
     said     how it was started, for people: `vllm serve`, `docker run vllm/vllm-openai`
     """
 
@@ -205,12 +204,12 @@ def _named(word: str, rest: Sequence[str]) -> tuple[str, str, Sequence[str]] | N
         return "lmdeploy", "lmdeploy serve api_server", after
     if base in ("mlx_lm.generate", "mlx_lm.chat", "mlx_vlm.server"):
         return "mlx", "", rest
-    if base in REFUSED or base in ("koboldcpp.py", "mlx_lm.server", "koboldcpp-linux-x64"):
-        return (
-            {"koboldcpp.py": "koboldcpp", "koboldcpp-linux-x64": "koboldcpp", "mlx_lm.server": "mlx"}.get(base, base),
-            "",
-            rest,
-        )
+    if re.fullmatch(
+        r"koboldcpp([-_](linux|mac|nocuda|oldcpu|oldpc|rocm|cu1[12]|x64|arm64|nightly|[\d.]+))*(\.py)?", base
+    ):
+        return "koboldcpp", "koboldcpp", rest
+    if base in REFUSED or base == "mlx_lm.server":
+        return {"mlx_lm.server": "mlx"}.get(base, base), "", rest
     return None
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from planner.errors import BadRequest, one_line
-from planner.launch import llamacpp, lmdeploy, ollama, sglang, trtllm, vllm
+from planner.launch import koboldcpp, llamacpp, lmdeploy, ollama, sglang, trtllm, vllm
 from planner.launch.arguments import Given, read_arguments
 from planner.launch.environment import classify, llama_flag
-from planner.launch.fields import llama_question, ollama_question, server_question
+from planner.launch.fields import kobold_question, llama_question, ollama_question, server_question
 from planner.launch.files import commands_in
 from planner.launch.presets import with_presets
 from planner.launch.program import Program, program_of
@@ -25,11 +25,14 @@ TABLES: Mapping[str, Table] = {
     "sglang": sglang.TABLE,
     "llamacpp": llamacpp.TABLE,
     "llama-bench": llamacpp.BENCH,
+    "koboldcpp": koboldcpp.TABLE,
     "ollama": ollama.TABLE,
     "tensorrt-llm": trtllm.TABLE,
     "lmdeploy": lmdeploy.TABLE,
 }
-KNOWN = "vllm serve, sglang serve, llama-server, llama-cli, llama-bench, ollama, trtllm-serve, lmdeploy serve"
+KNOWN = (
+    "vllm serve, sglang serve, llama-server, llama-cli, llama-bench, koboldcpp, ollama, trtllm-serve, lmdeploy serve"
+)
 
 
 def question_of(words: Sequence[str]) -> Question:
@@ -136,14 +139,14 @@ def _question(program: Program) -> Question:
 
 def _unread(program: Program, rest: Sequence[str]) -> Sequence[str]:
     """Words that are neither flags nor the model: never dropped in silence."""
-    first = 1 if program.name in ("vllm", "tensorrt-llm", "lmdeploy") else 0
+    first = 1 if program.name in ("vllm", "tensorrt-llm", "lmdeploy") else 2 if program.name == "koboldcpp" else 0
     return () if program.name in ("ollama", "llama-bench") else rest[first : first + 8]
 
 
 def _maker(name: str) -> Callable[[Program, dict[str, Any], Sequence[str]], Question]:
     if name in ("llamacpp", "llama-bench"):
         return llama_question
-    return ollama_question if name == "ollama" else server_question
+    return {"ollama": ollama_question, "koboldcpp": kobold_question}.get(name, server_question)
 
 
 def _program_words(program: Program) -> Sequence[str]:

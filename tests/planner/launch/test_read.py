@@ -327,7 +327,7 @@ docker run -d --restart=always \\
 
 
 @pytest.mark.parametrize("text, words", [("text-generation-launcher --model-id x", "--num-shard is --tensor-parallel-size"),
-                                         ("koboldcpp --model x", "llama-server"), ("vllm bench serve", "vllm serve"),
+                                         ("vllm bench serve", "vllm serve"),
                                          ("mlx_lm.server --model a/b-4bit", "estimate a/b-4bit --engine mlx"),
                                          ("lms load qwen/qwen3-8b --gpu max", "estimate qwen/qwen3-8b --engine lmstudio"),
                                          ("./llama-swap --config c.yaml", "kvplan check config.yaml")])  # fmt: skip

@@ -42,6 +42,28 @@ def parts_of(seq: int, prompt: int | None, answer: int | None) -> tuple[int, int
     return (seq - own, own) if prompt is None else (own, seq - own)
 
 
+def usual_parts(usual: int, prompt: int | None, answer: int | None, *, positions: int | None) -> tuple[int, int]:
+    """Returns (prompt, answer) where one or both are not asked: the usual ones, within the model's positions.
+
+    usual      tokens of the prompt that nobody gives
+    positions  of the model; None without a bound. What is asked is kept, beyond them too
+
+    >>> usual_parts(1024, None, None, positions=131072), usual_parts(1024, None, None, positions=1024)
+    ((1024, 256), (768, 256))
+    >>> usual_parts(1024, None, 600, positions=1024), usual_parts(1024, 4000, None, positions=1024)
+    ((424, 600), (4000, 256))
+    """
+    room = positions if positions is not None else usual + USUAL_ANSWER
+    if prompt is None and answer is None:
+        return (usual, USUAL_ANSWER) if usual + USUAL_ANSWER <= room else lengths_of(room)
+    if prompt is None:
+        assert answer is not None
+        return (min(usual, room - answer) if answer < room else usual), answer
+    if answer is None:
+        return prompt, (min(USUAL_ANSWER, room - prompt) if prompt < room else USUAL_ANSWER)
+    return prompt, answer
+
+
 def with_parts(given: Mapping[str, Any]) -> dict[str, Any]:
     """Takes --seq of a load apart: --prompt and --answer as lengths that every request has."""
     found = dict(given)

@@ -15,7 +15,7 @@ from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked, engine_of
 from planner.options.lengths import HELP as HELP_SEQ
-from planner.options.lengths import USUAL_ANSWER, parts_of
+from planner.options.lengths import USUAL_ANSWER, parts_of, usual_parts
 from planner.options.measured import HELP as MEASURED_HELP
 from planner.options.measured import MeasuredAsked, measured_of
 from planner.options.model import device_of, request_of, spec_of, with_ranks
@@ -37,7 +37,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--gpu", "NAME", "A device of `kvplan gpus`, `local` for this machine, or several: h100-sxm,l40s.", names, "Device"),
     Flag("--memory", "SIZE", "Memory of a device in place of its own, with its speed: 30GiB.", text, "Device"),
     Flag("--seq", "N", HELP_SEQ, tokens, "Load"),
-    Flag("--prompt", "N", "Tokens of a prompt: 2k, 2048 (default: 1k).", tokens, "Load"),
+    Flag("--prompt", "N", "Tokens of a prompt: 2k, 2048 (default: 1k, or what the model has room for).", tokens, "Load"),
     Flag("--answer", "N", f"Tokens of an answer (default: {OUTPUT_TOKENS}).", tokens, "Load"),
     Flag("--batch", "LIST", f"Sequences at once, one or a list (default: {','.join(map(str, DEFAULT_BATCHES))}).", counts, "Load"),
     Flag("--load", "static|serving", "One batch from prompt to end, or a server where a new request takes the place of each that ends (default: serving).", choice(*LOADS), "Load"),
@@ -136,11 +136,13 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
     if given["measured"] and len(devices) > 1:
         raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
     engine = engine_of(given)
-    prompt, output = given["prompt"] or PROMPT_TOKENS, given["answer"] or OUTPUT_TOKENS
+    spec = spec_of(given)
     if given["seq"] is not None:
         prompt, output = parts_of(given["seq"], given["prompt"], given["answer"])
+    else:
+        prompt, output = usual_parts(PROMPT_TOKENS, given["prompt"], given["answer"], positions=spec.max_positions)
     return SpeedAsked(
-        spec=spec_of(given),
+        spec=spec,
         request=request_of({**given, "batch": 1}, prompt + output),
         devices=devices,
         prompt_tokens=prompt,

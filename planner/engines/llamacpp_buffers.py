@@ -29,6 +29,10 @@ from planner.model.windows import Chunked, SlidingWindow
 from planner.units import ceil_div
 
 Groups = Sequence[tuple[Layer, int]]
+# Keys of DeepSeek-V3.2's and GLM-5's indexer lie in a second cache (llama-kv-cache-dsa.cpp). 9340 is a build that has it; in
+# which it began is not known.
+DSA_PROGRAMS = ("llamacpp", "ollama", "lmstudio")
+DSA_SINCE = 9340
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,12 @@ class Buffers:
     k: int
     v: int
     draft: int = 0
+    index: int = 0
+    index_layers: int = 0
 
     @property
     def total(self) -> int:
-        return self.full + self.window + self.state + self.draft
+        return self.full + self.window + self.state + self.draft + self.index
 
 
 def window_cells(setting: Setting, window: int) -> int:
@@ -90,6 +96,11 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
                 continue
             if isinstance(cache, Latent):
                 k, v = _latent_row(cache, mixer, setting, fmt, spec.name)
+                if cache.indexer_dim:  # a cache of its own, of one key a token in the type of K
+                    keys = count * setting.seq_cells * setting.streams * fmt.k.vector_bytes(cache.indexer_dim)
+                    sums["index"] += keys
+                    sums["k"] += keys
+                    sums["index_layers"] += count
             elif isinstance(cache, Full) and not isinstance(cache, Cross):
                 k, v = (
                     fmt.k.vector_bytes(cache.kv_heads * cache.k_dim),
@@ -168,9 +179,9 @@ def _latent_row(cache: Latent, mixer: object, setting: Setting, fmt: CacheFormat
     llama.cpp: all heads before b5134 (PR 12801), K latent + rope and V latent to b7829, then K alone. ik: -mla 0
     all heads, 1 without flash attention K and V, else K alone.
     """
-    if cache.indexer_dim:
+    if cache.indexer_dim and (setting.program not in DSA_PROGRAMS or setting.build < DSA_SINCE):
         raise UnsupportedModel(
-            f"{name}: how {setting.program} keeps a sparse indexer's keys is not modelled; leave --engine out"
+            f"{name}: how {setting.program} keeps a sparse indexer's keys is not modelled for this version; leave --engine out"
         )
     latent, joined = cache.latent_dim, cache.latent_dim + cache.rope_dim
     ik = setting.program == "ik_llamacpp"

@@ -25,6 +25,7 @@ from planner.engines.device_memory import (
     weights_loaded,
 )
 from planner.engines.drafting import draft_tokens, refuse_draft_model
+from planner.engines.mxfp4 import padding
 from planner.engines.vllm_setting import SEQUENCES, Setting, settings
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
@@ -91,6 +92,16 @@ def with_sparse_record(estimate: Estimate) -> Estimate:
     return ask(estimate.spec, replace(request, k_dtype="fp8_ds_mla", v_dtype="fp8_ds_mla"), estimate.capacity)
 
 
+def loaded_by_vllm(estimate: Estimate, version: Version) -> Estimated:
+    """Weights as vLLM's loader leaves them: counted, with the padding of experts in mxfp4."""
+    counted, more = weights_loaded(estimate), padding(estimate, version)
+    if not more.high:
+        return counted
+    high = max(counted.high, counted.bytes + more.high)
+    words = f"{counted.words}, {more.words}" if more.words else counted.words
+    return Estimated(counted.bytes + more.bytes, min(counted.low, counted.bytes), high, words)
+
+
 def budget(estimate: Estimate, setting: Setting) -> Sizes:
     """Computes the budget for the cache of one device, with the activation peak and overhead; no pool where no device
     is named.
@@ -108,7 +119,7 @@ def budget(estimate: Estimate, setting: Setting) -> Sizes:
     overhead = added(lines, "non-torch memory" + (" and CUDA graphs" if len(lines) > 1 else ""))
     if estimate.capacity is None:
         return Sizes(None, activation, overhead)
-    weights = kept_on_device(weights_loaded(estimate), setting.offloaded_bytes)
+    weights = kept_on_device(loaded_by_vllm(estimate, setting.version), setting.offloaded_bytes)
     if setting.platform == "tpu":
         free = estimate.capacity.bytes - weights.bytes
         likely = int(free * setting.fraction)

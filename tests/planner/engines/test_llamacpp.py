@@ -163,7 +163,7 @@ def test_the_device_must_hold_weights_cells_and_buffers() -> None:
 
 
 def test_what_is_not_modelled_is_refused() -> None:
-    for name in ("whisper-large-v3-turbo", "deepseek-v4-pro", "recurrentgemma-2b", "glm-5"):
+    for name in ("whisper-large-v3-turbo", "deepseek-v4-pro", "recurrentgemma-2b"):
         with pytest.raises(UnsupportedModel):
             answer(name, seq=448)
 
@@ -204,3 +204,13 @@ def test_koboldcpp_keeps_windows_in_full_to_1_113_and_adds_cells() -> None:
         assert kept["kv_swa_cells"] == 1536 and kept["kv_full_cells"] == 131072 + 256
     llama = answer("llama-3.1-8b", "1.73", "koboldcpp", ctx_size=32768)
     assert (llama["kv_full_cells"], llama["kv_bytes"]) == (32864, 4108 * MIB)
+
+
+def test_keys_of_a_sparse_indexer_lie_in_a_cache_of_their_own() -> None:
+    """libllama v0.5.0, deepseek32 with 4,096 cells: 274.5 MiB of latents and 61 MiB of keys in 61 layers."""
+    found = answer("deepseek-v3.2", seq=4096)
+    assert found["kv_full_bytes"] == int(274.5 * MIB) and found["kv_index_bytes"] == 61 * MIB
+    assert found["kv_bytes"] == int(335.5 * MIB)
+    assert [line for line in found["prints"] if "61.00 MiB" in line]
+    with pytest.raises(UnsupportedModel, match="not modelled for this version"):
+        answer("deepseek-v3.2", "6900")

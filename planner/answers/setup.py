@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 from planner.dtypes.names import float_dtype
 from planner.engines.positions import CAPS, OVERRIDES, SCALES_ITSELF
 from planner.errors import BadRequest, KvplanError, one_line
 from planner.extras.lora import Lora, slot_rank
+from planner.extras.projector import Projector
 from planner.extras.shared_device import Drafter, Extras, draft_model, eagle_head, mtp_head
 from planner.launch.question import Drafting, Question
 from planner.launch.secrets import shown
@@ -18,6 +20,7 @@ from planner.options.check import catalogue_model
 from planner.options.engine import EngineAsked
 from planner.options.extras import DRAFTING
 from planner.options.tables import LLAMA
+from planner.readers.mmproj import read_mmproj
 
 DEFAULT_TOKENS = 8192
 TABLES_DRAFT = ("ngram", "suffix")  # drafts out of the text itself: no model, no cache
@@ -124,6 +127,8 @@ def _without_unused_towers(question: Question, spec: ModelSpec, notes: list[str]
     if question.engine in ("llamacpp", "ik_llamacpp") and not question.projector and not from_hub:
         notes.append("no --mmproj: the image or sound encoder is not loaded")
         return replace(spec, towers=())
+    if question.projector and os.path.isfile(question.projector):
+        return replace(spec, towers=())
     if any(flag.name.replace("_", "-") == "--language-model-only" for flag in question.flags):
         return replace(spec, towers=())
     return spec
@@ -201,8 +206,23 @@ def _extras(question: Question, spec: ModelSpec, notes: list[str]) -> Extras | N
         slots = question.engine.startswith("vllm")
         rank = slot_rank(question.adapters.rank) if slots else question.adapters.rank
         adapters = (Lora(question.adapters.count, rank, (), slots),)
-    drafter = _drafter(question, spec, notes)
-    return Extras(adapters, drafter, (), 0) if adapters or drafter is not None else None
+    drafter, projector = _drafter(question, spec, notes), _projector(question, notes)
+    found = Extras(adapters, drafter, (), 0, projector)
+    return found if adapters or drafter is not None or projector is not None else None
+
+
+def _projector(question: Question, notes: list[str]) -> Projector | None:
+    """The tower of --mmproj where its file is here; elsewhere the model's config counts it, if it has one."""
+    path = question.projector
+    if not path or not os.path.isfile(path):
+        return None
+    try:
+        found = Projector(read_mmproj(path), flash=question.options.flash_attn is not False)
+    except KvplanError as error:
+        notes.append(f"the tower of --mmproj is not counted: {one_line(str(error), 200)}")
+        return None
+    notes.append(f"the tower of --mmproj is counted from its file: {found.tower.name}")
+    return found
 
 
 def _drafter(question: Question, spec: ModelSpec, notes: list[str]) -> Drafter | None:

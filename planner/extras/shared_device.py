@@ -16,6 +16,7 @@ from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import FLOAT_BYTES, kv_format
 from planner.errors import BadRequest
 from planner.extras.lora import Lora, adapter_parameters, layers_parameters, table_parameters
+from planner.extras.projector import Projector
 from planner.memory.activations import OverheadLine
 from planner.memory.estimate import Estimate, estimate, rank_kv_bytes
 from planner.memory.limits import largest, pool_bytes
@@ -221,12 +222,15 @@ class Extras:
     drafter: Drafter | None = None
     others: tuple[Other, ...] = ()
     idle_sessions: int = 0
+    projector: Projector | None = None
 
     def on_stage(
         self, estimate: Estimate, index: int, layers: list[tuple[Layer, int]], caches: Mapping[Cache, int]
     ) -> tuple[tuple[OverheadLine, ...], int]:
         """(what the fullest device of a stage holds besides, cache bytes that each sequence adds there)."""
         lines = [_adapter_line(lora, estimate, index, layers) for lora in self.adapters]
+        if self.projector is not None and index == 0:
+            lines += self.projector.lines()
         if self.drafter is not None and index == estimate.request.sharding.pp - 1:
             held, low, high = self.drafter.weight_bytes(estimate.request.sharding)
             lines.append(OverheadLine(f"drafter {self.drafter.name}", held, low, high, "its weights"))

@@ -41,13 +41,13 @@ def compressed_format(weights: object, layout: str = "") -> WeightFormat | None:
     elif kind == "int" and bits == 8 and not group:
         fmt = weight_format("int8")
     elif kind == "int" and isinstance(bits, int):
-        fmt = _integer(bits, group, weights.get("symmetric") is False, layout)
+        fmt = _integer(bits, group, zeros=weights.get("symmetric") is False, layout=layout)
     else:
         return None
     return _sparse(fmt, layout) if fmt is not None else None
 
 
-def _integer(bits: int, group: object, zeros: bool, layout: str) -> WeightFormat | None:
+def _integer(bits: int, group: object, *, zeros: bool, layout: str) -> WeightFormat | None:
     """Codes packed into int32, as many as go in whole; `int-quantized` and `naive-quantized` keep a byte a code.
 
     Source: compressed_tensors 0.17 compressors/format.py: integers beside quantised activations (W4A8) are not packed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.errors import BadRequest, UsageError
 from planner.memory.request import Capacity, Request
@@ -60,7 +60,13 @@ def estimate_asked(values: Mapping[str, Any]) -> EstimateAsked:
         from planner.options.engine import engine_of, laid_out  # only where an engine is named
 
         engine = engine_of(given)
-    spec = spec_of(given)
+    spec, beside = spec_of(given), None
+    if given["mmproj"] is not None:
+        from planner.options.extras import extras_of, without_towers  # only where something lies beside the model
+
+        spec = without_towers(spec)
+        named = {"mmproj": given["mmproj"], "flash_attn": given.get("flash_attn")}
+        beside = extras_of(named, spec, engine=None if engine is None else engine.name)
     lengths = _lengths(spec, given["seq"], engine)
     if engine is not None and given["seq"] is not None:
         from planner.options.engine import started_for
@@ -69,6 +75,8 @@ def estimate_asked(values: Mapping[str, Any]) -> EstimateAsked:
     requests = tuple(request_of(given, length) for length in lengths)
     if engine is not None:
         requests = tuple(laid_out(request, spec, engine) for request in requests)
+    if beside is not None:
+        requests = tuple(replace(request, extras=beside) for request in requests)
     return EstimateAsked(
         spec=spec,
         requests=requests,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -11,12 +12,14 @@ from planner.catalogue.device import Device, pcie_bytes_per_s
 from planner.errors import BadRequest, UsageError, one_line
 from planner.extras.idle_sessions import Tiers
 from planner.extras.lora import MAX_RANK, Lora, adapter_parameters, canonical_targets, slot_rank
+from planner.extras.projector import Projector
 from planner.extras.shared_device import Drafter, Extras, Other, draft_model, eagle_head, mtp_head
 from planner.lookup import model_spec
 from planner.memory.request import device_capacity
 from planner.model.spec import ModelSpec
 from planner.options.readers import count
 from planner.options.tables import EXTRAS
+from planner.readers.mmproj import read_mmproj
 from planner.units import parse_tokens
 
 DRAFTING = ("vllm", "vllm-v0", "vllm-v1", "sglang", "llamacpp", "ik_llamacpp", "lmstudio", "koboldcpp")
@@ -47,14 +50,30 @@ def extras_of(
         )
     slots = engine is not None and engine.startswith("vllm")
     adapters = tuple(parse_lora(text, spec, slots=slots) for text in given.get("lora") or ())
+    projector = projector_of(given, engine)
     tiered = given.get("host_memory") is not None or given.get("ssd") is not None
     idle = 0 if tiered else given.get("idle_sessions") or 0
-    if not (adapters or drafter or others or idle):
+    if not (adapters or drafter or others or idle or projector):
         return None
     if not spec.weights_known:
         raise BadRequest(f"{spec.name}: what shares its device cannot be said without its widths; add --heads --hidden "
                          "--intermediate --vocab")  # fmt: skip
-    return Extras(adapters, drafter, others, idle)
+    return Extras(adapters, drafter, others, idle, projector)
+
+
+def without_towers(spec: ModelSpec) -> ModelSpec:
+    """The text model alone: its tower lies in the file of `--mmproj`."""
+    return replace(spec, towers=()) if spec.towers else spec
+
+
+def projector_of(given: Mapping[str, Any], engine: str | None = None) -> Projector | None:
+    """The tower of `--mmproj FILE`; of llama.cpp's kind alone, as the file is."""
+    path = given.get("mmproj")
+    if path is None:
+        return None
+    if engine is not None and not engine.startswith(("llamacpp", "ik_llamacpp", "lmstudio", "koboldcpp", "ollama")):
+        raise UsageError(f"--mmproj is a file of llama.cpp's; {engine} loads the tower with its checkpoint")
+    return Projector(read_mmproj(path), flash=given.get("flash_attn") is not False)
 
 
 def parse_lora(text: str, spec: ModelSpec, *, slots: bool = False) -> Lora:

@@ -89,6 +89,8 @@ def fit_asked(values: Mapping[str, Any]) -> FitAsked:
         if engine is not None and given["seq"] is not None:
             engine = started_for(engine, given["seq"])
     spec, room = spec_of(given), capacity_of(given)
+    if given["mmproj"] is not None:
+        spec = extras.without_towers(spec)
     if room is None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them) or --memory 24GiB")
     longest = None if engine is None else engine.longest_tokens

@@ -203,6 +203,12 @@ EXTRAS = _in(
         "LoRA adapters on the device: 8xr16, or 4xr64:q,v for some modules (default: every linear layer). Repeatable.",
         text,
     ),
+    (
+        "--mmproj",
+        "FILE",
+        "A vision or audio tower in a GGUF file of its own: its weights and the buffer of one image.",
+        text,
+    ),
     ("--drafter", "MODEL", "Speculative decoding: a draft MODEL, or mtp, eagle, eagle3 for a head of that kind.", text),
     ("--draft-tokens", "N", "Tokens drafted in a step (default: 4, mtp 1).", count),
     (
@@ -426,6 +432,7 @@ ESTIMATE = (
     *RUNTIME,
     *ENGINE,
     Flag("--host-memory", "SIZE", "llama.cpp: the host takes what the cards do not.", size, "Device"),
+    *(flag for flag in EXTRAS if flag.name == "--mmproj"),
     Flag("--explain", "", "Every equation with its numbers and config fields.", switch, "Output"),
     *OUTPUT,
 )

@@ -283,6 +283,7 @@ class Estimate:
                 "activation_bytes_high": device.activation.high if known else None,
                 "overhead_bytes": device.overhead_bytes,
                 "overhead": {line.name: line.bytes for line in device.overhead},
+                **({"extras": {line.name: line.bytes for line in device.extras}} if device.extras else {}),
                 "total_bytes": device.total_bytes if known else None,
                 "total_bytes_low": low if known else None,
                 "total_bytes_high": high if known else None,

@@ -99,6 +99,9 @@ def _body(answer: EstimateAnswer) -> list[str]:
         lines.append(
             f"  {estimate.parameters:,} parameters = {exact_bytes(estimate.weight_bytes)} = {gib(estimate.weight_bytes)}{about}"
         )
+    if estimate.per_device.extras:
+        lines += ["", "Beside the model"]
+        lines += [f"  {line.name}  {human_bytes(line.bytes)}  ({line.source})" for line in estimate.per_device.extras]
     if answer.engine is not None:
         return lines
     if estimate.capacity is not None:
@@ -136,6 +139,7 @@ def _cache_lines(estimate: Estimate) -> list[str]:
 def _device_rows(estimate: Estimate) -> list[tuple[str, int]]:
     device = estimate.per_device
     rows = [("weights", device.weight_bytes), ("KV cache", device.kv_bytes + device.state_bytes)]
+    rows += [("beside the model", device.extra_bytes)] if device.extras else []
     return [*rows, ("activations", device.activation.bytes), ("overhead", device.overhead_bytes)]
 
 

@@ -44,7 +44,8 @@ def _words(name: str, found: Mapping[str, Any]) -> str:
         if name == f"model {other['model']}":
             share = f"; {other['share']:.0%} of what is left" if other["share"] else ""
             return f"room for {other['sequences']:,} x {human_tokens(other['seq_tokens'])} tokens{share}: {other['most_sequences']:,} at once"
-    return "kept on the device" if name == "idle sessions" else ""
+    said = {"idle sessions": "kept on the device", "image buffer": "estimated, of one image"}
+    return "its weights, as stored" if name.startswith("tower ") else said.get(name, "")
 
 
 def _plural(count: int, word: str) -> str:

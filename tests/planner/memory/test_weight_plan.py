@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.catalogue.entries import find_model
 from planner.memory.estimate import estimate
 from planner.memory.request import Request
+from planner.memory.sharding import Sharding
 from planner.memory.weight_plan import format_of_kv, weight_plan
 from planner.model.spec import ModelSpec
 from planner.model.weights import Weight
+from planner.readers import read_entry
 from planner.readers.huggingface import read_config
+from planner.units import GIB
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8, "vocab_size": 1000,
@@ -221,3 +225,16 @@ def test_no_quantization_config_gives_anything_but_whole_bytes(
     size = weight_bytes(config)
     assert type(size) is int
     assert 0 < size <= 2 * (LINEAR + REST) + LINEAR * 4  # never beyond 16 bit and a scale for each weight
+
+
+def test_llama_405b_in_fp8_as_first_published_loads_what_vllm_logged() -> None:
+    """vLLM issue 6746 of July 2024: 57.7520 GB a rank at TP 8, with 16 KV heads (SGLang PR 723 set them to 8).
+
+    The repository of today has 8; the rest is the table of rotary embeddings, 131,072 x 128 in bf16.
+    """
+    spec = read_entry(find_model("llama-3.1-405b"))
+    first = read_config({**spec.config, "num_key_value_heads": 16})
+    request = Request(1, dtype="fp8-mlp", sharding=Sharding(tp=8))
+    rank = estimate(first, request).per_device.weight_bytes + 131_072 * 128 * 2
+    assert rank / GIB == pytest.approx(57.7520, abs=0.02)
+    assert estimate(spec, request).per_device.weight_bytes / GIB == pytest.approx(56.73, abs=0.01)

@@ -18,7 +18,7 @@ MAX_NAME = 300  # the longest name on the Hub has 96 characters before and after
 TUNING = frozenset(
     "instruct it chat base pt hf thinking think reasoning preview exp inst sft dpo rl rlhf pretrain pretrained text "
     "mpo grpo orpo kto final latest original official release terminus speciale nonthinking non mtp abliterated uncensored heretic "
-    "derestricted cloud tuned finetuned finetune ft python versatile instant free saferl high".split()
+    "derestricted cloud tuned finetuned finetune ft python versatile instant free saferl high paddle".split()
 )
 # Words round a name.
 FILLER = frozenset("the a an in at with of by on model models weights quant quants new local version".split())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from planner.model.attention import Attention
 from planner.model.mlp import Mlp
 from planner.model.weights import Weight, linear, vector
 from planner.readers import towers
@@ -86,6 +87,35 @@ def lfm2_vl(f: Fields, hidden: int) -> Weights:
     norm = (vector(PROJECTOR, merged, 2),) if f.flag("projector_use_layernorm", True) else ()
     joined = two_layers(merged, f.int("projector_hidden_size", 2560), hidden, bias=f.flag("projector_bias", True))
     return (*towers.siglip(square, head=True), *norm, *joined)
+
+
+def minicpmv4_6(f: Fields, hidden: int) -> Weights:
+    """Lists the weights of MiniCPM-V 4.6: SigLIP without its head, a merger of windows inside it, and one behind it.
+
+    The inner merger has attention of its own, norms, and two biased layers over squares of patches, four times as wide
+    as the tower's MLP; each of `merger_times` behind it a norm and two biased layers over squares.
+    """
+    defaults = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+                "image_size": 224, "patch_size": 16}  # fmt: skip
+    v = section(f, "vision_config", {**SIGLIP, **defaults})
+    if v is None:
+        return ()
+    width, rounds = v.int("hidden_size"), f.int("merger_times", 1)
+    square = product(v.int_list("window_kernel_size", 2, low=1) or (2, 2))
+    inner = Attention(width, 1, 1, width, qkv_bias=True, out_bias=True).weights()
+    wide = square * v.int("intermediate_size")
+    merged = 4 * width
+    return (
+        *towers.siglip(v, head=False),
+        *placed(VISION, inner),
+        vector(VISION, width, 2),
+        vector(VISION, square * width, 2),
+        *linear(VISION, wide, square * width, bias=True),
+        *linear(VISION, width, wide, bias=True),
+        vector(PROJECTOR, merged, 2 * rounds),
+        *(two_layers(merged, merged, width, bias=True) * (rounds - 1)),
+        *two_layers(merged, merged, hidden, bias=True),
+    )
 
 
 # --- towers over frames ----------------------------------------------------------------------------------

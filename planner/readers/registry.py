@@ -15,6 +15,7 @@ MODULES = (
     "streams",
     "encoder_decoder",
     "multimodal",
+    "newest",
 )
 
 

@@ -242,13 +242,13 @@ def _gemma4_extra(f: Fields, index: int) -> tuple[Weight, ...]:
 # --- Muse Glimmer ----------------------------------------------------------------------------------------
 
 
-def _muse_kinds(f: Fields) -> list[str]:
+def muse_kinds(f: Fields) -> list[str]:
     """Every fourth layer global, counted back from the last."""
     count = layer_count(f)
     return [FULL if (count - 1 - index) % 4 == 0 else SLIDING for index in range(count)]
 
 
-def _muse_gate(f: Fields, index: int) -> tuple[Weight, ...]:
+def muse_gate(f: Fields, index: int) -> tuple[Weight, ...]:
     """A gate for each number of the attention's output, without bias whatever attention_bias says."""
     heads = f.int("num_attention_heads")
     return linear(
@@ -259,7 +259,7 @@ def _muse_gate(f: Fields, index: int) -> tuple[Weight, ...]:
 # --- the types -------------------------------------------------------------------------------------------
 
 
-def _outer(text: str, tower: Callable[[Fields, int], tuple[Weight, ...]], **more: Any) -> Type:
+def outer(text: str, tower: Callable[[Fields, int], tuple[Weight, ...]], **more: Any) -> Type:
     """A file whose text model is nested and has the type `text` unless it names another."""
     return Type(nested=NESTED, text=text, towers=tower, **more)
 
@@ -284,14 +284,14 @@ QWEN2_TEXT = Type(
     kinds=QWEN_WINDOW,
 )
 QWEN3_TEXT = Type(defaults={"head_dim": 128, "num_key_value_heads": 32}, implied={"qk_norm": "head"})
-OMNI = _outer("qwen2_5_omni_text", towers.qwen2_5_omni)
+OMNI = outer("qwen2_5_omni_text", towers.qwen2_5_omni)
 QWEN3_OMNI_TEXT = Type(
     defaults={"num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
     implied={"qk_norm": "head", "shared_expert_intermediate_size": 0},
     renames={"num_experts": ("num_local_experts", "num_experts")},
     mlp_kinds=sparse_step,
 )
-QWEN3_OMNI = _outer("qwen3_omni_moe_text", more_towers.qwen3_omni)
+QWEN3_OMNI = outer("qwen3_omni_moe_text", more_towers.qwen3_omni)
 
 _GEMMA_NORMS = {"layer_norms": 4, "qk_norm": "head"}
 _PER_LAYER = {"hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 262144}
@@ -340,9 +340,9 @@ TYPES: dict[str, Type] = {
         nested=("text_config",),
         towers=towers.mistral3,
     ),
-    "mllama": _outer("mllama_text_model", towers.mllama, source_tokens=towers.mllama_source_tokens),
-    "llama4": _outer("llama4_text", towers.llama4, ties_from="inner"),
-    "gemma3": _outer("gemma3_text", towers.gemma3),
+    "mllama": outer("mllama_text_model", towers.mllama, source_tokens=towers.mllama_source_tokens),
+    "llama4": outer("llama4_text", towers.llama4, ties_from="inner"),
+    "gemma3": outer("gemma3_text", towers.gemma3),
     "gemma3n_text": Type(
         defaults={
             **_sizes(2048, 16384, 35, 8, 262400, num_key_value_heads=2, head_dim=256, sliding_window=512),
@@ -357,17 +357,17 @@ TYPES: dict[str, Type] = {
         model_extra=_altup_projections,
         per_layer=True,
     ),
-    "gemma3n": _outer("gemma3n_text", towers.gemma3n),
+    "gemma3n": outer("gemma3n_text", towers.gemma3n),
     "gemma4_text": GEMMA4_TEXT,
-    "gemma4": _outer("gemma4_text", towers.gemma4),
+    "gemma4": outer("gemma4_text", towers.gemma4),
     "gemma4_unified_text": GEMMA4_UNIFIED_TEXT,
-    "gemma4_unified": _outer("gemma4_unified_text", more_towers.gemma4_unified),
-    "mistral_large4": _outer("mistral_large4_text", towers.mistral3),
-    "mistral3": _outer("mistral", towers.mistral3, inner_ties=True),
+    "gemma4_unified": outer("gemma4_unified_text", more_towers.gemma4_unified),
+    "mistral_large4": outer("mistral_large4_text", towers.mistral3),
+    "mistral3": outer("mistral", towers.mistral3, inner_ties=True),
     "qwen2_vl_text": QWEN2_TEXT,
-    "qwen2_vl": _outer("qwen2_vl_text", towers.qwen2_vl, either_ties=True),
+    "qwen2_vl": outer("qwen2_vl_text", towers.qwen2_vl, either_ties=True),
     "qwen2_5_vl_text": QWEN2_TEXT,
-    "qwen2_5_vl": _outer("qwen2_5_vl_text", towers.qwen2_5_vl, either_ties=True),
+    "qwen2_5_vl": outer("qwen2_5_vl_text", towers.qwen2_5_vl, either_ties=True),
     "qwen2_5_omni_text": replace(
         QWEN2_TEXT,
         defaults={**_sizes(3584, 18944, 28, 28, 152064, num_key_value_heads=4), "max_window_layers": 28},
@@ -375,7 +375,7 @@ TYPES: dict[str, Type] = {
     "qwen2_5_omni_thinker": OMNI,
     "qwen2_5_omni": replace(OMNI, inside="thinker_config"),
     "qwen3_vl_text": QWEN3_TEXT,
-    "qwen3_vl": _outer("qwen3_vl_text", towers.qwen3_vl),
+    "qwen3_vl": outer("qwen3_vl_text", towers.qwen3_vl),
     "qwen3_vl_moe_text": Type(
         renames={"num_experts": ("num_local_experts", "num_experts")},
         defaults={"num_key_value_heads": 16, "num_experts": 60, "num_experts_per_tok": 4,
@@ -383,41 +383,41 @@ TYPES: dict[str, Type] = {
         implied={"qk_norm": "head"},
         mlp_kinds=sparse_step,
     ),
-    "qwen3_vl_moe": _outer("qwen3_vl_moe_text", towers.qwen3_vl),
-    "qwen3_5": _outer("qwen3_5_text", towers.qwen3_5),
-    "qwen3_5_moe": _outer("qwen3_5_moe_text", towers.qwen3_5),
-    "qwen4_exp": _outer("qwen4_exp_text", towers.qwen3_5),
-    "kimi_k25": _outer("deepseek_v3", towers.kimi_k25),
-    "glm5_next": _outer("glm5_next_text", towers.glm5_next),
+    "qwen3_vl_moe": outer("qwen3_vl_moe_text", towers.qwen3_vl),
+    "qwen3_5": outer("qwen3_5_text", towers.qwen3_5),
+    "qwen3_5_moe": outer("qwen3_5_moe_text", towers.qwen3_5),
+    "qwen4_exp": outer("qwen4_exp_text", towers.qwen3_5),
+    "kimi_k25": outer("deepseek_v3", towers.kimi_k25),
+    "glm5_next": outer("glm5_next_text", towers.glm5_next),
     "muse_glimmer_text": Type(
         defaults={"num_key_value_heads": 2, "head_dim": 128, "sliding_window": 2048},
         implied={"layer_norms": 4},
-        kinds=layer_types(_muse_kinds),
-        extra=_muse_gate,
+        kinds=layer_types(muse_kinds),
+        extra=muse_gate,
     ),
-    "muse_glimmer": _outer("muse_glimmer_text", towers.muse_glimmer, ties_from="outer"),
-    "minimax_m3_vl": _outer("minimax_m3_vl_text", more_towers.minimax_m3, either_ties=True),
-    "step3p7": _outer("step3p5", more_towers.step3p7, ties_from="outer"),
-    "exaone4_5": _outer("exaone4", more_towers.exaone4_5),
-    "aya_vision": _outer("cohere2", more_towers.aya_vision),
-    "cohere2_vision": _outer("cohere2", more_towers.cohere2_vision),
-    "glm4v": _outer("glm4v_text", more_towers.glm4v),
-    "glm4v_moe": _outer("glm4v_moe_text", more_towers.glm4v),
-    "glm46v": _outer("glm4v_text", more_towers.glm4v),
-    "lfm2_vl": _outer("lfm2", more_towers.lfm2_vl),
-    "voxtral": _outer(
+    "muse_glimmer": outer("muse_glimmer_text", towers.muse_glimmer, ties_from="outer"),
+    "minimax_m3_vl": outer("minimax_m3_vl_text", more_towers.minimax_m3, either_ties=True),
+    "step3p7": outer("step3p5", more_towers.step3p7, ties_from="outer"),
+    "exaone4_5": outer("exaone4", more_towers.exaone4_5),
+    "aya_vision": outer("cohere2", more_towers.aya_vision),
+    "cohere2_vision": outer("cohere2", more_towers.cohere2_vision),
+    "glm4v": outer("glm4v_text", more_towers.glm4v),
+    "glm4v_moe": outer("glm4v_moe_text", more_towers.glm4v),
+    "glm46v": outer("glm4v_text", more_towers.glm4v),
+    "lfm2_vl": outer("lfm2", more_towers.lfm2_vl),
+    "voxtral": outer(
         "llama", more_towers.voxtral, ties_from="outer",
         text_sizes={"llama": _sizes(3072, 8192, 30, 32, 131072, num_key_value_heads=8, head_dim=128)},
     ),
-    "qwen2_audio": _outer("qwen2", more_towers.qwen2_audio, ties_from="outer"),
+    "qwen2_audio": outer("qwen2", more_towers.qwen2_audio, ties_from="outer"),
     "qwen3_omni_moe_text": QWEN3_OMNI_TEXT,
     "qwen3_omni_moe_thinker": QWEN3_OMNI,
     "qwen3_omni_moe": replace(QWEN3_OMNI, inside="thinker_config"),
-    "llava_onevision": _outer("qwen2", more_towers.llava_onevision, either_ties=True, text_sizes=LLAVA_SIZES),
-    "llava": _outer("llama", towers.llava, either_ties=True, text_sizes=LLAVA_SIZES),
-    "llava_next": _outer("llama", towers.llava_next, text_sizes=LLAVA_SIZES),
-    "paligemma": _outer("gemma", towers.paligemma),
-    "internvl": _outer("qwen2", towers.internvl),
-    "idefics3": _outer("llama", towers.idefics3, text_sizes=LLAVA_SIZES),
-    "smolvlm": _outer("llama", towers.idefics3, text_sizes=LLAVA_SIZES),
+    "llava_onevision": outer("qwen2", more_towers.llava_onevision, either_ties=True, text_sizes=LLAVA_SIZES),
+    "llava": outer("llama", towers.llava, either_ties=True, text_sizes=LLAVA_SIZES),
+    "llava_next": outer("llama", towers.llava_next, text_sizes=LLAVA_SIZES),
+    "paligemma": outer("gemma", towers.paligemma),
+    "internvl": outer("qwen2", towers.internvl),
+    "idefics3": outer("llama", towers.idefics3, text_sizes=LLAVA_SIZES),
+    "smolvlm": outer("llama", towers.idefics3, text_sizes=LLAVA_SIZES),
 }  # fmt: skip

@@ -154,3 +154,10 @@ def test_mistral_large_4_has_layers_without_a_rotary_part_and_refuses_shared_lat
     nope = read_config({**config, "no_rope_layer_interval": 2})
     # Two layers more without it: kv_b [heads x 64, 512] grows, kv_a [64, hidden] goes.
     assert parameters(nope) - parameters(spec) == 2 * (64 * 64 * 512 - 64 * 6144)
+
+
+def test_a_model_whose_towers_are_not_counted_says_so() -> None:
+    config = {"model_type": "muse_spark", "text_config": BY_TYPE["muse_spark_text"]}
+    spec, text = read_config(config), read_config(BY_TYPE["muse_spark_text"])
+    assert parameters(spec) == parameters(text) and elements(spec, 24) == elements(text, 24)
+    assert any("not counted" in note for note in spec.notes)

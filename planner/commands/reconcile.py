@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from planner.answers.server import Read, ServerAnswer, server_answer
+from planner.answers.server import Read, ServerAnswer, server_answer, with_log
 from planner.commands.pages.advice import advice_page, best
 from planner.commands.pages.measured import measured_page, verdict
 from planner.commands.pages.watch import page as load_page
@@ -18,6 +18,7 @@ from planner.measured.metrics import Reading
 from planner.measured.metrics_text import read_metrics
 from planner.measured.points import BadMeasured, MeasuredFile, MeasuredPoint
 from planner.measured.reader import MOST_BYTES, read_measured
+from planner.measured.record import merged_points
 from planner.options import tables as flags
 from planner.options.readers import count, kv_dtype, seconds, switch, text, tokens, ttft, weight_dtype
 from planner.options.reconcile import given_of
@@ -55,7 +56,13 @@ FLAGS: tuple[Flag, ...] = (
     *(flag for flag in flags.ENGINE_FLAGS if flag.name not in ("--max-model-len", "--kv-pool", "--emit")),
     Flag("--ttft", "TIME", "Target of the advice: mean time to the first token (default: 2s).", ttft, "Load"),
     Flag("--tpot", "TIME", "Target of the advice: mean time between two tokens (default: 100ms).", seconds, "Load"),
-    Flag("--record", "FILE", "Append what the log says as a row of a case file (CSV).", text, "Output"),
+    Flag(
+        "--record",
+        "FILE",
+        "Append what the log says, or the times of benchmarks, as rows of a case file (CSV).",
+        text,
+        "Output",
+    ),
     Flag("--json", "", "JSON in base units, keys that stay.", switch, "Output"),
     Flag("--output", "FILE", "Write to FILE instead of the screen.", text, "Output"),
 )
@@ -82,9 +89,25 @@ def answered(log: Sequence[str], values: Mapping[str, Any]) -> ServerAnswer:
                     write_whole(values["record"], merged(values["record"], found, name, values["gpu"]), "--record")
     first, tpot = options["ttft"][0] if options["ttft"] else None, options["tpot"]
     targets = Targets(first or USUAL_TTFT_SECONDS, tpot or USUAL_TPOT_SECONDS, assumed=first is None and tpot is None)
-    return server_answer(
-        log, Read(tuple(ledgers), tuple(points), tuple(metrics), tuple(notes)), values, targets=targets
-    )
+    read = Read(tuple(ledgers), tuple(points), tuple(metrics), tuple(notes))
+    answer = server_answer(log, read, values, targets=targets)
+    if values["record"] and answer.speeds:
+        _record_points(answer, values)
+    return answer
+
+
+def _record_points(answer: ServerAnswer, values: Mapping[str, Any]) -> None:
+    """Adds the measured times to a case file of speeds, with what flags and log say of the server."""
+    said = with_log(values, answer.ledgers)
+    taken = next((made.taken_as or made.model for made in answer.ledgers), None)
+    name, _, version = (said.get("engine") or "").partition("==")
+    known = {
+        "model": values["model"] or taken, "gpu": values["gpu"], "tp": said.get("tp"), "pp": said.get("pp"),
+        "weight_dtype": values["dtype"], "kv_dtype": said.get("kv_dtype"), "engine": name, "engine_version": version,
+    }  # fmt: skip
+    with locked(values["record"]):
+        points = [one.point for one in answer.speeds]
+        write_whole(values["record"], merged_points(values["record"], points, known), "--record")
 
 
 def pages(found: ServerAnswer) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -183,3 +184,30 @@ def test_a_page_and_a_figure_of_several_loads(run: Run, loads: list[str], tmp_pa
     assert "http://" not in page.replace("http://www.w3.org", "")
     drawn = figure.read_text()
     assert "Requests at once" in drawn and "the device allows" in drawn
+
+
+def test_points_are_recorded_as_rows_of_a_case_file_once(run: Run, loads: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "speeds.csv"
+    for _ in range(2):
+        run("reconcile", *loads, "--gpu", "h100-sxm", "--engine", "vllm==0.11.2", "--record", path)
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    with (CASES.parent / "serving_speed.csv").open() as file:
+        assert list(rows[0]) == next(csv.reader(file))
+    tpot = {int(row["batch"]): float(row["value"]) for row in rows if row["measured"] == "tpot_ms"}
+    assert tpot == {1: 13.5, 4: 14.2, 16: 16.9, 32: 29.0}
+    assert len(rows) == len({tuple(row.values()) for row in rows})
+    first = rows[0]
+    assert (first["engine"], first["engine_version"], first["gpu"], first["load"]) == (
+        "vllm",
+        "0.11.2",
+        "h100-sxm",
+        "closed_loop",
+    )
+    assert first["note"] == "vllm bench serve" and first["source"] == loads[0]
+
+
+def test_a_file_that_holds_no_speeds_stays_as_it_was(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "logs.csv"
+    path.write_text("id,engine,version\n1,vllm,0.9\n")
+    assert "no column" in run("reconcile", FILE, "--gpu", "h100-sxm", "--record", path).refused()
+    assert path.read_text() == "id,engine,version\n1,vllm,0.9\n"

@@ -10,9 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.files.read import csv_rows
-from planner.measured.points import MeasuredFile, MeasuredPoint, at, count, number, words
+from planner.measured.points import MeasuredFile, MeasuredPoint, at, count, number, strange, words
 
 AIPERF, GENAI = "AIPerf", "GenAI-Perf"
+# What stands beside the metrics, each an object with its unit
+KEYS = frozenset(
+    "input_config aiperf_version schema_version start_time end_time was_cancelled error_summary benchmark_id telemetry_data "
+    "telemetry_stats server_metrics_data metadata".split()
+)
 SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds": 1.0}
 _NAMES = {
     "ttft": ("time_to_first_token",), "tpot": ("inter_token_latency",), "request": ("request_latency",),
@@ -31,7 +36,9 @@ def aiperf(raw: Mapping[str, Any]) -> MeasuredFile | None:
         or _first(at(config, "models"))
         or _first(at(config, "model_names"))
     )
-    return MeasuredFile(tool, (_point(raw, tool, words(raw.get("aiperf_version")), model, _asked(config)),))
+    others = {key: 0 for key, value in raw.items() if not (isinstance(value, Mapping) and "unit" in value)}
+    point = _point(raw, tool, words(raw.get("aiperf_version")), model, _asked(config))
+    return MeasuredFile(tool, (point,), strange(others, KEYS, tool))
 
 
 def aiperf_csv(text: str) -> MeasuredFile | None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from planner.measured.points import MeasuredFile, MeasuredPoint, at, milli, number, words
+from planner.measured.points import MeasuredFile, MeasuredPoint, at, milli, number, strange, words
 
 OLLAMA, LLAMA_SERVER, LMSTUDIO = "ollama", "llama-server", "LM Studio"
 _VERBOSE = re.compile(
@@ -20,6 +20,19 @@ _VERBOSE = re.compile(
 _SPAN = re.compile(r"([\d.]{1,20})(h|ms|m|s|µs|us|ns)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9}
 MOST_ANSWERS = 10_000
+OLLAMA_KEYS = frozenset(
+    "model created_at message response thinking done done_reason context total_duration load_duration prompt_eval_count "
+    "prompt_eval_duration eval_count eval_duration remote_model remote_host logprobs".split()
+)
+TIMINGS = frozenset(
+    "cache_n prompt_n prompt_ms prompt_per_token_ms prompt_per_second predicted_n predicted_ms predicted_per_token_ms "
+    "predicted_per_second draft_n draft_n_accepted".split()
+)
+STATS = frozenset(
+    "tokens_per_second time_to_first_token generation_time stop_reason time_to_first_token_seconds "
+    "model_load_time_seconds input_tokens total_output_tokens reasoning_output_tokens draft_model total_draft_tokens_count "
+    "accepted_draft_tokens_count rejected_draft_tokens_count ignored_draft_tokens_count".split()
+)
 
 
 def answer_timings(raw: Mapping[str, Any]) -> MeasuredFile | None:
@@ -35,6 +48,7 @@ def answer_timings(raw: Mapping[str, Any]) -> MeasuredFile | None:
             words(raw.get("model")),
             (number(raw.get("prompt_eval_count")), times["prompt_eval_duration"]),
             (number(raw.get("eval_count")), times["eval_duration"]),
+            strange(raw, OLLAMA_KEYS, OLLAMA),
         )
     timings = raw.get("timings")
     if isinstance(timings, Mapping) and "predicted_ms" in timings:
@@ -44,6 +58,7 @@ def answer_timings(raw: Mapping[str, Any]) -> MeasuredFile | None:
             words(raw.get("model")),
             (number(timings.get("prompt_n")), milli(timings.get("prompt_ms"))),
             (number(timings.get("predicted_n")), milli(timings.get("predicted_ms"))),
+            strange(timings, TIMINGS, LLAMA_SERVER),
         )
     stats = raw.get("stats")
     if isinstance(stats, Mapping) and "tokens_per_second" in stats:
@@ -56,6 +71,7 @@ def answer_timings(raw: Mapping[str, Any]) -> MeasuredFile | None:
             words(raw.get("model")),
             (prompt, number(stats.get("time_to_first_token"))),
             (output, spent),
+            strange(stats, STATS, LMSTUDIO),
         )
     return None  # fmt: skip
 
@@ -81,7 +97,7 @@ def ollama_verbose(text: str) -> MeasuredFile | None:
 
 
 def _file(  # parameters: what every answer says of itself
-    tool: str, engine: str, model: str | None, prompt: tuple[float | None, float | None], output: tuple[float | None, float | None]
+    tool: str, engine: str, model: str | None, prompt: tuple[float | None, float | None], output: tuple[float | None, float | None], notes: tuple[str, ...] = ()
 ) -> MeasuredFile:  # fmt: skip
     """One sequence alone: a prompt of so many tokens in so many seconds, then so many tokens in so many seconds."""
     (before, ttft), (tokens, spent) = prompt, output
@@ -92,7 +108,7 @@ def _file(  # parameters: what every answer says of itself
         output_tokens=tokens, ttft_seconds=ttft if before else None, tpot_seconds=spent / tokens,
         output_tokens_per_s=tokens / spent, prefill_tokens_per_s=before / ttft if before and ttft else None, requests=1,
     )  # fmt: skip
-    return MeasuredFile(tool, (point,))
+    return MeasuredFile(tool, (point,), notes)
 
 
 def _span(text: str) -> float | None:

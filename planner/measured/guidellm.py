@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from planner.measured.points import MeasuredFile, MeasuredPoint, at, count, milli, number, words
+from planner.measured.points import MeasuredFile, MeasuredPoint, at, count, milli, number, strange, words
 
 TOOL = "GuideLLM"
 MOST_BENCHMARKS = 1000
+KEYS = frozenset("metadata args config benchmarks conclusions type_ version".split())
 
 
 def guidellm(raw: Mapping[str, Any]) -> MeasuredFile | None:
@@ -26,7 +27,8 @@ def guidellm(raw: Mapping[str, Any]) -> MeasuredFile | None:
     )
     kept = tuple(point for point in points if point.requests)
     left = len(benchmarks) - len(kept)
-    return MeasuredFile(TOOL, kept, (f"{left} benchmarks of the report have no request that ended",) if left else ())
+    notes = (f"{left} benchmarks of the report have no request that ended",) if left else ()
+    return MeasuredFile(TOOL, kept, notes + strange(raw, KEYS, TOOL))
 
 
 def _point(raw: Mapping[str, Any], version: str | None, asked: float | None) -> MeasuredPoint:

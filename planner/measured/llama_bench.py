@@ -10,10 +10,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from planner.files.read import csv_rows
-from planner.measured.points import MeasuredFile, MeasuredPoint, at, count, number, words
+from planner.measured.points import MeasuredFile, MeasuredPoint, at, count, number, strange, words
 
 TOOL = "llama-bench"
 MOST_ROWS = 10_000
+# tools/llama-bench/llama-bench.cpp, test::get_fields, and what builds since b1300 had there
+KEYS = frozenset(
+    "build_commit build_number cpu_info gpu_info backends model_filename model_type model_size model_n_params n_batch n_ubatch "
+    "n_threads cpu_mask cpu_strict poll type_k type_v n_gpu_layers n_cpu_moe split_mode main_gpu no_kv_offload flash_attn devices "
+    "tensor_split tensor_buft_overrides use_mmap use_direct_io embeddings no_op_offload no_host fit_target fit_min_ctx n_prompt "
+    "n_gen n_depth test_time avg_ns stddev_ns avg_ts stddev_ts samples_ns samples_ts cuda opencl vulkan kompute metal sycl rpc "
+    "gpu_blas blas mul_mat_q numa f16_kv reps n_kv_max tensor_split_buft hip musa cann".split()
+)
 _TEST = re.compile(r"(?:pp\s?(\d{1,9}))?\s?\+?\s?(?:tg\s?(\d{1,9}))?(?:\s?@\s?d(\d{1,9}))?")
 _SPEED = re.compile(r"([\d.]{1,20})\s*(?:±.*)?")
 
@@ -25,7 +33,8 @@ def llama_bench(rows: Iterable[Mapping[str, Any]]) -> MeasuredFile | None:
         return None
     points = tuple(point for row in rows if (point := _row(row)) is not None)
     left = len(rows) - len(points)
-    return MeasuredFile(TOOL, points, (f"{left} rows have no speed",) if left else ())
+    notes = strange(dict.fromkeys((key for row in rows for key in row), 0), KEYS, TOOL)
+    return MeasuredFile(TOOL, points, ((f"{left} rows have no speed",) if left else ()) + notes)
 
 
 def llama_bench_csv(text: str) -> MeasuredFile | None:

@@ -10,10 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from planner.measured.points import MeasuredFile, MeasuredPoint, at, count, milli, number, words
+from planner.measured.points import MeasuredFile, MeasuredPoint, at, count, milli, number, strange, words
 
 LATENCY, THROUGHPUT = "vllm bench latency", "vllm bench throughput"
 OPTIMUM, TRTLLM = "optimum-benchmark", "trtllm-bench"
+# tensorrt_llm/bench/dataclasses/reporting.py, get_statistics_dict
+TRTLLM_KEYS = frozenset(
+    "engine machine world_info request_info performance streaming_metrics decoding_stats energy dataset".split()
+)
+OPTIMUM_KEYS = frozenset(("config", "report"))
+LATENCY_KEYS = frozenset(("avg_latency", "latencies", "percentiles", "model_id"))
+THROUGHPUT_KEYS = frozenset(
+    ("elapsed_time", "num_requests", "total_num_tokens", "requests_per_second", "tokens_per_second", "model_id")
+)
 
 
 def vllm_latency(raw: Mapping[str, Any]) -> MeasuredFile | None:
@@ -30,7 +39,7 @@ def vllm_latency(raw: Mapping[str, Any]) -> MeasuredFile | None:
         request_seconds=number(raw.get("avg_latency")), percentiles=percentiles,
     )  # fmt: skip
     note = "the file says neither batch nor lengths: nothing can be fitted to it; `vllm bench serve --save-result` says them"
-    return MeasuredFile(LATENCY, (point,), (note,))
+    return MeasuredFile(LATENCY, (point,), (note, *strange(raw, LATENCY_KEYS, LATENCY)))
 
 
 def vllm_throughput(raw: Mapping[str, Any]) -> MeasuredFile | None:
@@ -47,7 +56,7 @@ def vllm_throughput(raw: Mapping[str, Any]) -> MeasuredFile | None:
         f"{rate or 0:,.0f} tokens a second, prompts and outputs together: the file does not part them, so nothing can be "
         "fitted to it; `vllm bench serve --save-result` parts them"
     )
-    return MeasuredFile(THROUGHPUT, (point,), (note,))
+    return MeasuredFile(THROUGHPUT, (point,), (note, *strange(raw, THROUGHPUT_KEYS, THROUGHPUT)))
 
 
 def optimum(raw: Mapping[str, Any]) -> MeasuredFile | None:
@@ -76,7 +85,14 @@ def optimum(raw: Mapping[str, Any]) -> MeasuredFile | None:
         output_tokens_per_s=number(at(report, "decode", "throughput", "value")),
         prefill_tokens_per_s=None,
     )  # fmt: skip
-    note = () if batch else ("batch and lengths stand in benchmark.json, not in benchmark_report.json: give that file",)
+    targets = {
+        key: value
+        for key, value in raw.items()
+        if not isinstance(value, Mapping) or not {"latency", "memory"} & set(value)
+    }
+    note = strange(targets, OPTIMUM_KEYS, OPTIMUM) + (
+        () if batch else ("batch and lengths stand in benchmark.json, not in benchmark_report.json: give that file",)
+    )
     return MeasuredFile(OPTIMUM, (point,), note)
 
 
@@ -100,5 +116,15 @@ def trtllm(raw: Mapping[str, Any]) -> MeasuredFile | None:
         request_seconds=milli(performance.get("avg_request_latency_ms")),
         output_tokens_per_s=number(performance.get("system_output_throughput_tok_s")),
         requests=count(request.get("num_requests")),
+        percentiles=tuple(
+            (name, share, value)
+            for name, found in (("ttft", at(streaming, "ttft_percentiles")), ("tpot", at(streaming, "tpot_percentiles")), ("request", performance.get("request_latency_percentiles_ms")))
+            for share, value in _shares(found)
+        ),
     )  # fmt: skip
-    return MeasuredFile(TRTLLM, (point,))
+    return MeasuredFile(TRTLLM, (point,), strange(raw, TRTLLM_KEYS, TRTLLM))
+
+
+def _shares(raw: Any) -> list[tuple[float, float]]:
+    """Lists (50, seconds), (95, ...), (99, ...) of an object of percentiles in milliseconds."""
+    return [(share, value) for share in (50.0, 95.0, 99.0) if (value := milli(at(raw, f"p{share:g}"))) is not None]

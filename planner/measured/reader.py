@@ -70,7 +70,7 @@ def _json(text: str, where: str) -> MeasuredFile | None:
     if isinstance(raw, list):
         rows = [row for row in raw if isinstance(row, Mapping)]
         return llama_bench(rows) if rows and len(rows) == len(raw) and "avg_ts" in rows[0] else _joined(rows)
-    return _object(raw) if isinstance(raw, Mapping) else None
+    return _joined([raw]) if isinstance(raw, Mapping) else None  # a single row of llama-bench is one, too
 
 
 def _refuse(where: str, text: str) -> MeasuredFile | None:

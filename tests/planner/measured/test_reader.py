@@ -24,12 +24,13 @@ SAID = {
     "llama-bench.md": ("llama-bench", 3, 1, 4096, 128, None, 1 / 40),
     "guidellm.json": ("GuideLLM", 1, 4, 256, 32, 0.303898, 0.0260509),
     "guidellm.yaml": ("GuideLLM", 1, 4, 256, 32, 0.303898, 0.0260509),
-    "llmperf.json": ("LLMPerf", 1, 4, 552, 149, 0.5, 0.021),
+    "llmperf.json": ("LLMPerf", 1, 4, 552, 149, 0.5, 3.1 / 148),
     "optimum.json": ("optimum-benchmark", 1, 2, 128, 101, 0.05, 0.01),
     "trtllm.json": ("trtllm-bench", 1, 16, 1000, 200, 0.2, 0.024),
     "genai-perf.json": ("GenAI-Perf", 1, 4, 512, 101, 0.15, 0.0185),
     "genai-perf.csv": ("AIPerf", 1, 4, 512, 101, 0.15, 0.0185),
     "inference-benchmarker.json": ("inference-benchmarker", 1, 4.08, 200, 200, 0.1, 0.02),
+    "inference-benchmarker-nested.json": ("inference-benchmarker", 1, 4.08, 200, 200, 0.1, 0.02),
     "ollama-verbose.txt": ("ollama", 1, 1, 26, 259, 0.130079, 4.23271 / 259),
     "ollama.json": ("ollama", 1, 1, 26, 259, 0.130079, 4.23271 / 259),
     "llama-server.json": ("llama-server", 1, 1, 36, 50, 0.1, 0.02),
@@ -63,6 +64,38 @@ def test_a_key_that_no_version_writes_is_named() -> None:
     assert found is not None
     assert "warp_factor" in found.notes[0]
     assert not read_measured(str(CASES / "vllm-serve.json")).notes
+
+
+OBJECTS = [name for name in FILES if name.endswith((".json", ".jsonl"))]
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_every_reader_names_what_it_does_not_know_and_nothing_that_it_does(name: str) -> None:
+    assert not [note for note in read_measured(str(CASES / name)).notes if "no version" in note]
+    raw = (
+        json.loads((CASES / name).read_text().splitlines()[0])
+        if name.endswith("l")
+        else json.loads((CASES / name).read_text())
+    )
+    first = raw[0] if isinstance(raw, list) else raw
+    inside = first.get("timings") or first.get("stats") or first  # where an answer's timings stand
+    inside["warp_factor"] = 9
+    found = measured_text(json.dumps(raw), "x")
+    assert found is not None
+    assert any("warp_factor" in note for note in found.notes), found.notes
+
+
+def test_llmperfs_time_between_tokens_leaves_out_the_first() -> None:
+    """Its own inter_token_latency has the first token in it (a published run: 0.1135 s, where (18.07 - 5.368) / 158.3 = 0.0802)."""
+    raw = {
+        "results_ttft_s_mean": 5.367653, "results_end_to_end_latency_s_mean": 18.069606, "num_concurrent_requests": 16,
+        "results_inter_token_latency_s_mean": 0.113501, "results_number_output_tokens_mean": 159.276786,
+        "results_inter_token_latency_s_quantiles_p95": 0.12, "results_number_input_tokens_mean": 550.0,
+    }  # fmt: skip
+    found = measured_text(json.dumps(raw), "x")
+    assert found is not None
+    assert found.points[0].tpot_seconds == pytest.approx(0.08024, rel=1e-3)
+    assert not [name for name, _, _ in found.points[0].percentiles if name == "tpot"]
 
 
 def test_a_rate_takes_the_mean_of_requests_at_once_by_littles_law() -> None:

@@ -35,6 +35,7 @@ from planner.speed.constants import (
     Constants,
     Population,
     Queue,
+    Shape,
     constants_of,
     population,
     serves,
@@ -79,7 +80,6 @@ OF_EXPERTS = {
 FEW_STEPS = 15  # of a search that starts where a fit of nearly the same rows ended
 SOFT = 0.03  # errors below this weigh as squares: no row is measured better
 ROWS_OF_A_SCALE = 5  # a device's factor is believed by half when it has as many rows
-ROWS_OF_A_SHAPE = 8  # the same of a model's shape
 LARGEST_SCALE = 1.6
 FOLDS = 5
 RANGE = (0.035, 0.965)
@@ -142,8 +142,11 @@ class Data:
         """Seconds of what each row measured, by the model's own formulas."""
         if constants.shapes:
             factors = dict(constants.shapes)
-            each = np.array([factors.get(shape, 1.0) for shape in self.shapes])
-            constants = replace(constants, tpot_scale=constants.tpot_scale * each, shapes=())
+            each = [factors.get(shape, Shape()) for shape in self.shapes]
+            constants = replace(
+                constants, shapes=(), roof_scale=np.array([one.roof for one in each]),
+                fixed_scale=np.array([one.fixed for one in each]), prompts_scale=np.array([one.prompts for one in each]),
+            )  # fmt: skip
         step = sum(decode_parts(self.decode, self.others, self.output, constants, np.maximum).values())
         prefill = prefill_seconds(self.prefill, constants, np.maximum)
         first = prefill + constants.request_seconds
@@ -334,7 +337,7 @@ def build(data: Data, kept: np.ndarray, wanted: Iterable[int] | None = None) -> 
             return fit_once(data.at(index), dense, index, ("experts of all",)) if routed else DEFAULT
 
         entries = [with_experts(data, entry, routed, every) for entry in entries]
-    return [entry | {"shapes": shape_scales(data, entry, kept)} for entry in entries]
+    return [entry | {"shapes": shape_factors(data, entry, kept)} for entry in entries]
 
 
 def _plans(data: Data, kept: Sequence[int]) -> list[Plan]:
@@ -386,23 +389,115 @@ def _header(key: tuple[str, str, str]) -> dict[str, Any]:
     return {"engine": engine, "generation": generation, "classes": CLASSES.get(classes, [classes])}
 
 
-FEWEST_OF_A_SHAPE = 8
+FEWEST_OF_A_SHAPE = 5
+MOST_STRETCH = 4.0
+STRAY = 0.5  # how far, in logarithms, a part of TPOT may be from what all models of the entry say
+STRAY_OF_FIRST = 0.3  # the same of the parts of TTFT under load
+Shapes = dict[str, dict[str, dict[str, float]]]  # shape -> device, "" for all -> factors of its parts
 
 
-def shape_scales(data: Data, entry: dict[str, Any], kept: np.ndarray) -> dict[str, float]:
-    """Factors of TPOT that rows of models of one shape and weight format show beside this engine's constants."""
+def shape_factors(data: Data, entry: dict[str, Any], kept: np.ndarray) -> Shapes:
+    """Factors of the parts of TPOT that rows of models of one shape and weight format show beside this engine's
+    constants: on all devices, and on each that has rows enough, drawn to those on all."""
     if not (entry["engine"] and entry["generation"] and entry["classes"]):
         return {}
-    mine = [i for i in kept if serves(entry, data.populations[i]) and not data.of_prefill[i]]
-    shapes: dict[str, list[int]] = {}
-    errors = errors_of(data, [entry | {"shapes": {}}], np.array(mine, int))
-    for place, i in enumerate(mine):
-        shapes.setdefault(data.shapes[i], []).append(place)
-    return {
-        shape: round(scale_of(errors[rows], ROWS_OF_A_SHAPE), 4)
-        for shape, rows in sorted(shapes.items())
-        if len(rows) >= FEWEST_OF_A_SHAPE
-    }
+    mine = [int(i) for i in kept if serves(entry, data.populations[i]) and not data.of_prefill[i]]
+    devices = [row.device.name for row in data.rows]
+    parts = step_parts(data, entry | {"shapes": {}}, mine)
+    return factors_of(parts, [(data.shapes[i], devices[i]) for i in mine], STRAY, ("roof", "fixed", "prompts"))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Measured seconds of rows, and ours: the parts that a model may stretch, and what stands still."""
+
+    times: np.ndarray  # rows x parts
+    still: np.ndarray
+    bound: np.ndarray
+    seconds: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    def where(self, rows: Sequence[int] | np.ndarray) -> Parts:
+        return Parts(self.times[rows], self.still[rows], self.bound[rows], self.seconds[rows])
+
+    def errors(self, logs: np.ndarray) -> np.ndarray:
+        """log(ours / measured) with the parts exp(logs) as long; `logs` of all rows, or a line for each."""
+        ours = np.maximum(self.still + (self.times * np.exp(logs)).sum(axis=1), self.bound)
+        return np.log(ours / self.seconds)
+
+
+def step_parts(data: Data, entry: dict[str, Any], rows: Sequence[int]) -> Parts:
+    """Reading and computing, fixed times, and prompts of others of each row's steps (of a request: of all its steps)."""
+    times, still = np.zeros((len(rows), 3)), np.zeros(len(rows))
+    places = np.array([row.device.name for row in data.rows])[rows] if len(rows) else np.array([])
+    for name in sorted(set(places)):
+        where = np.flatnonzero(places == name)
+        part = data.at(np.array(rows)[where])
+        constants = constants_of(entry, part.rows[0].device, part.populations[0])
+        found = decode_parts(part.decode, part.others, part.output, constants, np.maximum)
+        roof, others = found.pop("roofline"), found.pop("prefill of others")
+        request = part.kind == 1
+        steps = np.where(request, part.output - 1, 1)
+        times[where] = np.stack([roof, sum(found.values()), others], axis=1) * steps[:, None]
+        first = prefill_seconds(part.prefill, constants, np.maximum) + constants.request_seconds
+        still[where] = np.where(request, first, 0.0)
+    index = np.array(rows, int)
+    return Parts(times, still, data.bound[index], data.seconds[index])
+
+
+def factors_of(parts: Parts, names: Sequence[tuple[str, str]], stray: float, fields_: Sequence[str]) -> Shapes:
+    """Factors for each (shape, device) of the rows, and under "" for each shape on all devices."""
+    found: Shapes = {}
+    by_shape: dict[str, dict[str, list[int]]] = {}
+    for i, (shape, device) in enumerate(names):
+        by_shape.setdefault(shape, {}).setdefault(device, []).append(i)
+    for shape, devices in sorted(by_shape.items()):
+        rows = [i for own in devices.values() for i in own]
+        if len(rows) < FEWEST_OF_A_SHAPE:
+            continue
+        every = stretched(parts.where(rows), np.zeros(len(fields_)), stray)
+        logs = {"": every}
+        for device, own in sorted(devices.items()):
+            if len(own) >= FEWEST_OF_A_SHAPE:
+                logs[device] = stretched(parts.where(own), every, stray)
+        found[shape] = {
+            device: {name: round(math.exp(log), 4) for name, log in zip(fields_, each, strict=True)}
+            for device, each in logs.items()
+        }
+    return found
+
+
+def stretched(parts: Parts, centre: np.ndarray, stray: float) -> np.ndarray:
+    """Logarithms of the factors that bring the rows nearest, each drawn to `centre`: as `_descend`, of a few parts."""
+
+    def cost(x: np.ndarray) -> tuple[float, np.ndarray]:
+        e = parts.errors(x)
+        return float(np.sum(np.sqrt(e * e + SOFT**2)) + 0.05 * np.sum(((x - centre) / stray) ** 2)), e
+
+    x, damping = centre.copy(), 1e-2
+    now, e = cost(x)
+    for _ in range(25):
+        times = parts.times * np.exp(x)
+        slopes = times / (parts.still + times.sum(axis=1))[:, None]
+        each = 1 / np.sqrt(e * e + SOFT**2)
+        square = slopes.T @ (slopes * each[:, None]) + 0.1 / stray**2 * np.eye(len(x))
+        slope = slopes.T @ (each * e) + 0.1 * (x - centre) / stray**2
+        for _ in range(6):
+            move = -np.linalg.solve(square + damping * np.diag(np.diag(square)), slope)
+            there = x + np.clip(move, -0.7, 0.7)
+            then, found = cost(there)
+            if then < now:
+                break
+            damping *= 4
+        else:
+            break
+        done = now - then < 1e-5 * now
+        x, now, e, damping = there, then, found, max(damping / 3, 1e-6)
+        if done:
+            break
+    return np.clip(x, -math.log(MOST_STRETCH), math.log(MOST_STRETCH))
 
 
 FEWEST_OF_EXPERTS = 20
@@ -611,6 +706,7 @@ def fitted(rows: Sequence[Row]) -> Fitted:
     for entry in entries:
         _give_ranges(found, entry)
         _give_expert_ranges(found, entry)
+        _give_new_ranges(found, entry)
         entry["range_unseen"] = wider(entry["range_seen"], entry["range_unseen"])
     return found
 
@@ -628,6 +724,19 @@ def _give_expert_ranges(found: Fitted, entry: dict[str, Any]) -> None:
     for side, split in (("range_seen", SPLITS[1]), ("range_unseen", SPLITS[2])):
         low, high = quantiles(found.errors[split][mine if mine.sum() >= FEWEST_OF_A_RANGE else routed])
         entry[side] |= {"experts_low": low, "experts_high": high}
+
+
+def _give_new_ranges(found: Fitted, entry: dict[str, Any]) -> None:
+    """TPOT of models that were left out, dense ones and those with experts: of this entry's rows where they are enough."""
+    data, llama = found.data, entry["engine"] == LLAMA
+    steps = ~data.of_prefill & np.array([not row.apart for row in data.rows])
+    steps &= np.array([(asked.engine == LLAMA) == llama for asked in data.populations])
+    mine = steps & np.array([serves(entry, asked) for asked in data.populations])
+    entry["range_new"] = {}
+    for name, kind in (("new", found.dense), ("new_experts", ~found.dense)):
+        own = mine & kind if (mine & kind).sum() >= FEWEST_OF_A_RANGE else steps & kind
+        low, high = quantiles(found.errors[SPLITS[3]][own]) if own.any() else (1.0, 1.0)
+        entry["range_new"] |= {f"{name}_low": low, f"{name}_high": high}
 
 
 def _give_ranges(found: Fitted, entry: dict[str, Any]) -> None:
@@ -657,7 +766,9 @@ def covered(found: Fitted, split: str) -> np.ndarray:
         limits = entry["range_seen" if seen else "range_unseen"]
         low, high = limits["ttft_low"], limits["ttft_high"]
         if not found.data.of_prefill[i]:
-            low, high = tpot_range(replace(DEFAULT, **limits), not found.dense[i])
+            constants = replace(constants_of(entry, row.device, asked), **limits)
+            shape = "" if split == SPLITS[3] else found.data.shapes[i]  # a model that was left out is new
+            low, high = tpot_range(constants.of_model(shape, experts=not found.dense[i]), not found.dense[i])
         inside[i] = low <= math.exp(-found.errors[split][i]) <= high
     return inside
 
@@ -710,7 +821,7 @@ def errors_by_entry(found: Fitted) -> list[dict[str, Any]]:
         mine = fits & np.array([serves(entry, asked) and choose(found.entries, row, asked)[0] is entry
                                 for row, asked in zip(found.data.rows, found.data.populations, strict=True)])  # fmt: skip
         steps = mine & ~found.data.of_prefill
-        for split in (SPLITS[1], SPLITS[2]):
+        for split in (SPLITS[1], SPLITS[2], SPLITS[3]):
             lines += [line for line in table(found, steps, entry["words"]) if line["split"] == split]
     return lines
 
@@ -730,9 +841,13 @@ class Queued:
         return Queued(*(getattr(self, field.name)[mask] for field in fields(Queued)))
 
     def errors(self, queue: Queue) -> np.ndarray:
-        waits = queue.own + queue.share * self.others**queue.power
-        first = queue.seconds + waits * self.prompt + self.steps
-        return np.log((first * self.line + self.after) / self.seconds)
+        return self.parts(queue).errors(np.zeros(2))
+
+    def parts(self, queue: Queue) -> Parts:
+        """Way in and shared steps, prompts; the wait of a batch beyond memory stands still."""
+        prompts = (queue.own + queue.share * self.others**queue.power) * self.prompt
+        times = np.stack([queue.seconds + self.steps, prompts], axis=1) * self.line[:, None]
+        return Parts(times, self.after, np.zeros(len(self.seconds)), self.seconds)
 
 
 def queued_of(rows: Sequence[Row], entries: Sequence[dict[str, Any]]) -> Queued:
@@ -789,14 +904,54 @@ def fit_queue(queued: Queued) -> Queue:
     return min(ends, key=lambda end: end[0])[1]
 
 
-def queue_of(queued: Queued, own: np.ndarray, folds: np.ndarray) -> tuple[Queue, np.ndarray]:
-    """The queue of the rows `own` with the range of those left out a fold at a time, and their errors so."""
-    errors = np.full(len(own), np.nan)
+@dataclass(frozen=True)
+class OfQueue:
+    """A queue with its factors of shapes, and the errors of rows that were left out a fold at a time."""
+
+    queue: Queue
+    shapes: Shapes
+    errors: np.ndarray
+    known: np.ndarray  # rows whose shape has factors without them
+
+
+def queue_of(queued: Queued, names: Sequence[tuple[str, str]], own: np.ndarray, folds: np.ndarray) -> OfQueue:
+    """The queue of the rows `own`, whose shapes and devices are `names`. Ranges are of rows left out: `low` and `high`
+    with factors of shapes, `new_low` and `new_high` without."""
+    errors, plain, known = np.full(len(own), np.nan), np.full(len(own), np.nan), np.zeros(len(own), bool)
     for fold in range(FOLDS):
-        out = own & (folds == fold)
-        errors[out] = queued.where(out).errors(fit_queue(queued.where(own & ~out)))
-    low, high = quantiles(errors[own])
-    return replace(fit_queue(queued.where(own)), low=low, high=high), errors
+        out, kept = own & (folds == fold), own & (folds != fold)
+        queue = fit_queue(queued.where(kept))
+        shapes = factors_of(
+            queued.where(kept).parts(queue), [names[i] for i in np.flatnonzero(kept)], STRAY_OF_FIRST, FIRST
+        )
+        left, places = queued.where(out).parts(queue), np.flatnonzero(out)
+        plain[out], errors[out] = left.errors(np.zeros(2)), left.errors(_logs(shapes, [names[i] for i in places]))
+        known[out] = [names[i][0] in shapes for i in places]
+    queue = fit_queue(queued.where(own))
+    shapes = factors_of(queued.where(own).parts(queue), [names[i] for i in np.flatnonzero(own)], STRAY_OF_FIRST, FIRST)
+    low, high = quantiles(errors[own & known] if (own & known).any() else errors[own])
+    new_low, new_high = quantiles(plain[own])
+    queue = replace(queue, low=low, high=high, new_low=min(low, new_low), new_high=max(high, new_high))
+    return OfQueue(queue, shapes, errors, known)
+
+
+FIRST = ("waiting", "prompt")
+
+
+def _logs(shapes: Shapes, names: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Logarithms of the factors of TTFT for each row."""
+    found = [shapes.get(shape, {"": {}}) for shape, _ in names]
+    each = [one.get(device, one[""]) for one, (_, device) in zip(found, names, strict=True)]
+    return np.log([[one.get(name, 1.0) for name in FIRST] for one in each]).reshape(len(names), len(FIRST))
+
+
+def _merged(steps: Shapes, first: Shapes) -> Shapes:
+    """Factors of TPOT and of TTFT of each shape, on every device that either has."""
+    both: Shapes = {}
+    for shape in sorted({*steps, *first}):
+        a, b = steps.get(shape, {"": {}}), first.get(shape, {"": {}})
+        both[shape] = {name: a.get(name, a[""]) | b.get(name, b[""]) for name in sorted({*a, *b})}
+    return both
 
 
 def under_load(entries: Sequence[dict[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -805,18 +960,27 @@ def under_load(entries: Sequence[dict[str, Any]], rows: Sequence[Row]) -> list[d
     queued, dense = queued_of(rows, entries), np.array([row.dense for row in rows])
     asked = [population(row.engine, row.load, row.device) for row in rows]
     chosen = np.array([id(choose(entries, row, who)[0]) for row, who in zip(rows, asked, strict=True)])
-    found: dict[bytes, tuple[Queue, np.ndarray]] = {}  # entries with few rows share those of all
+    names = [(work(row.answer).shape, row.device.name) for row in rows]
+    found: dict[bytes, OfQueue] = {}  # entries with few rows share those of all
     lines = []
     for label, name, kind in ((QUEUED, "queue", dense), (f"MoE: {QUEUED}", "experts_queue", ~dense)):
         errors, inside = np.full(len(rows), np.nan), np.zeros(len(rows), bool)
         for entry in entries:
             mine = (chosen == id(entry)) & kind
             own = mine if mine.sum() >= FEWEST_OF_EXPERTS else kind
-            queue, off = found.get(own.tobytes()) or queue_of(queued, own, folds)
-            found[own.tobytes()] = queue, off
-            entry[name] = asdict(queue)
-            errors[mine] = off[mine]
-            inside[mine] = (queue.low <= np.exp(-off[mine])) & (np.exp(-off[mine]) <= queue.high)
+            if own.tobytes() not in found:
+                found[own.tobytes()] = queue_of(queued, names, own, folds)
+            of = found[own.tobytes()]
+            entry[name] = asdict(of.queue)
+            if entry["engine"] and mine.sum() >= FEWEST_OF_EXPERTS:
+                entry["shapes"] = _merged(entry["shapes"], of.shapes)
+            errors[mine] = of.errors[mine]
+            ratio, queue = np.exp(-of.errors[mine]), of.queue
+            low, high = (
+                np.where(of.known, queue.low, queue.new_low)[mine],
+                np.where(of.known, queue.high, queue.new_high)[mine],
+            )
+            inside[mine] = (low <= ratio) & (ratio <= high)
         share = round(100 * float(inside[kind].mean()), 1)
         lines.append({"population": label, "split": SPLITS[1], **_figures(errors[kind]), "in_range_percent": share})
     return lines

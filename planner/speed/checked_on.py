@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.speed.constants import shipped
+from planner.speed.constants import NEW_SHAPE, shipped
 
 
 @dataclass(frozen=True)
 class LeftOut:
     """Measured times between tokens (and whole requests) beside a fit that was made without them.
 
-    split              "rows left out" for a device that the fit has rows of, "device left out" for any other
+    split              "rows left out" for a device and a model that the fit has rows of, else "device left out" or
+                       "model left out"
     median_percent     of |predicted / measured - 1|; a tenth of the rows is further off than p90_percent
     in_range_percent   rows inside the range that is printed
     """
@@ -27,7 +28,8 @@ class LeftOut:
         >>> LeftOut("rows left out", 142, 4.4, 16.7, 89.4).words()
         'on 142 rows left out of the fit: median error 4.4 %, a tenth beyond 16.7 %, 89.4 % in the range'
         """
-        rows = "rows left out of the fit" if self.split == "rows left out" else "rows of devices left out of the fit"
+        kind = self.split.removesuffix(" left out")
+        rows = "rows left out of the fit" if kind == "rows" else f"rows of {kind}s left out of the fit"
         return (
             f"on {self.rows:,} {rows}: median error {self.median_percent:g} %, a tenth beyond {self.p90_percent:g} %, "
             f"{self.in_range_percent:g} % in the range"
@@ -40,7 +42,8 @@ def left_out(origin: str) -> LeftOut | None:
     >>> left_out("stated default") is None
     True
     """
-    split = "device left out" if ", none on " in origin else "rows left out"
+    split = "model left out" if NEW_SHAPE in origin else "rows left out"
+    split = "device left out" if ", none on " in origin else split
     named = [row for row in shipped().get("errors_by_fit", ()) if row["population"] in origin and row["split"] == split]
     if not named:
         return None

@@ -22,18 +22,20 @@ if TYPE_CHECKING:
     from planner.catalogue.device import Device, OwnSpeed
 
 FILE = "speed.json"
+NEW_SHAPE = ", none of a model of this shape"
 
 
 @dataclass(frozen=True)
 class Queue:
     """What a first token waits for under load, where others decode and join at the same time.
 
-    TTFT = seconds + own · prefill + share · (sequences - 1)^power · a prompt + the steps it shares
+    TTFT = seconds + own · prefill + share · (sequences - 1)^power · a prompt + steps · the steps it shares
 
     seconds       way in, tokenizing and scheduling while others run
+    steps         how much longer than a mean step those are that it shares
     own           how much longer the own prefill takes beside decoding sequences
     share, power  prompts that are read before it
-    low, high     the range that holds 9 of 10 measured values, as factors
+    low, high     the range that holds 9 of 10 measured values, as factors; new_ that of a model whose shape no row has
     """
 
     seconds: float = 5e-3
@@ -42,6 +44,27 @@ class Queue:
     power: float = 1.0
     low: float = 0.5
     high: float = 5.0
+    steps: float = 1.0
+    new_low: float = 0.5
+    new_high: float = 5.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What rows of models of one shape and weight format showed beside the formula, as factors of its parts.
+
+    roof      reading and computing: how well the kernels suit its matrices
+    fixed     layers, steps, sequences, all-reduces: how many kernels it launches
+    prompts   prompts of others, which join decoding sequences
+    waiting   of TTFT under load: the way in and the steps that a first token shares
+    prompt    of TTFT under load: its own prompt and those before it
+    """
+
+    roof: float = 1.0
+    fixed: float = 1.0
+    prompts: float = 1.0
+    waiting: float = 1.0
+    prompt: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,9 +94,11 @@ class Constants:
     request_seconds      a request's way in before its prefill starts
     tpot_scale, ttft_scale  what a measured point, or the device itself, showed beside the model
     experts_scale        what the device showed besides, of TPOT of models with experts
+    roof_scale, fixed_scale, prompts_scale  what rows of the model's shape showed of the parts of TPOT (see `Shape`)
     tpot_low .. ttft_high   the range that holds 9 of 10 measured values, as factors of the expectation
     queue, experts_queue    TTFT under load, of dense models and of those with experts
-    shapes               factors of TPOT that rows of models of one shape and weight format showed beside the formula
+    shapes               what rows of models of one shape and weight format showed on this device, or on all
+    new_low, new_high    the range of TPOT of a model whose shape no row has; new_experts_ of one with experts
     ubatch_tokens        pieces of a prompt that pipeline stages work on in turn (llama.cpp); None: whole prompts
     experts_low, _high      the same of TPOT for a model with experts
     serial               share of the shorter of reading and computing that the longer does not hide: 0 in the shipped fits,
@@ -115,7 +140,14 @@ class Constants:
     attention_efficiency: float = 0.45
     queue: Queue = Queue()
     experts_queue: Queue = Queue()
-    shapes: tuple[tuple[str, float], ...] = ()
+    shapes: tuple[tuple[str, Shape], ...] = ()
+    roof_scale: float = 1.0
+    fixed_scale: float = 1.0
+    prompts_scale: float = 1.0
+    new_low: float = 1.0
+    new_high: float = 1.0
+    new_experts_low: float = 1.0
+    new_experts_high: float = 1.0
     ubatch_tokens: int | None = None
     experts_low: float = 0.7
     experts_high: float = 2.5
@@ -124,18 +156,36 @@ class Constants:
     elsewhere: tuple[tuple[str, float], ...] = ()
 
     def of_model(self, shape: str, *, experts: bool) -> Constants:
-        """Returns the constants for one model: with the factor of its shape, and those of experts where it has some."""
-        factor = dict(self.shapes).get(shape, 1.0) * (self.experts_scale if experts else 1.0)
-        queue = self.experts_queue if experts else self.queue
+        """Returns the constants for one model: with the factors of its shape, and those of experts where it has some.
+
+        A model whose shape no row has gets the wider range of such models.
+        """
         if self.measured_shape and shape != self.measured_shape:
             return self._elsewhere().of_model(shape, experts=experts)
+        found = dict(self.shapes).get(shape)
+        seen, queue = found or Shape(), self.experts_queue if experts else self.queue
+        new = found is None and bool(self.shapes) and not self.measured_shape
+        queue = replace(queue, low=queue.new_low, high=queue.new_high) if new else queue
+        queue = replace(
+            queue, seconds=queue.seconds * seen.waiting, steps=queue.steps * seen.waiting, own=queue.own * seen.prompt,
+            share=queue.share * seen.prompt,
+        )  # fmt: skip
+        low, high = (self.new_experts_low, self.new_experts_high) if experts else (self.new_low, self.new_high)
+        if not new:
+            low = high = 1.0
         return replace(
             self,
             measured_shape="",
             elsewhere=(),
-            tpot_scale=self.tpot_scale * factor,
+            tpot_scale=self.tpot_scale * (self.experts_scale if experts else 1.0),
+            roof_scale=self.roof_scale * seen.roof,
+            fixed_scale=self.fixed_scale * seen.fixed,
+            prompts_scale=self.prompts_scale * seen.prompts,
             experts_scale=1.0,
             shapes=(),
+            origin=self.origin + (NEW_SHAPE if new else ""),
+            tpot_low=min(self.tpot_low, low),
+            tpot_high=max(self.tpot_high, high),
             queue=queue,
             experts_queue=queue,
         )
@@ -354,10 +404,22 @@ def constants_of(entry: Mapping[str, Any], device: Device, asked: Population) ->
     ranges = entry["range_seen" if seen else "range_unseen"]
     pieces = UBATCH_TOKENS if asked.engine == "llamacpp" else None
     queues: dict[str, Any] = {name: Queue(**entry[name]) for name in ("queue", "experts_queue") if name in entry}
-    shapes = tuple(entry.get("shapes", {}).items())
+    shapes, new = shapes_on(entry, device.name), entry.get("range_new", {})
     return Constants(
-        **entry["constants"], **ranges, **(seen or {}), **queues, shapes=shapes, ubatch_tokens=pieces, origin=words
+        **entry["constants"],
+        **ranges,
+        **new,
+        **(seen or {}),
+        **queues,
+        shapes=shapes,
+        ubatch_tokens=pieces,
+        origin=words,
     )
+
+
+def shapes_on(entry: Mapping[str, Any], device: str) -> tuple[tuple[str, Shape], ...]:
+    """An entry's shapes: as rows on `device` showed them, or else rows on all devices, which are kept under ""."""
+    return tuple((shape, Shape(**found.get(device, found[""]))) for shape, found in entry.get("shapes", {}).items())
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.speed.constants import Constants, constants_for
 from planner.speed.observed import Observed
-from planner.speed.speed import speed
+from planner.speed.speed import model_constants, speed
 from planner.speed.work import work
 from planner.units import parse_tokens
 
@@ -38,14 +38,14 @@ def with_measured_point(
     batch = int(given.get("batch", 1))
     prompt = int(given.get("prompt", given.get("seq", prompt_tokens or estimate.request.seq_tokens)))
     output = int(given.get("answer", given.get("output", 1 if "seq" in given else output_tokens or 128)))
-    base = constants_for(engine, device, load)
+    base = model_constants(constants_for(engine, device, load), work(estimate))
     found = speed(
         estimate, device, prompt_tokens=prompt, output_tokens=output, batch=batch, load=load if output > 1 else "static",
         constants=base,
     )  # fmt: skip
     if "tok_s" in given:
         given["tpot_ms"] = 1e3 * batch / given["tok_s"]
-    queue = base.experts_queue if work(estimate).experts else base.queue
+    queue = base.queue
     fixed = queue.seconds if found.load == "serving" and batch > 1 else base.request_seconds
     scales, way_in = dict[str, float](), fixed
     for key, figure in (("tpot_ms", found.tpot_seconds), ("ttft_ms", found.ttft_seconds)):

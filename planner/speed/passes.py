@@ -316,11 +316,14 @@ def decode_parts(
     """Splits the seconds between two tokens by cause; `other` is the prefill of one prompt that others bring under
     load.
     """
-    parts = {"roofline": roof_seconds(work, constants, prefill=False, maximum=maximum), **fixed_parts(work, constants)}
+    scale, c = tpot_scale(work, constants), constants
+    roof = roof_seconds(work, c, prefill=False, maximum=maximum)
+    parts = {"roofline": roof * (scale * c.roof_scale)}
+    parts |= {name: seconds * (scale * c.fixed_scale) for name, seconds in fixed_parts(work, c).items()}
     if other is not None:
-        parts["prefill of others"] = others_seconds(other, constants) * (work.sequences - 1) / output_tokens
-    scale = tpot_scale(work, constants)
-    return {name: seconds * scale for name, seconds in parts.items()}
+        each = others_seconds(other, c) * (scale * c.prompts_scale)
+        parts["prefill of others"] = each * (work.sequences - 1) / output_tokens
+    return parts
 
 
 def tpot_scale(work: Pass, constants: Constants) -> Any:

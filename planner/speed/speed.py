@@ -22,7 +22,7 @@ from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.memory.limits import smallest
 from planner.speed.constants import Constants, constants_for
-from planner.speed.drafting import Drafts, tokens_a_step
+from planner.speed.drafting import Drafts
 from planner.speed.passes import (
     CHUNK_TOKENS,
     Pass,
@@ -190,8 +190,7 @@ def speed(
     parts = case.tpot_parts()
     low, high = tpot_range(found, bool(case.sums.experts))
     if drafts is not None:
-        low *= drafts.tokens_a_step / tokens_a_step(drafts.tokens, drafts.high)
-        high *= drafts.tokens_a_step / tokens_a_step(drafts.tokens, drafts.low)
+        low, high = drafts.widened(low, high)
     tpot_seconds = _figure(sum(parts.values()), low, high, case.tpot_bound())
     queued = load == "serving" and batch > 1
     ends = (found.queue.low, found.queue.high) if queued else (found.ttft_low, found.ttft_high)
@@ -273,7 +272,7 @@ class Case:
         other = self.prefill_pass(1, source=0) if serving else None
         parts = decode_parts(step, other, tokens, c)
         roof = parts.pop("roofline")
-        computes = products_seconds(step, c, prefill=False) * tpot_scale(step, c) >= roof
+        computes = products_seconds(step, c, prefill=False) * tpot_scale(step, c) * c.roof_scale >= roof
         parts = {"compute" if computes else "bandwidth": roof, **parts}
         if self.drafts is not None:
             parts = self._with_drafts(parts, self.drafts, tokens)
@@ -320,7 +319,7 @@ class Case:
             chunks = math.ceil(self.prompt / CHUNK_TOKENS)
             before = c.queue.share * (self.held - 1) ** c.queue.power
             prompt = seconds + self.prefill_pass(1).layers * c.prompt_layer_seconds
-            steps = chunks * sum(alone.values()) + 0.5 * sum(mixed.values())
+            steps = (chunks * sum(alone.values()) + 0.5 * sum(mixed.values())) * c.queue.steps
             return c.queue.seconds + (c.queue.own + before) * prompt + steps, bound
         return seconds + c.request_seconds, bound
 

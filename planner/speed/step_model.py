@@ -35,29 +35,34 @@ class LinearSteps:
         """Weights are read once for decoding sequences and chunks together; chunks compute at the prefill's rate."""
         sums, rates, c = self.sums, self.rates, self.constants
         rows = max(1.0, sequences / sums.sharding.pp) if sequences else 0.0
-        new = float(sum(tokens for tokens, _ in chunks))
-        hit, cached = sums.experts_read(rows + new), rows * sums.sequence_bytes
+        new, cached = 0.0, rows * sums.sequence_bytes
         weights = sums.weight_bytes + sums.head_bytes
         decode = rows * (sums.row_flops + sums.head_flops + sums.sequence_flops)
-        prefill, scores = new * sums.row_flops + len(chunks) * sums.head_flops, 0.0
+        scores = 0.0
         for tokens, before in chunks:
-            scores += sum(read.pair_flops * pairs(read.reach, tokens, before) for read in sums.reads)
-            cached += sum(read.token_bytes * min(before + tokens, read.reach or before + tokens) for read in sums.reads)
-        compute = decode / c.compute_efficiency + prefill / prefill_efficiency(sums.packed, rates.narrow, c)
-        compute += scores / c.attention_efficiency * rates.flops_per_s / (rates.plain_flops_per_s or rates.flops_per_s)
-        compute += sums.expert_products(rows) / c.expert_compute_efficiency
-        compute += sums.expert_products(new) / c.expert_prefill_efficiency
+            new += tokens
+            for read in sums.reads:
+                scores += read.pair_flops * pairs(read.reach, tokens, before)
+                cached += read.token_bytes * min(before + tokens, read.reach or before + tokens)
+        hit = sums.experts_read(rows + new) if sums.experts else 0.0
+        prefill = new * sums.row_flops + len(chunks) * sums.head_flops
+        products = prefill / prefill_efficiency(sums.packed, rates.narrow, c)
+        products += scores / c.attention_efficiency * rates.flops_per_s / (rates.plain_flops_per_s or rates.flops_per_s)
+        products += sums.expert_products(new) / c.expert_prefill_efficiency
+        compute = decode / c.compute_efficiency + sums.expert_products(rows) / c.expert_compute_efficiency
+        compute = compute * c.roof_scale + products * c.prompts_scale
         reading = c.packed_efficiency if sums.packed else c.memory_efficiency
-        between = between_ranks_seconds(sent_between(sums, rates, rows + new), c)
-        fixed = sums.launches * (c.layer_seconds + len(chunks) * c.prompt_layer_seconds)
-        fixed += sums.routed_layers * c.expert_layer_seconds + c.step_seconds + sequences * c.sequence_seconds + between
+        alone = sums.sharding.devices == 1
+        between = 0.0 if alone else between_ranks_seconds(sent_between(sums, rates, rows + new), c)
+        fixed = sums.launches * c.layer_seconds + sums.routed_layers * c.expert_layer_seconds + c.step_seconds
+        fixed = (fixed + sequences * c.sequence_seconds + between) * c.fixed_scale
+        fixed += len(chunks) * sums.launches * c.prompt_layer_seconds * c.prompts_scale
         memory = weights / reading + hit / c.expert_efficiency + cached / c.cache_efficiency
         if chunks and sequences:  # a pass of their own beside that of the decoding sequences
             memory += c.serial * weights / reading
-            fixed += c.serial * (
-                sums.launches * c.layer_seconds + sums.routed_layers * c.expert_layer_seconds + c.step_seconds
-            )
-        memory, compute = memory / rates.bandwidth_bytes_per_s, compute / rates.flops_per_s
+            launched = sums.launches * c.layer_seconds + sums.routed_layers * c.expert_layer_seconds + c.step_seconds
+            fixed += c.serial * launched * c.fixed_scale
+        memory, compute = memory / rates.bandwidth_bytes_per_s * c.roof_scale, compute / rates.flops_per_s
         return StepTerms(
             _ps(fixed * c.tpot_scale),
             _ps((memory + c.serial * compute) * c.tpot_scale),
@@ -71,21 +76,26 @@ def step_model(estimate: Estimate, device: Device, constants: Constants) -> Line
     A replica is one of the `dp` of the layout. Under pipeline parallelism a step is the way through all stages of one
     of `pp` micro-batches, so that all sequences get a token a step.
     """
-    sums, rates = work(estimate), rates_of(device, estimate)
-    constants = constants.of_model(sums.shape, experts=bool(sums.experts))
+    sums = work(estimate)
+    return linear_steps(sums, rates_of(device, estimate), constants.of_model(sums.shape, experts=bool(sums.experts)))
+
+
+def linear_steps(sums: Work, rates: Rates, constants: Constants) -> LinearSteps:
+    """Makes the steps as `step_model` does, from a model's sums and the constants that are its own."""
     pp = sums.sharding.pp
     kv = tuple(
         _ps(
             (r.token_bytes + constants.unshared_reads * r.unshared_bytes)
             / pp
             / (rates.bandwidth_bytes_per_s * constants.cache_efficiency)
+            * constants.roof_scale
             * constants.tpot_scale
         )
         for r in sums.reads
     )
+    computing = constants.roof_scale * constants.tpot_scale
     scores = tuple(
-        _ps(r.token_flops / pp / (rates.flops_per_s * constants.compute_efficiency) * constants.tpot_scale)
-        for r in sums.reads
+        _ps(r.token_flops / pp / (rates.flops_per_s * constants.compute_efficiency) * computing) for r in sums.reads
     )
     if constants.serial:  # what the longer side does not hide of the shorter, as in `roof_seconds`
         both = tuple(zip(kv, scores, strict=True))

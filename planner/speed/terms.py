@@ -71,17 +71,18 @@ def decode_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term]
     case = case_of(estimate, device, found)
     rates, constants, step = case.rates, case.constants, case.step()
     drafts, scale = found.drafts, tpot_scale(step, constants)
-    terms = [*_bytes(case), *_roof(step, rates, constants, scale, prefill=False)]
+    terms = [*_bytes(case), *_roof(step, rates, constants, scale * constants.roof_scale, prefill=False)]
     parts, each = found.tpot_parts, 1.0
     if drafts is not None:  # parts are of a token; a step's are so many times that
         each = drafts.tokens_a_step
         parts = {name: seconds * each for name, seconds in parts.items()}
-    terms += _fixed(step, constants, parts, scale)
+    terms += _fixed(step, constants, parts, scale * constants.fixed_scale)
     if drafts is not None and "drafts" in parts:
         text = f"{drafts.tokens} steps of the drafter x {_seconds(parts['drafts'] / drafts.tokens)}"
         terms.append(Term("drafts", text, parts["drafts"]))
     if "prefill of others" in found.tpot_parts:
         adds, seconds = others_seconds(case.prefill_pass(1, source=0), constants), found.tpot_parts["prefill of others"]
+        scale *= constants.prompts_scale
         others = seconds * found.output_tokens / (adds * scale)
         text = f"{_seconds(adds)} x {others:,.4g} others / {found.output_tokens:,} tokens{_scale(scale)}"
         terms.append(Term("prefill of others", text, seconds))

@@ -87,9 +87,13 @@ def test_the_shipped_file_holds_what_constants_are_made_of() -> None:
         assert set(entry["constants"]) == set(fit_speed.NAMES)
         for queue in (entry["queue"], entry["experts_queue"]):
             assert queue["low"] < 1 < queue["high"] and queue["own"] > 0 and queue["seconds"] >= 0
-        assert all(
-            1 / fit_speed.LARGEST_SCALE <= factor <= fit_speed.LARGEST_SCALE for factor in entry["shapes"].values()
-        )
+        for devices in entry["shapes"].values():
+            assert "" in devices  # any other device
+            for factors in devices.values():
+                assert set(factors) <= {"roof", "fixed", "prompts", "waiting", "prompt"}
+                assert all(
+                    1 / fit_speed.MOST_STRETCH <= factor <= fit_speed.MOST_STRETCH for factor in factors.values()
+                )
         assert all(value > 0 for value in entry["constants"].values())
         assert all(value <= 1 for name, value in entry["constants"].items() if name.endswith("efficiency"))
         for side in ("range_seen", "range_unseen"):

@@ -19,7 +19,7 @@ from planner.memory.request import Request
 from planner.memory.sharding import Sharding
 from planner.readers import read_entry
 from planner.readers.by_hand import by_hand
-from planner.speed.constants import DEFAULT, Queue, constants_for
+from planner.speed.constants import DEFAULT, Queue, Shape, constants_for
 from planner.speed.measured_point import with_measured_point
 from planner.speed.passes import prefill_pass, rates_of
 from planner.speed.speed import Figure, Speed, speed
@@ -322,13 +322,35 @@ def test_answers_name_where_their_constants_come_from() -> None:
     assert unseen.tpot_high / unseen.tpot_low > seen.tpot_high / seen.tpot_low
 
 
-def test_a_shape_that_was_measured_scales_every_part_of_its_steps_alone() -> None:
+def test_a_shape_that_was_measured_stretches_the_parts_of_its_steps_alone() -> None:
     llama = asked("llama-7b")
-    shape = work(llama).shape
-    plain, scaled = (ask(llama, constants=replace(DEFAULT, shapes=s)) for s in ((), ((shape, 1.25), ("2x8 bf16", 3.0))))
+    shapes = ((work(llama).shape, Shape(roof=1.25, fixed=0.5, prompts=2.0)), ("2x8 bf16", Shape(roof=3.0)))
+    plain, scaled = (
+        ask(llama, batch=8, load="serving", constants=replace(DEFAULT, shapes=found)) for found in ((), shapes)
+    )
+    factors = {"bandwidth": 1.25, "compute": 1.25, "prefill of others": 2.0}
     for name, seconds in plain.tpot_parts.items():
-        assert scaled.tpot_parts[name] == pytest.approx(1.25 * seconds)
-    assert ask(llama, constants=scaled.constants).tpot_seconds == scaled.tpot_seconds  # found again, applied once
+        assert scaled.tpot_parts[name] == pytest.approx(factors.get(name, 0.5) * seconds)
+    again = ask(llama, batch=8, load="serving", constants=scaled.constants)
+    assert again.tpot_seconds == scaled.tpot_seconds  # found again, applied once
+
+
+def test_a_shape_that_was_measured_stretches_what_a_first_token_waits_for() -> None:
+    llama = asked("llama-7b")
+
+    def first(**factors: float) -> float:
+        constants = replace(DEFAULT, shapes=((work(llama).shape, Shape(**factors)),))
+        return ask(llama, batch=8, load="serving", constants=constants).ttft_seconds.value
+
+    assert first(waiting=2.0) + first(prompt=2.0) == pytest.approx(3 * first())  # all of it is one or the other
+
+
+def test_a_model_whose_shape_no_row_has_gets_the_range_of_such_models() -> None:
+    llama = asked("llama-7b")
+    known = replace(DEFAULT, shapes=((work(llama).shape, Shape()),), new_low=0.4, new_high=3.0)
+    other = replace(known, shapes=(("2x8 bf16", Shape()),))
+    seen, new = (ask(llama, constants=constants).tpot_seconds for constants in (known, other))
+    assert new.value == seen.value and new.high == pytest.approx(3.0 * new.value) and seen.high < new.high
 
 
 def test_a_first_token_under_load_waits_by_the_queue_of_its_engine() -> None:

@@ -20,12 +20,12 @@ from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
 from planner.memory.limits import largest, most_sequences
 from planner.memory.request import device_capacity
 from planner.options.engine import EngineAsked, started_for
-from planner.options.speed import DraftingAsked, SpeedAsked
+from planner.options.speed import SpeedAsked
 from planner.options.tables import LLAMA
 from planner.shown import NO, Shown
 from planner.speed.checked_on import LeftOut, left_out
 from planner.speed.constants import Constants
-from planner.speed.drafting import Drafts, drafts
+from planner.speed.drafting import drafts_of, pays_words
 from planner.speed.energy import GRID_GRAMS, energy_of
 from planner.speed.measured_fit import Fitted
 from planner.speed.passes import decode_pass, memory_seconds, products_seconds, rates_of
@@ -215,28 +215,13 @@ def _expected(
     return speeds, constants, fit
 
 
-def drafts_of(one: Estimate, asked: DraftingAsked | None) -> Drafts | None:
-    """Builds what is drafted, with the work of the drafter in the layout and formats of its target."""
-    if asked is None:
-        return None
-    drafter = None if asked.model is None else work(estimate(asked.model, replace(one.request, source_tokens=None)))
-    return drafts(asked.tokens, method=asked.method, acceptance=asked.acceptance, target=work(one), drafter=drafter)
-
-
 def _drafting_note(estimate: Estimate, device: Device, found: Speed) -> str:
     """From which batch on drafting costs more than it saves."""
     case = Case(
         work(estimate), rates_of(device, estimate), found.constants, found.prompt_tokens, found.output_tokens, 1, found.load,
         estimate.source_tokens, found.drafts,
     )  # fmt: skip
-    first = drafting_pays_below(case)
-    if first is None:
-        return "drafting saves time at every batch up to 4,096"
-    return (
-        "drafting costs more than it saves at every batch"
-        if first == 1
-        else (f"drafting costs more than it saves from batch {first:,} on")
-    )
+    return pays_words(drafting_pays_below(case))
 
 
 def _compute_bound(

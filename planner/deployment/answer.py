@@ -100,6 +100,8 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "decoding_per_rank": state.decoding,
         "admitted_per_rank": c.room.admitted,
         "utilisation": state.utilisation,
+        "tokens_a_step": 1.0 if c.drafts is None else c.drafts.tokens_a_step,
+        "drafting_pays_below": None if c.drafts is None else c.drafting_pays_below,
         "prefill_share": state.prefill_share,
         "binds": plan.binds,
         "most_users": most if users else None,

@@ -20,6 +20,10 @@ from planner.memory.request import Request, device_capacity
 from planner.memory.sharding import Sharding
 from planner.serving.steady_state import Replica, State
 from planner.speed.constants import Constants, constants_for
+from planner.speed.drafted_steps import DraftedSteps
+from planner.speed.drafting import Drafts, drafts_of
+from planner.speed.passes import rates_of
+from planner.speed.speed import Case, drafting_pays_below, tpot_range
 from planner.speed.step_model import LinearSteps, step_model
 from planner.units import ceil_div, human_bytes
 from planner.workloads.targets import Targets
@@ -53,8 +57,29 @@ class Candidate:
     answer: EngineAnswer | None = None
 
     @cached_property
-    def steps(self) -> LinearSteps:
-        return step_model(self.room.found, self.device, self.constants)
+    def steps(self) -> LinearSteps | DraftedSteps:
+        plain = step_model(self.room.found, self.device, self.constants)
+        return plain if self.drafts is None else DraftedSteps(plain, self.drafts)
+
+    @cached_property
+    def drafts(self) -> Drafts | None:
+        """Speculative decoding on this layout."""
+        return drafts_of(self.room.found, self.question.drafting)
+
+    @property
+    def tpot_range(self) -> tuple[float, float]:
+        """The range of a step's time for a token, as factors of the expectation."""
+        low, high = tpot_range(self.steps.constants, bool(self.steps.sums.experts))
+        return (low, high) if self.drafts is None else self.drafts.widened(low, high)
+
+    @cached_property
+    def drafting_pays_below(self) -> int | None:
+        """The first batch of a replica at which drafts cost more than they save, at the load's mean lengths."""
+        load, found = self.question.load, self.room.found
+        lengths = max(1, round(load.prompt_tokens)), max(1, round(load.output_tokens))
+        rates, drafts = rates_of(self.device, found), self.drafts
+        case = Case(self.steps.sums, rates, self.steps.constants, *lengths, 1, "serving", found.source_tokens, drafts)
+        return drafting_pays_below(case)
 
     @cached_property
     def replica(self) -> Replica:
@@ -78,8 +103,19 @@ class Candidate:
 
     def state(self, replicas: int, replica: Replica | None = None) -> State | None:
         """Each rank under its share of the load; None where that is more than it can carry."""
+        if replica is not None:
+            return self._state(replicas, replica)
+        if replicas not in self._states:
+            self._states[replicas] = self._state(replicas, self.replica)
+        return self._states[replicas]
+
+    @cached_property
+    def _states(self) -> dict[int, State | None]:
+        """What was asked before: a search comes back to the replicas it ends at."""
+        return {}
+
+    def _state(self, replicas: int, steady: Replica) -> State | None:
         load, ranks = self.question.load, replicas * self.sharding.dp
-        steady = replica or self.replica
         if load.users is not None:
             return steady.at_users(ceil_div(load.users, ranks))
         assert load.rate_per_s is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,10 +13,10 @@ from planner.engines.registry import answer_of
 from planner.memory.estimate import estimate
 from planner.memory.limits import largest
 from planner.serving.steady_state import State
+from planner.speed.drafting import DraftingAsked
 from planner.speed.passes import rates_of
-from planner.speed.speed import tpot_range
 from planner.speed.step import sides_ps
-from planner.speed.work import decode_step
+from planner.speed.work import decode_of, work
 from planner.units import PS_PER_SECOND, ceil_div
 
 MAX_USERS = 10**6
@@ -91,7 +92,7 @@ class Plan:
     def ends(self) -> tuple[State | None, State | None]:
         """The state where steps are as fast, and as slow, as the range of the constants for TPOT says."""
         candidate = self.candidate
-        fast, slow = tpot_range(candidate.constants, bool(candidate.steps.sums.experts))
+        fast, slow = candidate.tpot_range
         slow = max(slow, PCIE_SLOWER) if candidate.over_pcie else slow
         low, high = (candidate.state(self.replicas, candidate.replica.slowed(factor)) for factor in (fast, slow))
         return low, high
@@ -107,12 +108,11 @@ class Plan:
     def ttft_range(self) -> tuple[float, float | None]:
         """The wider of the constants' range, of TTFT under load unless one user is alone, and of what slower or faster
         steps make of the queue."""
-        (low, high), c, seconds = self.ends, self.candidate.constants, self.state.ttft_seconds
+        (low, high), c, seconds = self.ends, self.candidate.steps.constants, self.state.ttft_seconds
         assert low is not None
         users = self.candidate.question.load.users
         alone = users is not None and users <= self.ranks
-        queue = c.experts_queue if self.candidate.steps.sums.experts else c.queue
-        least, most = (c.ttft_low, c.ttft_high) if alone else (queue.low, queue.high)
+        least, most = (c.ttft_low, c.ttft_high) if alone else (c.queue.low, c.queue.high)
         return min(low.ttft_seconds, seconds * least), None if high is None else max(high.ttft_seconds, seconds * most)
 
     @cached_property
@@ -122,7 +122,10 @@ class Plan:
         rates = rates_of(self.candidate.device, found)
         tokens = round(sum(held.tokens * held.share for held in load.held_sequences))
         batch = max(1, int(self.state.seen)) * self.candidate.sharding.dp
-        return decode_step(found, batch, tokens).seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s)
+        drafts = self.candidate.drafts
+        verified = 1 if drafts is None else 1 + drafts.tokens  # all drafts accepted, and made in no time
+        step = decode_of(work(found), batch, tokens, tokens, verified)
+        return step.seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s) / verified
 
     @property
     def tight(self) -> bool:
@@ -182,6 +185,14 @@ class Plan:
         return full * share / steps * self.ranks, stops
 
 
+def _drafting_words(engine: str, asked: DraftingAsked) -> list[str]:
+    """The engine's flags for what is drafted."""
+    from planner.engines.drafting import drafting_flags
+
+    model = None if asked.model is None else asked.model.name
+    return [shlex.join(drafting_flags(engine, asked.method or "draft-model", asked.tokens, model))]
+
+
 def start(plan: Plan) -> tuple[str | None, EngineAnswer | None]:
     """Returns (the start command of one replica, the engine's answer behind it); None where the engine has no server."""
     from planner.deployment.choices import GGUF_ENGINES, shares_memory
@@ -214,4 +225,6 @@ def start(plan: Plan) -> tuple[str | None, EngineAnswer | None]:
         and "bf16" not in candidate.device.dense_flops_per_s
     ):
         line += " --dtype half"  # these engines refuse bf16 where the device lacks it
+    if question.drafting is not None:
+        line = " ".join([line, *_drafting_words(name, question.drafting)])
     return line, answer

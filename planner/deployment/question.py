@@ -8,6 +8,7 @@ from planner.catalogue.device import Device
 from planner.engines.base import Options
 from planner.extras.shared_device import Extras
 from planner.model.spec import ModelSpec
+from planner.speed.drafting import DraftingAsked
 from planner.workloads.load import Load
 from planner.workloads.targets import Targets
 
@@ -23,6 +24,7 @@ class Question:
     engine            (name, version) as `parse_engine` gives it, with its options; None: in kvplan's own terms
     prices            given US dollars an hour, by the device's key
     extras            adapters, drafter and other models on each replica's devices
+    drafting          speculative decoding, None without
     idle_sessions     sessions whose cache stays in the pools, of all replicas together
     """
 
@@ -40,4 +42,5 @@ class Question:
     budget_usd_per_hour: float | None = None
     sort: str = "cost"
     extras: Extras | None = None
+    drafting: DraftingAsked | None = None
     idle_sessions: int = 0

@@ -7,6 +7,7 @@ are then counted.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from planner.engines.base import Options
@@ -43,6 +44,34 @@ def drafter_weights(estimate: Estimate) -> int:
     """Counts the bytes of the drafter's weights on one rank; 0 without one."""
     drafter = drafter_of(estimate)
     return 0 if drafter is None else drafter.weight_bytes(estimate.request.sharding)[0]
+
+
+def drafting_flags(engine: str, method: str, tokens: int, model: str | None = None) -> list[str]:
+    """An engine's flags for drafts of `tokens` by ngram, mtp, eagle3 or a draft model; [] where it has none for it.
+
+    A head or model that nobody named stands as a place to fill in.
+
+    >>> drafting_flags("vllm", "mtp", 1)
+    ['--speculative-config', '{"method": "mtp", "num_speculative_tokens": 1}']
+    >>> drafting_flags("llamacpp", "draft-model", 4, "draft.gguf")
+    ['--model-draft', 'draft.gguf', '--draft-max', '4']
+    """
+    named = model or ("EAGLE3-HEAD" if method == "eagle3" else "DRAFT-MODEL")
+    if engine.startswith("vllm"):
+        config: dict[str, object] = {} if method == "draft-model" else {"method": method}
+        config |= {"model": named} if method in ("eagle3", "draft-model") else {}
+        config |= {"num_speculative_tokens": tokens} | ({"prompt_lookup_max": 4} if method == "ngram" else {})
+        return ["--speculative-config", json.dumps(config)]
+    if engine == "sglang":
+        algorithm = {"ngram": "NGRAM", "mtp": "EAGLE", "eagle3": "EAGLE3", "draft-model": "STANDALONE"}[method]
+        words = ["--speculative-algorithm", algorithm]
+        words += ["--speculative-draft-model-path", named] if method in ("eagle3", "draft-model") else []
+        if method != "ngram":
+            words += ["--speculative-num-steps", str(tokens), "--speculative-eagle-topk", "1"]
+        return [*words, "--speculative-num-draft-tokens", str(tokens + (method != "ngram"))]
+    if engine == "llamacpp" and method == "draft-model":
+        return ["--model-draft", named, "--draft-max", str(tokens)]
+    return []
 
 
 def refuse_draft_model(estimate: Estimate, engine: str) -> None:

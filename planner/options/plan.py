@@ -37,6 +37,7 @@ from planner.options.readers import (
     usd_per_hour,
     weight_dtype,
 )
+from planner.options.speed import ACCEPTANCE, drafting_of
 from planner.options.tables import Flag
 
 TOP = 8
@@ -63,6 +64,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--as-published", "", "No formats but the model's own: quantised ones change its answers.", switch, "Precision"),
     Flag("--prefill-tokens", "N", "Prompt tokens of one step (default: 2048).", tokens, "Load"),
     *(flag for flag in flags.EXTRAS if flag.name in EXTRAS),
+    ACCEPTANCE,
     flags.ENGINE[0],
     *flags.ENGINE_FLAGS,
     Flag("--sort", "|".join(SORTS), "What the best is (default: cost).", choice(*SORTS), "Output"),
@@ -96,6 +98,7 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
         budget_usd_per_hour=given["budget"],
         sort=given["sort"] or SORTS[0],
         extras=_extras(given, spec, None if engine is None else engine.name),
+        drafting=drafting_of(given, engine),
         idle_sessions=given["idle_sessions"] or 0,
     )
     return question, given["top"] or TOP
@@ -116,7 +119,10 @@ def _devices(given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsked | No
 
 
 def _extras(given: Mapping[str, Any], spec: ModelSpec, engine: str | None) -> Extras | None:
-    """What shares the devices; idle sessions apart, for they are spread over the replicas."""
+    """What shares the devices; idle sessions apart, for they are spread over the replicas, and n-gram lookup, which takes
+    nothing."""
+    if (given["drafter"] or "ngram").strip().lower() == "ngram":
+        given = {**given, "drafter": None, "draft_tokens": None}
     if not any(given[flags.parameter(option)] for option in EXTRAS):
         return None
     from planner.options.extras import extras_of

@@ -21,6 +21,7 @@ from planner.options.measured import MeasuredAsked, measured_of
 from planner.options.model import device_of, request_of, spec_of, with_ranks
 from planner.options.readers import choice, count, counts, names, share, switch, text, tokens
 from planner.options.tables import Flag
+from planner.speed.drafting import DraftingAsked
 from planner.speed.energy import GRID_GRAMS, parse_grid
 from planner.speed.speed import LOADS
 
@@ -32,6 +33,10 @@ def grid(value: Any, name: str) -> float:
 
 DEFAULT_BATCHES = (1, 8, 32, 128)
 PROMPT_TOKENS, OUTPUT_TOKENS = 1024, USUAL_ANSWER
+ACCEPTANCE = Flag(
+    "--acceptance", "SHARE", "How often a drafted token is accepted, 0 to 1 (default: what is published of the method, as a range).",
+    share, "Engine",
+)  # fmt: skip
 FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
     Flag("--gpu", "NAME", "A device of `kvplan gpus`, `local` for this machine, or several: h100-sxm,l40s.", names, "Device"),
@@ -50,7 +55,7 @@ FLAGS: tuple[Flag, ...] = (
     *flags.ENGINE_FLAGS,
     Flag("--drafter", "MODEL", "Speculative decoding: a draft MODEL, or the method ngram, eagle3, mtp.", text, "Engine"),
     Flag("--draft-tokens", "N", "Tokens drafted in a step (default: --num-speculative-tokens, else 4, mtp 1).", count, "Engine"),
-    Flag("--acceptance", "SHARE", "How often a drafted token is accepted, 0 to 1 (default: what is published of the method, as a range).", share, "Engine"),
+    ACCEPTANCE,
     Flag("--grid", "G/KWH", "Grams of CO2 of a kWh of electricity, for CO2 a million tokens (default: 473g/kWh, the world's mean of 2024).", grid, "Load"),
     Flag("--explain", "", "Every term of a step with its numbers.", switch, "Output"),
     *flags.OUTPUT,
@@ -81,19 +86,6 @@ class SpeedAsked:
     linear: str | None = None
     drafting: DraftingAsked | None = None
     grid_grams: float = GRID_GRAMS
-
-
-@dataclass(frozen=True)
-class DraftingAsked:
-    """Speculative decoding as it is asked: a method of `planner.speed.drafting` or a draft model, and what is known.
-
-    tokens, acceptance   None: by method
-    """
-
-    method: str | None
-    model: ModelSpec | None
-    tokens: int
-    acceptance: float | None
 
 
 METHOD_NAMES = {"ngram": "ngram", "eagle": "eagle3", "eagle3": "eagle3", "mtp": "mtp"}

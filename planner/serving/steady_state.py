@@ -129,6 +129,7 @@ class Replica:
         self._steps: dict[int, float] = {}
         self._prompts: dict[int, tuple[_Prompt, ...]] = {}
         self._means: dict[int, _Prompt] = {}
+        self._tpots: dict[tuple[float, float], float] = {}
 
     def slowed(self, factor: float) -> Replica:
         """The same replica with steps `factor` times as long."""
@@ -241,9 +242,12 @@ class Replica:
 
     def tpot_seconds(self, decoding: float, others: float = 1.0) -> float:
         """TPOT(n) = d(1 + others·n) + others·n·x / steps; `others` is 1, or (users - 1) / users in a closed loop."""
-        seen = self._seen(decoding, others)
-        added = self.added_seconds(decoding, others)
-        return self.decode_seconds(seen) + others * decoding * added / self.load.decode_steps
+        asked = decoding, others
+        if asked not in self._tpots:
+            added = self.added_seconds(decoding, others)
+            decode = self.decode_seconds(self._seen(decoding, others))
+            self._tpots[asked] = decode + others * decoding * added / self.load.decode_steps
+        return self._tpots[asked]
 
     def rate_per_s(self, decoding: float, others: float = 1.0) -> float:
         """Requests a second at which so many decode on average."""
@@ -387,16 +391,34 @@ class Replica:
 
 
 def _root(rising: Callable[[float], float], low: float, high: float) -> float:
-    """Where a rising function passes zero."""
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        if rising(middle) < 0:
-            low = middle
+    """Where a rising function passes zero, or the end that is nearer where it does not.
+
+    Chandrupatla (1997): inverse quadratic interpolation where three points lie well for it, the middle where not.
+    """
+    a, b = high, low
+    of_a, of_b = rising(a), rising(b)
+    if of_b >= 0 or of_a <= 0:
+        return low if of_b >= 0 else high
+    c, of_c, share = a, of_a, 0.5
+    for _ in range(2 * BISECTIONS):
+        x = a + share * (b - a)
+        of_x = rising(x)
+        if (of_x < 0) == (of_a < 0):
+            c, of_c = a, of_a
         else:
-            high = middle
-        if high - low <= 1e-6 * high:
+            c, of_c, b, of_b = b, of_b, a, of_a
+        a, of_a = x, of_x
+        least = 0.5e-6 * max(abs(a), abs(b)) / abs(b - a)
+        if least > 0.5 or not of_a:
             break
-    return (low + high) / 2
+        across, up = (a - b) / (c - b), (of_a - of_b) / (of_c - of_b)
+        share = 0.5
+        if up**2 < across and (1 - up) ** 2 < 1 - across:
+            share = of_a / (of_b - of_a) * of_c / (of_b - of_c) + (c - a) / (b - a) * of_a / (of_c - of_a) * of_b / (
+                of_c - of_b
+            )
+        share = min(max(share, least), 1 - least)
+    return a if abs(of_a) < abs(of_b) else b
 
 
 def _quantile(own: Sequence[tuple[float, float]], wait: float, chance: float, share: float) -> float:

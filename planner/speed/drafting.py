@@ -12,7 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from planner.errors import BadRequest
-from planner.speed.work import Experts, Read, Work
+from planner.memory.estimate import Estimate, estimate
+from planner.model.spec import ModelSpec
+from planner.speed.work import Experts, Read, Work, work
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,15 @@ class Drafts:
     def tokens_a_step(self) -> float:
         """Tokens that a step gives each sequence."""
         return tokens_a_step(self.tokens, self.acceptance)
+
+    def widened(self, low: float, high: float) -> tuple[float, float]:
+        """A range of TPOT, as factors, by what the range of the acceptance adds to it.
+
+        >>> Drafts(1, 0.5, 0.0, 1.0, "mtp").widened(0.8, 1.2)
+        (0.6, 1.8)
+        """
+        fast, slow = (tokens_a_step(self.tokens, share) for share in (self.high, self.low))
+        return round(low * self.tokens_a_step / fast, 12), round(high * self.tokens_a_step / slow, 12)
 
     def words(self) -> str:
         """What was taken, for an assumption line.
@@ -111,6 +122,39 @@ def drafts(
         assert known is not None
         return Drafts(tokens, known.acceptance, known.low, known.high, name, sums)
     return Drafts(tokens, acceptance, acceptance, acceptance, name or "given", sums)
+
+
+@dataclass(frozen=True)
+class DraftingAsked:
+    """Speculative decoding as it is asked: a method of METHODS or a draft model, and what is known.
+
+    acceptance   None: by method
+    """
+
+    method: str | None
+    model: ModelSpec | None
+    tokens: int
+    acceptance: float | None
+
+
+def drafts_of(one: Estimate, asked: DraftingAsked | None) -> Drafts | None:
+    """What is drafted, with the work of the drafter in the layout and formats of its target."""
+    if asked is None:
+        return None
+    drafter = None if asked.model is None else work(estimate(asked.model, replace(one.request, source_tokens=None)))
+    return drafts(asked.tokens, method=asked.method, acceptance=asked.acceptance, target=work(one), drafter=drafter)
+
+
+def pays_words(first: int | None) -> str:
+    """From which batch on drafting costs more than it saves; None: nowhere.
+
+    >>> pays_words(None), pays_words(65)
+    ('drafting saves time at every batch up to 4,096', 'drafting costs more than it saves from batch 65 on')
+    """
+    if first is None:
+        return "drafting saves time at every batch up to 4,096"
+    where = "at every batch" if first == 1 else f"from batch {first:,} on"
+    return f"drafting costs more than it saves {where}"
 
 
 def one_layer(sums: Work) -> Work:

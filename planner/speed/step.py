@@ -79,5 +79,8 @@ def sides_ps(model: StepModel, terms: StepTerms, reached: Sequence[int]) -> tupl
     """Returns the two sides of a step, reading and computing, in picoseconds: the step takes the larger of them, and
     `fixed_ps` besides.
     """
-    memory = terms.memory_ps + sum(a * r for a, r in zip(model.kv_ps, reached, strict=True))
-    return memory, terms.compute_ps + sum(a * r for a, r in zip(model.score_ps, reached, strict=True))
+    memory, compute = terms.memory_ps, terms.compute_ps
+    for read, score, tokens in zip(model.kv_ps, model.score_ps, reached, strict=True):
+        memory += read * tokens
+        compute += score * tokens
+    return memory, compute

@@ -253,4 +253,19 @@ def test_what_shares_the_devices_is_in_the_ledger(run: Run) -> None:
     out = run(*ASKED, "--lora", "8xr64", "--also", "gpt2:1kx8", "--idle-sessions", "100", "--as-published").out
     assert "8 LoRA r64 " in out and "model gpt2 " in out and "idle sessions " in out
     drafted = run(*ASKED, "--drafter", "eagle3", "--as-published").out
-    assert "drafter eagle3 " in drafted and "what it saves of the steps is not" in drafted
+    assert "drafter eagle3 " in drafted and "each accepted with 0.7" in drafted and "from batch" in drafted
+
+
+def test_drafts_that_cost_more_than_they_save_are_said_and_their_flags_stand_in_the_command(run: Run) -> None:
+    never = run(*ASKED, "--as-published", "--drafter", "eagle3", "--draft-tokens", "3", "--acceptance", "0.01").out
+    said = " ".join(never.split())
+    assert "costs more than it saves at every batch" in said and "better without" in said
+    found = json.loads(run(*ASKED, "--as-published", "--drafter", "ngram", "--acceptance", "0.7", "--json").out)
+    best = found["plans"][0]
+    assert best["tokens_a_step"] == pytest.approx(1 + 0.7 + 0.7**2 + 0.7**3 + 0.7**4)
+    assert '"method": "ngram"' in best["command"] and best["tpot_seconds"] >= best["tpot_seconds_bound"]
+
+
+def test_drafts_that_nothing_names_are_asked_back(run: Run) -> None:
+    answer = run(*ASKED, "--acceptance", "0.5")
+    assert answer.code == 2 and "--draft-tokens" in answer.err

@@ -11,6 +11,7 @@ from planner.deployment.candidate import layout_words, missed, place
 from planner.deployment.plan import Plan, start
 from planner.deployment.search import Answer, neighbours
 from planner.errors import KvplanError
+from planner.speed.drafting import pays_words
 from planner.terminal.tables import bad, dim, good, table
 from planner.units import gib, human_bytes, human_seconds, percent, significant
 
@@ -152,7 +153,7 @@ def _details(plan: Plan) -> list[str]:
     lines = [
         good(f"Best by {c.question.sort}: ") + f"{plan.devices} x {c.device.name}{each} ({layout_words(c.sharding)})"
     ]
-    lines += [*_memory(plan), *_speed(plan), *_load(plan), *_money(plan)]
+    lines += [*_memory(plan), *_speed(plan), *_drafts(plan), *_load(plan), *_money(plan)]
     lines += [_line(words, text) for words, text in _steps(plan)]
     try:
         command = start(plan)[0]
@@ -198,6 +199,17 @@ def _speed(plan: Plan) -> list[str]:
                       f"({_range(*plan.ttft_range)}), {human_seconds(state.ttft_mean_seconds)} on average"),
         _line("simulated", bad("not: the first of the ranking were, and missed") if plan.check is None else _check_words(plan)),
     ]  # fmt: skip
+
+
+def _drafts(plan: Plan) -> list[str]:
+    """What is drafted, and from which batch on it costs more than it saves."""
+    drafts, first = plan.candidate.drafts, plan.candidate.drafting_pays_below
+    if drafts is None:
+        return []
+    here = plan.state.seen * plan.candidate.sharding.dp
+    lost = first is not None and here >= first
+    said = pays_words(first) + (f"; {here:,.0f} decode here: better without" if lost else f"; {here:,.0f} decode here")
+    return [_line("drafts", drafts.words()), _line("", bad(said) if lost else said)]
 
 
 def _check_words(plan: Plan) -> str:
@@ -307,7 +319,7 @@ def _assumed(answer: Answer, top: int) -> list[str]:
     if chunks:
         lines.append(f"prompts in pieces of at most {chunks[0]:,} tokens beside the decoding sequences")
     if answer.question.extras is not None and answer.question.extras.drafter is not None:
-        lines.append("the drafter's memory is counted; what it saves of the steps is not")
+        lines.append("the drafter's memory is counted")
     if answer.question.load.cached_tokens and any(
         cache.kind.startswith("state") for layer, _ in answer.question.spec.groups for cache in layer.caches
     ):

@@ -11,10 +11,14 @@ from planner.lookup import device, model_spec
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import Request
 from planner.speed.constants import DEFAULT
+from planner.speed.drafted_steps import DraftedSteps
 from planner.speed.drafting import METHODS, Drafts, drafts, one_layer, tokens_a_step
 from planner.speed.passes import rates_of
 from planner.speed.speed import Case, Speed, drafting_pays_below, speed
+from planner.speed.step import step_ps
+from planner.speed.step_model import step_model
 from planner.speed.work import decode_of, work
+from planner.units import PS_PER_SECOND
 
 H100 = device("h100-sxm")
 
@@ -55,6 +59,25 @@ def test_free_drafts_divide_the_time_of_a_step() -> None:
     plain, drafted = ask(None), ask(drafts(3, method="ngram", acceptance=1.0))
     assert drafted.tpot_seconds.value == pytest.approx(plain.tpot_seconds.value / 4, rel=0.02)
     assert drafted.tpot_seconds.bound <= drafted.tpot_seconds.value
+
+
+@pytest.mark.parametrize("method", ["ngram", "mtp", "eagle3"])
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "mixtral-8x7b"])
+@pytest.mark.parametrize("batch", [1, 32])
+def test_steps_of_a_plan_and_the_formulas_of_speed_say_the_same_of_drafts(model: str, method: str, batch: int) -> None:
+    one = estimate(model_spec(model), Request(1024))
+    drafting = drafts(3, method=method, target=work(one))
+    steps = DraftedSteps(step_model(one, H100, DEFAULT), drafting)
+    mean = 1024 + (1 + 128) / 2
+    mine = step_ps(steps, batch, [round(batch * mean)] * len(steps.reaches)) / PS_PER_SECOND
+    assert mine == pytest.approx(ask(drafting, batch, one).tpot_seconds.value, rel=0.02)
+
+
+def test_prompts_of_others_take_as_long_with_drafts_as_without() -> None:
+    plain = step_model(llama(), H100, DEFAULT)
+    drafted = DraftedSteps(plain, drafts(3, method="ngram"))
+    added = [steps.terms(8, [(512, 0)]).compute_ps - steps.terms(8, ()).compute_ps for steps in (plain, drafted)]
+    assert added[0] == added[1] > 0
 
 
 def test_drafts_that_are_never_accepted_cost_their_steps() -> None:

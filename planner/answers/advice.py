@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from planner.answers.speed import drafts_of
 from planner.answers.users import UsersAsked, most_users
 from planner.dtypes.names import float_dtype
 from planner.errors import KvplanError
@@ -19,6 +18,7 @@ from planner.memory.request import device_capacity
 from planner.options.speed import SpeedAsked, speed_asked
 from planner.options.tables import LLAMA, VLLM
 from planner.speed.constants import constants_for
+from planner.speed.drafting import drafts_of
 from planner.speed.measured_fit import fitted
 from planner.speed.observed import Observed
 from planner.workloads.targets import Targets

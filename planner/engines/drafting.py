@@ -46,14 +46,14 @@ def drafter_weights(estimate: Estimate) -> int:
     return 0 if drafter is None else drafter.weight_bytes(estimate.request.sharding)[0]
 
 
-def drafting_flags(engine: str, method: str, tokens: int, model: str | None = None) -> list[str]:
+def drafting_flags(engine: str, method: str, *, tokens: int, model: str | None = None) -> list[str]:
     """An engine's flags for drafts of `tokens` by ngram, mtp, eagle3 or a draft model; [] where it has none for it.
 
     A head or model that nobody named stands as a place to fill in.
 
-    >>> drafting_flags("vllm", "mtp", 1)
+    >>> drafting_flags("vllm", "mtp", tokens=1)
     ['--speculative-config', '{"method": "mtp", "num_speculative_tokens": 1}']
-    >>> drafting_flags("llamacpp", "draft-model", 4, "draft.gguf")
+    >>> drafting_flags("llamacpp", "draft-model", tokens=4, model="draft.gguf")
     ['--model-draft', 'draft.gguf', '--draft-max', '4']
     """
     named = model or ("EAGLE3-HEAD" if method == "eagle3" else "DRAFT-MODEL")

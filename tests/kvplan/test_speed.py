@@ -194,8 +194,14 @@ def test_the_function_answers_as_the_command_does(run: Run) -> None:
 
 
 def test_the_range_names_the_rows_it_was_checked_on(run: Run) -> None:
-    seen = run("speed", *LLAMA, "--engine", "vllm", "--batch", "1", "--json").json["constants_checked"]
+    measured = "llama-3.3-70b", "--gpu", "h100-sxm", "--tp", "4", "--dtype", "fp8"
+    seen = run("speed", *measured, "--engine", "vllm", "--batch", "1", "--json").json["constants_checked"]
     assert seen["split"] == "rows left out" and seen["rows"] > 50 and seen["in_range_percent"] > 80
+    new = run("speed", *LLAMA, "--engine", "vllm", "--batch", "1", "--json").json
+    assert (
+        new["constants_checked"]["split"] == "model left out"
+        and "none of a model of this shape" in new["constants_from"]
+    )
     unseen = run("speed", "llama-3.1-8b", "--gpu", "a10", "--engine", "vllm", "--batch", "1", "--json").json
     assert ", none on A10" in unseen["constants_from"]
     assert unseen["constants_checked"]["split"] == "device left out"

@@ -82,6 +82,16 @@ def _verdict(answers: Sequence[EstimateAnswer]) -> list[str]:
 def _taken(last: EstimateAnswer) -> str:
     """What it takes, where no device says whether that is much."""
     cache = f"KV cache {human_bytes(last.kv_bytes + last.state_bytes)}"
+    if last.engine is not None:
+        from planner.answers.verdict import NAMES  # only where an engine is named
+
+        name, where = NAMES.get(last.engine.name, last.engine.name), last.engine.placed
+        if where is not None and last.engine.ranged is not None:
+            cards = sum(card.bytes for card in where.cards)
+            host = f", and {gib(where.host_bytes)} on the host" if where.host_bytes >= 1 << 27 else ""
+            pool = human_bytes(last.engine.ranged.pool.bytes)
+            return f"{name} allocates {pool} of cache; about {gib(cards)} with weights and buffers{host}."
+        cache = f"A request takes {human_bytes(last.engine.request_bytes)} of cache in {name}"
     if not last.spec.weights_known:
         return f"{cache}; weights are not known."
     each = "a device" if last.request.sharding.devices > 1 else "in all"

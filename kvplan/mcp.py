@@ -17,7 +17,7 @@ from planner.errors import KvplanError, UnknownName
 if TYPE_CHECKING:
     from mcp.server import MCPServer
 
-WANTED = "kvplan mcp needs the official SDK: pip install '.[mcp]' in the checkout"
+WANTED = "kvplan mcp needs the official SDK: pip install 'llm-kvplan[mcp]'"
 ABOUT = (
     "Memory, fit, speed and cost of serving a language model, before a GPU is rented. `exactness` says which figures are "
     "exact and which estimated; ranges are *_low and *_high; bytes, seconds and tokens are base units. Sizes are texts: "
@@ -41,7 +41,7 @@ def server() -> MCPServer[Any]:
 
 
 @click.command(
-    name="mcp", epilog="\b\nExample: kvplan mcp    (in an agent's list of servers; it speaks over stdin and stdout)"
+    name="mcp", epilog="\b\nExample: kvplan mcp    (in an agent's list of servers)"
 )
 def command() -> None:
     """The same answers for agents: estimate, fit, engines, speed, plan, check, reconcile, models and gpus as MCP tools.

@@ -12,7 +12,7 @@ import click
 
 from planner.errors import BadRequest, KvplanError, UsageError, one_line
 
-WANTED = "kvplan web needs FastAPI, uvicorn and Jinja2: pip install '.[web]' in the checkout"
+WANTED = "kvplan web needs FastAPI, uvicorn and Jinja2: pip install 'llm-kvplan[web]'"
 
 
 @click.command(

@@ -21,7 +21,7 @@ def command(**values: Any) -> None:
     """Memory of a model: its KV cache to the byte, weights, activations, overhead.
 
     MODEL: a name of `kvplan models` or of Hugging Face, a config.json or its folder, or - for one on stdin. Several
-    models, devices or batches are compared. Exit code 3: it does not fit; with --engine it refuses to start, or may
-    (the interval of its cache spans the verdict); of several, none does.
+    models, devices or batches are compared. Exit code 3: the verdict is no (it does not fit, refuses to start or may
+    do so, or the length is beyond the model's positions); of several, all of them.
     """
     estimate(values)

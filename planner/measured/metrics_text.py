@@ -8,7 +8,7 @@ from planner.measured.metrics import Reading, Sample, reading
 
 MOST_BYTES = 16 << 20
 MOST_SAMPLES = 200_000
-WANTED = "reading /metrics needs prometheus_client: pip install '.[watch]' in the checkout"
+WANTED = "reading /metrics needs prometheus_client: pip install 'llm-kvplan[watch]'"
 
 
 def read_metrics(name: str) -> Reading:

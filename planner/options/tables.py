@@ -412,7 +412,7 @@ ENGINE = (
 
 SEQ = _in(
     "Load",
-    ("--seq", "N", "Tokens: 8k or 1k..128k (default: limit, 8k at most).", lengths),
+    ("--seq", "N", "Tokens: 8k or 1k..128k (default: 8k or limit).", lengths),
 )
 
 

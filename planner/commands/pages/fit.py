@@ -65,7 +65,7 @@ def page(answer: FitAnswer, verbose: bool = False) -> list[str]:
         count += " by memory alone"
     seq = human_tokens(found["seq_tokens"])
     rows = [
-        ["  left for cache", gib(found["pool_bytes"])],
+        ["  left for cache", _left(found["pool_bytes"])],
         [f"  one sequence of {seq} tokens", human_bytes(found["sequence_bytes"])],
         [f"  most sequences of {seq} tokens", (good if answer.verdict.ok else bad)(count)],
         [f"  longest context at batch {found['batch']:,}", _longest(found)],
@@ -174,6 +174,11 @@ def _longest(found: dict[str, Any]) -> str:
     if not longest:
         return bad("none")
     return f"{longest:,} tokens" + (" (the model's limit)" if longest == limit else "")
+
+
+def _left(size: int) -> str:
+    """What weights and the rest leave, or by how much they are over."""
+    return gib(size) if size >= 0 else bad(f"none: the rest is {gib(-size)} over")
 
 
 def _devices(found: dict[str, Any]) -> str:

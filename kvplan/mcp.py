@@ -40,9 +40,7 @@ def server() -> MCPServer[Any]:
     return found
 
 
-@click.command(
-    name="mcp", epilog="\b\nExample: kvplan mcp    (in an agent's list of servers)"
-)
+@click.command(name="mcp", epilog="\b\nExample: kvplan mcp    (in an agent's list of servers)")
 def command() -> None:
     """The same answers for agents: estimate, fit, engines, speed, plan, check, reconcile, models and gpus as MCP tools.
 

@@ -21,7 +21,6 @@ def command(**values: Any) -> None:
     """Memory of a model: its KV cache to the byte, weights, activations, overhead.
 
     MODEL: a name of `kvplan models` or of Hugging Face, a config.json or its folder, or - for one on stdin. Several
-    models, devices or batches are compared. Exit code 3: the verdict is no (it does not fit, refuses to start or may
-    do so, or the length is beyond the model's positions); of several, all of them.
+    models, devices or batches are compared. Exit code 3: the verdict is no; of several, all are.
     """
     estimate(values)

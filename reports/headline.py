@@ -17,6 +17,7 @@ from planner.deployment.question import Question as PlanQuestion
 from planner.deployment.search import search
 from planner.engines.base import Options
 from planner.errors import KvplanError
+from planner.model.positions import too_long
 from planner.model.spec import ModelSpec
 from planner.options.engine import EngineAsked, laid_out, started_for
 from planner.options.fit import FitAsked
@@ -24,10 +25,10 @@ from planner.options.lengths import lengths_of
 from planner.options.load import GPU_VENDORS
 from planner.options.readers import mix
 from planner.options.speed import SpeedAsked
-from planner.units import human_tokens, plural
+from planner.units import plural
 from planner.workloads.load import load
 from planner.workloads.targets import USUAL_TPOT_SECONDS, USUAL_TTFT_SECONDS, Targets
-from reports.question import Question, geometric, tokens_words
+from reports.question import Question, geometric
 from reports.words import seconds
 
 COLUMNS = (
@@ -55,11 +56,10 @@ def beyond_positions(spec: ModelSpec, tokens: int) -> str | None:
 
     >>> from planner.lookup import model_spec
     >>> beyond_positions(model_spec("gpt2"), 8192)
-    '8k tokens are beyond its 1k positions'
+    '8k tokens are more than its 1k positions'
     """
-    if spec.max_positions is None or tokens <= spec.max_positions:
-        return None
-    return f"{tokens_words(tokens)} are beyond its {human_tokens(spec.max_positions)} positions"
+    found = too_long(spec, tokens)
+    return None if found is None else f"{found.short}{'; only with RoPE scaling' if found.mend else ''}"
 
 
 def engine_asked(q: Question, model: int) -> EngineAsked | None:

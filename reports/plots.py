@@ -197,7 +197,7 @@ def memory_bars(frame: pd.DataFrame) -> Figure:
         if total > SHARE_CLIP:
             words += f" ({number(total)}x)"
         if not record.get("within_positions", True):
-            words += ", no: beyond its positions"
+            words += ": too long"
         axes.text(max(done, 1.0) * 100 + 2, row, words, va="center", fontsize=TINY, color=INK)
     axes.axvline(100, color=INK, linewidth=1.4)
     axes.set_yticks(range(len(names)), names)

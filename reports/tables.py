@@ -61,7 +61,7 @@ def _verdict(q: Question, model: int, place: int) -> dict[str, Any]:
         "layout": None if layout is None else _layout_words(layout.sharding.tp, layout.sharding.pp),
         "compute_bound_batch": turn,
         "step_bound_by": bound,
-        "binds_first": binds_first(most, turn, bound),
+        "binds_first": "positions" if beyond_positions(spec, request.seq_tokens) else binds_first(most, turn, bound),
     }
 
 

@@ -52,9 +52,9 @@ def test_a_million_tokens_cost_the_hour_over_the_tokens_of_an_hour(asked: Questi
 @pytest.mark.usefixtures("undrawn")
 def test_a_length_beyond_the_positions_is_no_in_headline_cards_and_tables(asked: Question) -> None:
     row = headline.headline(asked).iloc[1]
-    assert (row["fits"], row["why"]) == ("no", "8k tokens are beyond its 1k positions")
+    assert (row["fits"], row["why"]) == ("no", "8k tokens are more than its 1k positions")
     made = report(question(("gpt2",), gpus=("l4",), request=Request(8192)))
-    assert made.answer.startswith("No: 8k tokens are beyond") and made.cards[0].good is False
+    assert made.answer.startswith("No: 8k tokens are more") and made.cards[0].good is False
     curve = next(picture for picture in made.pictures if picture.name == "memory-vs-length").frame
     assert curve["context_tokens"].max() <= 1024
 

@@ -366,6 +366,8 @@ def _as_published(item: Known, wanted: NamedFormat | None, in_gguf: bool = False
     if kind == "mxfp4" and wanted.kind == "gguf":
         note = "a GGUF of it keeps its mxfp4 experts, whatever its type; the rest is counted in Q8_0"
         return NamedFormat("mxfp4", "gguf MXFP4", gguf("mxfp4").config, note=note)
+    if wanted.config.get("group_size", group := own.get("group_size")) != group and group is not None:
+        return wanted  # another publisher's recipe for the same format
     if wanted.kind in (kind, item.kind) and (wanted.note or wanted.kind != "fp8" or "block" in wanted.words):
         return replace(wanted, words=f"{wanted.kind} as published", config=own, note="")
     return wanted

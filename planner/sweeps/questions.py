@@ -16,7 +16,7 @@ from planner.answers.fit import fit_answer
 from planner.catalogue.device import Device
 from planner.dtypes.names import kv_format, weight_format
 from planner.errors import BadRequest, KvplanError, one_line
-from planner.lookup import capacity, device, model_spec
+from planner.lookup import capacity, device, machine, model_spec
 from planner.memory.request import Capacity, Request, device_capacity
 from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
@@ -125,7 +125,7 @@ def shared_of(grid: Grid, *, assume: str | None = None, online: bool = False) ->
 
     names, sizes = _texts(grid, "gpu"), _texts(grid, "memory")
     specs = {name: _or_reason(models, name) for name in _texts(grid, "model")}
-    devices = {name: _or_reason(device, name) for name in names}
+    devices = {name: _or_reason(_one_device, name) for name in names}
     rooms: dict[str, Capacity | str] = {
         name: found if isinstance(found, str) else device_capacity(found) for name, found in devices.items()
     }
@@ -149,6 +149,19 @@ def mark(shared: Shared, point: Point) -> str:
 
 def _texts(grid: Grid, axis: str) -> list[str]:
     return [str(value) for value in grid.given.get(axis, ())]
+
+
+def _one_device(name: str) -> Device:
+    """One device by its name; how many of them is an axis of the grid."""
+    found = machine(name)
+    if found.mixed:
+        raise BadRequest(f"{one_line(name, 60)!r}: unlike cards are no point of a grid; kvplan fit --gpu takes them")
+    if found.count > 1:
+        raise BadRequest(
+            f"{one_line(name, 60)!r} names {found.count} devices; their number is an axis: gpu={found.devices[0].name} "
+            f"tp={found.count}"
+        )
+    return device(name)
 
 
 def _plain_room(memory: str) -> Capacity:

@@ -100,3 +100,13 @@ def test_unlike_cards_are_answered_or_refused_with_where_they_are(run: Callable[
     said = run("speed", "qwen3-8b:Q4_K_M", "--engine", "llamacpp", "--gpu", "3090+3060").refused()
     assert "kvplan check --gpu 3090+3060 -- llama-server" in said
     assert "unlike cards" in run("estimate", "gpt2", "--gpu", "3090+3060").out
+
+
+def test_engines_say_how_many_devices_and_a_sweep_wants_their_number_on_its_axis(
+    run: Callable[..., Any], tmp_path: Any
+) -> None:
+    assert run("engines", "qwen3-8b", "--gpu", "2x3090").out.startswith("qwen3-8b on 2 x RTX-3090-24GB, requests")
+    path = str(tmp_path / "grid.csv")
+    said = run("sweep", "fit", "model=qwen3-8b", "gpu=2x3090", "seq=4k", "-o", path).refused()
+    assert "their number is an axis: gpu=RTX-3090-24GB tp=2" in said
+    assert "unlike cards" in run("sweep", "fit", "model=qwen3-8b", "gpu=3090+3060", "seq=4k", "-o", path).refused()

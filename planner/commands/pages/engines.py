@@ -18,7 +18,8 @@ def page(answer: EnginesAnswer, output: Output) -> list[str]:
     """Writes a table, a row an engine; with `explain` what each prints and why it differs."""
     explain = output.explain
     one = answer.estimate
-    where = f" on {one.capacity.name}" if one.capacity else ""
+    count = one.request.sharding.devices
+    where = f" on {f'{count:,} x ' if count > 1 else ''}{one.capacity.name}" if one.capacity else ""
     head = f"{where}, requests of {human_tokens(one.request.seq_tokens)} tokens, KV in {one.fmt.name}"
     cells = [_cells(row) for row in answer.engines]
     header = ["engine", "a request", "pool", "tokens", "estimated range", "at once"]

@@ -28,12 +28,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Axes:
-    """What the axes are called and how their ticks are written; both are logarithmic."""
+    """What the axes are called and how their ticks are written; both are logarithmic.
+
+    powers   ticks are powers of two (bytes), else 1, 2 and 5 times a power of ten
+    """
 
     x: str
     y: str
     x_words: Callable[[float], str]
     y_words: Callable[[float], str]
+    powers: bool = False
 
 
 def memory_bar(parts: Sequence[tuple[str, int]], capacity: int | None, name: str) -> str:
@@ -74,8 +78,9 @@ def chart(
         ys.append(limit)
     if not xs or not ys:
         return ""
-    across, up = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT), _scale(min(ys), max(ys), HEIGHT - BOTTOM, TOP)
-    shapes = [*_grid(across, up, axes, sorted(set(xs)), (min(ys), max(ys)))]
+    ticks = round_ticks(min(ys), max(ys), powers=axes.powers)
+    across, up = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT), _scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
+    shapes = [*_grid(across, up, axes, sorted(set(xs)), ticks)]
     for index, line in enumerate(lines):
         shapes += _line(line, index % 4, across, up)
     if limit:
@@ -95,6 +100,33 @@ def chart(
     described += f"; the limit is {axes.y_words(limit)}" if limit else ""
     described += f"; {mark[2]}" if mark else ""
     return _svg(name, described, shapes, HEIGHT)
+
+
+def round_ticks(low: float, high: float, *, powers: bool) -> list[float]:
+    """Returns up to seven round values, the first not above `low` and the last not below `high`.
+
+    >>> round_ticks(0.0152, 0.0524, powers=False)
+    [0.01, 0.02, 0.05, 0.1]
+    >>> round_ticks(130 * 2**20, 30 * 2**30, powers=True) == [2**27, 2**29, 2**31, 2**33, 2**35]
+    True
+    """
+    if powers:
+        first, last = math.floor(math.log2(low)), math.ceil(math.log2(high))
+        step = max(1, math.ceil((last - first) / 6))
+        count = max(1, math.ceil((last - first) / step))
+        return [2.0 ** (first + step * index) for index in range(count + 1)]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    every = [float(f"{figure}e{power}") for power in decades for figure in (1, 2, 5)]
+    start = max(index for index, value in enumerate(every) if value <= low * (1 + 1e-9))
+    end = min((index for index, value in enumerate(every) if value >= high * (1 - 1e-9)), default=len(every) - 1)
+    found = every[start : max(end, start + 1) + 1]
+    return found if len(found) <= 7 else [float(f"1e{power}") for power in range(decades.start, decades.stop + 1)]
+
+
+def _trimmed(words: str) -> str:
+    """A tick without zeros that say nothing: 128.00 MiB as 128 MiB, 20.0 ms as 20 ms."""
+    number, _, unit = words.partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}".strip()
 
 
 def tokens_words(value: float) -> str:
@@ -120,7 +152,7 @@ def _grid(  # parameters: coordinates of a drawing
     up: Callable[[float], float],
     axes: Axes,
     xs: Sequence[float],
-    span: tuple[float, float],
+    ticks: Sequence[float],
 ) -> list[str]:
     shapes = []
     step = max(1, math.ceil(len(xs) / 7))
@@ -130,12 +162,12 @@ def _grid(  # parameters: coordinates of a drawing
         shapes.append(
             f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="{_anchor(at)}">{escape(axes.x_words(x))}</text>'
         )
-    low, high = math.log(span[0]), math.log(span[1])
-    for tick in range(5):
-        value = math.exp(low + (high - low) * tick / 4)
+    for value in ticks:
         at = up(value)
         shapes.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        shapes.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{escape(axes.y_words(value))}</text>')
+        shapes.append(
+            f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{escape(_trimmed(axes.y_words(value)))}</text>'
+        )
     middle = (LEFT + WIDTH - RIGHT) / 2
     shapes.append(f'<text class="axis" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(axes.x)}</text>')
     return shapes

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from kvplan import outside
 from kvplan.web.state import CONTROLS, MOST_COMPARED, State
 from kvplan.web.view import columns, unknown, view
+from planner.answers.verdict import NAMES
 from planner.catalogue.entries import devices, models
 from planner.engines.registry import TABLE
 from planner.errors import BadRequest, KvplanError
@@ -62,6 +63,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"svg": Markup, "gib": gib, "bytes": human_bytes, "seconds": human_seconds, "tokens": human_tokens}
+    found.filters["engine"] = lambda name: NAMES.get(name, name)
     found.tests["number"] = lambda value: isinstance(value, (int, float))
     return found
 

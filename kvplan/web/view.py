@@ -13,10 +13,11 @@ from planner.answers.engines import EnginesAnswer
 from planner.answers.estimate import EstimateAnswer
 from planner.answers.fit import FitAnswer
 from planner.answers.speed import SpeedAnswer
+from planner.answers.verdict import BUDGETED, NAMES
 from planner.catalogue.entries import models
 from planner.deployment.cost import price_of
 from planner.errors import BadRequest, KvplanError, UnknownName, one_line
-from planner.memory.advice import advise
+from planner.memory.advice import Change, advise
 from planner.memory.equations import Equation, equations, explanation
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.limits import longest_context, pool_bytes
@@ -91,7 +92,7 @@ class View:
     good: bool | None
     asked: str
     facts: tuple[tuple[str, str], ...]
-    bar: Drawn
+    bars: tuple[Drawn, ...]
     fixes: tuple[Fix, ...]
     figures: tuple[Drawn, ...]
     engines: EnginesAnswer | None
@@ -139,8 +140,8 @@ def view(state: State, spec: ModelSpec | None = None) -> View:
         good=None if one.verdict is None else one.verdict.ok,
         asked=asked(one),
         facts=tuple(facts(one, fit, speed)),
-        bar=bar(one),
-        fixes=fixes(state, one),
+        bars=bars(one),
+        fixes=fixes(state, one, fit),
         figures=tuple(drawn),
         engines=engines,
         engine_lines=tuple(_engine_lines(one)),
@@ -267,6 +268,23 @@ def _ranged(row: dict[str, Any], key: str, words: Callable[[float], str]) -> str
     return f"{words(row[key])} ({words(row[key + '_low'])} to {words(row[key + '_high'])})"
 
 
+def bars(one: EstimateAnswer) -> tuple[Drawn, ...]:
+    """What lies on each card where the engine fills them one by one (llama.cpp), else on the fullest device."""
+    placed = one.engine.placed if one.engine is not None else None
+    if placed is None or len(placed.cards) < 2:
+        return (bar(one),)
+    found = []
+    for number, card in enumerate(placed.cards, 1):
+        parts = [("weights", card.weight_bytes), ("KV cache", card.cache_bytes), ("overhead", card.other_bytes)]
+        rows = [(kind, gib(size), exact_bytes(size)) for kind, size in parts]
+        rows.append(("together", gib(card.bytes), exact_bytes(card.bytes)))
+        if card.capacity_bytes is not None:
+            rows.append(("the card offers", gib(card.capacity_bytes), exact_bytes(card.capacity_bytes)))
+        name = f"Memory of card {number}"
+        found.append(Drawn(name, memory_bar(parts, card.capacity_bytes, name), ("part", "size", "bytes"), tuple(rows)))
+    return tuple(found)
+
+
 def bar(estimate: Estimate) -> Drawn:
     """What lies on the fullest device."""
     device, capacity = estimate.per_device, estimate.capacity.bytes if estimate.capacity else None
@@ -291,10 +309,9 @@ def bar(estimate: Estimate) -> Drawn:
     return Drawn(name, memory_bar(parts, capacity, name), ("part", "size", "bytes", "known"), tuple(rows))
 
 
-def cache_figure(estimate: Estimate) -> Drawn:
-    """The cache of the fullest device against length, at three batches; what is left for it, and where they cross."""
-    limit = pool_bytes(_at(estimate, estimate.request.seq_tokens, 1)) if estimate.capacity is not None else None
-    limit = limit if limit is not None and limit > 0 else None
+def cache_figure(estimate: EstimateAnswer) -> Drawn:
+    """Draws the cache of the fullest device against length, at three batches; what is left for it, and where they cross."""
+    limit = _left_for_cache(estimate)
     ceiling = max(estimate.spec.max_positions or 131072, estimate.request.seq_tokens)
     lengths = sorted({*(n for n in LENGTHS if n <= ceiling), estimate.request.seq_tokens})
     batches = sorted({1, 8, estimate.request.batch})
@@ -306,7 +323,7 @@ def cache_figure(estimate: Estimate) -> Drawn:
         float(here),
         f"here: {gib(here)} at {human_tokens(estimate.request.seq_tokens)} tokens",
     )
-    axes = Axes("tokens of a sequence", "KV cache", tokens_words, lambda value: human_bytes(round(value)))
+    axes = Axes("tokens of a sequence", "KV cache", tokens_words, lambda value: human_bytes(round(value)), powers=True)
     name = "KV cache against length"
     svg = chart(lines, axes, name, limit=limit, mark=mark) if min(sizes.values()) > 0 else ""
     rows = tuple((human_tokens(n), *(_marked(sizes[n, b], limit) for b in batches)) for n in lengths)
@@ -314,10 +331,26 @@ def cache_figure(estimate: Estimate) -> Drawn:
     return Drawn(name, svg, header, rows, _crossing(estimate, batches, limit), tuple(line.name for line in lines))
 
 
-def _crossing(estimate: Estimate, batches: Sequence[int], limit: int | None) -> str:
+def _left_for_cache(one: EstimateAnswer) -> int | None:
+    """Returns the engine's pool where it cuts one, else what weights and the rest leave of the device.
+
+    None where no device is named, nothing is left, or an engine fills cards one by one: those have no one limit.
+    """
+    if one.capacity is None or len(bars(one)) > 1:
+        return None
+    if one.engine is not None and one.engine.name in BUDGETED:
+        found = one.engine.ranged.pool.bytes if one.engine.ranged is not None else None
+    else:
+        found = pool_bytes(_at(one, one.request.seq_tokens, 1))
+    return found if found is not None and found > 0 else None
+
+
+def _crossing(estimate: EstimateAnswer, batches: Sequence[int], limit: int | None) -> str:
     """Where the lines cross what is left for the cache, in words."""
     if limit is None or estimate.capacity is None:
         return ""
+    if estimate.engine is not None and estimate.engine.name in BUDGETED:
+        return f"The dashed line is the pool that {NAMES.get(estimate.engine.name, estimate.engine.name)} cuts on a device: {gib(limit)}."
     ends = [(b, longest_context(estimate.spec, replace(estimate.request, batch=b), estimate.capacity)) for b in batches]
     words = ", ".join(f"{tokens:,} tokens at {b:,} at once" for b, tokens in ends if tokens)
     end = f" Longest that fits: {words}." if words else " No length fits at these batches."
@@ -367,20 +400,40 @@ def speed_figures(answer: SpeedAnswer) -> list[Drawn]:
     return found
 
 
-def fixes(state: State, one: EstimateAnswer) -> tuple[Fix, ...]:
-    """What would make it fit, each as an address: the engine's own mends first."""
+def fixes(state: State, one: EstimateAnswer, fit: FitAnswer | None) -> tuple[Fix, ...]:
+    """Lists what would make it fit, each as an address: the engine's own mends first, and its own counts."""
     if one.verdict is None or one.verdict.ok:
         return ()
-    found = []
-    if one.engine is not None:
-        for mend in one.verdict.mends:
-            if state.takes(mend):
-                found.append(Fix(mend, "", True, state.having(mend).address))
-    if one.fits is False:
-        for change in advise(one):
-            saves = human_bytes(change.gain_bytes)
-            found.append(Fix(change.words, saves, change.fits, state.having(change.flags).address))
+    if one.engine is None:
+        changes = advise(one) if one.fits is False else ()
+        return tuple(_fix(state, change.words, change.flags, change=change) for change in changes)
+    found = [_fix(state, mend, mend) for mend in one.verdict.mends if state.takes(mend)]
+    asked = one.request
+    if fit is not None and fit.most_sequences and fit.most_sequences < asked.batch:
+        words = f"{fit.most_sequences:,} at once instead of {asked.batch:,}"
+        found.append(_fix(state, words, f"--batch {fit.most_sequences}"))
+    if fit is not None and 0 < fit.longest_context_tokens < asked.seq_tokens:
+        words = f"{fit.longest_context_tokens:,} tokens instead of {human_tokens(asked.seq_tokens)}"
+        found.append(_fix(state, words, f"--seq {fit.longest_context_tokens}"))
+    others = [change for change in advise(one) if not change.flags.startswith(("--seq", "--batch"))]
+    found += [
+        _fix(state, change.words, change.flags) for change in others if _suffices(state.having(change.flags), one)
+    ]
     return tuple(found)
+
+
+def _fix(state: State, words: str, flags: str, *, change: Change | None = None) -> Fix:
+    saves = human_bytes(change.gain_bytes) if change is not None else ""
+    return Fix(words, saves, change is None or change.fits, state.having(flags).address)
+
+
+def _suffices(state: State, one: EstimateAnswer) -> bool:
+    """Whether the engine starts and holds all with this change."""
+    try:
+        verdict = _estimate(state, one.spec).verdict
+    except KvplanError:
+        return False
+    return verdict is not None and verdict.ok
 
 
 def _engine_lines(one: EstimateAnswer) -> list[str]:

@@ -164,7 +164,7 @@ def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]
         ctx = values["ctx_per_slot"] * (slots or 1)
     values["ctx_size"] = ctx if ctx and ctx > 0 else None
     values["parallel"] = slots if not bench else 1
-    if _automatic_slots(program, slots, ik, values):
+    if _automatic_slots(program, values, slots=slots, ik=ik):
         values["parallel"], values["kv_unified"] = AUTO_SLOTS, True
     if values.get("flash_attn_off"):
         values["flash_attn"] = False
@@ -196,7 +196,7 @@ def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]
     )
 
 
-def _automatic_slots(program: Program, slots: int | None, ik: bool, values: Mapping[str, Any]) -> bool:
+def _automatic_slots(program: Program, values: Mapping[str, Any], *, slots: int | None, ik: bool) -> bool:
     """llama-server without -np makes 4 slots over one pool of cells, from b6925 (PR 16736, 17997); llama-cli one."""
     build = parse_version(program.version or "")
     old = build is not None and len(build) == 1 and build[0] < AUTO_SLOTS_SINCE

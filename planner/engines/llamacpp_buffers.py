@@ -24,6 +24,7 @@ from planner.model.cache import Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent, LatentAttention
 from planner.model.recurrent import Recurrent
+from planner.model.sparse_attention import BlockIndexer, IndexKeys
 from planner.model.spec import Layer
 from planner.model.windows import Chunked, SlidingWindow
 from planner.units import ceil_div
@@ -94,13 +95,13 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
                 sums["state"] += count * state_bytes(cache, spec.name) * setting.slots * (1 + setting.snapshots)
                 sums["state_layers"] += count
                 continue
+            if isinstance(cache, IndexKeys):
+                _add_index(sums, setting, fmt, (_index_width(cache, mixer, setting, spec.name), _v_of(layer)), count)
+                continue
             if isinstance(cache, Latent):
                 k, v = _latent_row(cache, mixer, setting, fmt, spec.name)
-                if cache.indexer_dim:  # a cache of its own, of one key a token in the type of K
-                    keys = count * setting.seq_cells * setting.streams * fmt.k.vector_bytes(cache.indexer_dim)
-                    sums["index"] += keys
-                    sums["k"] += keys
-                    sums["index_layers"] += count
+                if cache.indexer_dim:
+                    _add_index(sums, setting, fmt, (cache.indexer_dim, 0), count)
             elif isinstance(cache, Full) and not isinstance(cache, Cross):
                 k, v = (
                     fmt.k.vector_bytes(cache.kv_heads * cache.k_dim),
@@ -125,6 +126,36 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
         _add_mtp(sums, estimate, setting)
         sums["draft"] = draft_bytes(estimate, setting)
     return Buffers(**sums)
+
+
+def _add_index(
+    sums: dict[str, int], setting: Setting, fmt: CacheFormat, widths: tuple[int, int], count: int
+) -> None:  # parameters: sums that are added to, and what a row is made of
+    """A cache of its own for the keys of `count` layers' indexers: one row of K a token, and of V where it has one.
+
+    llama.cpp makes it of an attention's cache with one head: V rows of MiniMax-M3's lie there and are never written.
+    """
+    cells = count * setting.seq_cells * setting.streams
+    k, v = cells * fmt.k.vector_bytes(widths[0]), cells * fmt.v.vector_bytes(widths[1]) if widths[1] else 0
+    sums["index"] += k + v
+    sums["k"] += k
+    sums["v"] += v
+    sums["index_layers"] += count
+
+
+def _index_width(cache: IndexKeys, mixer: object, setting: Setting, name: str) -> int:
+    """Numbers of a key of MiniMax-M3's block indexer (llama-kv-cache-msa.cpp)."""
+    known = isinstance(mixer, BlockIndexer) and setting.program in DSA_PROGRAMS and setting.build >= DSA_SINCE
+    if not known:
+        raise UnsupportedModel(
+            f"{name}: how {setting.program} keeps indexer keys is not modelled for this version; leave --engine out"
+        )
+    return cache.width
+
+
+def _v_of(layer: Layer) -> int:
+    """Numbers of one head's value in the layer's attention."""
+    return next((cache.v_dim for cache in layer.caches if isinstance(cache, Full)), 0)
 
 
 def draft_bytes(estimate: Estimate, setting: Setting) -> int:

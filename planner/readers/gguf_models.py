@@ -28,6 +28,7 @@ from planner.model.recurrent import (
     mamba2,
     short_conv,
 )
+from planner.model.sparse_attention import BlockIndexer
 from planner.model.spec import Layer, ModelSpec
 from planner.model.stored import StoredTensor, gather, part_of
 from planner.model.weights import Weight
@@ -177,6 +178,8 @@ ARCHITECTURES: dict[str, Arch] = {
     "qwen35moe": Arch(state="delta"),
     "kimi-linear": Arch(state="kimi"),
     "kimi-k3": Arch(state="kimi"),
+    "glm5-next": Arch(state="kimi"),
+    "minimax-m3": Arch(),
     "bailingmoe3": Arch(state="kimi"),
     "plamo2": Arch(state="plamo2"),
     "lfm2": Arch(1, state="conv"),
@@ -187,10 +190,8 @@ ARCHITECTURES: dict[str, Arch] = {
 _NO_CACHE = ("bert", "clip", "t5encoder", "wavtokenizer", "embedding", "modern-bert", "llada", "dream", "rnd1")
 _DRAFTS = ("eagle3", "dflash", "gemma4-assistant")
 _NOT_MODELLED = {
-    "minimax-m3": "keys of a block indexer beside K and V",
     "minimax-01": "lightning attention",
     "deepseek4": "compressed entries and a window",
-    "glm5-next": "pooled indexer keys beside a state",
     "hy_v4": "indexer keys and a window",
     "dots3note": "indexer keys and a window",
     "qwen4exp": "indexer keys, n-gram tables and a state",
@@ -230,6 +231,16 @@ class StoredAttention(Attention):
 @dataclass(frozen=True)
 class StoredLatent(LatentAttention):
     """MLA with the weights that the file holds."""
+
+    held: tuple[Weight, ...] = ()
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.held
+
+
+@dataclass(frozen=True)
+class StoredIndexer(BlockIndexer):
+    """A block indexer with the weights that the file holds."""
 
     held: tuple[Weight, ...] = ()
 
@@ -539,7 +550,14 @@ class _Model:
             if attends:
                 mixers = (self._attention(index, mixing, window, shared, set(mixing) - own), *mixers)
         elif any(name.startswith(("attn_q", "attn_k", "attn_v", "attn_kv")) for name in mixing):
-            mixers = (self._attention(index, mixing, window, shared, set(mixing)),)
+            keyed = {name for name in mixing if name.startswith("indexer.") and "indexer.k_proj.weight" in mixing}
+            mixers = (self._attention(index, mixing, window, shared, set(mixing) - keyed),)
+            if keyed:
+                heads, dim = (
+                    self.keys.number("attention.indexer.head_count"),
+                    self.keys.number("attention.indexer.key_length"),
+                )
+                mixers += (StoredIndexer(self.hidden, heads, dim, held=self._held(mixing, keyed)),)
         else:
             mixers = ()
             rest += self._held(mixing, set(mixing))
@@ -610,11 +628,12 @@ class _Model:
         k_mla = keys.number("attention.key_length_mla", rank + rope)
         v_mla = keys.number("attention.value_length_mla", rank)
         indexed = "indexer.attn_k.weight" in block
+        kept = 3 if keys.raw("attention.indexer.kpool") else 1  # GLM-5.3: key, gate and pooled value
         return StoredLatent(
             hidden=self.hidden, heads=heads, q_rank=keys.number("attention.q_lora_rank", 0, low=0) or None, kv_rank=rank,
             nope_dim=max(1, k_mla - rope), rope_dim=rope, v_dim=v_mla,
             indexer_heads=keys.number("attention.indexer.head_count", 1) if indexed else 0,
-            indexer_dim=keys.number("attention.indexer.key_length") if indexed else 0,
+            indexer_dim=kept * keys.number("attention.indexer.key_length") if indexed else 0,
             held=held,
         )  # fmt: skip
 
@@ -683,7 +702,7 @@ class _Model:
         """Token shifts of both halves and a matrix of head_size a head, in fp32. Source: llama.cpp llama-hparams.cpp."""
         shifts, size = self.keys.number("token_shift_count", 2), self.keys.number("wkv.head_size")
         parts = (StatePart("shift", shifts * self.hidden, "fp32"), StatePart("wkv", self.hidden * size, "fp32"))
-        return StateMixer("rwkv", (), parts)
+        return StateMixer("wkv", (), parts)
 
     # -- MLP
 

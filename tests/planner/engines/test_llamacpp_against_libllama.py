@@ -1,6 +1,6 @@
 """libllama's own caches beside ours: K, V, states and cells of recorded contexts, to the last digit that it prints.
 
-`tests/cases/llamacpp/contexts.jsonl` holds headers of GGUF files with the real dimensions of 33 models, and what libllama
+`tests/cases/llamacpp/contexts.jsonl` holds headers of GGUF files with the real dimensions of 36 models, and what libllama
 v0.5.0 (September 2026) logged of their contexts; `python -m tests.record_llamacpp` makes it, `kvplan verify FILE.gguf
 --engine llamacpp` asks the same of any file.
 """

@@ -24,6 +24,9 @@ _TURBO = (
 _TURBO_NOTE = "vLLM leaves the first two and the last two layers of dense models unquantised; that is not counted"
 
 
+_EXL3 = "exllamav3 exllamav3/cache/quant.py: int32 of token_dim // 32 * bits, half of token_dim // 32"
+
+
 _IK = "ik_llama.cpp ggml.c type traits: 32 bytes per 32 values and 8 a row"
 
 
@@ -61,6 +64,8 @@ KV_FORMATS = {
         KvFormat("turboquant_k3v4_nc", 7, 0, 3, per=2, note=_TURBO_NOTE, source=_TURBO),
         KvFormat("turboquant_3bit_nc", 3, 0, 3, note=_TURBO_NOTE, source=_TURBO),
         _ggml("q6_0", 26, 6),
+        *(KvFormat(f"exl3_q{bits}", bits, 32, 2, note="ExLlamaV3: packed codes, an fp16 scale per 32", source=_EXL3)
+          for bits in range(2, 9)),
         KvFormat("q8_kv", 8, 0, 8, note="ik_llama.cpp: one scale and sum a vector", source=_IK),
         KvFormat("mxfp4", 4, 32, 1, note="block of 32, one e8m0 scale", source="OCP Microscaling Formats 1.0"),
         KvFormat("fp8_ds_mla", 8, note="latent in fp8 with an fp32 scale per 128, rope part in bf16",

@@ -210,7 +210,7 @@ _OTHER_FILES = {
     "adapter": "a LoRA adapter: name the base model, and give the adapter to `kvplan fit` with --lora",
     "mmproj": "a vision or audio tower (mmproj): give the model's own file",
     "clip": "a vision or audio tower (mmproj): give the model's own file",
-    "vocab": "a vocabulary without weights: give the model's own file",
+    "vocab": "a vocabulary or a header, without tensors: give the model's own file",
     "imatrix": "an importance matrix: give the model's own file",
 }
 
@@ -382,7 +382,7 @@ def _refuse_other_files(file: GgufFile, keys: Keys) -> None:
     """A GGUF file that holds no model is named for what it is, with its size."""
     kind = str(keys.metadata.get("general.type") or "").lower()
     kind = kind if kind in _OTHER_FILES else keys.arch if keys.arch in _OTHER_FILES else ""
-    if not kind and not file.tensors and "tokenizer.ggml.tokens" in keys.metadata:
+    if not kind and not file.tensors:
         kind = "vocab"
     if kind:
         size = sum(tensor.bytes for tensor in file.tensors)

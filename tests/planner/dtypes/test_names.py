@@ -31,6 +31,7 @@ PAIR_BYTES = {
     "kivi2_g128": 72,
     "q6_0": 208,  # ik_llama.cpp: 26 B per 32 values
     "q8_kv": 272,  # ik_llama.cpp: 8 B a row beside the codes
+    **{f"exl3_q{bits}": 32 * bits + 16 for bits in range(2, 9)},  # ExLlamaV3: an fp16 scale per 32 values
     "nvfp4_4over6": 144,
     "turboquant_k8v4": 196,  # vLLM turboquant/config.py: bytes of a slot at 128
     "turboquant_4bit_nc": 134,

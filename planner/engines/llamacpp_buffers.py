@@ -96,7 +96,9 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
                 sums["state_layers"] += count
                 continue
             if isinstance(cache, IndexKeys):
-                _add_index(sums, setting, fmt, (_index_width(cache, mixer, setting, spec.name), _v_of(layer)), count)
+                _add_index(
+                    sums, setting, fmt, (_index_width(cache, mixer, setting, name=spec.name), _v_of(layer)), count
+                )
                 continue
             if isinstance(cache, Latent):
                 k, v = _latent_row(cache, mixer, setting, fmt, spec.name)
@@ -143,7 +145,7 @@ def _add_index(
     sums["index_layers"] += count
 
 
-def _index_width(cache: IndexKeys, mixer: object, setting: Setting, name: str) -> int:
+def _index_width(cache: IndexKeys, mixer: object, setting: Setting, *, name: str) -> int:
     """Numbers of a key of MiniMax-M3's block indexer (llama-kv-cache-msa.cpp)."""
     known = isinstance(mixer, BlockIndexer) and setting.program in DSA_PROGRAMS and setting.build >= DSA_SINCE
     if not known:

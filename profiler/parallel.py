@@ -183,6 +183,10 @@ def rank_checks(model: GPT, device: Device, settings: Settings, tp: int, rank: i
 
 def profile_parallel(spec: ModelSpec, settings: Settings, tp: int) -> Measurement | None:
     """Measures one model over `tp` processes; rank 0 gets the result, the others None."""
+    if settings.linear == "auto":
+        raise BadRequest(
+            "--linear auto and --tp do not go together: the ranks might not choose alike; write plain or packed"
+        )
     name = settings.device
     if name is None and torch.cuda.is_available():
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

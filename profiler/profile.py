@@ -28,6 +28,7 @@ from profiler import memory, speed
 from profiler.device import Device, busy_words, choose, environment
 from profiler.generate import Sampling, cache_for, decode_step, generate, prefill
 from profiler.gpt import GPT, build, torch_dtype
+from profiler.layout import faster_layout
 from profiler.linear import check_packing
 from profiler.measure import Times, unstable
 from profiler.recipes import design, shallower
@@ -106,11 +107,15 @@ class Profile:
         self.spec = shallower(spec, depth) if depth else spec
         self.dtype = running_dtype(spec, settings.dtype)
         design(self.spec)  # what cannot be built is said before anything is allocated
+        self.found = Found()
+        if settings.linear == "auto":
+            layout = faster_layout(self.spec, self.dtype, settings.batch, self.device)
+            self.settings = settings = replace(settings, linear=layout.kind)
+            self.found.notes.append(layout.note)
         if settings.linear == "packed":
             check_packing(self.device.torch_device, torch_dtype(self.dtype))
         self.element_bytes = cache_format(spec, Request(1, dtype=self.dtype)).model_dtype_bytes
         self.main = settings.caches[0]
-        self.found = Found()
         if said := busy_words():
             self.found.warnings.append(said)
         self.environment: Environment = environment(self.device)

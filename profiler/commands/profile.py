@@ -47,10 +47,10 @@ INTERRUPTED = 130
 )
 @click.option(
     "--linear",
-    type=click.Choice(["plain", "packed"]),
+    type=click.Choice(["plain", "packed", "auto"]),
     default="plain",
     show_default=True,
-    help="How matrices are stored; packed is oneDNN's layout for CPUs.",
+    help="How matrices are stored; packed is oneDNN's layout for CPUs, auto the faster one, measured first.",
 )
 @click.option("--layers", metavar="N", help="Run the first N layers only, at full width.")
 @click.option("--extrapolate", is_flag=True, help="Measure two depths and predict the time of all layers.")

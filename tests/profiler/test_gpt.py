@@ -146,3 +146,21 @@ def test_cuda_gives_the_logits_of_the_cpu(name: str) -> None:
     wanted = model(ids)
     model = model.cuda()
     assert (model(ids.cuda()).cpu() - wanted).abs().max() < 1e-3
+
+
+def test_the_faster_layout_is_taken_and_both_times_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from profiler import layout
+    from profiler.device import choose
+
+    for times, kind in (({"plain": 2.0, "packed": 1.0}, "packed"), ({"plain": 1.0, "packed": 0.99}, "plain")):
+        monkeypatch.setattr(layout, "layer_seconds", lambda spec, dtype, kind, times=times, **_: times[kind])
+        found = layout.faster_layout(small("gpt2"), "fp32", 2, choose("cpu"))
+        assert found.kind == kind and f"took {kind}" in found.note and "with 2 rows" in found.note
+
+
+def test_products_of_a_layer_are_measured_in_both_layouts() -> None:
+    from profiler.device import choose
+    from profiler.layout import layer_seconds
+
+    for kind in ("plain", "packed"):
+        assert layer_seconds(small("gpt2"), "fp32", kind, rows=1, device=choose("cpu")) > 0

@@ -32,7 +32,7 @@ from planner.engines.llamacpp_setting import (
 )
 from planner.engines.placement import FIT_LEAVES_BYTES, Placed, Placement
 from planner.engines.vllm import logical_bytes
-from planner.errors import BadRequest
+from planner.errors import BadRequest, one_line
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.limits import largest
@@ -82,7 +82,7 @@ def answer(estimate: Estimate, options: Options, version: str | None, program: s
         most_requests=most,
         lines=_lines(found, setting, estimate),
         reasons=reasons,
-        assumptions=_assumptions(setting, estimate, version),
+        assumptions=(*_assumptions(setting, estimate, version), *_unread(where)),
         refusal=refusal,
         placed=where,
     )
@@ -295,6 +295,13 @@ def _reasons(found: Buffers, setting: Setting, estimate: Estimate) -> tuple[str,
             f"every slot is padded by itself: {setting.seq_cells * setting.streams:,} cells for a context of {setting.n_ctx:,}"
         )
     return tuple(reasons)
+
+
+def _unread(where: Placed | None) -> tuple[str, ...]:
+    """What of -ot is counted with its layer because it is not read."""
+    if where is None or not where.not_read:
+        return ()
+    return (f"-ot {one_line(', '.join(where.not_read), 120)} is not read: these tensors are counted with their layers",)
 
 
 def _assumptions(setting: Setting, estimate: Estimate, version: str | None) -> tuple[str, ...]:

@@ -7,13 +7,13 @@ Source: llama.cpp src/llama-model.cpp, load_tensors (i_gpu_start, act_gpu_layers
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from planner.engines.llamacpp_buffers import buffers, draft_bytes
 from planner.engines.llamacpp_setting import HEAD_FIRST_SINCE, Setting
-from planner.engines.placement import Card, Placed, Placement, part_share, patterns_of
+from planner.engines.placement import HOST, Card, Placed, Placement, part_targets, patterns_of
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.memory.limits import largest, smallest
@@ -107,7 +107,8 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     host, host_cache, on_host, read = 0.0, 0, 0.0, 0.0
     for index, one in enumerate(found.layers):
         here = first <= index < first + wanted
-        stays = {name: part_share(name, index, placement, patterns=patterns) if here else 1.0 for name in one.parts}
+        goes = {name: part_targets(name, index, placement, patterns) for name in one.parts}
+        stays = {name: target.get(HOST, 0.0) if here else 1.0 - _on_cards(target) for name, target in goes.items()}
         moved = sum(size * stays[part] for part, size in one.parts.items()) + (0 if here else one.rest)
         whole = sum(one.parts.values()) + one.rest
         idle = (1 - one.active) * one.parts.get("experts", 0)
@@ -116,8 +117,11 @@ def placed(found: Sizes, placement: Placement) -> Placed:
         read += whole - moved - (idle - idle_host)
         cache_here = here and not placement.cache_on_host
         host_cache += 0 if cache_here else one.cache
+        pinned = _pinned(one, goes, len(points))
+        for card, size in pinned.items():
+            weights[card] += size
         for card, part in _cards_of(index, first, wanted, points=points, split=placement.split) if here else ():
-            weights[card] += part * (whole - moved)
+            weights[card] += part * (whole - moved - sum(pinned.values()))
             caches[card] += round(part * one.cache) if cache_here else 0
     head_here = first <= count < first + wanted
     head = found.head + (found.embedding if found.tied else 0)
@@ -134,6 +138,22 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     reads = (round(read + (head if head_here else 0)), round(on_host + (0 if head_here else head)))
     on_cards = min(wanted, count, count - first)
     return Placed(cards, round(host), host_cache, on_cards, head_here, reads, placement, not_read)
+
+
+def _on_cards(targets: Mapping[int, float]) -> float:
+    return sum(share for target, share in targets.items() if target != HOST)
+
+
+def _pinned(one: _LayerSize, goes: Mapping[str, Mapping[int, float]], cards: int) -> dict[int, float]:
+    """Bytes of a layer that -ot puts on a card by name."""
+    found: dict[int, float] = {}
+    for part, targets in goes.items():
+        for card, share in targets.items():
+            if card >= cards:
+                raise BadRequest(f"-ot names device {card} and there are {cards}; they are counted from 0")
+            if card != HOST:
+                found[card] = found.get(card, 0.0) + share * one.parts[part]
+    return found
 
 
 def _shares(placement: Placement, cards: Sequence[int | None]) -> list[float]:

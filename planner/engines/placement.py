@@ -158,16 +158,24 @@ class Placed:
         }
 
 
-def part_share(part: str, index: int, placement: Placement, *, patterns: tuple[re.Pattern[str], ...]) -> float:
-    """Returns the share of a part of layer `index` that stays on the host."""
-    if part == "experts" and (placement.expert_layers < 0 or index < placement.expert_layers):
-        return 1.0
-    if part == "mlp" and index < placement.ffn_layers:
-        return 1.0
+def part_targets(part: str, index: int, placement: Placement, patterns: tuple[Override, ...]) -> dict[int, float]:
+    """Returns where a part of layer `index` lies that does not stay with its layer: HOST or a card -> its share.
+
+    The first pattern that a tensor's name matches decides, as llama.cpp's loader takes it; --n-cpu-moe and its kin are
+    patterns behind those that are written.
+    """
     names = _TENSORS.get(part, ())
-    if not patterns or not names:
-        return 0.0
-    return sum(any(one.search(f"blk.{index}.{name}") for one in patterns) for name in names) / len(names)
+    moved: dict[int, float] = {}
+    left = 1.0
+    for name in names if patterns else ():
+        target = next((one.target for one in patterns if one.regex.search(f"blk.{index}.{name}")), None)
+        if target is not None:
+            moved[target] = moved.get(target, 0.0) + 1 / len(names)
+            left -= 1 / len(names)
+    experts = part == "experts" and (placement.expert_layers < 0 or index < placement.expert_layers)
+    if left > 1e-9 and (experts or (part == "mlp" and index < placement.ffn_layers)):
+        moved[HOST] = moved.get(HOST, 0.0) + left
+    return moved
 
 
 def parse_shares(text: str, name: str) -> tuple[float, ...]:
@@ -185,37 +193,67 @@ def parse_shares(text: str, name: str) -> tuple[float, ...]:
     return found
 
 
+@dataclass(frozen=True)
+class Override:
+    """A pattern of tensors' names and where they lie: HOST, or a card's number."""
+
+    regex: re.Pattern[str]
+    target: int
+
+
+HOST = -1
+_BUFFER = re.compile(r"([A-Za-z]{2,12}?)(\d{0,2})(?:_\w{1,12})?")
+
+
 @lru_cache(maxsize=64)
-def patterns_of(overrides: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], ...], tuple[str, ...]]:
-    """(patterns that go to the host, those that are not read).
+def patterns_of(overrides: tuple[str, ...]) -> tuple[tuple[Override, ...], tuple[str, ...]]:
+    """(patterns in the order in which they are tried, those that are not read).
 
-    A pattern comes from outside: one that could take long to match is not run.
+    A pattern comes from outside: one that could take long to match is not run. A buffer of another machine (RPC) is not read.
 
-    >>> [one.pattern for one in patterns_of(("exps=CPU,blk.1.ffn=CUDA0",))[0]]
-    ['exps']
+    >>> [(one.regex.pattern, one.target) for one in patterns_of(("exps=CPU,blk.1.ffn=CUDA0",))[0]]
+    [('exps', -1), ('blk.1.ffn', 0)]
     """
-    read: list[re.Pattern[str]] = []
+    read: list[Override] = []
     not_read: list[str] = []
     for text in [piece for override in overrides for piece in _pieces(override)][:MOST_PATTERNS]:
         pattern, equals, buffer = text.rpartition("=")
         if not equals or not pattern.strip():
             raise BadRequest(f"-ot {one_line(text, 60)!r} is not REGEX=BUFFER; write for example exps=CPU")
-        if not buffer.strip().upper().startswith("CPU"):
-            continue
+        target = _target(buffer.strip())
+        plain = pattern.replace("(?:", "(")
         if (
-            len(pattern) > 400
-            or len(re.findall(r"[*+{]", pattern)) > 4
-            or re.search(r"[*+}]\)*[*+{]|\\[1-9]|\(\?", pattern)
+            target is None
+            or len(pattern) > 400
+            or len(re.findall(r"[*+{]", plain)) > 4
+            or re.search(r"[*+}]\)*[*+{]|\\[1-9]|\(\?", plain)
         ):
             not_read.append(text)
             continue
         try:
-            read.append(re.compile(pattern))
+            read.append(Override(re.compile(pattern), target))
         except re.error:
             not_read.append(text)
     return tuple(read), tuple(not_read)
 
 
+def _target(buffer: str) -> int | None:
+    """HOST for CPU and pinned host memory, a card's number for CUDA1, Vulkan0, Metal; None for anything else.
+
+    >>> [_target(name) for name in ("CPU", "CUDA_Host", "CUDA1", "Metal", "RPC[10.0.0.2:50052]")]
+    [-1, -1, 1, 0, None]
+    """
+    if buffer.upper().startswith("CPU") or buffer.endswith("_Host"):
+        return HOST
+    found = _BUFFER.fullmatch(buffer)
+    return int(found.group(2) or 0) if found is not None else None
+
+
 def _pieces(override: str) -> list[str]:
-    """PATTERN=BUFFER,PATTERN=BUFFER; a comma inside brackets is the pattern's own."""
-    return [piece for piece in re.split(r"(?<==CPU),|(?<==CUDA\d),|(?<==CUDA_Host),", override) if piece]
+    """PATTERN=BUFFER,PATTERN=BUFFER, as written where it is nothing of the kind.
+
+    >>> _pieces("blk.{1,2}.ffn=CUDA0,exps=CPU"), _pieces("exps")
+    (['blk.{1,2}.ffn=CUDA0', 'exps=CPU'], ['exps'])
+    """
+    found = re.findall(r"([^=]{1,2000}=\s*[A-Za-z]\w{0,30}(?:\[[^\]]{0,80}\])?)\s*(?:,|$)", override[:8000])
+    return found if found and len(",".join(found)) >= len(override.rstrip(", ")) - 2 * len(found) else [override]

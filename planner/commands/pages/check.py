@@ -102,7 +102,13 @@ def _memory(answer: CheckAnswer) -> list[str]:
     if pool is not None:
         pieces.append(f"cache {gib(pool.bytes)}, {pool.tokens:,} tokens")
     pieces.append(f"a request {human_bytes(answer.engine.request_bytes)}")
-    pieces.append(f"{gib(answer.capacity.bytes)} a device")
+    if where is not None and len(where.cards) > 1:
+        pieces += [
+            f"card {number} {gib(card.bytes)} of {gib(card.capacity_bytes or 0)}"
+            for number, card in enumerate(where.cards, 1)
+        ]
+    else:
+        pieces.append(f"{gib(answer.capacity.bytes)} a device")
     return _wrap("memory: " + "; ".join(pieces), "", "  ")
 
 

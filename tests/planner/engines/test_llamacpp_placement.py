@@ -102,6 +102,23 @@ def test_experts_leave_the_cards_before_layers_do() -> None:
     assert best(sized("qwen3-30b-a3b", (CONTEXT_BYTES - 1,)), Placement()) is None
 
 
+def test_the_first_pattern_that_matches_decides() -> None:
+    """-ot 'blk.[0-9].*exps=CUDA1,exps=CPU': experts of ten layers lie on the second card, whatever card their layer is on."""
+    text = r"blk\.[0-9]\.ffn_.*_exps=CUDA1,exps=CPU"
+    both, plain = placed(MOE, Placement(overrides=(text,))), placed(MOE, Placement(overrides=("exps=CPU",)))
+    ten = sum(one.parts["experts"] for one in MOE.layers[:10])
+    assert abs(both.cards[1].weight_bytes - plain.cards[1].weight_bytes - ten) < 8
+    assert both.cards[0].weight_bytes == plain.cards[0].weight_bytes
+    assert abs(plain.host_weight_bytes - both.host_weight_bytes - ten) < 8
+
+
+def test_a_pattern_that_is_not_read_is_named() -> None:
+    found = llamacpp.answer(
+        whole("qwen3-30b-a3b"), Options(placement=Placement(overrides=("exps=RPC[10.0.0.2:50052]",))), None
+    )
+    assert any("RPC" in line and "not read" in line for line in found.assumptions)
+
+
 def test_what_a_token_reads_counts_active_experts_alone() -> None:
     """Qwen3-30B-A3B reads 8 of 128 experts: 48 x 3 x 8 x 2048 x 768 numbers of them on the host with --cpu-moe."""
     where = placed(MOE, Placement(expert_layers=-1))
@@ -170,6 +187,7 @@ def test_unlike_cards_are_filled_by_their_memory(capsys: pytest.CaptureFixture[s
         ("-ts a,b", "is not a list of shares"),
         ("-ts 1,1,1", "names 3 shares and there are 1 devices"),
         ("-ot exps", "is not REGEX=BUFFER"),
+        ("-ot exps=CUDA3", "names device 3 and there are 1"),
         ("--n-cpu-moe -3", "--n-cpu-moe"),
         ("--n-gpu-layers x", "--n-gpu-layers"),
     ],

@@ -19,6 +19,7 @@ from planner.options.speed import FLAGS
 from planner.options.tables import empty
 from planner.options.watch import WatchAsked
 from planner.reconcile.ledger import Ledger
+from planner.reconcile.model import BY_DIMENSIONS
 from planner.shown import Shown
 from planner.speed.observed import Observed
 from planner.workloads.targets import Targets
@@ -79,7 +80,7 @@ def server_answer(files: Sequence[str], read: Read, values: Mapping[str, Any], *
     """Puts what is expected beside what was read; `values` are the flags as they were given."""
     points, load = list(read.points), None
     values = with_log(values, read.ledgers)
-    model = next((made.taken_as or made.model for made in read.ledgers if made.taken_as or made.model), None)
+    model = next((name for made in read.ledgers if (name := model_of(made))), None)
     if read.metrics:
         said = read.metrics[-1][1].engine
         values["engine"] = values["engine"] or (said if said in ENGINES else None)
@@ -107,6 +108,11 @@ def _several(read: Read, points: Sequence[MeasuredPoint]) -> tuple[str, ...]:
     return (
         f"the files name several models, and one page is of one server: {one_line(', '.join(known.values()), 120)}",
     )
+
+
+def model_of(made: Ledger) -> str | None:
+    """Names the model of a log as kvplan knows it; where it knows the dimensions alone, as the log does."""
+    return made.model if made.taken_as in (None, BY_DIMENSIONS) else made.taken_as
 
 
 def _one_name(name: str) -> str:

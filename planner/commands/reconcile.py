@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from planner.answers.server import Read, ServerAnswer, server_answer, with_log
+from planner.answers.server import Read, ServerAnswer, model_of, server_answer, with_log
 from planner.commands.pages.advice import advice_page, best
 from planner.commands.pages.measured import measured_page, verdict
 from planner.commands.pages.watch import page as load_page
@@ -99,7 +99,7 @@ def answered(log: Sequence[str], values: Mapping[str, Any]) -> ServerAnswer:
 def _record_points(answer: ServerAnswer, values: Mapping[str, Any]) -> None:
     """Adds the measured times to a case file of speeds, with what flags and log say of the server."""
     said = with_log(values, answer.ledgers)
-    taken = next((made.taken_as or made.model for made in answer.ledgers), None)
+    taken = next((model_of(made) for made in answer.ledgers), None)
     name, _, version = (said.get("engine") or "").partition("==")
     known = {
         "model": values["model"] or taken, "gpu": values["gpu"], "tp": said.get("tp"), "pp": said.get("pp"),
@@ -123,9 +123,7 @@ def pages(found: ServerAnswer) -> list[str]:
 def summary(found: ServerAnswer) -> list[str]:
     """Says who the server is, and the verdict of each part in a line."""
     made = found.ledgers[0] if found.ledgers else None
-    name = next(
-        iter([*(m.taken_as or m.model for m in found.ledgers), *(one.point.model for one in found.speeds)]), None
-    )
+    name = next(iter([*(model_of(m) for m in found.ledgers), *(one.point.model for one in found.speeds)]), None)
     engine = made.engine if made else next((one.point.engine for one in found.speeds if one.point.engine), None)
     verdicts = [f"memory {_verdict(made).rstrip('.')}" for made in found.ledgers]
     verdicts += [f"speed: {verdict(found.speeds).partition('. ')[0]}".rstrip(".")] if found.speeds else []
@@ -213,7 +211,7 @@ def _nothing(log: str, source: Source, found: Log) -> str:
         return f"{shown} has lines of {seen}, but none that says how much cache it got; a log from the start of the server is wanted"
     return (
         f"{shown} ({human_bytes(source.read_bytes)}) has no start-up line of vLLM, SGLang, llama.cpp, ollama, TensorRT-LLM, "
-        "LMDeploy or mlx-lm; a log from the start of the server is wanted"
+        "LMDeploy or mlx-lm; a log from the start of the server is wanted, of llama-server's newest builds with -lv 4"
     )
 
 

@@ -57,7 +57,7 @@ def answer_timings(raw: Mapping[str, Any]) -> MeasuredFile | None:
             "llamacpp",
             words(raw.get("model")),
             (number(timings.get("prompt_n")), milli(timings.get("prompt_ms"))),
-            (number(timings.get("predicted_n")), milli(timings.get("predicted_ms"))),
+            (number(timings.get("predicted_n")), _predicted(timings)),
             strange(timings, TIMINGS, LLAMA_SERVER),
         )
     stats = raw.get("stats")
@@ -74,6 +74,16 @@ def answer_timings(raw: Mapping[str, Any]) -> MeasuredFile | None:
             strange(stats, STATS, LMSTUDIO),
         )
     return None  # fmt: skip
+
+
+def _predicted(timings: Mapping[str, Any]) -> float | None:
+    """Computes the seconds of all tokens at the time between two: newer servers count from the first token to the last.
+
+    >>> round(_predicted({"predicted_n": 64, "predicted_ms": 196.788, "predicted_per_token_ms": 3.12362}), 4)  # 63 of them
+    0.1999
+    """
+    each, tokens = milli(timings.get("predicted_per_token_ms")), number(timings.get("predicted_n"))
+    return each * tokens if each and tokens else milli(timings.get("predicted_ms"))
 
 
 def ollama_verbose(text: str) -> MeasuredFile | None:

@@ -30,12 +30,13 @@ GAUGES = {
 }  # fmt: skip
 COUNTERS = {
     "preemptions": ("num_preemptions", "num_retracted_requests"),
-    "prefix_hits": ("prefix_cache_hits", "gpu_prefix_cache_hits", "cached_tokens"),
+    "prefix_hits": ("prefix_cache_hits", "gpu_prefix_cache_hits", "cached_tokens", "prompt_tokens_cached"),
     "prefix_queries": ("prefix_cache_queries", "gpu_prefix_cache_queries"),
     "prompt_tokens": ("prompt_tokens",),
     "output_tokens": ("generation_tokens", "tokens_predicted"),
     "prompt_seconds": ("prompt_seconds",),
     "output_seconds": ("tokens_predicted_seconds",),
+    "decodes": ("n_decode",),  # llama-server: a call gives each sequence that decodes a token
 }
 HISTOGRAMS = {
     "ttft": ("time_to_first_token_seconds",),
@@ -174,6 +175,7 @@ class Served:
     """What a server does: gauges now, means and rates between two reads, or since its start.
 
     seconds   between the reads; None since the start, where no rate is known
+    decoding  sequences of a step on the mean, where the server counts steps (llama-server)
     """
 
     engine: str
@@ -195,6 +197,7 @@ class Served:
     requests: float | None
     requests_per_s: float | None
     output_tokens_per_s: float | None
+    decoding: float | None = None
 
     def point(self, source: str) -> MeasuredPoint:
         """The same as a benchmark's point."""
@@ -207,10 +210,10 @@ class Served:
 
     @property
     def in_flight(self) -> float | None:
-        """Requests at once between the reads, by Little's law; else those that run now."""
+        """Requests at once between the reads, by Little's law; else those that run now, or that decoded together."""
         if self.requests_per_s and self.request_seconds:
             return max(1.0, self.requests_per_s * self.request_seconds)
-        return self.running or None
+        return self.running or (None if self.decoding is None else max(1.0, self.decoding))
 
 
 def served(now: Reading, before: Reading | None = None, seconds: float | None = None) -> Served:
@@ -226,6 +229,8 @@ def served(now: Reading, before: Reading | None = None, seconds: float | None = 
     counts = {key: _grown(now, before, key) for key in now.counters}
     mean = {key: value.mean for key, value in spans.items()}
     queries, hits = counts.get("prefix_queries") or counts.get("prompt_tokens"), counts.get("prefix_hits")
+    if now.engine == "llamacpp" and queries and hits:
+        queries += hits  # its prompt tokens leave out those that were cached
     requests = spans["request"].count if "request" in spans else spans["ttft"].count if "ttft" in spans else None
     tpot, ttft = mean.get("tpot"), mean.get("ttft")
     if tpot is None and counts.get("output_tokens") and counts.get("output_seconds"):
@@ -243,11 +248,12 @@ def served(now: Reading, before: Reading | None = None, seconds: float | None = 
         output_tokens=mean.get("output_length") or _each(output, requests), requests=requests,
         requests_per_s=requests / elapsed if requests and elapsed else None,
         output_tokens_per_s=output / elapsed if output and elapsed else None,
+        decoding=_each(output, counts.get("decodes")),
     )  # fmt: skip
 
 
 def _each(total: float | None, requests: float | None) -> float | None:
-    """Tokens of a request where an engine counts tokens and requests, but has no histogram of lengths (SGLang)."""
+    """Tokens of each request or step, where an engine counts both and has no histogram."""
     return total / requests if total and requests else None
 
 

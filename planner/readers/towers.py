@@ -709,8 +709,17 @@ def internvl(f: Fields, hidden: int) -> Weights:
     shuffled patches.
     """
     v = section(f, "vision_config", _INTERNVL)
-    if v is None:
-        return ()
+    return () if v is None else _intern_vit(f, v, hidden)
+
+
+def internvl_chat(f: Fields, hidden: int) -> Weights:
+    """Lists the same tower as OpenGVLab's own files name it: qkv_bias, qk_normalization; defaults of their 6B one."""
+    renames = {"attention_bias": "qkv_bias", "use_qk_norm": "qk_normalization"}
+    v = section(f, "vision_config", _INTERN_VIT_6B, renames)
+    return () if v is None else _intern_vit(f, v, hidden)
+
+
+def _intern_vit(f: Fields, v: Fields, hidden: int) -> Weights:
     width = v.int("hidden_size")
     rms = v.text("norm_type", "layer_norm") == "rms_norm"
     attention = {
@@ -733,6 +742,11 @@ def internvl(f: Fields, hidden: int) -> Weights:
     )
 
 
+# configuration_intern_vit.py of OpenGVLab's repositories.
+_INTERN_VIT_6B = {
+    "hidden_size": 3200, "intermediate_size": 12800, "num_hidden_layers": 48, "num_attention_heads": 25,
+    "image_size": 224, "patch_size": 14, "attention_bias": False, "use_qk_norm": True, "norm_type": "rms_norm",
+}  # fmt: skip
 _IDEFICS3 = {
     "hidden_size": 1152, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 16,
     "image_size": 224, "patch_size": 32,

@@ -418,6 +418,10 @@ TYPES: dict[str, Type] = {
     "llava_next": outer("llama", towers.llava_next, text_sizes=LLAVA_SIZES),
     "paligemma": outer("gemma", towers.paligemma),
     "internvl": outer("qwen2", towers.internvl),
+    "internvl_chat": replace(
+        outer("internlm2", towers.internvl_chat, ties_from="inner"), nested=("llm_config",),
+        source="OpenGVLab's repositories: the text model under llm_config",
+    ),
     "idefics3": outer("llama", towers.idefics3, text_sizes=LLAVA_SIZES),
     "smolvlm": outer("llama", towers.idefics3, text_sizes=LLAVA_SIZES),
 }  # fmt: skip

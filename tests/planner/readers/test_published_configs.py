@@ -109,3 +109,41 @@ def test_a_null_flag_is_false_where_an_absent_one_takes_the_default() -> None:
 def test_multi_token_prediction_layers_of_an_unknown_layout_are_said() -> None:
     spec = read_config({**LLAMA, "num_nextn_predict_layers": 2})
     assert any("2 multi-token-prediction layers" in line for line in spec.warnings)
+
+
+SMALL_VIT = {
+    "model_type": "intern_vit_6b", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+    "image_size": 448, "patch_size": 14, "qkv_bias": True, "qk_normalization": False, "norm_type": "layer_norm",
+}  # fmt: skip
+LARGE_VIT = {
+    "model_type": "intern_vit_6b", "hidden_size": 3200, "intermediate_size": 12800, "num_hidden_layers": 45, "num_attention_heads": 25,
+    "image_size": 448, "patch_size": 14, "qkv_bias": False, "qk_normalization": True, "norm_type": "rms_norm",
+}  # fmt: skip
+
+
+def text_model(model_type: str, **sizes: int) -> dict[str, Any]:
+    named = {"hidden": "hidden_size", "inner": "intermediate_size", "layers": "num_hidden_layers", "heads": "num_attention_heads",
+             "kv": "num_key_value_heads", "vocab": "vocab_size"}  # fmt: skip
+    return {
+        "model_type": model_type,
+        **{named[key]: value for key, value in sizes.items()},
+        "tie_word_embeddings": False,
+        "bias": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("vision", "text", "on_the_hub"),
+    [
+        (SMALL_VIT, text_model("qwen2", hidden=3584, inner=18944, layers=28, heads=28, kv=4, vocab=151674), 7_944_373_760),  # InternVL3-8B
+        (SMALL_VIT, text_model("qwen2", hidden=896, inner=4864, layers=24, heads=14, kv=2, vocab=151674), 938_193_024),  # InternVL3-1B
+        (SMALL_VIT, text_model("internlm2", hidden=4096, inner=14336, layers=32, heads=32, kv=8, vocab=92553), 8_075_365_376),  # 2.5-8B
+        (LARGE_VIT, text_model("internlm2", hidden=6144, inner=16384, layers=48, heads=48, kv=8, vocab=92553), 25_514_186_112),  # 2.5-26B
+    ],
+)  # fmt: skip
+def test_internvl_of_its_own_repositories_has_the_parameters_of_the_hub(
+    vision: dict[str, Any], text: dict[str, Any], on_the_hub: int
+) -> None:
+    config = {"model_type": "internvl_chat", "downsample_ratio": 0.5, "vision_config": vision, "llm_config": text}
+    spec = read_config({**config, "architectures": ["InternVLChatModel"]})
+    assert estimate(spec, Request(8)).parameters == on_the_hub and not spec.warnings

@@ -107,7 +107,7 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     host, host_cache, on_host, read = 0.0, 0, 0.0, 0.0
     for index, one in enumerate(found.layers):
         here = first <= index < first + wanted
-        goes = {name: part_targets(name, index, placement, patterns) for name in one.parts}
+        goes = {name: part_targets(name, index, placement, patterns=patterns) for name in one.parts}
         stays = {name: target.get(HOST, 0.0) if here else 1.0 - _on_cards(target) for name, target in goes.items()}
         moved = sum(size * stays[part] for part, size in one.parts.items()) + (0 if here else one.rest)
         whole = sum(one.parts.values()) + one.rest

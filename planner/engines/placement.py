@@ -158,7 +158,7 @@ class Placed:
         }
 
 
-def part_targets(part: str, index: int, placement: Placement, patterns: tuple[Override, ...]) -> dict[int, float]:
+def part_targets(part: str, index: int, placement: Placement, *, patterns: tuple[Override, ...]) -> dict[int, float]:
     """Returns where a part of layer `index` lies that does not stay with its layer: HOST or a card -> its share.
 
     The first pattern that a tensor's name matches decides, as llama.cpp's loader takes it; --n-cpu-moe and its kin are

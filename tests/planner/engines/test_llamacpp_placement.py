@@ -187,7 +187,7 @@ def test_unlike_cards_are_filled_by_their_memory(capsys: pytest.CaptureFixture[s
         ("-ts a,b", "is not a list of shares"),
         ("-ts 1,1,1", "names 3 shares and there are 1 devices"),
         ("-ot exps", "is not REGEX=BUFFER"),
-        ("-ot exps=CUDA3", "names device 3 and there are 1"),
+        ("-ot ffn=CUDA3", "names device 3 and there are 1"),
         ("--n-cpu-moe -3", "--n-cpu-moe"),
         ("--n-gpu-layers x", "--n-gpu-layers"),
     ],

@@ -27,7 +27,7 @@ PICTURES = (
 @click.command(
     cls=Sectioned,
     name="reconcile",
-    epilog="\b\nExample: kvplan reconcile server.log --gpu h100\n         kvplan reconcile server.log bench-*.json --gpu h100 --html server.html",
+    epilog="\b\nExample: kvplan reconcile server.log --gpu h100\n         kvplan reconcile server.log bench-*.json --gpu h100 --html log.html",
 )
 @click.argument("log", nargs=-1, required=True)
 @with_flags((*FLAGS, *PICTURES))

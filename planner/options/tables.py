@@ -206,7 +206,7 @@ EXTRAS = _in(
     (
         "--mmproj",
         "FILE",
-        "A vision or audio tower in a GGUF file of its own: its weights and the buffer of one image.",
+        "A tower in a GGUF of its own, with its buffer.",
         text,
     ),
     ("--drafter", "MODEL", "Speculative decoding: a draft MODEL, or mtp, eagle, eagle3 for a head of that kind.", text),

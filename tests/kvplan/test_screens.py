@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import kvplan
+from kvplan.table import COMMANDS
 from planner.answers.verdict import FITS, STARTS, STARTS_TIGHT, TIGHT
 from planner.engines.registry import ENGINES
 
@@ -32,6 +33,13 @@ SCREENS = [
     ("estimate", "gpt2", MODEL, "--gpu", "l4,t4", "--batch", "1,8"),
     ("fit", MODEL, "--gpu", "l4,t4", "--seq", "1k,8k"),
     ("check", "--gpu", "2x3090", "--", "vllm", "serve", "Qwen/Qwen3-32B", "-tp", "2"),
+    ("estimate", "gpt2", "--seq", "8k", "--gpu", "l4"),
+    ("estimate", MODEL, "--seq", "256k", "--gpu", "h200", "--engine", "sglang"),
+    ("fit", MODEL, "--seq", "256k", "--gpu", "h200", "--engine", "llamacpp"),
+    ("speed", "gpt2", "--gpu", "l4", "--seq", "8k"),
+    ("engines", "gpt2", "--gpu", "l4,t4", "--seq", "512,8k"),
+    ("simulate", "gpt2", "--gpu", "l4,t4", "--seq", "512", "--rate", "5/s", "--requests", "20"),
+    ("check", "--gpu", "h100", "--", "llama-server", "-hf", "unsloth/Qwen3-8B-GGUF:Q4_K_M", "-c", "131072"),
     ("show", "gemma-3-27b"),
     ("models", "gemma"),
     ("gpus", "rtx"),
@@ -48,6 +56,22 @@ def test_no_line_is_wider_than_the_terminal(
     monkeypatch.setenv("COLUMNS", str(columns))
     found = run(*command).out.splitlines()
     assert found and not [line for line in found if len(line) > columns and not TO_COPY.search(line)]
+
+
+HELPS = [(name,) for name in sorted(COMMANDS)] + [
+    (name, "--engine", engine)
+    for name in ("estimate", "fit", "speed", "plan", "simulate")
+    for engine in ("vllm", "llamacpp")
+]
+
+
+@pytest.mark.parametrize("command", HELPS, ids="-".join)
+def test_help_fits_the_terminal(run: Runner, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(*command, "--help").out.splitlines()
+    assert lines and max(map(len, lines)) <= 80
+    if command[0] == "estimate":
+        assert len(lines) <= 60, "it is read on one screen"
 
 
 @pytest.mark.parametrize("command", SCREENS[:10], ids=lambda command: "-".join(command[:3]))
@@ -152,3 +176,36 @@ def test_a_server_that_would_not_start_at_the_low_end_starts_tightly(run: Runner
     assert found.code == 0 and found.json["engine"]["most_requests"] * low // pool == 0
     assert found.json["verdict"] == STARTS_TIGHT
     assert "decide it with --activation or a log" in run(*words, "--seq", "131072").out.splitlines()[1]
+
+
+BEYOND = (
+    ("estimate", "gpt2", "--gpu", "l4", "--seq", "8k"),
+    ("fit", "gpt2", "--gpu", "l4", "--seq", "8k"),
+    ("speed", "gpt2", "--gpu", "l4", "--seq", "8k"),
+    ("engines", "gpt2", "--gpu", "l4", "--seq", "8k"),
+    ("plan", "gpt2", "--gpu", "l4", "--seq", "8k", "--rate", "1/s"),
+    ("simulate", "gpt2", "--gpu", "l4", "--seq", "8k", "--rate", "1/s", "--requests", "5"),
+    ("check", "--gpu", "l4", "--", "vllm", "serve", "gpt2", "--max-model-len", "8192"),
+)
+
+
+@pytest.mark.parametrize("command", BEYOND, ids=lambda command: command[0])
+def test_a_length_beyond_the_positions_is_a_no_in_every_command(run: Runner, command: tuple[str, ...]) -> None:
+    """GPT-2 has 1,024 rows of positions (transformers' GPT2Config.n_positions), whatever the memory says."""
+    where = command.index("--") if "--" in command else len(command)
+    assert run(*command).code == run(*command[:where], "--json", *command[where:]).code == 3
+
+
+@pytest.mark.parametrize("engine", [(), ("--engine", "llamacpp"), ("--engine", "transformers")])
+def test_scaled_positions_make_the_same_length_a_yes(run: Runner, engine: tuple[str, ...]) -> None:
+    words = ("estimate", MODEL, "--gpu", "h200", "--seq", "256k", *engine)
+    refused, scaled = run(*words, "--json"), run(*words, "--rope-scaling", "2", "--json")
+    assert (refused.code, refused.json["verdict"], refused.json["fits"]) == (3, "only with RoPE scaling", False)
+    assert scaled.code == 0 and scaled.json["kv_bytes"] == refused.json["kv_bytes"]
+
+
+def test_without_a_device_the_bytes_are_counted_and_the_length_is_remarked(run: Runner) -> None:
+    found = run("estimate", "gpt2", "--seq", "8k")
+    assert found.code == 0 and "KV cache 288.00 MiB" in found.out.splitlines()[1] and "TOO LONG" in found.out
+    answer = run("estimate", "gpt2", "--seq", "8k", "--json").json
+    assert answer["verdict"] is None and any("1,024 positions" in line for line in answer["warnings"])

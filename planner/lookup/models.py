@@ -8,7 +8,7 @@ says so. A size or version that no entry has is refused with the nearest; severa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -114,8 +114,11 @@ def _otherwise(name: str, asked: Parts, plain: str) -> Understood | None:
         tag = parts_of(f"{family}-{size}")
         if (tag.words, tag.versions, tag.sizes) == said and tag.sizes and (entry := known_model(means)) is not None:
             return replace(_answer(name, asked, Known(entry, parts_of(means), None), format_of(asked)), exact=False)
+    dotted = re.sub(
+        r"(qwen|glm|llama|granite|mimo-?v|minimax-?m|kimi-?k)([2-6])(\d)(?![\db])", r"\1\2.\3", plain.lower()
+    )
     families = {word for item in known_names(model_state()) for word in item.parts.words if len(word) > 4}
-    joined = re.sub(r"([a-z]{2,})[-_ ]+(?=([a-z]{2,}))", partial(_join, families), plain.lower())
+    joined = re.sub(r"([a-z]{2,})[-_ ]+(?=([a-z]{2,}))", partial(_join, families), dotted)  # qwen36 is Qwen3.6
     if joined == plain.lower():
         return None
     try:
@@ -204,8 +207,9 @@ def _resolve(name: str, asked: Parts) -> Understood:
         chosen = [item for item in known if meant(asked, item)]
     if not chosen or not (asked.sizes or asked.vintages):
         versions = _of_any_version(asked, known)
-        if versions and len({item.entry.name for item in (*versions, *chosen)}) > 1:
-            raise _Several(which(name, versions))
+        count = len({item.entry.name for item in (*versions, *chosen)})
+        if versions and (count > 1 or not chosen):
+            raise (_Several if count > 1 else UnknownName)(which(name, versions))
     if not chosen and (fuller := _of_fuller_names(asked, known)):
         raise _Several(which(name, fuller))
     if not chosen or _is_another(asked, chosen):
@@ -384,6 +388,12 @@ def _quantization(entry: ModelEntry) -> dict[str, object] | None:
 def _kind_of(config: dict[str, object] | None) -> str | None:
     if config is None:
         return None
+    groups = config.get("config_groups")
+    if isinstance(groups, Mapping) and len(groups) == 1:
+        weights = next(iter(groups.values()))
+        weights = weights.get("weights") if isinstance(weights, Mapping) else None
+        if isinstance(weights, Mapping) and weights.get("type") == "int" and weights.get("num_bits") in (4, 8):
+            return f"int{weights['num_bits']}"
     method = str(config.get("quant_method") or config.get("quant_algo") or "").lower()
     algo = str(config.get("quant_algo") or "").lower()
     for kind in ("nvfp4", "mxfp4", "mxfp8", "fp8", "awq", "gptq"):

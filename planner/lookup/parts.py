@@ -21,10 +21,13 @@ TUNING = frozenset(
     "derestricted cloud tuned finetuned finetune ft python versatile instant free saferl high paddle".split()
 )
 # Words round a name.
-FILLER = frozenset("the a an in at with of by on model models weights quant quants new local version".split())
+FILLER = frozenset(
+    "the a an in at with of by on model models weights quant quants new local version lmstudio openrouter huggingface".split()
+)
 # Makers' names, which stand before a model's name or do not.
 MAKERS = frozenset(
-    "meta nvidia microsoft google alibaba mistralai openai ibm tencent baidu nous thudm facebook eleutherai".split()
+    "meta nvidia microsoft google alibaba mistralai openai ibm tencent baidu nous thudm facebook eleutherai arcee cohere "
+    "liquidai zai zhipu moonshot moonshotai bytedance stepfun xiaomi upstage".split()
 )
 # A word that a name may leave out where its size says as much ("phi3:14b" is the medium one).
 OMITTED = frozenset(
@@ -111,7 +114,9 @@ def parts_of(name: str) -> Parts:
     """
     text = without_site(name[:MAX_NAME])
     owner, text = _owner(text)
-    text = text.lower().split("@")[0].replace("×", "x")
+    text, _, after = text.lower().replace("×", "x").partition("@")
+    if after and (_GGUF.fullmatch(after) or _FORMAT.fullmatch(after)):  # LM Studio's qwen3-8b@q4_k_m; else a revision
+        text = f"{text}-{after}"
     text = re.sub(r"\.(safetensors|bin)$", "", text)
     text = re.sub(r"(?:-\d{5}-of-\d{5})?\.gguf$", "-gguf", text)
     text = re.sub(r"-\d{5}-of-\d{5}$", "", text)

@@ -39,7 +39,7 @@ def commands_in(text: str) -> list[Command]:
         return _dockerfile(text)
     if re.match(r"\s*\[\s*[\"']", text) and (listed := _listed(text)):
         return listed
-    if found := [*_presets(text), *_asked_of_ollama(text)]:
+    if found := [*_presets(text), *_asked_of_ollama(text), *_said_in_a_log(text)]:
         return found
     if _MODELFILE.search(text) and not text.lstrip().startswith(("{", "services", "apiVersion")):
         return [Command(("ollama", "run", "Modelfile", text), where="Modelfile")]
@@ -96,6 +96,22 @@ def _asked_of_ollama(text: str) -> list[Command]:
         *(f"PARAMETER {key} {plain(one)}" for key, one in asked["options"].items()),
     ]
     return [Command(("ollama", "run", "Modelfile", "\n".join(lines)), where="request")]
+
+
+def _said_in_a_log(text: str) -> list[Command]:
+    """The flags that vLLM's log repeats: `non-default args: {'model': ..., 'max_model_len': ...}`."""
+    import ast
+
+    found = re.search(r"non-default args: (\{.*\})\s*$", text, re.MULTILINE)
+    if found is None or len(found.group(1)) > MOST_CHARACTERS // 8:
+        return []
+    try:
+        given = ast.literal_eval(found.group(1))
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return []
+    if not isinstance(given, dict) or not isinstance(given.get("model", given.get("model_tag")), str):
+        return []
+    return [settings_command({str(key): value for key, value in given.items()})]
 
 
 def _listed(text: str) -> list[Command]:

@@ -24,6 +24,8 @@ _MODULES = {
     "mlx_vlm.server": "mlx",
     "dynamo.vllm": "vllm",
     "dynamo.sglang": "sglang",
+    "sglang_router.launch_server": "sglang",
+    "lmdeploy.serve.openai.api_server": "lmdeploy",
 }
 _LLAMA = {
     "llama-server",
@@ -128,7 +130,7 @@ def program_of(command: Command) -> Program | None:
 
 def _in_image(found: Program, image: str, version: str | None, notes: tuple[str, ...]) -> Program:
     """The program with the version that its image names."""
-    if version and found.name in ("vllm", "sglang") and int(version.partition(".")[0].lstrip("b") or 0) > 2:
+    if version and found.name in ("vllm", "sglang") and int(version.partition(".")[0].lstrip("b") or 0) >= 1:
         notes = (*notes, f"{version} is the image's own version, not {found.said}'s: the newest that was read is taken")
         version = None
     said = f"{found.said} in {shown(image, 60)}" if image else found.said

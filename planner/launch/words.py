@@ -17,6 +17,10 @@ _CMD_SET = re.compile(r"^\s*set\s+\"?([A-Za-z_]\w*)=(.*?)\"?\s*$", re.IGNORECASE
 _SETENV = re.compile(r"^\s*(?:launchctl\s+setenv|setx|setenv)\s+([A-Za-z_]\w*)\s+(\S.*)$", re.IGNORECASE)
 _SETS = re.compile(r"\s*(?:\$env:|set\s+\"?[A-Za-z_]\w*=|launchctl\s+setenv\s|setx\s|setenv\s)", re.IGNORECASE)
 _AFTER_SET = re.compile(r"\s*(?:;|&&?)\s*(?=(?:[^\"']|\"[^\"]*\"|'[^']*')*$)")  # what parts it from the next command
+_START_PROCESS = re.compile(
+    r"^[ \t]*Start-Process\s+(?:-FilePath\s+)?(\"[^\"\n]*\"|\S+)\s+-ArgumentList\s+[\"']([^\"'\n]*)[\"'][^\n]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
 _ARITHMETIC = re.compile(r"\$\(\(([^()\n]{1,200})\)\)")
 _ENGINES_OWN = re.compile(
     r"(VLLM|SGLANG|SGL|OLLAMA|LLAMA|GGML|CUDA|HIP|ROCR|HSA|HF|HUGGING_FACE|NCCL|RCCL|PYTORCH|TORCH|NVIDIA|TRTLLM|TLLM|"
@@ -55,6 +59,7 @@ def commands_of(text: str) -> list[Command]:
     if len(text) > MOST_CHARACTERS:
         raise BadRequest(f"the text has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
     text, notes = plain_marks(text)
+    text = _START_PROCESS.sub(r"\1 \2", text)
     text, arrays = _arrays(text)
     found: list[Command] = []
     env: dict[str, str] = {}
@@ -80,7 +85,8 @@ def commands_of(text: str) -> list[Command]:
 
 def _only_of_the_text(name: str, text: str) -> bool:
     """Whether a variable is there for the words of the text: $MODEL, and none that an engine reads."""
-    return not _ENGINES_OWN.match(name) and re.search(rf"\$\{{?{re.escape(name)}\b", text) is not None
+    written = rf"\$\{{?{re.escape(name)}\b|%{re.escape(name)}%"
+    return not _ENGINES_OWN.match(name) and re.search(written, text) is not None
 
 
 _ARRAY = re.compile(r"^[ \t]*(?:declare -a |local )?([A-Za-z_]\w*)(\+?)=\(([^()]*)\)[ \t]*(?:#.*)?$", re.MULTILINE)
@@ -235,6 +241,8 @@ def substitute(text: str, env: Mapping[str, str]) -> str:
             return env[name]
         return found.group(0) if found.group(2) is None else found.group(2)
 
+    if text.count("%") > 1:  # cmd's %NAME%
+        text = re.sub(r"%([A-Za-z_]\w*)%", lambda found: env.get(found.group(1), found.group(0)), text)
     if "$" not in text:
         return text
     text = _ARITHMETIC.sub(lambda found: _calculated(found, env), text)

@@ -516,8 +516,15 @@ def test_a_value_with_a_tag_in_a_compose_file_is_refused_in_one_line(tag: str) -
         ("docker run -v /data/Qwen3-8B:/model vllm/vllm-openai --model /model --max-model-len 16384", "vllm", "/data/Qwen3-8B", 16384),
         ("services:\n  a:\n    image: vllm/vllm-openai\n    volumes: ['/data/Qwen3-8B:/model:ro']\n    command: --model /model/ --max-model-len 16384",
          "vllm", "/data/Qwen3-8B", 16384),
+        ("@echo off\nset M=C:\\models\\Qwen3-8B-Q4_K_M.gguf\nllama-server.exe -m %M% -c 16384", "llamacpp", "C:\\models\\Qwen3-8B-Q4_K_M.gguf", 16384),
+        ('Start-Process -FilePath "C:\\l\\llama-server.exe" -ArgumentList "-m C:\\m\\Qwen3-8B.gguf -c 16384" -NoNewWindow', "llamacpp",
+         "C:\\m\\Qwen3-8B.gguf", 16384),
+        ("(APIServer pid=1) INFO 08-23 14:04:06 [utils.py:273] non-default args: {'model_tag': 'Qwen/Qwen3-8B', 'model': 'Qwen/Qwen3-8B', "
+         "'max_model_len': 16384, 'api_key': ['sk-x'], 'speculative_config': {'method': 'mtp'}}", "vllm", "Qwen/Qwen3-8B", 16384),
+        ("python3 -m sglang_router.launch_server --model-path Qwen/Qwen3-8B --context-length 16384", "sglang", "Qwen/Qwen3-8B", 16384),
     ],
-    ids=["ini", "body", "curl", "kubectl", "configmap", "modelspec", "llmis", "storage-uri", "volume", "compose-volume"],
+    ids=["ini", "body", "curl", "kubectl", "configmap", "modelspec", "llmis", "storage-uri", "volume", "compose-volume", "percent",
+         "start-process", "log", "router"],
 )  # fmt: skip
 def test_other_files_and_mounts_that_say_which_model_is_served(text: str, engine: str, model: str, tokens: int) -> None:
     found = one_question(text)

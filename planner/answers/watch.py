@@ -77,6 +77,10 @@ class WatchAnswer(Shown):
 
 def watch_answer(asked: WatchAsked, found: Served, config: ServerConfig | None = None) -> WatchAnswer:
     """Says what the server does, with what is expected where model, device and load are known."""
+    if found.prompt_tokens is None and asked.prompt is not None:
+        found = replace(found, prompt_tokens=float(asked.prompt))
+    if found.output_tokens is None and asked.answer is not None:
+        found = replace(found, output_tokens=float(asked.answer))
     said = config or ServerConfig()
     name = asked.model or _named(found.model, said.model)
     answer = WatchAnswer(asked, found, config=config)
@@ -85,7 +89,7 @@ def watch_answer(asked: WatchAsked, found: Served, config: ServerConfig | None =
         return replace(answer, why_not=f"to say what is expected, kvplan wants {lacks}")
     load = Load(round(found.in_flight or 0), round(found.prompt_tokens or 0), round(found.output_tokens or 0))
     if not load.prompt_tokens or load.output_tokens < 2 or not load.batch:
-        return replace(answer, why_not="no request ended between the reads: their lengths are not known")
+        return replace(answer, why_not=_no_load(found))
     values = _values(asked, found, said, name=name)
     try:
         question = speed_asked(
@@ -100,6 +104,13 @@ def watch_answer(asked: WatchAsked, found: Served, config: ServerConfig | None =
     except KvplanError as refused:
         return replace(answer, why_not=str(refused))
     return replace(answer, most_users=tried.now.most_users, by=tried.now.by, advice=tried)
+
+
+def _no_load(found: Served) -> str:
+    """Why nothing is expected of a server that says no load."""
+    if found.engine == "llamacpp" and (found.prompt_tokens is None or found.output_tokens is None):
+        return "llama-server does not say its requests' lengths: --prompt N --answer N"
+    return "no request ended between the reads: their lengths are not known"
 
 
 def _values(asked: WatchAsked, found: Served, said: ServerConfig, *, name: str) -> dict[str, Any]:

@@ -80,13 +80,20 @@ def to_json(own: OwnSpeed) -> str:
 
 def read(path: str) -> OwnSpeed:
     """Reads what a file stores; BadOwnSpeed, in one line, for one that is damaged, foreign or newer."""
+    from planner.files.read import read_text
+
+    return own_from_json(
+        read_text(path, most_bytes=MOST_BYTES, what="stored measurements", error=BadOwnSpeed), one_line(path, 120)
+    )
+
+
+def own_from_json(text: str, where: str) -> OwnSpeed:
+    """Reads the same from a text."""
     from dataclasses import fields
 
     from planner.catalogue.device import OwnSpeed
-    from planner.files.read import check_kind, decode, parse_json, read_text
+    from planner.files.read import check_kind, decode, parse_json
 
-    where = one_line(path, 120)
-    text = read_text(path, most_bytes=MOST_BYTES, what="stored measurements", error=BadOwnSpeed)
     raw = parse_json(text, where, error=BadOwnSpeed, again=AGAIN)
     try:
         raw = check_kind(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.errors import UsageError
-from planner.options.readers import count, kv_dtype, seconds, switch, text, ttft, weight_dtype
+from planner.options.readers import count, kv_dtype, seconds, switch, text, tokens, ttft, weight_dtype
 from planner.options.tables import Flag
 from planner.workloads.targets import USUAL_TARGETS, Targets
 
@@ -18,6 +18,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--tp", "N", "Tensor-parallel ranks.", count, "Layout"),
     Flag("--dtype", "D", "How weights are stored (default: the model's).", weight_dtype, "Precision"),
     Flag("--kv-dtype", "D", "How K and V are stored (default: the model's).", kv_dtype, "Precision"),
+    Flag("--prompt", "N", "Tokens of a prompt, where the server does not say (llama-server): 1k.", tokens, "Load"),
+    Flag("--answer", "N", "Tokens of an answer, where it does not say.", tokens, "Load"),
     Flag("--ttft", "TIME", "Target: mean time to the first token (default: 2s).", ttft, "Load"),
     Flag("--tpot", "TIME", "Target: mean time between two tokens (default: 100ms).", seconds, "Load"),
     Flag("--every", "TIME", "Read again and again, 10s apart; of two files: the time between them.", seconds, "Output"),
@@ -31,6 +33,7 @@ class WatchAsked:
     """A server, and what is known of it besides its /metrics.
 
     every   seconds between two reads; None: one read
+    prompt, answer   tokens of a request, where the server does not say
     """
 
     model: str | None = None
@@ -41,6 +44,8 @@ class WatchAsked:
     targets: Targets = USUAL
     every: float | None = None
     reads: int | None = None
+    prompt: int | None = None
+    answer: int | None = None
 
 
 def watch_asked(values: Mapping[str, Any]) -> WatchAsked:
@@ -54,5 +59,6 @@ def watch_asked(values: Mapping[str, Any]) -> WatchAsked:
     assumed = given["ttft"] is None and given["tpot"] is None
     targets = Targets(first, given["tpot"] or USUAL.tpot_seconds, share, assumed=assumed)
     return WatchAsked(
-        given["model"], given["gpu"], given["tp"], given["dtype"], given["kv_dtype"], targets, given["every"], given["reads"]
+        given["model"], given["gpu"], given["tp"], given["dtype"], given["kv_dtype"], targets, given["every"], given["reads"],
+        given["prompt"], given["answer"],
     )  # fmt: skip

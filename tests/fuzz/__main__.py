@@ -95,6 +95,26 @@ def read_calibration(data: bytes) -> None:
     calibration_from_json(data.decode("utf-8", "replace"), "input")
 
 
+def read_own(data: bytes) -> None:
+    """A stored speed, and a question that uses it."""
+    from planner.catalogue.entries import find_device
+    from planner.catalogue.own_speeds import own_from_json, with_own
+    from planner.speed.constants import constants_for
+
+    own = own_from_json(data.decode("utf-8", "replace"), "input")
+    constants_for(None, with_own(own, find_device("l4"), "input")).of_model("12x768 fp16", experts=False)
+
+
+def read_server(data: bytes) -> None:
+    """What a server says of itself, as each engine would be understood."""
+    from planner.files.read import parse_json
+    from planner.measured.server_config import PATHS, server_config
+
+    raw = parse_json(data.decode("utf-8", "replace"), "input", error=KvplanError)
+    for engine in PATHS:
+        json.dumps(vars(server_config(engine, raw)), allow_nan=False)
+
+
 def read_yaml(data: bytes) -> None:
     from planner.catalogue.yaml_files import parse_entries
 
@@ -183,12 +203,17 @@ COMMANDS = (
     "docker run --gpus all -e HF_TOKEN=hf_abc vllm/vllm-openai:v0.11.2 --model Qwen/Qwen3-8B --max-num-seqs 64",
     "services:\n  llm:\n    image: lmsysorg/sglang\n    command: python -m sglang.launch_server --model-path Qwen/Qwen3-8B --tp 2\n",
 )
-JSON = ("run", "calibration", "hub", "config", "plan")
+SERVERS = (
+    '{"data": [{"id": "chat", "root": "Qwen/Qwen3-8B", "max_model_len": 8192}]}',
+    '{"model_path": "Qwen/Qwen3-8B", "context_length": 8192, "tp_size": 2, "mem_fraction_static": 0.85, "version": "0.5.3"}',
+    '{"model_id": "Qwen/Qwen3-8B", "max_total_tokens": 4096, "max_concurrent_requests": 128, "version": "3.3.6"}',
+)
+JSON = ("run", "calibration", "hub", "config", "plan", "own", "server")
 ENTRY = b"- name: mine\n  model_type: gpt2\n  parameters: 1000\n  n_layer: 2\n  n_head: 2\n  n_embd: 8\n"
 READERS: dict[str, Callable[[bytes], None]] = {
     "run": read_run, "calibration": read_calibration, "yaml": read_yaml, "log": read_log, "hub": read_hub,
     "config": read_config, "plan": read_plan, "command": read_command, "gguf": read_gguf, "safetensors": read_safetensors,
-    "benchmark": read_benchmark, "metrics": read_metrics,
+    "benchmark": read_benchmark, "metrics": read_metrics, "own": read_own, "server": read_server,
 }  # fmt: skip
 
 
@@ -199,6 +224,10 @@ def seeds(reader: str) -> list[bytes]:
         return [(ROOT / "docs" / "example-runs" / "gpt2.json").read_bytes()]
     if reader == "calibration":
         return [(cases / "robustness" / "calibration.json").read_bytes()]
+    if reader == "own":
+        return [(cases / "robustness" / "own-speed.json").read_bytes()]
+    if reader == "server":
+        return [(cases / "llama-server" / "props.json").read_bytes(), *map(str.encode, SERVERS)]
     if reader == "plan":
         whole = json.loads((cases / "robustness" / "plan-front.json").read_bytes())
         whole["points"][0]["front"] = True

@@ -42,6 +42,25 @@ def test_two_reads_under_load_say_how_many_decoded_together(run: Run) -> None:
     assert found["prefix_hit_share"] == 0
 
 
+def test_with_its_lengths_it_is_held_against_what_is_expected(run: Run) -> None:
+    pytest.importorskip("prometheus_client")
+    reads = (
+        CASES / "metrics-1.txt",
+        CASES / "metrics-2.txt",
+        "--every",
+        "10s",
+        "--gpu",
+        "l4",
+        "--model",
+        "gpt2",
+        "--json",
+    )
+    assert "--prompt N --answer N" in run("watch", *reads).json["why_not"]
+    found = run("watch", *reads, "--prompt", "256", "--answer", "64").json
+    assert (found["expected"]["batch"], found["expected"]["prompt_tokens"], found["prompt_tokens"]) == (4, 256, 256)
+    assert found["advice"]["now"]["tpot_seconds"] == pytest.approx(found["tpot_seconds"], rel=0.1)
+
+
 def test_it_says_its_slots_and_their_context() -> None:
     raw = json.loads((CASES / "props.json").read_text())
     assert server_config("llamacpp", raw) == ServerConfig("random-4m-F16.gguf", None, longest_tokens=2048, slots=4)

@@ -157,8 +157,11 @@ def _ask(config: Mapping[str, Any]) -> dict[str, Any]:
                 timeout=SECONDS,
                 check=False,
             )
-        except OSError:
-            raise KvplanError(MISSING) from None
+        except OSError as error:
+            why = one_line(error.strerror or str(error), 60).lower()
+            raise KvplanError(
+                f"KVPLAN_ENGINE_PYTHON: {one_line(python, 80)} does not run ({why}); name a Python that has vLLM"
+            ) from None
         except subprocess.TimeoutExpired:
             return {"error": f"vLLM did not start within {SECONDS} s"}
     lines = [line for line in done.stdout.splitlines() if line.startswith(vllm_child.MARK)]
@@ -167,4 +170,5 @@ def _ask(config: Mapping[str, Any]) -> dict[str, Any]:
         return answer
     if "No module named 'vllm'" in done.stderr:
         raise KvplanError(MISSING)
-    return {"error": (done.stderr.strip().splitlines() or ["nothing said"])[-1]}
+    silent = f"{python} ended with exit code {done.returncode} and said nothing; KVPLAN_ENGINE_PYTHON names a Python that has vLLM"
+    return {"error": (done.stderr.strip().splitlines() or [silent])[-1]}

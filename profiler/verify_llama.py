@@ -116,7 +116,7 @@ def verify_llama(
     version, error, found = "", "", []
     for answer in _answers(library, file):
         if "error" in answer:
-            error = answer["error"]
+            error = _plain(answer["error"], library)
         elif "loaded" in answer:
             version = answer["version"]
             error = "" if answer["loaded"] else "libllama did not load it: " + one_line(_last(answer["log"]), 200)
@@ -200,6 +200,20 @@ def _child(asked: str) -> list[dict[str, Any]]:
     if not lines:
         return [{"error": one_line((done.stderr.strip().splitlines() or ["libllama said nothing"])[-1], 200)}]
     return [json.loads(line) for line in lines]
+
+
+def _plain(error: str, library: str) -> str:
+    """An error of the child without its Python class; what is wrong with a file that is no library, in words."""
+    if (
+        "invalid ELF header" in error
+        or "file too short" in error
+        or "no libllama in" in error
+        or "not a mach-o" in error
+    ):
+        return (
+            f"{one_line(library, 80)} holds no libllama that loads here; name the folder or file of one with --library"
+        )
+    return error.removeprefix("OSError: ")
 
 
 def _last(log: str) -> str:

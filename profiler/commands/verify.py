@@ -143,7 +143,7 @@ def _llama_page(verdicts: list[LlamaVerdict]) -> list[str]:
     for found in verdicts:
         same = sum(one.agrees is True and not one.refused for one in found.contexts)
         compared = sum(one.agrees is not None and not one.refused for one in found.contexts)
-        head = f"{found.model} in llama.cpp {found.version}: "
+        head = f"{found.model} in llama.cpp {found.version}".rstrip() + ": "
         lines.append(head + (bad(found.error) if found.error else f"{same} of {compared} contexts agree"))
         for one in found.contexts:
             asked = ", ".join(f"{key} {value}" for key, value in one.question.items())

@@ -63,5 +63,23 @@ def test_recorded_answers_agree_and_a_changed_one_differs(tmp_path: Path, monkey
 
 def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KVPLAN_ENGINE_PYTHON", "/nowhere/python")
-    with pytest.raises(Exception, match="verify-vllm"):
+    with pytest.raises(
+        Exception, match="KVPLAN_ENGINE_PYTHON: /nowhere/python does not run .*; name a Python that has vLLM"
+    ):
         verify_engine.verify_vllm("qwen3-8b", CONFIGS["qwen3-8b"])
+
+
+def test_an_interpreter_that_has_none_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, said in (
+        ("import sys; sys.exit(\"No module named 'vllm'\")", "verify-vllm"),
+        ("", "ended with exit code 0"),
+    ):
+        path = tmp_path / "python"
+        path.write_text(f"#!{sys.executable}\n{text}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("KVPLAN_ENGINE_PYTHON", str(path))
+        if said == "verify-vllm":
+            with pytest.raises(Exception, match=said):
+                verify_engine.verify_vllm("qwen3-8b", CONFIGS["qwen3-8b"])
+        else:
+            assert said in verify_engine.verify_vllm("qwen3-8b", CONFIGS["qwen3-8b"]).error

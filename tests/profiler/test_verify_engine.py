@@ -64,7 +64,7 @@ def test_recorded_answers_agree_and_a_changed_one_differs(tmp_path: Path, monkey
 def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KVPLAN_ENGINE_PYTHON", "/nowhere/python")
     with pytest.raises(
-        Exception, match="KVPLAN_ENGINE_PYTHON: /nowhere/python does not run .*; name a Python that has vLLM"
+        Exception, match=r"KVPLAN_ENGINE_PYTHON: /nowhere/python does not run .*; name a Python that has vLLM"
     ):
         verify_engine.verify_vllm("qwen3-8b", CONFIGS["qwen3-8b"])
 

@@ -291,7 +291,8 @@ TYPES: dict[str, Type] = {
     "qwen2": Type(implied={"qkv_bias": True, "o_bias": False}, kinds=QWEN_WINDOW),
     "qwen3": Type(implied={"qk_norm": "head"}, defaults={"head_dim": 128}, kinds=QWEN_WINDOW),
     "mimo": Type(source="MiMo-7B modeling_mimo.py: a Qwen2 with an MTP layer",
-                 implied={"qkv_bias": True, "o_bias": False}, kinds=QWEN_WINDOW),
+                 implied={"qkv_bias": True, "o_bias": False}, kinds=QWEN_WINDOW,
+                 mtp=decoder.mtp_layers(decoder.full, decoder.dense, copies=False)),
     "gemma": Type(defaults={"tie_word_embeddings": True, "head_dim": 256, "num_key_value_heads": 16}),
     "gemma2": Type(
         renames=SLIDING_KEYS,

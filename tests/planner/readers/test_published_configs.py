@@ -147,3 +147,11 @@ def test_internvl_of_its_own_repositories_has_the_parameters_of_the_hub(
     config = {"model_type": "internvl_chat", "downsample_ratio": 0.5, "vision_config": vision, "llm_config": text}
     spec = read_config({**config, "architectures": ["InternVLChatModel"]})
     assert estimate(spec, Request(8)).parameters == on_the_hub and not spec.warnings
+
+
+@pytest.mark.parametrize(("name", "beside"), [("mimo-7b", 210_790_400), ("mimo-v2-flash", 987_820_224)])
+def test_layers_that_predict_further_tokens_are_those_of_the_checkpoint(name: str, beside: int) -> None:
+    """MiMo-7B: 7,833,409,536 parameters on the Hub; MiMo-V2-Flash: 309,785,318,400 with its fp8 scales."""
+    spec = model_spec(name)
+    assert sum(weight.parameters for weight in spec.mtp) == beside
+    assert any(f"layers of {beside:,} parameters" in line for line in estimate(spec, Request(8)).warnings)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from planner.answers.speed import speed_on
-from planner.catalogue.device import Device, OwnMachine, OwnPoint, OwnSpeed
+from planner.catalogue.device import Device, OwnMachine, OwnSpeed
 from planner.catalogue.entries import known_device
 from planner.errors import BadRequest
 from planner.memory.estimate import SCHEMA_VERSION
@@ -51,9 +51,8 @@ def store_answer(asked: StoreAsked, date: str) -> StoreAnswer:
         raise BadRequest("--from: no point says requests at once, lengths, and TTFT or TPOT")
     engine = "" if asked.speed.engine is None else asked.speed.engine.label
     base = constants_for(engine or None, device, "serving")
-    points = tuple(OwnPoint(**asdict(point)) for point in asked.points.points)
     own = own_speed(
-        found.fitted, points, base, name=asked.name, device=device.name, engine=engine, model=asked.speed.spec.name,
+        found.fitted, asked.points.points, base, name=asked.name, device=device.name, engine=engine, model=asked.speed.spec.name,
         shape=work(found.estimate).shape, date=date,
     )  # fmt: skip
     return StoreAnswer(asked, replace(own, machine=_machine(device)), found.fitted, base, asked.points.notes)

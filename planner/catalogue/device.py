@@ -31,8 +31,13 @@ class Price:
 
 
 @dataclass(frozen=True)
-class OwnPoint:
-    """A load that was measured, and its times in seconds."""
+class Observed:
+    """What one run measured, in seconds; None for a time that was not measured.
+
+    batch    requests at once
+    load     "static" or "serving", as `planner.speed.speed.speed` has them
+    source   the file or the text it is from
+    """
 
     batch: int
     prompt_tokens: int
@@ -76,7 +81,7 @@ class OwnSpeed:
     date: str
     words: str
     constants: Mapping[str, float]
-    points: tuple[OwnPoint, ...]
+    points: tuple[Observed, ...]
     machine: OwnMachine | None = None
 
 

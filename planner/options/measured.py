@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-from planner.catalogue.device import Device, OwnPoint
+from planner.catalogue.device import Device
 from planner.errors import BadRequest
 from planner.measured.points import MeasuredPoint
 from planner.measured.reader import read_measured
@@ -114,7 +114,7 @@ def measured_on(
     base = constants_for(engine, device)
     fit = fitted(points.points, one, device, base)
     own = own_speed(
-        fit, tuple(OwnPoint(**asdict(point)) for point in points.points), base, name="--measured", device=device.name,
+        fit, points.points, base, name="--measured", device=device.name,
         engine=engine or "", model=spec.name, shape=work(one).shape, date="",
     )  # fmt: skip
     count = f"{sharding.devices} x {device.name}" if sharding.devices > 1 else f"one {device.name}"

@@ -2,22 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from planner.catalogue.device import Observed  # kept beside a device, too
 
-
-@dataclass(frozen=True)
-class Observed:
-    """What one run measured, in seconds; None for a time that was not measured.
-
-    batch    requests at once
-    load     "static" or "serving", as `planner.speed.speed.speed` has them
-    source   the file or the text it is from
-    """
-
-    batch: int
-    prompt_tokens: int
-    output_tokens: int
-    load: str
-    ttft_seconds: float | None
-    tpot_seconds: float | None
-    source: str
+__all__ = ["Observed"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.catalogue.device import OwnPoint, OwnSpeed
+from planner.catalogue.device import Observed, OwnSpeed
 from planner.speed.constants import NUMBERS, QUEUE_NUMBERS, QUEUES, RANGE_ENDS, Constants, Queue
 from planner.speed.measured_fit import Fitted
 
 
 def own_speed(  # parameters: what the file says of itself
-    fit: Fitted, points: tuple[OwnPoint, ...], base: Constants, *, name: str, device: str, engine: str, model: str, shape: str, date: str
+    fit: Fitted, points: tuple[Observed, ...], base: Constants, *, name: str, device: str, engine: str, model: str, shape: str, date: str
 ) -> OwnSpeed:  # fmt: skip
     """Builds what is stored of a fit: figures that turn the constants of any model on this device into the user's, from
     those in `base`.

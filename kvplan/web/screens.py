@@ -24,7 +24,7 @@ from planner.units import gib, human_bytes, human_seconds, human_tokens
 
 FIRST = State({"model": "llama-3.1-8b", "gpu": "rtx-4090", "seq": "8k", "batch": "4"})
 """What the page shows where its address asks nothing."""
-_PLAN = ("gpu", "users", "prompt", "answer", "ttft", "tpot", "engine", "max_model_len")
+_PLAN = ("gpu", "users", "prompt", "answer", "ttft", "tpot", "engine", "max_model_len", "rope_scaling")
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from planner.errors import BadRequest
 
 CONTROLS = (
     "model", "config", "gpu", "memory", "gpus", "tp", "pp", "dp", "ep", "seq", "batch", "dtype", "kv_dtype", "engine",
-    "max_model_len", "max_num_seqs", "gpu_memory_utilization", "prompt", "answer", "users", "ttft", "tpot",
+    "max_model_len", "max_num_seqs", "gpu_memory_utilization", "rope_scaling", "prompt", "answer", "users", "ttft", "tpot",
 )  # fmt: skip
 LAYOUT = ("gpus", "tp", "pp", "dp", "ep")
 MOST_COMPARED = 4
 ESTIMATE = (
     "gpu", "memory", "gpus", "tp", "pp", "dp", "ep", "seq", "batch", "dtype", "kv_dtype", "engine", "max_model_len", "max_num_seqs", "gpu_memory_utilization",
+    "rope_scaling",
 )  # fmt: skip
 
 

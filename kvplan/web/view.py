@@ -42,6 +42,7 @@ ENGINES = (
     "max_model_len",
     "max_num_seqs",
     "gpu_memory_utilization",
+    "rope_scaling",
 )
 SPEED = (
     "gpu",
@@ -55,6 +56,7 @@ SPEED = (
     "max_model_len",
     "max_num_seqs",
     "gpu_memory_utilization",
+    "rope_scaling",
     "prompt",
     "answer",
 )
@@ -406,7 +408,10 @@ def fixes(state: State, one: EstimateAnswer, fit: FitAnswer | None) -> tuple[Fix
         return ()
     if one.engine is None:
         changes = advise(one) if one.fits is False else ()
-        return tuple(_fix(state, change.words, change.flags, change=change) for change in changes)
+        scaled = [
+            _fix(state, mend, mend) for mend in one.verdict.mends if one.too_long is not None and state.takes(mend)
+        ]
+        return (*scaled, *(_fix(state, change.words, change.flags, change=change) for change in changes))
     found = [_fix(state, mend, mend) for mend in one.verdict.mends if state.takes(mend)]
     asked = one.request
     if fit is not None and fit.most_sequences and fit.most_sequences < asked.batch:

@@ -39,7 +39,7 @@ class Verdict:
 
     def line(self) -> str:
         """Returns the second line of a page: the sentence, and what would make it fit."""
-        if not self.mends:
+        if not self.mends or self.mends[0] in self.text:
             return f"{self.text}."
         if self.word == UNCERTAIN:
             return f"{self.text}. By the estimate it starts with {' or '.join(self.mends)}."
@@ -82,7 +82,8 @@ def within(estimate: Estimate, memory: Verdict | None) -> Verdict | None:
     beside = "" if memory is None else f". By memory alone it {_lowered(memory.text)}"
     if found.mend is None:
         return Verdict(TOO_LONG, False, f"TOO LONG: {found.words}{beside}")
-    return Verdict(SCALED, False, f"ONLY WITH ROPE SCALING ({found.mend}): {found.words}{beside}")
+    said = f"ONLY WITH ROPE SCALING ({found.mend}): {found.words}{beside}"
+    return Verdict(SCALED, False, said, (found.mend,))
 
 
 def _lowered(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from planner.engines.base import LATEST, EngineAnswer, Options, Refusal, Version, parse_version
 from planner.memory.estimate import Estimate
-from planner.model.positions import LEARNED, ROPE, TooLong, kind_of, too_long
+from planner.model.positions import LEARNED, ROPE, TRAINED, TooLong, kind_of, too_long
 from planner.model.spec import ModelSpec
 
 STATED_ALONE_SINCE: Version = (0, 30)
@@ -32,6 +32,8 @@ Source: llama.cpp tools/server, "the slot context exceeds the training context o
 `PyTorchModelEngine._init_max_seq_len`. The others look at nothing: LMDeploy `_get_and_verify_max_len`, ik_llama.cpp,
 transformers and mlx-lm run on, and a model with a table of positions has no row for the next one.
 """
+UNSCALED = ("ollama",)
+"""Engines without flags of RoPE scaling: what the file says is the end."""
 SCALES_ITSELF = ("koboldcpp",)
 """KoboldCpp, "Automatic RoPE Scaling", where the file's base is 10,000 or 500,000 (gpttype_adapter.cpp)."""
 
@@ -64,6 +66,9 @@ def within_positions(
 def beyond(answer: EngineAnswer, estimate: Estimate, tokens: int) -> TooLong | None:
     """Tells why a request of so many tokens is more than this engine takes of the model; None where it is not."""
     found, spec = too_long(estimate.spec, tokens), estimate.spec
+    if answer.name in UNSCALED and spec.max_positions is not None:
+        end = int(spec.max_positions / spec.rope_factor)
+        return None if tokens <= end else TooLong(spec.name, tokens, end, TRAINED)
     own = _stated_positions(spec) if _reads_the_stated(answer) else None
     if found is None and own is not None and spec.rope_factor == 1 and tokens > own:
         return TooLong(spec.name, tokens, own, kind_of(spec))

@@ -231,7 +231,7 @@ def with_count(given: Mapping[str, Any]) -> dict[str, Any]:
     if "," in name:
         raise BadRequest(
             f"--gpu {one_line(name, 60)} names several devices: joined by + they are one machine "
-            f"({one_line(name.replace(',', '+').replace(' ', ''), 60)}); estimate, fit, speed and plan take a list"
+            f"({one_line(name.replace(',', '+').replace(' ', ''), 60)}); estimate, fit, speed, plan, engines and simulate take a list"
         )
     found = machine(name)
     if found.count == 1:

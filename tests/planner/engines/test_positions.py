@@ -49,11 +49,18 @@ def test_a_server_that_refuses_starts_with_the_models_own_length(engine: str) ->
     assert asked("llama-3.1-8b", 262_144, engine, rope_scaling=2).exit_code == 0
 
 
-@pytest.mark.parametrize(("engine", "words"), [("llamacpp", "caps a slot"), ("ollama", "num_ctx"), ("tensorrt-llm", "max_seq_len")])  # fmt: skip
+@pytest.mark.parametrize(("engine", "words"), [("llamacpp", "caps a slot"), ("tensorrt-llm", "max_seq_len")])  # fmt: skip
 def test_a_server_that_takes_less_says_so(engine: str, words: str) -> None:
     answer = asked("llama-3.1-8b", 262_144, engine)
     assert answer.verdict is not None and answer.verdict.word == SCALED and words in answer.verdict.text
     assert answer.exit_code == 3 and answer.engine is not None and "REFUSES" not in answer.verdict.text
+
+
+def test_ollama_has_no_flag_that_scales() -> None:
+    """llm/server.go lowers num_ctx to the file's context length, and no option changes that."""
+    for more in ({}, {"rope_scaling": 2}):
+        answer = asked("llama-3.1-8b", 262_144, "ollama", **more)
+        assert answer.exit_code == 3 and answer.verdict is not None and answer.verdict.word == TOO_LONG
 
 
 def test_koboldcpp_scales_by_itself() -> None:

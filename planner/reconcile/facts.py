@@ -47,6 +47,7 @@ TOLD_FACTS = (
     "kv_gb",
     "card_gib",
     "consumed_gib",
+    "profiled_tokens",
 )
 REPEATED = ("kv_device_mib", "kv_mib")
 STAMP = re.compile(r"\b(\d\d-\d\d[ T]\d\d:\d\d:\d\d)\b", re.ASCII)

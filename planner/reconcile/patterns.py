@@ -131,6 +131,7 @@ PATTERNS: tuple[Pattern, ...] = (
     _p(SGLANG, r"Load weight end\.[^\n]{0,300}?avail mem=NUM GB(?:, mem usage=NUM GB)?", "after_gib", "weights_gib"),
     _p(SGLANG, r"KV Cache (?:is allocated|VA upper bound)\.[^\n]{0,200}?#tokens: NUM, K size: NUM GB, V size: NUM GB", "pool_tokens", "k_gib", "v_gib", key=0),
     _p(SGLANG, r"KV Cache (?:is allocated|VA upper bound)\.[^\n]{0,200}?#tokens: NUM, KV size: NUM GB", "pool_tokens", "k_gib", key=0),
+    _p(SGLANG, r"max_total_tokens=\d{1,12} is larger than the profiled value (-?\d{1,12})", "profiled_tokens"),
     _p(SGLANG, r"Using KV cache dtype: (torch\.\w{1,20})", "kv_dtype"),
     _p(SGLANG, r"(Not enough memory)\. Please try to increase --mem-fraction-static", "no_room"),
     _p(SGLANG, r"Current value: (?:self\.server_args\.)?mem_fraction_static=(\d\.\d{1,6})", "fraction"),

@@ -42,7 +42,7 @@ PHRASES: tuple[bytes, ...] = (
     b"ailed to load model", b"requires more system memory", b"blocks per sequence", b"pages per sequence", b"for k/v cache",
     b"memory usage profiling", b"max memory in KV cache", b"max tokens in KV cache", b"total capacity", b"memory in use",
     b"allocated by PyTorch", b"close to the maximum recommended", b"Peak memory: ", b"desired GPU memory",
-    b"kv cache memory in use", b"Model load size estimate", b"  Model: ", b"  Context: ", b"  Total: ", b"context auto-fit", b"working_set=", b"full_kv=",
+    b"kv cache memory in use", b"the profiled value", b"Model load size estimate", b"  Model: ", b"  Context: ", b"  Total: ", b"context auto-fit", b"working_set=", b"full_kv=",
     b"estimated_peak=",
 )  # fmt: skip
 _DIGITS = bytes.maketrans(b"0123456789", b"0000000000")

@@ -83,8 +83,9 @@ def _not_free(run: Run) -> Stopped | None:
 
 
 def _no_room(run: Run) -> Stopped | None:
-    negative = run.smallest("available_gib")
-    if run.text("no_room") is None and (negative is None or negative > 0):
+    negative, profiled = run.smallest("available_gib"), run.smallest("profiled_tokens")
+    nothing = profiled is not None and profiled <= 0  # SGLang goes on with this count of tokens
+    if not nothing and run.text("no_room") is None and (negative is None or negative > 0):
         return None
     short = f", {gib(int(-negative * GIB))} short" if negative is not None and negative < 0 else ""
     if run.engine == SGLANG:

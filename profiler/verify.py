@@ -151,7 +151,20 @@ def _compare_parameters(spec: ModelSpec, found: DryRun) -> tuple[int, str]:
         return whole - towers, "text model alone: its towers were not built"
     if found.parameters == whole:
         return whole, ""
+    if spec.model_type == "longcat_flash" and found.parameters - whole == _idle_experts(spec):
+        return found.parameters, IDLE_EXPERTS
     return whole, f"parameters: ours {whole:,}, theirs {found.parameters:,}"
+
+
+IDLE_EXPERTS = "transformers holds gate and up of the experts that pass a token on; checkpoints do not"
+
+
+def _idle_experts(spec: ModelSpec) -> int:
+    """Parameters of LongcatFlashExperts beyond the routed ones: gate and up [2 x expert width, hidden] of each, unread."""
+    config = spec.config
+    idle, width = config.get("zero_expert_num") or 0, config.get("expert_ffn_hidden_size") or 0
+    layers = config.get("num_layers") or config.get("num_hidden_layers") or 0
+    return int(layers * idle * 2 * width * (config.get("hidden_size") or 0))
 
 
 def check_run(spec: ModelSpec, run: Run) -> CacheCheck:

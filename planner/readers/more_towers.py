@@ -118,6 +118,36 @@ def minicpmv4_6(f: Fields, hidden: int) -> Weights:
     )
 
 
+def molmo2(f: Fields, hidden: int) -> Weights:
+    """Lists the weights of Molmo 2: biased patches and layers, learned positions; pooling by attention over the outputs of
+    several layers together, and a gated MLP.
+
+    q, k and v of the pooling [heads x head_dim, layers x width], o [width, heads x head_dim].
+    """
+    sizes = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 25, "num_attention_heads": 16,
+             "image_size": 378, "patch_size": 14, "head_dim": 72}  # fmt: skip
+    v = section(f, "vision_config", sizes)
+    a = section(
+        f,
+        "adapter_config",
+        {"hidden_size": 1152, "num_attention_heads": 16, "head_dim": 72, "intermediate_size": 18944},
+    )
+    if v is None or a is None:
+        return ()
+    width, inner = v.int("hidden_size"), a.int("num_attention_heads") * a.int("head_dim")
+    taps, bias, middle = a.sequence("vision_feature_layer"), a.flag("attention_bias", True), a.int("intermediate_size")
+    pooled = a.int("hidden_size") * len(taps or (-3, -9))
+    return (
+        *linear(VISION, width, patch_elements(v), bias=True),
+        table(VISION, v.int("num_position_embeddings", patch_count(v)), width),
+        *transformer(v, width),
+        *(linear(PROJECTOR, inner, pooled, bias=bias) * 3),
+        *linear(PROJECTOR, a.int("hidden_size"), inner, bias=bias),
+        *(linear(PROJECTOR, middle, a.int("hidden_size"), bias=a.flag("mlp_bias")) * 2),
+        *linear(PROJECTOR, hidden, middle, bias=False),
+    )
+
+
 # --- towers over frames ----------------------------------------------------------------------------------
 
 

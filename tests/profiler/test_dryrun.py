@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from planner.catalogue.entries import find_model
 from planner.errors import KvplanError
 from planner.model.parameters import parameters
 from planner.readers.huggingface import read_config
@@ -287,3 +288,9 @@ def test_a_gguf_file_has_no_config_to_build_from(tmp_path: Path, children: list[
 
     found = CliRunner().invoke(command, [write(CASES["gqa"], tmp_path)])
     assert isinstance(found.exception, KvplanError) and "config.json is wanted" in str(found.exception)
+
+
+def test_what_transformers_holds_of_experts_that_pass_a_token_on_is_known() -> None:
+    """LongCat-Flash: transformers 5.24.0 builds 741,053,585,408 parameters, the checkpoint has 560,664,958,976."""
+    spec = read_config(find_model("longcat-flash-560b").config)
+    assert verify._idle_experts(spec) == 741_053_585_408 - 560_664_958_976

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from planner.errors import UnsupportedModel
 from planner.model.mlp import Mlp
 from planner.model.moe import Moe
 from planner.model.weights import Weight, linear, vector
@@ -52,6 +53,15 @@ def _spark_extra(f: Fields, index: int) -> tuple[Weight, ...]:
     return (*muse_gate(f, index), vector("norm", f.int("hidden_size"), 2))
 
 
+def _molmo_rows(f: Fields) -> tuple[Weight, ...]:
+    """Lists the rows for image tokens behind those of the vocabulary; the head has none."""
+    if f.text("qk_norm_type", "qwen3") != "qwen3":
+        raise UnsupportedModel(
+            f"{f.where}: qk_norm_type {f.text('qk_norm_type', '')!r} of Molmo 2 is not read; its other one is"
+        )
+    return (Weight("embedding", f.int("additional_vocab_size"), f.int("hidden_size"), linear=False),)
+
+
 def _not_counted(what: str) -> Callable[[Fields, int], tuple[Weight, ...]]:
     """Makes the towers of a type whose text part alone is counted: none, and a note that says so."""
 
@@ -90,6 +100,13 @@ TYPES: dict[str, Type] = {
         extra=_spark_extra,
     ),
     "muse_spark": outer("muse_spark_text", _not_counted("its vision and audio towers are"), ties_from="inner"),
+    "molmo2_text": Type(
+        source="transformers 5.24.0 Molmo2TextConfig: Qwen3, with rows of the embedding beyond the vocabulary",
+        defaults={"num_key_value_heads": 8, "head_dim": 128, "additional_vocab_size": 128},
+        implied={"qk_norm": "head", "tie_word_embeddings": False},
+        model_extra=_molmo_rows,
+    ),
+    "molmo2": outer("molmo2_text", more_towers.molmo2),
     "kimi_vl": outer("deepseek_v3", towers.kimi_k25),
     "minicpmv4_6": outer("qwen3_5_text", more_towers.minicpmv4_6, either_ties=True),
     "interns1": outer("qwen3", towers.internvl),

@@ -39,6 +39,7 @@ from profiler.attention import attend
 from profiler.device import Device, busy_words, choose, environment
 from profiler.generate import cache_for, decode_step, prefill
 from profiler.gpt import GPT, blank, build, torch_dtype
+from profiler.layout import matrix
 from profiler.linear import LINEAR_KINDS, Linear, check_packing
 from profiler.measure import UNSTABLE, Times, laps, measure, unstable
 from profiler.memory import random_tokens
@@ -292,7 +293,7 @@ def matmul_times(
     """Measures (rows, seconds of one product, each repeat), over as many matrices in turn as no cache holds."""
     kind = torch_dtype(dtype)
     copies = max(1, -(-COLD_BYTES // (outputs * inputs * kind.itemsize)))
-    modules = [_matrix(outputs, inputs, kind, linear, device) for _ in range(copies)]
+    modules = [matrix(outputs, inputs, kind, kind=linear, device=device) for _ in range(copies)]
     for rows in ROWS:
         x = torch.randn(rows, inputs, device=device.torch_device).to(kind)
         if rows > 256 and outputs * inputs > LARGE_ELEMENTS:
@@ -308,15 +309,6 @@ def matmul_times(
         warmup = 0 if len(some) > 1 else 1
         times = measure(run, device, repeats=SMALL.repeats, warmup=warmup, budget_seconds=SMALL.budget_seconds)
         yield rows, [seconds / len(some) for seconds in times.seconds]
-
-
-def _matrix(outputs: int, inputs: int, kind: torch.dtype, linear: str, device: Device) -> Linear:
-    module = Linear(inputs, outputs)
-    weight = torch.full((outputs, inputs), 0.01, dtype=kind, device=device.torch_device)
-    module.weight = nn.Parameter(weight, requires_grad=False)
-    if linear == "packed":
-        module.pack()
-    return module
 
 
 def attention_seconds(

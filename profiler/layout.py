@@ -29,7 +29,7 @@ class Layout:
     note: str
 
 
-def faster_layout(spec: ModelSpec, dtype: str, rows: int, device: Device) -> Layout:
+def faster_layout(spec: ModelSpec, dtype: str, *, rows: int, device: Device) -> Layout:
     """Chooses `plain` or `packed` by the time of a layer's products with `rows` rows, a decode step's batch.
 
     Takes a layer of the first kind. Where this device or dtype cannot pack, `plain` with the reason.
@@ -57,7 +57,7 @@ def layer_seconds(spec: ModelSpec, dtype: str, kind: str, *, rows: int, device: 
     each = sum(outputs * inputs for outputs, inputs in sizes) * number.itemsize
     copies = max(1, min(64, -(-COLD_BYTES // each)))
     modules = [
-        _matrix(outputs, inputs, number, kind, device=device) for _ in range(copies) for outputs, inputs in sizes
+        matrix(outputs, inputs, number, kind=kind, device=device) for _ in range(copies) for outputs, inputs in sizes
     ]
     given = {inputs: torch.randn(rows, inputs, device=device.torch_device).to(number) for _, inputs in sizes}
 
@@ -69,7 +69,8 @@ def layer_seconds(spec: ModelSpec, dtype: str, kind: str, *, rows: int, device: 
         return measure(run, device, repeats=5, budget_seconds=BUDGET_SECONDS).median / copies
 
 
-def _matrix(outputs: int, inputs: int, number: torch.dtype, kind: str, *, device: Device) -> Linear:
+def matrix(outputs: int, inputs: int, number: torch.dtype, *, kind: str, device: Device) -> Linear:
+    """Makes one matrix of a layout, of equal numbers: time does not depend on them."""
     module = Linear(inputs, outputs)
     weight = torch.full((outputs, inputs), 0.01, dtype=number, device=device.torch_device)
     module.weight = nn.Parameter(weight, requires_grad=False)

@@ -109,7 +109,7 @@ class Profile:
         design(self.spec)  # what cannot be built is said before anything is allocated
         self.found = Found()
         if settings.linear == "auto":
-            layout = faster_layout(self.spec, self.dtype, settings.batch, self.device)
+            layout = faster_layout(self.spec, self.dtype, rows=settings.batch, device=self.device)
             self.settings = settings = replace(settings, linear=layout.kind)
             self.found.notes.append(layout.note)
         if settings.linear == "packed":

@@ -190,7 +190,8 @@ def _drafting_words(engine: str, asked: DraftingAsked) -> list[str]:
     from planner.engines.drafting import drafting_flags
 
     model = None if asked.model is None else asked.model.name
-    return [shlex.join(drafting_flags(engine, asked.method or "draft-model", tokens=asked.tokens, model=model))]
+    found = drafting_flags(engine, asked.method or "draft-model", tokens=asked.tokens, model=model)
+    return [shlex.join(found)] if found else []
 
 
 def start(plan: Plan) -> tuple[str | None, EngineAnswer | None]:

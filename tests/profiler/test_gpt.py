@@ -154,7 +154,7 @@ def test_the_faster_layout_is_taken_and_both_times_are_said(monkeypatch: pytest.
 
     for times, kind in (({"plain": 2.0, "packed": 1.0}, "packed"), ({"plain": 1.0, "packed": 0.99}, "plain")):
         monkeypatch.setattr(layout, "layer_seconds", lambda spec, dtype, kind, times=times, **_: times[kind])
-        found = layout.faster_layout(small("gpt2"), "fp32", 2, choose("cpu"))
+        found = layout.faster_layout(small("gpt2"), "fp32", rows=2, device=choose("cpu"))
         assert found.kind == kind and f"took {kind}" in found.note and "with 2 rows" in found.note
 
 

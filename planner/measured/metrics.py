@@ -30,7 +30,13 @@ GAUGES = {
 }  # fmt: skip
 COUNTERS = {
     "preemptions": ("num_preemptions", "num_retracted_requests"),
-    "prefix_hits": ("prefix_cache_hits", "gpu_prefix_cache_hits", "cached_tokens", "prompt_tokens_cached"),
+    "prefix_hits": (
+        "prefix_cache_hits",
+        "gpu_prefix_cache_hits",
+        "cached_tokens",
+        "prompt_tokens_cached",
+        "prompt_cached_tokens",
+    ),
     "prefix_queries": ("prefix_cache_queries", "gpu_prefix_cache_queries"),
     "prompt_tokens": ("prompt_tokens",),
     "output_tokens": ("generation_tokens", "tokens_predicted"),
@@ -108,7 +114,7 @@ def reading(samples: Iterable[Sample]) -> Reading | None:
     models = {words(labels.get("model_name") or labels.get("model") or "") for _, labels, _ in own} - {None}
     gauges = {key: _gauge(own, names, key.endswith("_share")) for key, names in GAUGES.items()}
     found_gauges = {key: value for key, value in gauges.items() if value is not None and value >= 0}
-    if (pool := _vllm_pool(own)) is not None:
+    if (pool := _vllm_pool(own) or _trtllm_pool(own)) is not None:
         found_gauges["pool_tokens"] = pool
     counters = {
         key: _sum(own, [form for name in names for form in (f"{name}_total", name)]) for key, names in COUNTERS.items()
@@ -159,6 +165,12 @@ def _histogram(own: list[Sample], names: Iterable[str]) -> Histogram | None:
                 buckets[bound] = buckets.get(bound, 0.0) + value
         return Histogram(sum(value for *_, value in sums), sum(value for *_, value in counts), buckets)
     return None
+
+
+def _trtllm_pool(own: list[Sample]) -> float | None:
+    """Tokens of the pool: TensorRT-LLM's blocks times their tokens."""
+    blocks, size = (_gauge(own, (name,), True) for name in ("kv_cache_max_blocks", "kv_cache_tokens_per_block"))
+    return blocks * size if blocks and size and 0 < blocks * size < 1e12 else None
 
 
 def _vllm_pool(own: list[Sample]) -> float | None:

@@ -39,7 +39,7 @@ SAID = {
     "sglang.txt": ("sglang", 7, 2, 0.2, 0.012),
     "llama-server.txt": ("llamacpp", 2, 1, None, 0.02),
     "tgi.txt": ("tgi", 5, 1, None, 0.025),
-    "tensorrt-llm.txt": ("tensorrt-llm", None, None, 0.2, 0.012),
+    "tensorrt-llm.txt": ("tensorrt-llm", None, 1, 0.2, 0.012),
     "dynamo.txt": ("dynamo", 9, 3, 0.3, 0.015),
 }
 
@@ -68,6 +68,14 @@ def test_an_engine_without_histograms_of_lengths_has_its_counters() -> None:
     """sglang.txt: tokens over requests, by hand."""
     found = served(read(CASES / "sglang.txt"))
     assert (found.prompt_tokens, found.output_tokens) == (51_200 / 50, 12_800 / 50)
+
+
+def test_tensorrt_llm_says_lengths_hits_and_pool_by_its_counters() -> None:
+    """tensorrt-llm.txt: 20 requests, tokens over them, 2,048 of 20,480 cached, 6,000 blocks of 32."""
+    found = served(read(CASES / "tensorrt-llm.txt"))
+    assert (found.prompt_tokens, found.output_tokens) == (20_480 / 20, 5_120 / 20)
+    assert found.prefix_hit_share == pytest.approx(0.1)
+    assert found.pool_tokens == 6_000 * 32
 
 
 def test_a_server_that_was_started_anew_counts_from_there() -> None:

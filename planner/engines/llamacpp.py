@@ -182,8 +182,8 @@ def _pool(found: Buffers, setting: Setting, estimate: Estimate) -> Pool:
     seq = estimate.request.seq_tokens
     at_once = Fraction(setting.slots) if setting.streams > 1 else Fraction(cells, seq)
     extra: dict[str, Any] = {
-        "kv_bytes": found.full + found.window + found.index, "kv_full_bytes": found.full, "kv_swa_bytes": found.window,
-        "kv_index_bytes": found.index, "state_bytes": found.state,
+        "kv_bytes": found.full + found.window + found.index + found.entries, "kv_full_bytes": found.full, "kv_swa_bytes": found.window,
+        "kv_index_bytes": found.index, "kv_compressed_bytes": found.entries, "state_bytes": found.state,
         "k_bytes": found.k, "v_bytes": found.v, "kv_full_cells": setting.seq_cells, "kv_swa_cells": found.window_cells or None,
         "draft_cache_bytes": found.draft, "streams": setting.streams, "slots": setting.slots, "ctx_size": setting.n_ctx,
     }  # fmt: skip
@@ -258,13 +258,17 @@ def _lines(found: Buffers, setting: Setting, estimate: Estimate) -> tuple[str, .
         lines.append(
             f"llama_kv_cache: size = {_mib(found.window)} ({found.window_cells:6d} cells, {found.window_layers:3d} layers, {seqs})"
         )
+    lines += [
+        f"llama_kv_cache: size = {_mib(one.bytes)} ({one.cells:6d} cells, {one.layers:3d} layers, {seqs})"
+        for one in found.compressed
+    ]
     if found.index_layers:
         lines.append(
             f"llama_kv_cache: size = {_mib(found.index)} ({setting.seq_cells:6d} cells, {found.index_layers:3d} layers, {seqs})"
         )
     if found.draft:
         lines.append(f"llama_kv_cache: size = {_mib(found.draft)} ({setting.seq_cells:6d} cells), the drafter's")
-    if found.state:
+    if found.state and not found.compressed:
         lines.append(
             f"llama_memory_recurrent: size = {_mib(found.state)} ({setting.slots:6d} cells, {len(estimate.spec.layers):3d} layers)"
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import kv_format
 from planner.engines.drafting import drafted_caches
+from planner.engines.llamacpp_compressed import CompressedCache, compressed_caches
 from planner.engines.llamacpp_setting import (
     FP32,
     GPT_OSS_MEMORY,
@@ -17,6 +18,7 @@ from planner.engines.llamacpp_setting import (
     NO_V_SINCE,
     WINDOWS_BY_UBATCH_SINCE,
     Setting,
+    keeps_compressed,
 )
 from planner.errors import UnsupportedModel
 from planner.memory.estimate import Estimate
@@ -24,7 +26,7 @@ from planner.model.cache import Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent, LatentAttention
 from planner.model.recurrent import Recurrent
-from planner.model.sparse_attention import BlockIndexer, IndexKeys
+from planner.model.sparse_attention import BlockIndexer, Compressed, IndexKeys, SharedKvAttention
 from planner.model.spec import Layer
 from planner.model.windows import Chunked, SlidingWindow
 from planner.units import ceil_div
@@ -52,10 +54,16 @@ class Buffers:
     draft: int = 0
     index: int = 0
     index_layers: int = 0
+    compressed: tuple[CompressedCache, ...] = ()
+
+    @property
+    def entries(self) -> int:
+        """Bytes of compressed entries and their indexer's keys (DeepSeek-V4)."""
+        return sum(cache.bytes for cache in self.compressed)
 
     @property
     def total(self) -> int:
-        return self.full + self.window + self.state + self.draft + self.index
+        return self.full + self.window + self.state + self.draft + self.index + self.entries
 
 
 def window_cells(setting: Setting, window: int) -> int:
@@ -86,10 +94,15 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
         )
     split = has_window_cache(estimate)
     widest = _widest_v(estimate)
-    sums = dict.fromkeys(Buffers.__dataclass_fields__, 0)
+    sums = {name: 0 for name in Buffers.__dataclass_fields__ if name != "compressed"}
+    packed = compressed_of(estimate, setting, groups)
+    sums["state"] += packed[1]
     for layer, count in spec.groups if groups is None else groups:
         for cache, mixer in zip(layer.caches, layer.mixers, strict=True):
-            if isinstance(cache, Shared) or cache.kind == "no cache":
+            if isinstance(cache, Shared) or cache.kind == "no cache" or isinstance(cache, Compressed):
+                continue
+            if isinstance(mixer, SharedKvAttention) and isinstance(cache, SlidingWindow):
+                _add_raw(sums, setting, fmt, cache, count)
                 continue
             if isinstance(cache, Recurrent):
                 sums["state"] += count * state_bytes(cache, spec.name) * setting.slots * (1 + setting.snapshots)
@@ -127,7 +140,35 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
     if groups is None:
         _add_mtp(sums, estimate, setting)
         sums["draft"] = draft_bytes(estimate, setting)
-    return Buffers(**sums)
+    sums["k"] += sum(one.bytes for one in packed[0])
+    return Buffers(**sums, compressed=packed[0])
+
+
+def compressed_of(
+    estimate: Estimate, setting: Setting, groups: Groups | None
+) -> tuple[tuple[CompressedCache, ...], int]:
+    """Finds DeepSeek-V4's compressed caches and open blocks; nothing of other models."""
+    if not keeps_compressed(estimate):
+        return (), 0
+    if setting.program not in DSA_PROGRAMS or setting.build < DSA_SINCE:
+        raise UnsupportedModel(
+            f"{estimate.spec.name}: how {setting.program} keeps compressed entries is not modelled for this version; "
+            "leave --engine out"
+        )
+    return compressed_caches(estimate.spec.groups if groups is None else groups, setting, estimate.fmt)
+
+
+def _add_raw(
+    sums: dict[str, int], setting: Setting, fmt: CacheFormat, cache: SlidingWindow, count: int
+) -> None:  # parameters: sums that are added to
+    """DeepSeek-V4's window of raw keys: K alone, the window and one ubatch in every stream."""
+    wanted = ceil_div(cache.window + setting.ubatch, setting.pad) * setting.pad
+    cells = setting.seq_cells if setting.swa_full else min(setting.seq_cells, wanted)
+    size = count * cells * setting.streams * fmt.k.vector_bytes(cache.kv_heads * cache.k_dim)
+    sums["window"] += size
+    sums["k"] += size
+    sums["window_cells"] = cells
+    sums["window_layers"] += count
 
 
 def _add_index(

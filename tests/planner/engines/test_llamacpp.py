@@ -163,7 +163,7 @@ def test_the_device_must_hold_weights_cells_and_buffers() -> None:
 
 
 def test_what_is_not_modelled_is_refused() -> None:
-    for name in ("whisper-large-v3-turbo", "deepseek-v4-pro", "recurrentgemma-2b"):
+    for name in ("whisper-large-v3-turbo", "recurrentgemma-2b"):
         with pytest.raises(UnsupportedModel):
             answer(name, seq=448)
 
@@ -214,3 +214,23 @@ def test_keys_of_a_sparse_indexer_lie_in_a_cache_of_their_own() -> None:
     assert [line for line in found["prints"] if "61.00 MiB" in line]
     with pytest.raises(UnsupportedModel, match="not modelled for this version"):
         answer("deepseek-v3.2", "6900")
+
+
+def test_deepseek_v4_keeps_windows_entries_keys_and_open_blocks() -> None:
+    """llama-kv-cache-dsv4.cpp, V4-Flash at 4,096: 43 raw layers of 768 cells, entries of 512 and keys of 128 numbers.
+
+    21 layers with an entry for 4 tokens (1,024 cells), 20 with one for 128 (256 cells); open blocks in fp32.
+    """
+    found = answer("deepseek-v4-flash", seq=4096)
+    assert found["kv_swa_bytes"] == 43 * 768 * 512 * 2 and found["kv_swa_cells"] == 768
+    assert found["kv_compressed_bytes"] == 21 * 1024 * (512 + 128) * 2 + 20 * 256 * 512 * 2
+    assert found["state_bytes"] == 2 * 4 * (21 * 8 * 2 * (512 + 128) + 20 * 128 * 512)
+    assert found["kv_bytes"] == found["kv_swa_bytes"] + found["kv_compressed_bytes"]
+
+
+def test_every_slot_of_deepseek_v4_is_a_stream_of_its_own() -> None:
+    apart, unified = (
+        answer("deepseek-v4-flash", seq=4096, ctx_size=16384, parallel=4, kv_unified=one) for one in (False, True)
+    )
+    assert apart["streams"] == unified["streams"] == 4
+    assert unified["kv_compressed_bytes"] > 3 * apart["kv_compressed_bytes"]

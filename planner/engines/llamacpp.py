@@ -40,6 +40,7 @@ from planner.memory.sharding import Sharding
 from planner.model.latent_attention import Latent
 from planner.model.mlp import Mlp
 from planner.model.moe import Moe
+from planner.model.sparse_attention import Compressed
 from planner.units import GIB, MAX_TOKENS, MIB, gib
 
 
@@ -141,7 +142,7 @@ def _mends(found: Sizes, asked: Placement, program: str) -> tuple[str, ...]:
 
 def _check(estimate: Estimate, build: int, program: str) -> None:
     """Refuses what llama.cpp refuses: K and V of different types in an MLA cache (`llama_init_from_model`)."""
-    latent = any(isinstance(cache, Latent) for layer, _ in estimate.spec.groups for cache in layer.caches)
+    latent = any(isinstance(cache, (Latent, Compressed)) for layer, _ in estimate.spec.groups for cache in layer.caches)
     if latent and program != "ik_llamacpp" and build >= NO_V_SINCE and estimate.fmt.k.name != estimate.fmt.v.name:
         raise BadRequest(
             f"{estimate.spec.name}: {program} wants K and V of one type in an MLA cache, not {estimate.fmt.k.name} and "

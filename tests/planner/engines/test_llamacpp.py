@@ -217,7 +217,7 @@ def test_keys_of_a_sparse_indexer_lie_in_a_cache_of_their_own() -> None:
 
 
 def test_deepseek_v4_keeps_windows_entries_keys_and_open_blocks() -> None:
-    """llama-kv-cache-dsv4.cpp, V4-Flash at 4,096: 43 raw layers of 768 cells, entries of 512 and keys of 128 numbers.
+    """libllama v0.5.0, V4-Flash at 4,096, as 31 more contexts of it: 43 raw layers of 768 cells, entries of 512 and keys of 128 numbers.
 
     21 layers with an entry for 4 tokens (1,024 cells), 20 with one for 128 (256 cells); open blocks in fp32.
     """
@@ -226,6 +226,10 @@ def test_deepseek_v4_keeps_windows_entries_keys_and_open_blocks() -> None:
     assert found["kv_compressed_bytes"] == 21 * 1024 * (512 + 128) * 2 + 20 * 256 * 512 * 2
     assert found["state_bytes"] == 2 * 4 * (21 * 8 * 2 * (512 + 128) + 20 * 128 * 512)
     assert found["kv_bytes"] == found["kv_swa_bytes"] + found["kv_compressed_bytes"]
+    assert [line for line in found["prints"] if "21.00 MiB (  1024 cells,  21 layers" in line]
+    with pytest.raises(BadRequest, match="one type"):
+        refused = estimate(read_entry(find_model("deepseek-v4-flash")), Request(4096, k_dtype="q8_0", v_dtype="q4_0"))
+        llamacpp.answer(refused, Options(), None, "llamacpp")
 
 
 def test_every_slot_of_deepseek_v4_is_a_stream_of_its_own() -> None:

@@ -147,7 +147,9 @@ class Data:
                 constants, shapes=(), roof_scale=np.array([one.roof for one in each]),
                 fixed_scale=np.array([one.fixed for one in each]), prompts_scale=np.array([one.prompts for one in each]),
             )  # fmt: skip
-        step = sum(decode_parts(self.decode, self.others, self.output, constants, np.maximum).values())
+        step = sum(
+            decode_parts(self.decode, self.others, self.output, constants=constants, maximum=np.maximum).values()
+        )
         prefill = prefill_seconds(self.prefill, constants, np.maximum)
         first = prefill + constants.request_seconds
         request = first + (self.output - 1) * step
@@ -185,7 +187,7 @@ def _passes(row: Row) -> tuple[Pass, Pass, Pass]:
     decode = decode_pass(sums, rates, row.running, row.prompt + 1, row.prompt + row.output)
     pieces = UBATCH_TOKENS if population(row.engine, row.load, row.device).engine == LLAMA else None
     prompts = 1 if serving else ceil_div(row.batch, sums.sharding.dp)
-    prefill = prefill_pass(sums, rates, prompts, row.prompt, ubatch=pieces)
+    prefill = prefill_pass(sums, rates, prompts, prompt_tokens=row.prompt, ubatch=pieces)
     nothing = Pass(0, 0, 0, 0, 0, 0, 0, 0, packed=sums.packed)
     return decode, prefill, prefill if serving else nothing
 
@@ -436,7 +438,7 @@ def step_parts(data: Data, entry: dict[str, Any], rows: Sequence[int]) -> Parts:
         where = np.flatnonzero(places == name)
         part = data.at(np.array(rows)[where])
         constants = constants_of(entry, part.rows[0].device, part.populations[0])
-        found = decode_parts(part.decode, part.others, part.output, constants, np.maximum)
+        found = decode_parts(part.decode, part.others, part.output, constants=constants, maximum=np.maximum)
         roof, others = found.pop("roofline"), found.pop("prefill of others")
         request = part.kind == 1
         steps = np.where(request, part.output - 1, 1)

@@ -66,8 +66,8 @@ def workload(trace: str | None, requests: int) -> Workload:
 def replica(load: Workload) -> Server:
     gpu = find_device("h100-sxm")
     return server(
-        model_spec("llama-3.1-8b"), Request(load.longest_tokens), gpu, device_capacity(gpu), constants_for("vllm", gpu),
-        ("vllm", None, Options()),
+        model_spec("llama-3.1-8b"), Request(load.longest_tokens), gpu, room=device_capacity(gpu), constants=constants_for("vllm", gpu),
+        asked=("vllm", None, Options()),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from profiler.caches import Cache
 
 
-def attend(
+def attend(  # parameters: the tensors of one operation
     q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool, scale: float, softcap: float | None = None
 ) -> Tensor:
     """Computes attention: q [B, H, T, D], k [B, K, S, D], v [B, K, S, V] -> [B, T, H·V].
@@ -27,7 +27,7 @@ def attend(
     return out.transpose(1, 2).reshape(batch, new, heads * v.shape[-1])
 
 
-def _softmax_attention(
+def _softmax_attention(  # parameters: the tensors of one operation
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, softcap: float | None
 ) -> Tensor:
     if softcap is None:
@@ -47,7 +47,7 @@ def _softmax_attention(
     return torch.matmul(scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype), v)
 
 
-def attention_mask(
+def attention_mask(  # parameters: the tensors of one operation
     cache: Cache | None,
     layer: int,
     past: int,

@@ -50,7 +50,7 @@ class Norm(nn.Module):
         self.weight = nn.Parameter(torch.empty(width))
         self.bias = nn.Parameter(torch.empty(width)) if kind == "layer" else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # parameters: the tensors of one operation
         if self.kind == "layer":
             return F.layer_norm(x, (self.width,), self.weight, self.bias, self.eps)
         gain = 1.0 + self.weight if self.offset else self.weight
@@ -75,7 +75,9 @@ class Attention(nn.Module):
         self.q_norm = Norm(norms[0], whole.eps, offset=offset) if spec.qk_norm else None
         self.k_norm = Norm(norms[1], whole.eps, offset=offset) if spec.qk_norm else None
 
-    def forward(self, x: Tensor, turn: Turn, mask: Tensor | None, causal: bool, cache: Cache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, turn: Turn, mask: Tensor | None, causal: bool, cache: Cache | None
+    ) -> Tensor:  # parameters: the tensors of one operation
         batch, new, _ = x.shape
         q, k, v = self.qkv(x).split(self.sizes, dim=-1)  # [B, T, H·D], [B, T, K·D], [B, T, K·Dv]
         if self.q_norm is not None and self.k_norm is not None and not self.per_head:
@@ -120,7 +122,9 @@ class LatentAttention(nn.Module):
         self.kv_b = nn.Parameter(torch.empty(spec.heads * (spec.nope_dim + spec.v_dim), spec.kv_rank))
         self.out = Linear(spec.heads * spec.v_dim, spec.hidden, spec.bias)
 
-    def forward(self, x: Tensor, turn: Turn, mask: Tensor | None, causal: bool, cache: Cache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, turn: Turn, mask: Tensor | None, causal: bool, cache: Cache | None
+    ) -> Tensor:  # parameters: the tensors of one operation
         batch, new, _ = x.shape
         low = self.q_norm(self.q_a(x)) if self.q_a is not None and self.q_norm is not None else x
         q = self.q_b(low).view(batch, new, self.heads, self.nope + self.rope).transpose(1, 2)
@@ -139,7 +143,7 @@ class LatentAttention(nn.Module):
         result: Tensor = self.out(mix(q_nope, q_rope, kept, up, mask, causal))
         return result
 
-    def _expanded(
+    def _expanded(  # parameters: the tensors of one operation
         self, q_nope: Tensor, q_rope: Tensor, kept: Tensor, up: Tensor, mask: Tensor | None, causal: bool
     ) -> Tensor:
         latent, k_rope = torch.split(kept, [self.rank, self.rope], dim=-1)
@@ -149,7 +153,7 @@ class LatentAttention(nn.Module):
         q = torch.cat((q_nope, q_rope), dim=-1)
         return attend(q, k, v, mask=mask, causal=causal, scale=self.layer.scale)
 
-    def _absorbed(
+    def _absorbed(  # parameters: the tensors of one operation
         self, q_nope: Tensor, q_rope: Tensor, kept: Tensor, up: Tensor, mask: Tensor | None, causal: bool
     ) -> Tensor:
         """One query: attention over the latents themselves, as if they were the one KV head."""
@@ -170,7 +174,7 @@ class Mlp(nn.Module):
         self.up = Linear(spec.hidden, spec.width * (2 if spec.gated else 1), spec.bias)
         self.down = Linear(spec.width, spec.hidden, spec.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # parameters: the tensors of one operation
         up = self.up(x)
         if self.gated:
             gate, up = up.chunk(2, dim=-1)
@@ -198,7 +202,7 @@ class Moe(nn.Module):
         self.shared = Mlp(MlpSpec(spec.hidden, spec.shared_width), activation) if spec.shared_width else None
         self.shared_gate = Linear(spec.hidden, 1) if spec.shared_gate else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # parameters: the tensors of one operation
         flat = x.reshape(-1, x.shape[-1])  # [N, C]
         chosen, weights = self.route(flat)  # [N, active] each
         result = torch.zeros_like(flat)
@@ -262,7 +266,9 @@ class Layer(nn.Module):
         )
         self.norms = nn.ModuleList(_norm(whole, spec.hidden) for _ in range(NORMS[self.kind]))
 
-    def forward(self, x: Tensor, turn: Turn, mask: Tensor | None, causal: bool, cache: Cache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, turn: Turn, mask: Tensor | None, causal: bool, cache: Cache | None
+    ) -> Tensor:  # parameters: the tensors of one operation
         norms = self.norms
 
         def attention(y: Tensor) -> Tensor:
@@ -309,7 +315,7 @@ class GPT(nn.Module):
         """The longest sequence, where the config says one."""
         return self.spec.max_positions
 
-    def forward(
+    def forward(  # parameters: the tensors of one operation
         self, tokens: Tensor, cache: Cache | None = None, starts: Tensor | None = None, last_only: bool = False
     ) -> Tensor:
         """`starts` [B]: padded slots at the left of each row; `last_only`: logits of the last token, [B, 1, V]."""

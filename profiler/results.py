@@ -214,7 +214,7 @@ class Measurement:
     @staticmethod
     def from_dict(raw: Any, where: str = "the result") -> Measurement:
         """Raises BadResult, in one line, for what is damaged, foreign or newer than this kvplan."""
-        raw = check_kind(raw, KIND, SCHEMA_VERSION, where, what="a result of `kvplan profile`", error=BadResult)
+        raw = check_kind(raw, KIND, SCHEMA_VERSION, where=where, what="a result of `kvplan profile`", error=BadResult)
         checks = raw.get("checks")
         if isinstance(checks, (list, tuple)):
             bare = [

@@ -83,7 +83,9 @@ class RopeTable:
         return (angles.cos() * self.factor).to(dtype), (angles.sin() * self.factor).to(dtype)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
+def rotate(
+    x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool
+) -> Tensor:  # parameters: the tensors of one operation
     """Turns x [B, H, T, D] by position: the first 2·cos.shape[-1] of D turn, the rest passes."""
     dim = 2 * cos.shape[-1]
     turning, passing = (x, None) if dim == x.shape[-1] else (x[..., :dim], x[..., dim:])

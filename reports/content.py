@@ -332,7 +332,7 @@ def _helps(name: str, changed: pd.DataFrame) -> str:
 # Sections
 
 
-def picture(kind: str, q: Question, model: int = 0, place: int = 0, suffix: str = "") -> Picture | None:
+def picture(kind: str, q: Question, model: int = 0, *, place: int = 0, suffix: str = "") -> Picture | None:
     """Draws the figure of a kind, None where the question holds nothing to draw."""
     found = KINDS[kind]
     if found.needs == RUNS:
@@ -341,7 +341,7 @@ def picture(kind: str, q: Question, model: int = 0, place: int = 0, suffix: str 
             return None
     else:
         try:
-            frame = frame_of(found, q, model, place)
+            frame = frame_of(found, q, model, place=place)
         except Exception as error:
             if type(error).__name__ != "BadRequest":
                 raise
@@ -429,7 +429,9 @@ def _region(q: Question, verdicts: pd.DataFrame) -> Section:
         [picture("most-sequences", q)]
         if several
         else [
-            picture("feasible-region", q, m, p, f"-{m + 1}-{p + 1}" if len(q.names) * len(q.places) > 1 else "")
+            picture(
+                "feasible-region", q, m, place=p, suffix=f"-{m + 1}-{p + 1}" if len(q.names) * len(q.places) > 1 else ""
+            )
             for m, p in pairs[:1]
         ]
     )
@@ -513,7 +515,7 @@ def _bounds(q: Question) -> Section:
     table = tables.step_bounds(q)
     devices = list(dict.fromkeys(table["device"]))
     index = {place.name: i for i, place in enumerate(q.places)}
-    shown = [picture("step-bounds", q, 0, index[name], "") for name in devices[-BOUND_DEVICES:]]
+    shown = [picture("step-bounds", q, 0, place=index[name], suffix="") for name in devices[-BOUND_DEVICES:]]
     rows = Table("bounds", "Bounds of prefill and decode steps", "max(bytes / bandwidth, FLOPs / rate) by the device's published rates, or those a run measured: a bound, not a prediction.", table,
                  ("model", "device", "step", "batch", "context_tokens", "read_bytes", "flops", "bound_seconds", "bound_tokens_per_s", "bound_by", "fits"))  # fmt: skip
     return Section("bounds", "Speed, bounds", "How fast a device could be at best by its bandwidth and arithmetic. Real engines stay below.",

@@ -56,17 +56,17 @@ KINDS = {
         Kind("roofline", "Roofline", MODELS, tables.roofline, plots.roofline, words.roofline_sees, words.roofline_alt),
         Kind("prediction", "Prediction against measurement", RUNS, measured.prediction_scatter, plots.prediction_scatter, words.scatter_sees, words.scatter_alt),
         Kind("speed-vs-output", "Speed with and without a cache", RUNS, measured.speed_vs_output, plots.speed_vs_output, words.output_sees,
-             words.lines_alt("tokens a second against output length", "new_tokens", 1.0, "tokens/s")),
+             words.lines_alt("tokens a second against output length", "new_tokens", 1.0, unit="tokens/s")),
         Kind("speedup", "Speedup by the cache", RUNS, measured.speedup, plots.speedup, words.speedup_sees,
-             words.lines_alt("speedup by the cache against output length", "new_tokens", 1.0, "times")),
+             words.lines_alt("speedup by the cache against output length", "new_tokens", 1.0, unit="times")),
         Kind("ttft-vs-context", "Time to first token", RUNS, measured.ttft_vs_context, plots.ttft_vs_context, words.ttft_sees,
-             words.lines_alt("time to first token against prompt length", "context_tokens", _ms, "ms")),
+             words.lines_alt("time to first token against prompt length", "context_tokens", _ms, unit="ms")),
         Kind("tpot-vs-context", "Time a token", RUNS, measured.tpot_vs_context, plots.tpot_vs_context, words.tpot_sees,
-             words.lines_alt("time of a decode step against context", "context_tokens", _ms, "ms")),
+             words.lines_alt("time of a decode step against context", "context_tokens", _ms, unit="ms")),
         Kind("tpot-vs-batch", "Time a token against batch", RUNS, measured.tpot_vs_batch, plots.tpot_vs_batch, words.batch_sees,
-             words.lines_alt("time of a decode step against batch", "batch", _ms, "ms")),
+             words.lines_alt("time of a decode step against batch", "batch", _ms, unit="ms")),
         Kind("bandwidth-share", "Share of the bandwidth reached", RUNS, measured.bandwidth_share, plots.bandwidth_share, words.share_sees,
-             words.lines_alt("share of read bandwidth in percent against context", "context_tokens", 0.01, "%")),
+             words.lines_alt("share of read bandwidth in percent against context", "context_tokens", 0.01, unit="%")),
         Kind("measured-roofline", "Roofline, measured", RUNS, measured.measured_roofline, plots.roofline, words.roofline_sees, words.roofline_alt),
         Kind("comparison", "Run A against run B", TWO_RUNS, compare.comparison, plots.comparison, words.comparison_sees, words.comparison_alt),
         Kind("cost-vs-tpot", "Cost against time a token", PLANS, plans.points, plots_plan.cost_against_tpot, plans.front_sees, plans.front_alt, "plan"),
@@ -113,7 +113,7 @@ def find_kind(name: str) -> Kind:
     raise UsageError(f"no figure {one_line(name, 40)!r}{hint}")
 
 
-def frame_of(kind: Kind, q: Question, model: int = 0, place: int = 0) -> pd.DataFrame:
+def frame_of(kind: Kind, q: Question, model: int = 0, *, place: int = 0) -> pd.DataFrame:
     """Returns the frame of one figure for a question; raises BadRequest where the question does not hold what it needs."""
     if kind.needs == MODELS:
         if not q.specs:

@@ -81,7 +81,7 @@ def _memory_curve(frame: pd.DataFrame, axis: str, label: str) -> Figure:
     series = list(dict.fromkeys(lines["series"]))
     figure, axes = new_figure(height=3.4)
     sizes = [float(n) for n in (*lines["total_bytes"], *limits["total_bytes"])]
-    unit = byte_axis(axes, "y", sizes, "Memory a device")
+    unit = byte_axis(axes, "y", sizes, label="Memory a device")
     for i, name in enumerate(series):
         part = lines[lines["series"] == name]
         style = look_of(frame, name, else_at=i, column="series")
@@ -92,9 +92,9 @@ def _memory_curve(frame: pd.DataFrame, axis: str, label: str) -> Figure:
             markevery=[len(part) - 1],
             **style,
         )
-    token_axis(axes, "x", [float(n) for n in lines[axis]], label)
+    token_axis(axes, "x", [float(n) for n in lines[axis]], label=label)
     _limit_lines(axes, limits, unit)
-    _crossing_marks(figure, axes, crossings, axis, unit, series)
+    _crossing_marks(figure, axes, crossings, axis=axis, unit=unit, series=series)
     if axes.get_yscale() == "linear":
         axes.set_ylim(bottom=0)
     legend_below(figure, axes, len(series))
@@ -110,14 +110,14 @@ def _limit_lines(axes: Axes, limits: pd.DataFrame, unit: float) -> None:
     axes.set_ylim(low, high * (1.15 if axes.get_yscale() == "log" else 1.04))
     to_share = axes.transAxes.inverted()
     shares = [float(to_share.transform(axes.transData.transform((1.0, height)))[1]) for height in heights]
-    places = spread(shares, 0.1, 0.02, 1.0)
+    places = spread(shares, 0.1, 0.02, high=1.0)
     for name, size, place in zip(limits["device"], limits["total_bytes"], places, strict=True):
         text = f"{short(str(name), 18)}\n{gib(int(size))}"
         axes.text(1.015, place, text, transform=axes.transAxes, fontsize=TINY, color=INK, va="center", linespacing=1.1)
 
 
 def _crossing_marks(
-    figure: Figure, axes: Axes, crossings: pd.DataFrame, axis: str, unit: float, series: Sequence[str]
+    figure: Figure, axes: Axes, crossings: pd.DataFrame, *, axis: str, unit: float, series: Sequence[str]
 ) -> None:
     """A ring where a line meets a limit; the length beside it while there are few enough to read."""
     places, texts = [], []
@@ -129,10 +129,10 @@ def _crossing_marks(
         places.append((x, y))
         texts.append(human_tokens(int(at)))
     if len(places) <= CROSSING_LABELS:
-        label_points(figure, axes, places, texts)
+        label_points(figure, axes, places, texts=texts)
 
 
-def label_points(figure: Figure, axes: Axes, places: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
+def label_points(figure: Figure, axes: Axes, places: Sequence[tuple[float, float]], *, texts: Sequence[str]) -> None:
     """Writes a small label beside each point, on the side where it meets no other label or point."""
     if not places:
         return
@@ -226,7 +226,7 @@ def bytes_per_token(frame: pd.DataFrame) -> Figure:
     table = frame.sort_values(["average_bytes", "model"], ascending=[False, True], kind="stable").reset_index(drop=True)
     figure, axes = new_figure(height=1.0 + 0.36 * len(table))
     largest = [max(a, float(n)) for a, n in zip(table["average_bytes"], table["next_token_bytes"], strict=True)]
-    unit = byte_axis(axes, "x", largest, "Cache a token", log=False)
+    unit = byte_axis(axes, "x", largest, label="Cache a token", log=False)
     for row, record in enumerate(table.to_dict("records")):
         colour = look_of(frame, record["model"])["color"]
         axes.barh(row, record["average_bytes"] / unit, BAR, color=colour)
@@ -263,7 +263,7 @@ def feasible_region(frame: pd.DataFrame) -> Figure:
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=fill, edgecolor="#ffffff", linewidth=0.8,
                                  hatch=None if record["fits"] else "////"))  # fmt: skip
         axes.text(x, y, _cell_words(int(record["held_tokens"])), ha="center", va="center", fontsize=TINY, color=ink)
-    _border(axes, lengths, batches, fits)
+    _border(axes, lengths, batches, fits=fits)
     axes.set_xlim(-0.5, len(lengths) - 0.5)
     axes.set_ylim(-0.5, len(batches) - 0.5)
     axes.set_xticks(range(len(lengths)), [human_tokens(int(n)) for n in lengths])
@@ -301,7 +301,7 @@ def _cell_words(tokens: int) -> str:
     return f"{tokens / 1024:.3g}k" if tokens >= 10_000 or tokens % 1024 == 0 else f"{tokens:,}"
 
 
-def _border(axes: Axes, lengths: Sequence[int], batches: Sequence[int], fits: dict[tuple[int, int], bool]) -> None:
+def _border(axes: Axes, lengths: Sequence[int], batches: Sequence[int], *, fits: dict[tuple[int, int], bool]) -> None:
     """A line along every edge between a cell that fits and one that does not."""
     for y, batch in enumerate(batches):
         for x, tokens in enumerate(lengths):

@@ -23,8 +23,8 @@ def most_sequences(frame: pd.DataFrame) -> Figure:
     figure, axes = new_figure(height=3.4)
     table = frame[frame["most_sequences"] > 0]
     _lines(axes, table, x="context_tokens", y="most_sequences", whole=frame)
-    token_axis(axes, "x", [float(n) for n in frame["context_tokens"]], "Context of each sequence (tokens)")
-    log_axis(axes, "y", [float(n) for n in table["most_sequences"]], number)
+    token_axis(axes, "x", [float(n) for n in frame["context_tokens"]], label="Context of each sequence (tokens)")
+    log_axis(axes, "y", [float(n) for n in table["most_sequences"]], write=number)
     axes.set_ylabel("At once (sequences)")
     plain_legend(figure, _handles(frame))
     return figure
@@ -35,8 +35,10 @@ def user_speed(frame: pd.DataFrame) -> Figure:
     """Tokens a second of each user against users at once, with the range of the estimate as a band."""
     figure, axes = new_figure(height=3.4)
     _lines(axes, frame, x="batch", y="user_tokens_per_s", whole=frame, band=True)
-    token_axis(axes, "x", [float(n) for n in frame["batch"]], "Users at once (requests)")
-    log_axis(axes, "y", [float(n) for n in (*frame["user_tokens_per_s_low"], *frame["user_tokens_per_s_high"])], number)
+    token_axis(axes, "x", [float(n) for n in frame["batch"]], label="Users at once (requests)")
+    log_axis(
+        axes, "y", [float(n) for n in (*frame["user_tokens_per_s_low"], *frame["user_tokens_per_s_high"])], write=number
+    )
     axes.set_ylabel("Speed of a user (tokens/s)")
     plain_legend(figure, _handles(frame))
     return figure

@@ -48,7 +48,7 @@ def prediction_scatter(frame: pd.DataFrame) -> Figure:
     for i, unit in enumerate(units):
         axes = figure.add_subplot(1, len(units), i + 1)
         part = frame[frame["unit"] == unit]
-        _scatter_panel(axes, part, unit, quantities)
+        _scatter_panel(axes, part, unit, quantities=quantities)
     handles = [
         Line2D([], [], linestyle="none", marker=look(i)["marker"], color=look(i)["color"], label=name)
         for i, name in enumerate(quantities)
@@ -63,16 +63,16 @@ def time_scale(values: Sequence[float]) -> tuple[float, str]:
     return (1.0, "s") if max(values) >= 2 else (1e-3, "ms")
 
 
-def _scatter_panel(axes: Axes, part: pd.DataFrame, unit: str, quantities: Sequence[str]) -> None:
+def _scatter_panel(axes: Axes, part: pd.DataFrame, unit: str, *, quantities: Sequence[str]) -> None:
     values = [float(n) for n in (*part["predicted"], *part["measured"])]
     low, high = min(values) / 1.6, max(values) * 1.6
     if unit == "bytes":
-        scale = byte_axis(axes, "x", values, "Predicted", log=True)
-        byte_axis(axes, "y", values, "Measured", log=True)
+        scale = byte_axis(axes, "x", values, label="Predicted", log=True)
+        byte_axis(axes, "y", values, label="Measured", log=True)
     else:
         scale, time_unit = time_scale(values)
         for which, name in (("x", "Predicted"), ("y", "Measured")):
-            log_axis(axes, which, [low / scale, high / scale], number, 10)
+            log_axis(axes, which, [low / scale, high / scale], write=number, base=10)
             (axes.set_xlabel if which == "x" else axes.set_ylabel)(f"{name} ({time_unit})")
     axes.plot([low / scale, high / scale], [low / scale, high / scale], color=INK, linewidth=1.1, zorder=1.5)
     for name in dict.fromkeys(part["quantity"]):
@@ -118,7 +118,7 @@ LINE_PARTS = ("run", "cache", "batch", "dtype", "linear", "mode")
 
 
 def _measured_lines(
-    axes: Axes, frame: pd.DataFrame, axis: str, scale: float = 1.0, parts: Sequence[str] = LINE_PARTS
+    axes: Axes, frame: pd.DataFrame, axis: str, *, scale: float = 1.0, parts: Sequence[str] = LINE_PARTS
 ) -> list[str]:
     """A line a series with the spread of its repeats as bars; dashed where the value is estimated."""
     names = series_names(frame, parts)
@@ -145,7 +145,7 @@ def speed_vs_output(frame: pd.DataFrame) -> Figure:
     lines = frame[frame["role"] == "line"]
     figure, axes = new_figure(height=3.4)
     series = _measured_lines(axes, lines, "new_tokens")
-    log_axis(axes, "x", [float(n) for n in lines["new_tokens"]], number, 10)
+    log_axis(axes, "x", [float(n) for n in lines["new_tokens"]], write=number, base=10)
     _output_ticks(axes, sorted({int(n) for n in lines["new_tokens"]}))
     axes.set_xlabel("Output (new tokens)")
     axes.set_ylabel("Speed (tokens/s)")
@@ -191,10 +191,10 @@ def speedup(frame: pd.DataFrame) -> Figure:
         series.append(run)
     axes.axhline(1, color=INK, linewidth=1.1)
     values = [float(n) for n in frame["value"]]
-    log_axis(axes, "x", [float(n) for n in measured["new_tokens"]], number, 10)
+    log_axis(axes, "x", [float(n) for n in measured["new_tokens"]], write=number, base=10)
     _output_ticks(axes, sorted({int(n) for n in measured["new_tokens"]}))
     if max(values) / min(values) > 30:
-        log_axis(axes, "y", values, number, 10)
+        log_axis(axes, "y", values, write=number, base=10)
     else:
         axes.set_ylim(bottom=0)
     for record in measured.to_dict("records") if len(series) == 1 else []:
@@ -206,14 +206,14 @@ def speedup(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _times_figure(frame: pd.DataFrame, axis: str, xlabel: str, ylabel: str, parts: Sequence[str]) -> Figure:
+def _times_figure(frame: pd.DataFrame, axis: str, xlabel: str, *, ylabel: str, parts: Sequence[str]) -> Figure:
     figure, axes = new_figure()
     seconds = [float(n) for n in frame["value"]]
     scale, unit = time_scale(seconds)
-    series = _measured_lines(axes, frame, axis, scale, parts)
-    token_axis(axes, "x", [float(n) for n in frame[axis]], xlabel)
+    series = _measured_lines(axes, frame, axis, scale=scale, parts=parts)
+    token_axis(axes, "x", [float(n) for n in frame[axis]], label=xlabel)
     if max(seconds) / min(seconds) > 30:
-        log_axis(axes, "y", [value / scale for value in seconds], number, 10)
+        log_axis(axes, "y", [value / scale for value in seconds], write=number, base=10)
     else:
         axes.set_ylim(bottom=0)
     axes.set_ylabel(f"{ylabel} ({unit})")
@@ -224,13 +224,13 @@ def _times_figure(frame: pd.DataFrame, axis: str, xlabel: str, ylabel: str, part
 @styled
 def ttft_vs_context(frame: pd.DataFrame) -> Figure:
     """Time to the first token against the length of the prompt."""
-    return _times_figure(frame, "context_tokens", "Prompt (tokens)", "Time to first token", LINE_PARTS)
+    return _times_figure(frame, "context_tokens", "Prompt (tokens)", ylabel="Time to first token", parts=LINE_PARTS)
 
 
 @styled
 def tpot_vs_context(frame: pd.DataFrame) -> Figure:
     """Time of a decode step against the context that it reads."""
-    return _times_figure(frame, "context_tokens", "Context (tokens)", "Time a decode step", LINE_PARTS)
+    return _times_figure(frame, "context_tokens", "Context (tokens)", ylabel="Time a decode step", parts=LINE_PARTS)
 
 
 @styled
@@ -238,15 +238,15 @@ def tpot_vs_batch(frame: pd.DataFrame) -> Figure:
     """Time of a decode step against the sequences that share it."""
     parts = ("run", "cache", "context_tokens", "dtype", "linear", "mode")
     table = frame.assign(context_tokens=[f"{human_tokens(int(n))} tokens" for n in frame["context_tokens"]])
-    return _times_figure(table, "batch", "Batch (sequences at once)", "Time a decode step", parts)
+    return _times_figure(table, "batch", "Batch (sequences at once)", ylabel="Time a decode step", parts=parts)
 
 
 @styled
 def bandwidth_share(frame: pd.DataFrame) -> Figure:
     """Bytes that a decode step must read, over its time, as a share of the bandwidth that the machine reaches."""
     figure, axes = new_figure()
-    series = _measured_lines(axes, frame, "context_tokens", 0.01)
-    token_axis(axes, "x", [float(n) for n in frame["context_tokens"]], "Context (tokens)")
+    series = _measured_lines(axes, frame, "context_tokens", scale=0.01)
+    token_axis(axes, "x", [float(n) for n in frame["context_tokens"]], label="Context (tokens)")
     axes.axhline(100, color=INK, linewidth=1.1)
     axes.annotate("all of the bandwidth", (0, 100), (4, -3), xycoords=("axes fraction", "data"), textcoords="offset points",
                   fontsize=TINY, va="top")  # fmt: skip
@@ -273,8 +273,8 @@ def step_bounds(frame: pd.DataFrame) -> Figure:
             axes.plot([a], [b], marker=style["marker"], color=style["color"], linestyle="none",
                       markerfacecolor=style["color"] if record["fits"] else "#ffffff")  # fmt: skip
         axes.plot([], [], label=short(name), **style)
-    token_axis(axes, "x", [float(n) for n in table["batch"]], "Batch (sequences at once)")
-    log_axis(axes, "y", values, number, 10)
+    token_axis(axes, "x", [float(n) for n in table["batch"]], label="Batch (sequences at once)")
+    log_axis(axes, "y", values, write=number, base=10)
     axes.set_ylabel(f"Least time a decode step ({unit})")
     legend_below(figure, axes, len(models))
     return figure
@@ -305,8 +305,8 @@ def roofline(frame: pd.DataFrame) -> Figure:
                   color=style["color"], markersize=7, markeredgecolor="#ffffff", markeredgewidth=0.6, zorder=4,
                   markerfacecolor=style["color"] if i < len(SERIES) else "#ffffff", label=short(label, 34))  # fmt: skip
         drawn += [float(n) / unit for n in part["flops_per_s"]]
-    log_axis(axes, "x", [low, high], number, 10)
-    log_axis(axes, "y", drawn, number, 10)
+    log_axis(axes, "x", [low, high], write=number, base=10)
+    log_axis(axes, "y", drawn, write=number, base=10)
     axes.set_xlim(low, high)
     axes.set_xlabel("Intensity (FLOPs for each byte read)")
     axes.set_ylabel(f"Speed ({name})")

@@ -39,8 +39,8 @@ def cost_against_tpot(frame: pd.DataFrame) -> Figure:
     if target is not None and not pd.isna(target):
         axes.axvline(float(target) / MS, color=INK, linewidth=1.1, linestyle=LIMITS[0], zorder=1.5)
         handles.append(Line2D([], [], color=INK, linewidth=1.1, linestyle=LIMITS[0], label="TPOT target"))
-    log_axis(axes, "x", [float(n) / MS for n in frame["tpot_seconds"]], number)
-    log_axis(axes, "y", [float(n) for n in frame["usd_per_hour"]], number)
+    log_axis(axes, "x", [float(n) / MS for n in frame["tpot_seconds"]], write=number)
+    log_axis(axes, "y", [float(n) for n in frame["usd_per_hour"]], write=number)
     axes.set_xlabel("Time between tokens (ms)")
     axes.set_ylabel("Cost (USD/h)")
     plain_legend(figure, handles)

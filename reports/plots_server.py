@@ -30,8 +30,8 @@ def expected_curve(frame: pd.DataFrame) -> Figure:
     axes.plot(
         [float(n) for n in points["batch"]], measured, color=SERIES[1], marker="o", linestyle="none", markersize=6
     )
-    token_axis(axes, "x", batches, "Requests at once")
-    log_axis(axes, "y", [*low, *high, *bound, *measured], number)
+    token_axis(axes, "x", batches, label="Requests at once")
+    log_axis(axes, "y", [*low, *high, *bound, *measured], write=number)
     axes.set_ylabel("Time between tokens (ms)")
     handles = [
         Line2D([], [], color=SERIES[1], marker="o", linestyle="none", label="measured"),

@@ -167,7 +167,7 @@ def short(name: str, length: int = NAME_LENGTH) -> str:
     return f"{name[:head]}…{name[head + 1 - length :]}"
 
 
-def powers(low: float, high: float, base: int = 2, most: int = TICKS) -> list[float]:
+def powers(low: float, high: float, base: int = 2, *, most: int = TICKS) -> list[float]:
     """Lists powers of `base` from low to high, every second, third, ... of them where there are more than `most`.
 
     >>> powers(1024, 131072), powers(1, 4)
@@ -178,7 +178,7 @@ def powers(low: float, high: float, base: int = 2, most: int = TICKS) -> list[fl
     return [base**i if i >= 0 else 1 / base**-i for i in range(first, last + 1, step)]
 
 
-def log_axis(axes: Axes, which: str, values: Iterable[float], write: Callable[[float], str], base: int = 2) -> None:
+def log_axis(axes: Axes, which: str, values: Iterable[float], *, write: Callable[[float], str], base: int = 2) -> None:
     """Makes an axis logarithmic, with round ticks in words, whatever is left between them without ticks."""
     found = [value for value in values if value > 0]
     axis = axes.xaxis if which == "x" else axes.yaxis
@@ -202,9 +202,9 @@ def _ticks(low: float, high: float, base: int) -> list[float]:
     return [low, high]
 
 
-def token_axis(axes: Axes, which: str, values: Sequence[float], label: str) -> None:
+def token_axis(axes: Axes, which: str, values: Sequence[float], *, label: str) -> None:
     """Makes an axis of tokens (or sequences) on a log scale: 1k is 1,024."""
-    log_axis(axes, which, values, lambda value: human_tokens(round(value)))
+    log_axis(axes, which, values, write=lambda value: human_tokens(round(value)))
     (axes.set_xlabel if which == "x" else axes.set_ylabel)(label)
 
 
@@ -233,7 +233,7 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def byte_axis(axes: Axes, which: str, values: Sequence[float], label: str, log: bool | None = None) -> float:
+def byte_axis(axes: Axes, which: str, values: Sequence[float], *, label: str, log: bool | None = None) -> float:
     """Makes an axis of bytes in the unit that suits the largest, and returns that unit: divide what is drawn by it.
 
     A log scale where the values span more than a factor of 30, unless told.
@@ -242,7 +242,7 @@ def byte_axis(axes: Axes, which: str, values: Sequence[float], label: str, log: 
     unit, name = byte_unit(max(found))
     scaled = [value / unit for value in found]
     if log or (log is None and max(scaled) / min(scaled) > 30):
-        log_axis(axes, which, scaled, number, 10 if max(scaled) / min(scaled) > 3000 else 2)
+        log_axis(axes, which, scaled, write=number, base=10 if max(scaled) / min(scaled) > 3000 else 2)
     else:
         axis = axes.xaxis if which == "x" else axes.yaxis
         axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
@@ -270,7 +270,7 @@ def columns_for(figure: Figure, labels: Sequence[str]) -> int:
     return max(1, min(len(labels), int(figure.get_figwidth() * 72 / widest)))
 
 
-def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def spread(places: Sequence[float], gap: float, low: float, *, high: float) -> list[float]:
     """Moves places apart to at least `gap`, kept within low..high, in the same order.
 
     >>> spread([0.5, 0.52, 0.9], 0.1, 0.0, 1.0)

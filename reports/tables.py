@@ -140,7 +140,7 @@ def _curves(q: Question, axis: str, values: tuple[int, ...]) -> pd.DataFrame:
                     "cache_bytes": device.kv_bytes + device.state_bytes,
                 }
             )
-        rows += _crossings(q, series, spec, kv_dtype, axis, values)
+        rows += _crossings(q, series, spec, kv_dtype=kv_dtype, axis=axis, values=values)
     for place in q.places:
         rows.append(
             {
@@ -174,7 +174,7 @@ def _series(q: Question) -> list[tuple[str, ModelSpec, str | None]]:
 
 
 def _crossings(
-    q: Question, series: str, spec: ModelSpec, kv_dtype: str | None, axis: str, values: tuple[int, ...]
+    q: Question, series: str, spec: ModelSpec, *, kv_dtype: str | None, axis: str, values: tuple[int, ...]
 ) -> list[dict[str, Any]]:
     """The largest length (or batch) at which the series still fits each device, where that is on the axis."""
     base = replace(q.request, k_dtype=kv_dtype or q.request.k_dtype, v_dtype=kv_dtype or q.request.v_dtype)
@@ -428,11 +428,11 @@ def step_bounds(q: Question) -> pd.DataFrame:
     rows = []
     for m in q.names:
         for p, place in enumerate(q.places):
-            rows += _bounds_on(q, m, p, place)
+            rows += _bounds_on(q, m, p, place=place)
     return pd.DataFrame(rows, columns=BOUND_COLUMNS)
 
 
-def _bounds_on(q: Question, model: int, index: int, place: Place) -> list[dict[str, Any]]:
+def _bounds_on(q: Question, model: int, index: int, *, place: Place) -> list[dict[str, Any]]:
     device, answer = place.device, q.answer(model, index)
     peak = None if device is None else peak_flops_per_s(device, answer)
     if device is None or not device.bandwidth_bytes_per_s or peak is None:

@@ -311,7 +311,7 @@ def _series(record: dict[str, Any]) -> str:
     return "without a cache" if record["cache"] == "none" else f"{record['cache']} cache"
 
 
-def lines_alt(title: str, axis: str, scale: float, unit: str) -> Any:
+def lines_alt(title: str, axis: str, scale: float, *, unit: str) -> Any:
     """Makes the text that describes a chart of measured lines for those who do not see it."""
 
     def alt(frame: pd.DataFrame) -> str:

@@ -91,7 +91,7 @@ def estimate_of(cases: Cases, row: Row, capacity: Capacity | None = None) -> Est
     return estimate(cases.spec(row["model"]), request, capacity)
 
 
-def answer_at(cases: Cases, row: Row, pool: int | None, capacity: Capacity | None = None) -> EngineAnswer:
+def answer_at(cases: Cases, row: Row, pool: int | None, *, capacity: Capacity | None = None) -> EngineAnswer:
     """Asks the row's engine for its answer with `pool` bytes for the cache."""
     return answer_of(row["engine"], row["version"] or None, estimate_of(cases, row, capacity), options_of(row, pool))
 
@@ -118,7 +118,7 @@ def checks(cases: Cases, row: Row) -> list[Check]:
     """Compares every figure of a row that the row's own budget, or no budget at all, decides."""
     interval = budget_interval(row)
     where = card(row) if row["gpu"].startswith("tpu") else None
-    low, high = (answer_at(cases, row, size, where).to_dict() for size in interval or (GIB, GIB))
+    low, high = (answer_at(cases, row, size, capacity=where).to_dict() for size in interval or (GIB, GIB))
     found = []
     if interval is not None:
         names = {
@@ -193,7 +193,7 @@ def card(row: Row) -> Capacity:
 
 def first_principles(cases: Cases, row: Row) -> FirstPrinciples:
     """Compares the pool that a row logs with ours from the card alone, without the budget that its log prints."""
-    answer = answer_at(cases, row, None, card(row))
+    answer = answer_at(cases, row, None, capacity=card(row))
     assert answer.ranged is not None
     logged = number(row["tokens"]) or int(row["blocks"]) * (answer.block_tokens or 16)
     if logged <= 0:

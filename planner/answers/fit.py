@@ -438,7 +438,7 @@ def request_bytes(estimate: Estimate, lengths: Iterable[int]) -> dict[int, int]:
 
     return {
         length: stage.state_bytes
-        + rank_kv_bytes(caches, sharding, length, length if follows else source, estimate.fmt)
+        + rank_kv_bytes(caches, sharding, length, source_tokens=length if follows else source, fmt=estimate.fmt)
         + beside(length)
         for length in lengths
     }

@@ -41,7 +41,7 @@ def simulate_answer(asked: SimulateAsked, arrived: Callable[[int], None] | None 
     engine = asked.engine.label
     one = estimate(asked.spec, asked.request, room)
     constants, _ = constants_from(asked.measured, one, asked.device, engine=engine)
-    replica = server(asked.spec, asked.request, asked.device, room, constants, asked.engine)
+    replica = server(asked.spec, asked.request, asked.device, room=room, constants=constants, asked=asked.engine)
     if asked.steps is not None:
         text = read_text(asked.steps, most_bytes=1 << 20, what="a file of measured steps", option="--steps")
         replica = with_measured_steps(replica, text, asked.steps)

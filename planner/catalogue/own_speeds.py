@@ -97,7 +97,7 @@ def own_from_json(text: str, where: str) -> OwnSpeed:
     raw = parse_json(text, where, error=BadOwnSpeed, again=AGAIN)
     try:
         raw = check_kind(
-            raw, KIND, SCHEMA_VERSION, where, what="what kvplan calibrate --from writes", error=BadOwnSpeed
+            raw, KIND, SCHEMA_VERSION, where=where, what="what kvplan calibrate --from writes", error=BadOwnSpeed
         )
         wanted = {item.name for item in fields(OwnSpeed)}
         made: OwnSpeed = decode(

@@ -174,7 +174,7 @@ def _candidates(question: Question, device: Device) -> Iterator[Candidate | Miss
             for kv in kvs:
                 formats = Formats(dtype, kv)
                 try:
-                    found = _candidate(question, device, sharding, formats, constants)
+                    found = _candidate(question, device, sharding, formats=formats, constants=constants)
                 except UnsupportedModel:
                     raise
                 except BadRequest as error:
@@ -187,7 +187,7 @@ def _candidates(question: Question, device: Device) -> Iterator[Candidate | Miss
 
 
 def _candidate(
-    question: Question, device: Device, sharding: Sharding, formats: Formats, constants: Constants
+    question: Question, device: Device, sharding: Sharding, *, formats: Formats, constants: Constants
 ) -> Candidate:
     chunk = question.chunk_tokens or CHUNK_TOKENS
     request = Request(
@@ -202,7 +202,7 @@ def _candidate(
     if question.extras is not None:
         given = replace(request, extras=question.extras, seq_tokens=question.load.longest_tokens)
         request = split_pool(question.spec, given, capacity)
-    mine = room(question.spec, request, capacity, question.load)
+    mine = room(question.spec, request, capacity, load=question.load)
     if question.engine is None or question.engine[0] == "transformers":  # transformers has no pool of its own
         return Candidate(question, device, sharding, formats, mine, chunk, constants)
     answers = engine_answers(question, mine.found, chunk)

@@ -124,7 +124,7 @@ class Plan:
         batch = max(1, int(self.state.seen)) * self.candidate.sharding.dp
         drafts = self.candidate.drafts
         verified = 1 if drafts is None else 1 + drafts.tokens  # all drafts accepted, and made in no time
-        step = decode_of(work(found), batch, tokens, tokens, verified)
+        step = decode_of(work(found), batch, tokens, last_tokens=tokens, verified=verified)
         return step.seconds(rates.bandwidth_bytes_per_s, rates.flops_per_s) / verified
 
     @property

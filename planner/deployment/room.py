@@ -58,7 +58,7 @@ class Room:
         """With the cache of so many idle sessions in the pool, in place of those that are there."""
         idle = sessions * self.session_bytes
         left = self.pool_bytes + self.idle_bytes - idle
-        less = _room(self.found, left, self.prefix_bytes, self.longest_bytes, self.held)
+        less = _room(self.found, left, self.prefix_bytes, longest=self.longest_bytes, held=self.held)
         return replace(less, session_bytes=self.session_bytes, idle_bytes=idle)
 
     @property
@@ -66,7 +66,7 @@ class Room:
         return max(0, self.longest_bytes + self.prefix_bytes - self.pool_bytes)
 
 
-def room(spec: ModelSpec, request: Request, capacity: Capacity, load: Load) -> Room:
+def room(spec: ModelSpec, request: Request, capacity: Capacity, *, load: Load) -> Room:
     """Returns the room of a layout and its formats for a load; `request` says all but length and batch.
 
     Raises BadRequest for formats and layouts that this model cannot have.
@@ -90,11 +90,11 @@ def room(spec: ModelSpec, request: Request, capacity: Capacity, load: Load) -> R
     longest = taken(load.longest_tokens, load.longest_tokens - common)
     held = tuple((taken(r.tokens, r.own_tokens), r.share) for r in load.held_sequences)
     session = round(load.prompt_tokens + load.output_tokens)
-    found = _room(one, pool, prefix, longest, held)
+    found = _room(one, pool, prefix, longest=longest, held=held)
     return replace(found, session_bytes=taken(session, session - round(load.cached_tokens) * load.prefix_common))
 
 
-def _room(estimate: Estimate, pool: int, prefix: int, longest: int, held: tuple[tuple[int, float], ...]) -> Room:
+def _room(estimate: Estimate, pool: int, prefix: int, *, longest: int, held: tuple[tuple[int, float], ...]) -> Room:
     mix = LengthMix({i: round(share * WEIGHTS_OF_SHARES) for i, (_, share) in enumerate(held)}, "")
     counted = concurrency(mix, pool - prefix, {i: size for i, (size, _) in enumerate(held)})
     fits = pool - prefix >= longest
@@ -138,7 +138,7 @@ def engine_room(mine: Room, answers: list[tuple[int, EngineAnswer]], load: Load)
         (_between(points, r.tokens) - sizes.growing(r.tokens - r.own_tokens), r.share) for r in load.held_sequences
     )
     longest = points[-1][1] - sizes.growing(common)
-    found = _room(mine.found, ranged.pool.bytes, sizes.growing(common), longest, held)
+    found = _room(mine.found, ranged.pool.bytes, sizes.growing(common), longest=longest, held=held)
     return replace(found, session_bytes=mine.session_bytes)
 
 
@@ -176,11 +176,13 @@ class Sizes:
         """Layers that keep every token."""
         if tokens <= 0:
             return 0
-        return rank_kv_bytes(self.grow, self.sharding, tokens, self._source(tokens), self.found.fmt)
+        return rank_kv_bytes(self.grow, self.sharding, tokens, source_tokens=self._source(tokens), fmt=self.found.fmt)
 
     def own(self, tokens: int, own_tokens: int) -> int:
         """A sequence of `tokens`, `own_tokens` of them behind the common prefix, with a drafter's cache beside it."""
-        others = rank_kv_bytes(self.others, self.sharding, tokens, self._source(tokens), self.found.fmt)
+        others = rank_kv_bytes(
+            self.others, self.sharding, tokens, source_tokens=self._source(tokens), fmt=self.found.fmt
+        )
         extras = self.found.request.extras
         beside = 0 if extras is None else extras.sequence_bytes(self.found, self.stage, self.caches, tokens)
         return self.state + others + self.growing(own_tokens) + beside

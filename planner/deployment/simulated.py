@@ -55,12 +55,12 @@ def verified(answer: Answer) -> Answer:
             break
         failed.append(best)
         far = max(ratio for _, ratio in misses) >= FAR
-        plans = [found for plan in plans if (found := _more(plan, best, far, question)) is not None]
+        plans = [found for plan in plans if (found := _more(plan, best, far, question=question)) is not None]
         plans.sort(key=lambda plan: order(plan, question.sort))
     return replace(answer, plans=tuple(plans), failed_checks=tuple(failed))
 
 
-def _more(plan: Plan, failed: Plan, far: bool, question: Question) -> Plan | None:
+def _more(plan: Plan, failed: Plan, far: bool, *, question: Question) -> Plan | None:
     """`plan` itself, or with more replicas where a failed simulation says so; None where it cannot have them."""
     itself = plan.candidate is failed.candidate
     alike = far and plan.candidate.device is failed.candidate.device and plan.devices <= failed.devices

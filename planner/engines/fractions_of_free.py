@@ -49,7 +49,7 @@ BATCH = 2048  # TensorRT-LLM's default max_batch_size
 BUFFER_BYTES = 56
 
 
-def tensorrt_llm(
+def tensorrt_llm(  # parameters: as every engine
     estimate: Estimate, options: Options, version: str | None, generation: str | None = None
 ) -> EngineAnswer:
     """Answers for TensorRT-LLM: tokens = fraction (0.9) · free memory / bytes a token, rounded up to blocks of 32
@@ -62,7 +62,9 @@ def tensorrt_llm(
     return _answer(TENSORRT_LLM, 32 if recent else 64, BATCH if recent else 0, estimate, options, version)
 
 
-def lmdeploy(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
+def lmdeploy(
+    estimate: Estimate, options: Options, version: str | None, generation: str | None = None
+) -> EngineAnswer:  # parameters: as every engine
     """Answers for LMDeploy: blocks of 64 tokens, floor(fraction (0.8) · free memory / block bytes). Source: LMDeploy
     `BlockManager`.
     """

@@ -44,7 +44,9 @@ from planner.model.sparse_attention import Compressed
 from planner.units import GIB, MAX_TOKENS, MIB, gib
 
 
-def answer(estimate: Estimate, options: Options, version: str | None, program: str | None = None) -> EngineAnswer:
+def answer(
+    estimate: Estimate, options: Options, version: str | None, program: str | None = None
+) -> EngineAnswer:  # parameters: as every engine
     """Answers for one program of llama.cpp's family: cache buffers, compute buffer and start-up lines."""
     program = program or "llamacpp"
     ranks = estimate.request.sharding

@@ -27,7 +27,9 @@ FUSED_WIDTHS = (64, 80, 128)
 PREFILL_TOKENS = 2048  # --prefill-step-size
 
 
-def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
+def answer(
+    estimate: Estimate, options: Options, version: str | None, generation: str | None = None
+) -> EngineAnswer:  # parameters: as every engine
     """Answers for mlx-lm: what it holds for the batch, and whether it stays below the memory that Metal wires down.
 
     tokens kept = 256 · ceil(n / 256); a window layer keeps its window, and a prefill step more while a prompt is read.

@@ -75,7 +75,9 @@ class Cell:
         return self.full + self.sliding
 
 
-def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
+def answer(
+    estimate: Estimate, options: Options, version: str | None, generation: str | None = None
+) -> EngineAnswer:  # parameters: as every engine
     """Answers for SGLang: its pool, start-up lines and reasons."""
     number = (parse_version(version) if version else None) or LATEST
     blackwell = architecture(estimate).startswith("Blackwell") and estimate.request.k_dtype in (None, "auto")

@@ -15,7 +15,9 @@ IMPLEMENTATIONS = ("dynamic", "static", "quantized")
 RESIDUAL_TOKENS = 128
 
 
-def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
+def answer(
+    estimate: Estimate, options: Options, version: str | None, generation: str | None = None
+) -> EngineAnswer:  # parameters: as every engine
     """Answers for transformers: what `generate(cache_implementation=...)` keeps for the batch on the fullest stage.
 
     dynamic: what was fed; a window layer keeps window - 1 tokens between steps. static: max_cache_len from the

@@ -66,7 +66,9 @@ class Sizes:
     overhead: Estimated | None
 
 
-def answer(estimate: Estimate, options: Options, version: str | None, generation: str | None = None) -> EngineAnswer:
+def answer(
+    estimate: Estimate, options: Options, version: str | None, generation: str | None = None
+) -> EngineAnswer:  # parameters: as every engine
     """Answers for vLLM: its pool, start-up lines and reasons; `generation` v0 or v1 where the name of the engine says
     which.
     """

@@ -55,8 +55,8 @@ def session_bytes(estimate: Estimate) -> SessionBytes:
     for layers in stages(estimate.spec, sharding.pp):
         caches = caches_on_rank(layers, sharding)
         state = sum(count * cache.state_bytes(fmt) for cache, count in caches.items())
-        shares.append(state + rank_kv_bytes(caches, sharding, tokens, estimate.source_tokens, fmt))
-    once = sequence_kv_bytes(estimate.spec, tokens, estimate.source_tokens, fmt)
+        shares.append(state + rank_kv_bytes(caches, sharding, tokens, source_tokens=estimate.source_tokens, fmt=fmt))
+    once = sequence_kv_bytes(estimate.spec, tokens, estimate.source_tokens, fmt=fmt)
     states = sum(count * cache.state_bytes(fmt) for layer, count in estimate.spec.groups for cache in layer.caches)
     return SessionBytes(max(shares), sharding.tp * sum(shares), once + states)
 

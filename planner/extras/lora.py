@@ -161,7 +161,7 @@ def _module_names(spec: ModelSpec) -> set[str]:
     return has | {fused for fused, parts in FUSED.items() if has >= set(parts)}
 
 
-def module_parameters(matrix: Matrix, rank: int, tp: int = 1, ep: int = 1) -> int:
+def module_parameters(matrix: Matrix, rank: int, tp: int = 1, *, ep: int = 1) -> int:
     """Counts the numbers of A and B of one module on one rank: r·(in + sum of outs), each expert for itself.
 
     Column-parallel matrices (q, k, v, gate, up) hold A whole and their share of B, row-parallel ones (o, down)
@@ -177,10 +177,10 @@ def module_parameters(matrix: Matrix, rank: int, tp: int = 1, ep: int = 1) -> in
     return rank * (shares[0].cols + sum(weight.rows for weight in shares)) * shares[0].count
 
 
-def layers_parameters(layers: Iterable[tuple[Layer, int]], lora: Lora, tp: int = 1, ep: int = 1) -> int:
+def layers_parameters(layers: Iterable[tuple[Layer, int]], lora: Lora, tp: int = 1, *, ep: int = 1) -> int:
     """Counts the numbers of one adapter over some layers, each with how many equal ones there are."""
     return sum(
-        count * sum(module_parameters(matrix, lora.rank, tp, ep) for _, matrix in modules(layer, lora.targets))
+        count * sum(module_parameters(matrix, lora.rank, tp, ep=ep) for _, matrix in modules(layer, lora.targets))
         for layer, count in layers
     )
 

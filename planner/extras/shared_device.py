@@ -89,7 +89,7 @@ class Drafter:
             share = sharding.on_rank(cache)
             on_rank[share] = on_rank.get(share, 0) + count
         state = sum(count * cache.state_bytes(fmt) for cache, count in on_rank.items())
-        return state + rank_kv_bytes(on_rank, sharding, tokens, 0, fmt)
+        return state + rank_kv_bytes(on_rank, sharding, tokens, source_tokens=0, fmt=fmt)
 
     def _format(self, estimate: Estimate) -> CacheFormat:
         if self.own_dtype is None:
@@ -228,7 +228,7 @@ class Extras:
         self, estimate: Estimate, index: int, layers: list[tuple[Layer, int]], caches: Mapping[Cache, int]
     ) -> tuple[tuple[OverheadLine, ...], int]:
         """(what the fullest device of a stage holds besides, cache bytes that each sequence adds there)."""
-        lines = [_adapter_line(lora, estimate, index, layers) for lora in self.adapters]
+        lines = [_adapter_line(lora, estimate, index, layers=layers) for lora in self.adapters]
         if self.projector is not None and index == 0:
             lines += self.projector.lines()
         if self.drafter is not None and index == estimate.request.sharding.pp - 1:
@@ -237,7 +237,9 @@ class Extras:
         lines += [_other_line(other, estimate, index) for other in self.others]
         if self.idle_sessions:
             tokens = estimate.request.seq_tokens
-            each = self._drafting_bytes(estimate, index, caches, tokens, 0) + _own_bytes(estimate, caches, tokens)
+            each = self._drafting_bytes(estimate, index, caches, tokens=tokens, drafts=0) + _own_bytes(
+                estimate, caches, tokens
+            )
             size = estimate.request.sharding.sequences_on_rank(self.idle_sessions) * each
             lines.append(OverheadLine("idle sessions", size, size, size, f"{self.idle_sessions:,} kept on the device"))
         return tuple(lines), self.sequence_bytes(estimate, index, caches, estimate.request.seq_tokens)
@@ -245,18 +247,18 @@ class Extras:
     def sequence_bytes(self, estimate: Estimate, index: int, caches: Mapping[Cache, int], tokens: int) -> int:
         """What each running sequence of `tokens` adds on the fullest device of a stage, the model's own cache apart."""
         drafts = 0 if self.drafter is None else self.drafter.draft_tokens
-        return self._drafting_bytes(estimate, index, caches, tokens, drafts)
+        return self._drafting_bytes(estimate, index, caches, tokens=tokens, drafts=drafts)
 
     def _drafting_bytes(
-        self, estimate: Estimate, index: int, caches: Mapping[Cache, int], tokens: int, drafts: int
+        self, estimate: Estimate, index: int, caches: Mapping[Cache, int], *, tokens: int, drafts: int
     ) -> int:
         """The drafter's cache at the same length, and the slots of the tokens drafted in a step: in the target's
         cache as in the drafter's, and a state more for each where the target is recurrent."""
         if self.drafter is None:
             return 0
         request, fmt, source = estimate.request, estimate.fmt, estimate.source_tokens
-        longer = rank_kv_bytes(caches, request.sharding, tokens + drafts, source, fmt)
-        slots = longer - rank_kv_bytes(caches, request.sharding, tokens, source, fmt)
+        longer = rank_kv_bytes(caches, request.sharding, tokens + drafts, source_tokens=source, fmt=fmt)
+        slots = longer - rank_kv_bytes(caches, request.sharding, tokens, source_tokens=source, fmt=fmt)
         states = drafts * sum(count * cache.state_bytes(fmt) for cache, count in caches.items())
         last = index == request.sharding.pp - 1
         return max(0, slots) + states + (self.drafter.cache_bytes(estimate, tokens + drafts) if last else 0)
@@ -264,15 +266,17 @@ class Extras:
 
 def _own_bytes(estimate: Estimate, caches: Mapping[Cache, int], tokens: int) -> int:
     """The model's own cache of one sequence on one rank."""
-    kv = rank_kv_bytes(caches, estimate.request.sharding, tokens, estimate.source_tokens, estimate.fmt)
+    kv = rank_kv_bytes(
+        caches, estimate.request.sharding, tokens, source_tokens=estimate.source_tokens, fmt=estimate.fmt
+    )
     return kv + sum(count * cache.state_bytes(estimate.fmt) for cache, count in caches.items())
 
 
-def _adapter_line(lora: Lora, estimate: Estimate, index: int, layers: list[tuple[Layer, int]]) -> OverheadLine:
+def _adapter_line(lora: Lora, estimate: Estimate, index: int, *, layers: list[tuple[Layer, int]]) -> OverheadLine:
     spec, sharding = estimate.spec, estimate.request.sharding
     held = chain(layers, counted(spec.encoder)) if index == 0 else iter(layers)
     each = lora.count * estimate.fmt.model_dtype_bytes
-    low = layers_parameters(held, lora, sharding.tp, sharding.ep) * each
+    low = layers_parameters(held, lora, sharding.tp, ep=sharding.ep) * each
     tables = 0
     if lora.slots:
         ends = (index == 0) + (index == sharding.pp - 1)

@@ -99,7 +99,7 @@ def _finite(text: str) -> float:
 
 
 def check_kind(
-    raw: Any, kind: str, newest: int, where: str, *, what: str, error: type[KvplanError] = BadFile
+    raw: Any, kind: str, newest: int, *, where: str, what: str, error: type[KvplanError] = BadFile
 ) -> Mapping[str, Any]:
     """Return the object `raw`, whose keys say that it is of this kind and of a schema that is known."""
     if not isinstance(raw, dict) or raw.get("kind") != kind:
@@ -135,7 +135,7 @@ def decode(wanted: Any, raw: Any, where: str, *, error: type[KvplanError] = BadF
     if wanted is typing.Any:
         return raw
     if is_dataclass(wanted):
-        return _dataclass(wanted, raw, where, error)
+        return _dataclass(wanted, raw, where, error=error)
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (typing.Union, types.UnionType):
         if raw is None:
@@ -151,10 +151,10 @@ def decode(wanted: Any, raw: Any, where: str, *, error: type[KvplanError] = BadF
         return {
             key: decode(arguments[1], value, f"{where}.{one_line(key, 40)}", error=error) for key, value in raw.items()
         }
-    return _plain(wanted, raw, where, error)
+    return _plain(wanted, raw, where, error=error)
 
 
-def _plain(wanted: Any, raw: Any, where: str, error: type[KvplanError]) -> Any:
+def _plain(wanted: Any, raw: Any, where: str, *, error: type[KvplanError]) -> Any:
     if wanted is float and isinstance(raw, int) and not isinstance(raw, bool):
         return figure(raw, where, error=error)  # bytes are whole numbers and stay so
     if type(raw) is not wanted:
@@ -175,7 +175,7 @@ def visible(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
 
 
-def _dataclass(wanted: Any, raw: Any, where: str, error: type[KvplanError]) -> Any:
+def _dataclass(wanted: Any, raw: Any, where: str, *, error: type[KvplanError]) -> Any:
     import typing
     from dataclasses import MISSING, fields
 

@@ -201,7 +201,7 @@ class Calibration:
             shapes.setdefault((time.outputs, time.inputs), []).append((time.rows, time.seconds))
         return tables
 
-    def matmul_seconds(self, matmul: Matmul, rows: float, dtype: str, linear: str) -> float:
+    def matmul_seconds(self, matmul: Matmul, rows: float, dtype: str, *, linear: str) -> float:
         """All of `matmul.count` products for a step of `rows` tokens."""
         shapes = self._shapes.get((dtype, linear))
         if shapes is None:
@@ -218,7 +218,7 @@ class Calibration:
         points = sorted((float(size), sum(found) / len(found)) for size, found in by_size.items())
         return matmul.used(rows) * interpolate(points, matmul.outputs * matmul.inputs)
 
-    def attention_seconds(self, read: AttentionRead, batch: int, context: int, new: int, dtype: str) -> float:
+    def attention_seconds(self, read: AttentionRead, batch: int, context: int, *, new: int, dtype: str) -> float:
         """One layer's attention, from the nearest kind that was measured (grouped or not), scaled by width."""
         kind = [t for t in self.attention if t.dtype == dtype and (t.new_tokens > 1) == (new > 1)]
         grouped = read.heads > read.kv_heads and not (read.expands and new > 1)
@@ -235,7 +235,7 @@ class Calibration:
         seconds = plane(scaled, batch * heads, reach)
         return seconds * width / 2
 
-    def layer_time(self, style: str, rows: float, hidden: int, dtype: str) -> tuple[float, float]:
+    def layer_time(self, style: str, rows: float, hidden: int, *, dtype: str) -> tuple[float, float]:
         """(rest of a layer, rest of a step) in seconds."""
         alike = [t for t in self.layers if t.dtype == dtype and t.style == style] or [
             t for t in self.layers if t.dtype == dtype
@@ -252,17 +252,22 @@ class Calibration:
     ) -> float:  # fmt: skip
         """One forward pass: decode (`new_tokens` 1, the last of `context_tokens`) or prefill of `new_tokens`."""
         rows, style = batch * new_tokens, style_of(spec)
-        layer_rest, step_rest = self.layer_time(style, rows, spec.hidden, dtype)
-        total = step_rest + self.matmul_seconds(head_matmul(spec), batch, dtype, linear)
+        layer_rest, step_rest = self.layer_time(style, rows, spec.hidden, dtype=dtype)
+        total = step_rest + self.matmul_seconds(head_matmul(spec), batch, dtype, linear=linear)
         for layer, count in spec.groups:
-            products = sum(self.matmul_seconds(m, rows, dtype, linear) for m in layer_matmuls(layer))
+            products = sum(self.matmul_seconds(m, rows, dtype, linear=linear) for m in layer_matmuls(layer))
             reads = sum(
-                self.attention_seconds(a, batch, context_tokens, new_tokens, dtype) for a in layer_attention(layer)
+                self.attention_seconds(a, batch, context_tokens, new=new_tokens, dtype=dtype)
+                for a in layer_attention(layer)
             )
             total += count * (products + reads + layer_rest)
-        return total * (self.correction(spec, batch, context_tokens, new_tokens, dtype, linear) if corrected else 1.0)
+        return total * (
+            self.correction(spec, batch, context_tokens, new=new_tokens, dtype=dtype, linear=linear)
+            if corrected
+            else 1.0
+        )
 
-    def correction(self, spec: ModelSpec, batch: int, context: int, new: int, dtype: str, linear: str) -> float:
+    def correction(self, spec: ModelSpec, batch: int, context: int, *, new: int, dtype: str, linear: str) -> float:
         """Measured over summed: between the probes of this model; of a model without, the median of the one probed.
 
         A whole step takes longer than its operators alone, by much the same share in every model of one machine.
@@ -305,7 +310,7 @@ class Calibration:
         return json.dumps(raw, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def plane(points: Iterable[tuple[float, float, float]], x: float, y: float, clamp: bool = False) -> float:
+def plane(points: Iterable[tuple[float, float, float]], x: float, y: float, *, clamp: bool = False) -> float:
     """Returns z at (x, y): between measured x the values that `interpolate` gives along y at each.
 
     clamp: outside the measured range the value of the edge (for ratios); else as `interpolate` (for times).
@@ -380,7 +385,7 @@ def calibration_from_json(text: str, where: str) -> Calibration:
     found = parse_json(text, where, error=BadDeviceFile, again=AGAIN)
     try:
         raw = check_kind(
-            found, KIND, SCHEMA_VERSION, where, what="a device file of kvplan calibrate", error=BadDeviceFile
+            found, KIND, SCHEMA_VERSION, where=where, what="a device file of kvplan calibrate", error=BadDeviceFile
         )
         values = {name: raw[name] for name in (item.name for item in fields(Calibration)) if name in raw}
         made = decode(Calibration, values, where, error=BadDeviceFile)

@@ -136,7 +136,9 @@ def from_nvidia_smi(output: str, *, root: str = "/") -> Device | None:
     if len(found) > 1:
         same = "alike" if len(set(found)) == 1 else "not all alike"
         note = f"first of {len(found)} GPUs, {same}"
-    return _known_or_bare(name, memory_bytes, says, "nvidia-smi --query-gpu=name,memory.total", "NVIDIA", note)
+    return _known_or_bare(
+        name, memory_bytes, says, asked="nvidia-smi --query-gpu=name,memory.total", vendor="NVIDIA", note=note
+    )
 
 
 def _nvidia_line(line: str, root: str) -> tuple[str, int, bool] | None:
@@ -170,7 +172,7 @@ def from_sysctl(output: str) -> Device | None:
     chip = lines[0].strip()
     sized = f"{chip} {unified_bytes // GIB}GB"  # the size tells an M3 Max of 300 GB/s from one of 400
     name = sized if _catalogued(sized, memory_bytes, True) else chip
-    return _known_or_bare(name, memory_bytes, says, asked, "Apple", None, any_memory=True)
+    return _known_or_bare(name, memory_bytes, says, asked=asked, vendor="Apple", note=None, any_memory=True)
 
 
 def from_host(*, root: str = "/") -> Device:
@@ -239,10 +241,10 @@ def _known_or_bare(
     name: str,
     memory_bytes: int,
     says: str,
+    *,
     asked: str,
     vendor: str,
     note: str | None,
-    *,
     any_memory: bool = False,
 ) -> Device:
     """The catalogue's device of that name, with the driver's memory; or one of which no more is known."""

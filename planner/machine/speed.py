@@ -73,7 +73,7 @@ def linear_of(calibration: Calibration, dtype: str) -> str:
     return next((linear for linear in LINEARS if calibration.serves(dtype, linear)), LINEARS[0])
 
 
-def spread(calibration: Calibration, model: str, dtype: str, linear: str, phase: str) -> Spread:
+def spread(calibration: Calibration, model: str, dtype: str, *, linear: str, phase: str) -> Spread:
     """Returns the range at the steps held back in this dtype, layout and phase: of this model where it was measured,
     else of all.
 
@@ -121,7 +121,7 @@ def local_speed(
     spec, dtype = estimate.spec, running_dtype(estimate)
     rates = rates_of(device, estimate)
     first, last = prompt_tokens + 1, prompt_tokens + output_tokens
-    parts = decode_parts(calibration, estimate, rates, batch, first, last, linear)
+    parts = decode_parts(calibration, estimate, rates, batch=batch, first=first, last=last, linear=linear)
     ttft = calibration.step_seconds(
         spec, batch=batch, context_tokens=prompt_tokens, new_tokens=prompt_tokens, dtype=dtype, linear=linear
     )
@@ -129,7 +129,7 @@ def local_speed(
     decode_bound = decode_step(estimate, batch, (first + last) // 2).seconds(
         rates.bandwidth_bytes_per_s, rates.flops_per_s
     )
-    decode, prefill = (spread(calibration, spec.name, dtype, linear, phase_of(new)) for new in (1, 2))
+    decode, prefill = (spread(calibration, spec.name, dtype, linear=linear, phase=phase_of(new)) for new in (1, 2))
     ttft_seconds = _figure(ttft, prefill, prefill_bound)
     tpot_seconds = _figure(sum(parts.values()), decode, decode_bound)
     return Speed(
@@ -156,26 +156,28 @@ def local_speed(
 
 
 def decode_parts(
-    calibration: Calibration, estimate: Estimate, rates: Rates, batch: int, first: int, last: int, linear: str
+    calibration: Calibration, estimate: Estimate, rates: Rates, *, batch: int, first: int, last: int, linear: str
 ) -> dict[str, float]:
     """Splits the mean decode step into its parts: products with attention (by what binds them), the rest of layers, of
     the step.
     """
     spec, dtype = estimate.spec, running_dtype(estimate)
-    layer_rest, step_rest = calibration.layer_time(style_of(spec), batch, spec.hidden, dtype)
-    products = calibration.matmul_seconds(head_matmul(spec), batch, dtype, linear)
+    layer_rest, step_rest = calibration.layer_time(style_of(spec), batch, spec.hidden, dtype=dtype)
+    products = calibration.matmul_seconds(head_matmul(spec), batch, dtype, linear=linear)
     for layer, count in spec.groups:
-        products += count * sum(calibration.matmul_seconds(m, batch, dtype, linear) for m in layer_matmuls(layer))
+        products += count * sum(
+            calibration.matmul_seconds(m, batch, dtype, linear=linear) for m in layer_matmuls(layer)
+        )
     found = {"products": 0.0, "layers": 0.0, "steps": 0.0}
     for context, weight in zip(
         (first, (first + last) // 2, last), (1 / 6, 4 / 6, 1 / 6), strict=True
     ):  # Simpson's rule
         reads = sum(
-            count * calibration.attention_seconds(read, batch, context, 1, dtype)
+            count * calibration.attention_seconds(read, batch, context, new=1, dtype=dtype)
             for layer, count in spec.groups
             for read in layer_attention(layer)
         )
-        scale = weight * calibration.correction(spec, batch, context, 1, dtype, linear)
+        scale = weight * calibration.correction(spec, batch, context, new=1, dtype=dtype, linear=linear)
         found["products"] += scale * (products + reads)
         found["layers"] += scale * len(spec.layers) * layer_rest
         found["steps"] += scale * step_rest

@@ -63,7 +63,7 @@ def layer_shapes(spec: ModelSpec, tp: int = 1) -> tuple[LayerShape, ...]:
     return tuple(shapes)
 
 
-def concat_bytes(
+def concat_bytes(  # parameters: the shape of a cache and what is asked of it
     *, batch: int, tokens: int, kv_heads: int, k_dim: int, v_dim: int, element_bytes: int, window: int | None = None
 ) -> int:
     """Counts the bytes of a layer whose K and V grow by concatenation: exactly what is kept, min(tokens, window).
@@ -111,7 +111,7 @@ def static_bytes(*, batch: int, max_tokens: int, kv_heads: int, k_dim: int, v_di
     return batch * max_tokens * kv_heads * (k_dim + v_dim) * element_bytes
 
 
-def sliding_bytes(
+def sliding_bytes(  # parameters: the shape of a cache and what is asked of it
     *, batch: int, max_tokens: int, window: int | None, kv_heads: int, k_dim: int, v_dim: int, element_bytes: int
 ) -> int:
     """Counts the bytes of a preallocated ring of min(max_tokens, window) tokens; without a window, as static.
@@ -156,7 +156,7 @@ def paged_table_bytes(*, sequences: int, max_tokens: int, block_tokens: int = BL
     return sequences * ceil_div(max_tokens, block_tokens) * TABLE_ENTRY_BYTES
 
 
-def quantised_bytes(
+def quantised_bytes(  # parameters: the shape of a cache and what is asked of it
     *, batch: int, max_tokens: int, kv_heads: int, k_dim: int, v_dim: int, k_format: KvFormat, v_format: KvFormat
 ) -> int:
     """Counts the bytes of a layer preallocated in fewer bits: codes, scales and zero points counted.
@@ -172,7 +172,7 @@ def quantised_bytes(
     return batch * max_tokens * kv_heads * pair
 
 
-def strategy_bytes(
+def strategy_bytes(  # parameters: the shape of a cache and what is asked of it
     shapes: Sequence[LayerShape],
     strategy: str,
     *,

@@ -86,7 +86,9 @@ class Estimate:
     @cached_property
     def kv_bytes(self) -> int:
         """All that grows with the length: K and V, latent, cross; every layer, every sequence."""
-        return self.request.batch * sequence_kv_bytes(self.spec, self.request.seq_tokens, self.source_tokens, self.fmt)
+        return self.request.batch * sequence_kv_bytes(
+            self.spec, self.request.seq_tokens, self.source_tokens, fmt=self.fmt
+        )
 
     @cached_property
     def state_bytes(self) -> int:
@@ -98,8 +100,8 @@ class Estimate:
     @cached_property
     def kv_bytes_per_token(self) -> int:
         """The marginal token: what one sequence's next token adds at this length."""
-        now = sequence_kv_bytes(self.spec, self.request.seq_tokens, self.source_tokens, self.fmt)
-        return sequence_kv_bytes(self.spec, self.request.seq_tokens + 1, self.source_tokens, self.fmt) - now
+        now = sequence_kv_bytes(self.spec, self.request.seq_tokens, self.source_tokens, fmt=self.fmt)
+        return sequence_kv_bytes(self.spec, self.request.seq_tokens + 1, self.source_tokens, fmt=self.fmt) - now
 
     @cached_property
     def parameters(self) -> int:
@@ -152,7 +154,7 @@ class Estimate:
         request, sharding = self.request, self.request.sharding
         sequences = sharding.sequences_on_rank(request.batch)
         caches = caches_on_rank(layers, sharding)
-        kv = rank_kv_bytes(caches, sharding, request.seq_tokens, self.source_tokens, self.fmt)
+        kv = rank_kv_bytes(caches, sharding, request.seq_tokens, source_tokens=self.source_tokens, fmt=self.fmt)
         state = sum(count * cache.state_bytes(self.fmt) for cache, count in caches.items())
         known = self.spec.weights_known
         weights = rank_weight_bytes(self.spec, self.plan, sharding)[index] if known else 0
@@ -334,7 +336,7 @@ def _stage_weights(
             yield spec.before[0], 1
 
 
-def sequence_kv_bytes(spec: ModelSpec, tokens: int, source_tokens: int, fmt: CacheFormat) -> int:
+def sequence_kv_bytes(spec: ModelSpec, tokens: int, source_tokens: int, *, fmt: CacheFormat) -> int:
     """Counts the bytes of one sequence over all layers, unsharded."""
     return sum(
         count * cache.kv_bytes(tokens, source_tokens, fmt) for layer, count in spec.groups for cache in layer.caches
@@ -352,7 +354,7 @@ def caches_on_rank(layers: Iterable[tuple[Layer, int]], sharding: Sharding) -> d
 
 
 def rank_kv_bytes(
-    caches: Mapping[Cache, int], sharding: Sharding, tokens: int, source_tokens: int, fmt: CacheFormat
+    caches: Mapping[Cache, int], sharding: Sharding, tokens: int, *, source_tokens: int, fmt: CacheFormat
 ) -> int:
     """Counts the bytes of one sequence over what `caches_on_rank` gave."""
     return sum(
@@ -435,6 +437,6 @@ def override_lines(lines: tuple[OverheadLine, ...], given: Mapping[str, int]) ->
     return tuple(kept)
 
 
-def _check_range(name: str, value: int, high: int, low: int = 1) -> None:
+def _check_range(name: str, value: int, high: int, *, low: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise BadRequest(f"{name} {one_line(repr(value), 40)} is not a whole number; write {low} to {high:,}")

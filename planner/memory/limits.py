@@ -78,7 +78,7 @@ class Layout:
     sharding: Sharding
 
 
-def fewest_devices(spec: ModelSpec, request: Request, capacity: Capacity, limit: int = MAX_DEVICES) -> Layout | None:
+def fewest_devices(spec: ModelSpec, request: Request, capacity: Capacity, *, limit: int = MAX_DEVICES) -> Layout | None:
     """Finds the fewest equal devices that hold the request, as TP of 1, 2, 4 or 8 times pipeline stages.
 
     None when even `limit` devices do not help (a single layer, or a copied latent, is too large). Of equal
@@ -97,7 +97,7 @@ def fewest_devices(spec: ModelSpec, request: Request, capacity: Capacity, limit:
 
 
 def tensor_parallel_devices(
-    spec: ModelSpec, request: Request, capacity: Capacity, limit: int = MAX_DEVICES
+    spec: ModelSpec, request: Request, capacity: Capacity, *, limit: int = MAX_DEVICES
 ) -> Layout | None:
     """Finds, as servers are started, the smallest TP of 1, 2, 4, 8 that holds it, then whole nodes of TP 8 as stages."""
     for tp, pp in [(1, 1), (2, 1), (4, 1), *((8, pp) for pp in range(1, min(len(spec.layers), limit // 8) + 1))]:

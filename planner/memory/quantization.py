@@ -123,7 +123,7 @@ def _awq(config: Mapping[str, Any]) -> Recipe:
     if bits not in (None, 4, 8):
         return unread_all(f"awq of {one_line(repr(bits), 20)} bits")
     zero = 0 if config.get("zero_point", True) is False else (bits if isinstance(bits, int) else 4)
-    return or_unread(integers("awq", bits, first(config, "group_size", "q_group_size"), 16 + zero), "awq")
+    return or_unread(integers("awq", bits, first(config, "group_size", "q_group_size"), group_bits=16 + zero), "awq")
 
 
 def _gptq(config: Mapping[str, Any]) -> Recipe:
@@ -248,7 +248,7 @@ def _hqq(config: Mapping[str, Any]) -> Recipe:
 
 
 def _hqq_format(params: Mapping[str, Any]) -> WeightFormat | None:
-    bits, group = whole(params.get("nbits"), 4, 1, 8), whole(params.get("group_size"), 64)
+    bits, group = whole(params.get("nbits"), 4, 1, high=8), whole(params.get("group_size"), 64)
     if bits is None or group is None:
         return None
     return WeightFormat(f"hqq_int{bits}", (32, 10) if bits == 3 else (bits, 1), 1, group, 32)
@@ -280,13 +280,18 @@ def _bitnet(config: Mapping[str, Any]) -> Recipe:
 
 def _higgs(config: Mapping[str, Any]) -> Recipe:
     """HIGGS: `bits` a weight and a float scale per group (transformers integrations/higgs.py)."""
-    return or_unread(integers("higgs", config.get("bits"), whole(config.get("group_size"), 256), 16), "higgs")
+    return or_unread(
+        integers("higgs", config.get("bits"), whole(config.get("group_size"), 256), group_bits=16), "higgs"
+    )
 
 
 def _aqlm(config: Mapping[str, Any]) -> Recipe:
     """AQLM: codebooks · bits a codebook over a group of weights, a scale an output row, and the codebooks themselves."""
-    books, width = whole(config.get("num_codebooks"), 1, 1, 16), whole(config.get("nbits_per_codebook"), 16, 1, 24)
-    rows, cols = whole(config.get("out_group_size"), 1, 1, 64), whole(config.get("in_group_size"), 8, 1, 64)
+    books, width = (
+        whole(config.get("num_codebooks"), 1, 1, high=16),
+        whole(config.get("nbits_per_codebook"), 16, 1, high=24),
+    )
+    rows, cols = whole(config.get("out_group_size"), 1, 1, high=64), whole(config.get("in_group_size"), 8, 1, high=64)
     if books is None or width is None or rows is None or cols is None:
         return unread_all("aqlm: codebooks or groups not understood")
     tables = books * 2**width * rows * cols * 16
@@ -295,7 +300,7 @@ def _aqlm(config: Mapping[str, Any]) -> Recipe:
 
 def _sinq(config: Mapping[str, Any]) -> Recipe:
     """SINQ: codes, a scale and a zero point a group, and a second scale a column of the matrix."""
-    bits, group = whole(config.get("nbits"), 4, 1, 8), whole(config.get("group_size"), 64)
+    bits, group = whole(config.get("nbits"), 4, 1, high=8), whole(config.get("group_size"), 64)
     if bits is None or group is None:
         return unread_all("sinq: nbits or group_size not understood")
     return Recipe(WeightFormat(f"sinq_int{bits}", (bits, 1), 1, group, 32), about="estimated")
@@ -307,7 +312,7 @@ def affine(bits: object, group: object, mode: str = "affine") -> WeightFormat | 
     """
     if mode in ("mxfp4", "mxfp8", "nvfp4"):
         return weight_format(mode)
-    width, columns = whole(bits, 4, 1, 8), whole(group, 64)
+    width, columns = whole(bits, 4, 1, high=8), whole(group, 64)
     if width is None or columns is None or mode != "affine":
         return None
     return WeightFormat(f"mlx_int{width}", (width, 1), 1, columns, 32)
@@ -352,13 +357,13 @@ def _gguf(config: Mapping[str, Any]) -> Recipe:
 
 def _gemma(config: Mapping[str, Any]) -> Recipe:
     """transformers' Gemma files: bits by regular expression; the first that is found decides."""
-    bits = whole(config.get("num_bits"), 4, 1, 8)
+    bits = whole(config.get("num_bits"), 4, 1, high=8)
     if bits is None:
         return unread_all("gemma: num_bits not understood")
     rules = []
     table = config.get("module_quant_configs")
     for pattern, given in table.items() if isinstance(table, Mapping) else ():
-        own = whole(given.get("num_bits") if isinstance(given, Mapping) else None, bits, 1, 8)
+        own = whole(given.get("num_bits") if isinstance(given, Mapping) else None, bits, 1, high=8)
         fmt = None if own is None else WeightFormat(f"gemma_int{own}", (own, 1), 1, 0, 16)
         rules.append(Rule(matcher([f".*(?:{pattern})"], expressions=True), fmt))
     untouched = UNTOUCHED - TOWERS - ({"embedding", "lm_head"} if config.get("quantize_embeddings") is True else set())
@@ -389,7 +394,7 @@ def _int8(config: Mapping[str, Any]) -> Recipe:
 
 def _int4_experts(config: Mapping[str, Any]) -> Recipe:
     """W4AFP8: experts in int4 with a bf16 scale a group of 128, the other linear layers in fp8 by block (SGLang w4afp8.py)."""
-    experts = integers("int", 4, config.get("group_size"), 16)
+    experts = integers("int", 4, config.get("group_size"), group_bits=16)
     if experts is None:
         return unread_all("w4afp8: group_size not understood")
     return Recipe(block_fp8({"weight_block_size": [128, 128]}), (Rule(matcher(["experts"]), experts),))
@@ -407,7 +412,7 @@ def _mxfp8_and_nvfp4(config: Mapping[str, Any]) -> Recipe:
 
 def _marlin(config: Mapping[str, Any]) -> Recipe:
     """Marlin's own files: symmetric int4, an fp16 scale a group, no zeros; 2:4 keeps half of the codes and their places."""
-    fmt = integers("marlin", config.get("bits"), config.get("group_size"), 16)
+    fmt = integers("marlin", config.get("bits"), config.get("group_size"), group_bits=16)
     if fmt is not None and config.get("quant_method") == "gptq_marlin_24":
         fmt = replace(fmt, name=f"{fmt.name}_2:4", bits=(fmt.bits[0] + 2, 2))
     return or_unread(fmt, "marlin")

@@ -52,7 +52,7 @@ def _integer(bits: int, group: object, *, zeros: bool, layout: str) -> WeightFor
 
     Source: compressed_tensors 0.17 compressors/format.py: integers beside quantised activations (W4A8) are not packed.
     """
-    fmt = integers("int", bits, group or 0, 16 + (bits if zeros else 0))
+    fmt = integers("int", bits, group or 0, group_bits=16 + (bits if zeros else 0))
     if fmt is None or bits > 8:
         return fmt
     if layout in ("int-quantized", "naive-quantized"):
@@ -156,7 +156,7 @@ def _algorithm(config: Mapping[str, Any]) -> WeightFormat | None:
     if algorithm in _ALGORITHMS:
         return weight_format(_ALGORITHMS[algorithm])
     if algorithm.startswith(("W4A16", "W4A8", "INT4")):
-        return integers("int", 4, config.get("group_size"), 16)
+        return integers("int", 4, config.get("group_size"), group_bits=16)
     return None
 
 

@@ -73,7 +73,7 @@ def _torchao_format(kind: str, data: Mapping[str, Any]) -> WeightFormat | None:
     if name.startswith(("intxweightonly", "int8dynamicactivationint4weight", "int8dynamicactivationintxweight")):
         return _unpacked(data, 32 if "dynamic" in name else 0)
     if name.startswith("fpx"):
-        exponent, mantissa = whole(data.get("ebits"), 3, 1, 8), whole(data.get("mbits"), 2, 0, 8)
+        exponent, mantissa = whole(data.get("ebits"), 3, 1, high=8), whole(data.get("mbits"), 2, 0, high=8)
         if exponent is None or mantissa is None:
             return None
         return WeightFormat(f"fp{1 + exponent + mantissa}", (1 + exponent + mantissa, 1), 1, 0, 16)
@@ -144,5 +144,5 @@ def _quark_format(weight: object) -> WeightFormat | None:
         return weight_format("int8")
     if dtype in ("int4", "uint4"):
         group = whole(grouped, 0, -1)
-        return None if group is None else integers("quark", 4, group, 16 if weight.get("symmetric") else 20)
+        return None if group is None else integers("quark", 4, group, group_bits=16 if weight.get("symmetric") else 20)
     return None

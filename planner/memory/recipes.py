@@ -48,7 +48,7 @@ def unread_all(*reasons: str) -> Recipe:
     return Recipe(None, about="upper bound", unread=reasons)
 
 
-def whole(value: object, default: int, low: int = 1, high: int = 10**6) -> int | None:
+def whole(value: object, default: int, low: int = 1, *, high: int = 10**6) -> int | None:
     """Reads a whole number in range; the default for nothing, None for anything else."""
     if value is None:
         return default
@@ -62,13 +62,13 @@ def first(config: Mapping[str, Any], *keys: str) -> Any:
     return next((config[key] for key in keys if config.get(key) is not None), None)
 
 
-def integers(name: str, bits: object, group: object, group_bits: int) -> WeightFormat | None:
+def integers(name: str, bits: object, group: object, *, group_bits: int) -> WeightFormat | None:
     """Builds integer codes with `group_bits` of scale and zero point a group of columns; group -1 and 0: a whole row.
 
     >>> integers("gptq", 4, 128, 20).matrix_bytes(4096, 4096) * 8 / 4096**2
     4.15625
     """
-    width, columns = whole(bits, 4, 1, 16), whole(group, 128, -1)
+    width, columns = whole(bits, 4, 1, high=16), whole(group, 128, -1)
     if width is None or columns is None:
         return None
     return WeightFormat(f"{name}_int{width}", (width, 1), 1, max(0, columns), group_bits)
@@ -92,8 +92,8 @@ def block_fp8(config: Mapping[str, Any]) -> WeightFormat:
 
 def packed(name: str, bits: object, group: object) -> WeightFormat | None:
     """Builds integer codes with a 16-bit scale and a packed zero point a group; None for widths that are not packed so."""
-    width = whole(bits, 4, 2, 8)
-    return None if width is None or width in (5, 6, 7) else integers(name, width, group, 16 + width)
+    width = whole(bits, 4, 2, high=8)
+    return None if width is None or width in (5, 6, 7) else integers(name, width, group, group_bits=16 + width)
 
 
 def by_format(named: Iterable[tuple[str, WeightFormat | None]]) -> tuple[Rule, ...]:

@@ -167,13 +167,13 @@ def assigned(spec: ModelSpec, recipe: Recipe, float_fmt: WeightFormat) -> _Mixed
         key = (weight, layer is None)
         fmt = None if numbered else constant.get(key)
         if fmt is None:
-            fmt = constant[key] = _format_of(weight, layer, text_type, recipe, float_fmt)
+            fmt = constant[key] = _format_of(weight, layer, text_type, recipe=recipe, float_fmt=float_fmt)
         mixed.add(weight, fmt)
     return mixed
 
 
 def _format_of(
-    weight: Weight, layer: int | None, model_type: str, recipe: Recipe, float_fmt: WeightFormat
+    weight: Weight, layer: int | None, model_type: str, *, recipe: Recipe, float_fmt: WeightFormat
 ) -> WeightFormat:
     """The first rule that names the matrix, else the default of what the method reaches."""
     if not weight.name and weight.part in ("vision", "audio"):  # the convolution over patches

@@ -70,7 +70,9 @@ class Cache:
     def on_rank(self, tp: int) -> Cache:
         return self
 
-    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+    def equation(
+        self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat
+    ) -> str:  # parameters: as every cache
         return "0"
 
 
@@ -131,7 +133,9 @@ class Full(Cache):
     def on_rank(self, tp: int) -> Cache:
         return replace(self, kv_heads=heads_on_rank(self.kv_heads, tp))
 
-    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+    def equation(
+        self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat
+    ) -> str:  # parameters: as every cache
         kept = self.tokens_kept(tokens, source_tokens)
         k, v = fmt.k, fmt.v
         if self.k_dim == self.v_dim and k == v and not k.group_bytes and k.bits % 8 == 0:

@@ -63,7 +63,9 @@ class Latent(Cache):
     def elements(self, tokens: int, source_tokens: int) -> int:
         return tokens * (self.latent_dim + self.rope_dim + self.indexer_dim)
 
-    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+    def equation(
+        self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat
+    ) -> str:  # parameters: as every cache
         widths = f"{self.latent_dim} + {self.rope_dim}" + (f" + {self.indexer_dim}" if self.indexer_dim else "")
         if fmt.k.group_bytes or fmt.k.bits % 8 or fmt.k.name == "fp8_ds_mla":
             return f"{batch} x {tokens} x {self.token_bytes(fmt)} B"

@@ -78,7 +78,9 @@ class Recurrent(Cache):
     def on_rank(self, tp: int) -> Cache:
         return replace(self, parts=tuple(part.on_rank(tp) for part in self.parts))
 
-    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+    def equation(
+        self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat
+    ) -> str:  # parameters: as every cache
         parts = " + ".join(
             f"{p.name} {p.elements} x {FLOAT_BYTES[p.dtype] if p.dtype else fmt.model_dtype_bytes} B"
             for p in self.parts

@@ -51,7 +51,9 @@ class IndexKeys(Cache):
     def elements(self, tokens: int, source_tokens: int) -> int:
         return tokens * self.width
 
-    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+    def equation(
+        self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat
+    ) -> str:  # parameters: as every cache
         return f"{batch} x {tokens} x {self.token_bytes(fmt)} B [{self.width}]"
 
 
@@ -103,7 +105,9 @@ class Compressed(Cache):
     def elements(self, tokens: int, source_tokens: int) -> int:
         return tokens // self.rate * sum(self.widths) + self.waiting(tokens)
 
-    def equation(self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat) -> str:
+    def equation(
+        self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat
+    ) -> str:  # parameters: as every cache
         entries = f"{tokens // self.rate} x {self.entry_bytes(fmt)} B"
         gates = self.overlapping(tokens)
         wide = f" + {gates} x {max(4, fmt.model_dtype_bytes)} B" if gates else ""

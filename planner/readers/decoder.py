@@ -169,7 +169,7 @@ def embeddings(f: Fields) -> tuple[tuple[Weight, ...], tuple[Weight, ...], bool]
     return before, after, tied
 
 
-def layers(f: Fields, kind: Type, mixer_kinds: list[str], mlp_kinds: list[str]) -> tuple[Layer, ...]:
+def layers(f: Fields, kind: Type, mixer_kinds: list[str], *, mlp_kinds: list[str]) -> tuple[Layer, ...]:
     """Builds one Layer a position; equal kinds share one object unless the type varies by layer."""
     mixers, mlps = {**MIXERS, **kind.mixers}, {**MLPS, **kind.mlps}
     made: dict[tuple[str, str, int], Layer] = {}
@@ -213,7 +213,7 @@ def mtp_layers(mixer: MixerMaker, mlp: MlpMaker, *, copies: bool = True) -> Call
     return weights
 
 
-def decoder(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:
+def decoder(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:  # parameters: as every builder
     """Builds a decoder-only model."""
     f.int("num_hidden_layers", high=MAX_LAYERS)
     mixer_kinds = (kind.kinds or all_of(FULL))(f)
@@ -226,7 +226,7 @@ def decoder(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:
         model_type=model_type,
         hidden=f.int("hidden_size"),
         vocab=f.int("vocab_size"),
-        layers=layers(f, kind, mixer_kinds, mlp_kinds),
+        layers=layers(f, kind, mixer_kinds, mlp_kinds=mlp_kinds),
         before=before,
         after=after,
         tied=tied,

@@ -116,12 +116,12 @@ class Fields:
             value = default
         if value is None:
             raise BadConfig(f"{self.where}: key {self.file_key(key)!r} is missing; a whole number is wanted")
-        return self._whole(value, self.file_key(key), low, high)
+        return self._whole(value, self.file_key(key), low, high=high)
 
     def maybe_int(self, key: str, *, low: Int = 1) -> Int | None:
         """As `int`, but absent and null mean None."""
         value = self.get(key)
-        return None if value is None else self._whole(value, self.file_key(key), low, MAX_INT)
+        return None if value is None else self._whole(value, self.file_key(key), low, high=MAX_INT)
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.get(key, default)
@@ -169,7 +169,7 @@ class Fields:
         values = self.sequence(key, length)
         if values is None:
             return None
-        return [self._whole(value, self.file_key(key), low, MAX_INT) for value in values]
+        return [self._whole(value, self.file_key(key), low, high=MAX_INT) for value in values]
 
     def section(self, key: str) -> Mapping[str, Any] | None:
         """A nested object; None when absent or null."""
@@ -197,7 +197,7 @@ class Fields:
     def wrong(self, key: str, value: Any, wanted: str) -> BadConfig:
         return BadConfig(f"{self.where}: key {self.file_key(key)!r} is {_show(value)}; {wanted} is wanted")
 
-    def _whole(self, value: Any, name: str, low: Int, high: Int) -> Int:
+    def _whole(self, value: Any, name: str, low: Int, *, high: Int) -> Int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise BadConfig(f"{self.where}: key {name!r} is {_show(value)}; a whole number is wanted")
         if not low <= value <= high:

@@ -192,11 +192,11 @@ def _value(cursor: _Cursor, kind: int, key: str) -> Any:
             return None
         return cursor.take(length).decode("utf-8", "replace")
     if kind == _LIST:
-        return _list(cursor, cursor.u32(), cursor.u64(), key)
+        return _list(cursor, cursor.u32(), cursor.u64(), key=key)
     raise cursor.wrong(f"has a value of type {kind} at {one_line(key, 60)!r}, which GGUF does not have")
 
 
-def _list(cursor: _Cursor, kind: int, count: int, key: str) -> list[Any] | None:
+def _list(cursor: _Cursor, kind: int, count: int, *, key: str) -> list[Any] | None:
     if kind == _TEXT:
         cursor.skip_texts(count)
         return None

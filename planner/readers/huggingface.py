@@ -310,12 +310,12 @@ def _text_part(raw: Mapping[str, Any], kind: Type, shown: str) -> tuple[Mapping[
             raise BadConfig(f"{shown}: key 'model_type' of {key} is not a text")
         if inner_type is None or inner_type == outer_type:
             inner_type = kind.text or outer_type
-        return _with_ties(inner, raw, kind), inner_type, _text_kind(kind, inner_type, outer_type, shown)
+        return _with_ties(inner, raw, kind), inner_type, _text_kind(kind, inner_type, outer_type, shown=shown)
     inner_type = kind.text or outer_type
-    return raw, inner_type, _text_kind(kind, inner_type, outer_type, shown)
+    return raw, inner_type, _text_kind(kind, inner_type, outer_type, shown=shown)
 
 
-def _text_kind(kind: Type, inner_type: str, outer_type: str, shown: str) -> Type:
+def _text_kind(kind: Type, inner_type: str, outer_type: str, *, shown: str) -> Type:
     """The text model's own rules, with what the outer file adds."""
     if inner_type == outer_type:
         return kind

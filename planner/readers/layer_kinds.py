@@ -31,12 +31,12 @@ def listed(key: str, known: dict[str, str], fallback: LayerKinds) -> LayerKinds:
         names = f.sequence(key, layer_count(f))
         if names is None:
             return fallback(f)
-        return [_known(f, key, name, known) for name in names]
+        return [_known(f, key, name, known=known) for name in names]
 
     return kinds
 
 
-def _known(f: Fields, key: str, name: object, known: dict[str, str]) -> str:
+def _known(f: Fields, key: str, name: object, *, known: dict[str, str]) -> str:
     if isinstance(name, str) and name in known:
         return known[name]
     raise UnsupportedModel(
@@ -78,7 +78,7 @@ def listed_or_full(f: Fields) -> list[str]:
     return [FULL] * layer_count(f)
 
 
-def every(period_key: str, default: int, at_period: str = FULL, otherwise: str = SLIDING) -> LayerKinds:
+def every(period_key: str, default: int, at_period: str = FULL, *, otherwise: str = SLIDING) -> LayerKinds:
     """Makes the rule that layer i is `at_period` when (i + 1) is a multiple of the period (Gemma 3: five windows, one
     global).
     """
@@ -114,7 +114,7 @@ def letters(key: str, default: int) -> LayerKinds:
     return kinds
 
 
-def periodic(period_key: str, offset_key: str, at: str, otherwise: str) -> LayerKinds:
+def periodic(period_key: str, offset_key: str, at: str, *, otherwise: str) -> LayerKinds:
     """Makes the rule that layer i is `at` when i % period == offset (Jamba's attention and expert layers)."""
 
     def kinds(f: Fields) -> list[str]:

@@ -239,7 +239,7 @@ def step3p7(f: Fields, hidden: int) -> Weights:
         "num_hidden_layers": ("layers", "num_hidden_layers"),
         "num_attention_heads": ("heads", "num_attention_heads"),
     }
-    v = section(f, "vision_config", defaults, renames)
+    v = section(f, "vision_config", defaults, renames=renames)
     if v is None:
         return ()
     width = v.int("hidden_size")
@@ -318,7 +318,7 @@ def voxtral(f: Fields, hidden: int) -> Weights:
     """Lists the weights of Whisper's encoder; frames side by side, as wide as its MLP, go through two layers without
     bias.
     """
-    a = section(f, "audio_config", _WHISPER, _WHISPER_KEYS)
+    a = section(f, "audio_config", _WHISPER, renames=_WHISPER_KEYS)
     if a is None:
         return ()
     return (*_whisper(a), *two_layers(a.int("encoder_ffn_dim"), hidden, hidden, bias=False))
@@ -336,7 +336,9 @@ def qwen3_omni(f: Fields, hidden: int) -> Weights:
     """Lists the weights of Qwen3-VL's tower; three convolutions that quarter and halve the spectrogram, layers, two
     biased layers.
     """
-    a = section(f, "audio_config", {**_WHISPER, "output_dim": 3584, "downsample_hidden_size": 480}, _WHISPER_KEYS)
+    a = section(
+        f, "audio_config", {**_WHISPER, "output_dim": 3584, "downsample_hidden_size": 480}, renames=_WHISPER_KEYS
+    )
     seen = towers.qwen3_vl(f, hidden)
     if a is None:
         return seen

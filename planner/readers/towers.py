@@ -26,7 +26,7 @@ VISION, AUDIO, PROJECTOR = "vision", "audio", "projector"
 Renames = Mapping[str, "str | tuple[str, ...]"]
 
 
-def section(f: Fields, key: str, defaults: Mapping[str, Any], renames: Renames | None = None) -> Fields | None:
+def section(f: Fields, key: str, defaults: Mapping[str, Any], *, renames: Renames | None = None) -> Fields | None:
     """Reads one tower's keys with its class defaults; None where the file has no such tower."""
     raw = f.section(key)
     if raw is None:
@@ -39,7 +39,7 @@ def placed(part: str, weights: Weights, count: int = 1) -> Weights:
     return tuple(replace(weight, part=part, count=weight.count * count) for weight in weights)
 
 
-def table(part: str, rows: int, cols: int, count: int = 1) -> Weight:
+def table(part: str, rows: int, cols: int, *, count: int = 1) -> Weight:
     """Builds a learned table (positions, tiles): it is looked up, never quantised."""
     return Weight(part, rows, cols, count, linear=False)
 
@@ -273,7 +273,7 @@ def mllama(f: Fields, hidden: int) -> Weights:
         vector(VISION, width, 1 + 4),
         table(VISION, positions, width),
         table(VISION, arrangements, tiles * positions * width),
-        table(VISION, arrangements, tiles * width, 2),
+        table(VISION, arrangements, tiles * width, count=2),
         vector(VISION, 1, 3),
         *transformer(v, width, **options),
         *transformer(v, width, layers="num_global_layers", more=(vector(VISION, 1, 2),), **options),
@@ -466,7 +466,7 @@ def kimi_k25(f: Fields, hidden: int) -> Weights:
     """Lists Kimi K2.5's weights: biased patches and layers, a grid of positions, a last norm; norm and two biased
     layers over merged patches.
     """
-    v = section(f, "vision_config", _KIMI, _KIMI_KEYS)
+    v = section(f, "vision_config", _KIMI, renames=_KIMI_KEYS)
     if v is None:
         return ()
     width = v.int("hidden_size")
@@ -715,7 +715,7 @@ def internvl(f: Fields, hidden: int) -> Weights:
 def internvl_chat(f: Fields, hidden: int) -> Weights:
     """Lists the same tower as OpenGVLab's own files name it: qkv_bias, qk_normalization; defaults of their 6B one."""
     renames = {"attention_bias": "qkv_bias", "use_qk_norm": "qk_normalization"}
-    v = section(f, "vision_config", _INTERN_VIT_6B, renames)
+    v = section(f, "vision_config", _INTERN_VIT_6B, renames=renames)
     return () if v is None else _intern_vit(f, v, hidden)
 
 

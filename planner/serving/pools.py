@@ -66,7 +66,7 @@ def pool_of(estimate: Estimate, pool_bytes: int, block_tokens: int = BLOCK_TOKEN
     for cache, count in caches.items():
 
         def curve(tokens: int, one=cache, times=count) -> int:  # type: ignore[no-untyped-def]
-            return rank_kv_bytes({one: times}, sharding, tokens, estimate.source_tokens, estimate.fmt)
+            return rank_kv_bytes({one: times}, sharding, tokens, source_tokens=estimate.source_tokens, fmt=estimate.fmt)
 
         far = curve(FAR_TOKENS)
         slope = curve(2 * FAR_TOKENS) - far

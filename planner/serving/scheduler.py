@@ -211,7 +211,7 @@ class _Replica:
             self.flight = _Flight(now, steps, first_ps, slope_ps, [])
 
     def _single(self, now: int, chunks: list[tuple[int, int]], prefilled: list[_Sequence]) -> None:
-        duration = step_ps(self.model, self.decoding.count, self.decoding.reached(1), chunks)
+        duration = step_ps(self.model, self.decoding.count, self.decoding.reached(1), chunks=chunks)
         self.flight = _Flight(now, 1, duration, 0, prefilled)
 
     def _preempt(self) -> None:

@@ -66,7 +66,7 @@ class Server:
 
 
 def server(
-    spec: ModelSpec, request: Request, device: Device, room: Capacity, constants: Constants, asked: Asked | None
+    spec: ModelSpec, request: Request, device: Device, *, room: Capacity, constants: Constants, asked: Asked | None
 ) -> Server:
     """Describes a replica in an engine's terms (`asked`: name, version, flags), or with all that the byte curve leaves free.
 
@@ -369,12 +369,12 @@ def serve(
             f"the pool of {human_bytes(run.pool_bytes)} holds"
         )
     wanted = targets or Targets()
-    state, why_not = _steady(replica, workload, policy, run, wanted)
+    state, why_not = _steady(replica, workload, policy, run=run, targets=wanted)
     return Answer(run, replica, workload, policy, wanted, device, state, why_not)
 
 
 def _steady(
-    replica: Server, workload: Workload, policy: Policy, run: Simulation, targets: Targets
+    replica: Server, workload: Workload, policy: Policy, *, run: Simulation, targets: Targets
 ) -> tuple[State | None, str]:
     """What the formulas say of the same load on one replica, with the share of prompts that were cached in the run."""
     rows, ranks = run.requests, policy.replicas

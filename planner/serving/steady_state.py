@@ -94,7 +94,7 @@ class _FirstToken:
         return self.first_seconds + self.wait_seconds + sum(seconds * share for seconds, share in self.own)
 
     def quantile_seconds(self, share: float) -> float:
-        return self.first_seconds + _quantile(self.own, self.wait_seconds, self.chance, share)
+        return self.first_seconds + _quantile(self.own, self.wait_seconds, self.chance, share=share)
 
 
 class Replica:
@@ -142,7 +142,7 @@ class Replica:
 
     def _step(self, sequences: int, chunks: Sequence[tuple[int, int]] = ()) -> float:
         reached = [round(sequences * mean) for mean in self.reached]
-        return self.slower * step_ps(self.model, sequences, reached, chunks) / PS_PER_SECOND
+        return self.slower * step_ps(self.model, sequences, reached, chunks=chunks) / PS_PER_SECOND
 
     def decode_seconds(self, sequences: float) -> float:
         """d(n): a step without prompts; n need not be whole."""
@@ -158,12 +158,12 @@ class Replica:
         if sequences not in self._prompts:
             alone = self._step(sequences)
             self._prompts[sequences] = tuple(
-                self._prompt(item.tokens, cached_tokens(item.tokens, self.load.prefix_share), sequences, alone)
+                self._prompt(item.tokens, cached_tokens(item.tokens, self.load.prefix_share), sequences, alone=alone)
                 for item in self.load.prompts
             )
         return self._prompts[sequences]
 
-    def _prompt(self, tokens: int, hit: int, sequences: int, alone: float) -> _Prompt:
+    def _prompt(self, tokens: int, hit: int, sequences: int, *, alone: float) -> _Prompt:
         """Full pieces cost a line in the tokens before them, so the middle one stands for all of them."""
         whole, rest = divmod(tokens - hit, self.chunk_tokens)
         full = first = second = 0.0
@@ -232,8 +232,8 @@ class Replica:
         bare = whole = 0.0
         for item in self.load.prompts:
             hit = cached_tokens(item.tokens, self.load.prefix_share)
-            bare += item.share * self._prompt(item.tokens - hit, 0, n, alone).added_seconds(1.0)
-            whole += item.share * self._prompt(item.tokens, hit, n, alone).added_seconds(1.0)
+            bare += item.share * self._prompt(item.tokens - hit, 0, n, alone=alone).added_seconds(1.0)
+            whole += item.share * self._prompt(item.tokens, hit, n, alone=alone).added_seconds(1.0)
         return max(0.0, 1 - bare / whole)
 
     def _seen(self, decoding: float, others: float) -> float:
@@ -338,7 +338,7 @@ class Replica:
         mean, at_share = found.mean_seconds, found.quantile_seconds(self.share)
         tpot = self.tpot_seconds(decoding)
         users = rate_per_s * (mean + self.load.decode_steps * tpot + self.load.think_seconds)
-        return self._state(users, rate_per_s, decoding, 0.0, 1.0, mean, at_share)
+        return self._state(users, rate_per_s, decoding, waiting=0.0, others=1.0, mean=mean, at_share=at_share)
 
     def at_users(self, users: int) -> State:
         """Users who send their next request `think_seconds` after an answer: they wait rather than overload it."""
@@ -357,16 +357,26 @@ class Replica:
             decoding = _root(lambda n: all_users(n) - users, 0.0, full)
             found = self.ttft(decoding, others, closed=True)
             mean, at_share = found.mean_seconds, found.quantile_seconds(self.share)
-            return self._state(users, self.rate_per_s(decoding, others), decoding, 0.0, others, mean, at_share)
+            return self._state(
+                users,
+                self.rate_per_s(decoding, others),
+                decoding,
+                waiting=0.0,
+                others=others,
+                mean=mean,
+                at_share=at_share,
+            )
         rate = self.rate_per_s(full, others)
         decode = self.load.decode_steps * self.tpot_seconds(full, others)
         found = self.ttft(full, others, closed=True)
         mean, at_share = found.mean_seconds, found.quantile_seconds(self.share)
         queued = max(0.0, users / rate - decode - self.load.think_seconds - mean)
-        return self._state(users, rate, full, queued * rate, others, mean + queued, at_share + queued)
+        return self._state(
+            users, rate, full, waiting=queued * rate, others=others, mean=mean + queued, at_share=at_share + queued
+        )
 
     def _state(
-        self, users: float, rate: float, decoding: float, waiting: float, others: float, mean: float, at_share: float
+        self, users: float, rate: float, decoding: float, *, waiting: float, others: float, mean: float, at_share: float
     ) -> State:
         seen = self._seen(decoding, others)
         step = self.decode_seconds(seen)
@@ -421,7 +431,7 @@ def _root(rising: Callable[[float], float], low: float, high: float) -> float:
     return a if abs(of_a) < abs(of_b) else b
 
 
-def _quantile(own: Sequence[tuple[float, float]], wait: float, chance: float, share: float) -> float:
+def _quantile(own: Sequence[tuple[float, float]], wait: float, chance: float, *, share: float) -> float:
     """The `share` quantile of own + waiting, where waiting is 0 with 1 - chance and else exponential of mean wait.
 
     P(T <= t) = Σ share_i · (1 - chance·exp(-(t - own_i)·chance / wait)) over the own_i below t.

@@ -54,7 +54,7 @@ class MeasuredSteps:
     def kv_ps(self) -> tuple[int, ...]:
         """Time to read one cached token: its bytes at the bandwidth that the smallest batch reached."""
         sequences, seconds = self.decode[0]
-        step = decode_of(self.sums, sequences, self.context_tokens, self.context_tokens)
+        step = decode_of(self.sums, sequences, self.context_tokens, last_tokens=self.context_tokens)
         return tuple(_ps(read.token_bytes * seconds / step.read_bytes) for read in self.sums.reads)
 
     @property

@@ -131,7 +131,7 @@ def decode_pass(
     """Computes the mean step that gives each of `batch` sequences a token, at contexts first..last; `verified` as
     `decode_of`.
     """
-    step = decode_of(sums, batch, first_tokens, last_tokens, verified)
+    step = decode_of(sums, batch, first_tokens, last_tokens=last_tokens, verified=verified)
     sent = sent_between(sums, rates, sums.rows_each(batch) * verified)
     return Pass(
         **_roofs(step, rates),
@@ -163,7 +163,7 @@ def _roofs(step: Step, rates: Rates) -> dict[str, float]:
 
 
 def prefill_pass(
-    sums: Work, rates: Rates, prompts: int, prompt_tokens: int, source_tokens: int = 0, *, ubatch: int | None = None
+    sums: Work, rates: Rates, prompts: int, *, prompt_tokens: int, source_tokens: int = 0, ubatch: int | None = None
 ) -> Pass:
     """Computes the prefill of `prompts` prompts on one replica, in steps of at most CHUNK_TOKENS.
 
@@ -171,9 +171,9 @@ def prefill_pass(
     all take (m + pp - 1) / (m · pp) of the path's sum. m = min(prompts, pp), or with `ubatch` (llama.cpp cuts prompts
     into pieces of 512 tokens) the number of pieces.
     """
-    step = prefill_of(sums, prompts, prompt_tokens, source_tokens)
+    step = prefill_of(sums, prompts, prompt_tokens, source_tokens=source_tokens)
     steps = max(1, math.ceil(prompts * prompt_tokens / CHUNK_TOKENS))
-    sent = sent_between(sums, rates, prompts * prompt_tokens, steps)
+    sent = sent_between(sums, rates, prompts * prompt_tokens, steps=steps)
     pp = sums.sharding.pp
     parts = ceil_div(prompts * prompt_tokens, ubatch) if ubatch else min(prompts, pp)
     bubble = (parts + pp - 1) / (parts * pp)
@@ -208,7 +208,7 @@ class Sent:
 LARGE_MESSAGE_BYTES = 1 << 20
 
 
-def sent_between(sums: Work, rates: Rates, rows: float, steps: int = 1) -> Sent:
+def sent_between(sums: Work, rates: Rates, rows: float, *, steps: int = 1) -> Sent:
     """Counts what ranks send one another in a step of `rows` tokens (all `steps` together): two all-reduces a layer, a
     hop a stage, two exchanges of experts.
 
@@ -311,7 +311,7 @@ def others_seconds(work: Pass, constants: Constants) -> Any:
 
 
 def decode_parts(
-    work: Pass, other: Pass | None, output_tokens: int, constants: Constants, maximum: Callable[..., Any] = max
+    work: Pass, other: Pass | None, output_tokens: int, *, constants: Constants, maximum: Callable[..., Any] = max
 ) -> dict[str, Any]:
     """Splits the seconds between two tokens by cause; `other` is the prefill of one prompt that others bring under
     load.

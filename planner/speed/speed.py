@@ -270,7 +270,7 @@ class Case:
         tokens, c = self.output if output is None else output, self.constants
         step, serving = self.step(tokens), (load or self.load) == "serving"
         other = self.prefill_pass(1, source=0) if serving else None
-        parts = decode_parts(step, other, tokens, c)
+        parts = decode_parts(step, other, tokens, constants=c)
         roof = parts.pop("roofline")
         computes = products_seconds(step, c, prefill=False) * tpot_scale(step, c) * c.roof_scale >= roof
         parts = {"compute" if computes else "bandwidth": roof, **parts}
@@ -283,7 +283,7 @@ class Case:
         others = parts.pop("prefill of others", 0.0)
         if drafts.sums is not None:
             step = decode_pass(drafts.sums, self.rates, self.batch, self.prompt + 1, self.prompt + output)
-            one = sum(decode_parts(replace(step, steps=0, sequences=0), None, 1, self.constants).values())
+            one = sum(decode_parts(replace(step, steps=0, sequences=0), None, 1, constants=self.constants).values())
             parts["drafts"] = drafts.tokens * one
         each = {name: seconds / drafts.tokens_a_step for name, seconds in parts.items()}
         return {**each, "prefill of others": others}
@@ -291,18 +291,27 @@ class Case:
     def tpot_bound(self) -> float:
         """What no software can go below: the step's roofline, for all tokens that a step may give."""
         verified = 1 if self.drafts is None else 1 + self.drafts.tokens
-        step = decode_of(self.sums, self.batch, self.prompt + 1, self.prompt + self.output, verified)
+        step = decode_of(
+            self.sums, self.batch, self.prompt + 1, last_tokens=self.prompt + self.output, verified=verified
+        )
         return step.seconds(self.rates.bandwidth_bytes_per_s, self.rates.most_flops_per_s) / verified
 
     def prefill_pass(self, prompts: int, source: int | None = None) -> Pass:
         """`prompts` prompts on one replica."""
         tokens = self.source_tokens if source is None else source
-        return prefill_pass(self.sums, self.rates, prompts, self.prompt, tokens, ubatch=self.constants.ubatch_tokens)
+        return prefill_pass(
+            self.sums,
+            self.rates,
+            prompts,
+            prompt_tokens=self.prompt,
+            source_tokens=tokens,
+            ubatch=self.constants.ubatch_tokens,
+        )
 
     def prefill(self, prompts: int) -> tuple[float, float]:
         """(expected, bound) of prefilling `prompts` on one replica."""
         seconds = prefill_seconds(self.prefill_pass(prompts), self.constants)
-        step = prefill_of(self.sums, prompts, self.prompt, self.source_tokens)
+        step = prefill_of(self.sums, prompts, self.prompt, source_tokens=self.source_tokens)
         whole = step.seconds(self.rates.bandwidth_bytes_per_s, self.rates.most_flops_per_s)
         return seconds, whole / self.sums.sharding.pp  # stages that are never idle
 

@@ -67,7 +67,7 @@ class Linear:
         return StepTerms(self.fixed_ps, self.sequence_ps * sequences, compute)
 
 
-def step_ps(model: StepModel, sequences: int, reached: Sequence[int], chunks: Sequence[tuple[int, int]] = ()) -> int:
+def step_ps(model: StepModel, sequences: int, reached: Sequence[int], *, chunks: Sequence[tuple[int, int]] = ()) -> int:
     """Computes the picoseconds of one step. `reached[i]` tokens are read by the layers of kind i, all sequences
     together.
     """

@@ -120,7 +120,7 @@ def _bytes(case: Case) -> list[Term]:
     kept = [f"{read.token_bytes:,.0f} B x {mean_reach(read.reach, first, last):,.1f} tokens" for read in sums.reads]
     if sums.sequence_bytes:
         kept.append(f"{sums.sequence_bytes:,.0f} B of state")
-    step = decode_of(sums, case.batch, first, last, verified)
+    step = decode_of(sums, case.batch, first, last_tokens=last, verified=verified)
     if kept:
         terms.append(Term("cache", f"{rows:,g} x ({' + '.join(kept)})", step.cache_bytes, "B"))
     products = sums.row_products(new) + new * sums.head_flops

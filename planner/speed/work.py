@@ -212,7 +212,7 @@ def decode_read_bytes(spec: ModelSpec, *, batch: int, context_tokens: int, eleme
     element_bytes: 4 or 2, of weights and cache. Leaves out activations and the embedding rows.
     """
     sums = work_of(spec, {4: "fp32", 2: "bf16"}[element_bytes])
-    return decode_of(sums, batch, context_tokens, context_tokens).read_bytes
+    return decode_of(sums, batch, context_tokens, last_tokens=context_tokens).read_bytes
 
 
 def prefill_flops(spec: ModelSpec, *, batch: int, tokens: int) -> float:
@@ -243,7 +243,7 @@ def _work(
             head, head_flops = head + held, head_flops + products
         else:
             body, row_flops = body + held, row_flops + products
-    reads, sequence_bytes, sequence_flops = _reads(spec, fmt, sharding, source_tokens)
+    reads, sequence_bytes, sequence_flops = _reads(spec, fmt, sharding, source_tokens=source_tokens)
     encoder = [(weight, 1) for layer in spec.encoder for weight in layer.weights]
     return Work(
         weight_bytes=body,
@@ -315,14 +315,14 @@ def _decoder_weights(spec: ModelSpec) -> list[tuple[Weight, int]]:
 
 
 def _reads(
-    spec: ModelSpec, fmt: CacheFormat, sharding: Sharding, source_tokens: int
+    spec: ModelSpec, fmt: CacheFormat, sharding: Sharding, *, source_tokens: int
 ) -> tuple[tuple[Read, ...], float, float]:
     """(what is read a cached token, by reach; bytes and FLOPs a sequence whatever its length)."""
     found: dict[int | None, tuple[float, float, float, float]] = {}
     sequence_bytes = sequence_flops = 0.0
     for layer, count in spec.groups:
         for mixer in layer.mixers:
-            for read in _mixer_reads(mixer, spec, fmt, sharding):
+            for read in _mixer_reads(mixer, spec, fmt, sharding=sharding):
                 if isinstance(mixer, CrossAttention):
                     tokens = mixer.fixed_tokens or source_tokens
                     sequence_bytes += count * read.token_bytes * tokens
@@ -336,12 +336,12 @@ def _reads(
     return reads, sequence_bytes, sequence_flops
 
 
-def _mixer_reads(mixer: Mixer, spec: ModelSpec, fmt: CacheFormat, sharding: Sharding) -> list[Read]:
+def _mixer_reads(mixer: Mixer, spec: ModelSpec, fmt: CacheFormat, *, sharding: Sharding) -> list[Read]:
     """What one mixer reads of one cached token, on one rank."""
     if isinstance(mixer, EncoderAttention):
         return []
     if isinstance(mixer, LatentAttention):
-        return _latent_reads(mixer, spec, fmt, sharding)
+        return _latent_reads(mixer, spec, fmt, sharding=sharding)
     if isinstance(mixer, Attention):  # a cache that is shared is read as if it were its own
         found = mixer_attention(mixer, sharding.tp)
         assert found is not None
@@ -362,7 +362,7 @@ def _mixer_reads(mixer: Mixer, spec: ModelSpec, fmt: CacheFormat, sharding: Shar
     return [Read(window, per_token, 2.0 * heads * elements, 2.0 * heads * elements)]
 
 
-def _latent_reads(mixer: LatentAttention, spec: ModelSpec, fmt: CacheFormat, sharding: Sharding) -> list[Read]:
+def _latent_reads(mixer: LatentAttention, spec: ModelSpec, fmt: CacheFormat, *, sharding: Sharding) -> list[Read]:
     """A latent is one key and value for all heads; with an indexer only its top tokens are read, and all its keys."""
     found = mixer_attention(mixer, sharding.tp)
     assert found is not None
@@ -413,10 +413,10 @@ def decode_step(estimate: Estimate, batch: int, context_tokens: int | None = Non
     with rows the sequences that one replica's stage steps at a time. Sums are of one rank (see `work`).
     """
     tokens = estimate.request.seq_tokens if context_tokens is None else context_tokens
-    return decode_of(work(estimate), batch, tokens, tokens)
+    return decode_of(work(estimate), batch, tokens, last_tokens=tokens)
 
 
-def decode_of(sums: Work, batch: float, first_tokens: int, last_tokens: int, verified: int = 1) -> Step:
+def decode_of(sums: Work, batch: float, first_tokens: int, *, last_tokens: int, verified: int = 1) -> Step:
     """Counts as `decode_step` does: the mean of the steps at contexts first..last.
 
     verified   tokens of each sequence that the step runs: 1, or drafted ones beside it; they read its cache once
@@ -444,10 +444,12 @@ def prefill_step(estimate: Estimate, batch: int, prompt_tokens: int | None = Non
     An encoder's layers run over the source, which is as long as the estimate says.
     """
     tokens = estimate.request.seq_tokens if prompt_tokens is None else prompt_tokens
-    return prefill_of(work(estimate), ceil_div(batch, estimate.request.sharding.dp), tokens, estimate.source_tokens)
+    return prefill_of(
+        work(estimate), ceil_div(batch, estimate.request.sharding.dp), tokens, source_tokens=estimate.source_tokens
+    )
 
 
-def prefill_of(sums: Work, prompts: float, prompt_tokens: int, source_tokens: int = 0) -> Step:
+def prefill_of(sums: Work, prompts: float, prompt_tokens: int, *, source_tokens: int = 0) -> Step:
     """Counts as `prefill_step` does, for `prompts` sequences on one replica."""
     rows = prompts * prompt_tokens
     scores, kept = sums.sequence_flops * prompt_tokens, sums.sequence_bytes
@@ -532,6 +534,8 @@ def compute_bound_batch(estimate: Estimate, bandwidth_bytes_per_s: float, flops_
     sums, tokens = work(estimate), estimate.request.seq_tokens
 
     def computes(batch: int) -> bool:
-        return decode_of(sums, batch, tokens, tokens).bound_by(bandwidth_bytes_per_s, flops_per_s) == "compute"
+        return (
+            decode_of(sums, batch, tokens, last_tokens=tokens).bound_by(bandwidth_bytes_per_s, flops_per_s) == "compute"
+        )
 
     return smallest(computes, MOST_BATCH)

@@ -71,7 +71,7 @@ def command(models: tuple[str, ...], **values: Any) -> None:
     folder = folder_name(models, values) if values["output"] is None else values["output"]
     check_target(folder, values["force"])
     runs, pair, skipped, kept = _runs(models, values)
-    report = _report(models, values, runs, pair, skipped, kept)
+    report = _report(models, values, runs, pair=pair, skipped=skipped, kept=kept)
     written = write_folder(folder, files_of(report), values["force"])
     page = os.path.join(written, "report.html")
     emit(wrapped(_said(report, page)))
@@ -166,6 +166,7 @@ def _report(
     models: tuple[str, ...],
     values: dict[str, Any],
     runs: Sequence[Run],
+    *,
     pair: tuple[Run, Run] | None,
     skipped: Sequence[str],
     kept: dict[str, bytes],

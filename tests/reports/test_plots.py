@@ -239,7 +239,7 @@ def test_the_readers_own_style_changes_nothing(five: Question) -> None:
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_spread_keeps_the_order_and_the_distance(places: list[float]) -> None:
     gap = 0.05
-    moved = spread(places, gap, 0.0, 1.0)
+    moved = spread(places, gap, 0.0, high=1.0)
     ranked = sorted(range(len(places)), key=lambda i: places[i])
     near = [moved[b] - moved[a] for a, b in itertools.pairwise(ranked)]
     assert all(distance >= gap - 1e-5 for distance in near)
@@ -254,7 +254,7 @@ def test_short_names_are_no_longer_than_asked(name: str) -> None:
 @given(st.lists(st.integers(1, 1 << 50), min_size=1, max_size=6))
 def test_an_axis_of_bytes_has_its_unit_and_ticks(sizes: list[int]) -> None:
     _, axes = new_figure()
-    unit = byte_axis(axes, "y", [float(n) for n in sizes], "Memory")
+    unit = byte_axis(axes, "y", [float(n) for n in sizes], label="Memory")
     assert re.fullmatch(r"Memory \((B|KiB|MiB|GiB|TiB)\)", axes.get_ylabel())
     axes.plot([0, 1], [min(sizes) / unit, max(sizes) / unit])
     assert 1 <= len(axes.get_yticks()) <= 20

@@ -210,7 +210,7 @@ def _grid_lines(estimate: Estimate) -> list[str]:
     state = estimate.state_bytes // request.batch
     rows = []
     for length in lengths[-6:]:
-        one = curve(estimate.spec, length, _source(estimate, length), estimate.fmt) + state
+        one = curve(estimate.spec, length, _source(estimate, length), fmt=estimate.fmt) + state
         rows.append([f"  {human_tokens(length)} tokens", *(human_bytes(batch * one) for batch in batches)])
     return [table(["  KV cache", *(f"batch {batch:,}" for batch in batches)], rows)]
 

@@ -24,7 +24,7 @@ from planner.readers.model_types import Type
 ENCODER, DECODER = "encoder", "decoder"
 
 
-def build(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:
+def build(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:  # parameters: as every builder
     """Builds an encoder and a decoder that share one width and one vocabulary."""
     if not f.flag("is_encoder_decoder", True):
         raise UnsupportedModel(
@@ -133,7 +133,7 @@ def _check_activation(f: Fields) -> None:
         raise f.wrong("feed_forward_proj", f.get("feed_forward_proj"), "an activation or gated-activation")
 
 
-def _t5(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:
+def _t5(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:  # parameters: as every builder
     """T5: transformers ties the head whatever the file says."""
     spec = build(f, kind, name, model_type)
     if f.raw.get("tie_word_embeddings") is False:
@@ -149,7 +149,7 @@ def _both(key: str, value: object) -> dict[str, Any]:
     return {f"{side}_{key}": value for side in (ENCODER, DECODER)}
 
 
-def _sizes(width: int, layers: int, heads: int, ffn: int, vocab: int) -> dict[str, Any]:
+def _sizes(width: int, layers: int, heads: int, *, ffn: int, vocab: int) -> dict[str, Any]:
     """Class defaults of the sizes."""
     return {
         "hidden_size": width,
@@ -161,7 +161,7 @@ def _sizes(width: int, layers: int, heads: int, ffn: int, vocab: int) -> dict[st
 
 
 # num_decoder_layers, absent or null, is num_layers.
-_T5_SIZES = {k: v for k, v in _sizes(512, 6, 8, 2048, 32128).items() if k != "decoder_layers"}
+_T5_SIZES = {k: v for k, v in _sizes(512, 6, 8, ffn=2048, vocab=32128).items() if k != "decoder_layers"}
 T5 = Type(
     renames={
         "hidden_size": ("d_model", "hidden_size"),
@@ -187,7 +187,7 @@ MT5 = replace(T5, defaults={**T5.defaults, **_MT5_SIZES, "feed_forward_proj": "g
 _BIASED = {"norm": "layer", "attention_bias": True, "mlp_bias": True}
 BART = Type(
     renames={"hidden_size": ("d_model", "hidden_size"), **_both("positions", "max_position_embeddings")},
-    defaults={**_sizes(1024, 12, 16, 4096, 50265), **_both("positions", 1024), "tie_word_embeddings": True},
+    defaults={**_sizes(1024, 12, 16, ffn=4096, vocab=50265), **_both("positions", 1024), "tie_word_embeddings": True},
     # The position table has two rows more than positions; layers norm their output: no norm ends the stack.
     implied={**_BIASED, "position_offset": 2, "embed_norms": 1, "final_norm": 0, "untied_tables": True},
     build=build,
@@ -209,7 +209,7 @@ TYPES: dict[str, Type] = {
             "decoder_positions": "max_target_positions",
         },
         defaults={
-            **_sizes(384, 4, 6, 1536, 51865), "num_mel_bins": 80, "encoder_positions": 1500,
+            **_sizes(384, 4, 6, ffn=1536, vocab=51865), "num_mel_bins": 80, "encoder_positions": 1500,
             "decoder_positions": 448, "tie_word_embeddings": True,
         },
         # Sound is padded to 30 s: the encoder's output always has max_source_positions vectors.

@@ -150,7 +150,7 @@ def _ernie_mtp(f: Fields) -> tuple[Weight, ...]:
     return (*layer, *linear("mtp", hidden, 2 * hidden), *decoder.norm(f, hidden, 4)) * count
 
 
-def _by_layer(f: Fields, key: str, index: int, default: int | None = None, low: int = 1) -> int:
+def _by_layer(f: Fields, key: str, index: int, *, default: int | None = None, low: int = 1) -> int:
     """A whole number, or a list with one for each layer (Hunyuan)."""
     if isinstance(f.get(key), (list, tuple)):
         return (f.int_list(key, layer_count(f), low=low) or [])[index]
@@ -181,7 +181,7 @@ def _hunyuan_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
     Source: Hunyuan-A13B-Instruct modeling_hunyuan.py (all its widths are equal, as transformers assumes).
     """
     width, experts = f.int("intermediate_size"), _by_layer(f, "num_experts", index)
-    active = _by_layer(f, "moe_topk", index, 1)
+    active = _by_layer(f, "moe_topk", index, default=1)
     if active > experts:
         raise BadConfig(f"{f.where}: key 'moe_topk' is {active}; at most {experts} experts are there")
     return (
@@ -189,8 +189,8 @@ def _hunyuan_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
             hidden=f.int("hidden_size"),
             experts=experts,
             active=active,
-            expert_width=_by_layer(f, "moe_intermediate_size", index, width),
-            shared_width=width * _by_layer(f, "num_shared_expert", index, 1, low=0),
+            expert_width=_by_layer(f, "moe_intermediate_size", index, default=width),
+            shared_width=width * _by_layer(f, "num_shared_expert", index, default=1, low=0),
         ),
     )
 

@@ -52,7 +52,7 @@ from planner.units import ceil_div
 def gated_delta_net_layer(f: Fields, index: int) -> tuple[Mixer, ...]:
     """Builds the mixer of a gated delta net layer, which keeps a state of fixed size."""
     key_heads, value_heads = f.int("linear_num_key_heads"), f.int("linear_num_value_heads")
-    check_multiple(f, "linear_num_value_heads", value_heads, "linear_num_key_heads", key_heads)
+    check_multiple(f, "linear_num_value_heads", value_heads, of="linear_num_key_heads", base=key_heads)
     return (
         gated_delta_net(
             hidden=f.int("hidden_size"),
@@ -71,7 +71,7 @@ def _olmo_delta_net(f: Fields, index: int) -> tuple[Mixer, ...]:
     key_heads = f.int("linear_num_key_heads", heads)
     key_dim = f.int("linear_key_head_dim", max(1, 3 * f.int("hidden_size") // (4 * key_heads)))
     value_heads = f.int("linear_num_value_heads", heads)
-    check_multiple(f, "linear_num_value_heads", value_heads, "linear_num_key_heads", key_heads)
+    check_multiple(f, "linear_num_value_heads", value_heads, of="linear_num_key_heads", base=key_heads)
     return (
         gated_delta_net(
             hidden=f.int("hidden_size"),
@@ -117,7 +117,7 @@ def _qwen_mtp(kind: str) -> Callable[[Fields], tuple[Weight, ...]]:
     return weights
 
 
-QWEN_KINDS = listed("layer_types", NAMES, every("full_attention_interval", 4, FULL, LINEAR))
+QWEN_KINDS = listed("layer_types", NAMES, every("full_attention_interval", 4, FULL, otherwise=LINEAR))
 QWEN_DEFAULTS = {
     "head_dim": 256,
     "linear_conv_kernel_dim": 4,
@@ -260,7 +260,7 @@ def _ling_gate(f: Fields, index: int) -> tuple[Weight, ...]:
     return linear("attention", heads, f.int("hidden_size"), split="rows", units=heads, name="g_proj")
 
 
-_LING_PLAN = listed("layer_types", NAMES, every("layer_group_size", 6, FULL, LINEAR))
+_LING_PLAN = listed("layer_types", NAMES, every("layer_group_size", 6, FULL, otherwise=LINEAR))
 
 
 def ling_kinds(f: Fields) -> list[str]:
@@ -421,7 +421,7 @@ def _rwkv4(f: Fields, index: int) -> tuple[Mixer, ...]:
 def _rg_lru(f: Fields, index: int) -> tuple[Mixer, ...]:
     hidden, heads = f.int("hidden_size"), f.int("num_attention_heads")
     width = f.int("lru_width", hidden)
-    check_multiple(f, "lru_width", width, "num_attention_heads", heads)
+    check_multiple(f, "lru_width", width, of="num_attention_heads", base=heads)
     return (rg_lru(hidden=hidden, width=width, heads=heads, conv_kernel=f.int("conv1d_width")),)
 
 

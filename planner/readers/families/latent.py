@@ -248,9 +248,9 @@ def _v4_kinds(f: Fields) -> list[str]:
     ratios = f.int_list("compress_ratios")
     if names is not None:
         known: dict[object, str] = {SLIDING: SLIDING, CSA: CSA, HCA: HCA}
-        found = _translate(f, "layer_types", list(names), known)
+        found = _translate(f, "layer_types", list(names), known=known)
     elif ratios is not None:
-        found = _translate(f, "compress_ratios", list(ratios), _V4_RATIOS)
+        found = _translate(f, "compress_ratios", list(ratios), known=_V4_RATIOS)
     else:
         found = [CSA if i > 2 and i % 2 else HCA for i in range(layers)]
     if len(found) < layers:
@@ -258,7 +258,7 @@ def _v4_kinds(f: Fields) -> list[str]:
     return found[:layers]
 
 
-def _translate(f: Fields, key: str, names: list[object], known: dict[object, str]) -> list[str]:
+def _translate(f: Fields, key: str, names: list[object], *, known: dict[object, str]) -> list[str]:
     for name in names:
         if not isinstance(name, (str, int)) or name not in known:
             raise UnsupportedModel(
@@ -286,7 +286,7 @@ def _v4_core(f: Fields) -> SharedKvAttention:
     )
 
 
-def _v4_rate(f: Fields, kind: str, legacy: str, default: int) -> int:
+def _v4_rate(f: Fields, kind: str, legacy: str, *, default: int) -> int:
     rates = f.sub(f.section("compress_rates") or {}, "compress_rates")
     return f.int(legacy, rates.int(kind, default))
 
@@ -298,7 +298,7 @@ def _v4_sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
 
 def _v4_hca(f: Fields, index: int) -> tuple[Mixer, ...]:
     core = _v4_core(f)
-    return (core, Compressor(core.hidden, core.dim, _v4_rate(f, HCA, "compress_rate_hca", 128)))
+    return (core, Compressor(core.hidden, core.dim, _v4_rate(f, HCA, "compress_rate_hca", default=128)))
 
 
 def _v4_csa(f: Fields, index: int) -> tuple[Mixer, ...]:
@@ -306,7 +306,7 @@ def _v4_csa(f: Fields, index: int) -> tuple[Mixer, ...]:
     compressor = Compressor(
         hidden=core.hidden,
         dim=core.dim,
-        rate=_v4_rate(f, CSA, "compress_rate_csa", 4),
+        rate=_v4_rate(f, CSA, "compress_rate_csa", default=4),
         overlap=True,
         q_rank=core.q_rank,
         indexer_heads=f.int("index_n_heads", 64),

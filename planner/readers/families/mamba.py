@@ -49,7 +49,7 @@ def _width(f: Fields) -> int:
 def _mamba1(f: Fields, index: int) -> tuple[Mixer, ...]:
     hidden, width = f.int("hidden_size"), _width(f)
     heads = f.int("n_mamba_heads", 1)  # Zamba only: x and dt projections in blocks, of the same size together
-    check_multiple(f, "mamba_width", width, "n_mamba_heads", heads)
+    check_multiple(f, "mamba_width", width, of="n_mamba_heads", base=heads)
     return (
         mamba1(
             hidden=hidden,
@@ -76,7 +76,7 @@ def _mamba2(f: Fields, index: int) -> tuple[Mixer, ...]:
                 f"{f.where}: {heads} Mamba heads of {head_dim} ({f.file_key('mamba_n_heads')}, "
                 f"{f.file_key('mamba_d_head')}) do not make the inner width {width}"
             )
-    check_multiple(f, "mamba_n_heads", heads, "mamba_n_groups", groups)
+    check_multiple(f, "mamba_n_heads", heads, of="mamba_n_groups", base=groups)
     proj_bias = f.flag("mamba_proj_bias")
     return (
         mamba2(
@@ -101,7 +101,7 @@ def _attention_and_mamba2(f: Fields, index: int) -> tuple[Mixer, ...]:
 
 def _jamba_mlp_kinds(f: Fields) -> list[str]:
     """Experts by period and offset; with one expert the layer is a plain MLP."""
-    kinds = inside_period("expert_layer_period", "expert_layer_offset", MOE, DENSE)(f)
+    kinds = inside_period("expert_layer_period", "expert_layer_offset", MOE, otherwise=DENSE)(f)
     return kinds if f.int("num_experts") > 1 else [DENSE] * len(kinds)
 
 
@@ -238,7 +238,7 @@ def _nemotron_mtp(f: Fields) -> tuple[Weight, ...]:
     return weights * count
 
 
-def _build_nemotron(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:
+def _build_nemotron(f: Fields, kind: Type, name: str, model_type: str) -> ModelSpec:  # parameters: as every builder
     """The plan gives the number of layers; where num_hidden_layers stands too, they must agree."""
     blocks = _nemotron_blocks(f)
     if not blocks:
@@ -449,7 +449,7 @@ TYPES: dict[str, Type] = {
                   "expert_layer_period": 2, "expert_layer_offset": 1, "num_experts": 16,
                   "num_experts_per_tok": 2, "mamba_d_state": 16, "mamba_d_conv": 4},
         implied={"attention_bias": False, "mamba_inner_norms": True},
-        kinds=inside_period("attn_layer_period", "attn_layer_offset", FULL, LINEAR),
+        kinds=inside_period("attn_layer_period", "attn_layer_offset", FULL, otherwise=LINEAR),
         mlp_kinds=_jamba_mlp_kinds,
         mixers={LINEAR: _mamba1},
         ignore=(*ATTENTION_KEYS, *MAMBA_KEYS),

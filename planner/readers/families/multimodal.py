@@ -264,7 +264,7 @@ def outer(text: str, tower: Callable[[Fields, int], tuple[Weight, ...]], **more:
     return Type(nested=NESTED, text=text, towers=tower, **more)
 
 
-def _sizes(hidden: int, ffn: int, layers: int, heads: int, vocab: int, **more: int) -> Mapping[str, int]:
+def _sizes(hidden: int, ffn: int, layers: int, *, heads: int, vocab: int, **more: int) -> Mapping[str, int]:
     return {
         "hidden_size": hidden, "intermediate_size": ffn, "num_hidden_layers": layers, "num_attention_heads": heads,
         "vocab_size": vocab, **more,
@@ -273,9 +273,9 @@ def _sizes(hidden: int, ffn: int, layers: int, heads: int, vocab: int, **more: i
 
 # Published LLaVA files name a text model and leave out what its class has by default.
 LLAVA_SIZES = {
-    "llama": _sizes(4096, 11008, 32, 32, 32000),
-    "mistral": _sizes(4096, 14336, 32, 32, 32000, num_key_value_heads=8),
-    "qwen2": _sizes(4096, 22016, 32, 32, 151936, num_key_value_heads=32),
+    "llama": _sizes(4096, 11008, 32, heads=32, vocab=32000),
+    "mistral": _sizes(4096, 14336, 32, heads=32, vocab=32000, num_key_value_heads=8),
+    "qwen2": _sizes(4096, 22016, 32, heads=32, vocab=151936, num_key_value_heads=32),
 }
 
 QWEN2_TEXT = Type(
@@ -298,7 +298,7 @@ _PER_LAYER = {"hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 
 
 GEMMA4_TEXT = Type(
     defaults={
-        **_sizes(2304, 9216, 30, 8, 262144, num_key_value_heads=4, head_dim=256, sliding_window=512),
+        **_sizes(2304, 9216, 30, heads=8, vocab=262144, num_key_value_heads=4, head_dim=256, sliding_window=512),
         **_PER_LAYER,
         "global_head_dim": 512,
         "tie_word_embeddings": True,
@@ -345,7 +345,7 @@ TYPES: dict[str, Type] = {
     "gemma3": outer("gemma3_text", towers.gemma3),
     "gemma3n_text": Type(
         defaults={
-            **_sizes(2048, 16384, 35, 8, 262400, num_key_value_heads=2, head_dim=256, sliding_window=512),
+            **_sizes(2048, 16384, 35, heads=8, vocab=262400, num_key_value_heads=2, head_dim=256, sliding_window=512),
             **_PER_LAYER, "num_kv_shared_layers": 15, "altup_num_inputs": 4, "laurel_rank": 64,
             "tie_word_embeddings": True,
         },
@@ -370,7 +370,7 @@ TYPES: dict[str, Type] = {
     "qwen2_5_vl": outer("qwen2_5_vl_text", towers.qwen2_5_vl, either_ties=True),
     "qwen2_5_omni_text": replace(
         QWEN2_TEXT,
-        defaults={**_sizes(3584, 18944, 28, 28, 152064, num_key_value_heads=4), "max_window_layers": 28},
+        defaults={**_sizes(3584, 18944, 28, heads=28, vocab=152064, num_key_value_heads=4), "max_window_layers": 28},
     ),
     "qwen2_5_omni_thinker": OMNI,
     "qwen2_5_omni": replace(OMNI, inside="thinker_config"),
@@ -407,7 +407,7 @@ TYPES: dict[str, Type] = {
     "lfm2_vl": outer("lfm2", more_towers.lfm2_vl),
     "voxtral": outer(
         "llama", more_towers.voxtral, ties_from="outer",
-        text_sizes={"llama": _sizes(3072, 8192, 30, 32, 131072, num_key_value_heads=8, head_dim=128)},
+        text_sizes={"llama": _sizes(3072, 8192, 30, heads=32, vocab=131072, num_key_value_heads=8, head_dim=128)},
     ),
     "qwen2_audio": outer("qwen2", more_towers.qwen2_audio, ties_from="outer"),
     "qwen3_omni_moe_text": QWEN3_OMNI_TEXT,

@@ -35,13 +35,13 @@ def by_index(key: str, at: str, otherwise: str) -> LayerKinds:
 
     def kinds(f: Fields) -> list[str]:
         count = layer_count(f)
-        chosen = set(layer_indices(f, key, f.int_list(key) or [], count))
+        chosen = set(layer_indices(f, key, f.int_list(key) or [], count=count))
         return [at if i in chosen else otherwise for i in range(count)]
 
     return kinds
 
 
-def layer_indices(f: Fields, key: str, values: list[int], count: int) -> list[int]:
+def layer_indices(f: Fields, key: str, values: list[int], *, count: int) -> list[int]:
     """Checks a list of layer numbers, and returns it; BadConfig for one that the model does not have."""
     for value in values:
         if value >= count:
@@ -49,9 +49,9 @@ def layer_indices(f: Fields, key: str, values: list[int], count: int) -> list[in
     return values
 
 
-def inside_period(period_key: str, offset_key: str, at: str, otherwise: str) -> LayerKinds:
+def inside_period(period_key: str, offset_key: str, at: str, *, otherwise: str) -> LayerKinds:
     """Makes the rule of `periodic`, and refuses an offset outside the period, which would never be met."""
-    inner = periodic(period_key, offset_key, at, otherwise)
+    inner = periodic(period_key, offset_key, at, otherwise=otherwise)
 
     def kinds(f: Fields) -> list[str]:
         period, offset = f.int(period_key), f.int(offset_key, low=0)
@@ -68,7 +68,7 @@ def auto_width(f: Fields, key: str, derived: int) -> int:
     return derived if value is None or value == "auto" else f.int(key)
 
 
-def check_multiple(f: Fields, key: str, count: int, of: str, base: int) -> None:
+def check_multiple(f: Fields, key: str, count: int, *, of: str, base: int) -> None:
     """Refuses a size that is no multiple of another."""
     if count % base:
         raise BadConfig(

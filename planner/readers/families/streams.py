@@ -178,7 +178,7 @@ TYPES: dict[str, Type] = {
                   "hc_count": 4, "hc_lowrank": 320},
         implied={"shared_gate": True, "layer_norms": 0, "final_norm": False},
         kinds=listed("layer_types", {**NAMES, latent.INDEXED: FULL},
-                     every("full_attention_interval", 4, FULL, LINEAR)),
+                     every("full_attention_interval", 4, FULL, otherwise=LINEAR)),
         mlp_kinds=all_of(MOE),
         mixers={FULL: _indexed, LINEAR: _linear},
         extra=_connections,

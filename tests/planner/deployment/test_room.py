@@ -29,7 +29,7 @@ def asked(prompt: int, output: int = 2, **more: object) -> Load:
 
 
 def of(wanted: Load, capacity: Capacity = L40S, name: str = "llama-3.1-8b", **more: object) -> Room:
-    return room(model_spec(name), Request(1, prefill_tokens=2048, **more), capacity, wanted)  # type: ignore[arg-type]
+    return room(model_spec(name), Request(1, prefill_tokens=2048, **more), capacity, load=wanted)  # type: ignore[arg-type]
 
 
 @given(st.integers(300, 30_000), st.integers(20, 200), st.sampled_from([1, 2, 4]))
@@ -38,7 +38,7 @@ def test_equal_lengths_are_admitted_as_the_memory_answer_counts_them(tokens: int
     place = Capacity("any", gib * GIB)
     request = Request(tokens + 2, prefill_tokens=2048, sharding=Sharding(tp=tp))
     most = most_sequences(LLAMA, request, place)
-    found = room(LLAMA, request, place, asked(tokens))
+    found = room(LLAMA, request, place, load=asked(tokens))
     assert found.admitted == pytest.approx(min(most, MOST_SEQUENCES), rel=0.01, abs=1)
 
 

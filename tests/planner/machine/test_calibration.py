@@ -78,7 +78,7 @@ def test_between_measured_places_times_follow_the_logarithms() -> None:
 
 
 def test_a_shape_that_was_not_measured_lies_between_its_neighbours() -> None:
-    found = machine().matmul_seconds(Matmul(1024, 1024), 1, "fp32", "plain")
+    found = machine().matmul_seconds(Matmul(1024, 1024), 1, "fp32", linear="plain")
     assert found == pytest.approx(product_seconds(1024, 1024, 1), rel=0.02)
 
 

@@ -37,10 +37,10 @@ def test_a_model_that_was_held_back_is_ranged_by_itself_alone() -> None:
         for model, measured in (("gpt2", 1.1), ("gpt2", 1.2), ("unseen", 3.0))
     )
     file = products(("bf16", "plain"), held_back=held)
-    assert spread(file, "gpt2", "bf16", "plain", "decode").high == 1.2
-    assert spread(file, "other", "bf16", "plain", "decode").high == 3.0
-    assert spread(file, "gpt2", "bf16", "packed", "decode").points == 0
-    assert spread(file, "gpt2", "bf16", "plain", "prefill").points == 0
+    assert spread(file, "gpt2", "bf16", linear="plain", phase="decode").high == 1.2
+    assert spread(file, "other", "bf16", linear="plain", phase="decode").high == 3.0
+    assert spread(file, "gpt2", "bf16", linear="packed", phase="decode").points == 0
+    assert spread(file, "gpt2", "bf16", linear="plain", phase="prefill").points == 0
 
 
 @pytest.mark.parametrize(

@@ -44,14 +44,14 @@ def test_a_step_gives_one_token_and_each_run_of_accepted_ones(tokens: int, accep
 
 def test_verifying_reads_the_weights_and_each_cache_once_and_computes_for_every_token() -> None:
     sums = work(llama())
-    one, four = (decode_of(sums, 8, 1024, 1024, verified) for verified in (1, 4))
+    one, four = (decode_of(sums, 8, 1024, last_tokens=1024, verified=verified) for verified in (1, 4))
     assert one.read_bytes == four.read_bytes
     assert four.flops == pytest.approx(4 * one.flops)
 
 
 def test_drafted_tokens_hit_more_experts() -> None:
     sums = work(estimate(model_spec("mixtral-8x7b"), Request(1024)))
-    one, four = (decode_of(sums, 1, 1024, 1024, verified).expert_bytes for verified in (1, 4))
+    one, four = (decode_of(sums, 1, 1024, last_tokens=1024, verified=verified).expert_bytes for verified in (1, 4))
     assert four / one == pytest.approx((1 - 0.75**4) / 0.25)  # 2 of 8 experts, four tokens
 
 

@@ -102,7 +102,7 @@ def test_a_latent_is_read_once_for_all_heads_and_copied_on_every_rank() -> None:
 def test_window_layers_read_no_more_than_their_window() -> None:
     sums = work(asked("gemma-3-27b"))
     assert {read.reach for read in sums.reads} == {None, 1024}
-    near, far = (decode_of(sums, 1, length, length).cache_bytes for length in (1024, 8192))
+    near, far = (decode_of(sums, 1, length, last_tokens=length).cache_bytes for length in (1024, 8192))
     assert far - near == (8192 - 1024) * 10 * 2 * 16 * 128 * 2  # the 10 global layers alone
 
 
@@ -235,7 +235,7 @@ def test_the_parts_of_a_step_by_hand() -> None:
     answer = asked("llama-3-70b", sharding=Sharding(tp=4))
     c = replace(DEFAULT, unshared_reads=1e-12)
     found = ask(answer, constants=c, batch=16)
-    step = decode_of(work(answer), 16, 1001, 1200)
+    step = decode_of(work(answer), 16, 1001, last_tokens=1200)
     weights, cache = step.read_bytes - step.cache_bytes, step.cache_bytes
     assert found.tpot_parts["bandwidth"] == pytest.approx((weights / 0.85 + cache / 0.8) / 3.35e12)
     assert found.tpot_parts["layers"] == pytest.approx(80 * 65e-6)
@@ -368,7 +368,7 @@ def test_a_first_token_under_load_waits_by_the_queue_of_its_engine() -> None:
 
 def test_attention_of_a_prefill_runs_at_the_rate_of_the_float_type() -> None:
     fp8 = asked("llama-3.1-8b", dtype="fp8")
-    made = prefill_pass(work(fp8), rates_of(H100, fp8), 1, 4096)
+    made = prefill_pass(work(fp8), rates_of(H100, fp8), 1, prompt_tokens=4096)
     pairs = 4096 * 4097 / 2
     assert made.attention_seconds == pytest.approx(4 * 32 * 32 * 128 * pairs / 989.4e12, rel=1e-3)
     assert made.compute_seconds < made.attention_seconds + 2 * 8.03e9 * 4096 / 1978.9e12

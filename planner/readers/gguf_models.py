@@ -28,7 +28,7 @@ from planner.model.recurrent import (
     mamba2,
     short_conv,
 )
-from planner.model.sparse_attention import BlockIndexer
+from planner.model.sparse_attention import BlockIndexer, Compressor, SharedKvAttention
 from planner.model.spec import Layer, ModelSpec
 from planner.model.stored import StoredTensor, gather, part_of
 from planner.model.weights import Weight
@@ -180,6 +180,7 @@ ARCHITECTURES: dict[str, Arch] = {
     "kimi-k3": Arch(state="kimi"),
     "glm5-next": Arch(state="kimi"),
     "minimax-m3": Arch(),
+    "deepseek4": Arch(),
     "bailingmoe3": Arch(state="kimi"),
     "plamo2": Arch(state="plamo2"),
     "lfm2": Arch(1, state="conv"),
@@ -191,7 +192,6 @@ _NO_CACHE = ("bert", "clip", "t5encoder", "wavtokenizer", "embedding", "modern-b
 _DRAFTS = ("eagle3", "dflash", "gemma4-assistant")
 _NOT_MODELLED = {
     "minimax-01": "lightning attention",
-    "deepseek4": "compressed entries and a window",
     "hy_v4": "indexer keys and a window",
     "dots3note": "indexer keys and a window",
     "qwen4exp": "indexer keys, n-gram tables and a state",
@@ -241,6 +241,26 @@ class StoredLatent(LatentAttention):
 @dataclass(frozen=True)
 class StoredIndexer(BlockIndexer):
     """A block indexer with the weights that the file holds."""
+
+    held: tuple[Weight, ...] = ()
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.held
+
+
+@dataclass(frozen=True)
+class StoredShared(SharedKvAttention):
+    """DeepSeek-V4's core with the weights that the file holds."""
+
+    held: tuple[Weight, ...] = ()
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.held
+
+
+@dataclass(frozen=True)
+class StoredCompressor(Compressor):
+    """Its compressor and indexer with the weights that the file holds."""
 
     held: tuple[Weight, ...] = ()
 
@@ -541,12 +561,14 @@ class _Model:
             w for name, t in block.items() if name not in mixing and name not in feeding for w in self.weights(t)
         )
         recurrent = self._recurrent(index, mixing)
-        if recurrent is not None:
+        if self.keys.arch == "deepseek4":
+            mixers: tuple[Mixer, ...] = self._deepseek4(index, mixing)
+        elif recurrent is not None:
             own = {name for name in mixing if name.startswith(("ssm_", "shortconv", "time_mix", "channel_mix"))}
             attends = any(name.startswith(("attn_k.", "attn_q.")) for name in mixing) and self.keys.arch == "falcon-h1"
             if not attends:
                 own = set(mixing)
-            mixers: tuple[Mixer, ...] = (replace(recurrent, weight_list=self._held(mixing, own)),)
+            mixers = (replace(recurrent, weight_list=self._held(mixing, own)),)
             if attends:
                 mixers = (self._attention(index, mixing, window, shared, set(mixing) - own), *mixers)
         elif any(name.startswith(("attn_q", "attn_k", "attn_v", "attn_kv")) for name in mixing):
@@ -601,6 +623,32 @@ class _Model:
             window=window if window and not self.arch.chunk else None,
             chunk=window if window and self.arch.chunk else None,
             shares_cache=shared, held=held,
+        )  # fmt: skip
+
+    def _deepseek4(self, index: int, block: Mapping[str, GgufTensor]) -> tuple[Mixer, ...]:
+        """A window of raw keys, and entries for every 4 tokens with an indexer, or for every 128; keys of deepseek4.cpp."""
+        keys, ratios = self.keys, self.keys.per_layer("attention.compress_ratios", self.count)
+        dim, rank = keys.number("attention.key_length"), keys.number("attention.q_lora_rank")
+        entries = {name for name in block if "compressor" in name or name.startswith("indexer")}
+        core = StoredShared(
+            self.hidden, self.heads[index], dim, rank, keys.number("attention.output_group_count", 1),
+            keys.number("attention.output_lora_rank", 1), keys.number("attention.sliding_window"),
+            held=self._held(block, set(block) - entries),
+        )  # fmt: skip
+        if ratios[index] not in (0, 4, 128):
+            raise UnsupportedModel(
+                f"{keys.shown}: layer {index} compresses {ratios[index]} tokens to one; 0, 4 or 128 is known"
+            )
+        if not ratios[index]:
+            return (core,)
+        indexed = ratios[index] == 4
+        return (
+            core,
+            StoredCompressor(
+                self.hidden, dim, ratios[index], indexed, rank,
+                keys.number("attention.indexer.head_count") if indexed else 0,
+                keys.number("attention.indexer.key_length") if indexed else 0, held=self._held(block, entries),
+            ),
         )  # fmt: skip
 
     def _check_rows(

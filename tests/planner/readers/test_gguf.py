@@ -311,7 +311,7 @@ def test_exaone_4_has_windows_in_its_large_model_alone(tmp_path: Path, layers: i
         ({"general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora"}, "LoRA adapter .*name the base"),
         ({"general.architecture": "llama", "general.type": "vocab"}, "a vocabulary or a header, without tensors"),
         ({"general.architecture": "eagle3"}, "draft model"),
-        ({"general.architecture": "deepseek4"}, "compressed entries and a window.*config.json"),
+        ({"general.architecture": "hy_v4"}, "indexer keys and a window.*config.json"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_model_is_named_for_what_it_is(tmp_path: Path, metadata: dict[str, Any], words: str) -> None:
@@ -616,5 +616,34 @@ def test_every_architecture_in_the_table_is_one_of_the_gguf_package() -> None:
 
     # of llama.cpp v0.5.0, src/llama-arch.cpp, and not yet of the package
     newer = {"bailingmoe3", "cohere2moe", "deepseek32", "granite_swa", "graniteswitch", "hy_v3", "kimi-k3", "laguna", "mellum",
-             "muse-glimmer", "minimax-m3", "glm5-next", "nanbeige", "talkie", "hunyuan_vl", "jais2", "plamo3"}  # fmt: skip
+             "muse-glimmer", "minimax-m3", "glm5-next", "deepseek4", "nanbeige", "talkie", "hunyuan_vl", "jais2", "plamo3"}  # fmt: skip
     assert set(ARCHITECTURES) - newer <= set(MODEL_ARCH_NAMES.values())
+
+
+def test_deepseek_v4_keeps_a_window_entries_and_keys_of_its_indexer(tmp_path: Path) -> None:
+    """Layers of ratio 0, 4 and 128; the same file with the dimensions of V4-Flash prints libllama v0.5.0's lines."""
+    pairs = {
+        "block_count": 3, "embedding_length": HIDDEN, "attention.head_count": 8, "attention.head_count_kv": 1, "context_length": 4096,
+        "attention.key_length": 64, "attention.value_length": 64, "attention.q_lora_rank": 32, "attention.sliding_window": 128,
+        "attention.compress_ratios": [0, 4, 128], "attention.indexer.head_count": 4, "attention.indexer.key_length": 16,
+        "attention.output_group_count": 2, "attention.output_lora_rank": 32,
+    }  # fmt: skip
+    tensors = top()
+    for i in range(3):
+        tensors |= mlp(i) | {
+            f"blk.{i}.attn_q_a.weight": ("F16", [HIDDEN, 32]),
+            f"blk.{i}.attn_kv.weight": ("F16", [HIDDEN, 64]),
+        }
+    tensors |= {f"blk.{i}.attn_compressor_kv.weight": ("F16", [HIDDEN, 64]) for i in (1, 2)}
+    path = tmp_path / "model.gguf"
+    write_gguf(
+        path,
+        {"general.architecture": "deepseek4", **{f"deepseek4.{key}": value for key, value in pairs.items()}},
+        tensors,
+    )
+    found = estimate(model_spec(str(path)), Request(1280))
+    window, waiting = (
+        3 * 128 * 64 * 2,
+        4 * 2 * (64 + 16) * (2 + 4) // 2,
+    )  # the block before: values in 16 bit, gates in fp32
+    assert found.kv_bytes == window + (320 * (64 + 16) + 10 * 64) * 2 + waiting

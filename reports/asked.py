@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from planner.dtypes.names import float_dtype
 from planner.engines.registry import parse_engine
+from planner.errors import UsageError
 from planner.lookup import capacity, model_spec
 from planner.memory.request import Capacity
 from planner.options import tables as flags
@@ -59,6 +60,8 @@ def question_of(models: Sequence[str], values: Mapping[str, Any], runs: Sequence
     known = specs or [model_spec(run.found.model) for run in runs if known_name(run.found.model)]
     seq = given["seq"] or usual_tokens(known)
     gpus = names_in(given["gpu"])
+    if given["gpu"] and not gpus:
+        raise UsageError("--gpu names no device: write one of `kvplan gpus`, or leave it out")
     if len(gpus) == 1:
         given = with_count({**given, "gpu": gpus[0]})
         gpus = (given["gpu"],)

@@ -438,5 +438,7 @@ def override_lines(lines: tuple[OverheadLine, ...], given: Mapping[str, int]) ->
 
 
 def _check_range(name: str, value: int, high: int, *, low: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int):
         raise BadRequest(f"{name} {one_line(repr(value), 40)} is not a whole number; write {low} to {high:,}")
+    if not low <= value <= high:
+        raise BadRequest(f"{name} {one_line(repr(value), 40)} is out of range; write {low} to {high:,}")

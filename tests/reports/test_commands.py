@@ -118,6 +118,7 @@ def test_a_bad_run_file_is_named_and_left_out(run: Runner, tmp_path: Path, run_f
         (("--profile",), "--profile wants a MODEL", 2),
         (("no-such-model",), "no-such-model", 1),
         (("gpt2", "--gpu", "no-such-gpu"), "no-such-gpu", 1),
+        (("gpt2", "--gpu", ","), "names no device", 2),
         (("gpt2", "--seq", "many"), "--seq", 1),
         (("gpt2", "--memory", "lots"), "--memory", 1),
         (("gpt2", "--compare", "one"), "--compare", 2),

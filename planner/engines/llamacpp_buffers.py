@@ -28,7 +28,7 @@ from planner.model.latent_attention import Latent, LatentAttention
 from planner.model.recurrent import Recurrent
 from planner.model.sparse_attention import BlockIndexer, Compressed, IndexKeys, SharedKvAttention
 from planner.model.spec import Layer
-from planner.model.windows import Chunked, SlidingWindow
+from planner.model.windows import Chunked, SlidingWindow, most_kept
 from planner.units import ceil_div
 
 Groups = Sequence[tuple[Layer, int]]
@@ -126,9 +126,7 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
                 raise UnsupportedModel(
                     f"{spec.name}: how {setting.program} keeps {cache.kind} is not modelled; leave --engine out"
                 )
-            limit = (
-                cache.window if isinstance(cache, SlidingWindow) else cache.chunk if isinstance(cache, Chunked) else 0
-            )
+            limit = most_kept(cache) or 0
             windowed = bool(limit) and split
             cells = (window_cells(setting, limit) if windowed else setting.seq_cells) * setting.streams
             if windowed:

@@ -39,7 +39,7 @@ from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent
 from planner.model.sparse_attention import IndexKeys
-from planner.model.windows import Chunked, SlidingWindow
+from planner.model.windows import Chunked, SlidingWindow, most_kept
 from planner.units import GIB, MIB, human_bytes
 
 # Architectures whose windows get a pool of their own (`is_hybrid_swa_model`); every other window is charged in full.
@@ -227,7 +227,7 @@ def _stage_cell(estimate: Estimate, stage: range, split: bool) -> Cell:
             state += _state_bytes(cache, estimate)
             continue
         key, value = _token_bytes(cache, estimate)
-        limit = cache.window if isinstance(cache, SlidingWindow) else cache.chunk if isinstance(cache, Chunked) else 0
+        limit = most_kept(cache) or 0
         if limit and split:
             sliding += key + value
             sliding_layers += 1

@@ -9,7 +9,7 @@ from planner.engines.vllm import logical_bytes
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.model.cache import Cache, Full
-from planner.model.windows import Chunked, SlidingWindow
+from planner.model.windows import most_kept
 
 IMPLEMENTATIONS = ("dynamic", "static", "quantized")
 RESIDUAL_TOKENS = 128
@@ -65,7 +65,7 @@ def _layer_bytes(cache: Cache, length: int, kind: str, estimate: Estimate) -> in
 
 
 def _kept(cache: Cache, length: int, fmt: CacheFormat, source: int, static: bool) -> int:
-    limit = cache.window if isinstance(cache, SlidingWindow) else cache.chunk if isinstance(cache, Chunked) else None
+    limit = most_kept(cache)
     if limit is not None and not static:
         length = min(length, limit - 1)
     return cache.kv_bytes(length, source, fmt)

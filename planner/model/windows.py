@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.model.cache import Full
+from planner.model.cache import Cache, Full
 
 
 @dataclass(frozen=True)
@@ -40,3 +40,14 @@ class Chunked(Full):
 
     def tokens_kept(self, tokens: int, source_tokens: int) -> int:
         return min(tokens, self.chunk)
+
+
+def most_kept(cache: Cache) -> int | None:
+    """Returns the most tokens that a window or a chunk keeps; None of a cache that is neither.
+
+    >>> most_kept(SlidingWindow(8, 128, 128, 4096)), most_kept(Chunked(8, 128, 128, 8192)), most_kept(Full(8, 128, 128))
+    (4096, 8192, None)
+    """
+    if isinstance(cache, SlidingWindow):
+        return cache.window
+    return cache.chunk if isinstance(cache, Chunked) else None

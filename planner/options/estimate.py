@@ -9,7 +9,7 @@ from planner.memory.request import Capacity, Request
 from planner.model.spec import ModelSpec
 from planner.options.model import capacity_of, each, request_of, spec_of, usual_tokens, with_ranks
 from planner.options.readers import MAX_ITEMS
-from planner.options.tables import ESTIMATE, engine_flags_given, read_values
+from planner.options.tables import ESTIMATE, LLAMA, engine_flags_given, read_values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ def estimate_asked(values: Mapping[str, Any]) -> EstimateAsked:
         from planner.options.engine import engine_of, laid_out  # only where an engine is named
 
         engine = engine_of(given)
+    if given["host_memory"] is not None and (engine is None or engine.name not in LLAMA):
+        raise UsageError(
+            "--host-memory is for what llama.cpp's cards do not hold: add --engine llamacpp; kvplan fit takes it for idle sessions"
+        )
     spec, beside = spec_of(given), None
     if given["mmproj"] is not None:
         from planner.options.extras import extras_of, without_towers  # only where something lies beside the model

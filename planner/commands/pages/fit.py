@@ -154,7 +154,7 @@ def several_page(answers: Sequence[FitAnswer]) -> list[str]:
     header = ["  device", "tokens", "batch", "most sequences", "longest context", "verdict"]
     notes = dict.fromkeys(line for answer in answers for line in answer.estimate.warnings)
     return [
-        named(first.asked.spec) + f"{where}, KV in {first.estimate.fmt.name}{engine}", said, "",
+        named(first.asked.spec) + f"{where}, KV in {first.kv_dtype}{engine}", said, "",
         table(header, rows), dim("  most sequences: of so many tokens; longest context: at that batch, in tokens"),
         *(bad("  note: ") + line for line in notes),
     ]  # fmt: skip

@@ -180,6 +180,18 @@ def test_unlike_cards_are_filled_by_their_memory(capsys: pytest.CaptureFixture[s
     assert checked["engine_answer"]["cards"] == json.loads(run(capsys, f"estimate {line}")[1])["engine"]["cards"]
 
 
+def test_host_memory_is_taken_where_it_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    for engine in ("", " --engine vllm"):
+        code, out, err = run(capsys, f"estimate qwen3-8b --gpu 3090 --seq 8k --host-memory 64GiB{engine}")
+        assert code == 2 and not out and "--engine llamacpp" in err and err.count("\n") == 1
+    line = "estimate llama-3.1-70b --dtype q4_k_m --gpu 3090 --engine llamacpp --seq 8k --json"
+    assert run(capsys, line)[0] == 3 and run(capsys, f"{line} --host-memory 8GiB")[0] == 3
+    code, out, _ = run(capsys, f"{line} --host-memory 64GiB")
+    split = json.loads(out)["engine"]
+    assert code == 0 and split["placement"].startswith("--n-gpu-layers")
+    assert split["tokens_per_s_most_low"] < split["tokens_per_s_most_high"]
+
+
 @pytest.mark.parametrize(
     "flags, said",
     [

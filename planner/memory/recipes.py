@@ -65,7 +65,7 @@ def first(config: Mapping[str, Any], *keys: str) -> Any:
 def integers(name: str, bits: object, group: object, *, group_bits: int) -> WeightFormat | None:
     """Builds integer codes with `group_bits` of scale and zero point a group of columns; group -1 and 0: a whole row.
 
-    >>> integers("gptq", 4, 128, 20).matrix_bytes(4096, 4096) * 8 / 4096**2
+    >>> integers("gptq", 4, 128, group_bits=20).matrix_bytes(4096, 4096) * 8 / 4096**2
     4.15625
     """
     width, columns = whole(bits, 4, 1, high=16), whole(group, 128, -1)

@@ -292,10 +292,10 @@ def _docker(words: Sequence[str], env: dict[str, str]) -> tuple[str, list[str], 
 
 
 def mounted(value: str) -> dict[str, str]:
-    """{folder in the container: folder outside} of -v outside:inside, for a model that is named by the inner one alone.
+    """{folder in the container: folder outside} of -v outside:inside, where the one outside has a model's name (a digit is in it).
 
-    >>> mounted("/data/Qwen3-32B:/model:ro"), mounted("type=bind,source=/data/m,target=/model"), mounted("cache:/root")
-    ({'/model': '/data/Qwen3-32B'}, {'/model': '/data/m'}, {})
+    >>> mounted("/data/Qwen3-32B:/model:ro"), mounted("type=bind,source=/data/phi-4,target=/model"), mounted("cache:/root")
+    ({'/model': '/data/Qwen3-32B'}, {'/model': '/data/phi-4'}, {})
     """
     parts = dict(part.partition("=")[::2] for part in value.split(",")) if "target=" in value else {}
     outside, inside = (parts.get("source", ""), parts.get("target", "")) if parts else (*value.split(":"), "", "")[:2]

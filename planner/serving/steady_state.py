@@ -436,9 +436,9 @@ def _quantile(own: Sequence[tuple[float, float]], wait: float, chance: float, *,
 
     P(T <= t) = Σ share_i · (1 - chance·exp(-(t - own_i)·chance / wait)) over the own_i below t.
 
-    >>> round(_quantile([(1.0, 1.0)], 0.5, 0.5, 0.95), 4)     # 1 + ln(0.5 / 0.05) · (0.5 / 0.5)
+    >>> round(_quantile([(1.0, 1.0)], 0.5, 0.5, share=0.95), 4)     # 1 + ln(0.5 / 0.05) · (0.5 / 0.5)
     3.3026
-    >>> _quantile([(1.0, 0.9), (5.0, 0.1)], 0.0, 0.0, 0.95)
+    >>> _quantile([(1.0, 0.9), (5.0, 0.1)], 0.0, 0.0, share=0.95)
     5.0
     """
     if wait <= 0 or chance <= 0:

@@ -273,7 +273,7 @@ def columns_for(figure: Figure, labels: Sequence[str]) -> int:
 def spread(places: Sequence[float], gap: float, low: float, *, high: float) -> list[float]:
     """Moves places apart to at least `gap`, kept within low..high, in the same order.
 
-    >>> spread([0.5, 0.52, 0.9], 0.1, 0.0, 1.0)
+    >>> spread([0.5, 0.52, 0.9], 0.1, 0.0, high=1.0)
     [0.46, 0.56, 0.9]
     """
     order = sorted(range(len(places)), key=lambda i: places[i])

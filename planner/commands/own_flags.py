@@ -39,7 +39,9 @@ def with_own_names(arguments: list[str]) -> list[str]:
     arguments = _whole_emit(arguments)
     known = _known(arguments[0])
     strange = any(
-        (word.startswith("-") and word.partition("=")[0] not in known) or word == "auto" or word == "--flash-attn"
+        (word.startswith("-") and word.partition("=")[0] not in known)
+        or word in ("auto", "--flash-attn")
+        or word.startswith("--mmproj")
         for word in arguments[1:]
     )
     engine = named_engine(arguments) if strange else None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -68,7 +69,7 @@ PLACES = (
     "split_mode",
 )
 _NOTED = {
-    "mmproj": "an image encoder's weight counts where the model has one",
+    "mmproj": "the file is not here; an image encoder's weight counts where the model itself has one",
     "draft_model": "a drafter is a model of its own: --drafter without --engine counts it",
     "devices": "which devices: say how many with --gpus",
     "device_ids": "which devices: say how many with --tp",
@@ -107,9 +108,10 @@ def own_names(arguments: Sequence[str], engine: str, known: Collection[str]) -> 
             kept += ["--flash-attn", "on"]  # older builds take no value
             place += 1
             continue
-        piece = arguments[place : place + _length(arguments[place:], table, known)]
+        elsewhere = _names_a_file_elsewhere(arguments[place:])
+        piece = arguments[place : place + (elsewhere or _length(arguments[place:], table, known))]
         place += len(piece)
-        if _is_theirs(piece[0], table, known):
+        if elsewhere or _is_theirs(piece[0], table, known):
             theirs += read_arguments(piece, table)[0]
         else:
             kept += piece
@@ -123,6 +125,15 @@ def own_names(arguments: Sequence[str], engine: str, known: Collection[str]) -> 
         return [*kept, *_plain_options(plain), *options, *_placing(theirs)], [*_notes(theirs, said), *_unplaced(theirs)]
     _refuse_placement(values, theirs, kept, engine=engine)
     return [*kept, *_plain_options(plain), *options], [*_notes(theirs, said), *_placement_notes(theirs)]
+
+
+def _names_a_file_elsewhere(words: Sequence[str]) -> int:
+    """Returns how many words `--mmproj FILE` is where no such file is here, as in a command of another machine; else 0."""
+    name, equals, value = words[0].partition("=")
+    value = value if equals else "".join(words[1:2])
+    if name != "--mmproj" or not value or value.startswith("-") or os.path.exists(value):
+        return 0
+    return 1 if equals else 2
 
 
 def _is_theirs(word: str, table: Table, known: Collection[str]) -> bool:

@@ -16,16 +16,15 @@ from typing import Any
 from planner.answers.engines import engines_answer
 from planner.answers.estimate import estimate_answer
 from planner.answers.fit import fit_answer
-from planner.answers.plan import plan_answer
 from planner.answers.speed import speed_answer
 from planner.catalogue.entries import known_model
 from planner.deployment.question import Question
 from planner.errors import BadConfig, BadRequest, UnknownName, UsageError, one_line
 from planner.lookup import ASSUME_FULL, spec_of
 from planner.lookup.models import understand
+from planner.lookup.plain import plain_name
 from planner.model.spec import ModelSpec
 from planner.options import engines, fit, plan, speed
-from planner.options.check import plain_name
 from planner.options.estimate import estimate_asked
 from planner.options.tables import ESTIMATE, Flag, empty
 from planner.readers import read_entry
@@ -68,6 +67,8 @@ class Kind:
 
 def _planned(asked: tuple[Question, int]) -> Any:
     """The plan, unless it takes longer than `PLAN_SECONDS`."""
+    from planner.answers.plan import plan_answer  # slow to load, and most questions are others
+
     begun = monotonic()
 
     def on(done: int, devices: int) -> None:

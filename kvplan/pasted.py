@@ -11,9 +11,10 @@ from kvplan.outside import model, not_local
 from planner.answers.check import CheckAnswer, check_answer
 from planner.catalogue.entries import find_model
 from planner.errors import BadRequest, UsageError, one_line
+from planner.lookup.plain import plain_name
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.model.spec import ModelSpec
-from planner.options.check import check_asked, plain_name
+from planner.options.check import check_asked
 from planner.options.readers import count, kv_dtype, text, tokens, weight_dtype
 from planner.options.reconcile import given_of
 from planner.readers.gguf import read_gguf_file

@@ -13,7 +13,7 @@ from kvplan.outside import model, not_local
 from kvplan.web.state import State
 from planner.catalogue.entries import known_model
 from planner.errors import BadRequest
-from planner.options.check import plain_name
+from planner.lookup.plain import plain_name
 from planner.options.tables import empty
 
 REPORT = ("gpu", "memory", "seq", "batch", "dtype", "kv_dtype", "tp", "pp", "dp", "ep", "engine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from kvplan import outside
@@ -51,6 +52,12 @@ class Asked:
     def get(self, name: str, default: str = "") -> str:
         """The last value of a name in the address."""
         return dict(self.pairs).get(name, default)
+
+
+def keep_templates(folder: str) -> None:
+    """Keeps compiled templates in `folder`, for a page that starts anew at each visit."""
+    os.makedirs(folder, exist_ok=True)
+    _templates().bytecode_cache = FileSystemBytecodeCache(folder)
 
 
 @cache

@@ -18,7 +18,7 @@ def compiled():
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for at, _, names in os.walk("${PLACE}"):
             for name in names:
-                if name.endswith(".pyc"):
+                if name.endswith((".pyc", ".cache")):  # modules and templates
                     path = os.path.join(at, name)
                     archive.write(path, os.path.relpath(path, "${PLACE}"))
     return out.getvalue()
@@ -57,6 +57,7 @@ const started = (async () => {
   const known = await before;
   if (known) python.unpackArchive(known, "zip", { extractDir: PLACE });
   const { respond } = python.pyimport("kvplan.web.inpage");
+  python.pyimport("kvplan.web.screens").keep_templates(`${PLACE}/templates`);
   if (!known) setTimeout(() => keep(python), 1000);
   return respond;
 })();

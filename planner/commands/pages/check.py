@@ -11,7 +11,7 @@ from planner.commands.pages.assumed import assumed_lines
 from planner.launch.question import Said
 from planner.launch.secrets import shown
 from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED
-from planner.options.check import plain_name
+from planner.lookup.plain import plain_name
 from planner.speed.speed import Figure, Speed
 from planner.terminal.tables import bad, bold, good, wrapped
 from planner.units import gib, human_bytes, human_tokens, significant

@@ -139,3 +139,17 @@ def test_without_pyodide_the_line_says_how_to_get_it(tmp_path: Path, capsys: pyt
     with pytest.raises(KvplanError, match="npm install pyodide"):
         export(str(tmp_path / "site"), None)
     assert ended(["web", "--pyodide", str(tmp_path)]) == 2
+
+
+def test_compiled_templates_are_kept_where_a_page_asks_for_it(tmp_path: Path) -> None:
+    from kvplan.web import screens
+
+    screens._templates.cache_clear()
+    screens.keep_templates(str(tmp_path / "kept"))
+    first = respond("GET", "answer?model=gpt2&gpu=l4&seq=512")
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
+    screens._templates.cache_clear()
+    screens.keep_templates(str(tmp_path / "kept"))
+    assert kept and respond("GET", "answer?model=gpt2&gpu=l4&seq=512") == first
+    assert {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()} == kept
+    screens._templates.cache_clear()

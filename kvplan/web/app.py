@@ -16,7 +16,8 @@ from kvplan import __version__
 from kvplan.web.api import add_api
 from kvplan.web.guard import Guard
 from kvplan.web.pages import add_pages
-from kvplan.web.problems import FAULT, problem, status_of
+from kvplan.web.problems import FAULT, problem
+from kvplan.web.questions import status_of
 from kvplan.web.work import TooLong, Work
 from planner.errors import KvplanError, one_line
 

@@ -68,7 +68,7 @@ def _check(target: Path, shown: str) -> None:
     if not target.exists() or (target.is_dir() and ((target / MARK).is_file() or not any(target.iterdir()))):
         return
     raise KvplanError(
-        f"--static {one_line(shown, 120)} holds something else; name a new folder, or one that kvplan web --static wrote"
+        f"--static {one_line(shown, 120) or '.'} holds something else; name a new folder, or one that kvplan web --static wrote"
     )
 
 

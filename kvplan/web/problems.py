@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from kvplan.web.questions import PROBLEM, problem_of, status_of
+from kvplan.web.questions import PROBLEM, problem_of
 from planner.terminal.output import to_json
 
 FAULT = "a fault of kvplan, not of the question; its log says more"
-__all__ = ["FAULT", "problem", "status_of"]
 
 
 def problem(status: int, detail: str) -> Response:

@@ -16,6 +16,7 @@ from planner.answers.speed import SpeedAnswer
 from planner.answers.verdict import BUDGETED, NAMES
 from planner.catalogue.entries import models
 from planner.deployment.cost import price_of
+from planner.engines.placement import Card
 from planner.errors import BadRequest, KvplanError, UnknownName, one_line
 from planner.memory.advice import Change, advise
 from planner.memory.equations import Equation, equations, explanation
@@ -272,11 +273,8 @@ def _ranged(row: dict[str, Any], key: str, words: Callable[[float], str]) -> str
 
 def bars(one: EstimateAnswer) -> tuple[Drawn, ...]:
     """What lies on each card where the engine fills them one by one (llama.cpp), else on the fullest device."""
-    placed = one.engine.placed if one.engine is not None else None
-    if placed is None or len(placed.cards) < 2:
-        return (bar(one),)
     found = []
-    for number, card in enumerate(placed.cards, 1):
+    for number, card in enumerate(_cards(one), 1):
         parts = [("weights", card.weight_bytes), ("KV cache", card.cache_bytes), ("overhead", card.other_bytes)]
         rows = [(kind, gib(size), exact_bytes(size)) for kind, size in parts]
         rows.append(("together", gib(card.bytes), exact_bytes(card.bytes)))
@@ -284,7 +282,13 @@ def bars(one: EstimateAnswer) -> tuple[Drawn, ...]:
             rows.append(("the card offers", gib(card.capacity_bytes), exact_bytes(card.capacity_bytes)))
         name = f"Memory of card {number}"
         found.append(Drawn(name, memory_bar(parts, card.capacity_bytes, name), ("part", "size", "bytes"), tuple(rows)))
-    return tuple(found)
+    return tuple(found) or (bar(one),)
+
+
+def _cards(one: EstimateAnswer) -> tuple[Card, ...]:
+    """Returns the cards that the engine fills one by one; none where it has one, or shares all evenly."""
+    placed = one.engine.placed if one.engine is not None else None
+    return placed.cards if placed is not None and len(placed.cards) > 1 else ()
 
 
 def bar(estimate: Estimate) -> Drawn:
@@ -338,7 +342,7 @@ def _left_for_cache(one: EstimateAnswer) -> int | None:
 
     None where no device is named, nothing is left, or an engine fills cards one by one: those have no one limit.
     """
-    if one.capacity is None or len(bars(one)) > 1:
+    if one.capacity is None or _cards(one):
         return None
     if one.engine is not None and one.engine.name in BUDGETED:
         found = one.engine.ranged.pool.bytes if one.engine.ranged is not None else None

@@ -69,6 +69,7 @@ def _run(arguments: list[str]) -> int:
         if values is not None:
             from planner.commands.quick import estimate
 
+            gc.freeze()  # what is loaded by now stays: the exit need not search it either
             estimate(values)
             return 0
         gc.enable()

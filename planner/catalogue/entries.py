@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SHIPPED = "shipped"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ModelEntry:
     """A model's published config keys, and where they came from."""
 

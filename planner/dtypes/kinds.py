@@ -44,7 +44,7 @@ class KvFormat:
         return ceil_div(elements * self.bits, 8 * self.per) + groups * self.group_bytes
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CacheFormat:
     """How K and V are stored, and the float type of the state that follows the model's dtype."""
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from planner.engines.base import Version
 from planner.errors import KvplanError
-from planner.memory.activations import ActivationRate, Estimated, activation_rate
+from planner.memory.activations import Estimated, activation_bytes
 from planner.memory.estimate import Estimate
 from planner.model.recurrent import Recurrent
 from planner.units import GIB, MIB, plural
@@ -54,13 +54,16 @@ class ProfileRun:
 
 
 def forward_bytes(estimate: Estimate, tokens: int) -> int:
-    """Estimates one forward pass of `tokens` tokens on one rank, without logits: `activation_rate` of the memory
-    estimate.
-    """
-    rate: ActivationRate = activation_rate(
-        estimate.spec, dtype_bytes=estimate.fmt.model_dtype_bytes, tp=estimate.request.sharding.tp
+    """Estimates one forward pass of `tokens` tokens on one rank, without logits: `activation_bytes` of the memory estimate."""
+    found = activation_bytes(
+        estimate.spec,
+        prefill_tokens=tokens,
+        sequences=0,
+        context=0,
+        dtype_bytes=estimate.fmt.model_dtype_bytes,
+        tp=estimate.request.sharding.tp,
     )
-    return int(rate.bytes(tokens, 0, 0))
+    return found.bytes
 
 
 def sampler_entry_bytes(run: ProfileRun, cuda: bool = True) -> int:

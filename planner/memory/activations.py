@@ -10,10 +10,6 @@ from dataclasses import dataclass
 from planner.model.spec import Layer, ModelSpec
 from planner.units import GIB, MIB, ceil_div
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 PREFILL_TOKENS = 8192
 
 
@@ -57,35 +53,6 @@ def layer_width(layer: Layer, tp: int = 1) -> int:
     return max(widths)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class ActivationRate:
-    """The activations of one prefill step as a linear form, for ints and for whole arrays of ints alike.
-
-    bytes = tokens·(per_token + context·per_score) + sequences·per_sequence
-    """
-
-    per_token: int
-    per_sequence: int
-    per_score: int
-
-    def bytes(self, tokens: Any, sequences: Any, context: Any) -> Any:
-        return tokens * (self.per_token + context * self.per_score) + sequences * self.per_sequence
-
-
-def activation_rate(spec: ModelSpec, *, dtype_bytes: int, tp: int = 1, fused_attention: bool = True) -> ActivationRate:
-    """Returns what a token, a sequence and an attention score cost in one prefill step on one rank.
-
-    per_token = (2·hidden + widest layer)·bytes; per_sequence = vocab/tp·4·2 (fp32 logits and softmax of the
-    last positions); per_score = heads/tp·(4 + bytes), without fused attention only.
-    """
-    widest = max(layer_width(layer, tp) for layer, _ in spec.groups)
-    return ActivationRate(
-        per_token=(2 * spec.hidden + widest) * dtype_bytes,
-        per_sequence=ceil_div(spec.vocab, tp) * 4 * LOGIT_COPIES,
-        per_score=0 if fused_attention else ceil_div(_heads(spec), tp) * (4 + dtype_bytes),
-    )
-
-
 def activation_bytes(
     spec: ModelSpec,
     *,
@@ -96,8 +63,11 @@ def activation_bytes(
     tp: int = 1,
     fused_attention: bool = True,
 ) -> Estimated:
-    """Returns the peak of one prefill step of `prefill_tokens` tokens: `activation_rate` at these numbers.
+    """Returns the peak of one prefill step of `prefill_tokens` tokens on one rank.
 
+    bytes = tokens·(per_token + context·per_score) + sequences·per_sequence, with
+    per_token = (2·hidden + widest layer)·dtype_bytes; per_sequence = vocab/tp·4·2 (fp32 logits and softmax of the
+    last positions); per_score = heads/tp·(4 + dtype_bytes), without fused attention only.
     Leaves out workspaces of kernels and pipelined copies: the range is 0.5 to 2 times.
 
     >>> from planner.readers.huggingface import read_config
@@ -106,8 +76,11 @@ def activation_bytes(
     >>> activation_bytes(tiny, prefill_tokens=10, sequences=1, context=10, dtype_bytes=2).bytes   # 10*(128+384)*2 + 800
     11040
     """
-    rate = activation_rate(spec, dtype_bytes=dtype_bytes, tp=tp, fused_attention=fused_attention)
-    total: int = rate.bytes(prefill_tokens, sequences, context)
+    widest = max(layer_width(layer, tp) for layer, _ in spec.groups)
+    per_token = (2 * spec.hidden + widest) * dtype_bytes
+    per_sequence = ceil_div(spec.vocab, tp) * 4 * LOGIT_COPIES
+    per_score = 0 if fused_attention else ceil_div(_heads(spec), tp) * (4 + dtype_bytes)
+    total = prefill_tokens * (per_token + context * per_score) + sequences * per_sequence
     words = f"one prefill step of {prefill_tokens:,} tokens, {'fused' if fused_attention else 'eager'} attention"
     return Estimated(total, total // 2, total * 2, words)
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         def sequence_bytes(self, estimate: Any, index: int, caches: Any, tokens: int) -> int: ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Request:
     """What is asked of a model: lengths, formats, layout. Sizes in tokens, sequences and bytes.
 
@@ -73,7 +73,7 @@ class Request:
     extras: Shares | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Capacity:
     """What a device offers: bytes as its driver reports them."""
 

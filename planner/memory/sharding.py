@@ -12,7 +12,7 @@ from planner.units import ceil_div
 MAX_RANKS = 65_536
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sharding:
     """Ranks of each kind. `tp·pp·dp` devices in all; expert ranks are the same devices seen otherwise.
 

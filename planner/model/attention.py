@@ -33,7 +33,7 @@ class Mixer:
         return 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Attention(Mixer):
     """Softmax attention: MHA (kv_heads = heads), GQA, MQA (kv_heads = 1).
 

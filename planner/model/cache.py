@@ -84,7 +84,7 @@ class Shared(Cache):
         return "shared with an earlier layer"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Full(Cache):
     """K and V of every token.
 

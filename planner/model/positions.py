@@ -14,7 +14,7 @@ ALIBI = ("bloom", "mpt")  # no rotary positions: a bias of the distance
 MOST_FACTOR = 128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class TooLong:
     """A length beyond the positions of a model.
 

@@ -16,7 +16,6 @@ from planner.readers.fields import Fields
 from planner.readers.model_types import Type
 from planner.readers.quantization_files import quantization_beside, quantization_in, quantization_of_part
 from planner.readers.registry import find_type, known_types
-from planner.readers.task_heads import with_task_head
 from planner.readers.type_keys import type_keys
 
 TYPE_CHECKING = False
@@ -237,6 +236,10 @@ def read_config(
         weights_known=spec.weights_known and not unsized,
         config=raw,
     )
+    if not core.get("architectures"):  # the catalogue's own name no class
+        return made
+    from planner.readers.task_heads import with_task_head
+
     return with_task_head(made, core)
 
 

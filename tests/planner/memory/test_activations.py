@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.lookup import model_spec
-from planner.memory.activations import activation_bytes, activation_rate, layer_width, overhead_lines
+from planner.memory.activations import activation_bytes, layer_width, overhead_lines
 from planner.memory.estimate import estimate
 from planner.memory.request import Request
 from planner.memory.sharding import Sharding
@@ -31,10 +31,14 @@ def test_the_formula_can_be_checked_by_hand() -> None:
 
 
 def test_scores_are_kept_without_fused_attention_alone() -> None:
-    fused = activation_rate(SPECS["llama-7b"], dtype_bytes=2)
-    eager = activation_rate(SPECS["llama-7b"], dtype_bytes=2, fused_attention=False)
-    assert (fused.per_score, eager.per_score) == (0, 32 * 6)
-    assert fused.per_token == eager.per_token
+    def size(context: int, fused: bool) -> int:
+        spec = SPECS["llama-7b"]
+        return activation_bytes(
+            spec, prefill_tokens=10, sequences=1, context=context, dtype_bytes=2, fused_attention=fused
+        ).bytes
+
+    assert size(0, True) == size(500, True) == size(0, False)
+    assert size(500, False) - size(500, True) == 10 * 500 * 32 * 6
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)

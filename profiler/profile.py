@@ -7,15 +7,18 @@ The work is a list of named pieces, done in turn. Ctrl-C keeps the pieces that a
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from planner.errors import BadRequest, KvplanError, one_line
+from planner.files.write import write_bytes
 from planner.machine.calibration import Calibration, load_calibration, speedup
 from planner.memory.cache_strategies import STRATEGIES, layer_shapes, strategy_bytes
 from planner.memory.estimate import cache_format, estimate
@@ -567,12 +570,10 @@ class Profile:
                 with record_function("decode"):
                     token = decode_step(self.gpt, token, cache).argmax(-1, keepdim=True)
             self.device.synchronise()
-        try:
-            record.export_chrome_trace(self.settings.trace)
-        except (OSError, RuntimeError) as error:
-            raise BadRequest(
-                f"--trace {one_line(self.settings.trace, 80)} cannot be written: {one_line(str(error), 80)}"
-            ) from None
+        with tempfile.TemporaryDirectory(prefix="kvplan-") as folder:
+            made = Path(folder, "trace.json.gz" if self.settings.trace.endswith(".gz") else "trace.json")
+            record.export_chrome_trace(str(made))
+            write_bytes(self.settings.trace, made.read_bytes(), "--trace")
         self.found.notes.append(
             f"trace written to {self.settings.trace}; open it in chrome://tracing or ui.perfetto.dev"
         )

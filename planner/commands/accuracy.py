@@ -11,6 +11,7 @@ from planner.accuracy.cases import Cases
 from planner.accuracy.page import HEAD, PARTS, Accuracy, compare, page, to_dict
 from planner.commands.click_options import Sectioned, with_flags
 from planner.errors import KvplanError, one_line
+from planner.files.write import check_file
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.options.readers import switch, text
 from planner.options.tables import Flag
@@ -35,6 +36,7 @@ def command(**values: Any) -> None:
     Reads a folder of case files and writes Markdown. Anyone can add a row: kvplan reconcile LOG --record
     DIR/engine_logs.csv. Exit code 3 where something differs and no reason is given.
     """
+    check_file(values["output"])
     with Progress(PARTS) as progress:
         found = compare(Cases(_folder(values["cases"])), progress.step)
     if values["as_json"]:

@@ -29,6 +29,63 @@ def write_with(path: str, write: Callable[[BinaryIO], None], option: str = "-o")
     option  the flag that named the file, for messages
     Raises KvplanError for a folder, a pipe, a block device, no permission, a full disk.
     """
+    target, mode = _target(path, option)
+    try:
+        if mode is None:
+            with open(target, "wb") as device:
+                write(device)
+            return
+        _replace(target, write, mode)
+    except OSError as error:
+        raise _unwritable(path, option, error) from None
+
+
+def check_file(path: str | None, option: str = "-o") -> None:
+    """Refuse a file that `write_with` could not replace, before minutes are spent on what goes into it.
+
+    A file under another name is made beside it and removed: that alone tells what a system lets one write.
+    Raises KvplanError as `write_with` does; None, where no file was named, passes.
+    """
+    if path is None:
+        return
+    target, mode = _target(path, option)
+    if mode is not None:
+        _try_beside(target, path, option)
+
+
+def make_parent(path: str, option: str = "-o") -> None:
+    """Make the folder that the file `path` is to lie in, where it is not there.
+
+    Raises KvplanError where the system does not let one.
+    """
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(os.path.expanduser(path))), exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, option, error) from None
+
+
+def _try_beside(target: str, path: str, option: str) -> None:
+    """Make and remove a file beside `target`; raise the error of the name that was given where that cannot be."""
+    temporary = _beside(target)
+    try:
+        with open(temporary, "xb"):
+            pass
+    except OSError as error:
+        raise _unwritable(path, option, error) from None
+    finally:
+        _remove(temporary)
+
+
+def _unwritable(path: str, option: str, error: OSError | ValueError, kind: str = "file in a folder") -> KvplanError:
+    why = getattr(error, "strerror", None) or error
+    return KvplanError(f"{option} {one_line(path, 80)} cannot be written: {why}; choose a {kind} you may write to")
+
+
+def _target(path: str, option: str) -> tuple[str, int | None]:
+    """Return the file that `path` leads to and the permissions for it (None: a character device).
+
+    Raises KvplanError for a folder, a name that no file has, a pipe, a block device.
+    """
     shown = one_line(path, 80)
     if not path or path.endswith(os.sep) or os.path.isdir(path):
         raise KvplanError(
@@ -38,16 +95,9 @@ def write_with(path: str, write: Callable[[BinaryIO], None], option: str = "-o")
         raise KvplanError(f"{option} {shown} holds a zero byte, which no file name does")
     target = os.path.realpath(os.path.expanduser(path))
     try:
-        mode = _mode(target, f"{option} {shown}")
-        if mode is None:
-            with open(target, "wb") as device:
-                write(device)
-            return
-        _replace(target, write, mode)
+        return target, _mode(target, f"{option} {shown}")
     except OSError as error:
-        raise KvplanError(
-            f"{option} {shown} cannot be written: {error.strerror or error}; choose a file in a folder you may write to"
-        ) from None
+        raise _unwritable(path, option, error) from None
 
 
 def _all(file: BinaryIO, data: bytes) -> None:
@@ -109,10 +159,7 @@ def replace_folder(path: str, files: Mapping[str, bytes], option: str = "-o") ->
                 file.write(data)
         _put(fresh, target)
     except OSError as error:
-        raise KvplanError(
-            f"{option} {one_line(path, 120)} cannot be written: {error.strerror or error}; "
-            "choose a folder you may write to"
-        ) from None
+        raise _unwritable(path, option, error, "folder") from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return target

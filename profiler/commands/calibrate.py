@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import date
 from statistics import median
@@ -15,6 +14,7 @@ from planner.catalogue.entries import own_path
 from planner.catalogue.own_speeds import to_json as own_json
 from planner.dtypes.names import float_dtype
 from planner.errors import BadRequest, UsageError, one_line
+from planner.files.write import check_file, make_parent
 from planner.lookup import model_spec
 from planner.machine.calibration import Calibration, device_file_path
 from planner.options.calibrated import store_asked
@@ -75,6 +75,9 @@ def command(**values: Any) -> None:
 
     spec = model_spec(values["model"] or "gpt2")
     linears = None if values["linear"] is None else _linears(values["linear"])
+    path = values["output"] or device_file_path()
+    make_parent(path)
+    check_file(path)
     found = calibrate(
         spec,
         device=choose(values["device"]),
@@ -82,8 +85,6 @@ def command(**values: Any) -> None:
         linears=linears,
         progress=Progress(0),
     )
-    path = values["output"] or device_file_path()
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     write_whole(path, found.to_json())
     emit(found.to_json() if values["as_json"] else wrapped(page(found, path)))
 
@@ -94,10 +95,7 @@ def _store(values: Mapping[str, Any]) -> None:
         raise UsageError("--linear and --device are of a measurement on this machine: leave them out with --from")
     answer = store_answer(store_asked(values["files"], values), date.today().isoformat())
     path = values["output"] or own_path(answer.own.name)
-    try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    except OSError as error:
-        raise BadRequest(f"{one_line(os.path.dirname(path), 100)} cannot be made: {error.strerror}") from None
+    make_parent(path)
     write_whole(path, own_json(answer.own))
     emit(to_json(answer.to_dict()) if values["as_json"] else wrapped("\n".join(stored_page(answer, path))))
 

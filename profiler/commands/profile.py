@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.errors import BadRequest
+from planner.errors import BadRequest, one_line
+from planner.files.write import check_file, make_parent
 from planner.lookup import model_spec
 from planner.options.readers import count as read_count
 from planner.terminal.output import emit, write_whole
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 NOT_EXACT = 3
 INTERRUPTED = 130
+MAX_SEED = 2**63 - 1
 
 
 @click.command(
@@ -94,6 +96,8 @@ def command(**values: Any) -> None:
     name, axes = _split(values)
     spec = model_spec(name, config=values["config"])
     settings = _settings(values)
+    check_file(values["output"] or values["resume"])
+    check_file(values["trace"], "--trace")
     if values["tp"] is not None:
         from profiler.parallel import profile_parallel
 
@@ -105,6 +109,7 @@ def command(**values: Any) -> None:
         result, path = _run(spec, settings, axes, values)
     if path is None and not values["as_json"]:
         path = _new_path(result)
+        make_parent(path)
     if path is not None:
         write_whole(path, result.to_json() + "\n")
     emit(result.to_json() if values["as_json"] else wrapped(page(result, path)))
@@ -139,10 +144,9 @@ def _settings(values: dict[str, Any]) -> Settings:
             values[name], f"--{name.removesuffix('_tokens') if name == 'prompt_tokens' else name.replace('_', '-')}"
         )
 
+    seed = _seed(values["seed"])
     outputs = values["answer"]
     more: dict[str, Any] = {} if outputs is None else {"outputs": _counts(outputs)}
-    if not values["seed"].strip().isdigit():
-        raise BadRequest(f"--seed {values['seed']!r} is not a whole number from 0 up")
     return Settings(
         dtype=values["dtype"],
         linear=values["linear"],
@@ -154,16 +158,24 @@ def _settings(values: dict[str, Any]) -> Settings:
         extrapolate=values["extrapolate"],
         full=values["full"],
         repeats=count("repeats"),
-        seed=int(values["seed"]),
+        seed=seed,
         weights=values["weights"],
         tokenizer=values["tokenizer"],
         prompt=values["text"],
         new_tokens=count("new_tokens"),
-        sampling=Sampling(values["temperature"], values["top_k"], values["top_p"], int(values["seed"])),
+        sampling=Sampling(values["temperature"], values["top_k"], values["top_p"], seed),
         compile=values["compiled"],
         trace=values["trace"],
         **more,
     )
+
+
+def _seed(text: str) -> int:
+    """Reads a seed that torch's generator takes: 64 bits with a sign."""
+    clean = text.strip()
+    if not (clean.isascii() and clean.isdigit() and len(clean) < 20 and int(clean) <= MAX_SEED):
+        raise BadRequest(f"--seed {one_line(text, 40)!r} is not a whole number from 0 to {MAX_SEED}")
+    return int(clean)
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -193,7 +205,6 @@ def _new_path(result: Measurement) -> str:
     from planner.catalogue.entries import user_folder
 
     folder = os.path.join(user_folder(), "results")
-    os.makedirs(folder, exist_ok=True)
     stamp = "".join(ch for ch in result.environment.date[:19] if ch.isdigit())
     name = "".join(ch if ch.isalnum() or ch in "-._" else "_" for ch in result.model)[:60]
     path, number = os.path.join(folder, f"{name}-{stamp}.json"), 2

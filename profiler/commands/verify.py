@@ -14,6 +14,7 @@ import click
 from planner.catalogue.entries import models
 from planner.errors import BadConfig, BadRequest, KvplanError, one_line
 from planner.files.read import parse_json, read_text
+from planner.files.write import check_file
 from planner.lookup import model_spec
 from planner.terminal.output import emit, to_json, write_whole
 from planner.terminal.tables import bad, dim, good, table, wrapped
@@ -80,6 +81,7 @@ def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
     """
     if bool(names) == every:
         raise click.UsageError("which MODEL? Names or config files, or --all (not both)")
+    check_file(values["output"])
     if values["engine"] == "llamacpp":
         _against_libllama(names, values)
     if values["library"] is not None:

@@ -13,7 +13,7 @@ import pytest
 
 from planner.errors import KvplanError
 from planner.files import write
-from planner.files.write import locked, replace_folder, write_bytes, write_with
+from planner.files.write import check_file, locked, make_parent, replace_folder, write_bytes, write_with
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -85,3 +85,33 @@ def test_a_lock_leaves_no_file_behind(tmp_path: Path) -> None:
     with locked(str(tmp_path / "rows")):
         pass
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["", "folder", "none/answer", "pipe", "a\0b"])
+def test_what_cannot_be_written_is_refused_before_anything_is_made_for_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    given = f"{tmp_path}/{name}" if name else ""
+    with pytest.raises(KvplanError) as before:
+        check_file(given)
+    with pytest.raises(KvplanError) as after:
+        write_bytes(given, b"")
+    assert str(before.value) == str(after.value)
+
+
+def test_asking_whether_a_file_can_be_written_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    for name in ("old", "new"):
+        check_file(str(tmp_path / name))
+    check_file(None)
+    check_file(os.devnull)
+    assert [one.name for one in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_text() == "old"
+
+
+def test_a_folder_that_a_file_stands_above_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KvplanError, match=r"cannot be written: .*; choose a file in a folder you may write to"):
+        make_parent(str(tmp_path / "file" / "below" / "answer"))
+    make_parent(str(tmp_path / "new" / "answer"))
+    assert (tmp_path / "new").is_dir()

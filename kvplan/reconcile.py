@@ -9,10 +9,12 @@ import click
 
 from planner.answers.server import ServerAnswer
 from planner.commands.click_options import Sectioned, with_flags
-from planner.commands.reconcile import FLAGS, answered, pages, summary
+from planner.commands.reconcile import answered, pages, summary
 from planner.errors import KvplanError, UsageError, one_line
 from planner.files.write import write_bytes
+from planner.options.model import output_of
 from planner.options.readers import text
+from planner.options.reconcile import FLAGS, server_asked
 from planner.options.tables import Flag
 from planner.terminal.output import emit, to_json
 from planner.terminal.tables import wrapped
@@ -45,7 +47,8 @@ def command(log: tuple[str, ...], **values: Any) -> None:
         from reports.extra import need_report_extra
 
         need_report_extra()
-    found = answered(log, values)
+    output = output_of(values)
+    found = answered(log, server_asked(values))
     if figure:
         _draw(found, figure, ending)
     if html:
@@ -54,7 +57,7 @@ def command(log: tuple[str, ...], **values: Any) -> None:
 
         title, answer = (click.unstyle(line) for line in summary(found))
         write_bytes(html, page(server_report(found, title=title, answer=answer)).encode(), "--html")
-    emit(to_json(found.to_dict()) if values["as_json"] else wrapped("\n\n".join(pages(found))), values["output"])
+    emit(to_json(found.to_dict()) if output.as_json else wrapped("\n\n".join(pages(found))), output.path)
 
 
 def _ending(figure: str | None) -> str:

@@ -6,8 +6,9 @@ compared is how many requests at once meet the targets, and the output tokens a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from planner.answers.users import UsersAsked, most_users
@@ -15,7 +16,8 @@ from planner.dtypes.names import float_dtype
 from planner.errors import KvplanError
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import device_capacity
-from planner.options.speed import SpeedAsked, speed_asked
+from planner.options.running import SHARES, Load, Running, speed_of
+from planner.options.speed import SpeedAsked
 from planner.options.tables import LLAMA, VLLM
 from planner.speed.constants import constants_for
 from planner.speed.drafting import drafts_of
@@ -24,16 +26,7 @@ from planner.speed.observed import Observed
 from planner.workloads.targets import Targets
 
 WORTH = 1.02  # a change of less is within what the estimate can tell
-SHARE = 0.95
-
-
-@dataclass(frozen=True)
-class Load:
-    """Requests at once and their lengths, as they run now."""
-
-    batch: int
-    prompt_tokens: int
-    output_tokens: int
+SHARE = Fraction(95, 100)
 
 
 @dataclass(frozen=True)
@@ -94,22 +87,21 @@ class Advice:
 
 
 def advice(
-    values: Mapping[str, Any], observed: Sequence[Observed], *, load: Load, targets: Targets, slots: int | None = None
+    running: Running, observed: Sequence[Observed], *, load: Load, targets: Targets, slots: int | None = None
 ) -> Advice:
     """Tries every change that the engine has a flag for.
 
-    values     the flags of `kvplan speed` that say what runs now
+    running    what runs now
     observed   what was measured there; those that the device cannot reach raise BadRequest
     slots      requests that the server runs at once at most, where it says so
     """
-    values = {**values, "prompt": str(load.prompt_tokens), "answer": str(load.output_tokens), "batch": str(load.batch)}
-    asked = speed_asked(values)
+    asked = speed_of(running, load)
     one, engine = _estimate(asked), None if asked.engine is None else asked.engine.label
     device = asked.devices[0]
     fit = fitted(observed, one, device, constants_for(engine, device)) if observed else None
 
-    def outcome(flags: str, changed: Mapping[str, Any], slots: int | None = slots) -> Outcome:
-        question = speed_asked({**values, **changed})
+    def outcome(flags: str, changed: Running, slots: int | None = slots) -> Outcome:
+        question = speed_of(changed, load)
         found, name = _estimate(question), None if question.engine is None else question.engine.label
         base = constants_for(name, question.devices[0])
         constants = base if fit is None else fit.applied(base)
@@ -122,14 +114,14 @@ def advice(
         devices = found.request.sharding.devices
         return Outcome(flags, devices, most, by, rate, here.tpot_seconds.value, here.ttft_seconds.value)
 
-    now, tried = outcome("", {}), list[Outcome]()
-    for flags, changed in _changes(values, asked, one):
+    now, tried = outcome("", running), list[Outcome]()
+    for flags, changed in _changes(running, asked, one):
         try:
             tried.append(outcome(flags, changed))
         except KvplanError:
             continue  # a flag that this model, layout or version does not take
     if slots is not None and engine is not None and asked.engine is not None:
-        tried.append(outcome(f"{_SLOTS.get(asked.engine.name, 'slots')} {2 * slots}", {}, 2 * slots))
+        tried.append(outcome(f"{_SLOTS.get(asked.engine.name, 'slots')} {2 * slots}", running, 2 * slots))
     worth = [change for change in tried if _worth(change, now)]
     worth.sort(key=lambda change: (-change.tokens_per_s_device, change.tpot_seconds))
     return Advice(load, targets, now, tuple(worth), len(observed), tuple(change.flags for change in tried))
@@ -164,41 +156,37 @@ _KV = {
 _SLOTS = {"sglang": "--max-running-requests", "llamacpp": "-np", "tgi": "--max-concurrent-requests"}
 _TP = {"sglang": "--tp", "tensorrt-llm": "--tp_size", "lmdeploy": "--tp"}
 _SHARES = {
-    "sglang": ("mem_fraction_static", "--mem-fraction-static"),
-    "tensorrt-llm": ("kv_cache_free_gpu_memory_fraction", "free_gpu_memory_fraction:"),
-    "lmdeploy": ("cache_max_entry_count", "--cache-max-entry-count"),
-} | dict.fromkeys(VLLM, ("gpu_memory_utilization", "--gpu-memory-utilization"))
+    "sglang": "--mem-fraction-static",
+    "tensorrt-llm": "free_gpu_memory_fraction:",
+    "lmdeploy": "--cache-max-entry-count",
+} | dict.fromkeys(VLLM, "--gpu-memory-utilization")
 
 
-def _changes(values: Mapping[str, Any], asked: SpeedAsked, one: Estimate) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(what to write, the flags of `kvplan speed` that it changes)."""
+def _changes(running: Running, asked: SpeedAsked, one: Estimate) -> Iterator[tuple[str, Running]]:
+    """(what to write, the server with that changed)."""
     engine = "" if asked.engine is None else asked.engine.name
     llama, sixteen = engine in LLAMA, float_dtype(one.fmt.name) is not None
     if sixteen and llama:
-        yield "-ctk q8_0 -ctv q8_0", {"kv_dtype": "q8_0", "flash_attn": "on" if engine == "llamacpp" else None}
+        attention = "on" if engine == "llamacpp" else None
+        yield "-ctk q8_0 -ctv q8_0", replace(running, kv_dtype="q8_0", flash_attn=attention)
     elif sixteen:
-        yield _KV.get(engine, "--kv-cache-dtype fp8"), {"kv_dtype": "int8" if engine == "lmdeploy" else "fp8"}
+        eight = "int8" if engine == "lmdeploy" else "fp8"
+        yield _KV.get(engine, "--kv-cache-dtype fp8"), replace(running, kv_dtype=eight)
     fast = "fp8" in asked.devices[0].dense_flops_per_s
     if float_dtype(one.plan.fmt.name) is not None and asked.spec.quantization is None:
         if llama:
-            yield "a Q4_K_M file in place of this one", {"dtype": "q4_k_m"}
+            yield "a Q4_K_M file in place of this one", replace(running, dtype="q4_k_m")
         else:
             if fast:
-                yield "--quantization fp8", {"dtype": "fp8"}
-            yield "an AWQ checkpoint (4 bit) in place of this one", {"dtype": "awq"}
-    if engine in _SHARES:
-        name, flag = _SHARES[engine]
+                yield "--quantization fp8", replace(running, dtype="fp8")
+            yield "an AWQ checkpoint (4 bit) in place of this one", replace(running, dtype="awq")
+    if engine in SHARES:
         given = asked.engine.options.fraction if asked.engine is not None else None
         if given is None or given < SHARE:
-            yield f"{flag} {SHARE}", {name: str(SHARE)}
-    yield from _layouts(values, engine, llama)
+            yield f"{_SHARES[engine]} {float(SHARE)}", replace(running, share=SHARE)
+    tp = running.tp or 1
+    if not llama and tp <= 8:  # llama.cpp splits by layers, which makes no request faster
+        yield f"{_TP.get(engine, '--tensor-parallel-size')} {2 * tp}", replace(running, tp=2 * tp)
     if asked.drafting is None and engine in (*VLLM, "sglang") and asked.spec.model_type:
         words = '--speculative-config \'{"method": "ngram", "num_speculative_tokens": 4}\''
-        yield (words if engine != "sglang" else "--speculative-algorithm NGRAM"), {"drafter": "ngram"}
-
-
-def _layouts(values: Mapping[str, Any], engine: str, llama: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Twice the tensor-parallel ranks; llama.cpp splits by layers, which makes no request faster."""
-    tp = int(values.get("tp") or 1)
-    if not llama and tp <= 8:
-        yield f"{_TP.get(engine, '--tensor-parallel-size')} {2 * tp}", {"tp": str(2 * tp)}
+        yield (words if engine != "sglang" else "--speculative-algorithm NGRAM"), replace(running, drafter="ngram")

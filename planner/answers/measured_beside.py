@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.answers.speed import speed_on
 from planner.errors import KvplanError, UsageError
 from planner.measured.points import MeasuredPoint
-from planner.options.speed import FLAGS, SpeedAsked, speed_asked
-from planner.options.tables import empty
+from planner.options.running import Load, Running, speed_of
+from planner.options.speed import SpeedAsked
 from planner.speed.speed import Figure, Speed
 
-TAKEN = ("config", "assume", "tp", "pp", "dtype", "kv_dtype", "memory")  # flags that reconcile and speed share
 OWN_CONSTANTS = ("dynamo", "tgi")  # engines that --engine does not know
 
 
@@ -58,32 +57,30 @@ def place(seconds: float, figure: Figure) -> str:
     return "above" if seconds > figure.high else "below" if seconds < figure.low else "inside"
 
 
-def beside(points: Sequence[MeasuredPoint], values: Mapping[str, Any], model: str | None) -> tuple[Beside, ...]:
-    """Puts what is expected beside each point; `values` are the flags that were given, `model` what a log names.
+def beside(points: Sequence[MeasuredPoint], running: Running, model: str | None) -> tuple[Beside, ...]:
+    """Puts what is expected of a server beside each of its points; `model` is what a log names.
 
     A device is wanted: UsageError without one.
     """
-    if values.get("gpu") is None:
+    if running.gpu is None:
         raise UsageError("a benchmark's figures are held against a device: --gpu NAME (kvplan gpus lists them)")
     return tuple(
-        _one(point, values, model) for point in sorted(points, key=lambda p: (p.prompt_tokens or 0, p.sequences or 0))
+        _one(point, running, model) for point in sorted(points, key=lambda p: (p.prompt_tokens or 0, p.sequences or 0))
     )
 
 
-def _one(point: MeasuredPoint, values: Mapping[str, Any], model: str | None) -> Beside:
+def _one(point: MeasuredPoint, running: Running, model: str | None) -> Beside:
     observed = point.observed()
     if observed is None:
         return Beside(point, why_not="the file does not say requests at once, lengths and a time")
-    name = values.get("model") or (None if values.get("config") else model or point.model)
-    if name is None and not values.get("config"):
+    name = running.model or (None if running.config else model or point.model)
+    if name is None and not running.config:
         return Beside(point, why_not="the file does not name the model: --model NAME")
-    engine = values.get("engine") or (None if point.engine in OWN_CONSTANTS else point.engine)
-    asked = empty(FLAGS) | {key: values.get(key) for key in TAKEN} | {
-        "model": name, "gpu": (values["gpu"],), "engine": engine, "prompt": str(observed.prompt_tokens),
-        "answer": str(observed.output_tokens), "batch": str(observed.batch), "load": point.load,
-    }  # fmt: skip
+    engine = running.engine or (None if point.engine in OWN_CONSTANTS else point.engine)
+    # The point was reached, so no limit of the server stands in its way.
+    server = replace(running, model=name, engine=engine, max_model_len=None, share=None)
     try:
-        question = speed_asked(asked)
+        question = speed_of(server, Load(observed.batch, observed.prompt_tokens, observed.output_tokens), point.load)
         return Beside(point, speed_on(question.devices[0], question).speeds[0], asked=question)
     except KvplanError as refused:
         return Beside(point, why_not=str(refused))

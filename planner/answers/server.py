@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from planner.answers.advice import Advice, Load, advice
-from planner.answers.measured_beside import TAKEN, Beside, beside
+from planner.answers.advice import Advice, advice
+from planner.answers.measured_beside import Beside, beside
 from planner.answers.watch import WatchAnswer, watch_answer
 from planner.catalogue.entries import known_model
 from planner.engines.registry import ENGINES
@@ -15,8 +15,7 @@ from planner.errors import KvplanError, one_line
 from planner.measured.metrics import Reading, served
 from planner.measured.points import MeasuredPoint
 from planner.memory.estimate import SCHEMA_VERSION
-from planner.options.speed import FLAGS
-from planner.options.tables import empty
+from planner.options.running import Load, Running
 from planner.options.watch import WatchAsked
 from planner.reconcile.ledger import Ledger
 from planner.reconcile.model import BY_DIMENSIONS
@@ -24,7 +23,7 @@ from planner.shown import Shown
 from planner.speed.observed import Observed
 from planner.workloads.targets import Targets
 
-FRACTIONS = {"vllm": "gpu_memory_utilization", "sglang": "mem_fraction_static"}
+SAY_LIMITS = ("vllm", "sglang")  # engines whose log says their share of the memory and the longest request
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,27 +75,23 @@ class Read:
     notes: tuple[str, ...]
 
 
-def server_answer(files: Sequence[str], read: Read, values: Mapping[str, Any], *, targets: Targets) -> ServerAnswer:
-    """Puts what is expected beside what was read; `values` are the flags as they were given."""
+def server_answer(files: Sequence[str], read: Read, running: Running, *, targets: Targets) -> ServerAnswer:
+    """Puts what is expected beside what was read; `running` is what the flags say of the server."""
     points, load = list(read.points), None
-    values = with_log(values, read.ledgers)
+    running = with_log(running, read.ledgers)
     model = next((name for made in read.ledgers if (name := model_of(made))), None)
     if read.metrics:
         said = read.metrics[-1][1].engine
-        values["engine"] = values["engine"] or (said if said in ENGINES else None)
+        running = replace(running, engine=running.engine or (said if said in ENGINES else None))
         now = served(read.metrics[-1][1], read.metrics[-2][1] if len(read.metrics) > 1 else None)
         points.append(now.point(read.metrics[-1][0]))
-        load = watch_answer(
-            WatchAsked(
-                values.get("model") or model, values.get("gpu"), _count(values.get("tp")), values.get("dtype"),
-                values.get("kv_dtype"), targets,
-            ),
-            now,
-        )  # fmt: skip
-    speeds = beside(points, values, model) if points else ()
-    found, why = _advice(speeds, values, model, targets=targets)
+        name = running.model or model
+        asked = WatchAsked(name, running.gpu, running.tp, running.dtype, running.kv_dtype, targets)
+        load = watch_answer(asked, now)
+    speeds = beside(points, running, model) if points else ()
+    found, why = _advice(speeds, running, model, targets=targets)
     notes = (*read.notes, *_several(read, points))
-    return ServerAnswer(tuple(files), values.get("gpu"), read.ledgers, speeds, load, found, why, notes)
+    return ServerAnswer(tuple(files), running.gpu, read.ledgers, speeds, load, found, why, notes)
 
 
 def _several(read: Read, points: Sequence[MeasuredPoint]) -> tuple[str, ...]:
@@ -121,29 +116,26 @@ def _one_name(name: str) -> str:
     return entry.name if entry is not None else name.rpartition("/")[2].lower()
 
 
-def with_log(values: Mapping[str, Any], ledgers: Sequence[Ledger]) -> dict[str, Any]:
-    """Adds what the one log says of engine, layout and limits to the flags, where no flag does."""
-    found = dict(values)
+def with_log(running: Running, ledgers: Sequence[Ledger]) -> Running:
+    """Adds what the one log says of engine, layout and limits, where no flag does."""
     if len(ledgers) != 1:
-        return found
+        return running
     made = ledgers[0]
-    found["engine"] = values["engine"] or (made.engine if made.engine in ENGINES else None)
-    found["tp"], found["pp"] = values["tp"] or made.tp, values["pp"] or made.pp
-    found["kv_dtype"] = values["kv_dtype"] or made.kv_dtype
-    longest, share = (made.run.positive("max_model_len"), made.run.share()) if made.run else (None, None)
-    if found["engine"] in FRACTIONS:
-        name = FRACTIONS[found["engine"]]
-        found[name] = values.get(name) or (None if share is None else str(float(share)))
-        found["max_model_len"] = values.get("max_model_len") or (None if longest is None else str(longest))
-    return found
-
-
-def _count(value: Any) -> int | None:
-    return None if value is None else int(value)
+    found = replace(
+        running,
+        engine=running.engine or (made.engine if made.engine in ENGINES else None),
+        tp=running.tp or made.tp,
+        pp=running.pp or made.pp,
+        kv_dtype=running.kv_dtype or made.kv_dtype,
+    )
+    if found.engine not in SAY_LIMITS or made.run is None:
+        return found
+    longest = running.max_model_len or made.run.positive("max_model_len")
+    return replace(found, share=running.share or made.run.share(), max_model_len=longest)
 
 
 def _advice(
-    speeds: Sequence[Beside], values: Mapping[str, Any], model: str | None, *, targets: Targets
+    speeds: Sequence[Beside], running: Running, model: str | None, *, targets: Targets
 ) -> tuple[Advice | None, str | None]:
     """What flags would change at the load of the last point, by the server's own times; or why that is not known."""
     known = [(one.point, found) for one in speeds if one.expected is not None and (found := one.point.observed())]
@@ -151,14 +143,14 @@ def _advice(
     if not loads:
         return None, None
     point, now = max(loads, key=lambda item: (item[0].tool == "/metrics", item[1].batch * item[1].output_tokens))
-    name = values.get("model") or (None if values.get("config") else model or point.model)
-    engine = values.get("engine") or (point.engine if point.engine in ENGINES else None)
-    limits = ("max_model_len", *FRACTIONS.values()) if engine else ()
-    given = {key: values[key] for key in (*TAKEN, *limits) if values.get(key) is not None}
-    asked = empty(FLAGS) | given | {"model": name, "gpu": (values["gpu"],), "engine": engine}
+    name = running.model or (None if running.config else model or point.model)
+    engine = running.engine or (point.engine if point.engine in ENGINES else None)
+    server = replace(running, model=name, engine=engine)
+    if engine is None:
+        server = replace(server, max_model_len=None, share=None)
     load = Load(now.batch, now.prompt_tokens, now.output_tokens)
     try:
-        return advice(asked, _alike([found for _, found in known]), load=load, targets=targets), None
+        return advice(server, _alike([found for _, found in known]), load=load, targets=targets), None
     except KvplanError as refused:
         return None, str(refused)
 

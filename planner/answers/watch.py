@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
-from planner.answers.advice import Advice, Load, advice
+from planner.answers.advice import Advice, advice
 from planner.answers.speed import speed_on
 from planner.catalogue.entries import known_model
 from planner.engines.base import parse_version
@@ -13,8 +14,7 @@ from planner.errors import KvplanError
 from planner.measured.metrics import Served, to_dict
 from planner.measured.server_config import ServerConfig
 from planner.memory.estimate import SCHEMA_VERSION
-from planner.options.speed import FLAGS, speed_asked
-from planner.options.tables import empty
+from planner.options.running import Load, Running, speed_of
 from planner.options.watch import WatchAsked
 from planner.shown import NO, Shown
 from planner.speed.speed import Speed
@@ -90,17 +90,15 @@ def watch_answer(asked: WatchAsked, found: Served, config: ServerConfig | None =
     load = Load(round(found.in_flight or 0), round(found.prompt_tokens or 0), round(found.output_tokens or 0))
     if not load.prompt_tokens or load.output_tokens < 2 or not load.batch:
         return replace(answer, why_not=_no_load(found))
-    values = _values(asked, found, said, name=name)
+    running = _running(asked, found, said, name=name)
     try:
-        question = speed_asked(
-            values | {"prompt": str(load.prompt_tokens), "answer": str(load.output_tokens), "batch": str(load.batch)}
-        )
+        question = speed_of(running, load)
         expected = speed_on(question.devices[0], question)
     except KvplanError as refused:
         return replace(answer, why_not=str(refused))
     answer, observed = replace(answer, expected=expected.speeds[0]), found.point("/metrics").observed()
     try:
-        tried = advice(values, [observed] if observed else [], load=load, targets=asked.targets, slots=said.slots)
+        tried = advice(running, [observed] if observed else [], load=load, targets=asked.targets, slots=said.slots)
     except KvplanError as refused:
         return replace(answer, why_not=str(refused))
     return replace(answer, most_users=tried.now.most_users, by=tried.now.by, advice=tried)
@@ -113,20 +111,20 @@ def _no_load(found: Served) -> str:
     return "no request ended between the reads: their lengths are not known"
 
 
-def _values(asked: WatchAsked, found: Served, said: ServerConfig, *, name: str) -> dict[str, Any]:
-    """The flags of `kvplan speed` that say what runs: those that were given, then what the server says of itself."""
+def _running(asked: WatchAsked, found: Served, said: ServerConfig, *, name: str) -> Running:
+    """What runs: as the flags say, then as the server says of itself."""
     engine = ENGINES.get(found.engine, found.engine)
-    values = empty(FLAGS) | {
-        "model": name, "gpu": (asked.gpu,), "engine": engine, "tp": asked.tp or said.tp, "dtype": asked.dtype,
-        "kv_dtype": asked.kv_dtype or said.kv_dtype,
-    }  # fmt: skip
-    if engine in ("vllm", "sglang") and said.longest_tokens is not None:
-        values["max_model_len"] = str(said.longest_tokens)
-    if engine == "sglang" and said.fraction is not None:
-        values["mem_fraction_static"] = str(said.fraction)
-    if engine is not None and said.version is not None and parse_version(said.version) is not None:
-        values["engine"] = f"{engine}=={said.version}"
-    return values
+    versioned = engine is not None and said.version is not None and parse_version(said.version) is not None
+    return Running(
+        model=name,
+        gpu=asked.gpu,
+        engine=f"{engine}=={said.version}" if versioned else engine,
+        tp=asked.tp or said.tp,
+        dtype=asked.dtype,
+        kv_dtype=asked.kv_dtype or said.kv_dtype,
+        max_model_len=said.longest_tokens if engine in ("vllm", "sglang") else None,
+        share=Fraction(str(said.fraction)) if engine == "sglang" and said.fraction is not None else None,
+    )
 
 
 def _named(metrics: str | None, config: str | None) -> str | None:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from planner.answers.server import Read, ServerAnswer, model_of, server_answer, with_log
 from planner.commands.pages.advice import advice_page, best
 from planner.commands.pages.measured import measured_page, verdict
 from planner.commands.pages.watch import page as load_page
-from planner.errors import KvplanError, UsageError, one_line
+from planner.errors import KvplanError, one_line
 from planner.files.write import locked
-from planner.lookup import model_spec
 from planner.measured.metrics import Reading
 from planner.measured.metrics_text import read_metrics
 from planner.measured.points import BadMeasured, MeasuredFile, MeasuredPoint
 from planner.measured.reader import MOST_BYTES, read_measured
 from planner.measured.record import merged_points
-from planner.options import tables as flags
-from planner.options.readers import count, kv_dtype, seconds, switch, text, tokens, ttft, weight_dtype
-from planner.options.reconcile import given_of
-from planner.options.tables import Flag
+from planner.options.reconcile import ServerAsked
+from planner.options.running import Running
 from planner.reconcile.facts import Log, engines_of, identity
 from planner.reconcile.ledger import Given, Ledger
 from planner.reconcile.reader import Source
@@ -32,51 +28,15 @@ from planner.terminal.output import write_whole
 from planner.terminal.progress import Progress
 from planner.terminal.tables import bad, bold, dim, good, table
 from planner.units import gib, human_bytes
-from planner.workloads.targets import USUAL_TPOT_SECONDS, USUAL_TTFT_SECONDS, Targets
-
-FLAGS: tuple[Flag, ...] = (
-    Flag("--model", "NAME", "The model, where the log does not name one that kvplan knows.", text, "Model"),
-    Flag("--config", "FILE", "Its config.json, in place of --model.", text, "Model"),
-    *flags.ASSUME,
-    *flags.DEVICE,
-    Flag(
-        "--engine",
-        "NAME",
-        "The engine or program and its version, where the log does not say: vllm==0.11.2, llamacpp==b5331.",
-        text,
-        "Engine",
-    ),
-    Flag("--tp", "N", "Tensor-parallel ranks, where the log does not say.", count, "Layout"),
-    Flag("--pp", "N", "Pipeline stages, where the log does not say.", count, "Layout"),
-    Flag("--dtype", "D", "How weights are stored, where the log does not say.", weight_dtype, "Precision"),
-    Flag("--kv-dtype", "D", "How K and V are stored, where the log does not say.", kv_dtype, "Precision"),
-    Flag(
-        "--max-model-len", "N", "Longest request, or llama.cpp's context, where the log does not say.", tokens, "Load"
-    ),
-    *(flag for flag in flags.ENGINE_FLAGS if flag.name not in ("--max-model-len", "--kv-pool", "--emit")),
-    Flag("--ttft", "TIME", "Target of the advice: mean time to the first token (default: 2s).", ttft, "Load"),
-    Flag("--tpot", "TIME", "Target of the advice: mean time between two tokens (default: 100ms).", seconds, "Load"),
-    Flag(
-        "--record",
-        "FILE",
-        "Append what the log says, or the times of benchmarks, as rows of a case file (CSV).",
-        text,
-        "Output",
-    ),
-    Flag("--json", "", "JSON in base units, keys that stay.", switch, "Output"),
-    Flag("--output", "FILE", "Write to FILE instead of the screen.", text, "Output"),
-)
 
 
-def answered(log: Sequence[str], values: Mapping[str, Any]) -> ServerAnswer:
+def answered(log: Sequence[str], asked: ServerAsked) -> ServerAnswer:
     """Reads what the files say of a server, and answers with it beside what is expected; rows are added to a case file
     where one is named.
     """
-    options = flags.read_values(FLAGS, values)
-    given = _given(options)
     ledgers, points, notes, metrics = list[Ledger](), list[MeasuredPoint](), list[str](), list[tuple[str, Reading]]()
     for name in log:
-        found = _ledgers(name, given)
+        found = _ledgers(name, asked.given)
         if isinstance(found, Reading):
             metrics.append((name, found))
         elif isinstance(found, MeasuredFile):
@@ -84,30 +44,28 @@ def answered(log: Sequence[str], values: Mapping[str, Any]) -> ServerAnswer:
             notes += [f"{name}: {note}" for note in found.notes]
         elif found:
             ledgers += found
-            if values["record"]:
-                with locked(values["record"]):  # several may record at once: nothing that one added is lost
-                    write_whole(values["record"], merged(values["record"], found, name, values["gpu"]), "--record")
-    first, tpot = options["ttft"][0] if options["ttft"] else None, options["tpot"]
-    targets = Targets(first or USUAL_TTFT_SECONDS, tpot or USUAL_TPOT_SECONDS, assumed=first is None and tpot is None)
+            if asked.record:
+                with locked(asked.record):  # several may record at once: nothing that one added is lost
+                    write_whole(asked.record, merged(asked.record, found, name, asked.running.gpu), "--record")
     read = Read(tuple(ledgers), tuple(points), tuple(metrics), tuple(notes))
-    answer = server_answer(log, read, values, targets=targets)
-    if values["record"] and answer.speeds:
-        _record_points(answer, values)
+    answer = server_answer(log, read, asked.running, targets=asked.targets)
+    if asked.record and answer.speeds:
+        _record_points(answer, asked.running, asked.record)
     return answer
 
 
-def _record_points(answer: ServerAnswer, values: Mapping[str, Any]) -> None:
+def _record_points(answer: ServerAnswer, running: Running, path: str) -> None:
     """Adds the measured times to a case file of speeds, with what flags and log say of the server."""
-    said = with_log(values, answer.ledgers)
+    said = with_log(running, answer.ledgers)
     taken = next((model_of(made) for made in answer.ledgers), None)
-    name, _, version = (said.get("engine") or "").partition("==")
+    name, _, version = (said.engine or "").partition("==")
     known = {
-        "model": values["model"] or taken, "gpu": values["gpu"], "tp": said.get("tp"), "pp": said.get("pp"),
-        "weight_dtype": values["dtype"], "kv_dtype": said.get("kv_dtype"), "engine": name, "engine_version": version,
+        "model": running.model or taken, "gpu": running.gpu, "tp": said.tp, "pp": said.pp,
+        "weight_dtype": running.dtype, "kv_dtype": said.kv_dtype, "engine": name, "engine_version": version,
     }  # fmt: skip
-    with locked(values["record"]):
+    with locked(path):
         points = [one.point for one in answer.speeds]
-        write_whole(values["record"], merged_points(values["record"], points, known), "--record")
+        write_whole(path, merged_points(path, points, known), "--record")
 
 
 def pages(found: ServerAnswer) -> list[str]:
@@ -187,14 +145,6 @@ def _size(log: str) -> int:
         return 0 if log == "-" else os.stat(log).st_size
     except (OSError, ValueError):
         return 0
-
-
-def _given(options: Mapping[str, Any]) -> Given:
-    model, config = options["model"], options["config"]
-    if model is not None and config is not None:
-        raise UsageError("--model and --config both name a model; give one of them")
-    spec = model_spec(model, config=config, assume=options["assume"]) if model or config else None
-    return given_of(options, spec)
 
 
 def _nothing(log: str, source: Source, found: Log) -> str:

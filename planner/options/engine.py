@@ -75,12 +75,12 @@ def engine_of(given: Mapping[str, Any]) -> EngineAsked | None:
     """Reads which engine is asked, None without --engine; refuses engine flags without an engine, and those of another."""
     engine = given.get("engine")
     if engine is None:
-        _check_owners(given, None)
+        check_owners(given, None)
         if given.get("emit"):
             raise UsageError("--emit prints an engine's start command: say which with --engine")
         return None
     name, version = parse_engine(engine)
-    _check_owners(given, name)
+    check_owners(given, name)
     return EngineAsked(name, version, options_of(given, name))
 
 
@@ -139,7 +139,8 @@ def _host_bytes(given: Mapping[str, Any], engine: str | None) -> int | None:
     return given.get("host_memory")
 
 
-def _check_owners(given: Mapping[str, Any], engine: str | None) -> None:
+def check_owners(given: Mapping[str, Any], engine: str | None) -> None:
+    """Refuses flags of an engine where none is named, and those of another than the one that is."""
     for flag in (*ENGINE_FLAGS, *PLACEMENT_FLAGS):
         value = given.get(flag.parameter)
         if value is None or value is False or value == ():

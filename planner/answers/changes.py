@@ -84,6 +84,9 @@ def server_changes(tried: Tried, engine: EngineAnswer, starts: bool) -> Iterator
     names = _FLAGS.get("vllm" if question.engine.startswith("vllm") else question.engine, {})
     for mend in engine.refusal.mends if engine.refusal is not None else ():
         if mend.startswith("--") and len(mend.split()) == 2:  # others name a flag to give, without a value
+            flag, value = mend.split()
+            if flag == names.get("length") and value.isdigit() and 2 * int(value) < (longer := tried.longest()):
+                mend = f"{flag} {longer}"  # where the profile run shrinks with the length, the pool grows
             yield mend, with_flags(question, mend), given
     if question.k_dtype is None and "kv" in names:
         fp8 = "int8" if question.engine == "lmdeploy" else "fp8"

@@ -311,7 +311,8 @@ def _host_bound(answer: CheckAnswer) -> str:
         return "part of the weights or of the cache is on the host, which kvplan does not time yet"
     return (
         f"part of the weights is on the host: at most {significant(bound[0])} to {significant(bound[1])} tok/s for one user "
-        "with host memory of 40 to 80 GB/s (two channels of DDR4-2667 to DDR5-5600); the prompt is not timed"
+        "with host memory of 40 to 80 GB/s (two channels of DDR4-2667 to DDR5-5600; a server's 8 channels or a unified memory "
+        "allow more in proportion); the prompt is not timed"
     )
 
 

@@ -82,6 +82,12 @@ _IK_QUANTS = "ik_llama.cpp quantize: bits a weight of a tensor; a file mixes in 
 _MIX = "llama.cpp quantize README, whole file of an 8B Llama; varies 1-3 % by model"
 
 
+_DYNAMIC = (
+    "Unsloth's published files: UD-Q8_K_XL holds 8.9 (Qwen3.6-35B-A3B), 9.1 (gemma-4-31B), 10.5 (Qwen3.6-27B) and 11.3 "
+    "(Qwen3.5-4B) bits a weight, UD-Q6_K_XL 7.2 (gemma-4-31B) and 7.9 (Qwen3.6-27B)"
+)
+
+
 def _gguf_mix(name: str, hundredths: int) -> WeightFormat:
     return WeightFormat(name, (hundredths, 100), everywhere=True, estimated=True, source=_MIX)
 
@@ -126,6 +132,10 @@ WEIGHT_FORMATS = {
                 "q3_k_s": 350, "q3_k_m": 391, "q3_k_l": 427, "q4_0": 455, "q4_k_s": 458, "q4_k_m": 485,
                 "q5_k_s": 554, "q5_k_m": 569,
             }.items()
+        ),
+        *(
+            WeightFormat(name, (hundredths, 100), everywhere=True, estimated=True, source=_DYNAMIC)
+            for name, hundredths in {"q6_k_xl": 740, "q8_k_xl": 950}.items()
         ),
     )
 }  # fmt: skip

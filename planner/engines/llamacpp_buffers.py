@@ -19,6 +19,7 @@ from planner.engines.llamacpp_setting import (
     WINDOWS_BY_UBATCH_SINCE,
     Setting,
     keeps_compressed,
+    latent_build,
 )
 from planner.errors import UnsupportedModel
 from planner.memory.estimate import Estimate
@@ -248,8 +249,8 @@ def has_window_cache(estimate: Estimate) -> bool:
 def _latent_row(cache: Latent, mixer: object, setting: Setting, fmt: CacheFormat, name: str) -> tuple[int, int]:
     """(K, V) bytes of a token in one MLA layer.
 
-    llama.cpp: all heads before b5134 (PR 12801), K latent + rope and V latent to b7829, then K alone. ik: -mla 0
-    all heads, 1 without flash attention K and V, else K alone.
+    llama.cpp: all heads before b5134 (PR 12801), K latent + rope and V latent to b7829, then K alone; ollama all heads
+    before 0.6.7, K and V to 0.29. ik: -mla 0 all heads, 1 without flash attention K and V, else K alone.
     """
     if cache.indexer_dim and (setting.program not in DSA_PROGRAMS or setting.build < DSA_SINCE):
         raise UnsupportedModel(
@@ -257,12 +258,12 @@ def _latent_row(cache: Latent, mixer: object, setting: Setting, fmt: CacheFormat
         )
     latent, joined = cache.latent_dim, cache.latent_dim + cache.rope_dim
     ik = setting.program == "ik_llamacpp"
-    plain = setting.mla_mode == 0 if ik else setting.build < MLA_SINCE
+    plain = setting.mla_mode == 0 if ik else latent_build(setting) < MLA_SINCE
     if plain and isinstance(mixer, LatentAttention):
         return mixer.heads * fmt.k.vector_bytes(mixer.nope_dim + mixer.rope_dim), mixer.heads * fmt.v.vector_bytes(
             mixer.v_dim
         )
-    with_v = setting.mla_mode == 1 and not setting.flash if ik else setting.build < NO_V_SINCE
+    with_v = setting.mla_mode == 1 and not setting.flash if ik else latent_build(setting) < NO_V_SINCE
     return fmt.k.vector_bytes(joined), fmt.v.vector_bytes(latent) if with_v else 0
 
 

@@ -22,6 +22,11 @@ LOGITS_OF_OUTPUTS_SINCE = 9340  # PR 23861 of June 2026: logits of the slots alo
 # ollama: windows as windows in its own engine (0.6.3), a llama-server for every GGUF from 0.30 (PR 16031).
 OLLAMA_WINDOWS_SINCE: Version = (0, 6, 3)
 OLLAMA_SERVER_SINCE: Version = (0, 30)
+OLLAMA_MLA_SINCE: Version = (
+    0,
+    6,
+    7,
+)  # the first whose vendored llama.cpp has PR 12801; its own engine keeps V beside K too
 OLLAMA_ENGINE_TYPES = ("gemma3", "gemma3n", "gemma4", "gpt_oss", "gpt-oss", "llama4", "mistral3", "olmo3")
 GPT_OSS_MEMORY = 4096  # tokens that ollama's engine keeps of gpt-oss' windows of 128 (NewSWAMemCache)
 LMSTUDIO_WINDOWS_SINCE: Version = (2, 11)
@@ -76,6 +81,13 @@ class Setting:
     def ollama_engine(self) -> bool:
         """ollama before 0.30: its own engine or the llama.cpp that was linked in, one pool for all slots."""
         return self.program == "ollama" and self.version < OLLAMA_SERVER_SINCE
+
+
+def latent_build(setting: Setting) -> int:
+    """Returns the build of llama.cpp whose latent rows (MLA) a program of this release has."""
+    if setting.program != "ollama" or setting.version >= OLLAMA_SERVER_SINCE:
+        return setting.build
+    return MLA_SINCE if setting.version >= OLLAMA_MLA_SINCE else MLA_SINCE - 1
 
 
 def build_of(version: str | None, program: str) -> int:

@@ -41,6 +41,7 @@ OLD_ARCHITECTURES = ("Volta", "Turing", "Pascal")
 FLASHINFER_STATES = ("Hopper", "Blackwell")
 MAMBA_LABELS = ("mamba", "mamba2")
 CHUNKED_ABOVE = 32768
+CHUNKED_BY_LENGTH_SINCE: Version = (0, 5, 3)  # EngineArgs.create_engine_config, `use_long_context`
 SEQUENCES = 256
 MULTIMODAL_TOKENS = 5120
 # Sequences by GiB that weights leave of the share, as Unsloth sets them (unsloth_zoo/vllm_utils.py of 2025; its logs
@@ -181,9 +182,9 @@ def caches_of(estimate: Estimate) -> list[object]:
 def _default_batch(estimate: Estimate, v1: bool, version: Version, longest: int) -> tuple[int, int]:
     """Gives (batched tokens, sequences) of a server without these flags.
 
-    V0: a step holds the longest request, unless that is above 32,768 and chunked prefill comes on by itself, which
-    it does not for multimodal models, MLA and LoRA; multimodal models have 5,120 at least. V1: by the device's
-    memory, 16,384 from 160 GiB on (0.28); CPUs 2,048 and 128 a rank.
+    V0: a step holds the longest request, unless that is above 32,768 and chunked prefill comes on by itself (from
+    0.5.3), which it does not for multimodal models, MLA and LoRA; multimodal models have 5,120 at least. V1: by the
+    device's memory, 16,384 from 160 GiB on (0.28); CPUs 2,048 and 128 a rank.
     """
     capacity = estimate.capacity
     if v1 and platform_of(estimate) == "cpu":
@@ -197,7 +198,7 @@ def _default_batch(estimate: Estimate, v1: bool, version: Version, longest: int)
     extras = estimate.request.extras
     adapters = bool(extras and extras.adapters)
     whole = bool(estimate.spec.towers) or adapters or (version >= vllm_v0.MLA_SINCE and has_latents(estimate))
-    if longest > CHUNKED_ABOVE and not whole:
+    if longest > CHUNKED_ABOVE and version >= CHUNKED_BY_LENGTH_SINCE and not whole:
         return 2048, SEQUENCES
     return max(longest, MULTIMODAL_TOKENS if estimate.spec.towers else 2048), SEQUENCES
 

@@ -33,7 +33,7 @@ def commands_in(text: str) -> list[Command]:
         raise BadRequest(f"the text has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
     if not text.strip("\0 \t\r\n\ufeff"):
         raise BadRequest("the text is empty; paste a start command, a script, a compose file or a manifest")
-    if re.search(r"\b(?:LLM|EngineArgs|Engine)\(", text) and (calls := python_commands(text)):
+    if re.search(r"\b(?:LLM|(?:Async)?EngineArgs|Engine|pipeline)\(", text) and (calls := python_commands(text)):
         return calls
     if (_DOCKERFILE.search(text) and _MODELFILE.search(text)) or re.match(r"\s*(?:ENTRYPOINT|CMD)\s*\[", text):
         return _dockerfile(text)

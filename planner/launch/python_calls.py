@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import operator
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +16,14 @@ _MAKERS = {
     "EngineArgs": ("vllm", "serve"),
     "AsyncEngineArgs": ("vllm", "serve"),
     "Engine": ("sglang", "serve"),
+    "pipeline": ("lmdeploy", "serve", "api_server"),
 }
 _MODEL = ("model", "model_path")
+# Objects that go in as one argument: LMDeploy's `backend_config`, TensorRT-LLM's `kv_cache_config`. transformers has a
+# `pipeline` without.
+_CONFIGS = ("TurbomindEngineConfig", "PytorchEngineConfig", "KvCacheConfig")
+_SUMS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv}
+_MOST_DIGITS = 1 << 48
 
 
 def python_commands(text: str) -> list[Command]:
@@ -29,13 +37,26 @@ def python_commands(text: str) -> list[Command]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     named = _constants(tree)
-    return [_command(node, named) for node in _calls(tree)][:64]
+    makers = (
+        {**_MAKERS, "LLM": ("trtllm-serve",)} if re.search(r"\btensorrt_llm\b|\bKvCacheConfig\(", text) else _MAKERS
+    )
+    return [_command(node, makers[_name(node.func)], named) for node in _calls(tree)][:64]
 
 
 def _calls(tree: ast.AST) -> Iterator[ast.Call]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _name(node.func) in _MAKERS and (node.keywords or node.args):
+        if not isinstance(node, ast.Call) or _name(node.func) not in _MAKERS or not (node.keywords or node.args):
+            continue
+        if _name(node.func) != "pipeline" or _configuration(node) is not None:
             yield node
+
+
+def _configuration(node: ast.Call) -> ast.Call | None:
+    """Finds the engine's own settings that go in as one argument."""
+    for one in [*node.args, *(keyword.value for keyword in node.keywords)]:
+        if isinstance(one, ast.Call) and _name(one.func) in _CONFIGS:
+            return one
+    return None
 
 
 def _name(node: ast.expr) -> str:
@@ -54,22 +75,30 @@ def _constants(tree: ast.AST) -> dict[str, Any]:
 
 
 def _value(node: ast.expr, named: dict[str, Any]) -> Any:
+    """Reads a constant, a name of one, or a sum of whole numbers (4096 * 2); None for anything else."""
     if isinstance(node, ast.Name):
         return named.get(node.id)
+    if isinstance(node, ast.BinOp) and type(node.op) in _SUMS:
+        left, right = _value(node.left, named), _value(node.right, named)
+        if type(left) is not int or type(right) is not int or max(abs(left), abs(right)) > _MOST_DIGITS:
+            return None
+        return None if right == 0 and isinstance(node.op, ast.FloorDiv) else _SUMS[type(node.op)](left, right)
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError, MemoryError):
         return None
 
 
-def _command(node: ast.Call, named: dict[str, Any]) -> Command:
-    words = list(_MAKERS[_name(node.func)])
+def _command(node: ast.Call, maker: tuple[str, ...], named: dict[str, Any]) -> Command:
+    words = list(maker)
     model = _value(node.args[0], named) if node.args else None
-    given = {keyword.arg: _value(keyword.value, named) for keyword in node.keywords if keyword.arg}
+    inner = _configuration(node)
+    keywords = [*node.keywords, *(inner.keywords if inner is not None else ())]
+    given = {one.arg: _value(one.value, named) for one in keywords if one.arg and one.value is not inner}
     unread = [name for name, value in given.items() if value is None]
     model = next((given.pop(key) for key in _MODEL if key in given), model)
     if isinstance(model, str):
-        words += [model] if words[0] == "vllm" else ["--model-path", model]
+        words += ["--model-path", model] if words[0] == "sglang" else [model]
     for name, value in list(given.items())[: MOST_WORDS // 2]:
         flag = "--" + name.replace("_", "-")
         if value is True:

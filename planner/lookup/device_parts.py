@@ -80,7 +80,7 @@ def _is_count(digits: str, rest: str, text: str) -> bool:
     has_times = re.match(rf"\s*{digits}\s*[x×*]", text, re.IGNORECASE) is not None
     if has_times:
         return bool(re.search(r"\d{3}|[a-z]\w|[a-z] ?\d", rest, re.IGNORECASE)) and not re.match(
-            r"(?:t|tx|ti|t[xi]? .*)$", rest, re.IGNORECASE
+            r"t[xi]?(?:[\s+&].*)?$", rest, re.IGNORECASE
         )
     return int(digits) <= 64 and bool(re.match(r"(?:nvidia|rtx|gtx|rx|tesla|[ahlbgm]\w*\d|\d{4})", rest, re.IGNORECASE))
 

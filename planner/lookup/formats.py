@@ -77,7 +77,11 @@ def format_of(parts: Parts) -> NamedFormat | None:
 def gguf(kind: str, note: str = "") -> NamedFormat:
     """Returns the format of a GGUF file of one type; `kind` as llama.cpp writes it, in lower case."""
     base, assumed = kind, note
-    if match := re.fullmatch(r"(q[2-8]_k)_(xl|l)", kind):
+    if kind in ("q6_k_xl", "q8_k_xl"):
+        assumed = (
+            f"{kind.upper()} is the publisher's own mix, 7 to 11 bits a weight by model; read the file for its bytes"
+        )
+    elif match := re.fullmatch(r"(q[2-8]_k)_(xl|l)", kind):
         base = {"q2_k": "q2_k", "q6_k": "q6_k", "q3_k": "q3_k_l" if match.group(2) == "l" else "q3_k_m"}.get(
             match.group(1), match.group(1) + "_m"
         )

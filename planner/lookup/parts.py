@@ -155,7 +155,8 @@ def _take_gguf(text: str) -> tuple[str, str]:
         found = f"{part['iq']}_{part['is']}"
     elif part["k"]:
         tail = part["kx"] or part["ks"]
-        found = "q8_0" if part["k"] == "8" else f"q{part['k']}_k" + (f"_{tail}" if tail else "")
+        plain = part["k"] == "8" and tail != "xl"
+        found = "q8_0" if plain else f"q{part['k']}_k" + (f"_{tail}" if tail else "")
     elif part["o"]:
         found = f"q{part['o']}_{part['oz']}"
     elif part["tq"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,14 @@ def test_the_verdict_is_that_of_the_engine_itself(capsys: pytest.CaptureFixture[
     engine = json.loads(capsys.readouterr().out)["engine"]
     assert found["requests"] == engine["most_requests"]
     assert found["engine_answer"]["pool_bytes"] == engine["pool_bytes"]
+
+
+def test_the_cache_is_said_with_its_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a start command does not settle is a range: Qwen3-30B-A3B on four A10 was logged with 198,784 tokens, 4.55 GiB."""
+    words = "--gpu 4xa10 --engine vllm==0.8.5 -- vllm serve Qwen/Qwen3-30B-A3B -tp 4 --max-model-len 8192"
+    _, out, _ = run(capsys, *shlex.split(words))
+    found = re.search(r"cache ([\d.]+) GiB \(([\d.]+) GiB to ([\d.]+) GiB\), ([\d,]+)\s+tokens", out)
+    assert found and float(found[2]) < 4.55 < float(found[3])
 
 
 def test_every_change_that_is_advised_makes_it_start(capsys: pytest.CaptureFixture[str]) -> None:

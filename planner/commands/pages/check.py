@@ -100,7 +100,7 @@ def _memory(answer: CheckAnswer) -> list[str]:
     if where is not None and where.host_weight_bytes:
         pieces.append(f"{gib(where.host_weight_bytes)} of weights on the host")
     if pool is not None:
-        pieces.append(f"cache {gib(pool.bytes)}, {pool.tokens:,} tokens")
+        pieces.append(f"cache {gib(pool.bytes)}{_ends(answer)}, {pool.tokens:,} tokens")
     pieces.append(f"a request {human_bytes(answer.engine.request_bytes)}")
     if where is not None and len(where.cards) > 1:
         pieces += [
@@ -110,6 +110,14 @@ def _memory(answer: CheckAnswer) -> list[str]:
     else:
         pieces.append(f"{gib(answer.capacity.bytes)} a device")
     return _wrap("memory: " + "; ".join(pieces), "", "  ")
+
+
+def _ends(answer: CheckAnswer) -> str:
+    """The least and the most that the cache may get, "" where it is exact."""
+    ranged = answer.engine.ranged
+    if ranged is None or ranged.low.bytes == ranged.high.bytes:
+        return ""
+    return f" ({gib(ranged.low.bytes)} to {gib(ranged.high.bytes)})"
 
 
 def _flags(answer: CheckAnswer) -> list[str]:

@@ -57,6 +57,8 @@ BITS_PER_WEIGHT = {
     # whole files of an 8B Llama, llama.cpp quantize README
     "q3_k_s": 3.5, "q3_k_m": 3.91, "q3_k_l": 4.27, "q4_0": 4.55, "q4_k_s": 4.58, "q4_k_m": 4.85, "q5_k_s": 5.54,
     "q5_k_m": 5.69,
+    # Unsloth's UD files, between those of a mixture of experts and of a small dense model
+    "q6_k_xl": 7.4, "q8_k_xl": 9.5,
 } | {
     # ik_llama.cpp ggml-common.h: bytes of a block of 256 values
     name: 8 * size / 256 for name, size in {

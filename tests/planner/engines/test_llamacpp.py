@@ -125,6 +125,14 @@ def test_mla_by_version_and_mode() -> None:
     assert answer("deepseek-v3", "4553", ctx_size=32768)["kv_bytes"] == token * 128 * (192 + 128)
     assert answer("deepseek-v3", "5331", ctx_size=32768)["kv_bytes"] == token * (576 + 512)
     assert answer("deepseek-v3", ctx_size=32768)["kv_bytes"] == token * 576
+    for version, width in (
+        ("0.5.7", 128 * 320),
+        ("0.6.6", 128 * 320),
+        ("0.6.7", 1088),
+        ("0.29.0", 1088),
+        ("0.30.0", 576),
+    ):
+        assert answer("deepseek-v3", version, program="ollama", ctx_size=32768)["kv_bytes"] == token * width
     modes = {0: 128 * 320, 1: 1088, 2: 576, 3: 576}
     for mode, width in modes.items():
         assert answer("deepseek-v3", program="ik_llamacpp", ctx_size=32768, mla_mode=mode)["kv_bytes"] == token * width

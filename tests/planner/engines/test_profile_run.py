@@ -76,6 +76,8 @@ def test_a_multimodal_model_has_no_chunked_prefill_in_v0() -> None:
     assert peak_gib(found, "0.7.3", max_model_len=65536) == pytest.approx(3.73, abs=0.1)
     text = of(asked("llama-3.1-8b", "a100-sxm4-40gb"), "0.7.3", max_model_len=65536)
     assert text.extra["max_num_batched_tokens"] == 2048
+    text = of(asked("llama-3.1-8b", "a100-sxm4-40gb"), "0.5.2", max_model_len=65536)
+    assert text.extra["max_num_batched_tokens"] == 65536  # chunked prefill by length came with 0.5.3
     assert of(found, "0.7.3", max_model_len=2048).extra["max_num_batched_tokens"] == 5120
 
 

@@ -28,3 +28,23 @@ def test_sglangs_engine_takes_model_path() -> None:
 @pytest.mark.parametrize("text", ["LLM(", "x = LLM", "LLM(**" + "(" * 500, "def f(:\n LLM(model='a')", "LLM()"])
 def test_what_is_no_python_makes_no_command(text: str) -> None:
     assert python_commands(text) == []
+
+
+def test_a_sum_of_constants_is_a_constant() -> None:
+    found = one_question("STEP = 4096\nllm = LLM(model='Qwen/Qwen3-8B', max_model_len=STEP * 2 + 1)")
+    assert found.seq_tokens == 8193
+    hostile = "LLM(model='Qwen/Qwen3-8B', max_model_len=" + "99999999 * " * 40 + "9)"
+    assert any("max_model_len" in note for note in one_question(hostile).notes)
+
+
+def test_settings_that_go_in_as_one_argument_are_read() -> None:
+    lmdeploy = "pipe = pipeline('org/Qwen3-8B', backend_config=TurbomindEngineConfig(tp=2, session_len=4096))"
+    found = one_question(lmdeploy)
+    assert (found.engine, found.model, found.tp, found.seq_tokens) == ("lmdeploy", "org/Qwen3-8B", 2, 4096)
+    assert python_commands("pipe = pipeline('text-generation', model='gpt2')") == []  # of transformers
+
+
+def test_an_llm_of_tensorrt_is_no_llm_of_vllm() -> None:
+    text = "from tensorrt_llm import LLM\nLLM(model='Qwen/Qwen3-8B', kv_cache_config=KvCacheConfig(free_gpu_memory_fraction=0.8))"
+    found = one_question(text)
+    assert (found.engine, float(found.options.fraction or 0)) == ("tensorrt-llm", 0.8)

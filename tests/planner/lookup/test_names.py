@@ -212,6 +212,7 @@ def test_a_device_is_found_by_each_of_its_names_with_a_count_before_or_behind() 
 
 
 def test_unlike_cards_keep_their_own_memory() -> None:
+    assert machine("7900xtx+3060").name == "RX-7900XTX-24GB + RTX-3060-12GB"  # 7900 is no count
     found = machine("2x3090+3060")
     assert found.mixed and found.count == 3
     assert found.smallest.name == "RTX-3060-12GB"

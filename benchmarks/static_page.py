@@ -4,13 +4,16 @@
     python benchmarks/static_page.py --pyodide node_modules/pyodide --visits 5
 
 Exports the page, serves it from this machine, and opens it several times in one browser profile: the first visit loads all,
-and compiles the Python; later ones find what the browser kept. Prints seconds from the address to the first answer that
-the planner in the page gave, and from a changed control to its answer. Needs the extras `web` and `dev`, and Chromium.
+compiles the Python and keeps the memory of the started planner; later ones begin with that. Between the visits it opens a page
+that starts Pyodide and does nothing else. Prints seconds from the address to the first answer that the planner in the page
+gave, with the processor seconds of all the browser's processes meanwhile, and seconds from a changed control to its answer.
+Needs the extras `web` and `dev`, Chromium, and Linux for processor seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 import shutil
 import statistics
@@ -19,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,6 +37,12 @@ from machine import header
 from kvplan.web.export import export, size_words
 
 SHOWN = "return document.querySelector('.model')?.textContent ?? ''"
+BARE = """<!doctype html><script type="module">
+import { loadPyodide } from "./pyodide/pyodide.mjs";
+await loadPyodide();
+document.title = "started";
+</script>"""
+"""A page that starts Pyodide and does nothing else."""
 TYPED = "const f = document.querySelector('[name=seq]'); f.value = arguments[0]; f.dispatchEvent(new Event('input', {bubbles: true}))"
 
 
@@ -46,17 +56,75 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         site = export(f"{made}/site", asked.pyodide)
         print(size_words(site))
+        Path(site, "bare.html").write_text(BARE)
         with served(site) as address, browser(f"{made}/profile") as page:
-            for number in range(1, asked.visits + 1):
-                page.get("about:blank")
-                print(
-                    f"visit {number}: {visit(page, f'{address}?model=gpt2&gpu=l4&seq={500 + number}', 500 + number):.2f} s"
-                )
-                time.sleep(3)  # what was compiled is kept
+            later, bare = visits(page, address, asked.visits)
+            print(f"later visits: {spread(later)}")
+            print(f"Pyodide alone: {spread(bare)}")
             waits = [changed(page, 600 + number) for number in range(20)]
             print(
                 f"a changed control: median {statistics.median(waits) * 1e3:.0f} ms, longest {max(waits) * 1e3:.0f} ms"
             )
+
+
+def visits(page: Any, address: str, count: int) -> tuple[list[Took], list[Took]]:
+    """Opens the page `count` times, and before each later visit Pyodide alone; prints a line each."""
+    later, bare = [], []
+    for number in range(1, count + 1):
+        if number > 1:
+            bare.append(timed(page, partial(alone, page, f"{address}bare.html")))
+            print(f"Pyodide alone: {bare[-1]}")
+        tokens = 500 + number
+        took = timed(page, partial(visit, page, f"{address}?model=gpt2&gpu=l4&seq={tokens}", tokens))
+        print(f"visit {number}: {took}")
+        later += [took] if number > 1 else []
+        time.sleep(5 if number > 1 else 15)  # what the first visit keeps is written
+    return later, bare
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds on the clock, seconds of the processor, and the machine's load then."""
+
+    seconds: float
+    processor: float
+    load: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.2f} s, {self.processor:.2f} s of the processor (load {self.load:.1f})"
+
+
+def timed(page: Any, do: Callable[[], float]) -> Took:
+    """What `do` took, on a page that was left before."""
+    page.get("about:blank")
+    before = processor_seconds(page.service.process.pid)
+    seconds = do()
+    return Took(seconds, processor_seconds(page.service.process.pid) - before, os.getloadavg()[0])
+
+
+def spread(found: list[Took]) -> str:
+    """Median and range of seconds and of processor seconds."""
+    if not found:
+        return "none"
+    words = []
+    for name, values in (
+        ("s", [one.seconds for one in found]),
+        ("s of the processor", [one.processor for one in found]),
+    ):
+        words.append(f"median {statistics.median(values):.2f} {name} ({min(values):.2f} to {max(values):.2f})")
+    return ", ".join(words)
+
+
+def processor_seconds(root: int) -> float:
+    """Seconds that a process, those below it, and those that these have waited for, have taken (Linux; else 0)."""
+    total = 0
+    try:
+        fields = Path(f"/proc/{root}/stat").read_text().rpartition(")")[2].split()
+        total = sum(map(int, fields[11:15]))
+        below = [Path(one).read_text().split() for one in glob.glob(f"/proc/{root}/task/*/children")]
+    except OSError:
+        return 0.0
+    return total / os.sysconf("SC_CLK_TCK") + sum(processor_seconds(int(pid)) for pids in below for pid in pids)
 
 
 @contextmanager
@@ -90,6 +158,13 @@ def browser(profile: str) -> Iterator[Any]:
         yield driver
     finally:
         driver.quit()
+
+
+def alone(page: Any, address: str) -> float:
+    """Seconds until Pyodide has started in a page that wants nothing else."""
+    begun = time.monotonic()
+    page.get(address)
+    return wait(page, lambda: page.title == "started", begun)
 
 
 def visit(page: Any, address: str, tokens: int) -> float:

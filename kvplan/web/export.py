@@ -52,7 +52,7 @@ def export(folder: str, pyodide: str | None) -> str:
     _check(target, folder)
     files = _runtime(Path(pyodide or "node_modules/pyodide").expanduser())
     files["kvplan.zip"] = code = _code()
-    mark = sha256(code).hexdigest()[:16]
+    mark = sha256(code + files["pyodide/pyodide.asm.wasm"]).hexdigest()[:16]
     for path in sorted((Path(__file__).parent / "static").iterdir()):
         files[f"static/{path.name}"] = path.read_bytes()
     for (method, path_of), make in SCREENS.items():
@@ -114,7 +114,7 @@ def _sources() -> Iterator[tuple[str, Path]]:
 def _shell(make: Callable[[Asked], str], base: str, mark: str) -> str:
     """A page as it is before the planner has started: with its answer, and with the script that asks the planner.
 
-    mark   tells one code from another, so that a browser forgets what it compiled of an older one
+    mark   tells one code from another, so that a browser forgets what it kept of an older one
     """
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     script = f'<script src="{base}static/inpage.js" data-code="{mark}" defer></script>'

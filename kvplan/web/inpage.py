@@ -10,6 +10,15 @@ from kvplan.web.screens import SCREENS, Asked
 from planner.errors import KvplanError, UnknownName, one_line
 from planner.terminal.output import to_json
 
+WARM = {
+    "/check": "?command=vllm+serve+gpt2&gpu=l4",
+    "/plan": "?model=gpt2&gpu=l4&users=1",
+    "/compare": "?c=model%3Dgpt2&c=model%3Dno-such-model",
+    "/answer": "?model=gpt2&gpu=l4&engine=vllm",
+    "/gguf": "?name=x.gguf&size=1",
+}
+"""Questions that load what the pages want only at times."""
+
 
 def respond(
     method: str, address: str, body: bytes = b"", kind: str = "", base: str = "/"
@@ -51,3 +60,9 @@ def _question(name: str, asked: Asked) -> tuple[str, str]:
     if name not in outside.KINDS:
         raise UnknownName(f"there is nothing at /api/{one_line(name, 60)}; {', '.join(outside.KINDS)} are there")
     return written(outside.answer(name, parameters), form)
+
+
+def warm() -> None:
+    """Asks every screen once, so that the memory that a browser keeps of this process holds all that they load."""
+    for method, path in SCREENS:
+        respond(method, f"{path[1:]}{WARM.get(path, '')}", b"x", "text/plain")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from kvplan import outside
@@ -54,17 +53,12 @@ class Asked:
         return dict(self.pairs).get(name, default)
 
 
-def keep_templates(folder: str) -> None:
-    """Keeps compiled templates in `folder`, for a page that starts anew at each visit."""
-    os.makedirs(folder, exist_ok=True)
-    _templates().bytecode_cache = FileSystemBytecodeCache(folder)
-
-
 @cache
 def _templates() -> Environment:
     found = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=select_autoescape(default=True),
+        auto_reload=False,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,29 +1,14 @@
 // Runs the planner in the browser: Python by Pyodide, in a thread of its own, so that the page stays awake.
+// The first visit keeps the memory of the started planner, and later ones begin with it.
 import { loadPyodide } from "../pyodide/pyodide.mjs";
+import createPyodideModule from "../pyodide/pyodide.asm.mjs";
 
 const PLACE = "/home/pyodide/code";
-const KEPT = "kvplan-compiled"; // what Python compiled at the first visit, so that the next one starts sooner
-const mark = new URL(`../compiled-${new URL(import.meta.url).searchParams.get("code")}`, import.meta.url).href;
-const SETTLE = `
-import os, sys
-for at, _, names in os.walk("${PLACE}"):
-    for name in names:
-        os.utime(os.path.join(at, name), (10**9, 10**9))  # compiled files name the time of their source
-sys.path.insert(0, "${PLACE}")
-`;
-const COMPILED = `
-import io, os, zipfile
-def compiled():
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for at, _, names in os.walk("${PLACE}"):
-            for name in names:
-                if name.endswith((".pyc", ".cache")):  # modules and templates
-                    path = os.path.join(at, name)
-                    archive.write(path, os.path.relpath(path, "${PLACE}"))
-    return out.getvalue()
-compiled()
-`;
+const KEPT = "kvplan-started";
+const PAGE_BYTES = 65536; // of WebAssembly's memory
+const MOST_BYTES = 128 * 1024 * 1024; // a memory that a large file has blown up is not kept
+const indexURL = new URL("../pyodide/", import.meta.url).href;
+const mark = new URL(`../started-${new URL(import.meta.url).searchParams.get("code")}`, import.meta.url).href;
 
 const whole = async (asked) => {
   const got = await asked;
@@ -40,25 +25,51 @@ const recalled = async () => {
 };
 
 const keep = async (python) => {
-  const bytes = python.runPython(COMPILED);
   try {
+    python.runPython("import gc; from kvplan.web.inpage import warm; warm(); gc.collect()");
+    const memory = python.makeMemorySnapshot();
     const store = await caches.open(KEPT);
     for (const old of await store.keys()) await store.delete(old);
-    await store.put(mark, new Response(bytes.toJs()));
-  } catch { /* the next visit compiles again */ } finally { bytes.destroy(); }
+    if (memory.length <= MOST_BYTES) await store.put(mark, new Response(memory));
+  } catch (error) {
+    console.info(`kvplan: the next visit starts as this one did: ${error}`);
+  }
+};
+
+// Pyodide restores a memory only where it is as large as the one that was kept: it is grown before the start.
+const restored = (memory) => loadPyodide({
+  indexURL,
+  _loadSnapshot: memory,
+  createPyodideModule: (settings) => {
+    const instantiate = settings.instantiateWasm;
+    settings.instantiateWasm = (imports, done) => instantiate(imports, (instance, module) => {
+      const lacking = memory.byteLength - instance.exports.memory.buffer.byteLength;
+      if (lacking > 0) instance.exports.memory.grow(Math.ceil(lacking / PAGE_BYTES));
+      done(instance, module);
+    });
+    return createPyodideModule(settings);
+  },
+});
+
+const begun = async (code, memory) => {
+  const python = await (memory ? restored(memory) : loadPyodide({ indexURL, createPyodideModule, _makeSnapshot: true }));
+  python.unpackArchive(await code, "zip", { extractDir: PLACE }); // files are not in the memory
+  if (!memory) python.runPython(`import sys; sys.dont_write_bytecode = True; sys.path.insert(0, "${PLACE}")`);
+  return [python, python.pyimport("kvplan.web.inpage").respond];
 };
 
 const started = (async () => {
   const code = whole(fetch(new URL("../kvplan.zip", import.meta.url)));
-  const before = recalled();
-  const python = await loadPyodide({ indexURL: new URL("../pyodide/", import.meta.url).href });
-  python.unpackArchive(await code, "zip", { extractDir: PLACE });
-  python.runPython(SETTLE);
-  const known = await before;
-  if (known) python.unpackArchive(known, "zip", { extractDir: PLACE });
-  const { respond } = python.pyimport("kvplan.web.inpage");
-  python.pyimport("kvplan.web.screens").keep_templates(`${PLACE}/templates`);
-  if (!known) setTimeout(() => keep(python), 1000);
+  const memory = await recalled();
+  if (memory) {
+    try {
+      return (await begun(code, memory))[1];
+    } catch (error) {
+      console.info(`kvplan: what was kept of an earlier visit does not start: ${error}`);
+    }
+  }
+  const [python, respond] = await begun(code);
+  setTimeout(() => keep(python), 1000);
   return respond;
 })();
 

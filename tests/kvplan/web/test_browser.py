@@ -295,3 +295,37 @@ def test_the_page_without_a_server_answers_by_itself(browser: Any, static: str) 
         if message["method"] == "Network.requestWillBeSent"
     ]
     assert asked and [url for url in asked if not url.startswith((static, "data:", "blob:"))] == []
+
+
+KEPT = (
+    "const done = arguments[0]; caches.open('kvplan-started').then(async (store) => {"
+    " const keys = await store.keys(); const found = keys.length ? await (await store.match(keys[0])).arrayBuffer() : null;"
+    " done([keys.length, found ? found.byteLength : 0]); })"
+)
+SPOIL = (
+    "const done = arguments[0]; caches.open('kvplan-started').then(async (store) => {"
+    " const keys = await store.keys(); await store.put(keys[0], new Response(new Uint8Array(4096))); done(true); })"
+)
+
+
+def test_a_later_visit_begins_with_the_memory_that_the_first_has_kept(browser: Any, static: str) -> None:
+    show(browser, static + LLAMA)
+    until(lambda: text(browser).startswith("DOES NOT FIT RTX-4090-24GB"), 300)
+    until(lambda: browser.execute_async_script(KEPT)[1] > 10 << 20, 300)
+    show(browser, static + LLAMA + "&kv_dtype=int4")
+    until(
+        lambda: "KV cache in int4" in browser.execute_script("return document.querySelector('main').textContent"), 300
+    )
+    press(browser, "nav a[href$=check]")
+    until(lambda: browser.current_url.endswith("/check") and "command" in browser.page_source)
+    assert browser.execute_async_script(KEPT)[0] == 1 and browser.get_log("browser") == []
+
+
+def test_a_kept_memory_that_does_not_start_is_passed_over(browser: Any, static: str) -> None:
+    show(browser, static)
+    until(lambda: browser.execute_async_script(KEPT)[1] > 10 << 20, 300)
+    browser.execute_async_script(SPOIL)
+    show(browser, static + LLAMA)
+    until(lambda: text(browser).startswith("DOES NOT FIT RTX-4090-24GB"), 300)
+    until(lambda: browser.execute_async_script(KEPT)[1] > 10 << 20, 300)
+    browser.get_log("browser")

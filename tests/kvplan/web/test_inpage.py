@@ -20,6 +20,7 @@ from kvplan.web.inpage import respond
 from kvplan.web.screens import SCREENS, Asked
 from planner.errors import KvplanError
 
+ROOT = Path(__file__).parents[3]
 QUESTION = "model=llama-3.1-8b&gpu=rtx-4090&seq=32k&batch=8"
 
 
@@ -141,15 +142,16 @@ def test_without_pyodide_the_line_says_how_to_get_it(tmp_path: Path, capsys: pyt
     assert ended(["web", "--pyodide", str(tmp_path)]) == 2
 
 
-def test_compiled_templates_are_kept_where_a_page_asks_for_it(tmp_path: Path) -> None:
-    from kvplan.web import screens
-
-    screens._templates.cache_clear()
-    screens.keep_templates(str(tmp_path / "kept"))
-    first = respond("GET", "answer?model=gpt2&gpu=l4&seq=512")
-    kept = {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
-    screens._templates.cache_clear()
-    screens.keep_templates(str(tmp_path / "kept"))
-    assert kept and respond("GET", "answer?model=gpt2&gpu=l4&seq=512") == first
-    assert {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()} == kept
-    screens._templates.cache_clear()
+def test_what_a_browser_keeps_has_loaded_all_that_the_screens_load() -> None:
+    code = (
+        "import sys\n"
+        "from kvplan.web.inpage import respond, warm\n"
+        "warm()\n"
+        "before = set(sys.modules)\n"
+        f"for address in ('?{QUESTION}', 'check?command=vllm+serve+gpt2&gpu=l4', 'plan?model=gpt2&gpu=l4&users=4', 'compare?c={QUESTION}'):\n"
+        "    assert respond('GET', address)[0] == 200\n"
+        "assert respond('POST', 'reconcile?gpu=l4', b'x', 'text/plain')[0] == 200\n"
+        "print(sorted(one for one in set(sys.modules) - before if one.startswith(('kvplan', 'jinja2'))))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "[]\n")

@@ -148,4 +148,4 @@ def longest_request(asked: EngineAsked, estimate: Estimate) -> int:
         longer = replace(estimate.request, seq_tokens=length)
         return bool(engine_answer(own, estimate_of(estimate.spec, longer, estimate.capacity)).fits)
 
-    return largest(holds, ceiling)
+    return ceiling if holds(ceiling) else largest(holds, ceiling, estimate.request.seq_tokens)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from planner.answers.engine import engine_answer
@@ -74,7 +75,11 @@ class SpeedAnswer(Shown):
 
     def fits(self, batch: int) -> bool:
         """Whether memory admits so many sequences at once, and the model such long ones."""
-        return self.refused is None and admits(self.estimate, self.asked.engine, batch)
+        return self.refused is None and self._admits(batch)
+
+    @cached_property
+    def _admits(self) -> Callable[[int], bool]:
+        return admission(self.estimate, self.asked.engine)
 
     @property
     def calibrated(self) -> bool:
@@ -203,7 +208,7 @@ def _expected(
     constants, fit = constants_from(
         asked.measured, estimate, device, load=load, engine=engine, prompt_tokens=prompt, output_tokens=output
     )
-    most = None if admits(estimate, asked.engine, max(asked.batches)) else largest_batch(estimate, asked.engine)
+    most = None if admission(estimate, asked.engine)(max(asked.batches)) else largest_batch(estimate, asked.engine)
     drafting = drafts_of(estimate, asked.drafting)
     speeds = tuple(
         speed(
@@ -275,15 +280,16 @@ def _calibrated(
     return speeds, None
 
 
-def admits(estimate: Estimate, asked: EngineAsked | None, batch: int) -> bool:
-    """Tells whether memory holds `batch` sequences of the length of the estimate, in the engine's own pool where one is
-    named.
+def admission(estimate: Estimate, asked: EngineAsked | None) -> Callable[[int], bool]:
+    """Returns the test whether memory holds so many sequences of the length of the estimate, in the engine's own pool
+    where one is named; the engine is asked once for all of them.
     """
     if asked is not None:
         asked, first = _started(asked, estimate)
         if not _of_llama(asked) and first.most_requests is not None:
-            return batch <= first.most_requests * estimate.request.sharding.dp
-    return _holds(estimate, asked, batch)
+            most = first.most_requests * estimate.request.sharding.dp
+            return lambda batch: batch <= most
+    return cache(lambda batch: _holds(estimate, asked, batch))
 
 
 def largest_batch(estimate: Estimate, asked: EngineAsked | None) -> int | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from planner.answers.speed import admits
+from planner.answers.speed import admission
 from planner.catalogue.device import Device
 from planner.memory.estimate import Estimate
 from planner.memory.limits import largest
@@ -66,9 +66,10 @@ def most_users(asked: UsersAsked, constants: Constants, targets: Targets) -> tup
     """Finds (requests at once until something fails, what that is: "TTFT", "TPOT" or "memory"); expectations against
     targets.
     """
+    admits = admission(asked.estimate, asked.engine)
 
     def fails(batch: int) -> str | None:
-        if not admits(asked.estimate, asked.engine, batch):
+        if not admits(batch):
             return "memory"
         made = asked.speed(batch, constants)
         if targets.tpot_seconds is not None and made.tpot_seconds.value > targets.tpot_seconds:

@@ -295,8 +295,10 @@ def _compiled(file_name: str) -> bytes:
         raise KvplanError(f"{path} is missing; `python -m planner.catalogue.build` makes it") from None
 
 
-def _lines_with(file_name: str, key: str) -> Iterator[dict[str, Any]]:
+@lru_cache(maxsize=64)
+def _lines_with(file_name: str, key: str) -> tuple[dict[str, Any], ...]:
     """The entries that have `key` among their keys; the compiled text is searched, not parsed."""
+    found = []
     text = _compiled(file_name)
     quoted = json.dumps(key).encode()
     at = text.find(quoted)
@@ -304,8 +306,9 @@ def _lines_with(file_name: str, key: str) -> Iterator[dict[str, Any]]:
         start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
         raw: dict[str, Any] = json.loads(text[start : end if end >= 0 else len(text)])
         if key in raw.pop("keys"):
-            yield raw
+            found.append(raw)
         at = text.find(quoted, end) if end >= 0 else -1
+    return tuple(found)
 
 
 def user_folder() -> str:

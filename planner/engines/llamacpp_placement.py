@@ -212,4 +212,4 @@ def most_layers(found: Sizes, placement: Placement, free: int = 0) -> int | None
 
     if not fits(0):
         return None
-    return largest(fits, len(found.layers) + 1)
+    return largest(fits, len(found.layers) + 1, max(1, len(found.layers) // 2))

@@ -18,18 +18,20 @@ MAX_DEVICES = 4096
 TP_SIZES = (8, 4, 2, 1)
 
 
-def largest(fits: Callable[[int], bool], high: int) -> int:
+def largest(fits: Callable[[int], bool], high: int, near: int = 1) -> int:
     """Finds the largest n in 1..high with fits(n), 0 when there is none; `fits` must not come back once lost.
 
-    >>> largest(lambda n: n * n <= 50, 10**9)
-    7
+    near   where to begin; a good guess asks `fits` less often
+
+    >>> largest(lambda n: n * n <= 50, 10**9), largest(lambda n: n * n <= 50, 10**9, 100), largest(lambda n: False, 9)
+    (7, 7, 0)
     """
-    if not fits(1):
-        return 0
-    low = 1
-    while low < high and fits(min(2 * low, high)):
-        low = min(2 * low, high)
-    top = min(2 * low, high)
+    low, top = 0, min(near, high) - 1
+    if fits(top + 1):
+        low = top + 1
+        while low < high and fits(min(2 * low, high)):
+            low = min(2 * low, high)
+        top = min(2 * low, high)
     while low < top:
         middle = (low + top + 1) // 2
         if fits(middle):

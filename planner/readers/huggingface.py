@@ -178,6 +178,10 @@ def read_config(
             f"{shown}: {one_line(model_type, 40)!r} is an encoder: it reads its whole input at once and has no KV cache"
         )
     if kind is None and not assume_full:
+        from planner.readers.unread_types import words_of  # only on the way to an error
+
+        if why := words_of(model_type):
+            raise UnsupportedModel(f"{shown}: model_type {model_type!r} {why}")
         raise UnsupportedModel(
             f"{shown}: model_type {one_line(model_type, 40)!r} is not one kvplan knows{_hint(model_type)}; "
             f"{BY_HAND}, or add --assume full-attention for an upper bound"
@@ -314,7 +318,7 @@ def _text_part(raw: Mapping[str, Any], kind: Type, shown: str) -> tuple[Mapping[
         if inner_type is None or inner_type == outer_type:
             inner_type = kind.text or outer_type
         return _with_ties(inner, raw, kind), inner_type, _text_kind(kind, inner_type, outer_type, shown=shown)
-    inner_type = kind.text or outer_type
+    inner_type = kind.text_of(raw) if kind.text_of else kind.text or outer_type
     return raw, inner_type, _text_kind(kind, inner_type, outer_type, shown=shown)
 
 

@@ -357,3 +357,63 @@ def qwen3_omni(f: Fields, hidden: int) -> Weights:
         *linear(AUDIO, width, width, bias=True),
         *linear(AUDIO, a.int("output_dim"), width, bias=True),
     )
+
+
+def minicpmv(f: Fields, hidden: int) -> Weights:
+    """Lists the weights of SigLIP without a head, and of a resampler: `query_num` learned queries attend to its patches.
+
+    queries [query_num, hidden], kv [hidden, width], attention of hidden with biases, three LayerNorms, a projection.
+    Source: vLLM 0.33.0 minicpmv.py; the checkpoints of MiniCPM-V 2.6, 4 and 4.5 come out to the parameter.
+    """
+    defaults = {**SIGLIP, "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
+                "num_attention_heads": 16, "image_size": 980, "patch_size": 14}  # fmt: skip
+    v = section(f, "vision_config", defaults)
+    if v is None:
+        return ()
+    resampler = (
+        table(PROJECTOR, f.int("query_num", 64), hidden),
+        *linear(PROJECTOR, hidden, v.int("hidden_size")),
+        *linear(PROJECTOR, 3 * hidden, hidden, bias=True),
+        *linear(PROJECTOR, hidden, hidden, bias=True),
+        vector(PROJECTOR, hidden, 6),
+        *linear(PROJECTOR, hidden, hidden),
+    )
+    return (*towers.siglip(v, head=False), *resampler)
+
+
+def minicpmo(f: Fields, hidden: int) -> Weights:
+    """Lists the weights of MiniCPM-V's tower; of those that hear and speak none, which is said."""
+    f.get("audio_config")
+    f.warnings.append("its audio tower and its speech decoder are not counted: text model and vision tower alone")
+    return minicpmv(f, hidden)
+
+
+def ernie4_5_vl(f: Fields, hidden: int) -> Weights:
+    """Lists the weights of a tower of biased layers, and of a resampler over space and time.
+
+    Squares of patches and pairs of pictures: two pairs of biased layers with a LayerNorm each, one to the text model's
+    width, a norm. Baidu's own files call the tower's width embed_dim, and hidden_size is that of the text model.
+    """
+    defaults = {"hidden_size": 1280, "depth": 32, "num_heads": 16, "patch_size": 14, "spatial_merge_size": 2}
+    renames = {"hidden_size": ("embed_dim", "hidden_size"), "num_channels": ("in_channels", "num_channels")}
+    v = section(f, "vision_config", defaults, renames=renames)
+    if v is None:
+        return ()
+    width = v.int("hidden_size")
+    own = v.has("embed_dim")
+    ffn = int(width * v.number("mlp_ratio", 4)) if own else v.int("intermediate_size", 4 * width)
+    space = width * v.int("spatial_merge_size") ** 2
+    time = space * (f.int("temporal_conv_size", 2) if own else v.int("temporal_merge_size", 2))
+    resampler = (
+        *two_layers(space, space, space, bias=True),
+        *two_layers(time, space, space, bias=True),
+        vector(PROJECTOR, space, 4),
+        *linear(PROJECTOR, hidden, space, bias=True),
+        vector(PROJECTOR, hidden),
+    )
+    return (
+        *linear(VISION, width, patch_elements(v)),
+        *transformer(v, width, layers="depth", heads="num_heads", ffn=ffn),
+        vector(VISION, width, 2),
+        *resampler,
+    )

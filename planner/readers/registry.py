@@ -16,6 +16,8 @@ MODULES = (
     "encoder_decoder",
     "multimodal",
     "newest",
+    "further",
+    "text_alone",
 )
 
 

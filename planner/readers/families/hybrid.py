@@ -14,9 +14,9 @@ from planner.model.attention import Mixer
 from planner.model.mlp import Mlp
 from planner.model.moe import Moe
 from planner.model.recurrent import gated_delta_net, kimi_delta, lightning_attention, rg_lru, rwkv4, short_conv
-from planner.model.weights import Weight, linear
+from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder
-from planner.readers.families.latent import MLA_IGNORES, latent_attention
+from planner.readers.families.latent import MLA_IGNORES, idle, latent_attention
 from planner.readers.families.state_keys import (
     ATTENTION_KEYS,
     CONV,
@@ -250,6 +250,9 @@ def _ling_delta(f: Fields, index: int) -> tuple[Mixer, ...]:
     )
 
 
+ling_kinds = listed("layer_types", NAMES, every("layer_group_size", 6, FULL, otherwise=LINEAR))
+
+
 def _ling_gate(f: Fields, index: int) -> tuple[Weight, ...]:
     """Attention layers gate each head by one number."""
     if f.int("num_nextn_predict_layers", 0, low=0):
@@ -260,16 +263,33 @@ def _ling_gate(f: Fields, index: int) -> tuple[Weight, ...]:
     return linear("attention", heads, f.int("hidden_size"), split="rows", units=heads, name="g_proj")
 
 
-_LING_PLAN = listed("layer_types", NAMES, every("layer_group_size", 6, FULL, otherwise=LINEAR))
+def _is_ling_25(f: Fields) -> bool:
+    """Whether the linear layers are those of Ling and Ring 2.5 and 2.6: their files have no short convolution."""
+    return bool(f.get("num_kv_heads_for_linear_attn")) and not f.has("short_conv_kernel_size")
 
 
-def ling_kinds(f: Fields) -> list[str]:
-    """Lists the kinds of Ling 3's layers; files of Ling 2.5 and 2.6 have the same model_type and other linear layers."""
-    if f.get("num_kv_heads_for_linear_attn") and not f.has("short_conv_kernel_size"):
-        raise UnsupportedModel(
-            f"{f.where}: key 'num_kv_heads_for_linear_attn' tells a Ling 2.5, whose linear layers kvplan does not know"
-        )
-    return _LING_PLAN(f)
+def _ling_linear(f: Fields, index: int) -> tuple[Mixer, ...]:
+    """Kimi's delta rule in Ling 3; in 2.5 lightning attention with a norm of each head's q and k.
+
+    Source of 2.5: vLLM 0.33.0 bailing_moe_linear.py, BailingMoELinearAttention.
+    """
+    if not _is_ling_25(f):
+        return _ling_delta(f, index)
+    idle(f, {"num_kv_heads_for_linear_attn": 0, "num_key_value_heads": 1})
+    width = f.int("head_dim")
+    norms = (vector("norm", width, 2),) if f.flag("use_qk_norm") else ()
+    base = lightning_attention(hidden=f.int("hidden_size"), heads=f.int("num_attention_heads"), head_dim=width)
+    return (replace(base, weight_list=(*base.weight_list, *norms)),)
+
+
+def _ling_extra(f: Fields, index: int) -> tuple[Weight, ...]:
+    """Attention layers of Ling 3 gate each head by one number; those of 2.5 do not."""
+    return () if _is_ling_25(f) else _ling_gate(f, index)
+
+
+def _ling_mtp(f: Fields) -> tuple[Weight, ...]:
+    """Whole layers of attention and experts, as DeepSeek's without copies of the tables (2.5); of Ling 3 none is counted."""
+    return decoder.mtp_layers(_kimi_attention, decoder.moe, copies=False)(f) if _is_ling_25(f) else ()
 
 
 LING = replace(
@@ -281,13 +301,14 @@ LING = replace(
         "intermediate_size": 6144,
         "moe_intermediate_size": 768,
         "num_experts": 512,
+        "q_lora_rank": None,
     },
-    implied={"q_lora_rank": None},
     kinds=ling_kinds,
     mlp_kinds=expert_layers(2),
-    mixers={FULL: _kimi_attention, LINEAR: _ling_delta},
+    mixers={FULL: _kimi_attention, LINEAR: _ling_linear},
     mlps={},
-    extra=_ling_gate,
+    extra=_ling_extra,
+    mtp=_ling_mtp,
     ignore=("linear_conv_kernel_dim", *KIMI_LATENT_KEYS, *MLA_IGNORES),
 )
 

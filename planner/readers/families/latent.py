@@ -423,7 +423,7 @@ TYPES: dict[str, Type] = {
     ),
     "mistral_large4_text": Type(
         source="transformers 5.24.0 MistralLarge4TextConfig: MLA with an indexer, every fourth layer without a rotary part",
-        renames=ROUTED,
+        renames={"num_experts": ("num_experts", *ROUTED["num_experts"][:-1])},
         defaults={"n_shared_experts": 1, "num_experts": 128, "num_experts_per_tok": 4, "moe_intermediate_size": 6144,
                   "first_k_dense_replace": 1, "q_lora_rank": None, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
                   "qk_nope_head_dim": 64, "v_head_dim": 128, "index_n_heads": 32, "index_head_dim": 128},

@@ -20,6 +20,14 @@ from planner.readers.layer_kinds import DENSE, MOE, all_of, expert_layers, layer
 from planner.readers.model_types import Type
 
 INDEXED = "indexed_attention"
+TOWER_SECTIONS = (
+    "vision_config",
+    "audio_config",
+    "speech_config",
+    "encoder_config",
+    "perceiver_config",
+    "qformer_config",
+)
 
 
 def _axk2_extra(f: Fields, index: int) -> tuple[Weight, ...]:
@@ -62,11 +70,13 @@ def _molmo_rows(f: Fields) -> tuple[Weight, ...]:
     return (Weight("embedding", f.int("additional_vocab_size"), f.int("hidden_size"), linear=False),)
 
 
-def _not_counted(what: str) -> Callable[[Fields, int], tuple[Weight, ...]]:
-    """Makes the towers of a type whose text part alone is counted: none, and a note that says so."""
+def not_counted(what: str) -> Callable[[Fields, int], tuple[Weight, ...]]:
+    """Makes the towers of a type whose text part alone is counted: none, and a line that says so."""
 
     def none(f: Fields, hidden: int) -> tuple[Weight, ...]:
-        f.notes.append(f"{what} not counted: the text model and its cache alone")
+        for key in TOWER_SECTIONS:
+            f.get(key)
+        f.warnings.append(f"{what} not counted: the text model and its cache alone")
         return ()
 
     return none
@@ -99,7 +109,7 @@ TYPES: dict[str, Type] = {
         mlps={MOE: _spark_experts},
         extra=_spark_extra,
     ),
-    "muse_spark": outer("muse_spark_text", _not_counted("its vision and audio towers are"), ties_from="inner"),
+    "muse_spark": outer("muse_spark_text", not_counted("its vision and audio towers are"), ties_from="inner"),
     "molmo2_text": Type(
         source="transformers 5.24.0 Molmo2TextConfig: Qwen3, with rows of the embedding beyond the vocabulary",
         defaults={"num_key_value_heads": 8, "head_dim": 128, "additional_vocab_size": 128},
@@ -108,7 +118,7 @@ TYPES: dict[str, Type] = {
     ),
     "molmo2": outer("molmo2_text", more_towers.molmo2),
     "kimi_vl": outer("deepseek_v3", towers.kimi_k25),
-    "minicpmv4_6": outer("qwen3_5_text", more_towers.minicpmv4_6, either_ties=True),
+    "minicpmv4_6": outer("qwen3_5_text", more_towers.minicpmv4_6),
     "interns1": outer("qwen3", towers.internvl),
-    "nemotron_h_omni": outer("nemotron_h", _not_counted("its vision tower (RADIO) and its sound encoder are")),
+    "nemotron_h_omni": outer("nemotron_h", not_counted("its vision tower (RADIO) and its sound encoder are")),
 }  # fmt: skip

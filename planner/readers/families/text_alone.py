@@ -1,0 +1,92 @@
+"""Models that see or hear, of most of which the text model and its cache are counted, and the towers named as not counted.
+
+A tower keeps no cache; beside the text models here it is small (a vision tower has 0.1 to 2 billion parameters).
+Structure as in the configuration files of transformers 5.24.0, unless a type names another source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from planner.errors import UnsupportedModel, one_line
+from planner.readers import more_towers
+from planner.readers.families.multimodal import LLAVA_SIZES, outer
+from planner.readers.families.newest import not_counted
+from planner.readers.model_types import Type
+
+VISION = not_counted("its vision tower is")
+AUDIO = not_counted("its audio tower is")
+BOTH = not_counted("its vision and audio towers are")
+ERNIE = outer("ernie4_5_vl_moe_text", more_towers.ernie4_5_vl)
+
+# vLLM 0.33.0 minicpmv.py, minicpmo.py: the text model by the file's version.
+_CPM_TEXTS = {
+    "2": "minicpm",
+    "2.0": "minicpm",
+    "2.5": "llama",
+    "2.6": "qwen2",
+    "4": "llama",
+    "4.0": "llama",
+    "4.5": "qwen3",
+}
+
+
+def _minicpm_text(raw: Mapping[str, Any]) -> str:
+    """Returns the type of MiniCPM-V's or -o's text model; UnsupportedModel for a version that is not known."""
+    version = str(raw.get("version", ""))
+    if version not in _CPM_TEXTS:
+        known = ", ".join(name for name in _CPM_TEXTS if "." in name)
+        raise UnsupportedModel(
+            f"key 'version' of a MiniCPM-V file is {one_line(repr(raw.get('version')), 40)}; {known} are known: "
+            "it says which text model the file holds"
+        )
+    return _CPM_TEXTS[version]
+
+
+TYPES: dict[str, Type] = {
+    "ernie4_5_vl_moe": ERNIE,
+    # Baidu's own files hold the text model's keys beside vision_config.
+    "ernie4_5_moe_vl": replace(ERNIE, source="ERNIE-4.5-VL-28B-A3B-PT config.json: text keys outside, lists of text and vision"),
+    "glm_ocr": outer("glm_ocr_text", VISION),
+    "glmga": outer("glm4v_text", VISION),
+    "dots3_note": outer("dots3_note_text", BOTH),
+    "hy_v4_vl": outer("hy_v4_vl_text", VISION),
+    "hunyuan_vl": outer("hunyuan_vl_text", VISION),
+    "granite4_vision": outer("granite4_vision_text", VISION),
+    "granite_docling": outer("granite_docling_text", VISION),
+    "paddleocr_vl": outer("paddleocr_vl_text", VISION),
+    "deepseek_ocr2": outer("deepseek_ocr2_text", VISION),
+    "deepseek_vl": outer("llama", VISION, text_sizes=LLAVA_SIZES),
+    "deepseek_vl_hybrid": outer("llama", VISION, text_sizes=LLAVA_SIZES),
+    "aria": outer("aria_text", VISION),
+    "minicpmv": Type(text_of=_minicpm_text, towers=more_towers.minicpmv),
+    "minicpmo": Type(text_of=_minicpm_text, towers=more_towers.minicpmo),
+    "lfm3_vl": outer("lfm3", VISION),
+    "minicpmv4_7": outer("qwen3_5_text", VISION),
+    "minicpm_ocr": outer("qwen3_5_text", VISION),
+    "lighton_ocr": outer("qwen3", VISION),
+    "qianfan_ocr": outer("qwen3", VISION),
+    "ovis2": outer("qwen2", VISION),
+    "got_ocr2": outer("qwen2", VISION),
+    "fast_vlm": outer("qwen2", VISION),
+    "perception_lm": outer("llama", VISION),
+    "video_llama_3": outer("qwen2", VISION),
+    "idefics2": outer("mistral", VISION, text_sizes=LLAVA_SIZES),
+    "vipllava": outer("llama", VISION, text_sizes=LLAVA_SIZES),
+    "video_llava": outer("llama", VISION, text_sizes=LLAVA_SIZES),
+    "llava_next_video": outer("llama", VISION, text_sizes=LLAVA_SIZES),
+    "hyperclovax_vision_v2": outer("hyperclovax", VISION),
+    "fuyu": outer("persimmon", not_counted("its projection of patches is")),
+    "cosmos3_omni": outer("qwen3_vl_text", VISION),
+    "qwen3_asr": outer("qwen3", AUDIO),
+    "fun_asr_nano": outer("qwen3", AUDIO),
+    "glmasr": outer("llama", AUDIO),
+    "voxtral_realtime": outer("voxtral_realtime_text", AUDIO),
+    "audioflamingo3": outer("qwen2", AUDIO),
+    "musicflamingo": outer("qwen2", AUDIO),
+    "granite_speech": outer("granite", AUDIO),
+    "granite_speech_plus": outer("granite", AUDIO),
+    "vibevoice_asr": outer("qwen2", AUDIO),
+}  # fmt: skip

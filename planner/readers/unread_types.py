@@ -1,0 +1,37 @@
+"""Model types that are known by name and not read, with what stands in the way and the nearest that is read."""
+
+from __future__ import annotations
+
+_DRAFT = "is a drafter of another model, and kvplan reads none of this type: ask about the model it drafts for"
+
+UNREAD = {
+    "deepseek_v41": "DeepSeek-V4.1: layers that take other layers' compressed cache (kv_source_layer_ids) and n-gram tables; "
+    "the nearest that is read is deepseek_v4",
+    "deepseek_v41_text": "the text model of DeepSeek-V4.1; the nearest that is read is deepseek_v4",
+    "step3p5v": "Step-5: sparse attention over sums of blocks beside the whole K and V; the nearest that are read are step3p5 "
+    "and step3p7",
+    "step5": "Step-5: sparse attention over sums of blocks beside the whole K and V; the nearest that are read are step3p5 and "
+    "step3p7",
+    "unlimited_ocr": "its layers attend to a window around reference tokens; the nearest that is read is deepseek_ocr2",
+    "inkling_mm_model": "Inkling: its attention is not read; no near type is",
+    "inkling2": "Inkling 2: its attention is not read; no near type is",
+    "zaya": "Zaya: its compressed convolutional attention is not read; no near type is",
+    "hrm_text": "HRM-Text: layers that run in turns over one state are not read; no near type is",
+    "blt": "a byte latent transformer, whose number of patches the text decides; no near type is read",
+    "xlstm": "xLSTM: its matrix memories are not read; the nearest that is read is mamba2",
+    "gemma4_assistant": _DRAFT,
+    "gemma4_unified_assistant": _DRAFT,
+    "muse_glimmer_assistant": _DRAFT,
+}
+
+
+def words_of(model_type: str) -> str:
+    """Returns why a known type is not read, behind its name; an empty text for any other name.
+
+    >>> words_of("gemma4_assistant")[:32]
+    'is a drafter of another model, a'
+    """
+    found = UNREAD.get(model_type, "")
+    if not found or found == _DRAFT:
+        return found
+    return f"is not read. {found[0].upper()}{found[1:]}; --assume full-attention gives an upper bound"

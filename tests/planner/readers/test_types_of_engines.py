@@ -1,0 +1,115 @@
+"""Model types of 2025 and 2026 that an engine or a repository implements: published totals, to the parameter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planner.errors import BadConfig, UnsupportedModel
+from planner.model.parameters import parameters
+from planner.readers.huggingface import read_config
+
+LING = {
+    "model_type": "bailing_hybrid", "architectures": ["BailingMoeV2_5ForCausalLM"], "first_k_dense_replace": 4,
+    "head_dim": 128, "hidden_size": 8192, "intermediate_size": 18432, "kv_lora_rank": 512, "layer_group_size": 8,
+    "moe_intermediate_size": 2048, "num_attention_heads": 64, "num_experts": 256, "num_experts_per_tok": 8,
+    "num_hidden_layers": 80, "num_key_value_heads": 64, "num_kv_heads_for_linear_attn": 64, "q_lora_rank": 1536,
+    "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 157184, "use_qk_norm": True,
+    "num_shared_experts": 1,
+}  # fmt: skip
+SOLAR = {
+    "model_type": "solar_open2", "vocab_size": 196608, "hidden_size": 4096, "intermediate_size": 10240,
+    "num_hidden_layers": 48, "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 128,
+    "moe_intermediate_size": 1280, "n_routed_experts": 320, "n_shared_experts": 1, "num_experts_per_tok": 8,
+    "gqa_layers": list(range(0, 48, 4)), "max_position_embeddings": 1048576,
+}  # fmt: skip
+ERNIE = {
+    "model_type": "ernie4_5_moe_vl", "hidden_size": 2560, "intermediate_size": 12288, "num_hidden_layers": 28,
+    "num_attention_heads": 20, "num_key_value_heads": 4, "vocab_size": 103424, "moe_num_experts": [64, 64],
+    "moe_intermediate_size": [1536, 512], "moe_layer_start_index": [1, 1], "moe_layer_end_index": [29, 28], "moe_k": 6,
+    "moe_num_shared_experts": 2, "use_bias": False, "tie_word_embeddings": True, "temporal_conv_size": 2,
+    "vision_config": {"depth": 32, "embed_dim": 1280, "hidden_size": 1280, "in_channels": 3, "mlp_ratio": 4,
+                      "num_heads": 16, "patch_size": 14, "spatial_merge_size": 2},
+}  # fmt: skip
+SIGLIP = {
+    "hidden_size": 1152, "image_size": 980, "intermediate_size": 4304, "model_type": "siglip", "num_attention_heads": 16,
+    "num_hidden_layers": 27, "patch_size": 14,
+}  # fmt: skip
+
+
+def minicpm(
+    version: object, hidden: int, width: int, layers: int, heads: int, kv: int, vocab: int, dim: int = 128
+) -> Any:
+    return {
+        "model_type": "minicpmv", "version": version, "hidden_size": hidden, "intermediate_size": width,
+        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv, "head_dim": dim,
+        "vocab_size": vocab, "tie_word_embeddings": False, "query_num": 64, "vision_config": SIGLIP,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "total", "biases"),
+    [
+        # Safetensors totals on the Hub, October 2026; a router's correction biases are stored besides.
+        pytest.param(LING, 1_012_231_160_320, 76 * 256, id="Ring-2.5-1T"),
+        pytest.param(LING | {"num_nextn_predict_layers": 1}, 1_025_414_425_344, 77 * 256, id="Ling-2.6-1T"),
+        pytest.param(SOLAR, 250_287_810_304, 48 * 320, id="Solar-Open2-250B"),
+        pytest.param(ERNIE, 29_399_294_336, 0, id="ERNIE-4.5-VL-28B-A3B"),
+        pytest.param(minicpm(2.6, 3584, 18944, 28, 28, 4, 151666), 8_099_175_152, 0, id="MiniCPM-V-2_6"),
+        pytest.param(minicpm("4.5", 4096, 12288, 36, 32, 8, 151748), 8_695_895_280, 0, id="MiniCPM-V-4_5"),
+        pytest.param(minicpm(4.0, 2560, 10240, 32, 32, 2, 73448), 4_059_533_040, 0, id="MiniCPM-V-4"),
+    ],
+)
+def test_published_totals(config: dict[str, Any], total: int, biases: int) -> None:
+    spec = read_config(config)
+    assert parameters(spec) + sum(weight.parameters for weight in spec.mtp) + biases == total
+    assert not spec.warnings
+
+
+def test_ling_2_5_keeps_one_matrix_a_head_in_seven_of_eight_layers() -> None:
+    """[64 heads, 128, 128] in the model's dtype: `get_mamba_state_shape_from_config` of vLLM 0.33's BailingMoeV25."""
+    spec = read_config(LING)
+    kept = [(layer.caches[0].elements(1000, 0), count) for layer, count in spec.groups]
+    assert sum(count for size, count in kept if size == 64 * 128 * 128) == 70
+    assert sum(count for size, count in kept if size == 1000 * (512 + 64)) == 10
+
+
+def test_dots_note_keeps_a_latent_of_its_window_and_a_longer_one_with_an_indexer() -> None:
+    """279,551,718,016: transformers 5.24.0 builds the defaults of Dots3NoteTextConfig on the meta device."""
+    config = {
+        "model_type": "dots3_note_text", "vocab_size": 152064, "hidden_size": 5120, "intermediate_size": 13824,
+        "num_hidden_layers": 46, "num_attention_heads": 128, "max_position_embeddings": 524288,
+    }  # fmt: skip
+    spec = read_config(config)
+    assert parameters(spec) == 279_551_718_016
+    kept = {layer.caches[0].elements(10_000, 0): layer.caches[0].kind for layer, _ in spec.groups}
+    assert kept == {
+        10_000 * (512 + 64 + 128): "latent (MLA) + indexer",
+        512 * (1024 + 64): "latent (MLA), sliding window 512",
+    }
+
+
+def test_an_expert_for_images_is_stored_and_no_text_token_reads_it() -> None:
+    images = [
+        mlp for layer in read_config(ERNIE).layers for mlp in layer.mlps if getattr(mlp, "expert_width", 0) == 512
+    ]
+    assert len(images) == 27
+    assert all(mlp.active == 0 and mlp.experts == 64 for mlp in images)
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        (SOLAR | {"gqa_layers": [48]}, "layer 48 of 48"),
+        (SOLAR | {"linear_attn_config": {"num_heads": 64, "num_kv_heads": 8}}, "num_kv_heads"),
+        (ERNIE | {"moe_num_experts": [64]}, "one for text and one for vision"),
+        (minicpm("9", 3584, 18944, 28, 28, 4, 151666), "key 'version'"),
+        ({"model_type": "step3p5v", "hidden_size": 4096}, "nearest that are read are step3p5"),
+        ({"model_type": "deepseek_v41", "hidden_size": 4096}, "nearest that is read is deepseek_v4"),
+        ({"model_type": "gemma4_assistant", "hidden_size": 64}, "a drafter of another model"),
+    ],
+)
+def test_what_is_not_read_is_named(config: dict[str, Any], named: str) -> None:
+    with pytest.raises((BadConfig, UnsupportedModel), match=named):
+        read_config(config)

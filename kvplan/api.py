@@ -616,13 +616,14 @@ def report(
     Raises KvplanError: as `estimate`; a folder that holds something else.
     """
     values = _options(locals())
-    from reports.asked import FLAGS
+    from reports.asked import FLAGS, report_asked
     from reports.written import written_report
 
     settings = {name: values.pop(name) for name in ("models", "output", "force")}
     for name in ("gpu", "memory", "run", "plan"):
         values[name] = (values[name],) if isinstance(values[name], str) else tuple(values[name])
-    return written_report(settings["models"], given(FLAGS, values, OPTION), output=output, force=force)
+    asked = report_asked(settings["models"], given(FLAGS, values, OPTION))
+    return written_report(asked, output=output, force=force)
 
 
 def _axis(value: Any) -> str:

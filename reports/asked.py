@@ -8,14 +8,14 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from planner.dtypes.names import float_dtype
 from planner.engines.registry import parse_engine
 from planner.errors import UsageError
 from planner.lookup import capacity, model_spec
-from planner.memory.request import Capacity
+from planner.memory.request import Capacity, Request
 from planner.options import tables as flags
 from planner.options.model import laid_over, request_of, with_count
 from planner.options.readers import text, tokens
@@ -50,32 +50,96 @@ def names_in(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
 
 
-def question_of(models: Sequence[str], values: Mapping[str, Any], runs: Sequence[Run]) -> Question:
-    """Reads the question that the options ask; `runs` add their models and devices."""
-    from reports.plans import load_plans
-    from reports.question import question, usual_tokens
+@dataclass(frozen=True)
+class ReportAsked:
+    """What a report or a figure is asked.
 
+    models     names, as they were given
+    memories   plain memories beside the devices `gpus`
+    seq_tokens the length; None: the usual one of the models
+    request    batch, dtypes and layout; its length and, where a run has one, its float type come later
+    engine     as --engine names it
+    runs, plans, compare   paths of results that are laid beside
+    layers     with `profile`: how many layers are run first
+    typed      the flags as they were given, for the line that makes the same report again
+    """
+
+    models: tuple[str, ...]
+    gpus: tuple[str, ...]
+    memories: tuple[Capacity, ...]
+    seq_tokens: int | None
+    request: Request
+    assume: str | None = None
+    engine: str | None = None
+    runs: tuple[str, ...] = ()
+    plans: tuple[str, ...] = ()
+    compare: tuple[str, ...] = ()
+    profile: bool = False
+    layers: str | None = None
+    typed: tuple[str, ...] = ()
+
+
+def report_asked(models: Sequence[str], values: Mapping[str, Any]) -> ReportAsked:
+    """Reads the question of `report` and `plot` from their flags."""
     given = laid_over(flags.read_values(FLAGS, values))
-    specs = [model_spec(name, assume=given["assume"]) for name in dict.fromkeys(models)]
-    known = specs or [model_spec(run.found.model) for run in runs if known_name(run.found.model)]
-    seq = given["seq"] or usual_tokens(known)
     gpus = names_in(given["gpu"])
     if given["gpu"] and not gpus:
         raise UsageError("--gpu names no device: write one of `kvplan gpus`, or leave it out")
     if len(gpus) == 1:
         given = with_count({**given, "gpu": gpus[0]})
         gpus = (given["gpu"],)
-    memories = [room for size in names_in(given["memory"]) if (room := capacity(None, size)) is not None]
+    return ReportAsked(
+        models=tuple(models),
+        gpus=gpus,
+        memories=tuple(room for size in names_in(given["memory"]) if (room := capacity(None, size)) is not None),
+        seq_tokens=given["seq"],
+        request=request_of(given, given["seq"] or 1),
+        assume=given["assume"],
+        engine=given["engine"],
+        runs=tuple(given["run"]),
+        plans=tuple(given["plan"]),
+        compare=tuple(values.get("compare") or ()),
+        profile=bool(values.get("profile")),
+        layers=values.get("layers"),
+        typed=_typed(values),
+    )
+
+
+def _typed(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The flags of a report as words of a command line, those that may be repeated first."""
+    words: list[str] = []
+    for name in ("gpu", "memory", "run", "plan"):
+        for item in values[name]:
+            words += [f"--{name}", item]
+    if values.get("profile"):
+        words += ["--run", RUN_FILE]
+    once = ("seq", "batch", "assume", "dtype", "kv_dtype", "k_dtype", "v_dtype", "gpus", "tp", "pp", "ep", "dp", "dcp", "engine")  # fmt: skip
+    for name in once:
+        if values.get(name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(values[name])]
+    if values.get("compare"):
+        words += ["--compare", *values["compare"]]
+    return tuple(words)
+
+
+def question_of(asked: ReportAsked, runs: Sequence[Run]) -> Question:
+    """Returns the question of a report; `runs` add their models and devices."""
+    from reports.plans import load_plans
+    from reports.question import question, usual_tokens
+
+    specs = [model_spec(name, assume=asked.assume) for name in dict.fromkeys(asked.models)]
+    known = specs or [model_spec(run.found.model) for run in runs if known_name(run.found.model)]
+    dtype = asked.request.dtype or _dtype_of(known, runs)
     found = question(
         tuple(specs),
-        gpus=gpus,
-        memories=tuple(Capacity(room.name, room.bytes, room.kind) for room in memories),
-        request=request_of({**given, "dtype": given["dtype"] or _dtype_of(known, runs)}, seq),
+        gpus=asked.gpus,
+        memories=asked.memories,
+        request=replace(asked.request, seq_tokens=asked.seq_tokens or usual_tokens(known), dtype=dtype),
         runs=tuple(runs),
-        plans=load_plans(given["plan"]),
-        assume=given["assume"],
+        plans=load_plans(asked.plans),
+        assume=asked.assume,
     )
-    return with_engine(found, given["engine"])
+    return with_engine(found, asked.engine)
 
 
 def with_engine(q: Question, named: str | None) -> Question:
@@ -105,13 +169,11 @@ def known_name(name: str) -> bool:
     return True
 
 
-def folder_name(models: Sequence[str], values: Mapping[str, Any]) -> str:
+def folder_name(asked: ReportAsked) -> str:
     """Names the folder of a report, report-MODEL, in letters that any file system takes."""
     from reports.runs import run_name
 
-    named = tuple(models) or tuple(
-        run_name(path) for path in (*values["run"], *values["plan"], *(values.get("compare") or ()))
-    )
+    named = asked.models or tuple(run_name(path) for path in (*asked.runs, *asked.plans, *asked.compare))
     base = os.path.basename(named[0].rstrip("/\\")).removesuffix(".json")
     clean = "".join(ch if ch.isascii() and (ch.isalnum() or ch in "-._") else "-" for ch in base).strip("-.")[:60]
     more = f"-and-{len(named) - 1}-more" if len(named) > 1 else ""
@@ -133,47 +195,20 @@ def made_with() -> tuple[tuple[str, str], ...]:
     )
 
 
-def command_lines(models: Sequence[str], values: Mapping[str, Any], q: Question) -> tuple[str, ...]:
+def command_lines(asked: ReportAsked, q: Question) -> tuple[str, ...]:
     """Lists what to type to get this report again, and the figures behind it one by one."""
-    words = ["kvplan", "report", *models]
-    for name in ("gpu", "memory", "run", "plan"):
-        for item in values[name]:
-            words += [f"--{name}", item]
-    if values.get("profile"):
-        words += ["--run", RUN_FILE]
-    for name in (
-        "seq",
-        "batch",
-        "assume",
-        "dtype",
-        "kv_dtype",
-        "k_dtype",
-        "v_dtype",
-        "gpus",
-        "tp",
-        "pp",
-        "ep",
-        "dp",
-        "dcp",
-        "engine",
-    ):
-        if values.get(name) is not None:
-            words += [f"--{name.replace('_', '-')}", str(values[name])]
-    if values.get("compare"):
-        words += ["--compare", *values["compare"]]
-    lines = [shlex.join(words)]
-    if values.get("profile"):
-        lines.insert(0, shlex.join(["kvplan", "profile", models[0], "-o", RUN_FILE, *profile_options(values)]))
-    for model in models[:6]:
+    lines = [shlex.join(["kvplan", "report", *asked.models, *asked.typed])]
+    if asked.profile:
+        lines.insert(0, shlex.join(["kvplan", "profile", asked.models[0], "-o", RUN_FILE, *profile_options(asked)]))
+    for model in asked.models[:6]:
         lines.append(f"kvplan estimate {shlex.quote(model)} --seq {q.request.seq_tokens} --explain")
     return tuple(lines)
 
 
-def profile_options(values: Mapping[str, Any]) -> list[str]:
+def profile_options(asked: ReportAsked) -> list[str]:
     """Lists what the profile can take over from the report: the float type the model runs in, and --layers."""
-    dtype = float_dtype(values["dtype"]) if values["dtype"] else None
-    layers = ["--layers", values["layers"]] if values.get("layers") else []
-    return (["--dtype", dtype] if dtype else []) + layers
+    dtype = float_dtype(asked.request.dtype) if asked.request.dtype else None
+    return (["--dtype", dtype] if dtype else []) + (["--layers", asked.layers] if asked.layers else [])
 
 
 def shown_path(path: str) -> str:

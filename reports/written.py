@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from planner.errors import UsageError
-from reports.asked import command_lines, folder_name, made_with, question_of
+from reports.asked import ReportAsked, command_lines, folder_name, made_with, question_of
 from reports.extra import need_report_extra
 
 
-def written_report(models: Sequence[str], values: Mapping[str, Any], *, output: str | None, force: bool) -> str:
+def written_report(asked: ReportAsked, *, output: str | None, force: bool) -> str:
     """Writes the report of these models and runs into a folder; returns the path of its report.html."""
     need_report_extra()
     from reports.content import report
     from reports.folder import check_target, files_of, write_folder
     from reports.runs import load_runs
 
-    if not (models or values["run"] or values["plan"]):
+    if not (asked.models or asked.runs or asked.plans):
         raise UsageError(
             "which MODEL? A name of `kvplan models` or a config.json; or --run RESULT.json, --plan PLAN.json"
         )
-    folder = folder_name(models, values) if output is None else output
+    folder = folder_name(asked) if output is None else output
     check_target(folder, force)
-    runs, skipped = load_runs(values["run"])
-    question = question_of(models, values, runs)
-    made = report(question, skipped=skipped, commands=command_lines(models, values, question), made=made_with())
+    runs, skipped = load_runs(asked.runs)
+    question = question_of(asked, runs)
+    made = report(question, skipped=skipped, commands=command_lines(asked, question), made=made_with())
     return os.path.join(write_folder(folder, files_of(made), force), "report.html")

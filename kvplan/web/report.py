@@ -26,7 +26,7 @@ def zipped_report(pairs: Sequence[tuple[str, str]]) -> tuple[str, bytes]:
     Raises KvplanError: no model of the catalogue is named; a value that is wrong; the extra `report` is not installed.
     """
     state = State.of(pairs)
-    from reports.asked import FLAGS, folder_name
+    from reports.asked import FLAGS, folder_name, report_asked
     from reports.written import written_report
 
     names = (_catalogue_name(state),)
@@ -34,9 +34,10 @@ def zipped_report(pairs: Sequence[tuple[str, str]]) -> tuple[str, bytes]:
     asked = {name: value for name, value in state.asked(REPORT).items() if name != "model"}
     values: dict[str, Any] = {**empty(FLAGS), **asked}
     values |= {name: (asked[name],) for name in ("gpu", "memory") if name in asked}
+    question = report_asked(names, values)
     with TemporaryDirectory(prefix="kvplan-report-") as made:
-        folder = Path(made) / folder_name(names, values)
-        written_report(names, values, output=str(folder), force=False)
+        folder = Path(made) / folder_name(question)
+        written_report(question, output=str(folder), force=False)
         return folder.name, _archive(folder)
 
 

@@ -10,21 +10,15 @@ import click
 from planner.accuracy.cases import Cases
 from planner.accuracy.page import HEAD, PARTS, Accuracy, compare, page, to_dict
 from planner.commands.click_options import Sectioned, with_flags
-from planner.errors import KvplanError, one_line
+from planner.errors import one_line
 from planner.files.write import check_file
 from planner.memory.estimate import SCHEMA_VERSION
-from planner.options.readers import switch, text
-from planner.options.tables import Flag
+from planner.options.accuracy import FLAGS, accuracy_asked
+from planner.options.model import output_of
 from planner.terminal.output import emit, to_json
 from planner.terminal.progress import Progress
 from planner.terminal.tables import bad, good, wrapped
 
-FLAGS: tuple[Flag, ...] = (
-    Flag("--cases", "DIR", "Folder of case files (default: tests/cases of the checkout that is run).", text, "Load"),
-    Flag("--json", "", "JSON in base units, keys that stay.", switch, "Output"),
-    Flag("--output", "FILE", "Write to FILE instead of the screen.", text, "Output"),
-)
-DEFAULT = Path(__file__).parent.parent.parent / "tests" / "cases"
 UNEXPLAINED = 3
 
 
@@ -37,15 +31,16 @@ def command(**values: Any) -> None:
     DIR/engine_logs.csv. Exit code 3 where something differs and no reason is given.
     """
     check_file(values["output"])
+    output, asked = output_of(values), accuracy_asked(values)
     with Progress(PARTS) as progress:
-        found = compare(Cases(_folder(values["cases"])), progress.step)
-    if values["as_json"]:
+        found = compare(Cases(asked.folder), progress.step)
+    if output.as_json:
         said = to_json({"schema_version": SCHEMA_VERSION, **to_dict(found)})
-    elif values["output"] is not None:
+    elif output.path is not None:
         said = page(found)
     else:
         said = wrapped("\n".join(_verdict(found))) + page(found).removeprefix(HEAD)
-    emit(said, values["output"])
+    emit(said, output.path)
     if found.unexplained:
         shown = ", ".join(one_line(name, 60) for name in found.unexplained[:5])
         more = f" and {len(found.unexplained) - 5} more" if len(found.unexplained) > 5 else ""
@@ -74,19 +69,3 @@ def _short(folder: Path) -> str:
         return one_line(str(folder.resolve().relative_to(Path.cwd())), 80)
     except (ValueError, OSError):
         return one_line(str(folder), 80)
-
-
-def _folder(given: str | None) -> Path:
-    if given is None:
-        if not DEFAULT.is_dir():
-            raise KvplanError(
-                "the case files are not part of the installed package; give --cases DIR, the folder tests/cases of a checkout"
-            )
-        return DEFAULT
-    try:
-        folder = Path(given).expanduser()
-        if folder.is_dir():
-            return folder
-    except (OSError, ValueError, RuntimeError):
-        pass
-    raise KvplanError(f"--cases {one_line(given, 80)!r} is not a folder; give one with case files, such as tests/cases")

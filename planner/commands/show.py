@@ -9,33 +9,24 @@ import click
 from planner.commands.click_options import Sectioned, with_flags
 from planner.commands.pages.model_line import named
 from planner.dtypes.kinds import CacheFormat
-from planner.memory.estimate import SCHEMA_VERSION, cache_format
+from planner.memory.estimate import SCHEMA_VERSION
 from planner.memory.weight_plan import weight_plan
 from planner.model.parameters import active_parameters, parameters, parameters_by_part
 from planner.model.spec import Layer, ModelSpec
 from planner.model.stored import StoredWeights
-from planner.options import tables as flags
-from planner.options.model import Output, output_of, request_of, spec_of
-from planner.options.readers import kv_dtype
-from planner.options.tables import Flag
+from planner.options.model import Output, output_of
+from planner.options.show import FLAGS, show_asked
 from planner.terminal.output import emit, to_csv, to_json
 from planner.terminal.tables import dim, table, wrapped
 from planner.units import human_bytes, human_count
-
-FLAGS: tuple[Flag, ...] = (
-    *flags.MODEL,
-    Flag("--kv-dtype", "D", "How K and V are stored.", kv_dtype, "Precision"),
-    *flags.OUTPUT,
-)
 
 
 @click.command(cls=Sectioned, name="show", epilog="\b\nExample: kvplan show gemma-3-27b")
 @with_flags(FLAGS, model=True)
 def command(**values: Any) -> None:
     """A model's layers as groups: cache kind, bytes a token, parameters, config fields behind each."""
-    output, given = output_of(values), flags.read_values(FLAGS, values)
-    spec = spec_of(given)
-    emit(_render(spec, cache_format(spec, request_of(given, seq_tokens=1)), output), output.path)
+    output, asked = output_of(values), show_asked(values)
+    emit(_render(asked.spec, asked.fmt, output), output.path)
 
 
 def describe(spec: ModelSpec, fmt: CacheFormat) -> dict[str, Any]:

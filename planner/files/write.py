@@ -76,7 +76,7 @@ def _try_beside(target: str, path: str, option: str) -> None:
         _remove(temporary)
 
 
-def _unwritable(path: str, option: str, error: OSError | ValueError, kind: str = "file in a folder") -> KvplanError:
+def _unwritable(path: str, option: str, error: OSError | ValueError, *, kind: str = "file in a folder") -> KvplanError:
     why = getattr(error, "strerror", None) or error
     return KvplanError(f"{option} {one_line(path, 80)} cannot be written: {why}; choose a {kind} you may write to")
 

@@ -7,22 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.errors import BadRequest, one_line
 from planner.files.write import check_file, make_parent
-from planner.lookup import model_spec
-from planner.options.readers import count as read_count
 from planner.terminal.output import emit, write_whole
 from planner.terminal.tables import bad, bold, dim, good, table, wrapped
 from planner.units import bandwidth, plural
+from profiler.commands.profile_asked import ProfileAsked, profile_asked
 from profiler.commands.torch_wanted import want_torch
 
 if TYPE_CHECKING:
-    from profiler.profile import Settings
     from profiler.results import Check, Measurement, Point, Reading
 
 NOT_EXACT = 3
 INTERRUPTED = 130
-MAX_SEED = 2**63 - 1
 
 
 @click.command(
@@ -93,26 +89,23 @@ def command(**values: Any) -> None:
     The exit code is 3 when a size that should be exact is not, and 130 after Ctrl-C, which keeps what is done.
     """
     want_torch("kvplan profile")
-    name, axes = _split(values)
-    spec = model_spec(name, config=values["config"])
-    settings = _settings(values)
-    check_file(values["output"] or values["resume"])
-    check_file(values["trace"], "--trace")
-    if values["tp"] is not None:
+    asked = profile_asked(values)
+    check_file(asked.output or asked.resume)
+    check_file(asked.settings.trace, "--trace")
+    if asked.tp is not None:
         from profiler.parallel import profile_parallel
 
-        result = profile_parallel(spec, settings, read_count(values["tp"], "--tp"))
+        result, path = profile_parallel(asked.spec, asked.settings, asked.tp), asked.output
         if result is None:
             return  # another rank speaks
-        path = values["output"]
     else:
-        result, path = _run(spec, settings, axes, values)
-    if path is None and not values["as_json"]:
+        result, path = _run(asked)
+    if path is None and not asked.as_json:
         path = _new_path(result)
         make_parent(path)
     if path is not None:
         write_whole(path, result.to_json() + "\n")
-    emit(result.to_json() if values["as_json"] else wrapped(page(result, path)))
+    emit(result.to_json() if asked.as_json else wrapped(page(result, path)))
     if not result.complete:
         click.echo("kvplan: interrupted: what was measured before is kept", err=True)
         raise SystemExit(INTERRUPTED)
@@ -120,82 +113,21 @@ def command(**values: Any) -> None:
         raise SystemExit(NOT_EXACT)
 
 
-def _split(values: dict[str, Any]) -> tuple[str | None, list[str]]:
-    """MODEL and the axes of --sweep among the plain words."""
-    words = [word for text in values["words"] for word in (text.split() if "=" in text else [text])]
-    names, axes = [w for w in words if "=" not in w], [w for w in words if "=" in w]
-    if len(names) > 1:
-        raise click.UsageError(f"one MODEL is wanted, found {len(names)}: {', '.join(names[:3])}")
-    if axes and not (values["sweep"] or values["resume"]):
-        raise click.UsageError(f"{axes[0]}: axes belong to --sweep")
-    if not names and values["config"] is None:
-        raise click.UsageError("which MODEL? A name of `kvplan models` or a config.json")
-    if (values["sweep"] or values["resume"]) and values["tp"]:
-        raise click.UsageError("--sweep and --tp do not go together")
-    return (names[0] if names else None), axes
-
-
-def _settings(values: dict[str, Any]) -> Settings:
-    from profiler.generate import Sampling
-    from profiler.profile import Settings
-
-    def count(name: str) -> int:
-        return read_count(
-            values[name], f"--{name.removesuffix('_tokens') if name == 'prompt_tokens' else name.replace('_', '-')}"
-        )
-
-    seed = _seed(values["seed"])
-    outputs = values["answer"]
-    more: dict[str, Any] = {} if outputs is None else {"outputs": _counts(outputs)}
-    return Settings(
-        dtype=values["dtype"],
-        linear=values["linear"],
-        device=values["device"],
-        batch=count("batch"),
-        caches=tuple(dict.fromkeys(name.strip() for name in values["cache"].split(",") if name.strip())),
-        prompt_tokens=count("prompt_tokens"),
-        layers=None if values["layers"] is None else read_count(values["layers"], "--layers"),
-        extrapolate=values["extrapolate"],
-        full=values["full"],
-        repeats=count("repeats"),
-        seed=seed,
-        weights=values["weights"],
-        tokenizer=values["tokenizer"],
-        prompt=values["text"],
-        new_tokens=count("new_tokens"),
-        sampling=Sampling(values["temperature"], values["top_k"], values["top_p"], seed),
-        compile=values["compiled"],
-        trace=values["trace"],
-        **more,
-    )
-
-
-def _seed(text: str) -> int:
-    """Reads a seed that torch's generator takes: 64 bits with a sign."""
-    clean = text.strip()
-    if not (clean.isascii() and clean.isdigit() and len(clean) < 20 and int(clean) <= MAX_SEED):
-        raise BadRequest(f"--seed {one_line(text, 40)!r} is not a whole number from 0 to {MAX_SEED}")
-    return int(clean)
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    return tuple(read_count(item, "--answer") for item in text.split(","))
-
-
-def _run(spec: Any, settings: Settings, axes: list[str], values: dict[str, Any]) -> tuple[Measurement, str | None]:
+def _run(asked: ProfileAsked) -> tuple[Measurement, str | None]:
     """(the result, where it is to be written)."""
     from planner.terminal.progress import Progress
     from profiler.profile import profile
 
-    if not (values["sweep"] or values["resume"]):
-        return profile(spec, settings, Progress(0)), values["output"]
+    spec, settings = asked.spec, asked.settings
+    if not asked.sweeps:
+        return profile(spec, settings, Progress(0)), asked.output
     from profiler.profile import running_dtype
     from profiler.results import load
     from profiler.sweep import parse_grid, sweep
 
-    begun = load(values["resume"]) if values["resume"] else None
-    path = values["output"] or values["resume"]
-    grid = parse_grid(axes, running_dtype(spec, settings.dtype))
+    begun = load(asked.resume) if asked.resume else None
+    path = asked.output or asked.resume
+    grid = parse_grid(list(asked.axes), running_dtype(spec, settings.dtype))
     save = (lambda result: write_whole(path, result.to_json() + "\n")) if path else None
     return sweep(spec, settings, grid, begun=begun, save=save, progress=Progress(0)), path
 

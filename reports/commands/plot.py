@@ -11,7 +11,7 @@ from planner.commands.click_options import with_flags
 from planner.errors import UsageError, one_line
 from planner.files.write import write_bytes
 from planner.terminal.output import emit
-from reports.asked import FLAGS, question_of, shown_path
+from reports.asked import FLAGS, question_of, report_asked, shown_path
 from reports.commands.warn import warn
 from reports.extra import need_report_extra
 
@@ -53,15 +53,16 @@ def command(kind: str, models: tuple[str, ...], **values: Any) -> None:
     path, ending = values["output"], os.path.splitext(values["output"])[1].lower().removeprefix(".")
     if ending not in ENDINGS:
         raise UsageError(f"-o {one_line(path, 80)!r} ends in none of .svg, .png, .pdf")
-    runs, skipped = load_runs(values["run"])
+    asked = report_asked(models, values)
+    runs, skipped = load_runs(asked.runs)
     warn(skipped)
     if found.needs == "models" and not (models or runs):
         raise UsageError(f"which MODEL? {found.name} wants one or several")
-    if found.needs == "plans" and not values["plan"]:
+    if found.needs == "plans" and not asked.plans:
         raise UsageError(f"{found.name} wants a plan: --plan PLAN.json (kvplan plan --json -o PLAN.json writes one)")
     if found.needs in ("runs", "two runs") and not runs:
         raise UsageError(f"{found.name} wants a run: --run RESULT.json (kvplan profile writes one)")
-    question = question_of(models, values, runs)
+    question = question_of(asked, runs)
     frame = frame_of(found, question)
     write_bytes(path, save(titled(found.draw(frame), found.title, about(found, question)), ending))
     if values["data"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,13 @@ from planner.terminal.tables import dim, wrapped
 from reports.asked import (
     FLAGS,
     RUN_FILE,
+    ReportAsked,
     command_lines,
     folder_name,
     made_with,
     profile_options,
     question_of,
+    report_asked,
     shown_path,
 )
 from reports.commands.warn import warn
@@ -67,47 +69,54 @@ def command(models: tuple[str, ...], **values: Any) -> None:
     need_report_extra()
     from reports.folder import check_target, files_of, write_folder
 
-    _check(models, values)
-    folder = folder_name(models, values) if values["output"] is None else values["output"]
+    asked, output = report_asked(models, values), values["output"]
+    _check(asked)
+    folder = folder_name(asked) if output is None else output
     check_target(folder, values["force"])
-    runs, pair, skipped, kept = _runs(models, values)
-    report = _report(models, values, runs, pair=pair, skipped=skipped, kept=kept)
-    written = write_folder(folder, files_of(report), values["force"])
-    page = os.path.join(written, "report.html")
+    loaded = _loaded(asked)
+    report = _report(asked, loaded)
+    page = os.path.join(write_folder(folder, files_of(report), values["force"]), "report.html")
     emit(wrapped(_said(report, page)))
-    if values["profile"] and any(not run.found.complete for run in runs[:1]):
+    if asked.profile and not loaded.runs[0].found.complete:
         click.echo("kvplan: interrupted: the report holds what was measured before", err=True)
         raise SystemExit(INTERRUPTED)
     opens = values["opens"]
-    if opens or (opens is None and values["profile"] and sys.stdout.isatty()):
+    if opens or (opens is None and asked.profile and sys.stdout.isatty()):
         _open(page)
 
 
-def _check(models: tuple[str, ...], values: dict[str, Any]) -> None:
-    if values["profile"] and not models:
+def _check(asked: ReportAsked) -> None:
+    if asked.profile and not asked.models:
         raise UsageError("--profile wants a MODEL")
-    if values["layers"] is not None:
-        read_count(values["layers"], "--layers")
-        if not values["profile"]:
+    if asked.layers is not None:
+        read_count(asked.layers, "--layers")
+        if not asked.profile:
             raise UsageError("--layers goes with --profile: it says how many layers are run")
-    if not (models or values["run"] or values["compare"] or values["plan"]):
+    if not (asked.models or asked.runs or asked.compare or asked.plans):
         raise UsageError(
             "which MODEL? A name of `kvplan models` or a config.json; or --run RESULT.json, --plan PLAN.json"
         )
 
 
-def _runs(
-    models: tuple[str, ...], values: dict[str, Any]
-) -> tuple[tuple[Run, ...], tuple[Run, Run] | None, tuple[str, ...], dict[str, bytes]]:
+@dataclass(frozen=True)
+class _Loaded:
     """The runs to show, the two to compare, the files left out, and files to keep in the folder."""
+
+    runs: tuple[Run, ...]
+    pair: tuple[Run, Run] | None
+    skipped: tuple[str, ...]
+    kept: dict[str, bytes]
+
+
+def _loaded(asked: ReportAsked) -> _Loaded:
     from profiler.results import load
     from reports.runs import Run, load_runs, run_name
 
-    runs, skipped = load_runs(values["run"])
+    runs, skipped = load_runs(asked.runs)
     warn(skipped)
     pair = None
-    if values["compare"]:
-        a, b = values["compare"]
+    if asked.compare:
+        a, b = asked.compare
         names = (
             (run_name(a), run_name(b)) if run_name(a) != run_name(b) else (f"{run_name(a)} (A)", f"{run_name(b)} (B)")
         )
@@ -118,15 +127,15 @@ def _runs(
         if not runs:
             runs = pair
     kept: dict[str, bytes] = {}
-    if values["profile"]:
-        run, data = _profile(models[0], values)
+    if asked.profile:
+        run, data = _profile(asked)
         kept[RUN_FILE] = data
         runs = (run, *runs)
-    return runs, pair, skipped, kept
+    return _Loaded(runs, pair, skipped, kept)
 
 
-def _profile(model: str, values: dict[str, Any]) -> tuple[Run, bytes]:
-    """The profile of a model on this machine: `kvplan profile` in a process of its own, so that none of torch stays."""
+def _profile(asked: ReportAsked) -> tuple[Run, bytes]:
+    """The profile of the first model on this machine: `kvplan profile` in a process of its own, so that none of torch stays."""
     import subprocess
     import tempfile
 
@@ -135,10 +144,11 @@ def _profile(model: str, values: dict[str, Any]) -> tuple[Run, bytes]:
 
     if find_spec("torch") is None:
         raise KvplanError("--profile runs a model and needs torch: pip install 'llm-kvplan[profile]'")
+    model = asked.models[0]
     click.echo(dim(f"profiling {model} on this machine: a few minutes; Ctrl-C keeps what is done"), err=True)
     with tempfile.TemporaryDirectory(prefix="kvplan-") as folder:
         path = os.path.join(folder, RUN_FILE)
-        words = [sys.executable, "-m", "kvplan", "profile", model, "-o", path, *profile_options(values)]
+        words = [sys.executable, "-m", "kvplan", "profile", model, "-o", path, *profile_options(asked)]
         child = subprocess.Popen(words, stdout=subprocess.DEVNULL)
         code = _wait(child)
         if code == INTERRUPTED and not os.path.exists(path):
@@ -162,22 +172,13 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
             continue
 
 
-def _report(
-    models: tuple[str, ...],
-    values: dict[str, Any],
-    runs: Sequence[Run],
-    *,
-    pair: tuple[Run, Run] | None,
-    skipped: Sequence[str],
-    kept: dict[str, bytes],
-) -> Report:
-    from dataclasses import replace
-
+def _report(asked: ReportAsked, loaded: _Loaded) -> Report:
     from reports.content import report
 
-    q = question_of(models, values, runs)
-    made = report(q, pair=pair, skipped=skipped, commands=command_lines(models, values, q), made=made_with())
-    return replace(made, files=kept)
+    q = question_of(asked, loaded.runs)
+    commands = command_lines(asked, q)
+    made = report(q, pair=loaded.pair, skipped=loaded.skipped, commands=commands, made=made_with())
+    return replace(made, files=loaded.kept)
 
 
 def _said(report: Report, page: str) -> str:

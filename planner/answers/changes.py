@@ -98,6 +98,9 @@ def server_changes(tried: Tried, engine: EngineAnswer, starts: bool) -> Iterator
             replace(question, seq_tokens=length, options=options),
             given,
         )
+    if not starts and question.engine == "vllm" and tried.spec.towers and question.options.mm_items is None:
+        options = replace(question.options, mm_items=(1, 0))
+        yield '--limit-mm-per-prompt {"video":0}', replace(question, options=options), given
     if not starts and "weights" in names and question.weights is None and tried.spec.quantization is None:
         yield names["weights"], replace(question, weights="fp8"), given
     fraction = question.options.fraction

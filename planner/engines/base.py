@@ -31,6 +31,7 @@ class Options:
                  --cache-max-entry-count: each engine reads its own
     cards        bytes of each card where they are unlike, in order
     host_bytes   host memory for what does not lie on the cards; given, the best split is taken
+    mm_items     images and videos of one prompt (--limit-mm-per-prompt)
     """
 
     pool_bytes: int | None = None
@@ -68,6 +69,7 @@ class Options:
     cards: tuple[int, ...] = ()
     host_bytes: int | None = None
     cache_implementation: str | None = None
+    mm_items: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

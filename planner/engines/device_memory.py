@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from planner.engines.base import Version
+from planner.engines.video_profile import encoder_bytes as tower_bytes
 from planner.errors import KvplanError
 from planner.memory.activations import Estimated, activation_bytes
 from planner.memory.estimate import Estimate
@@ -43,7 +44,10 @@ SECOND_RUNNER_SINCE: Version = (0, 25, 1)
 
 @dataclass(frozen=True)
 class ProfileRun:
-    """What one dummy step of vLLM's start-up holds; `sequences_most` where the server may have been given more."""
+    """What one dummy step of vLLM's start-up holds; `sequences_most` where the server may have been given more.
+
+    mm_items   images and videos that a prompt may hold, where a flag says so
+    """
 
     version: Version
     v1: bool
@@ -51,6 +55,8 @@ class ProfileRun:
     sequences: int
     sequences_most: int
     sequences_given: bool
+    longest: int = 0
+    mm_items: tuple[int, int] | None = None
 
 
 def forward_bytes(estimate: Estimate, tokens: int) -> int:
@@ -106,14 +112,17 @@ def vllm_activation(estimate: Estimate, run: ProfileRun) -> Estimated:
         copies = _awq_copies(estimate, run)
         size = 2 * (forward + copies) + sampler
         low, high = max(forward, least), 2 * size
-    encoder = encoder_bytes(estimate, run.sequences)
-    high += 2 * encoder
     words = f"profile run of {run.tokens:,} tokens and {plural(run.sequences, 'sequence')}"
-    if encoder:
-        words += ", with a pass of the encoder"
     if spec.encoder:
-        return Estimated(max(size, encoder), min(low, encoder) // 2, high, words)
-    return Estimated(size + encoder // 2, low, high + (3 * GIB if spec.towers else 0), words)
+        encoder = source_bytes(estimate, run.sequences)
+        words += ", with a pass of the encoder"
+        return Estimated(max(size, encoder), min(low, encoder) // 2, high + 2 * encoder, words)
+    tower = tower_bytes(estimate, run.version, max(run.longest, 1), v1=run.v1, items=run.mm_items)
+    if not tower:
+        return Estimated(size, low, high, words)
+    likely = max(size + min(tower, GIB) // 2, tower)
+    words += ", with a pass of the encoder"
+    return Estimated(likely, max(low, tower // 4) if tower > GIB else low, high + max(5 * GIB, 2 * tower), words)
 
 
 def _unfused_fp8(estimate: Estimate, run: ProfileRun) -> int:
@@ -146,13 +155,11 @@ def _awq_copies(estimate: Estimate, run: ProfileRun) -> int:
     return AWQ_COPIES * run.tokens * widest * estimate.fmt.model_dtype_bytes
 
 
-def encoder_bytes(estimate: Estimate, sequences: int) -> int:
-    """Estimates an encoder that runs over `sequences` inputs at once (Whisper, BART), or a vision tower's pass."""
+def source_bytes(estimate: Estimate, sequences: int) -> int:
+    """Estimates an encoder that runs over `sequences` inputs at once (Whisper, BART)."""
     spec = estimate.spec
-    if spec.encoder:
-        width = 2 * spec.hidden + max(mlp.activation_width for layer in spec.encoder for mlp in layer.mlps)
-        return sequences * estimate.source_tokens * width * estimate.fmt.model_dtype_bytes
-    return GIB if spec.towers else 0
+    width = 2 * spec.hidden + max(mlp.activation_width for layer in spec.encoder for mlp in layer.mlps)
+    return sequences * estimate.source_tokens * width * estimate.fmt.model_dtype_bytes
 
 
 def non_torch(estimate: Estimate, run: ProfileRun) -> Estimated:

@@ -76,12 +76,15 @@ class Setting:
     sequences_given: bool = True
     beside_a_trainer: bool = False
     offloaded_bytes: int = 0
+    mm_items: tuple[int, int] | None = None
 
     @property
     def profile_run(self) -> ProfileRun:
         """Tells what the dummy step at start-up holds."""
         most = max(self.sequences, SEQUENCES) if self.beside_a_trainer else self.sequences
-        return ProfileRun(self.version, self.v1, self.batched, self.sequences, most, self.sequences_given)
+        return ProfileRun(
+            self.version, self.v1, self.batched, self.sequences, most, self.sequences_given, self.longest, self.mm_items
+        )
 
 
 def settings(estimate: Estimate, options: Options, text: str | None, generation: str | None = None) -> Setting:
@@ -120,6 +123,7 @@ def settings(estimate: Estimate, options: Options, text: str | None, generation:
         sequences_given=options.max_num_seqs is not None,
         beside_a_trainer=beside,
         offloaded_bytes=options.cpu_offload_bytes,
+        mm_items=options.mm_items,
     )
 
 

@@ -47,6 +47,7 @@ def server_question(program: Program, values: dict[str, Any], rest: Sequence[str
         notes.append("--chunked-prefill-size -1: a prompt is one step, whatever its length")
     if (values.get("kv_events_config") or {}).get("enable_kv_cache_events"):
         values["kv_events"] = True
+    values["mm_items"] = _items(values)
     drafting = _drafting(values)
     tokens = None if drafting is None else drafting.tokens or 1
     k_dtype, v_dtype = _cache_types(engine, values)
@@ -73,6 +74,20 @@ def server_question(program: Program, values: dict[str, Any], rest: Sequence[str
         adapters=_adapters(values),
         notes=tuple(notes),
     )
+
+
+def _items(values: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(images, videos) of a prompt that vLLM measures at start; a kind that is left out has one."""
+    if values.get("mm_unmeasured"):
+        return 0, 0
+    limits = values.get("mm_limits")
+    if not limits:
+        return None
+    counts = [
+        value.get("count", 1) if isinstance(value, Mapping) else value for value in map(limits.get, ("image", "video"))
+    ]
+    images, videos = (1 if not isinstance(one, int) or one < 0 else min(one, 1024) for one in counts)
+    return images, videos
 
 
 def _no_auto(text: str | None) -> str | None:

@@ -183,8 +183,8 @@ def read_values(given: Sequence[Given]) -> dict[str, Any]:
         elif reader == "texts":
             texts = [READERS["text"](text, one.name) for text in one.values]
             found[field] = [*found.get(field, []), *texts]
-        elif reader == "json":
-            found[field] = {**found.get(field, {}), **READERS["json"](one.values[0], one.name)}
+        elif reader in ("json", "limits"):
+            found[field] = {**found.get(field, {}), **READERS[reader](one.values[0], one.name)}
         else:
             found[field] = READERS[reader](one.values[0], one.name)
     return found

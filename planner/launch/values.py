@@ -120,6 +120,17 @@ def json_value(text: str, name: str) -> dict[str, Any]:
     return value
 
 
+def limits(text: str, name: str) -> dict[str, Any]:
+    """Reads how many images and videos a prompt may hold: a JSON object, or image=2,video=0 as before 0.10.
+
+    >>> limits('{"image": 2}', "x"), limits("image=2,video=0", "x")
+    ({'image': 2}, {'image': 2, 'video': 0})
+    """
+    if re.fullmatch(r"\s*\w+=\d{1,6}(\s*,\s*\w+=\d{1,6})*\s*", text, re.ASCII):
+        return {key.strip(): int(value) for key, value in (one.split("=") for one in text.split(","))}
+    return json_value(text, name)
+
+
 def text_value(text: str, name: str) -> str:
     """Returns the text itself; a variable that nothing sets is refused."""
     if re.search(r"\$\{?\w+|\$\(", text) and "\\" not in text:
@@ -139,6 +150,7 @@ READERS: Mapping[str, Callable[[str, str], Any]] = {
     "switch_auto": switch,
     "switch": lambda text, name: bool(switch(text, name)),
     "json": json_value,
+    "limits": limits,
     "text": text_value,
     "texts": text_value,
     "counts": text_value,

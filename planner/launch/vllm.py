@@ -40,6 +40,8 @@ enable-lora                                      lora switch
 max-loras=                                       max_loras count
 max-lora-rank=                                   max_lora_rank count
 lora-modules=+                                   lora_modules texts
+limit-mm-per-prompt=                             mm_limits limits
+skip-mm-profiling                                mm_unmeasured switch
 """
 # name|alias, what it takes : what it changes, and is not counted
 MATTERS = """
@@ -102,7 +104,6 @@ kv-offloading-size= : host memory for blocks that leave the device: a cache of p
 kv-sharing-fast-prefill : layers that share a cache are skipped in prefill: TTFT
 kv-transfer-config= : the cache is sent or received: this server only prefills or only decodes, and buffers for it
 language-model-only : the encoders are not loaded: less weight than is counted for a model with images or sound
-limit-mm-per-prompt= : images a prompt: encoder activations at start; 0 of every kind leaves the encoder out
 linear-backend= : which matrix kernel runs: speed
 long-prefill-token-threshold= : longer prompts wait for shorter ones: TTFT
 long-prefill-token-threshold-adaptive : longer prompts wait for shorter ones: TTFT
@@ -148,7 +149,6 @@ replayssm-buffer-len= : recurrent states recomputed: their buffers
 runner= : a pooling model: no decode, so no cache beyond one prompt
 scheduler-cls= : other code for the scheduler
 scheduler-reserve-full-isl : a request waits until its whole prompt has room
-skip-mm-profiling : encoder activations are not measured at start: more cache, and risk of running out later
 sparse-indexer-topk-backend= : which sparse-attention kernel runs: speed
 specialize-active-lora : graphs by number of adapters: graph memory
 swa-bounded-replay : windows recomputed in place of kept

@@ -190,6 +190,17 @@ def test_more_sequences_or_tokens_never_need_less(sequences: int, tokens: int, v
     assert one.bytes <= more.bytes
 
 
+def test_a_video_of_the_longest_request_is_passed_at_start() -> None:
+    """Qwen2.5-VL-3B in 0.3 of an A100 and 128,000 tokens has no cache left (vLLM issue 18124): 6 pairs of frames of 16,384
+    tokens; one image where a flag takes the videos away, nothing where it takes both."""
+    found = asked("qwen2.5-vl-3b", "a100-sxm4-80gb")
+    full, image, none = (of(found, "0.8.5", max_model_len=128_000, mm_items=items) for items in (None, (1, 0), (0, 0)))
+    assert full.activation and image.activation and none.activation
+    assert full.activation.high > (24 - 7) * GIB > 6 * image.activation.bytes > 6 * none.activation.bytes
+    short = of(found, "0.8.5", max_model_len=8192)
+    assert short.activation and short.activation.bytes == image.activation.bytes
+
+
 def test_a_bare_size_has_no_vendor() -> None:
     found = estimate(read_entry(find_model("llama-3.1-8b")), Request(1024), Capacity("24 GiB", 24 * GIB))
     assert of(found, "0.8.5").ranged is not None

@@ -159,7 +159,7 @@ def replace_folder(path: str, files: Mapping[str, bytes], option: str = "-o") ->
                 file.write(data)
         _put(fresh, target)
     except OSError as error:
-        raise _unwritable(path, option, error, "folder") from None
+        raise _unwritable(path, option, error, kind="folder") from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return target

@@ -1,17 +1,15 @@
 """GGUF metadata and tensors -> ModelSpec: the metadata decides the cache, the tensors decide the weights.
 
 Which layers attend, recur or share is read from the tensors that each has; widths come from the metadata and
-are held against the tensors' shapes. What an architecture implies and no key says (window patterns) is written
-here, as llama.cpp has it in src/llama-model.cpp. An architecture that is not in the table is refused.
+are held against the tensors' shapes. What an architecture implies and no key says stands in `gguf_archs.py`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 from planner.errors import BadConfig, UnsupportedModel, one_line
 from planner.model.attention import Attention, Mixer
@@ -28,316 +26,25 @@ from planner.model.recurrent import (
     mamba2,
     short_conv,
 )
-from planner.model.sparse_attention import BlockIndexer, Compressor, SharedKvAttention
 from planner.model.spec import Layer, ModelSpec
 from planner.model.stored import StoredTensor, gather, part_of
 from planner.model.weights import Weight
 from planner.readers.gguf import GgufFile, GgufTensor, read_parts
+from planner.readers.gguf_archs import ARCHITECTURES, DRAFTS, NO_CACHE, NOT_MODELLED, OTHER_FILES, Arch
+from planner.readers.gguf_keys import Keys
+from planner.readers.gguf_stored import (
+    StoredAttention,
+    StoredCompressor,
+    StoredIndexer,
+    StoredLatent,
+    StoredMlp,
+    StoredMoe,
+    StoredShared,
+)
 from planner.units import human_bytes
 
 MAX_LAYERS = 10_000
-MAX_WIDTH = 10**9
 MISMATCH = "contradiction: {name} has {held:,} rows in the tensors, the metadata gives {wanted:,}"
-
-
-@dataclass(frozen=True)
-class Arch:
-    """What an architecture implies.
-
-    period      of window layers: all but every period-th have one (0: the metadata's list, 1: every layer)
-    first_full  the full layer stands first in its period, not last
-    window      tokens where the file names none (0: then there is no window)
-    chunk       the window is a chunk (Llama 4)
-    only_layers the window is that of the model of so many layers (0: of all)
-    state       the recurrent layers' kind
-    interval    every interval-th layer attends, the others recur, where neither key nor tensors say so
-    """
-
-    period: int | None = None
-    first_full: bool = False
-    window: int = 0
-    chunk: bool = False
-    only_layers: int = 0
-    state: str = ""
-
-
-_PLAIN = [
-    "apertus",
-    "arcee",
-    "arctic",
-    "baichuan",
-    "bailingmoe",
-    "bailingmoe2",
-    "bitnet",
-    "bloom",
-    "chameleon",
-    "chatglm",
-    "codeshell",
-    "command-r",
-    "dbrx",
-    "deci",
-    "deepseek",
-    "dots1",
-    "ernie4_5",
-    "ernie4_5-moe",
-    "exaone",
-    "falcon",
-    "gemma",
-    "glm4",
-    "glm4moe",
-    "gpt2",
-    "gptj",
-    "gptneox",
-    "granite",
-    "granitemoe",
-    "grok",
-    "grovemoe",
-    "hunyuan-dense",
-    "hunyuan-moe",
-    "internlm2",
-    "jais",
-    "llama",
-    "maincoder",
-    "minicpm",
-    "minimax-m2",
-    "mistral3",
-    "mpt",
-    "nemotron",
-    "olmo",
-    "olmoe",
-    "openelm",
-    "orion",
-    "paddleocr",
-    "pangu-embedded",
-    "phi2",
-    "phimoe",
-    "plamo",
-    "qwen",
-    "qwen2",
-    "qwen2moe",
-    "qwen2vl",
-    "qwen3",
-    "qwen3moe",
-    "qwen3vl",
-    "qwen3vlmoe",
-    "refact",
-    "seed_oss",
-    "smollm3",
-    "stablelm",
-    "starcoder",
-    "starcoder2",
-    "xverse",
-    "cogvlm",
-    "graniteswitch",
-    "hunyuan_vl",
-    "hy_v3",
-    "jais2",
-    "nanbeige",
-    "talkie",
-    "deepseek2",
-    "deepseek32",
-    "deepseek2-ocr",
-    "glm-dsa",
-    "minicpm3",
-    "mistral4",
-    "plm",
-]
-
-ARCHITECTURES: dict[str, Arch] = {
-    **{name: Arch() for name in _PLAIN},
-    "gemma2": Arch(2, window=4096),
-    "gemma3": Arch(6),
-    "gemma3n": Arch(5),
-    "gemma4": Arch(0),
-    "cohere2": Arch(4),
-    "cohere2moe": Arch(4, first_full=True),
-    "granite_swa": Arch(0),
-    "laguna": Arch(4, first_full=True),
-    "mellum": Arch(4),
-    "muse-glimmer": Arch(4),
-    "plamo3": Arch(8),
-    "olmo2": Arch(4),
-    "exaone4": Arch(4, window=4096, only_layers=64),
-    "exaone-moe": Arch(4, window=128),
-    "afmoe": Arch(4),
-    "gpt-oss": Arch(2),
-    "smallthinker": Arch(4, first_full=True, window=4096),
-    "llama4": Arch(4, window=8192, chunk=True),
-    "phi3": Arch(1),
-    "mimo2": Arch(0),
-    "step35": Arch(0),
-    "mamba": Arch(state="mamba"),
-    "jamba": Arch(state="mamba"),
-    "mamba2": Arch(state="mamba2"),
-    "falcon-h1": Arch(state="mamba2"),
-    "granitehybrid": Arch(state="mamba2"),
-    "nemotron_h": Arch(state="mamba2"),
-    "nemotron_h_moe": Arch(state="mamba2"),
-    "qwen3next": Arch(state="delta"),
-    "qwen35": Arch(state="delta"),
-    "qwen35moe": Arch(state="delta"),
-    "kimi-linear": Arch(state="kimi"),
-    "kimi-k3": Arch(state="kimi"),
-    "glm5-next": Arch(state="kimi"),
-    "minimax-m3": Arch(),
-    "deepseek4": Arch(),
-    "bailingmoe3": Arch(state="kimi"),
-    "plamo2": Arch(state="plamo2"),
-    "lfm2": Arch(1, state="conv"),
-    "lfm2moe": Arch(1, state="conv"),
-    "rwkv6": Arch(state="rwkv"),
-    "rwkv7": Arch(state="rwkv"),
-}
-_NO_CACHE = ("bert", "clip", "t5encoder", "wavtokenizer", "embedding", "modern-bert", "llada", "dream", "rnd1")
-_DRAFTS = ("eagle3", "dflash", "gemma4-assistant")
-_NOT_MODELLED = {
-    "minimax-01": "lightning attention",
-    "hy_v4": "indexer keys and a window",
-    "dots3note": "indexer keys and a window",
-    "qwen4exp": "indexer keys, n-gram tables and a state",
-    "rwkv6qwen2": "a state of RWKV layers with grouped keys",
-    "arwkv7": "a state of RWKV layers with grouped keys",
-    "hrm_text": "layers that run several times",
-    "maple": "a window by its own rule",
-    "spark2_5": "a window by its own rule",
-    "t5": "an encoder's output",
-    "qwen3tts": "speech tokens",
-    "pockettts": "speech tokens",
-}
-
-# What a file with no decoder in it is, by `general.type` or its architecture.
-_OTHER_FILES = {
-    "adapter": "a LoRA adapter: name the base model, and give the adapter to `kvplan fit` with --lora",
-    "mmproj": "a vision or audio tower (mmproj): give the model's own file",
-    "clip": "a vision or audio tower (mmproj): give the model's own file",
-    "vocab": "a vocabulary or a header, without tensors: give the model's own file",
-    "imatrix": "an importance matrix: give the model's own file",
-}
-
-
-# -- pieces whose weights are the tensors ------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class StoredAttention(Attention):
-    """Attention with the weights that the file holds."""
-
-    held: tuple[Weight, ...] = ()
-
-    def weights(self) -> tuple[Weight, ...]:
-        return self.held
-
-
-@dataclass(frozen=True)
-class StoredLatent(LatentAttention):
-    """MLA with the weights that the file holds."""
-
-    held: tuple[Weight, ...] = ()
-
-    def weights(self) -> tuple[Weight, ...]:
-        return self.held
-
-
-@dataclass(frozen=True)
-class StoredIndexer(BlockIndexer):
-    """A block indexer with the weights that the file holds."""
-
-    held: tuple[Weight, ...] = ()
-
-    def weights(self) -> tuple[Weight, ...]:
-        return self.held
-
-
-@dataclass(frozen=True)
-class StoredShared(SharedKvAttention):
-    """DeepSeek-V4's core with the weights that the file holds."""
-
-    held: tuple[Weight, ...] = ()
-
-    def weights(self) -> tuple[Weight, ...]:
-        return self.held
-
-
-@dataclass(frozen=True)
-class StoredCompressor(Compressor):
-    """Its compressor and indexer with the weights that the file holds."""
-
-    held: tuple[Weight, ...] = ()
-
-    def weights(self) -> tuple[Weight, ...]:
-        return self.held
-
-
-@dataclass(frozen=True)
-class StoredMlp(Mlp):
-    """One MLP with the weights that the file holds."""
-
-    held: tuple[Weight, ...] = ()
-
-    def weights(self) -> tuple[Weight, ...]:
-        return self.held
-
-
-@dataclass(frozen=True)
-class StoredMoe(Moe):
-    """Experts with the weights that the file holds."""
-
-    held: tuple[Weight, ...] = ()
-
-    def weights(self) -> tuple[Weight, ...]:
-        return self.held
-
-
-# -- metadata ----------------------------------------------------------------------------------------------
-
-
-class Keys:
-    """Metadata of one architecture, checked as it is read."""
-
-    def __init__(self, metadata: Mapping[str, Any], shown: str) -> None:
-        self.metadata, self.shown = metadata, shown
-        arch = metadata.get("general.architecture")
-        if not isinstance(arch, str) or not arch:
-            raise BadConfig(f"{shown}: no general.architecture in its metadata")
-        self.arch: str = arch
-
-    def raw(self, key: str) -> Any:
-        return self.metadata.get(f"{self.arch}.{key}")
-
-    def number(self, key: str, default: int | None = None, *, low: int = 1, high: int = MAX_WIDTH) -> int:
-        value = self.raw(key)
-        if value is None:
-            if default is None:
-                raise BadConfig(f"{self.shown}: no {self.arch}.{key} in its metadata")
-            return default
-        return self._whole(key, value, low, high)
-
-    def per_layer(self, key: str, layers: int, default: int | None = None, *, low: int = 0) -> list[int]:
-        """A number for each layer: a list of at least so many, or one number for all."""
-        value = self.raw(key)
-        if not isinstance(value, list):
-            return [self.number(key, default, low=low)] * layers
-        if len(value) < layers:
-            raise BadConfig(f"{self.shown}: {self.arch}.{key} has {len(value)} entries for {layers} layers")
-        return [self._whole(key, item, low, MAX_WIDTH) for item in value[:layers]]
-
-    def flags(self, key: str, layers: int) -> list[bool] | None:
-        value = self.raw(key)
-        if not isinstance(value, list):
-            return None
-        if len(value) < layers or not all(item in (0, 1) for item in value):
-            raise BadConfig(f"{self.shown}: {self.arch}.{key} is no list of {layers} truth values")
-        return [bool(item) for item in value[:layers]]
-
-    def _whole(self, key: str, value: Any, low: int, high: int) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise BadConfig(
-                f"{self.shown}: {self.arch}.{key} is {one_line(repr(value), 40)}; a whole number from {low:,} to {high:,} is wanted"
-            )
-        return value
-
-
-# -- the model ---------------------------------------------------------------------------------------------
 
 
 def read_gguf(path: str) -> ModelSpec:
@@ -401,28 +108,28 @@ def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
 def _refuse_other_files(file: GgufFile, keys: Keys) -> None:
     """A GGUF file that holds no model is named for what it is, with its size."""
     kind = str(keys.metadata.get("general.type") or "").lower()
-    kind = kind if kind in _OTHER_FILES else keys.arch if keys.arch in _OTHER_FILES else ""
+    kind = kind if kind in OTHER_FILES else keys.arch if keys.arch in OTHER_FILES else ""
     if not kind and not file.tensors:
         kind = "vocab"
     if kind:
         size = sum(tensor.bytes for tensor in file.tensors)
         held = f" of {human_bytes(size)} in {len(file.tensors):,} tensors" if size else ""
-        raise UnsupportedModel(f"{keys.shown} is {_OTHER_FILES[kind].replace(':', held + ':', 1)}")
+        raise UnsupportedModel(f"{keys.shown} is {OTHER_FILES[kind].replace(':', held + ':', 1)}")
 
 
 def _unknown(keys: Keys) -> UnsupportedModel:
     arch = one_line(str(keys.arch), 40)
-    if any(word in str(keys.arch) for word in _NO_CACHE):
+    if any(word in str(keys.arch) for word in NO_CACHE):
         return UnsupportedModel(
             f"{keys.shown}: GGUF architecture {arch!r} is no autoregressive decoder; it keeps no KV cache between tokens"
         )
-    if keys.arch in _DRAFTS:
+    if keys.arch in DRAFTS:
         return UnsupportedModel(
             f"{keys.shown}: {arch!r} is a draft model: it runs beside its target; give the target's file"
         )
-    if keys.arch in _NOT_MODELLED:
+    if keys.arch in NOT_MODELLED:
         return UnsupportedModel(
-            f"{keys.shown}: what llama.cpp keeps for {arch!r} ({_NOT_MODELLED[keys.arch]}) is not read from GGUF; give its "
+            f"{keys.shown}: what llama.cpp keeps for {arch!r} ({NOT_MODELLED[keys.arch]}) is not read from GGUF; give its "
             "Hugging Face config.json"
         )
     return UnsupportedModel(

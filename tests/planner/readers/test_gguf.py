@@ -612,7 +612,7 @@ def test_a_file_that_the_gguf_package_wrote_is_read_to_the_byte(tmp_path: Path, 
 def test_every_architecture_in_the_table_is_one_of_the_gguf_package() -> None:
     from gguf.constants import MODEL_ARCH_NAMES
 
-    from planner.readers.gguf_models import ARCHITECTURES
+    from planner.readers.gguf_archs import ARCHITECTURES
 
     # of llama.cpp v0.5.0, src/llama-arch.cpp, and not yet of the package
     newer = {"bailingmoe3", "cohere2moe", "deepseek32", "granite_swa", "graniteswitch", "hy_v3", "kimi-k3", "laguna", "mellum",

@@ -12,12 +12,11 @@ from typing import Any
 from planner.model.attention import Attention
 from planner.model.mlp import Mlp
 from planner.model.weights import Weight, linear, vector
-from planner.readers import towers
+from planner.readers import qwen_towers, towers
 from planner.readers.fields import Fields
-from planner.readers.towers import (
+from planner.readers.tower_parts import (
     AUDIO,
     PROJECTOR,
-    SIGLIP,
     VISION,
     Weights,
     patch_count,
@@ -29,6 +28,7 @@ from planner.readers.towers import (
     two_layers,
     video_patch,
 )
+from planner.readers.towers import SIGLIP
 from planner.units import ceil_div, product
 
 # --- SigLIP with other projectors ------------------------------------------------------------------------
@@ -339,7 +339,7 @@ def qwen3_omni(f: Fields, hidden: int) -> Weights:
     a = section(
         f, "audio_config", {**_WHISPER, "output_dim": 3584, "downsample_hidden_size": 480}, renames=_WHISPER_KEYS
     )
-    seen = towers.qwen3_vl(f, hidden)
+    seen = qwen_towers.qwen3_vl(f, hidden)
     if a is None:
         return seen
     width, channels = a.int("d_model"), a.int("downsample_hidden_size")

@@ -8,97 +8,28 @@ modelling files of transformers 5.23.0, unless a function names another source.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from planner.errors import BadConfig
 from planner.model.attention import Attention
 from planner.model.mlp import Mlp
-from planner.model.weights import Weight, linear, vector
-from planner.readers.fields import MAX_LAYERS, Fields
+from planner.model.weights import linear, vector
+from planner.readers.fields import Fields
+from planner.readers.tower_parts import (
+    PROJECTOR,
+    VISION,
+    Weights,
+    both_sides,
+    patch_count,
+    patch_elements,
+    placed,
+    section,
+    table,
+    transformer,
+    two_layers,
+    video_patch,
+)
 from planner.units import product
-
-Weights = tuple[Weight, ...]
-VISION, AUDIO, PROJECTOR = "vision", "audio", "projector"
-
-
-Renames = Mapping[str, "str | tuple[str, ...]"]
-
-
-def section(f: Fields, key: str, defaults: Mapping[str, Any], *, renames: Renames | None = None) -> Fields | None:
-    """Reads one tower's keys with its class defaults; None where the file has no such tower."""
-    raw = f.section(key)
-    if raw is None:
-        return None
-    return Fields(raw, where=f"{f.where}: {key}", defaults=defaults, renames=renames)
-
-
-def placed(part: str, weights: Weights, count: int = 1) -> Weights:
-    """Moves weights to `part`, `count` copies of them."""
-    return tuple(replace(weight, part=part, count=weight.count * count) for weight in weights)
-
-
-def table(part: str, rows: int, cols: int, *, count: int = 1) -> Weight:
-    """Builds a learned table (positions, tiles): it is looked up, never quantised."""
-    return Weight(part, rows, cols, count, linear=False)
-
-
-def both_sides(f: Fields, key: str) -> tuple[int, int]:
-    """Reads height and width: one number stands for both."""
-    value = f.get(key)
-    if isinstance(value, (list, tuple)):
-        sides = f.int_list(key, low=1) or []
-        if len(sides) != 2:
-            raise f.wrong(key, value, "a number or two")
-        return sides[0], sides[1]
-    side = f.int(key)
-    return side, side
-
-
-def patch_elements(f: Fields, channels: str = "num_channels") -> int:
-    """Counts the inputs of the patch embedding: channels x height x width of one patch."""
-    return f.int(channels, 3) * product(both_sides(f, "patch_size"))
-
-
-def patch_count(f: Fields) -> int:
-    """Counts the patches of one image."""
-    (high, wide), (patch_high, patch_wide) = both_sides(f, "image_size"), both_sides(f, "patch_size")
-    if high < patch_high or wide < patch_wide:
-        raise BadConfig(f"{f.where}: image_size {high} x {wide} is smaller than one patch")
-    return (high // patch_high) * (wide // patch_wide)
-
-
-def transformer(
-    f: Fields,
-    width: int,
-    *,
-    layers: str = "num_hidden_layers",
-    heads: str = "num_attention_heads",
-    ffn: int | None = None,
-    attention: Mapping[str, Any] | None = None,
-    gated: bool = False,
-    mlp_bias: bool = True,
-    norm_vectors: int = 4,
-    more: Weights = (),
-) -> Weights:
-    """Lists the weights of the equal layers of an encoder: attention (biased unless told), MLP, norms, `more`."""
-    heads_count = f.int(heads)
-    if width % heads_count:
-        raise BadConfig(f"{f.where}: width {width} is not a multiple of {heads_count} heads")
-    options: dict[str, Any] = {
-        "kv_heads": heads_count, "head_dim": width // heads_count, "qkv_bias": True, "out_bias": True
-    }  # fmt: skip
-    mixer = Attention(width, heads_count, **{**options, **(attention or {})})
-    mlp = Mlp(width, f.int("intermediate_size") if ffn is None else ffn, gated, mlp_bias)
-    one = (*mixer.weights(), *mlp.weights(), vector(VISION, width, norm_vectors), *more)
-    return placed(VISION, one, f.int(layers, high=MAX_LAYERS))
-
-
-def two_layers(width_in: int, width: int, width_out: int, *, bias: bool, part: str = PROJECTOR) -> Weights:
-    """Lists the weights of an MLP of two linear layers that joins a tower to the text model."""
-    return linear(part, width, width_in, bias=bias) + linear(part, width_out, width, bias=bias)
-
 
 # --- SigLIP and CLIP -------------------------------------------------------------------------------------
 
@@ -323,128 +254,6 @@ def llama4(f: Fields, hidden: int) -> Weights:
     )
 
 
-# --- Qwen ------------------------------------------------------------------------------------------------
-
-_QWEN2_VL = {
-    "depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "num_heads": 16, "patch_size": 14, "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-}  # fmt: skip
-
-
-def video_patch(v: Fields, width: int, *, bias: bool) -> Weights:
-    """Lists the weights of a convolution over frames and pixels: [width, channels x frames x height x width]."""
-    elements = patch_elements(v, "in_channels") * v.int("temporal_patch_size")
-    return linear(VISION, width, elements, bias=bias)
-
-
-def _merger(width: int, merge: int, out: int, norm: int) -> Weights:  # parameters: the keys of one config
-    """Squares of patches side by side through two biased layers, after a norm of `norm` numbers."""
-    wide = width * merge**2
-    return (vector(PROJECTOR, norm), *two_layers(wide, wide, out, bias=True))
-
-
-def qwen2_vl(f: Fields, hidden: int) -> Weights:
-    """Lists Qwen2-VL's weights, with layer norms and biases; `hidden_size` of the tower is the text model's width."""
-    v = section(f, "vision_config", _QWEN2_VL)
-    if v is None:
-        return ()
-    width = v.int("embed_dim")
-    ffn = int(width * v.number("mlp_ratio"))
-    return (
-        *video_patch(v, width, bias=False),
-        *transformer(v, width, layers="depth", heads="num_heads", ffn=ffn),
-        *_merger(width, v.int("spatial_merge_size"), v.int("hidden_size", hidden), 2 * width),
-    )
-
-
-_QWEN25_VL = {
-    "depth": 32, "hidden_size": 3584, "intermediate_size": 3420, "num_heads": 16, "patch_size": 14,
-    "spatial_merge_size": 2, "temporal_patch_size": 2,
-}  # fmt: skip
-
-
-def qwen2_5_vl(f: Fields, hidden: int) -> Weights:
-    """Lists Qwen2.5-VL's weights: RMS norms and a gated, biased MLP; windows in most layers change no weight."""
-    v = section(f, "vision_config", _QWEN25_VL)
-    if v is None:
-        return ()
-    width = v.int("hidden_size")
-    return (
-        *video_patch(v, width, bias=False),
-        *transformer(v, width, layers="depth", heads="num_heads", gated=True, norm_vectors=2),
-        *_merger(width, v.int("spatial_merge_size"), v.int("out_hidden_size", hidden), width),
-    )
-
-
-_QWEN_AUDIO = {
-    "num_mel_bins": 128, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120, "d_model": 1280,
-}  # fmt: skip
-
-
-def qwen2_5_omni(f: Fields, hidden: int) -> Weights:
-    """Lists the weights of Qwen2.5-VL's tower, and of Whisper's encoder without a position table, with two marks and an
-    output layer.
-    """
-    a = section(f, "audio_config", _QWEN_AUDIO)
-    if a is None:
-        return qwen2_5_vl(f, hidden)
-    width, out = a.int("d_model"), a.int("output_dim", hidden)
-    layers = transformer(
-        a,
-        width,
-        layers="encoder_layers",
-        heads="encoder_attention_heads",
-        ffn=a.int("encoder_ffn_dim"),
-        attention={"k_bias": False},
-    )
-    return (
-        *qwen2_5_vl(f, hidden),
-        Weight(AUDIO, width, 3 * a.int("num_mel_bins"), linear=False),
-        Weight(AUDIO, width, 3 * width, linear=False),
-        vector(AUDIO, width, 2 + 2),
-        *placed(AUDIO, layers),
-        *linear(AUDIO, out, width, bias=True),
-        table(AUDIO, 2, out),
-    )
-
-
-_QWEN3_VL = {
-    "depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "patch_size": 16,
-    "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 2304,
-}  # fmt: skip
-
-
-def qwen3_vl(f: Fields, hidden: int, *, deepstack: int = 3) -> Weights:
-    """Lists Qwen3-VL's weights: learned positions, biased layers; a merger, and one for each layer whose output enters
-    deeper in the text.
-
-    `out_hidden_size` is the text model's width, so that is taken where the file leaves it out (the class
-    default 3584 would not fit); `deepstack_visual_indexes` has three layers by default.
-    """
-    v = section(f, "vision_config", _QWEN3_VL)
-    if v is None:
-        return ()
-    width, merge = v.int("hidden_size"), v.int("spatial_merge_size")
-    out = v.int("out_hidden_size", hidden)
-    taps = v.sequence("deepstack_visual_indexes") if deepstack else []
-    return (
-        *video_patch(v, width, bias=True),
-        table(VISION, v.int("num_position_embeddings"), width),
-        *transformer(v, width, layers="depth", heads="num_heads"),
-        *_merger(width, merge, out, 2 * width),
-        *placed(
-            PROJECTOR,
-            _merger(width, merge, out, 2 * width * merge**2),
-            deepstack if taps is None else len(taps),
-        ),
-    )
-
-
-def qwen3_5(f: Fields, hidden: int) -> Weights:
-    """Lists the weights of Qwen3-VL's tower without the deeper mergers."""
-    return qwen3_vl(f, hidden, deepstack=0)
-
-
 # --- Kimi, GLM, Muse -------------------------------------------------------------------------------------
 
 _KIMI = {
@@ -537,163 +346,6 @@ def muse_glimmer(f: Fields, hidden: int) -> Weights:
         *two_layers(f.int("out_hidden_size", 6144), middle, middle, bias=False),
         *linear(PROJECTOR, hidden, middle),
     )
-
-
-# --- Gemma 3n and 4 --------------------------------------------------------------------------------------
-
-_GEMMA4 = {
-    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 16, "num_attention_heads": 12,
-    "patch_size": 16, "position_embedding_size": 10240,
-}  # fmt: skip
-
-
-def gemma4(f: Fields, hidden: int) -> Weights:
-    """Lists the weights of a vision and an audio tower, each with one projection."""
-    return (*_gemma4_vision(f, hidden), *_gemma4_audio(f, hidden))
-
-
-def _gemma4_vision(f: Fields, hidden: int) -> Weights:
-    """Gemma layers (four norms, norms of each head's q and k), a table of positions for height and for width.
-
-    A file without head_dim or num_key_value_heads means hidden / heads and as many as heads: with the class
-    default sizes that gives the class defaults (64 and 12), with the larger tower the published 72 and 16.
-    """
-    v = section(f, "vision_config", _GEMMA4)
-    if v is None:
-        return ()
-    width, heads = v.int("hidden_size"), v.int("num_attention_heads")
-    attention = {
-        "kv_heads": v.int("num_key_value_heads", heads), "head_dim": v.int("head_dim", width // heads),
-        "qkv_bias": False, "out_bias": False, "qk_norm": "head",
-    }  # fmt: skip
-    return (
-        *linear(VISION, width, 3 * v.int("patch_size") ** 2),
-        table(VISION, 2 * v.int("position_embedding_size"), width),
-        *transformer(v, width, attention=attention, gated=True, mlp_bias=False),
-        *linear(PROJECTOR, hidden, width),
-    )
-
-
-_GEMMA4_AUDIO = {
-    "hidden_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 8, "conv_kernel_size": 5,
-    "subsampling_conv_channels": (128, 32), "output_proj_dims": 1536,
-}  # fmt: skip
-
-
-def _gemma4_audio(f: Fields, hidden: int) -> Weights:
-    """Two convolutions that halve the spectrogram, Conformer layers, an output layer."""
-    a = section(f, "audio_config", _GEMMA4_AUDIO)
-    if a is None:
-        return ()
-    width, out = a.int("hidden_size"), a.int("output_proj_dims")
-    first, second = _pair(a, "subsampling_conv_channels")
-    return (
-        Weight(AUDIO, first, 9, linear=False),
-        Weight(AUDIO, second, 9 * first, linear=False),
-        vector(AUDIO, first + second),
-        *linear(AUDIO, width, first // 4 * second),
-        *_conformer(a, width, layers="num_hidden_layers", heads="num_attention_heads", kernel="conv_kernel_size"),
-        *linear(AUDIO, out, width, bias=True),
-        *linear(PROJECTOR, hidden, out),
-    )
-
-
-def _pair(f: Fields, key: str) -> tuple[int, int]:
-    values = f.int_list(key, low=1) or []
-    if len(values) != 2:
-        raise f.wrong(key, f.get(key), "a list of two numbers")
-    return values[0], values[1]
-
-
-def _conformer(f: Fields, width: int, *, layers: str, heads: str, kernel: str) -> Weights:
-    """Conformer layers of Gemma: attention with relative keys, two MLPs, a depthwise convolution, no biases.
-
-    q, k, v, o and relative keys [width, width], a scale for each number of a head; twice up [4 width, width] and
-    down; the convolution's in [2 width, width], filter [width, kernel] and out [width, width]; nine norms.
-    """
-    heads_count = f.int(heads)
-    if width % heads_count:
-        raise BadConfig(f"{f.where}: width {width} is not a multiple of {heads_count} heads")
-    one = (
-        *linear(AUDIO, width, width) * 5,
-        vector(AUDIO, width // heads_count),
-        *Mlp(width, 4 * width, False).weights() * 2,
-        *linear(AUDIO, 2 * width, width),
-        *linear(AUDIO, width, width),
-        Weight(AUDIO, width, f.int(kernel), linear=False),
-        vector(AUDIO, width, 9),
-    )
-    return placed(AUDIO, one, f.int(layers, high=MAX_LAYERS))
-
-
-_GEMMA3N_AUDIO = {
-    "hidden_size": 1536, "input_feat_size": 128, "vocab_size": 128, "conf_num_hidden_layers": 12,
-    "conf_num_attention_heads": 8, "conf_conv_kernel_size": 5, "sscp_conv_channel_size": (128, 32),
-    "sscp_conv_kernel_size": ((3, 3), (3, 3)), "sscp_conv_stride_size": ((2, 2), (2, 2)),
-}  # fmt: skip
-# Parameters of the image encoder by its name in timm 1.0 (timm/models/mobilenetv5.py).
-_TIMM_ENCODERS = {"mobilenetv5_300m_enc": 294_126_912}
-
-
-def gemma3n(f: Fields, hidden: int) -> Weights:
-    """Lists the weights of a MobileNet-V5 and of Conformer layers; each joins the text model by a table of its own,
-    norms and a projection.
-    """
-    weights: Weights = ()
-    v = section(f, "vision_config", {"hidden_size": 2048, "vocab_size": 128, "architecture": "mobilenetv5_300m_enc"})
-    if v is not None:
-        weights += (*_mobilenet(f, v), *_gemma3n_embedder(v, hidden))
-    a = section(f, "audio_config", _GEMMA3N_AUDIO)
-    if a is not None:
-        weights += (*_gemma3n_audio(a), *_gemma3n_embedder(a, hidden))
-    return weights
-
-
-def _mobilenet(f: Fields, v: Fields) -> Weights:
-    """The image encoder is known by name only: its size is that of the architecture."""
-    size = _TIMM_ENCODERS.get(v.text("architecture"))
-    if size is None:
-        f.warnings.append("vision tower not counted: its architecture is not one kvplan knows")
-        return ()
-    return (Weight(VISION, size, 1, linear=False),)
-
-
-def _gemma3n_embedder(part: Fields, hidden: int) -> Weights:
-    width = part.int("hidden_size")
-    rows = table(PROJECTOR, part.int("vocab_size"), width)
-    return (rows, vector(PROJECTOR, width, 2), *linear(PROJECTOR, hidden, width))
-
-
-def _gemma3n_audio(a: Fields) -> Weights:
-    """Two convolutions over the spectrogram, a projection, Conformer layers."""
-    width = a.int("hidden_size")
-    first, second = _pair(a, "sscp_conv_channel_size")
-    kernels, strides = _pairs(a, "sscp_conv_kernel_size"), _pairs(a, "sscp_conv_stride_size")
-    bands = a.int("input_feat_size")
-    for (_, wide), (_, step) in zip(kernels, strides, strict=True):
-        bands = (bands + 2 - wide) // step + 1
-    layers = _conformer(
-        a, width, layers="conf_num_hidden_layers", heads="conf_num_attention_heads", kernel="conf_conv_kernel_size"
-    )
-    return (
-        Weight(AUDIO, first, product(kernels[0]), linear=False),
-        Weight(AUDIO, second, first * product(kernels[1]), linear=False),
-        vector(AUDIO, first + second),
-        *linear(AUDIO, width, second * bands),
-        *layers,
-    )
-
-
-def _pairs(f: Fields, key: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Height and width for each of two convolutions."""
-    values = f.get(key)
-    ok = isinstance(values, (list, tuple)) and len(values) == 2
-    if not ok or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in values):
-        raise f.wrong(key, values, "two pairs of numbers")
-    numbers = [number for pair in values for number in pair]
-    if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers):
-        raise f.wrong(key, values, "two pairs of numbers")
-    return (numbers[0], numbers[1]), (numbers[2], numbers[3])
 
 
 # --- InternVL, Idefics 3, SmolVLM ------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from planner.model.cross_attention import CrossAttention
 from planner.model.mlp import Mlp
 from planner.model.moe import Moe
 from planner.model.weights import Weight, linear, vector
-from planner.readers import decoder, more_towers, towers
+from planner.readers import decoder, gemma_towers, more_towers, qwen_towers, towers
 from planner.readers.families.dense import QWEN_WINDOW
 from planner.readers.fields import Fields
 from planner.readers.layer_kinds import DENSE, FULL, SLIDING, all_of, every, layer_count, layer_types, sparse_step
@@ -284,7 +284,7 @@ QWEN2_TEXT = Type(
     kinds=QWEN_WINDOW,
 )
 QWEN3_TEXT = Type(defaults={"head_dim": 128, "num_key_value_heads": 32}, implied={"qk_norm": "head"})
-OMNI = outer("qwen2_5_omni_text", towers.qwen2_5_omni)
+OMNI = outer("qwen2_5_omni_text", qwen_towers.qwen2_5_omni)
 QWEN3_OMNI_TEXT = Type(
     defaults={"num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
     implied={"qk_norm": "head", "shared_expert_intermediate_size": 0},
@@ -357,17 +357,17 @@ TYPES: dict[str, Type] = {
         model_extra=_altup_projections,
         per_layer=True,
     ),
-    "gemma3n": outer("gemma3n_text", towers.gemma3n),
+    "gemma3n": outer("gemma3n_text", gemma_towers.gemma3n),
     "gemma4_text": GEMMA4_TEXT,
-    "gemma4": outer("gemma4_text", towers.gemma4),
+    "gemma4": outer("gemma4_text", gemma_towers.gemma4),
     "gemma4_unified_text": GEMMA4_UNIFIED_TEXT,
     "gemma4_unified": outer("gemma4_unified_text", more_towers.gemma4_unified),
     "mistral_large4": outer("mistral_large4_text", towers.mistral3),
     "mistral3": outer("mistral", towers.mistral3, inner_ties=True),
     "qwen2_vl_text": QWEN2_TEXT,
-    "qwen2_vl": outer("qwen2_vl_text", towers.qwen2_vl, either_ties=True),
+    "qwen2_vl": outer("qwen2_vl_text", qwen_towers.qwen2_vl, either_ties=True),
     "qwen2_5_vl_text": QWEN2_TEXT,
-    "qwen2_5_vl": outer("qwen2_5_vl_text", towers.qwen2_5_vl, either_ties=True),
+    "qwen2_5_vl": outer("qwen2_5_vl_text", qwen_towers.qwen2_5_vl, either_ties=True),
     "qwen2_5_omni_text": replace(
         QWEN2_TEXT,
         defaults={**_sizes(3584, 18944, 28, heads=28, vocab=152064, num_key_value_heads=4), "max_window_layers": 28},
@@ -375,7 +375,7 @@ TYPES: dict[str, Type] = {
     "qwen2_5_omni_thinker": OMNI,
     "qwen2_5_omni": replace(OMNI, inside="thinker_config"),
     "qwen3_vl_text": QWEN3_TEXT,
-    "qwen3_vl": outer("qwen3_vl_text", towers.qwen3_vl),
+    "qwen3_vl": outer("qwen3_vl_text", qwen_towers.qwen3_vl),
     "qwen3_vl_moe_text": Type(
         renames={"num_experts": ("num_local_experts", "num_experts")},
         defaults={"num_key_value_heads": 16, "num_experts": 60, "num_experts_per_tok": 4,
@@ -383,10 +383,10 @@ TYPES: dict[str, Type] = {
         implied={"qk_norm": "head"},
         mlp_kinds=sparse_step,
     ),
-    "qwen3_vl_moe": outer("qwen3_vl_moe_text", towers.qwen3_vl),
-    "qwen3_5": outer("qwen3_5_text", towers.qwen3_5),
-    "qwen3_5_moe": outer("qwen3_5_moe_text", towers.qwen3_5),
-    "qwen4_exp": outer("qwen4_exp_text", towers.qwen3_5),
+    "qwen3_vl_moe": outer("qwen3_vl_moe_text", qwen_towers.qwen3_vl),
+    "qwen3_5": outer("qwen3_5_text", qwen_towers.qwen3_5),
+    "qwen3_5_moe": outer("qwen3_5_moe_text", qwen_towers.qwen3_5),
+    "qwen4_exp": outer("qwen4_exp_text", qwen_towers.qwen3_5),
     "kimi_k25": outer("deepseek_v3", towers.kimi_k25),
     "glm5_next": outer("glm5_next_text", towers.glm5_next),
     "muse_glimmer_text": Type(

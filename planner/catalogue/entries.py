@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 
 from planner.errors import BadConfig, KvplanError, UnknownName, one_line
@@ -43,7 +43,32 @@ class ModelEntry:
     parameters_source: str | None = None
     confidence: str | None = None
     notes: str | None = None
+    positions: Mapping[str, int] = field(default_factory=dict)  # of a name whose file says another number
     origin: str = SHIPPED  # or the user's file
+
+
+def at_positions(entry: ModelEntry, name: str) -> ModelEntry:
+    """Returns the entry with the positions that the file of `name` gives, where they are not the entry's own.
+
+    >>> at_positions(find_model("qwen2.5-7b"), "qwen2.5-7b-instruct").config["max_position_embeddings"]
+    32768
+    """
+    asked = name.lower()
+    whole = "/" in asked
+    longest = next(
+        (
+            n
+            for written, n in entry.positions.items()
+            if asked == (written if whole else written.split("/")[-1]).lower()
+        ),
+        None,
+    )
+    if longest is None:
+        return entry
+    key, text = "max_position_embeddings", entry.config.get("text_config")
+    if isinstance(text, Mapping) and key in text:
+        return replace(entry, config={**entry.config, "text_config": {**text, key: longest}})
+    return replace(entry, config={**entry.config, key: longest})
 
 
 def find_model(name: str) -> ModelEntry:
@@ -53,13 +78,13 @@ def find_model(name: str) -> ModelEntry:
     'llama-2-7b'
     """
     found: ModelEntry = _MODELS.find(name)
-    return found
+    return at_positions(found, name) if found.positions else found
 
 
 def known_model(name: str) -> ModelEntry | None:
     """Returns the model that has `name` among its own names, or None; cheaper than a refusal, which looks for the nearest."""
     found: ModelEntry | None = _MODELS.get(name)
-    return found
+    return at_positions(found, name) if found is not None and found.positions else found
 
 
 def model_state() -> tuple[object, ...]:

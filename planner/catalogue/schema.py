@@ -71,6 +71,14 @@ def whole(low: int, high: int) -> Check:
     return check
 
 
+def positions(value: Any) -> str | None:
+    """Accepts the positions of names: each an alias or the Hugging Face id, with a whole number."""
+    if not isinstance(value, dict) or not value:
+        return "wants a number of positions for a name, one a line"
+    check = whole(1, 10**9)
+    return next((f"{name!r} {why}" for name, tokens in value.items() if (why := check(tokens))), None)
+
+
 def number(low: float, high: float) -> Check:
     """Accepts an integer or a float from `low` to `high`; nan and infinity lie nowhere."""
 
@@ -192,6 +200,7 @@ MODEL_REQUIRED: Mapping[str, Check] = {"name": text, "config": model_config, "so
 
 MODEL_OPTIONAL: Mapping[str, Check] = {
     "aliases": text_list,
+    "positions": positions,
     "hf_id": text,
     "year": whole(1990, 2100),
     "parameters": whole(1, 10**15),

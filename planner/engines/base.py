@@ -30,6 +30,7 @@ class Options:
     fraction     --gpu-memory-utilization, --mem-fraction-static, --kv-cache-free-gpu-memory-fraction or
                  --cache-max-entry-count: each engine reads its own
     cards        bytes of each card where they are unlike, in order
+    compute_dtype  --dtype of a server: the float type that it runs in, where a command says so
     host_bytes   host memory for what does not lie on the cards; given, the best split is taken
     mm_items     images and videos of one prompt (--limit-mm-per-prompt)
     """
@@ -44,6 +45,7 @@ class Options:
     cpu_offload_bytes: int = 0
     disable_hybrid: bool = False
     mamba_ssm_dtype: str | None = None
+    compute_dtype: str | None = None
     mamba_cache_mode: str | None = None
     prefix_caching: bool | None = None
     async_scheduling: bool | None = None

@@ -27,6 +27,7 @@ from planner.engines.base import (
     stage_ranges,
     want,
 )
+from planner.engines.capability import sglang_refusal
 from planner.engines.device_memory import context_before_weights, weights_loaded
 from planner.engines.drafting import drafted_caches, drafter_of, drafter_weights
 from planner.engines.vllm import logical_bytes, with_sparse_record
@@ -103,7 +104,7 @@ def answer(
     running = options.max_running_requests or _running(None if ranged is None else ranged.pool, longest)
     table = None if running is None else Table(running, longest)
     beside = 0 if number >= DRAFTS_IN_POOL_SINCE else _drafter_beside(estimate, cell, ranged)
-    refusal = heads_refusal(estimate, "--tp")
+    refusal = heads_refusal(estimate, "--tp") or sglang_refusal(estimate)
     if refusal is None and ranged is not None:
         refusal = _refusal(estimate, options, ranged, fraction, table, beside)
     if refusal is not None:
@@ -250,8 +251,11 @@ def _token_bytes(cache: Cache, estimate: Estimate) -> tuple[int, int]:
         index = IndexKeys(cache.indexer_dim).token_bytes(CacheFormat(stored, stored)) if cache.indexer_dim else 0
         return own, index
     if isinstance(cache, Cross) or not isinstance(cache, Full):
+        from planner.engines.compressed_records import compressed_words  # only on the way to an error
+
         raise UnsupportedModel(
-            f"{estimate.spec.name}: how SGLang pools a layer of {cache.kind} is not modelled; ask without --engine for the logical figure"
+            f"{estimate.spec.name}: how SGLang pools a layer of {cache.kind} is not modelled"
+            f"{compressed_words(estimate)}; ask without --engine for the logical figure"
         )
     return cache.kv_heads * fmt.k.vector_bytes(cache.k_dim), cache.kv_heads * fmt.v.vector_bytes(cache.v_dim)
 

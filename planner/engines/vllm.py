@@ -16,6 +16,7 @@ from planner.engines.base import (
     gib_two,
     heads_refusal,
 )
+from planner.engines.capability import vllm_refusal
 from planner.engines.device_memory import (
     added,
     cuda_graphs,
@@ -332,7 +333,11 @@ def _answer(
         most, reasons = 0, (*reasons, f"requests beyond max_model_len {setting.longest:,} are refused")
     if made.request_bytes != logical and not reasons:
         reasons = (f"whole blocks of {made.block} tokens, every layer at full length",)
-    refusal = heads_refusal(estimate, "--tensor-parallel-size") or made.refusal
+    refusal = (
+        heads_refusal(estimate, "--tensor-parallel-size")
+        or vllm_refusal(estimate, options, setting.version)
+        or made.refusal
+    )
     if refusal is not None:
         most = 0
     wanted = estimate.request.sharding.sequences_on_rank(estimate.request.batch)

@@ -337,8 +337,11 @@ def _kinds_of(cache: Cache, estimate: Estimate, options: Options, setting: Setti
             return (LayerKind("cross", token, limit=cache.tokens_kept(0, estimate.source_tokens), shape=cache),)
         plain = Full(cache.kv_heads, cache.k_dim, cache.v_dim)
         return (LayerKind("full", token, shape=plain),)
+    from planner.engines.compressed_records import compressed_words  # only on the way to an error
+
     raise UnsupportedModel(
-        f"{estimate.spec.name}: how vLLM pages a layer of {cache.kind} is not modelled; ask without --engine for the logical figure"
+        f"{estimate.spec.name}: how vLLM pages a layer of {cache.kind} is not modelled"
+        f"{compressed_words(estimate)}; ask without --engine for the logical figure"
     )
 
 

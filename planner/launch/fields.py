@@ -67,7 +67,10 @@ def server_question(program: Program, values: dict[str, Any], rest: Sequence[str
         devices=_visible(program, values),
         seq_tokens=values.get("max_model_len"),
         options=_options(
-            values, num_speculative_tokens=tokens, mamba_ssm_dtype=_state_dtype(values.get("mamba_ssm_dtype"))
+            values,
+            num_speculative_tokens=tokens,
+            mamba_ssm_dtype=_state_dtype(values.get("mamba_ssm_dtype")),
+            compute_dtype=_no_auto(values.get("dtype")),
         ),
         pool_tokens=values.get("pool_tokens"),
         drafting=drafting,

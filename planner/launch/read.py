@@ -73,11 +73,18 @@ def with_flags(question: Question, text: str) -> Question:
 
     >>> with_flags(question_of(["vllm", "serve", "m"]), "--max-num-seqs 96").options.max_num_seqs
     96
+    >>> with_flags(question_of(["vllm", "serve", "m", "--dtype", "bfloat16"]), "--dtype half").dtype
+    'half'
     """
     name = "vllm" if question.engine.startswith("vllm") else question.engine
     values = read_values(read_arguments(text.split(), TABLES[name])[0])
     own = {key: value for key, value in values.items() if key in question.options.__dataclass_fields__}
     length = own.get("max_model_len", question.seq_tokens)
+    dtype, cache = values.get("dtype"), values.get("kv_dtype")
+    if dtype is not None:
+        own, question = {**own, "compute_dtype": dtype}, replace(question, dtype=dtype)
+    if cache is not None:
+        question = replace(question, k_dtype=cache, v_dtype=cache)
     return replace(question, options=replace(question.options, **own), seq_tokens=length)
 
 

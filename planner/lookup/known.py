@@ -21,6 +21,7 @@ class Known:
     parts: Parts
     kind: str | None  # the weight format in the name, None for none
     active: frozenset[str] = frozenset()  # active sizes in any of the entry's names
+    written: str = ""  # the name
 
 
 @lru_cache(maxsize=4)
@@ -30,18 +31,27 @@ def known_names(state: object) -> tuple[Known, ...]:
     for entry in models():
         names = names_of(entry)
         active = frozenset(size for parts in names for size in parts.active)
-        for parts in dict.fromkeys(names):
+        by_parts: dict[Parts, str] = {}
+        for parts, written in zip(names, written_names(entry), strict=True):
+            if parts not in by_parts or written in entry.positions:
+                by_parts[parts] = written
+        for parts, written in by_parts.items():
             try:
                 fmt = format_of(parts)
             except UnknownName:
                 fmt = None
-            found.append(Known(entry, parts, fmt.kind if fmt else None, active))
+            found.append(Known(entry, parts, fmt.kind if fmt else None, active, written))
     return tuple(found)
 
 
 def names_of(entry: ModelEntry) -> list[Parts]:
     """Splits every name of an entry into its parts."""
-    return [parts_of(written) for written in (entry.name, entry.hf_id or entry.name, *entry.aliases)]
+    return [parts_of(written) for written in written_names(entry)]
+
+
+def written_names(entry: ModelEntry) -> tuple[str, ...]:
+    """Lists every name of an entry: its own, its Hugging Face id, its aliases."""
+    return (entry.name, entry.hf_id or entry.name, *entry.aliases)
 
 
 def meant(asked: Parts, item: Known) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from planner.catalogue.entries import ModelEntry, known_model, model_state
+from planner.catalogue.entries import ModelEntry, at_positions, known_model, model_state
 from planner.errors import UnknownName
 from planner.lookup import ollama
 from planner.lookup.formats import NamedFormat, format_of, gguf
@@ -342,7 +342,7 @@ def _format_cost(kind: str | None, wanted: NamedFormat | None) -> int:
 def _answer(
     name: str, asked: Parts, item: Known, wanted: NamedFormat | None
 ) -> Understood:  # parameters: the parts of one name
-    entry = item.entry
+    entry = at_positions(item.entry, item.written)
     notes = []
     vintages = {vintage for known in names_of(entry) for vintage in known.vintages}
     if new := asked.vintages - vintages:

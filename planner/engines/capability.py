@@ -1,0 +1,92 @@
+"""What vLLM and SGLang refuse by a card's compute capability: float types, formats of the cache and of the weights.
+
+Read off vLLM 0.9.2 to 0.33.0 (`platforms/cuda.py`, `config/model.py`, `v1/attention/backends/triton_attn.py`,
+`get_min_capability` of each quantisation) and SGLang 0.5.23 (the same function; its loader compares).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from planner.dtypes.names import float_dtype
+from planner.engines.base import Options, Refusal, Version
+from planner.engines.vllm_setting import architecture
+from planner.memory.estimate import Estimate
+
+# Architecture of a device -> the least compute capability of its cards, times ten.
+_CAPABILITY = {"Volta": 70, "Turing": 75, "Ampere": 80, "Ada": 89, "Hopper": 90, "Blackwell": 100, "Rubin": 100}
+BFLOAT16 = 80
+FP8_CACHE = 80  # before it no backend takes an fp8 cache: FlashInfer wants 8.0 and Triton 8.9
+FP8_CACHE_SINCE: Version = (0, 24)  # FlashInfer was taken from 7.5 cards, and Triton learned to say no
+_NO_HALF = ("gemma2", "gemma3", "gemma3_text", "glm4")  # vLLM `_FLOAT16_NOT_SUPPORTED_MODELS`
+MARLIN_ON_TURING_SINCE: Version = (0, 14)
+MODELOPT_ON_AMPERE_SINCE: Version = (0, 28)
+_LEAST = {
+    "bitsandbytes": 70, "awq": 75, "gptq": 60, "mxfp4": 80, "gpt_oss_mxfp4": 80, "experts_int8": 80, "fbgemm_fp8": 80,
+    "torchao": 75, "fp_quant": 100, "compressed-tensors": 70,
+}  # fmt: skip
+
+
+def capability(estimate: Estimate) -> int | None:
+    """Returns the least compute capability of the device's architecture, times ten; None where it is not known."""
+    arch = architecture(estimate).split(" ")[0]
+    return _CAPABILITY.get(arch)
+
+
+def vllm_refusal(estimate: Estimate, options: Options, version: Version) -> Refusal | None:
+    """Says what vLLM refuses on this card at start: bfloat16 asked for, fp8 in the cache, a format of weights."""
+    have = capability(estimate)
+    asked = _float_type(options.compute_dtype or estimate.request.dtype or "")
+    if asked == "fp16" and estimate.spec.model_type in _NO_HALF:
+        return Refusal(
+            f"the model type {estimate.spec.model_type!r} does not support float16",
+            ("--dtype bfloat16", "--dtype float32"),
+        )
+    if have is None:
+        return None
+    where = f"{architecture(estimate)} has {have / 10:.1f}"
+    if asked == "bf16" and have < BFLOAT16:
+        return Refusal(
+            f"bfloat16 is only supported on GPUs with compute capability of at least 8.0; {where}", ("--dtype half",)
+        )
+    if estimate.fmt.k.name.startswith("fp8") and have < FP8_CACHE and version >= FP8_CACHE_SINCE:
+        return Refusal(
+            f"an fp8 KV cache wants a compute capability of at least 8.0; {where}", ("--kv-cache-dtype float16",)
+        )
+    return _weights_refusal(estimate, have, version=version)
+
+
+def _float_type(text: str) -> str | None:
+    return {"half": "fp16", "float": "fp32"}.get(text.lower()) or (float_dtype(text) if text else None)
+
+
+def sglang_refusal(estimate: Estimate) -> Refusal | None:
+    """Says which format of weights SGLang refuses on this card (a card without bfloat16 runs in float16 by itself)."""
+    have = capability(estimate)
+    return None if have is None else _weights_refusal(estimate, have, version=None)
+
+
+def _weights_refusal(estimate: Estimate, have: int, *, version: Version | None) -> Refusal | None:
+    config = estimate.spec.quantization
+    method = config.get("quant_method") if isinstance(config, Mapping) else None
+    if not isinstance(method, str) or not isinstance(config, Mapping):
+        return None
+    least = _least(method, config, version=version)
+    if have >= least:
+        return None
+    return Refusal(
+        f"weights in {method} want a compute capability of at least {least / 10:.1f}; "
+        f"{architecture(estimate)} has {have / 10:.1f}"
+    )
+
+
+def _least(method: str, config: Mapping[str, object], *, version: Version | None) -> int:
+    """The least capability of a method; `version` of vLLM, None for SGLang."""
+    turing = version is not None and version >= MARLIN_ON_TURING_SINCE
+    if method == "fp8":
+        return 75 if turing else 80
+    if method.startswith("modelopt"):
+        if "NVFP4" in str(config.get("quant_algo", "")).upper() or method == "modelopt_fp4":
+            return 75 if turing else 80
+        return 80 if version is not None and version >= MODELOPT_ON_AMPERE_SINCE else 89
+    return _LEAST.get(method, 0)

@@ -60,7 +60,8 @@ def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Set
     notes = list(question.notes)
     spec = _without_unused_towers(question, spec, notes)
     question, spec = _within_positions(question, spec, notes)
-    longest = question.seq_tokens or spec.max_positions or DEFAULT_TOKENS
+    whole = None if question.engine == "mlx" else spec.max_positions  # mlx-lm reserves nothing
+    longest = question.seq_tokens or whole or DEFAULT_TOKENS
     tokens = min(seq or longest, longest) if question.seq_tokens else seq or longest
     sharding = _sharding(question, spec, notes)
     request = Request(

@@ -15,5 +15,5 @@ KV_FORMATS: dict[str, tuple[str, ...]] = {
     "sglang": (*_FLOATS, "fp8", "fp8_ds_mla", "nvfp4", "mxfp4", "int8", "int4"),
     "tensorrt-llm": (*_FLOATS, "fp8", "int8", "nvfp4"),
     "lmdeploy": (*_FLOATS, "fp8", "int8", "int4"),
-    "mlx": (*_FLOATS, "int4"),  # --kv-bits 4: a scale and a bias of 16 bit for 64 numbers
+    "mlx": (*_FLOATS, "int4", "q8_0"),  # --kv-bits 4 and 8: a scale and a bias of 16 bit for 64 numbers
 }

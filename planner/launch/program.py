@@ -21,7 +21,7 @@ _MODULES = {
     "mlx_lm": "mlx",
     "mlx_lm.generate": "mlx",
     "mlx_lm.chat": "mlx",
-    "mlx_vlm.server": "mlx",
+    "mlx_vlm.server": "mlx-vlm",
     "dynamo.vllm": "vllm",
     "dynamo.sglang": "sglang",
     "sglang_router.launch_server": "sglang",
@@ -40,10 +40,10 @@ _LLAMA = {
 # What a user starts that is no engine of kvplan -> what to do
 REFUSED = {
     "text-generation-launcher": "text-generation-launcher (TGI) is not an engine that kvplan knows, and is no longer developed",
-    "mlx": "the flags of mlx_lm are not read; ask kvplan estimate MODEL --engine mlx --gpu m3-max --seq 8k",
+    "mlx-vlm": "mlx-vlm is not modelled; ask kvplan estimate MODEL --engine mlx --gpu m3-max --seq 8k",
     "tabbyapi": "TabbyAPI (ExLlama) is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
     "llama-cpp-python": "llama_cpp.server has flags of its own; give the llama-server command: --n_ctx is -c, --n_gpu_layers is -ngl",
-    "lms": "`lms load` does not say all that LM Studio takes; ask kvplan estimate MODEL --engine lmstudio --ctx-size 32k --gpu NAME",
+    "lms": "of lms, `lms load MODEL` is read; ask kvplan estimate MODEL --engine lmstudio --ctx-size 32k --gpu NAME",
     "aphrodite": "Aphrodite is a fork of vLLM that kvplan does not know; give the `vllm serve` command of the same flags",
     "llamafile": "llamafile is no engine that kvplan knows; it runs llama.cpp: give the llama-server command, its flags are the same",
     "ramalama": "ramalama starts llama.cpp or vLLM; give their command: ramalama --dryrun serve ... prints it",
@@ -204,14 +204,19 @@ def _named(word: str, rest: Sequence[str]) -> tuple[str, str, Sequence[str]] | N
     if base == "lmdeploy" and rest[:1] and rest[0] in ("serve", "chat"):
         after = rest[2:] if rest[0] == "serve" and rest[1:2] and rest[1] == "api_server" else rest[1:]
         return "lmdeploy", "lmdeploy serve api_server", after
-    if base in ("mlx_lm.generate", "mlx_lm.chat", "mlx_vlm.server"):
-        return "mlx", "", rest
+    if base in ("mlx_lm.server", "mlx_lm.generate", "mlx_lm.chat", "mlx_lm"):
+        known = base == "mlx_lm" and rest[:1] and rest[0] in ("server", "generate", "chat")
+        return "mlx", f"{base}.{rest[0]}" if known else base, rest[1:] if known else rest
+    if base in ("mlx_vlm.server", "mlx_vlm.generate"):
+        return "mlx-vlm", "", rest
+    if base == "lms" and rest[:1] and rest[0] == "load":
+        return "lmstudio", "lms load", rest[1:]
     if re.fullmatch(
         r"koboldcpp([-_](linux|mac|nocuda|oldcpu|oldpc|rocm|cu1[12]|x64|arm64|nightly|[\d.]+))*(\.py)?", base
     ):
         return "koboldcpp", "koboldcpp", rest
-    if base in REFUSED or base == "mlx_lm.server":
-        return {"mlx_lm.server": "mlx"}.get(base, base), "", rest
+    if base in REFUSED:
+        return base, "", rest
     return None
 
 

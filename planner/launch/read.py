@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from planner.errors import BadRequest, one_line
-from planner.launch import koboldcpp, llamacpp, lmdeploy, ollama, sglang, trtllm, vllm
+from planner.launch import koboldcpp, llamacpp, lmdeploy, lmstudio, mlx, ollama, sglang, trtllm, vllm
 from planner.launch.arguments import Given, read_arguments
 from planner.launch.environment import classify, llama_flag
 from planner.launch.fields import kobold_question, llama_question, ollama_question, server_question
@@ -29,9 +29,12 @@ TABLES: Mapping[str, Table] = {
     "ollama": ollama.TABLE,
     "tensorrt-llm": trtllm.TABLE,
     "lmdeploy": lmdeploy.TABLE,
+    "mlx": mlx.TABLE,
+    "lmstudio": lmstudio.TABLE,
 }
 KNOWN = (
-    "vllm serve, sglang serve, llama-server, llama-cli, llama-bench, koboldcpp, ollama, trtllm-serve, lmdeploy serve"
+    "vllm serve, sglang serve, llama-server, llama-cli, llama-bench, koboldcpp, ollama, trtllm-serve, lmdeploy serve, "
+    "mlx_lm.server, lms load"
 )
 
 
@@ -146,14 +149,26 @@ def _question(program: Program) -> Question:
 
 def _unread(program: Program, rest: Sequence[str]) -> Sequence[str]:
     """Words that are neither flags nor the model: never dropped in silence."""
-    first = 1 if program.name in ("vllm", "tensorrt-llm", "lmdeploy") else 2 if program.name == "koboldcpp" else 0
+    first = (
+        1
+        if program.name in ("vllm", "tensorrt-llm", "lmdeploy", "mlx", "lmstudio")
+        else 2
+        if program.name == "koboldcpp"
+        else 0
+    )
     return () if program.name in ("ollama", "llama-bench") else rest[first : first + 8]
 
 
 def _maker(name: str) -> Callable[[Program, dict[str, Any], Sequence[str]], Question]:
     if name in ("llamacpp", "llama-bench"):
         return llama_question
-    return {"ollama": ollama_question, "koboldcpp": kobold_question}.get(name, server_question)
+    own = {
+        "ollama": ollama_question,
+        "koboldcpp": kobold_question,
+        "mlx": mlx.mlx_question,
+        "lmstudio": lmstudio.lms_question,
+    }
+    return own.get(name, server_question)
 
 
 def _program_words(program: Program) -> Sequence[str]:

@@ -328,8 +328,8 @@ docker run -d --restart=always \\
 
 @pytest.mark.parametrize("text, words", [("text-generation-launcher --model-id x", "--num-shard is --tensor-parallel-size"),
                                          ("vllm bench serve", "vllm serve"),
-                                         ("mlx_lm.server --model a/b-4bit", "estimate a/b-4bit --engine mlx"),
-                                         ("lms load qwen/qwen3-8b --gpu max", "estimate qwen/qwen3-8b --engine lmstudio"),
+                                         ("mlx_vlm.server --model a/b-4bit", "estimate a/b-4bit --engine mlx"),
+                                         ("lms server start", "lms load MODEL"),
                                          ("./llama-swap --config c.yaml", "kvplan check config.yaml")])  # fmt: skip
 def test_another_server_is_refused_with_what_to_do(text: str, words: str) -> None:
     with pytest.raises(UnknownName, match=words):

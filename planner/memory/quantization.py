@@ -342,7 +342,8 @@ def _mlx(config: Mapping[str, Any]) -> Recipe:
 
 
 def _gguf(config: Mapping[str, Any]) -> Recipe:
-    """A GGUF file of which only the type is known: bits a weight of a whole file, embedding and head with the rest."""
+    """A GGUF file of which only the type is known: bits a weight of a whole file, embedding and head with the rest. A tower
+    lies in a file of its own (mmproj), in 16 bit."""
     from planner.dtypes.tables import gguf_file
 
     named = str(config.get("file_type") or "").lower()
@@ -351,8 +352,8 @@ def _gguf(config: Mapping[str, Any]) -> Recipe:
         return unread_all(f"gguf: file type {one_line(named, 20)!r} is not known")
     if named == "mxfp4":  # LLAMA_FTYPE_MOSTLY_MXFP4_MOE: experts in MXFP4, every other matrix in Q8_0
         rules = (Rule(matcher(["experts"]), fmt),)
-        return Recipe(weight_format("q8_0"), rules, untouched=frozenset({"norm"}), about="estimated")
-    return Recipe(fmt, untouched=frozenset({"norm"}), about="estimated")
+        return Recipe(weight_format("q8_0"), rules, untouched=frozenset({"norm", *TOWERS}), about="estimated")
+    return Recipe(fmt, untouched=frozenset({"norm", *TOWERS}), about="estimated")
 
 
 def _gemma(config: Mapping[str, Any]) -> Recipe:

@@ -11,6 +11,8 @@ from planner.units import ceil_div
 
 UNTOUCHED = frozenset({"embedding", "lm_head", "router", "norm", "vision", "audio", "projector"})
 
+APART = frozenset({"vision", "audio", "projector"})  # of GGUF: a file of its own (mmproj), in 16 bit
+
 TABLES = frozenset({"embedding", "lm_head", "router"})
 
 # Formats of the matrices of one part and name, each with how many of the model's layers have it.
@@ -55,7 +57,7 @@ class WeightPlan:
             layers = sum(share for _, share in shares)
             sizes = (fmt.matrix_bytes(weight.rows, weight.cols) * matrices * share for fmt, share in shares)
             return ceil_div(sum(sizes), layers)
-        quantised = self.fmt.everywhere or (weight.linear and weight.part not in self.spared)
+        quantised = (self.fmt.everywhere and weight.part not in APART) or (weight.linear and weight.part not in self.spared)
         chosen = self.fmt if quantised else self.float_fmt
         return chosen.matrix_bytes(weight.rows, weight.cols) * matrices
 

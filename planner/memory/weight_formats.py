@@ -57,7 +57,9 @@ class WeightPlan:
             layers = sum(share for _, share in shares)
             sizes = (fmt.matrix_bytes(weight.rows, weight.cols) * matrices * share for fmt, share in shares)
             return ceil_div(sum(sizes), layers)
-        quantised = (self.fmt.everywhere and weight.part not in APART) or (weight.linear and weight.part not in self.spared)
+        quantised = (self.fmt.everywhere and weight.part not in APART) or (
+            weight.linear and weight.part not in self.spared
+        )
         chosen = self.fmt if quantised else self.float_fmt
         return chosen.matrix_bytes(weight.rows, weight.cols) * matrices
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from kvplan import outside
 from kvplan.web.figures import Axes, Line, chart, memory_bar, tokens_words
 from kvplan.web.state import ESTIMATE, State
+from planner.answers.engine import kv_name
 from planner.answers.engines import EnginesAnswer
 from planner.answers.estimate import EstimateAnswer
 from planner.answers.fit import FitAnswer
@@ -222,7 +223,8 @@ def asked(one: EstimateAnswer) -> str:
     """What the verdict is about."""
     request = one.request
     many = f"{request.batch:,} sequence{'s' if request.batch > 1 else ''} of {human_tokens(request.seq_tokens)} tokens"
-    return f"{one.spec.name}, {one.spec.model_type}, {len(one.spec.layers)} layers: {many}, KV cache in {one.fmt.name}"
+    dtype = kv_name(one, one.engine.name if one.engine is not None else None)
+    return f"{one.spec.name}, {one.spec.model_type}, {len(one.spec.layers)} layers: {many}, KV cache in {dtype}"
 
 
 def facts(one: EstimateAnswer, fit: FitAnswer | None, speed: SpeedAnswer | None) -> list[tuple[str, str]]:
@@ -353,6 +355,8 @@ def _left_for_cache(one: EstimateAnswer) -> int | None:
 
 def _crossing(estimate: EstimateAnswer, batches: Sequence[int], limit: int | None) -> str:
     """Where the lines cross what is left for the cache, in words."""
+    if _cards(estimate):
+        return "Of all cards together, which llama.cpp and its kin fill one by one."
     if limit is None or estimate.capacity is None:
         return ""
     if estimate.engine is not None and estimate.engine.name in BUDGETED:
@@ -367,9 +371,12 @@ def _marked(size: int, limit: int | None) -> str:
     return human_bytes(size) + (" (over)" if limit is not None and size > limit else "")
 
 
-def _cache(estimate: Estimate, tokens: int, batch: int) -> int:
-    device = _at(estimate, tokens, batch).per_device
-    return device.kv_bytes + device.state_bytes
+def _cache(one: EstimateAnswer, tokens: int, batch: int) -> int:
+    """Of the fullest device; of all cards where the engine fills them one by one, which is not even."""
+    found = _at(one, tokens, batch)
+    return (
+        found.kv_bytes + found.state_bytes if _cards(one) else found.per_device.kv_bytes + found.per_device.state_bytes
+    )
 
 
 def _at(one: Estimate, tokens: int, batch: int) -> Estimate:

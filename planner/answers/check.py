@@ -27,6 +27,7 @@ from planner.options.engine import EngineAsked
 from planner.options.speed import SpeedAsked
 from planner.options.tables import LLAMA
 from planner.shown import NO, Shown
+from planner.speed.unlike_cards import one_after_another, side_by_side
 from planner.units import GIB, human_tokens, significant
 
 MOST_ADVICE = 4
@@ -148,7 +149,7 @@ def check_answer(asked: CheckAsked) -> CheckAnswer:
     """Answers for a start command on devices of one kind, with its speed and what to change."""
     return check(
         asked.question, asked.spec, asked.capacity, device=asked.device, devices=asked.devices, seq=asked.seq,
-        memories=asked.memories,
+        cards=asked.cards,
     )  # fmt: skip
 
 
@@ -160,7 +161,7 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
     device: Device | None = None,
     devices: int | None = None,
     seq: int | None = None,
-    memories: tuple[int, ...] = (),
+    cards: tuple[Device, ...] = (),
     advise: bool = True,
 ) -> CheckAnswer:
     """Answers for a start command on so many devices of one kind.
@@ -168,14 +169,14 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
     capacity, device   memory of one device, and the device where it is known by name (else no speed)
     devices            how many there are; None: as many as the command takes
     seq                tokens of a request, in place of the longest that the command admits
-    memories           bytes of each device where they are unlike
+    cards              each device where they are unlike
 
     Raises KvplanError for a layout, format or model that the engine does not have.
     """
     if devices is not None and question.engine in LLAMA and question.devices is None:
         question = replace(question, devices=devices)
     question = _with_ollamas_length(question, spec, capacity)
-    asked = replace(setup(question, spec, seq=seq), memories=memories)
+    asked = replace(setup(question, spec, seq=seq), cards=cards)
     given = devices if devices is not None else question.devices or asked.devices
     answer = _answered(asked, capacity, device, given=given)
     if not advise:
@@ -185,7 +186,7 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
         if changed is not None:
             again = replace(changed[0], notes=(*changed[0].notes, changed[1]))
             length = _asked_length(asked.request.seq_tokens, again)
-            asked = replace(setup(again, spec, seq=length), memories=memories)
+            asked = replace(setup(again, spec, seq=length), cards=cards)
             answer = _answered(asked, capacity, device, given=given)
     speed, why = _speed(answer)
     return replace(answer, speed=speed, no_speed=why, advice=tuple(_advice(answer, capacity)))
@@ -289,19 +290,29 @@ def _speed(answer: CheckAnswer) -> tuple[SpeedAnswer | None, str | None]:
         row = question.placement is not None and question.placement.split in ("row", "tensor", "graph")
         sharding = Sharding(tp=asked.devices) if row else Sharding(pp=min(asked.devices, len(asked.spec.layers)))
     request = replace(asked.request, seq_tokens=prompt + output, sharding=sharding)
+    device = _together(answer, answer.device, sharding)
     try:
         timed = SpeedAsked(
             asked.spec,
             request,
-            (answer.device,),
+            (device,),
             prompt_tokens=prompt,
             output_tokens=output,
             batches=tuple(batches),
             engine=asked.asked,
         )
-        return speed_on(answer.device, timed), None
+        return speed_on(device, timed), None
     except KvplanError as error:
         return None, str(error)
+
+
+def _together(answer: CheckAnswer, device: Device, sharding: Sharding) -> Device:
+    """A device as fast as the unlike cards together, each with what lies on it; else the device."""
+    cards = answer.setup.cards
+    if answer.placed is None or len(answer.placed.cards) != len(cards) or not cards:
+        return device
+    sizes = [card.weight_bytes + card.cache_bytes for card in answer.placed.cards]
+    return (side_by_side if sharding.tp > 1 else one_after_another)(device, cards, sizes)
 
 
 def _host_bound(answer: CheckAnswer) -> str:
@@ -322,10 +333,10 @@ def _tried(answer: CheckAnswer, whole: Capacity) -> Tried:
 
     def starts(question: Question, free: int) -> bool:
         room = replace(whole, bytes=max(1, whole.bytes - free))
-        cards = tuple(max(1, size - free) for size in answer.setup.memories)
+        cards = tuple(replace(one, memory_bytes=max(1, one.memory_bytes - free)) for one in answer.setup.cards)
         try:
             length = _asked_length(now, question)
-            return check(question, spec, room, devices=given, seq=length, memories=cards, advise=False).starts
+            return check(question, spec, room, devices=given, seq=length, cards=cards, advise=False).starts
         except KvplanError:
             return False
 
@@ -363,7 +374,7 @@ def _advice(answer: CheckAnswer, whole: Capacity) -> Iterator[Advice]:
         try:
             length = _asked_length(tried.tokens, question)
             found = check(question, tried.spec, whole, device=answer.device, devices=devices, seq=length,
-                          memories=answer.setup.memories, advise=False)  # fmt: skip
+                          cards=answer.setup.cards, advise=False)  # fmt: skip
         except KvplanError:
             continue
         if found.starts and (not answer.starts or found.requests > answer.requests):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+from planner.catalogue.device import Device
 from planner.dtypes.names import float_dtype
 from planner.engines.positions import CAPS, OVERRIDES, SCALES_ITSELF
 from planner.errors import BadRequest, KvplanError, one_line
@@ -40,7 +41,7 @@ class Setup:
     asked    engine, version, flags
     devices  that the layout takes
     notes    what was understood or taken as given, in words
-    memories bytes of each device where they are unlike
+    cards    each device where they are unlike
     """
 
     question: Question
@@ -49,7 +50,12 @@ class Setup:
     asked: EngineAsked
     devices: int
     notes: tuple[str, ...]
-    memories: tuple[int, ...] = ()
+    cards: tuple[Device, ...] = ()
+
+    @property
+    def memories(self) -> tuple[int, ...]:
+        """Bytes of each device where they are unlike."""
+        return tuple(card.memory_bytes for card in self.cards)
 
 
 def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Setup:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from planner.answers.engine import engine_answer
+from planner.answers.engine import engine_answer, kv_name
 from planner.answers.measured import constants_from
 from planner.answers.several import Answers
 from planner.answers.verdict import DOES_NOT_FIT, FITS, Verdict, engine_verdict, within
@@ -109,6 +109,11 @@ class SpeedAnswer(Shown):
         return left_out(origin) if origin.startswith(("fitted", "no rows")) else None
 
     @property
+    def kv_dtype(self) -> str:
+        """The type of K and V, as the engine keeps them where one is named."""
+        return kv_name(self.estimate, None if self.asked.engine is None else self.asked.engine.name)
+
+    @property
     def engine(self) -> str | None:
         """The engine as `--engine` names it."""
         return None if self.asked.engine is None else self.asked.engine.label
@@ -149,7 +154,7 @@ class SpeedAnswer(Shown):
             "devices": sharding.devices,
             "sharding": {name: getattr(sharding, name) for name in ("tp", "pp", "ep", "dp", "dcp")},
             "weight_dtype": self.estimate.plan.fmt.name,
-            "kv_dtype": self.estimate.fmt.name,
+            "kv_dtype": self.kv_dtype,
             "engine": self.engine,
             "load": one.load,
             "prompt_tokens": one.prompt_tokens,

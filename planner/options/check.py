@@ -47,7 +47,7 @@ class CheckAsked:
     capacity, device   memory of one device, and the device where it is known by name
     devices            how many there are; None: as many as the command takes
     seq                tokens of a request, in place of the longest that the command admits
-    memories           bytes of each device where they are unlike; `capacity` is then that of the smallest
+    cards              each device where they are unlike; `capacity` is then that of the smallest
     """
 
     question: Question
@@ -56,7 +56,7 @@ class CheckAsked:
     device: Device | None = None
     devices: int | None = None
     seq: int | None = None
-    memories: tuple[int, ...] = ()
+    cards: tuple[Device, ...] = ()
 
 
 def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
@@ -80,7 +80,7 @@ def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
         )
     # One card by its name is as many of them as the command takes.
     counted = there.count if there.count > 1 or re.match(r"\s*1\s*[x×*]", given["gpu"] or "") else None
-    memories = tuple(card.memory_bytes for card in there.devices) if there.mixed else ()
+    cards = there.devices if there.mixed else ()
     if given["memory"] is None and (said := taken_memory(given["gpu"] or there.smallest.name, there.smallest)):
         question = replace(question, notes=(*question.notes, said))
     capacity = device_capacity(there.smallest)
@@ -89,7 +89,7 @@ def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
         if question.engine not in LLAMA:
             note = f"unlike cards: every rank gets the same share, so that of the {there.smallest.name} counts"
             question = replace(question, notes=(*question.notes, note))
-    return CheckAsked(question, spec, capacity, there.smallest, counted, given["seq"], memories)
+    return CheckAsked(question, spec, capacity, there.smallest, counted, given["seq"], cards)
 
 
 def _spec(question: Question, model: str | None) -> ModelSpec:

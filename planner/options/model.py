@@ -219,7 +219,7 @@ def laid_over(given: dict[str, Any]) -> dict[str, Any]:
 def with_count(given: Mapping[str, Any]) -> dict[str, Any]:
     """Sets the layout that a device's name gives, where the question sets none; refuses what the two do not agree on.
 
-    llama.cpp and its kin fill unlike cards by their memory: `estimate`, `fit` and `check` answer that, no other command.
+    llama.cpp and its kin fill unlike cards by their memory: `estimate`, `fit`, `speed` and `check` answer that, no other command.
     """
     given = dict(given)
     name = given.get("gpu")
@@ -279,7 +279,7 @@ def _by_memory(given: Mapping[str, Any], found: Machine) -> bool:
         return False
     if "n_gpu_layers" not in given:
         raise BadRequest(
-            f"--gpu {one_line(found.asked, 40)}: llama.cpp fills unlike cards by their memory, which estimate, fit and check answer: "
+            f"--gpu {one_line(found.asked, 40)}: llama.cpp fills unlike cards by their memory, which estimate, fit, speed and check answer: "
             f"kvplan check --gpu {one_line(found.asked.replace(' ', ''), 40)} -- llama-server -m MODEL -c N -ngl 99"
         )
     return True

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.catalogue.device import Device
 from planner.errors import UsageError
-from planner.lookup import model_spec
+from planner.lookup import machine, model_spec
 from planner.machine.speed import LINEARS
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
@@ -24,6 +24,7 @@ from planner.options.tables import Flag
 from planner.speed.drafting import DraftingAsked
 from planner.speed.energy import GRID_GRAMS, parse_grid
 from planner.speed.speed import LOADS
+from planner.speed.unlike_cards import one_after_another
 
 
 def grid(value: Any, name: str) -> float:
@@ -120,11 +121,14 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
     if given["gpu"] is None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them), or --gpu local")
     if len(given["gpu"]) == 1:
-        alone = with_ranks({**given, "gpu": given["gpu"][0]})
+        alone = with_ranks({**given, "gpu": given["gpu"][0], "n_gpu_layers": None})
+        devices: tuple[Device, ...] = (
+            _together(given["gpu"][0]) if "cards" in alone else device_of(alone["gpu"], given["memory"]),
+        )
         given = {**alone, "gpu": (alone["gpu"],)}
     else:
         given = {**with_ranks({**given, "gpu": None}), "gpu": given["gpu"]}
-    devices = tuple(device_of(name, given["memory"]) for name in given["gpu"])
+        devices = tuple(device_of(name, given["memory"]) for name in given["gpu"])
     if given["measured"] and len(devices) > 1:
         raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
     engine = engine_of(given)
@@ -149,3 +153,10 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         drafting=drafting_of(given, engine),
         grid_grams=GRID_GRAMS if given["grid"] is None else given["grid"],
     )
+
+
+def _together(name: str) -> Device:
+    """Unlike cards that llama.cpp fills by their memory, as one device: a step goes from each to the next."""
+    found = machine(name)
+    like = replace(found.smallest, name=found.name)
+    return one_after_another(like, found.devices, [card.memory_bytes for card in found.devices])

@@ -97,7 +97,7 @@ def test_unlike_cards_are_answered_or_refused_with_where_they_are(run: Callable[
     assert run("simulate", "gpt2", "--gpu", "3090+3060", *load, "--json").json["device"] == "RTX-3060-12GB"
     by_memory = run("fit", "qwen3-8b:Q4_K_M", "--engine", "llamacpp", "--gpu", "3090+3060", "--json").json
     assert len(by_memory["engine"]["cards"]) == 2 and by_memory["device"] == "RTX-3090-24GB + RTX-3060-12GB"
-    said = run("speed", "qwen3-8b:Q4_K_M", "--engine", "llamacpp", "--gpu", "3090+3060").refused()
+    said = run("simulate", "qwen3-8b:Q4_K_M", "--engine", "llamacpp", "--gpu", "3090+3060", *load).refused()
     assert "kvplan check --gpu 3090+3060 -- llama-server" in said
     assert "unlike cards" in run("estimate", "gpt2", "--gpu", "3090+3060").out
 

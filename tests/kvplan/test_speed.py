@@ -481,3 +481,16 @@ def test_energy_is_said_with_its_range_and_grid(run: Run) -> None:
     found = run("speed", *LLAMA, "--batch", "8", "--grid", "400g/kWh", "--json").json
     assert found["co2_grams_per_million_tokens"] == pytest.approx(0.4 * found["wh_per_million_tokens"])
     assert found["wh_per_million_tokens_low"] < found["wh_per_million_tokens"] < found["wh_per_million_tokens_high"]
+
+
+def test_speed_and_check_say_the_same_of_unlike_cards_and_it_lies_between_two_of_each(run: Callable[..., Any]) -> None:
+    def alone(gpu: str) -> float:
+        words = ("--gpu", gpu, "--engine", "llamacpp", "--prompt", "1k", "--answer", "256", "--batch", "1", "--json")
+        return float(run("speed", "llama-3.1-8b", *words).json["tpot_seconds"])
+
+    slow, both, fast = alone("2x3060"), alone("3090+3060"), alone("2x3090")
+    # bf16, 16.06 GB: a third is read at 360 GB/s, two thirds at 936
+    assert fast < both < slow and both == pytest.approx(slow / 3 + 2 * fast / 3, rel=0.05)
+    line = "llama-server -m llama-3.1-8b.gguf -c 8192 -np 1 -ngl 99".split()
+    found = run("check", "--gpu", "3090+3060", "--model", "llama-3.1-8b", "--json", "--", *line).json
+    assert found["speed"][0]["tpot_seconds"] == pytest.approx(both, rel=0.05)

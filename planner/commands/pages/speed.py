@@ -23,7 +23,7 @@ def page(answers: list[SpeedAnswer], explain: bool = False, verbose: bool = Fals
     stored = first.estimate.plan.fmt.name == "as stored"
     where = "" if len(answers) > 1 else f" on {_devices(first)}"
     engine = f", {first.engine}" if first.engine else ""
-    formats = f", weights {'' if stored else 'in '}{first.estimate.plan.fmt.name}, KV in {first.estimate.fmt.name}"
+    formats = f", weights {'' if stored else 'in '}{first.estimate.plan.fmt.name}, KV in {first.kv_dtype}"
     lengths = f"; prompts of {human_tokens(one.prompt_tokens)} tokens, answers of {human_tokens(one.output_tokens)}"
     head, more = headline(first.estimate.spec, [where, formats, engine, f", {one.load}", lengths], drop=(1, 3, 2))
     lines = [
@@ -75,7 +75,7 @@ def _explained(answers: list[SpeedAnswer]) -> list[str]:
 
 def _devices(answer: SpeedAnswer) -> str:
     sharding = answer.estimate.request.sharding
-    if sharding.devices == 1:
+    if sharding.devices == 1 or " + " in answer.device.name:
         return answer.device.name
     kinds = [f"{name.upper()} {getattr(sharding, name)}" for name in ("tp", "pp", "ep", "dp", "dcp")
              if getattr(sharding, name) > 1]  # fmt: skip

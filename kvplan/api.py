@@ -559,6 +559,7 @@ def sweep(
     resume: bool = False,
     assume: str | None = None,
     online: bool = False,
+    rope_scaling: float | str | None = None,
 ) -> SweepAnswer:
     """Answers a grid of questions ("estimate", "fit" or "speed"), one row a point, as `kvplan sweep` writes it.
 
@@ -574,7 +575,7 @@ def sweep(
     values = dict(locals())
     from planner.sweeps.asked import sweep_answer, sweep_asked
 
-    settings = {name: values.pop(name) for name in ("workers", "ray", "resume", "assume", "online")}
+    settings = {name: values.pop(name) for name in ("workers", "ray", "resume", "assume", "online", "rope_scaling")}
     axes = [
         f"{name}={_axis(value)}"
         for name, value in values.items()
@@ -604,6 +605,8 @@ def report(
     run: str | Sequence[str] = (),
     plan: str | Sequence[str] = (),
     assume: str | None = None,
+    rope_scaling: float | str | None = None,
+    engine: str | None = None,
 ) -> str:
     """Writes a capacity report, as `kvplan report` does, and returns the path of its report.html.
 

@@ -16,6 +16,7 @@ from planner.engines.registry import parse_engine
 from planner.errors import UsageError
 from planner.lookup import capacity, model_spec
 from planner.memory.request import Capacity, Request
+from planner.model.positions import scaled
 from planner.options import tables as flags
 from planner.options.model import laid_over, request_of, with_count
 from planner.options.readers import text, tokens
@@ -33,6 +34,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--seq", "N", "Tokens of a sequence (default: 8k, or what the longest model can do).", tokens, "Load"),
     *flags.BATCH,
     *flags.ASSUME,
+    *flags.ROPE,
     *flags.DTYPE,
     *flags.LAYOUT,
     Flag("--engine", "NAME", "Whose pool and speed the answer is of: vllm (default), vllm==0.11.2, sglang ...; none: memory alone.", text, "Engine"),
@@ -58,6 +60,7 @@ class ReportAsked:
     memories   plain memories beside the devices `gpus`
     seq_tokens the length; None: the usual one of the models
     request    batch, dtypes and layout; its length and, where a run has one, its float type come later
+    rope_scaling   what the models' positions are multiplied by
     engine     as --engine names it
     runs, plans, compare   paths of results that are laid beside
     layers     with `profile`: how many layers are run first
@@ -70,6 +73,7 @@ class ReportAsked:
     seq_tokens: int | None
     request: Request
     assume: str | None = None
+    rope_scaling: float | None = None
     engine: str | None = None
     runs: tuple[str, ...] = ()
     plans: tuple[str, ...] = ()
@@ -95,6 +99,7 @@ def report_asked(models: Sequence[str], values: Mapping[str, Any]) -> ReportAske
         seq_tokens=given["seq"],
         request=request_of(given, given["seq"] or 1),
         assume=given["assume"],
+        rope_scaling=given["rope_scaling"],
         engine=given["engine"],
         runs=tuple(given["run"]),
         plans=tuple(given["plan"]),
@@ -113,7 +118,7 @@ def _typed(values: Mapping[str, Any]) -> tuple[str, ...]:
             words += [f"--{name}", item]
     if values.get("profile"):
         words += ["--run", RUN_FILE]
-    once = ("seq", "batch", "assume", "dtype", "kv_dtype", "k_dtype", "v_dtype", "gpus", "tp", "pp", "ep", "dp", "dcp", "engine")  # fmt: skip
+    once = ("seq", "batch", "assume", "rope_scaling", "dtype", "kv_dtype", "k_dtype", "v_dtype", "gpus", "tp", "pp", "ep", "dp", "dcp", "engine")  # fmt: skip
     for name in once:
         if values.get(name) is not None:
             words += [f"--{name.replace('_', '-')}", str(values[name])]
@@ -127,7 +132,7 @@ def question_of(asked: ReportAsked, runs: Sequence[Run]) -> Question:
     from reports.plans import load_plans
     from reports.question import question, usual_tokens
 
-    specs = [model_spec(name, assume=asked.assume) for name in dict.fromkeys(asked.models)]
+    specs = [_spec(name, asked) for name in dict.fromkeys(asked.models)]
     known = specs or [model_spec(run.found.model) for run in runs if known_name(run.found.model)]
     dtype = asked.request.dtype or _dtype_of(known, runs)
     found = question(
@@ -140,6 +145,12 @@ def question_of(asked: ReportAsked, runs: Sequence[Run]) -> Question:
         assume=asked.assume,
     )
     return with_engine(found, asked.engine)
+
+
+def _spec(name: str, asked: ReportAsked) -> ModelSpec:
+    """The model of a name, with its positions scaled where --rope-scaling says so."""
+    found = model_spec(name, assume=asked.assume)
+    return found if asked.rope_scaling is None else scaled(found, asked.rope_scaling)
 
 
 def with_engine(q: Question, named: str | None) -> Question:

@@ -16,7 +16,7 @@ from planner.errors import BadRequest
 from planner.lookup.plain import plain_name
 from planner.options.tables import empty
 
-REPORT = ("gpu", "memory", "seq", "batch", "dtype", "kv_dtype", "tp", "pp", "dp", "ep", "engine")
+REPORT = ("gpu", "memory", "seq", "batch", "dtype", "kv_dtype", "tp", "pp", "dp", "ep", "engine", "rope_scaling")
 """Controls that the report takes too."""
 
 

@@ -25,6 +25,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--resume", "", "Keep the points that FILE already holds.", switch, "Output"),
     *flags.ASSUME,
     *flags.ONLINE,
+    *flags.ROPE,
     Flag("--output", "FILE", "What to write, .csv or .parquet (extra `parquet`).", text, "Output"),
 )
 SHOWN_ROWS = 20  # of a notebook's table
@@ -41,6 +42,7 @@ class SweepAsked:
     resume: bool = False
     assume: str | None = None
     online: bool = False
+    rope_scaling: float | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,6 +89,7 @@ def sweep_asked(question: str, axes: Iterable[str], values: Mapping[str, Any]) -
         resume=given["resume"],
         assume=given["assume"],
         online=given["online"],
+        rope_scaling=given["rope_scaling"],
     )
 
 
@@ -95,7 +98,7 @@ def write_sweep(asked: SweepAsked, progress: Progress | None = None) -> Outcome:
     if asked.path is None:
         raise UsageError("where to? -o FILE.csv or -o FILE.parquet")
     files.check_path(asked.path)
-    shared = shared_of(asked.grid, assume=asked.assume, online=asked.online)
+    shared = shared_of(asked.grid, assume=asked.assume, online=asked.online, rope_scaling=asked.rope_scaling)
     work: Any = workers.here
     if asked.ray is not None:
         work = partial(workers.on_ray, address=asked.ray)
@@ -112,5 +115,5 @@ def sweep_answer(asked: SweepAsked) -> SweepAnswer:
         return SweepAnswer(asked.grid, tuple(files.read_rows(asked.path, columns(asked.grid.question))))
     if asked.workers > 1 or asked.ray is not None:
         raise BadRequest("several processes write a file: name it with --output")
-    shared = shared_of(asked.grid, assume=asked.assume, online=asked.online)
+    shared = shared_of(asked.grid, assume=asked.assume, online=asked.online, rope_scaling=asked.rope_scaling)
     return SweepAnswer(asked.grid, tuple(answer_rows(shared, asked.grid.points())))

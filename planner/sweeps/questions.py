@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from planner.answers.estimate import estimate_answers
@@ -19,6 +19,7 @@ from planner.errors import BadRequest, KvplanError, one_line
 from planner.lookup import capacity, device, machine, model_spec
 from planner.memory.request import Capacity, Request, device_capacity
 from planner.memory.sharding import Sharding
+from planner.model.positions import scaled
 from planner.model.spec import ModelSpec
 from planner.options.estimate import EstimateAsked
 from planner.options.fit import FitAsked
@@ -117,11 +118,14 @@ class Shared:
     rooms: Mapping[str, Capacity | str]
 
 
-def shared_of(grid: Grid, *, assume: str | None = None, online: bool = False) -> Shared:
+def shared_of(
+    grid: Grid, *, assume: str | None = None, online: bool = False, rope_scaling: float | None = None
+) -> Shared:
     """Looks every name of the grid up once."""
 
     def models(name: str) -> ModelSpec:
-        return model_spec(name, assume=assume, online=online)
+        found = model_spec(name, assume=assume, online=online)
+        return found if rope_scaling is None else scaled(found, rope_scaling)
 
     names, sizes = _texts(grid, "gpu"), _texts(grid, "memory")
     specs = {name: _or_reason(models, name) for name in _texts(grid, "model")}
@@ -137,6 +141,8 @@ def shared_of(grid: Grid, *, assume: str | None = None, online: bool = False) ->
 
 def mark_of(meaning: object) -> str:
     """Returns eight digits that change when what a name stands for does."""
+    if isinstance(meaning, ModelSpec):  # its repr is for people
+        meaning = [getattr(meaning, field.name) for field in fields(meaning)]
     return hashlib.sha256(repr(meaning).encode()).hexdigest()[:8]
 
 

@@ -96,3 +96,14 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(run: Runner, tmp_path: Pat
     assert f"{min(done, 48)} of them kept" in run(*small, "-o", path, "--resume").out
     run(*small, "-o", tmp_path / "b.csv")
     assert path.read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_rope_scaling_moves_the_limit_of_positions_and_is_refused_without_rope(run: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    grid = ("sweep", "fit", "model=qwen3-8b,gpt2", "gpu=l40s", "seq=64k")
+    run(*grid, "-o", path)
+    assert [row["verdict"] for row in csv.DictReader(path.open())] == ["only with RoPE scaling", "too long"]
+    run(*grid, "-o", path, "--rope-scaling", "4", "--resume")  # another model than the rows that are there
+    scaled, table = csv.DictReader(path.open())
+    assert (scaled["verdict"], scaled["longest_context_tokens"]) == ("fits", "163840")
+    assert table["refused"].startswith("--rope-scaling: gpt2 has no RoPE")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from planner.answers.estimate import estimate_answers
@@ -141,9 +141,18 @@ def shared_of(
 
 def mark_of(meaning: object) -> str:
     """Returns eight digits that change when what a name stands for does."""
-    if isinstance(meaning, ModelSpec):  # its repr is for people
-        meaning = [getattr(meaning, field.name) for field in fields(meaning)]
-    return hashlib.sha256(repr(meaning).encode()).hexdigest()[:8]
+    return hashlib.sha256(repr(_facts(meaning)).encode()).hexdigest()[:8]
+
+
+def _facts(value: object) -> object:
+    """All that a value holds, without addresses: many classes have a repr for people, or none of their own."""
+    if is_dataclass(value):
+        return type(value).__name__, [_facts(getattr(value, field.name)) for field in fields(value)]
+    if isinstance(value, Mapping):
+        return {key: _facts(one) for key, one in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(repr, value))
+    return [_facts(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def mark(shared: Shared, point: Point) -> str:

@@ -60,18 +60,17 @@ def test_a_report_is_a_folder_with_a_page_markdown_figures_and_tables(run: Runne
     assert {"report.html", "report.md", "figures/memory-bars.png", "tables/verdicts.csv"} <= set(listed["files"])
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_rope_scaling_reaches_the_models_and_the_command_that_makes_it_again() -> None:
     values = {**empty(FLAGS), "gpu": ("l40s",), "seq": "64k", "rope_scaling": "4"}
-    asked = question_of(("qwen3-8b",), values, ())
-    assert asked.specs[0].max_positions == 4 * 40960
-    assert (
-        command_lines(("qwen3-8b",), values, asked)[0] == "kvplan report qwen3-8b --gpu l40s --seq 64k --rope-scaling 4"
-    )
+    asked = report_asked(("qwen3-8b",), values)
+    found = question_of(asked, ())
+    assert found.specs[0].max_positions == 4 * 40960
+    assert command_lines(asked, found)[0] == "kvplan report qwen3-8b --gpu l40s --seq 64k --rope-scaling 4"
     with pytest.raises(KvplanError, match="gpt2 has no RoPE"):
         question_of(report_asked(("gpt2",), values), ())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_folder_is_named_after_the_model(run: Runner, tmp_path: Path) -> None:
     run("report", "gpt2", "--gpu", "t4", "--seq", "512")
     assert (tmp_path / "report-gpt2" / "report.html").is_file()

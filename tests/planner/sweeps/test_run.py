@@ -100,6 +100,8 @@ def test_a_row_is_computed_again_when_its_model_means_something_else(tmp_path: P
     assert run(tmp_path / "a.csv", words=words, resume=True).kept == 2
     config.write_text(text.replace("4,", "5,", 1))
     assert run(tmp_path / "a.csv", words=words, resume=True).kept == 1
+    config.write_text(text.replace("4,", "5,", 1).replace("1024", "2048"))  # as many layers, and wider ones
+    assert run(tmp_path / "a.csv", words=words, resume=True).kept == 1
 
 
 def test_a_file_of_another_question_is_refused_on_resume(tmp_path: Path) -> None:

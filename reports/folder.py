@@ -13,8 +13,8 @@ from planner.files.read import parse_json, read_text
 from planner.files.write import replace_folder
 from planner.terminal.output import csv_cell, to_json
 from reports import html, markdown
+from reports.blocks import Report, Table
 from reports.cells import missing
-from reports.content import Report, Table
 
 KIND = "kvplan report"
 MANIFEST = "report.json"

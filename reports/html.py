@@ -16,8 +16,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from reports.blocks import Picture, Report, Table
 from reports.cells import cell, heading, is_number, sort_key
-from reports.content import Picture, Report, Table
 from reports.style import GRID, INK, MUTED, PAPER, PARTS, SERIES
 
 FULL = 760  # pixels: a figure fills its column, and no more than this

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from reports.blocks import Lines, Picture, Report, Table
 from reports.cells import cell, heading, is_number
-from reports.content import Lines, Picture, Report, Table
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#])")
 _FENCE = re.compile(r"`+")

@@ -15,7 +15,7 @@ from planner.answers.speed import speed_on
 from planner.reconcile.ledger import Ledger
 from planner.speed.speed import Figure as Expected
 from planner.units import human_seconds, plural
-from reports.content import Block, Card, Lines, Picture, Report, Section, Table
+from reports.blocks import Block, Card, Lines, Picture, Report, Section, Table
 from reports.kinds import RUNS, Kind
 from reports.plots_server import expected_curve
 from reports.words import listing

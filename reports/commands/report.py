@@ -33,7 +33,7 @@ from reports.extra import need_report_extra
 if TYPE_CHECKING:
     import subprocess
 
-    from reports.content import Report
+    from reports.blocks import Report
     from reports.runs import Run
 
 NOT_EXACT = 3  # of `kvplan profile`: there is a result, and a size in it that should be exact is not

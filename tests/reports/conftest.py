@@ -128,7 +128,7 @@ def plan_file(tmp_path: Path, plan_answer: dict[str, object]) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures as empty drawings, where a test looks at everything but them."""
-    from reports.content import Picture
+    from reports.blocks import Picture
 
     drawing = b'<?xml version="1.0"?><svg viewBox="0 0 100 100"><g/></svg>'
     monkeypatch.setattr(Picture, "files", property(lambda picture: {"svg": drawing, "png": b"\x89PNG"}))

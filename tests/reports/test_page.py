@@ -14,7 +14,8 @@ import pytest
 
 from planner.lookup import model_spec
 from reports import html, markdown
-from reports.content import Report, report
+from reports.blocks import Report
+from reports.content import report
 from reports.folder import files_of
 from reports.question import Question, question
 from reports.runs import Run

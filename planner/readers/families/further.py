@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from planner.errors import BadConfig, UnsupportedModel
 from planner.model.attention import Mixer
+from planner.model.latent_attention import LatentAttention
 from planner.model.latent_window import WindowedLatentAttention
 from planner.model.mlp import Mlp
 from planner.model.moe import Moe
@@ -176,7 +177,7 @@ def _dots_sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
 def _dots_extra(f: Fields, index: int) -> tuple[Weight, ...]:
     """A norm of the rope key, and a gate for each head."""
     mixer = (_dots_sliding if _dots_kinds(f)[index] == SLIDING else latent.mla)(f, index)[0]
-    assert isinstance(mixer, latent.LatentAttention)
+    assert isinstance(mixer, LatentAttention)
     gate = linear("attention", mixer.heads, f.int("hidden_size"), split="rows", units=mixer.heads, name="g_proj")
     return (vector("norm", mixer.rope_dim), *gate)
 

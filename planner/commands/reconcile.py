@@ -156,6 +156,9 @@ def _nothing(log: str, source: Source, found: Log) -> str:
         return f"{shown} is not a text log; name a server's log"
     if unread := next((run.unread_words for run in found.current.values() if run.unread), ""):
         return f"{shown}: {unread}; a log from the start of the server is wanted"
+    if found.known and not any(run.values for run in found.current.values()):
+        what = ", ".join(f"{count} of {name}" for name, count in found.known.items())
+        return f"{shown} has lines that are known and say nothing of memory ({what}); a log from the start of the server is wanted"
     if found.lines:
         seen = ", ".join(sorted(found.current))
         return f"{shown} has lines of {seen}, but none that says how much cache it got; a log from the start of the server is wanted"

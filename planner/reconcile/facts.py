@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from planner.errors import one_line
-from planner.reconcile.patterns import ARGUMENTS, LLAMA, OLLAMA, PATTERNS, TORCH, TRT, Pattern, rank_of
+from planner.reconcile.known import about
+from planner.reconcile.pattern import LLAMA, OLLAMA, SHOWN, TORCH, TRT, Pattern
+from planner.reconcile.patterns import ARGUMENTS, PATTERNS, rank_of
+from planner.reconcile.refusals import REFUSAL, SEPARATOR
 from planner.units import GIB, MIB
 
 MAX_VALUES = 4096
@@ -146,7 +149,7 @@ class Run:
     @property
     def tells(self) -> bool:
         """Something that a ledger can show."""
-        return self.has_pool or any(name in TOLD_FACTS for name, _ in self.values)
+        return self.has_pool or any(name in TOLD_FACTS or name.startswith((SHOWN, REFUSAL)) for name, _ in self.values)
 
     def says(self, name: str) -> bool | None:
         """A switch among the arguments; None where it is not said."""
@@ -181,13 +184,15 @@ def as_number(text: str) -> Fraction | None:
 class Log:
     """All servers of a file that said something: the last run of each engine and model.
 
-    `starts` counts the runs of each, `lines` the lines that meant something.
+    `starts` counts the runs of each, `lines` the lines that meant something, `known` those that are known and say
+    nothing of memory, by what they are about.
     """
 
     current: dict[str, Run] = field(default_factory=dict)
     complete: dict[tuple[str, str | None], Run] = field(default_factory=dict)
     starts: dict[tuple[str, str | None], int] = field(default_factory=dict)
     lines: int = 0
+    known: dict[str, int] = field(default_factory=dict)
     _stamp: str = ""
     _last: str = TORCH
 
@@ -234,6 +239,8 @@ class Log:
                     if value and value.group(1) not in ("None", "null"):
                         run.put(name, "", value.group(1))
         self.lines += used
+        if not used and (what := about(line)):
+            self.known[what] = self.known.get(what, 0) + 1
 
     def _found(self, pattern: Pattern, groups: tuple[str | None, ...], rank: str) -> None:
         if pattern.engine == TORCH:
@@ -246,6 +253,9 @@ class Log:
             self._close(run)
             del self.current[pattern.engine]
             run = self._run(pattern.engine)
+        if pattern.facts[0].startswith(REFUSAL):
+            run.put(pattern.facts[0], "", SEPARATOR.join(group or "" for group in groups))
+            return
         if pattern.facts == ("section",):
             run.section = groups[0] or ""
             return

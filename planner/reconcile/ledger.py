@@ -11,6 +11,7 @@ from planner.memory.activations import Estimated
 from planner.memory.request import Capacity
 from planner.model.spec import ModelSpec
 from planner.reconcile.facts import Run
+from planner.reconcile.pattern import SHOWN
 from planner.reconcile.stopped import Stopped
 from planner.units import GIB, MIB
 
@@ -234,6 +235,10 @@ def readings_of(run: Run) -> dict[str, float]:
         numbers = run.numbers(fact)
         if numbers and name not in found:
             found[name] = float(choose(numbers))
+    for fact in dict.fromkeys(name for name, _ in run.values if name.startswith(SHOWN)):
+        numbers, name = run.numbers(fact), fact.removeprefix(SHOWN)
+        if numbers and name not in found:
+            found[name] = float(max(numbers))
     tokens, longest = found.get("tokens in the pool"), found.get("longest request, tokens")
     if tokens and longest and "longest requests at once" not in found:
         found["whole contexts in the pool"] = float(tokens // longest)

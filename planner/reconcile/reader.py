@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from planner.errors import KvplanError, one_line
+from planner.reconcile.known import PHRASES as KNOWN
 
 CHUNK_BYTES = 1 << 20
 LONGEST_LINE = 1 << 16
@@ -44,7 +45,26 @@ PHRASES: tuple[bytes, ...] = (
     b"allocated by PyTorch", b"close to the maximum recommended", b"Peak memory: ", b"desired GPU memory",
     b"kv cache memory in use", b"the profiled value", b"Model load size estimate", b"  Model: ", b"  Context: ", b"  Total: ", b"context auto-fit", b"working_set=", b"full_kv=",
     b"estimated_peak=",
+    b"Post-capture KV", b"draft extend end", b"Sleep mode freed", b"frontend multimodal", b"persisted startup plan", b"utilization budget", b"raph capturing finished",
+    b"Encoder cache will", b"Created mmap file", b"SimpleCPUOffload", b"primary tier (", b"offloaded parameters", b"HiSparse steady",
+    b"decode workspace", b"RecoverSSM", b"Resized workspace", b"padding layers", b"Capping cudagraph", b"Free memory grew",
+    b"Overriding draft model", b"kv cache block size", b"data type to store kv cache", b"KV cache size by the", b"VLLM_CPU_KVCACHE_SPACE",
+    b"ybrid kv cache manager", b"ybrid KV cache manager", b"Enforce eager", b"torch distributed ends", b"host memory", b"HiCache", b"SWAKVPool",
+    b"multimodal", b"DeepGEMM masked", b"checkpoint pool", b"LoRA ", b"DSV4 ", b"Graph pool", b"unified-memory-pool", b"adaptive runtime",
+    b"after target backend", b"per-forward workspace", b"mlx_limit=", b"KV cache dtype", b"swa_full_tokens", b"swa-full-tokens",
+    b"hybrid SWA memory", b"worst-case memory", b"prompt cache is", b"cache state: ", b"context checkpoint", b"n_slots = ", b"free device memory",
+    b"free memory target", b"fulfill margin", b"total surplus", b"total deficit", b", target=", b"clip_model", b"flash_attn since", b"capping per-slot",
+    b"sizing KV pool", b"found in GPU", b"ggml_cuda_init", b"Auto Recommended", b"of GPU VRAM", b"Wired memory limit", b"max_prefill_token_num",
+    b"CacheConfig(", b"kvCache", b"TRTGptModel", b"derived ", b"must be less than 1.0", b"warming up", b"Available memory on node", b"worker already uses",
+    b"max_lora_rank", b"LoRAs", b"max_cpu_loras", b"attention heads (", b"mm_item", b"max_model_len=", b"MLA page", b"alloc_req_slots",
+    b"buffer slots", b"quantized V cache", b"cache types", b"cache type ", b"bigger --parallel", b"unable to allocate", b"No enough", b"kv_size = ",
 )  # fmt: skip
+PHRASES += KNOWN
+NARROWEST, LONGEST_WRAP = 60, 400
+WIDTHS = (72, 78, 79, 80, 100, 120, 132, 160, 200)  # of terminals: a word is broken there
+_BEGINS = re.compile(
+    r"\s{0,40}(?:[\[{<|#*=>~/\\\x1b\u2588]|\([\w ]{1,60}(?:pid|rank)=|-(?!\d)|\d{2,4}[-:/.]\d\d[-:/.]|[A-Z][a-z]{2} {1,2}\d|(?:time|level|msg)=|[\w.]{1,60}: |\w{1,20}Error|INFO|WARN|ERROR|DEBUG|Traceback|File )"
+)
 _DIGITS = bytes.maketrans(b"0123456789", b"0000000000")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
@@ -79,7 +99,9 @@ class Source:
             line = lines[index]
             if at in starts:
                 self._told_at = self.read_bytes
-                for piece in clean(line[:LONGEST_LINE].decode("utf-8", "replace")).split("\r"):
+                whole = line[:LONGEST_LINE].decode("utf-8", "replace")
+                after = lines[index + 1][:LONGEST_WRAP].decode("utf-8", "replace") if index + 1 < len(lines) else ""
+                for piece in clean(unwrapped(whole, after)).split("\r"):
                     if piece.strip():
                         yield piece
             elif len(line) <= LONGEST_SHAPE:
@@ -154,6 +176,25 @@ def _marked_starts(text: bytes) -> set[int]:
             starts.add(text.rfind(b"\n", 0, at) + 1)
             at = text.find(phrase, _line_end(text, at))
     return starts
+
+
+def unwrapped(line: str, after: str) -> str:
+    """Returns a line with what was broken off it: a terminal breaks at its width, a page at a space.
+
+    What begins as a line of its own does (time, level, function, JSON) or holds a phrase is none.
+
+    >>> unwrapped("INFO the current vLLM instance can use total_gpu_memory (14.74GiB) x gpu_memory_utilization", "(0.69) = 10.22GiB")[-40:]
+    'gpu_memory_utilization (0.69) = 10.22GiB'
+    """
+    length, rest = len(line.rstrip("\r")), after.rstrip("\r")
+    if (
+        length < NARROWEST
+        or not rest.strip()
+        or _BEGINS.match(rest)
+        or any(phrase in after.encode() for phrase in PHRASES)
+    ):
+        return line
+    return line.rstrip("\r") + ("" if length in WIDTHS or line.endswith(" ") else " ") + rest
 
 
 def _line_end(chunk: bytes, at: int) -> int:

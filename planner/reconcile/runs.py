@@ -12,7 +12,7 @@ from planner.reconcile.ledger import Draft, Given, Ledger, readings_of
 from planner.reconcile.llamacpp import llama, ollama
 from planner.reconcile.lmstudio import lmstudio
 from planner.reconcile.mlx import mlx, torch
-from planner.reconcile.patterns import LLAMA, LMDEPLOY, LMSTUDIO, MLX, OLLAMA, SGLANG, TORCH, TRT, VLLM
+from planner.reconcile.pattern import LLAMA, LMDEPLOY, LMSTUDIO, MLX, OLLAMA, SGLANG, TORCH, TRT, VLLM
 from planner.reconcile.sglang import sglang
 from planner.reconcile.stopped import stopped
 from planner.reconcile.vllm import vllm

@@ -6,13 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from planner.reconcile.patterns import LLAMA, OLLAMA, SGLANG, VLLM
+from planner.reconcile.pattern import LLAMA, LMDEPLOY, OLLAMA, SGLANG, TRT, VLLM
+from planner.reconcile.refusals import REFUSAL, REFUSALS, said
 from planner.units import GIB, gib, human_bytes
 
 if TYPE_CHECKING:
     from planner.reconcile.facts import Run
 
-NAMES = {VLLM: "vLLM", SGLANG: "SGLang", LLAMA: "llama.cpp", OLLAMA: "ollama"}
+NAMES = {
+    VLLM: "vLLM",
+    SGLANG: "SGLang",
+    LLAMA: "llama.cpp",
+    OLLAMA: "ollama",
+    TRT: "TensorRT-LLM",
+    LMDEPLOY: "LMDeploy",
+}
 
 
 @dataclass(frozen=True)
@@ -32,11 +40,23 @@ def stopped(run: Run) -> Stopped | None:
 
     A log that goes on to name its pool and no error has started, whatever it warned of before.
     """
-    for reads in (_states, _too_long, _not_free, _no_room, _not_loaded, _out_of_memory):
+    for reads in (_states, _too_long, _not_free, _no_room, _not_loaded, _refused, _out_of_memory):
         found = reads(run)
         if found is not None:
             who = NAMES.get(run.engine, "the server")
             return Stopped(f"{who} {found.text}", found.mends)
+    return None
+
+
+def _refused(run: Run) -> Stopped | None:
+    """An error that says by itself what is wrong; before the pool was made, or one that can come after it."""
+    started = run.text("tokens") is not None or run.text("pool_tokens") is not None or run.text("kv_mib") is not None
+    for name, _ in reversed(list(run.values)):
+        if not name.startswith(REFUSAL):
+            continue
+        number = int(name.removeprefix(REFUSAL))
+        if REFUSALS[number].late or not started:
+            return Stopped(*said(number, run.values[name, ""]))
     return None
 
 

@@ -91,7 +91,7 @@ def _options(run: Run, longest: int | None) -> Options:
         cpu_offload_bytes=_gib(run, "offload") or 0,
         prefix_caching=run.says("prefix_caching"),
         async_scheduling=run.says("async"),
-        disable_hybrid=bool(run.says("hybrid_off")),
+        disable_hybrid=bool(run.says("hybrid_off")) or run.text("hybrid_turned_off") is not None,
         mamba_cache_mode=mode if mode in ("none", "align", "all") else None,
         mamba_ssm_dtype=ssm,
         num_speculative_tokens=min(drafts, 1024),
@@ -162,6 +162,10 @@ def _entries(
     workers = len(run.by_key("available_gib"))
     reason = f"the poorest of {workers} workers decides" if workers > 1 else ""
     made.entries.append(Entry("KV cache pool", pool, derived_pool, reason))
+    frontend = run.bytes("frontend_gib")
+    if frontend is not None:
+        made.entries.append(Entry("kept for decoding images", frontend, None, "taken off the pool"))
+        parts.append(frontend)
     graphs = run.bytes("graphs_gib")
     if graphs is not None:
         made.entries.append(

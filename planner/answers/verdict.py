@@ -21,7 +21,8 @@ BUDGETED = ("vllm", "sglang", "tensorrt-llm", "lmdeploy")
 NAMES = {
     "vllm": "vLLM", "sglang": "SGLang", "llamacpp": "llama.cpp", "ik_llamacpp": "ik_llama.cpp", "ollama": "ollama",
     "lmstudio": "LM Studio", "tensorrt-llm": "TensorRT-LLM", "lmdeploy": "LMDeploy", "transformers": "transformers",
-    "mlx": "MLX", "koboldcpp": "KoboldCpp",
+    "mlx": "MLX", "koboldcpp": "KoboldCpp", "exllamav3": "ExLlamaV3",
+    "exllamav2": "ExLlamaV2",
 }  # fmt: skip
 
 

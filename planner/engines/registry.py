@@ -24,6 +24,8 @@ ENGINES: dict[str, tuple[str, str, str | None]] = {
     "lmdeploy": ("fractions_of_free", "lmdeploy", None),
     "transformers": ("transformers", "answer", None),
     "mlx": ("mlx", "answer", None),
+    "exllamav3": ("exllama", "answer", "exllamav3"),
+    "exllamav2": ("exllama", "answer", "exllamav2"),
 }
 ALIASES = {
     "llama.cpp": "llamacpp", "llama-cpp": "llamacpp", "llama_cpp": "llamacpp", "llama-server": "llamacpp",
@@ -31,23 +33,19 @@ ALIASES = {
     "lm-studio": "lmstudio", "lm studio": "lmstudio", "lm_studio": "lmstudio", "ik-llama": "ik_llamacpp", "ik": "ik_llamacpp",
     "trtllm": "tensorrt-llm", "trt-llm": "tensorrt-llm", "tensorrt_llm": "tensorrt-llm", "tensorrtllm": "tensorrt-llm",
     "kobold": "koboldcpp", "kobold.cpp": "koboldcpp", "koboldai": "koboldcpp", "hf": "transformers", "turbomind": "lmdeploy", "mlx-lm": "mlx", "mlx_lm": "mlx",
+    **dict.fromkeys(("exllama", "exl3", "tabbyapi", "tabby"), "exllamav3"), "exl2": "exllamav2",
 }  # fmt: skip
 # What people name as an engine and is none here -> what to write in its place
 _RUN_LLAMACPP = ("jan", "llamafile", "gpt4all", "llama-cpp-python", "llama-swap", "lemonade")
 _OTHERS = {
     **{name: f"{name} runs llama.cpp: write --engine llamacpp" for name in _RUN_LLAMACPP},
     **dict.fromkeys(
-        ("exllama", "exllamav2", "exllamav3", "exl2", "exl3", "tabbyapi", "tabby"),
-        "ExLlama's buffers are not modelled: leave --engine out for weights and cache alone; its caches Q4, Q6 and Q8 hold 4.5, "
-        "6.5 and 8.5 bits a number: --kv-dtype q4_0, q6_0 or q8_0",
-    ),
-    **dict.fromkeys(
         ("mlx-vlm", "mlx_vlm"),
         "mlx-vlm is not modelled: --engine mlx is the closest",
     ),
     **dict.fromkeys(
         ("text-generation-webui", "oobabooga", "ooba"),
-        "text-generation-webui runs llama.cpp or ExLlama: write --engine llamacpp, or leave --engine out",
+        "text-generation-webui runs llama.cpp or ExLlama: write --engine llamacpp or --engine exllamav3",
     ),
     **dict.fromkeys(
         ("tgi", "text-generation-inference", "text-generation-launcher"),

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 VLLM = ("vllm", "vllm-v0", "vllm-v1")
 LLAMA = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio", "koboldcpp")
+EXLLAMA = ("exllamav3", "exllamav2")
 FREE = ("tensorrt-llm", "lmdeploy")
 
 
@@ -313,7 +314,7 @@ ENGINE_FLAGS = _in(
         "N",
         "Draft tokens of a step: states, a drafter's layer.",
         count_up_to(1024, "no server drafts more in one step"),
-        (*VLLM, *LLAMA),
+        (*VLLM, *LLAMA, *EXLLAMA),
     ),
     (
         "--draft-layers",
@@ -346,10 +347,22 @@ ENGINE_FLAGS = _in(
         switch,
         ("sglang",),
     ),
-    ("--ctx-size", "N", "llama.cpp: context of all slots together (default: --seq times --parallel).", tokens, LLAMA),
-    ("--parallel", "N", "llama.cpp: slots (default: --batch).", count, LLAMA),
+    (
+        "--ctx-size",
+        "N",
+        "llama.cpp: context of all slots together (default: --seq times --parallel); ExLlama: cache_size.",
+        tokens,
+        (*LLAMA, *EXLLAMA),
+    ),
+    ("--parallel", "N", "llama.cpp: slots (default: --batch); ExLlama: max_batch_size.", count, (*LLAMA, *EXLLAMA)),
     ("--batch-size", "N", "llama.cpp: logical batch (default: 2048).", tokens, LLAMA),
-    ("--ubatch-size", "N", "llama.cpp: physical batch (default: 512).", tokens, LLAMA),
+    (
+        "--ubatch-size",
+        "N",
+        "llama.cpp: physical batch (default: 512); ExLlama: chunk_size (2048).",
+        tokens,
+        (*LLAMA, *EXLLAMA),
+    ),
     ("--flash-attn", "on|off|auto", "llama.cpp: flash attention (default: on from late 2025).", on_off, LLAMA),
     ("--swa-full", "", "llama.cpp: window layers hold the whole context.", switch, LLAMA),
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.model.positions import too_long
-from planner.units import gib, human_tokens
+from planner.units import ceil_div, gib, human_tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,6 +170,11 @@ def _held(answer: EngineAnswer, length: str) -> str:
         return held
     low = answer.most_requests * ranged.low.tokens // ranged.pool.tokens
     high = -(-answer.most_requests * ranged.high.tokens // ranged.pool.tokens)
+    if (
+        cap := answer.extra.get("max_batch_size")
+    ) and answer.block_tokens:  # what is there may hold more than it takes at once
+        one = ceil_div(answer.request_tokens, answer.block_tokens) * answer.block_tokens
+        low, high = min(cap, ranged.low.tokens // one), min(cap, ranged.high.tokens // one)
     return held if low == high else f"{held} (estimated, {low:,} to {high:,})"
 
 

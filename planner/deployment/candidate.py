@@ -90,7 +90,8 @@ class Candidate:
             chunk_tokens=self.chunk_tokens,
             most=self.room.admitted,
             share=self.question.targets.ttft_share,
-            before_seconds=self.constants.request_seconds,
+            before_seconds=self.constants.before_seconds,
+            queue_scale=self.constants.queue_scale,
         )
 
     @property

@@ -107,7 +107,7 @@ def check(plan: Plan) -> Check:
     return Check(
         len(kept),
         decoded / max(1, steps) / PS_PER_SECOND,
-        at_share + candidate.constants.request_seconds,
+        at_share + candidate.constants.before_seconds,
         run.preemptions,
     )
 

@@ -85,7 +85,7 @@ def answer(
             f"max_batch_size {slots}, chunk_size {chunk:,}, autosplit_reserve 96 MiB",
         ),
         refusal=refusal,
-        extra={"kv_bytes": cache, "cache_size": size},
+        extra={"kv_bytes": cache, "cache_size": size, "max_batch_size": slots},
     )
 
 

@@ -28,6 +28,16 @@ def _options(values: Mapping[str, Any], **more: Any) -> Options:
     return Options(**found)
 
 
+def engine_options(values: Mapping[str, Any]) -> Options:
+    """Builds Options of the fields that it has, of those that were given."""
+    return _options(values)
+
+
+def small_words(text: Any) -> str:
+    """Returns a setting in small letters without space; "" for none."""
+    return "" if text is None else str(text).strip().lower()
+
+
 def server_question(program: Program, values: dict[str, Any], rest: Sequence[str]) -> Question:
     """Builds the question of vLLM, SGLang, TensorRT-LLM or LMDeploy from the fields that its flags set."""
     engine, notes = program.name, []

@@ -13,6 +13,7 @@ from planner.errors import BadConfig, BadRequest, one_line
 from planner.launch.manifests import container_command, kubernetes, production_stack, ray_serve
 from planner.launch.program import mounted
 from planner.launch.python_calls import python_commands
+from planner.launch.tabbyapi import config_command, is_config
 from planner.launch.words import MOST_CHARACTERS, Command, commands_of, substitute
 from planner.launch.yaml_values import MOST_NODES, environment, plain, settings_command, walk, words_of
 
@@ -51,7 +52,7 @@ def commands_in(text: str) -> list[Command]:
         if any(isinstance(document, Mapping) for document in documents):
             raise BadRequest(
                 "a YAML file with no service, container, model command or engine setting in it; known are compose "
-                "files, Kubernetes manifests, llama-swap configs and vLLM's --config"
+                "files, Kubernetes manifests, llama-swap configs, vLLM's --config and TabbyAPI's config.yml"
             )
     if re.search(r"\bOLLAMA_\w+=", text) and not re.search(r"\bollama(?:\.exe)?\s", text):
         text += "\nollama serve"  # variables of its service alone
@@ -198,6 +199,8 @@ def _from_yaml(document: Any) -> Iterator[Command]:
         yield from production_stack(document)
     elif any(key == "model_loading_config" for key, _ in walk(document, 0, [0])):
         yield from ray_serve(document)
+    elif is_config(document):
+        yield config_command(document)
     elif isinstance(document.get("models"), Mapping):
         yield from _llama_swap(document)
     elif isinstance(document.get("image"), str) or isinstance(document.get("command", document.get("args")), list):

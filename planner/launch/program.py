@@ -17,7 +17,7 @@ _MODULES = {
     "sglang.launch_server": "sglang",
     "llama_cpp.server": "llama-cpp-python",
     "mlx_lm.server": "mlx",
-    "tabbyapi": "tabbyapi",
+    "tabbyapi": "exllamav3",
     "mlx_lm": "mlx",
     "mlx_lm.generate": "mlx",
     "mlx_lm.chat": "mlx",
@@ -41,7 +41,6 @@ _LLAMA = {
 REFUSED = {
     "text-generation-launcher": "text-generation-launcher (TGI) is not an engine that kvplan knows, and is no longer developed",
     "mlx-vlm": "mlx-vlm is not modelled; ask kvplan estimate MODEL --engine mlx --gpu m3-max --seq 8k",
-    "tabbyapi": "TabbyAPI (ExLlama) is not an engine that kvplan knows; kvplan estimate MODEL answers memory alone",
     "llama-cpp-python": "llama_cpp.server has flags of its own; give the llama-server command: --n_ctx is -c, --n_gpu_layers is -ngl",
     "lms": "of lms, `lms load MODEL` is read; ask kvplan estimate MODEL --engine lmstudio --ctx-size 32k --gpu NAME",
     "aphrodite": "Aphrodite is a fork of vLLM that kvplan does not know; give the `vllm serve` command of the same flags",
@@ -75,7 +74,7 @@ _DOCKER_SWITCHES = frozenset("-d --detach -i --interactive -t --tty -it -ti -dit
 class Program:
     """What starts, and with which words.
 
-    name     vllm, sglang, llamacpp, llama-bench, koboldcpp, ollama, tensorrt-llm, lmdeploy
+    name     vllm, sglang, llamacpp, llama-bench, koboldcpp, ollama, tensorrt-llm, lmdeploy, exllamav3 (TabbyAPI)
     said     how it was started, for people: `vllm serve`, `docker run vllm/vllm-openai`
     """
 
@@ -215,6 +214,8 @@ def _named(word: str, rest: Sequence[str]) -> tuple[str, str, Sequence[str]] | N
         r"koboldcpp([-_](linux|mac|nocuda|oldcpu|oldpc|rocm|cu1[12]|x64|arm64|nightly|[\d.]+))*(\.py)?", base
     ):
         return "koboldcpp", "koboldcpp", rest
+    if base in ("tabbyapi", "tabby"):
+        return "exllamav3", "TabbyAPI", rest
     if base in REFUSED:
         return base, "", rest
     return None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from planner.errors import BadRequest, one_line
-from planner.launch import koboldcpp, llamacpp, lmdeploy, lmstudio, mlx, ollama, sglang, trtllm, vllm
+from planner.launch import koboldcpp, llamacpp, lmdeploy, lmstudio, mlx, ollama, sglang, tabbyapi, trtllm, vllm
 from planner.launch.arguments import Given, read_arguments
 from planner.launch.environment import classify, llama_flag
 from planner.launch.fields import kobold_question, llama_question, ollama_question, server_question
@@ -31,10 +31,11 @@ TABLES: Mapping[str, Table] = {
     "lmdeploy": lmdeploy.TABLE,
     "mlx": mlx.TABLE,
     "lmstudio": lmstudio.TABLE,
+    "exllamav3": tabbyapi.TABLE,
 }
 KNOWN = (
     "vllm serve, sglang serve, llama-server, llama-cli, llama-bench, koboldcpp, ollama, trtllm-serve, lmdeploy serve, "
-    "mlx_lm.server, lms load"
+    "mlx_lm.server, lms load, TabbyAPI's config.yml"
 )
 
 
@@ -79,7 +80,8 @@ def with_flags(question: Question, text: str) -> Question:
     >>> with_flags(question_of(["vllm", "serve", "m", "--dtype", "bfloat16"]), "--dtype half").dtype
     'half'
     """
-    name = "vllm" if question.engine.startswith("vllm") else question.engine
+    name = next((own for own in ("vllm", "exllama") if question.engine.startswith(own)), question.engine)
+    name = {"exllama": "exllamav3"}.get(name, name)
     values = read_values(read_arguments(text.split(), TABLES[name])[0])
     own = {key: value for key, value in values.items() if key in question.options.__dataclass_fields__}
     length = own.get("max_model_len", question.seq_tokens)
@@ -167,6 +169,7 @@ def _maker(name: str) -> Callable[[Program, dict[str, Any], Sequence[str]], Ques
         "koboldcpp": kobold_question,
         "mlx": mlx.mlx_question,
         "lmstudio": lmstudio.lms_question,
+        "exllamav3": tabbyapi.tabby_question,
     }
     return own.get(name, server_question)
 

@@ -140,7 +140,7 @@ class Answer:
 
     @property
     def before_seconds(self) -> float:
-        return self.server.constants.request_seconds
+        return self.server.constants.before_seconds
 
     @property
     def tpot_range(self) -> tuple[float, float]:
@@ -353,7 +353,7 @@ def serve(
     """
     ranks = replicas * replica.found.request.sharding.dp
     policy = Policy(replica.max_num_seqs, replica.max_num_batched_tokens, replica.longest_tokens, ranks, routing)
-    before_ps = round(replica.constants.request_seconds * PS_PER_SECOND)
+    before_ps = round(replica.constants.before_seconds * PS_PER_SECOND)
     run = simulate(
         workload.arrivals(),
         replica.model,
@@ -398,7 +398,7 @@ def _steady(
     most = max(1, min(policy.max_num_seqs, int(run.pool_bytes / held) if held else policy.max_num_seqs))
     steady = Replica(
         replica.model, given, chunk_tokens=policy.max_num_batched_tokens, most=most, share=targets.ttft_share,
-        before_seconds=replica.constants.request_seconds,
+        before_seconds=replica.constants.before_seconds, queue_scale=replica.constants.queue_scale,
     )  # fmt: skip
     if workload.users:
         return steady.at_users(max(1, round(workload.users / ranks))), ""

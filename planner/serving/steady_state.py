@@ -104,6 +104,7 @@ class Replica:
     most            sequences that decode at once, at most
     share           of the requests that the TTFT is said for
     before_seconds  a request's way in, before its prompt runs
+    queue_scale     the waiting is multiplied by this: what points measured under load showed beside the formula
     slower          all times of steps are multiplied by this (the ends of a range)
     """
 
@@ -116,10 +117,12 @@ class Replica:
         most: int,
         share: float = 0.95,
         before_seconds: float = 0.0,
+        queue_scale: float = 1.0,
         slower: float = 1.0,
     ) -> None:
         self.model, self.load, self.chunk_tokens, self.most = model, load, chunk_tokens, most
         self.share, self.before_seconds, self.slower = share, before_seconds, slower
+        self.queue_scale = queue_scale
         self.reached = [
             sum(
                 held.share * (held.tokens if reach is None else min(held.tokens, reach)) for held in load.held_sequences
@@ -135,7 +138,7 @@ class Replica:
         """The same replica with steps `factor` times as long."""
         return Replica(
             self.model, self.load, chunk_tokens=self.chunk_tokens, most=self.most, share=self.share,
-            before_seconds=self.before_seconds, slower=self.slower * factor,
+            before_seconds=self.before_seconds, queue_scale=self.queue_scale, slower=self.slower * factor,
         )  # fmt: skip
 
     # Steps
@@ -314,6 +317,7 @@ class Replica:
             beside = rate * current / 2 * added  # pieces that come later and share its step
             wait, chance = others * (queue + beside), others * held
             first += (1 - held) * step / 2 * min(1.0, others * decoding)
+        wait *= self.queue_scale
         if not closed:  # users that each have one request never exceed the room that there is
             room, likely = self._wait_for_room(decoding)
             wait, chance = wait + room, max(chance, likely)

@@ -103,6 +103,7 @@ class Constants:
     experts_low, _high      the same of TPOT for a model with experts
     serial               share of the shorter of reading and computing that the longer does not hide: 0 in the shipped fits,
                          1 where one waits for the other (processors)
+    queue_scale          how much longer than by its formula a request waits, as points under load showed
     measured_shape       the one model shape that a user's own points are of; "" where there are none
     elsewhere            the range's ends that hold for any other shape, by name
     origin               where all this comes from, in words
@@ -152,8 +153,17 @@ class Constants:
     experts_low: float = 0.7
     experts_high: float = 2.5
     serial: float = 0.0
+    queue_scale: float = 1.0
     measured_shape: str = ""
     elsewhere: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def before_seconds(self) -> float:
+        """Returns the part of a request's way in that is spent outside the steps: none where reading and computing take turns.
+
+        Such a server is a processor, whose cores do the host's work as well: a step that begins a prompt is that much longer.
+        """
+        return (1 - self.serial) * self.request_seconds
 
     def of_model(self, shape: str, *, experts: bool) -> Constants:
         """Returns the constants for one model: with the factors of its shape, and those of experts where it has some.

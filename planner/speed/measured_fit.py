@@ -203,7 +203,7 @@ def stretched(base: Constants, logs: Sequence[float]) -> Constants:
         )
         for name, queue in (("queue", base.queue), ("experts_queue", base.experts_queue))
     }
-    return replace(base, **changed, **queues)  # type: ignore[arg-type]
+    return replace(base, queue_scale=math.exp(logs[QUEUE]), **changed, **queues)  # type: ignore[arg-type]
 
 
 def _queued(base: Constants, **changed: float) -> Constants:

@@ -58,10 +58,12 @@ def answer(
     elif options.pool_bytes is not None:
         left = [options.pool_bytes] * 3
     fixed = options.ctx_size is not None
-    refusal = _refusal(estimate, cache, left, options)
+    refusal = _refusal(estimate, cache, left=left, options=options)
     ranged = None
     if left is not None:
-        ranged = Ranged(*(_pool(estimate, min(room, cache) if fixed else room, taken, shape) for room in left))
+        ranged = Ranged(
+            *(_pool(estimate, min(room, cache) if fixed else room, taken=taken, shape=shape) for room in left)
+        )
     most = None
     if ranged is not None:
         tokens = 0 if refusal is not None else size if fixed else ranged.pool.tokens
@@ -106,7 +108,7 @@ def cache_bytes(estimate: Estimate, tokens: int, shape: tuple[int, int, bool]) -
     most = 0
     for stage in stage_ranges(len(estimate.spec.layers), pp=estimate.request.sharding.pp):
         layers = [cache for index, cache in caches if index in stage]
-        total = sum(_layer_bytes(estimate, cache, tokens, shape) for cache in layers)
+        total = sum(_layer_bytes(estimate, cache, tokens=tokens, shape=shape) for cache in layers)
         if shape[2] and bits_of(estimate.fmt) != (None, None):
             total += max((_fp16_bytes(cache) * tokens for cache in layers), default=0)
         most = max(most, total)
@@ -149,7 +151,7 @@ def bits_of(fmt: CacheFormat) -> tuple[int | None, int | None]:
     return k, v
 
 
-def _layer_bytes(estimate: Estimate, cache: Cache, tokens: int, shape: tuple[int, int, bool]) -> int:
+def _layer_bytes(estimate: Estimate, cache: Cache, *, tokens: int, shape: tuple[int, int, bool]) -> int:
     slots, drafts, second = shape
     k, v = bits_of(estimate.fmt)
     if isinstance(cache, Shared) or cache.kind == "no cache":
@@ -200,13 +202,13 @@ def _activation(estimate: Estimate, chunk: int) -> Estimated:
     )
 
 
-def _pool(estimate: Estimate, room: int, taken: int, shape: tuple[int, int, bool]) -> Pool:
+def _pool(estimate: Estimate, room: int, *, taken: int, shape: tuple[int, int, bool]) -> Pool:
     """What the room holds in whole pages, every state and ring counted."""
     pages = largest(lambda n: cache_bytes(estimate, n * PAGE, shape) <= room, MAX_TOKENS // PAGE)
     return Pool(room, pages * PAGE, pages, PAGE, at_once=Fraction(pages * PAGE, taken))
 
 
-def _refusal(estimate: Estimate, cache: int, left: list[int] | None, options: Options) -> Refusal | None:
+def _refusal(estimate: Estimate, cache: int, *, left: list[int] | None, options: Options) -> Refusal | None:
     if left is None or cache <= left[0]:
         return None
     card = estimate.capacity.bytes if estimate.capacity is not None else left[0]

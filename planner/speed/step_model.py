@@ -58,7 +58,9 @@ class LinearSteps:
         fixed = (fixed + sequences * c.sequence_seconds + between) * c.fixed_scale
         fixed += len(chunks) * sums.launches * c.prompt_layer_seconds * c.prompts_scale
         memory = weights / reading + hit / c.expert_efficiency + cached / c.cache_efficiency
-        fixed += c.serial * c.request_seconds * sum(not before for _, before in chunks)  # the host's work, on the same cores
+        fixed += (
+            c.serial * c.request_seconds * sum(not before for _, before in chunks)
+        )  # the host's work, on the same cores
         if chunks and sequences:  # a pass of their own beside that of the decoding sequences
             memory += c.serial * weights / reading
             launched = sums.launches * c.layer_seconds + sums.routed_layers * c.expert_layer_seconds + c.step_seconds

@@ -30,7 +30,20 @@ def test_a_config_is_a_question() -> None:
 
 
 def test_flags_are_the_keys_of_the_config() -> None:
-    words = ["tabbyapi", "--model-name", "m", "--cache-size", "8192", "--cache-mode", "Q6", "--tensor-parallel", "true", "--gpu-split", "20", "20"]
+    words = [
+        "tabbyapi",
+        "--model-name",
+        "m",
+        "--cache-size",
+        "8192",
+        "--cache-mode",
+        "Q6",
+        "--tensor-parallel",
+        "true",
+        "--gpu-split",
+        "20",
+        "20",
+    ]
     asked = question_of(words)
     assert (asked.options.ctx_size, asked.k_dtype, asked.tp, asked.pp) == (8192, "exl3_q6", 2, 1)
 

@@ -200,7 +200,9 @@ def test_a_queue_that_points_under_load_show_is_part_of_plan() -> None:
     assert 1.5 < scale < 4
     asked = load(LengthMix({1024: 1}, ""), LengthMix({128: 1}, ""), rate_per_s=20.0)
     waits = [
-        Replica(step_model(model(), gpu, base), asked, chunk_tokens=2048, most=256, queue_scale=one).ttft(8.0).wait_seconds
+        Replica(step_model(model(), gpu, base), asked, chunk_tokens=2048, most=256, queue_scale=one)
+        .ttft(8.0)
+        .wait_seconds
         for one in (1.0, scale)
     ]
     assert waits[1] == pytest.approx(scale * waits[0], rel=0.2) and waits[0] > 0

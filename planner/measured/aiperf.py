@@ -18,6 +18,25 @@ KEYS = frozenset(
     "input_config aiperf_version schema_version start_time end_time was_cancelled error_summary benchmark_id telemetry_data "
     "telemetry_stats server_metrics_data metadata".split()
 )
+# Metrics that AIPerf 0.13 and GenAI-Perf 0.0.16 write (`tag` and `header` of aiperf/metrics), and the beginnings of their families
+METRICS = frozenset(
+    "time_to_first_token time_to_second_token time_to_first_output_token inter_token_latency inter_chunk_latency request_latency "
+    "request_throughput request_count request_goodput request_error_rate requested_osl input_sequence_length output_sequence_length "
+    "input_token_throughput output_token_throughput output_token_throughput_per_user output_token_throughput_per_request "
+    "output_token_count output_tokens_per_joule output_tokens_per_second_per_watt output_tps_per_watt prefill_throughput_per_user "
+    "e2e_output_token_throughput benchmark_duration decode_duration goodput goodput_per_watt good_request_count good_request_fraction "
+    "goodrequestfraction effective_latency effective_latency_co_aware error_isl error_input_sequence_length error_request_count "
+    "completed_request_count completed_requests_success_error context_overflow_count stream_setup_latency stream_prefill_latency "
+    "min_request_timestamp max_request_timestamp minimum_request_timestamp max_response_timestamp maximum_response_timestamp rtfx "
+    "inverse_real_time_factor_rtfx num_images number_of_images image_latency image_throughput audio_duration video_inference_time "
+    "video_peak_memory thinking_efficiency overall_thinking_efficiency reasoning_token_count performance_per_watt grace_period "
+    "theoretical_prefix_cache_hit".split()
+)
+FAMILIES = (
+    "usage_", "total_", "overall_", "http_", "network_", "replay_", "spec_", "draft_", "accepted_", "acceptance_", "token_weighted_",
+    "energy_", "gpu_", "average_gpu", "nvidia_", "amd_", "credit_", "osl_", "accuracy_", "cpu_", "power_",
+)  # fmt: skip
+_COLUMN = re.compile(r"metric|unit|value|avg|min|max|std|count|sum|p\d{1,2}(?:\.\d{1,2})?", re.IGNORECASE)
 SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds": 1.0}
 _NAMES = {
     "ttft": ("time_to_first_token",), "tpot": ("inter_token_latency",), "request": ("request_latency",),
@@ -37,6 +56,7 @@ def aiperf(raw: Mapping[str, Any]) -> MeasuredFile | None:
         or _first(at(config, "model_names"))
     )
     others = {key: 0 for key, value in raw.items() if not (isinstance(value, Mapping) and "unit" in value)}
+    others |= {key: 0 for key in raw if key not in others and not _is_metric(key)}
     point = _point(raw, tool, words(raw.get("aiperf_version")), model, _asked(config))
     return MeasuredFile(tool, (point,), strange(others, KEYS, tool))
 
@@ -47,9 +67,11 @@ def aiperf_csv(text: str) -> MeasuredFile | None:
     if not rows or not rows[0] or rows[0][0] != "Metric" or "avg" not in rows[0]:
         return None
     header, raw = rows[0], dict[str, Any]()
+    columns = [one for one in header if one and not _COLUMN.fullmatch(one[:20])]
     for row in rows[1:]:
         if len(row) > 1 and row[0] == "Metric":
             header = row
+            columns += [one for one in row if one and not _COLUMN.fullmatch(one[:20])]
             continue
         if not row or not row[0]:
             continue
@@ -64,7 +86,12 @@ def aiperf_csv(text: str) -> MeasuredFile | None:
     note = (
         "the CSV names neither model nor concurrency: the mean that was reached is taken; the JSON beside it says both"
     )
-    return MeasuredFile(AIPERF, (point,), (note,))
+    unknown = dict.fromkeys([*columns, *(key for key in raw if not _is_metric(key))], 0)
+    return MeasuredFile(AIPERF, (point,), (note, *strange(unknown, KEYS, AIPERF)))
+
+
+def _is_metric(key: str) -> bool:
+    return key in METRICS or key.startswith(FAMILIES)
 
 
 def _point(  # parameters: what all runs of a file share, beside the run

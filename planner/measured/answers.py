@@ -17,6 +17,14 @@ OLLAMA, LLAMA_SERVER, LMSTUDIO = "ollama", "llama-server", "LM Studio"
 _VERBOSE = re.compile(
     r"^\s*(prompt eval count|prompt eval duration|eval count|eval duration|total duration):\s+(\S{1,40})", re.MULTILINE
 )
+_LINE = re.compile(r"^\s*([a-z][a-z_ ]{2,40}):[ \t]+\S{1,40}(?: token\(s\)| tokens/s)?[ \t]*$", re.MULTILINE)
+_SAID = frozenset(
+    (
+        "total duration",
+        "load duration",
+        *(f"{part}eval {what}" for part in ("", "prompt ") for what in ("count", "duration", "rate")),
+    )
+)
 _SPAN = re.compile(r"([\d.]{1,20})(h|ms|m|s|µs|us|ns)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9}
 MOST_ANSWERS = 10_000
@@ -103,7 +111,9 @@ def ollama_verbose(text: str) -> MeasuredFile | None:
                 (number(block.get("eval count")), spans["eval duration"]),
             ).points
             block = {}
-    return MeasuredFile(OLLAMA, tuple(points)) if points else None  # fmt: skip
+    after = text.partition("total duration:")[2][:100_000]
+    unknown = dict.fromkeys(_LINE.findall(after), 0)
+    return MeasuredFile(OLLAMA, tuple(points), strange(unknown, _SAID, OLLAMA)) if points else None  # fmt: skip
 
 
 def _file(  # parameters: what every answer says of itself

@@ -20,7 +20,11 @@ KEYS = frozenset(
     "n_threads cpu_mask cpu_strict poll type_k type_v n_gpu_layers n_cpu_moe split_mode main_gpu no_kv_offload flash_attn devices "
     "tensor_split tensor_buft_overrides use_mmap use_direct_io embeddings no_op_offload no_host fit_target fit_min_ctx n_prompt "
     "n_gen n_depth test_time avg_ns stddev_ns avg_ts stddev_ts samples_ns samples_ts cuda opencl vulkan kompute metal sycl rpc "
-    "gpu_blas blas mul_mat_q numa f16_kv reps n_kv_max tensor_split_buft hip musa cann".split()
+    "gpu_blas blas mul_mat_q numa f16_kv reps n_kv_max tensor_split_buft hip musa cann load_mode repack".split()
+)
+# How the table calls its columns: markdown_printer::get_field_display_name, of ik_llama.cpp too
+COLUMNS = KEYS | frozenset(
+    "model size params backend test t/s ngl sm mg threads nkvo fa lm mmap dio embd nopo noh rpk dev ts ot fitt fitc ncmoe mla amb fmoe ser rtr".split()
 )
 _TEST = re.compile(r"(?:pp\s?(\d{1,9}))?\s?\+?\s?(?:tg\s?(\d{1,9}))?(?:\s?@\s?d(\d{1,9}))?")
 _SPEED = re.compile(r"([\d.]{1,20})\s*(?:±.*)?")
@@ -59,7 +63,10 @@ def llama_bench_md(text: str) -> MeasuredFile | None:
             points, left = ([*points, point], left) if point else (points, left + 1)
     if not header:
         return None
-    return MeasuredFile(TOOL, tuple(points), (f"{left} rows of the table were not understood",) if left else ())
+    notes = strange(dict.fromkeys(header, 0), COLUMNS, TOOL)
+    return MeasuredFile(
+        TOOL, tuple(points), ((f"{left} rows of the table were not understood",) if left else ()) + notes
+    )
 
 
 def _md_row(row: Mapping[str, str], build: str | None) -> MeasuredPoint | None:

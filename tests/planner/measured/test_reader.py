@@ -159,3 +159,25 @@ def test_yaml_that_holds_no_plain_values_is_one_line(value: str) -> None:
 def test_csv_that_pythons_reader_refuses_is_no_benchmark() -> None:
     text = "n_prompt,avg_ts\n1,2\r~\x07"
     assert measured_text(text, "file") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "key"),
+    [
+        ("llama-bench.md", "backend", "backnd", "backnd"),
+        ("llama-bench.csv", "build_commit", "build_comit", "build_comit"),
+        ("genai-perf.csv", "Request Count", "Requests Counted", "requests_counted"),
+        ("genai-perf.csv", ",p99,", ",quantile99,", "quantile99"),
+        ("genai-perf.json", '"request_count"', '"requests_counted"', "requests_counted"),
+        ("ollama-verbose.txt", "load duration", "warm duration", "warm duration"),
+        ("guidellm.yaml", "metadata", "metdata", "metdata"),
+    ],
+)
+def test_every_reader_names_a_key_that_it_does_not_know(name: str, old: str, new: str, key: str, tmp_path: Path) -> None:
+    """Tables and texts as well: a column of Markdown, a row or a column of CSV, a line of `ollama run --verbose`."""
+    text = (CASES / name).read_text()
+    assert old in text
+    path = tmp_path / name
+    path.write_text(text.replace(old, new))
+    notes = read_measured(str(path)).notes
+    assert any("no version of" in note and key in note for note in notes), notes

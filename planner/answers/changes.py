@@ -63,7 +63,8 @@ def with_length(question: Question, tokens: int) -> Question:
 
 def streams(question: Question) -> int:
     """How many times a slot's length the context is: the slots, or one where they share its cells."""
-    return 1 if question.options.kv_unified else question.options.parallel or 1
+    alone = question.options.kv_unified or question.engine.startswith("exllama")
+    return 1 if alone else question.options.parallel or 1
 
 
 # What a change is called, by engine
@@ -72,6 +73,8 @@ _FLAGS = {
     "sglang": {"kv": "--kv-cache-dtype fp8_e4m3", "weights": "--quantization fp8", "length": "--context-length", "tp": "--tp"},
     "tensorrt-llm": {"kv": "kv_cache_config: {dtype: fp8}", "length": "--max_seq_len", "tp": "--tp_size"},
     "lmdeploy": {"kv": "--quant-policy 8", "length": "--session-len", "tp": "--tp"},
+    "exllamav3": {"kv": "cache_mode 8,8", "length": "cache_size", "tp": "tensor_parallel true with a gpu_split of"},
+    "exllamav2": {"kv": "cache_mode Q8", "length": "cache_size", "tp": "a gpu_split of"},
 }  # fmt: skip
 
 
@@ -89,10 +92,12 @@ def server_changes(tried: Tried, engine: EngineAnswer, starts: bool) -> Iterator
                 mend = f"{flag} {longer}"  # where the profile run shrinks with the length, the pool grows
             yield mend, with_flags(question, mend), given
     if question.k_dtype is None and "kv" in names:
-        fp8 = "int8" if question.engine == "lmdeploy" else "fp8"
+        fp8 = {"lmdeploy": "int8", "exllamav3": "exl3_q8", "exllamav2": "exl3_q8"}.get(question.engine, "fp8")
         yield names["kv"], replace(question, k_dtype=fp8, v_dtype=fp8), given
     if not starts and (length := tried.longest()):
         options = replace(question.options, max_model_len=length)
+        if question.engine.startswith("exllama"):
+            options = replace(question.options, ctx_size=length)
         yield (
             f"{names.get('length', '--max-model-len')} {length}",
             replace(question, seq_tokens=length, options=options),

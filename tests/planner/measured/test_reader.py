@@ -173,7 +173,9 @@ def test_csv_that_pythons_reader_refuses_is_no_benchmark() -> None:
         ("guidellm.yaml", "metadata", "metdata", "metdata"),
     ],
 )
-def test_every_reader_names_a_key_that_it_does_not_know(name: str, old: str, new: str, key: str, tmp_path: Path) -> None:
+def test_every_reader_names_a_key_that_it_does_not_know(
+    name: str, old: str, new: str, key: str, tmp_path: Path
+) -> None:
     """Tables and texts as well: a column of Markdown, a row or a column of CSV, a line of `ollama run --verbose`."""
     text = (CASES / name).read_text()
     assert old in text

@@ -115,6 +115,8 @@ def _by_name(name: str, value: Any) -> str:
     if name.endswith("parameters"):
         return human_count(round(size))
     if name.endswith("flops"):
+        if size >= 1e15:
+            return f"{size / 1e15:,.3g} PFLOP"
         return f"{size / 1e12:,.3g} TFLOP" if size >= 1e11 else f"{size / 1e9:,.3g} GFLOP"
     if size == int(size) and abs(size) < 1e18:
         return f"{int(size):,}"

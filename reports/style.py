@@ -178,12 +178,23 @@ def powers(low: float, high: float, base: int = 2, *, most: int = TICKS) -> list
     return [base**i if i >= 0 else 1 / base**-i for i in range(first, last + 1, step)]
 
 
-def log_axis(axes: Axes, which: str, values: Iterable[float], *, write: Callable[[float], str], base: int = 2) -> None:
-    """Makes an axis logarithmic, with round ticks in words, whatever is left between them without ticks."""
+def log_axis(
+    axes: Axes,
+    which: str,
+    values: Iterable[float],
+    *,
+    write: Callable[[float], str],
+    base: int = 2,
+    whole: bool = False,
+) -> None:
+    """Makes an axis logarithmic, with round ticks in words (`whole` numbers alone), whatever is left between them
+    without ticks.
+    """
     found = [value for value in values if value > 0]
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log", base=base)
-    axis.set_major_locator(FixedLocator(_ticks(min(found), max(found), base)))
+    ticks = _ticks(min(found), max(found), base)
+    axis.set_major_locator(FixedLocator([tick for tick in ticks if not whole or tick == round(tick)] or ticks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
 
@@ -204,7 +215,7 @@ def _ticks(low: float, high: float, base: int) -> list[float]:
 
 def token_axis(axes: Axes, which: str, values: Sequence[float], *, label: str) -> None:
     """Makes an axis of tokens (or sequences) on a log scale: 1k is 1,024."""
-    log_axis(axes, which, values, write=lambda value: human_tokens(round(value)))
+    log_axis(axes, which, values, write=lambda value: human_tokens(round(value)), whole=True)
     (axes.set_xlabel if which == "x" else axes.set_ylabel)(label)
 
 

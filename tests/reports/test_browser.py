@@ -83,6 +83,15 @@ def test_nothing_runs_over_the_side(browser: Any, page: Path, width: int) -> Non
     assert wide == []
 
 
+def test_the_first_answer_is_read_on_a_phone_without_scrolling_to_the_side(browser: Any, page: Path) -> None:
+    show(browser, page, 390)
+    wide, clear, titles = browser.execute_script(
+        "const t = document.querySelector('.stacks'); const cells = [...t.querySelectorAll('tbody tr:first-child td')];"
+        "return [t.scrollWidth, t.clientWidth, cells.map(c => getComputedStyle(c, '::before').content)]"
+    )
+    assert wide <= clear and all(len(title) > 2 for title in titles)
+
+
 def test_tables_sort_by_numbers_both_ways_and_by_words(browser: Any, page: Path) -> None:
     show(browser, page, 1280)
     column = "return [...document.querySelectorAll('#table-verdicts tbody tr')].map(r => r.cells[%d].%s)"

@@ -24,7 +24,7 @@ from reports.kinds import KINDS, MODELS, PLANS, RUNS, frame_of
 from reports.plans import PlanFile
 from reports.question import Question, question
 from reports.runs import Run
-from reports.style import byte_axis, new_figure, save, short, spread
+from reports.style import byte_axis, new_figure, save, short, spread, token_axis
 
 Make = Callable[..., Run]
 ROOT = Path(__file__).resolve().parents[2]
@@ -267,3 +267,12 @@ def test_the_kinds_need_what_their_names_say() -> None:
 
     assert tuple(KINDS) == KIND_NAMES
     assert [name.replace("_", "-") for name in (*KINDS_OF_MODELS, *KINDS_OF_RUNS, *KINDS_OF_PLANS)] == list(KINDS)
+
+
+@pytest.mark.parametrize(("most", "shown"), [(2, ["1", "2"]), (3, ["1", "2", "3"]), (16, ["1", "2", "4", "8", "16"])])
+def test_no_count_stands_twice_on_an_axis_of_whole_numbers(most: int, shown: list[str]) -> None:
+    axes = Figure().add_subplot()
+    axes.plot([1, most], [1, 1])
+    token_axis(axes, "x", [1.0, float(most)], label="users")
+    axes.figure.canvas.draw()
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == shown

@@ -42,6 +42,7 @@ def ct(targets: list[str], ignore: list[str] | None = None, form: str | None = N
 
 INT4 = {"num_bits": 4, "type": "int", "group_size": 128, "symmetric": True, "strategy": "group"}
 INT3 = {"num_bits": 3, "type": "int", "group_size": 128, "symmetric": True, "strategy": "group"}
+NVFP4 = {"num_bits": 4, "type": "float", "group_size": 16, "strategy": "tensor_group"}
 FP8_ROW = {"num_bits": 8, "type": "float", "strategy": "channel"}
 ALL_LLAMA = 2 * (2 * TABLE + NORMS)
 ALL_MOE = 2 * (2 * TABLE + MOE_NORMS + ROUTER)
@@ -125,6 +126,46 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], float]] = {
     "bitsandbytes with layers left alone, as Unsloth's dynamic ones": (LLAMA, {"quant_method": "bitsandbytes", "load_in_4bit": True, "_load_in_4bit": True,
         "llm_int8_skip_modules": ["lm_head", "multi_modal_projector", "merger", "modality_projection", "model.layers.1.mlp", "model.layers.0.self_attn"]},
         size(ATTENTION / 2 + MLP / 2, 4, 64, 32) + ATTENTION + MLP + ALL_LLAMA),
+    # ---- as RedHat AI, Intel, NVIDIA, AMD and the mlx-community publish them, 14 matrices in both layers
+    "nvfp4-pack-quantized": (LLAMA, ct(["Linear"], form="nvfp4-pack-quantized", **NVFP4), size(ATTENTION + MLP, 4, 16, 8) + 4 * 14 + ALL_LLAMA),
+    "mxfp4-pack-quantized": (LLAMA, ct(["Linear"], form="mxfp4-pack-quantized", num_bits=4, type="float", group_size=32, strategy="group"),
+        size(ATTENTION + MLP, 4, 32, 8) + ALL_LLAMA),
+    "fp8 of compressed-tensors, a scale a tensor": (LLAMA, ct(["Linear"], form="naive-quantized", num_bits=8, type="float", strategy="tensor"),
+        ATTENTION + MLP + 4 * 14 + ALL_LLAMA),
+    "fp8 of AutoFP8, static: scales of weights and inputs": (LLAMA, {"quant_method": "fp8", "activation_scheme": "static", "ignored_layers": ["lm_head"]},
+        ATTENTION + MLP + 4 * 2 * 14 + ALL_LLAMA),
+    "int4 in groups of 32, attention and gates by name": (MOE, ct(["Linear"], ["lm_head", *(f"model.layers.{n}.self_attn.{p}_proj" for n in (0, 1) for p in "qkvo"),
+        *(f"model.layers.{n}.mlp.gate" for n in (0, 1))], "pack-quantized", **{**INT4, "group_size": 32}), int4(EXPERTS, 32) + 2 * ATTENTION + ALL_MOE),
+    "auto-round packed as gptq": (LLAMA, {"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True, "packing_format": "auto_round:auto_gptq"},
+        int4(ATTENTION + MLP, 128, 4) + ALL_LLAMA),
+    "auto-round packed as awq": (LLAMA, {"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": False, "packing_format": "auto_round:auto_awq"},
+        int4(ATTENTION + MLP, 128, 4) + ALL_LLAMA),
+    "auto-round in mxfp4": (LLAMA, {"quant_method": "auto-round", "bits": 4, "group_size": 32, "data_type": "mx_fp", "packing_format": "auto_round:llm_compressor"},
+        size(ATTENTION + MLP, 4, 32, 8) + ALL_LLAMA),
+    "gptq in 8 bits": (LLAMA, {"quant_method": "gptq", "bits": 8, "group_size": 128, "desc_act": False, "sym": True}, size(ATTENTION + MLP, 8, 128, 24) + ALL_LLAMA),
+    "gptq in 3 bits": (LLAMA, {"quant_method": "gptq", "bits": 3, "group_size": 128}, size(ATTENTION + MLP, 3, 128, 19) + ALL_LLAMA),
+    "gptq with one group a row": (LLAMA, {"quant_method": "gptq", "bits": 4, "group_size": -1, "desc_act": True},
+        size(ATTENTION + MLP, 4) + 2.5 * (ATTENTION_ROWS + MLP_ROWS) + ALL_LLAMA),
+    "mxfp4 experts, as gpt-oss": (MOE, {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router",
+        "model.embed_tokens", "lm_head"]}, size(EXPERTS, 4, 32, 8) + 2 * ATTENTION + ALL_MOE),
+    "modelopt fp8 with an fp8 cache": (LLAMA, {"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_scheme": {"num_bits": 8, "type": "float"},
+        "ignore": ["lm_head"]}, ATTENTION + MLP + 4 * 2 * 14 + ALL_LLAMA),
+    "modelopt fp8 by block, weights alone": (LLAMA, {"quant_method": "modelopt", "quant_algo": "FP8_PB_WO", "exclude_modules": ["lm_head"]},
+        size(ATTENTION + MLP, 8, 128 * 128, 32) + ALL_LLAMA),
+    "mlx in 8 bits": (LLAMA, {"bits": 8, "group_size": 64}, size(ATTENTION + MLP + 2 * TABLE, 8, 64, 32) + 2 * NORMS),
+    "mlx nvfp4": (LLAMA, {"bits": 4, "group_size": 16, "mode": "nvfp4"}, size(ATTENTION + MLP + 2 * TABLE, 4, 16, 8) + 2 * NORMS),
+    "mlx mxfp8": (LLAMA, {"bits": 8, "group_size": 32, "mode": "mxfp8"}, size(ATTENTION + MLP + 2 * TABLE, 8, 32, 8) + 2 * NORMS),
+    "quark mxfp4 of experts, the rest by glob": (MOE, {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp4", "qscheme": "per_group",
+        "group_size": 32, "scale_format": "e8m0"}}, "exclude": ["lm_head", "*self_attn*", "*mlp.gate"]}, size(EXPERTS, 4, 32, 8) + 2 * ATTENTION + ALL_MOE),
+    "quark fp8, a scale a tensor": (LLAMA, {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}},
+        "exclude": ["lm_head"]}, ATTENTION + MLP + 4 * 14 + ALL_LLAMA),
+    "hqq, groups of 64 with scale and zero": (LLAMA, {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64, "axis": 1}}},
+        size(ATTENTION + MLP, 4, 64, 32) + ALL_LLAMA),
+    "quanto int8": (LLAMA, {"quant_method": "quanto", "weights": "int8"}, ATTENTION + MLP + 2 * (ATTENTION_ROWS + MLP_ROWS) + ALL_LLAMA),
+    "eetq": (LLAMA, {"quant_method": "eetq"}, ATTENTION + MLP + 2 * (ATTENTION_ROWS + MLP_ROWS) + ALL_LLAMA),
+    "fp_quant in mxfp4": (LLAMA, {"quant_method": "fp_quant", "forward_dtype": "mxfp4"}, size(ATTENTION + MLP, 4, 32, 8) + ALL_LLAMA),
+    "torchao float8 of the weights": (LLAMA, {"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig", "_data": {}}}},
+        ATTENTION + MLP + 4 * (ATTENTION_ROWS + MLP_ROWS) + ALL_LLAMA),
 }  # fmt: skip
 
 

@@ -148,6 +148,7 @@ ARCHITECTURES: dict[str, Arch] = {
     "kimi-k3": Arch(state="kimi"),
     "glm5-next": Arch(state="kimi"),
     "minimax-m3": Arch(),
+    "minimax-01": Arch(state="lightning"),
     "deepseek4": Arch(),
     "bailingmoe3": Arch(state="kimi"),
     "plamo2": Arch(state="plamo2"),
@@ -159,7 +160,6 @@ ARCHITECTURES: dict[str, Arch] = {
 NO_CACHE = ("bert", "clip", "t5encoder", "wavtokenizer", "embedding", "modern-bert", "llada", "dream", "rnd1")
 DRAFTS = ("eagle3", "dflash", "gemma4-assistant")
 NOT_MODELLED = {
-    "minimax-01": "lightning attention",
     "hy_v4": "indexer keys and a window",
     "dots3note": "indexer keys and a window",
     "qwen4exp": "indexer keys, n-gram tables and a state",

@@ -410,6 +410,8 @@ class _Model:
     def _recurrent(self, index: int, block: Mapping[str, GgufTensor]) -> StateMixer | None:
         """The state of a layer that has one; shapes as in `planner.model.recurrent`."""
         keys, kind, hidden = self.keys, self.arch.state, self.hidden
+        if kind == "lightning":
+            return self._lightning(index, block)
         if not any(name.startswith(("ssm_", "shortconv.", "time_mix_")) for name in block):
             return None
         if not kind:
@@ -452,6 +454,17 @@ class _Model:
             value_dim=width // rank,
             conv_kernel=kernel,
         )
+
+    def _lightning(self, index: int, block: Mapping[str, GgufTensor]) -> StateMixer | None:
+        """MiniMax-01's linear attention, told by its gate: one matrix of key_length² a head, in fp32.
+
+        Source: llama.cpp models/minimax-01.cpp and `llama_hparams::n_embd_s` (n_embd_head_la).
+        """
+        if "attn_gate.weight" not in block:
+            return None
+        heads = self.heads[index]
+        width = self.keys.number("attention.key_length", self.hidden // max(1, heads))
+        return StateMixer("lightning attention", (), (StatePart("linear attention", width**2 * heads, "fp32", heads),))
 
     def _rwkv(self) -> StateMixer:
         """Token shifts of both halves and a matrix of head_size a head, in fp32. Source: llama.cpp llama-hparams.cpp."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from planner.errors import BadConfig, UnsupportedModel
+from planner.lookup import model_spec
+from planner.memory.estimate import estimate
+from planner.memory.request import Request
 from planner.model.parameters import parameters
 from planner.readers.huggingface import read_config
+from tests.planner.readers.headers import write_gguf
 
 LING = {
     "model_type": "bailing_hybrid", "architectures": ["BailingMoeV2_5ForCausalLM"], "first_k_dense_replace": 4,
@@ -113,3 +118,37 @@ def test_an_expert_for_images_is_stored_and_no_text_token_reads_it() -> None:
 def test_what_is_not_read_is_named(config: dict[str, Any], named: str) -> None:
     with pytest.raises((BadConfig, UnsupportedModel), match=named):
         read_config(config)
+
+
+def test_a_gguf_of_minimax_01_keeps_a_matrix_a_head_in_seven_of_eight_layers(tmp_path: Path) -> None:
+    """Keys and tensors of llama.cpp's models/minimax-01.cpp: state head_dim² a head in fp32, no convolution."""
+    kv, dim, heads, hidden = 2, 128, 16, 1024
+    keys = {"embedding_length": hidden, "block_count": 8, "attention.head_count": heads, "attention.head_count_kv": kv,
+            "attention.key_length": dim, "attention.value_length": dim, "context_length": 4096, "expert_count": 4,
+            "expert_used_count": 2}  # fmt: skip
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {
+        "token_embd.weight": ("F16", (hidden, 1000)),
+        "output_norm.weight": ("F32", (hidden,)),
+    }
+    for n in range(8):
+        block = f"blk.{n}."
+        tensors |= {block + "attn_norm.weight": ("F32", (hidden,)), block + "ffn_norm.weight": ("F32", (hidden,)),
+                    block + "attn_output.weight": ("F16", (dim * heads, hidden)), block + "ffn_gate_inp.weight": ("F16", (hidden, 4)),
+                    block + "ffn_up_exps.weight": ("F16", (hidden, 512, 4)), block + "ffn_down_exps.weight": ("F16", (512, hidden, 4))}  # fmt: skip
+        if n % 8 == 7:
+            tensors |= {block + "attn_q.weight": ("F16", (hidden, dim * heads)), block + "attn_k.weight": ("F16", (hidden, dim * kv)),
+                        block + "attn_v.weight": ("F16", (hidden, dim * kv))}  # fmt: skip
+        else:
+            tensors |= {block + "attn_qkv.weight": ("F16", (hidden, 3 * dim * heads)), block + "attn_gate.weight": ("F16", (hidden, dim * heads)),
+                        block + "attn_norm_2.weight": ("F32", (dim * heads,))}  # fmt: skip
+    path = tmp_path / "m.gguf"
+    write_gguf(
+        path,
+        {"general.architecture": "minimax-01", **{f"minimax-01.{key}": value for key, value in keys.items()}},
+        tensors,
+    )
+    spec = model_spec(str(path))
+    kept = [cache.elements(100, 0) for layer in spec.layers for cache in layer.caches]
+    assert kept == [dim * dim * heads] * 7 + [100 * 2 * kv * dim]
+    asked = estimate(spec, Request(1024))
+    assert asked.kv_bytes + asked.state_bytes == 1024 * 2 * kv * dim * 2 + 7 * dim * dim * heads * 4

@@ -19,7 +19,7 @@ from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder
 from planner.readers.families import latent, streams
 from planner.readers.families.dense import GPT2_KEYS, LLAMA
-from planner.readers.families.experts import EXPERTS_ONLY, ROUTED
+from planner.readers.families.experts import EXPERTS_ONLY, ROUTED, biased_shared_experts
 from planner.readers.families.state_keys import LINEAR, NAMES, layer_indices
 from planner.readers.fields import Fields
 from planner.readers.layer_kinds import (
@@ -293,6 +293,7 @@ TYPES: dict[str, Type] = {
                  "n_shared_experts": "moe_num_shared_experts"},
         defaults={"num_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 2},
         mlp_kinds=all_of(MOE),
+        mlps={MOE: biased_shared_experts},
     ),
     "deepseek_ocr2_text": OCR_EXPERTS,
     "ernie4_5_vl_moe_text": Type(

@@ -165,6 +165,7 @@ _SHARES = {
 def _changes(running: Running, asked: SpeedAsked, one: Estimate) -> Iterator[tuple[str, Running]]:
     """(what to write, the server with that changed)."""
     engine = "" if asked.engine is None else asked.engine.name
+    engine = engine.removesuffix("-pytorch")
     llama, sixteen = engine in LLAMA, float_dtype(one.fmt.name) is not None
     if sixteen and llama:
         attention = "on" if engine == "llamacpp" else None

@@ -84,7 +84,9 @@ def server_changes(tried: Tried, engine: EngineAnswer, starts: bool) -> Iterator
     starts   whether the command starts as it is: then only changes that admit more requests are of use
     """
     question, given = tried.question, tried.given
-    names = _FLAGS.get("vllm" if question.engine.startswith("vllm") else question.engine, {})
+    names = _FLAGS.get(
+        question.engine.split("-")[0] if question.engine.startswith(("vllm", "lmdeploy")) else question.engine, {}
+    )
     for mend in engine.refusal.mends if engine.refusal is not None else ():
         if mend.startswith("--") and len(mend.split()) == 2:  # others name a flag to give, without a value
             flag, value = mend.split()
@@ -92,7 +94,9 @@ def server_changes(tried: Tried, engine: EngineAnswer, starts: bool) -> Iterator
                 mend = f"{flag} {longer}"  # where the profile run shrinks with the length, the pool grows
             yield mend, with_flags(question, mend), given
     if question.k_dtype is None and "kv" in names:
-        fp8 = {"lmdeploy": "int8", "exllamav3": "exl3_q8", "exllamav2": "exl3_q8"}.get(question.engine, "fp8")
+        fp8 = {"lmdeploy": "int8", "exllamav3": "exl3_q8", "exllamav2": "exl3_q8", "lmdeploy-pytorch": "int8"}.get(
+            question.engine, "fp8"
+        )
         yield names["kv"], replace(question, k_dtype=fp8, v_dtype=fp8), given
     if not starts and (length := tried.longest()):
         options = replace(question.options, max_model_len=length)

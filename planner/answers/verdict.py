@@ -16,11 +16,11 @@ FITS, TIGHT, DOES_NOT_FIT, AT_MOST = "fits", "fits tightly", "does not fit", "at
 STARTS, REFUSES, UNCERTAIN = "starts", "refuses to start", "may or may not start"
 STARTS_TIGHT = "starts tightly"
 TOO_LONG, SCALED = "too long", "only with RoPE scaling"
-BUDGETED = ("vllm", "sglang", "tensorrt-llm", "lmdeploy")
+BUDGETED = ("vllm", "sglang", "tensorrt-llm", "lmdeploy", "lmdeploy-pytorch")
 """Engines that take a budget and cut it into a cache; the others take what the flags ask for."""
 NAMES = {
     "vllm": "vLLM", "sglang": "SGLang", "llamacpp": "llama.cpp", "ik_llamacpp": "ik_llama.cpp", "ollama": "ollama",
-    "lmstudio": "LM Studio", "tensorrt-llm": "TensorRT-LLM", "lmdeploy": "LMDeploy", "transformers": "transformers",
+    "lmstudio": "LM Studio", "tensorrt-llm": "TensorRT-LLM", "lmdeploy": "LMDeploy", "lmdeploy-pytorch": "LMDeploy (PyTorch)", "transformers": "transformers",
     "mlx": "MLX", "koboldcpp": "KoboldCpp", "exllamav3": "ExLlamaV3",
     "exllamav2": "ExLlamaV2",
 }  # fmt: skip

@@ -29,6 +29,10 @@ SAMPLER_BYTES = 39
 FLASHINFER_BYTES = 14
 FLASHINFER_SINCE: Version = (0, 21)
 FLASHINFER_ONCE: tuple[Version, Version] = ((0, 11), (0, 11, 1))
+# A Triton kernel masks in place from 0.17 (PR 33538) for 8 sequences and more: what is alive is the logits in two types,
+# probabilities and their draws (2 + 4 + 4 + 4 B), and a row of scratch for each program. Source: `topk_topp_sampler.py`, 0.17.1.
+TRITON_BYTES, TRITON_PROGRAMS, TRITON_LEAST = 14, 132, 8
+TRITON_SINCE: Version = (0, 17)
 # Between PR 2031 (0.2.6) and PR 9352 (0.6.4) the profile run asked the driver, which also counts what torch's
 # allocator has cached: both parts of the run add up, and fragments double the forward pass.
 DRIVER_PROFILE: tuple[Version, Version] = ((0, 2, 6), (0, 6, 4))
@@ -74,14 +78,31 @@ def forward_bytes(estimate: Estimate, tokens: int) -> int:
 
 def sampler_entry_bytes(run: ProfileRun, cuda: bool = True) -> int:
     """Returns the bytes that the sampler takes a sequence and entry of the vocabulary: 39, or 14 where FlashInfer
-    samples by default (CUDA alone).
+    samples by default (CUDA alone) or Triton's kernel does, whose scratch comes on top.
 
-    >>> [sampler_entry_bytes(ProfileRun(version, True, 2048, 256, 256, True)) for version in ((0, 15), (0, 21))]
-    [39, 14]
+    >>> [sampler_entry_bytes(ProfileRun(version, True, 2048, 256, 256, True)) for version in ((0, 15), (0, 17), (0, 21))]
+    [39, 14, 14]
     """
     once = FLASHINFER_ONCE[0] <= run.version < FLASHINFER_ONCE[1]
     flash = cuda and run.v1 and (once or run.version >= FLASHINFER_SINCE)
-    return FLASHINFER_BYTES if flash else SAMPLER_BYTES
+    if flash:
+        return FLASHINFER_BYTES
+    return TRITON_BYTES if _triton(run) else SAMPLER_BYTES
+
+
+def _triton(run: ProfileRun) -> bool:
+    return run.v1 and run.version >= TRITON_SINCE and run.sequences >= TRITON_LEAST
+
+
+def sampler_bytes(run: ProfileRun, vocab: int, cuda: bool = True) -> int:
+    """Returns what the sampler's dummy run holds: entries, and of Triton's kernel 4 B · min(sequences, 132 programs) · vocabulary.
+
+    >>> run = ProfileRun((0, 18), True, 2048, 256, 256, True)
+    >>> sampler_bytes(run, 152_064) == (14 * 256 + 4 * 132) * 152_064     # 80 MB of scratch, as PR 33538 says
+    True
+    """
+    scratch = _triton(run) and not (cuda and run.version >= FLASHINFER_SINCE)
+    return (sampler_entry_bytes(run, cuda) * run.sequences + 4 * min(run.sequences, TRITON_PROGRAMS) * scratch) * vocab
 
 
 def _least_share(run: ProfileRun) -> Fraction:
@@ -103,7 +124,7 @@ def vllm_activation(estimate: Estimate, run: ProfileRun) -> Estimated:
         return Estimated(given, given, given, "as given")
     spec = estimate.spec
     forward = forward_bytes(estimate, run.tokens) + _unfused_fp8(estimate, run)
-    sampler = sampler_entry_bytes(run, not _is_amd(estimate)) * run.sequences * spec.vocab
+    sampler = sampler_bytes(run, spec.vocab, not _is_amd(estimate))
     size = max(forward, sampler)
     most = SAMPLER_BYTES * run.sequences_most * spec.vocab
     least = int(sampler * _least_share(run))

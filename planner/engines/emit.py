@@ -25,7 +25,7 @@ def command(answer: EngineAnswer, estimate: Estimate, options: Options) -> str:
     """
     makers = {
         "vllm": _vllm, "sglang": _sglang, "llamacpp": _llama, "ik_llamacpp": _llama, "ollama": _ollama,
-        "tensorrt-llm": _trtllm, "lmdeploy": _lmdeploy,
+        "tensorrt-llm": _trtllm, "lmdeploy": _lmdeploy, "lmdeploy-pytorch": _lmdeploy,
     }  # fmt: skip
     maker = makers.get(answer.name)
     if estimate.spec.rope_factor != 1 and answer.name not in SCALING_BY_FLAG:
@@ -222,4 +222,5 @@ def _lmdeploy(answer: EngineAnswer, estimate: Estimate, options: Options) -> lis
         ("--cache-block-seq-len", options.block_size),
         ("--quant-policy", policy),
     ]
-    return ["lmdeploy", "serve", "api_server", model_id(estimate), *_flags(pairs)]
+    own = ["--backend", "pytorch"] if answer.name == "lmdeploy-pytorch" else []
+    return ["lmdeploy", "serve", "api_server", model_id(estimate), *own, *_flags(pairs)]

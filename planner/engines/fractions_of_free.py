@@ -44,9 +44,17 @@ class Rules:
 
 TENSORRT_LLM = Rules("tensorrt-llm", "TensorRT-LLM", Fraction(9, 10), True, "--kv-cache-free-gpu-memory-fraction")
 LMDEPLOY = Rules("lmdeploy", "LMDeploy turbomind", Fraction(8, 10), False, "--cache-max-entry-count")
+LMDEPLOY_PYTORCH = Rules(
+    "lmdeploy-pytorch", "LMDeploy's PyTorch engine", Fraction(8, 10), False, "--cache-max-entry-count"
+)
+PREFILL_TOKENS = 8192  # --max-prefill-token-num
+BATCHES = {"A100": 384, "A800": 384, "H100": 1024, "H800": 1024, "H200": 1024}
+OTHER_BATCH = 128  # LMDeploy `get_max_batch_size`
+LEAST_BLOCKS = 16
 SMALL_BLOCKS_SINCE: Version = (0, 14)
 BATCH = 2048  # TensorRT-LLM's default max_batch_size
 BUFFER_BYTES = 56
+CONTEXT = Estimated(640 * MIB, 256 * MIB, 2 * GIB, "CUDA context, kernels, NCCL")
 
 
 def tensorrt_llm(  # parameters: as every engine
@@ -66,9 +74,46 @@ def lmdeploy(
     estimate: Estimate, options: Options, version: str | None, generation: str | None = None
 ) -> EngineAnswer:  # parameters: as every engine
     """Answers for LMDeploy: blocks of 64 tokens, floor(fraction (0.8) · free memory / block bytes). Source: LMDeploy
-    `BlockManager`.
+    `BlockManager`. Its PyTorch engine takes `runtime_bytes` off first.
     """
+    if generation == "pytorch":
+        return _answer(LMDEPLOY_PYTORCH, _pytorch_block(estimate), 0, estimate, options, version)
     return _answer(LMDEPLOY, 64, 0, estimate, options, version)
+
+
+def runtime_bytes(prefill_tokens: int, batches: int, vocab: int) -> int:
+    """Returns what LMDeploy's PyTorch engine sets aside for a step before it counts blocks.
+
+    bytes = (prefill tokens + 2 · batches) · vocabulary · 2 B. Source: LMDeploy 0.9 to 0.13 `ExecutorBase._get_runtime_size`.
+
+    >>> runtime_bytes(8192, 128, 128_256)     # Llama 3.1: 2.02 GiB
+    2167013376
+    """
+    return (prefill_tokens + 2 * batches) * vocab * 2
+
+
+def _pytorch_runtime(estimate: Estimate, options: Options, fraction: Fraction) -> int:
+    """The prefill budget is halved until 16 blocks fit, as the engine does."""
+    name = estimate.capacity.name.upper() if estimate.capacity is not None else ""
+    batches = options.max_num_seqs or next((size for card, size in BATCHES.items() if card in name), OTHER_BATCH)
+    tokens = options.max_num_batched_tokens or PREFILL_TOKENS
+    if estimate.capacity is None:
+        return runtime_bytes(tokens, batches, estimate.spec.vocab)
+    one = token_bytes(estimate, LMDEPLOY_PYTORCH.words) * (options.block_size or _pytorch_block(estimate))
+    free = estimate.capacity.bytes - weights_loaded(estimate).bytes - CONTEXT.bytes
+    while (
+        tokens > 1 and int((free - runtime_bytes(tokens, batches, estimate.spec.vocab)) * fraction) < LEAST_BLOCKS * one
+    ):
+        tokens //= 2
+    return runtime_bytes(tokens, batches, estimate.spec.vocab)
+
+
+def _pytorch_block(estimate: Estimate) -> int:
+    """Blocks of 64 tokens; of 32 where heads are 512 wide and more (`_adjust_block_size`)."""
+    wide = any(
+        isinstance(cache, Full) and cache.k_dim >= 512 for layer, _ in estimate.spec.groups for cache in layer.caches
+    )
+    return 32 if wide else 64
 
 
 def token_bytes(estimate: Estimate, words: str) -> int:
@@ -102,7 +147,7 @@ def _answer(
     one = token_bytes(estimate, rules.words) * block
     longest = want(options.max_model_len, estimate.spec.max_positions or estimate.request.seq_tokens, "--max-model-len")
     fraction = rules.fraction if options.fraction is None else options.fraction
-    size, activation, overhead = _budget(estimate, options, fraction, sequences)
+    size, activation, overhead = _budget(rules, estimate, options, fraction=fraction, sequences=sequences)
 
     def cut(at: int) -> Pool:
         blocks = ceil_div(max(0, at), one) if rules.rounds_up else max(0, at) // one
@@ -158,7 +203,7 @@ def _buffers(estimate: Estimate, sequences: int) -> Estimated:
 
 
 def _budget(
-    estimate: Estimate, options: Options, fraction: Fraction, sequences: int
+    rules: Rules, estimate: Estimate, options: Options, *, fraction: Fraction, sequences: int
 ) -> tuple[Estimated | None, Estimated | None, Estimated | None]:
     """fraction · (total - context - weights - execution buffers)."""
     given = options.pool_bytes
@@ -169,7 +214,10 @@ def _budget(
     if estimate.request.activation_override is not None:
         own = estimate.request.activation_override
         activation = Estimated(own, own, own, "as given")
-    overhead = Estimated(640 * MIB, 256 * MIB, 2 * GIB, "CUDA context, kernels, NCCL")
+    if rules is LMDEPLOY_PYTORCH:
+        size = _pytorch_runtime(estimate, options, fraction)
+        activation = Estimated(size, size, size, "set aside for a step, by its own formula")
+    overhead = CONTEXT
     total = estimate.capacity.bytes
 
     def left(loaded: int, acting: int, held: int) -> int:
@@ -189,6 +237,8 @@ def _budget(
 def _lines(rules: Rules, pool: Pool, one: int) -> tuple[str, ...]:
     if not pool.blocks:
         return (NO_ROOM,)
+    if rules is LMDEPLOY_PYTORCH:
+        return (f"CacheConfig(..., block_size={pool.block_tokens}, num_gpu_blocks={pool.blocks}, ...)",)
     if rules is LMDEPLOY:
         return (f"[BlockManager] block_size = {one / MIB:.3f} MB", f"[BlockManager] max_block_count = {pool.blocks}")
     return (

@@ -14,6 +14,7 @@ KV_FORMATS: dict[str, tuple[str, ...]] = {
     "ik_llamacpp": (*_GGML, "q6_0", "q8_kv"),
     "sglang": (*_FLOATS, "fp8", "fp8_ds_mla", "nvfp4", "mxfp4", "int8", "int4"),
     "tensorrt-llm": (*_FLOATS, "fp8", "int8", "nvfp4"),
+    "lmdeploy-pytorch": (*_FLOATS, "fp8", "int8", "int4"),
     "lmdeploy": (*_FLOATS, "fp8", "int8", "int4"),
     "mlx": (*_FLOATS, "int4", "q8_0"),  # --kv-bits 4 and 8: a scale and a bias of 16 bit for 64 numbers
     "exllamav3": (*_FLOATS, *(f"exl3_q{bits}" for bits in range(2, 9))),  # cache_mode FP16, or "k_bits,v_bits"

@@ -22,6 +22,7 @@ ENGINES: dict[str, tuple[str, str, str | None]] = {
     "koboldcpp": ("llamacpp", "answer", "koboldcpp"),
     "tensorrt-llm": ("fractions_of_free", "tensorrt_llm", None),
     "lmdeploy": ("fractions_of_free", "lmdeploy", None),
+    "lmdeploy-pytorch": ("fractions_of_free", "lmdeploy", "pytorch"),
     "transformers": ("transformers", "answer", None),
     "mlx": ("mlx", "answer", None),
     "exllamav3": ("exllama", "answer", "exllamav3"),

@@ -44,6 +44,8 @@ def server_question(program: Program, values: dict[str, Any], rest: Sequence[str
     model = rest[0] if rest and engine != "sglang" else values.get("model")
     if model is None and values.get("model"):
         model = values["model"]
+    if engine == "lmdeploy" and small_words(values.get("backend")) == "pytorch":
+        engine = "lmdeploy-pytorch"
     if engine == "vllm" and program.env.get("VLLM_USE_V1", "").strip() == "0":
         engine = "vllm-v0"
     if values.get("max_model_len", 0) is None:
@@ -310,8 +312,8 @@ def _placement(values: Mapping[str, Any]) -> Placement:
 
 
 _KOBOLD_TYPES = {0: None, 1: "q8_0", 2: "q4_0", 3: "bf16"}
-KOBOLD_TOKENS, KOBOLD_TOKENS_BEFORE = 8192, 4096  # --contextsize, and to v1.94
-KOBOLD_LONGER_SINCE = (1, 95)
+# KoboldCpp's --contextsize by release: its parser of v1.60 to v1.76, and its notes of v1.95
+KOBOLD_TOKENS = (((1, 95), 8192), ((1, 70), 4096), ((0,), 2048))
 
 
 def kobold_question(program: Program, values: dict[str, Any], rest: Sequence[str]) -> Question:
@@ -323,7 +325,7 @@ def kobold_question(program: Program, values: dict[str, Any], rest: Sequence[str
     ctx = values.get("ctx_size")
     if ctx is None or ctx < 1:
         version = parse_version(program.version or "")
-        ctx = KOBOLD_TOKENS_BEFORE if version is not None and version < KOBOLD_LONGER_SINCE else KOBOLD_TOKENS
+        ctx = next(tokens for since, tokens in KOBOLD_TOKENS if version is None or version >= since)
         notes.append(f"no --contextsize: KoboldCpp takes {ctx:,}")
     layers = "0" if values.get("on_cpu") else str(values.get("gpu_layers", "-1"))
     if layers == "-1":

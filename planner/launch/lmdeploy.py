@@ -20,9 +20,9 @@ max-prefill-token-num=                           max_num_batched_tokens count
 speculative-algorithm=                           draft_method text
 speculative-draft-model=                         draft_model text
 speculative-num-draft-tokens=                    num_speculative_tokens count
+backend=                                         backend text
 """
 MATTERS = """
-backend= : `pytorch` in place of turbomind: other buffers and speed
 adapters=+ : adapters: their size on the device
 async= : steps scheduled ahead: speed
 block-size= : tokens of a diffusion block

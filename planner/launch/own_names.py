@@ -92,7 +92,9 @@ def own_names(arguments: Sequence[str], engine: str, known: Collection[str]) -> 
     >>> own_names(["m", "--engine", "vllm", "-tp", "2", "--kv-cache-dtype", "fp8", "--port", "80"], "vllm", {"--engine"})[0]
     ['m', '--engine', 'vllm', '--tp', '2', '--kv-dtype', 'fp8']
     """
-    table = TABLES.get("vllm" if engine.startswith("vllm") else "llamacpp" if engine in LLAMA else engine)
+    table = TABLES.get(
+        engine.split("-")[0] if engine.startswith(("vllm", "lmdeploy")) else "llamacpp" if engine in LLAMA else engine
+    )
     if table is None:
         return list(arguments), []
     if engine in ("ollama", "lmstudio", "koboldcpp"):

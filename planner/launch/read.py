@@ -80,7 +80,7 @@ def with_flags(question: Question, text: str) -> Question:
     >>> with_flags(question_of(["vllm", "serve", "m", "--dtype", "bfloat16"]), "--dtype half").dtype
     'half'
     """
-    name = next((own for own in ("vllm", "exllama") if question.engine.startswith(own)), question.engine)
+    name = next((own for own in ("vllm", "exllama", "lmdeploy") if question.engine.startswith(own)), question.engine)
     name = {"exllama": "exllamav3"}.get(name, name)
     values = read_values(read_arguments(text.split(), TABLES[name])[0])
     own = {key: value for key, value in values.items() if key in question.options.__dataclass_fields__}

@@ -60,7 +60,7 @@ class EngineAsked(NamedTuple):
         )
 
 
-STARTED_FOR = (*VLLM, "sglang", "tensorrt-llm", "lmdeploy")
+STARTED_FOR = (*VLLM, "sglang", "tensorrt-llm", "lmdeploy", "lmdeploy-pytorch")
 """Engines whose start command names the longest request."""
 
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 VLLM = ("vllm", "vllm-v0", "vllm-v1")
 LLAMA = ("llamacpp", "ik_llamacpp", "ollama", "lmstudio", "koboldcpp")
 EXLLAMA = ("exllamav3", "exllamav2")
-FREE = ("tensorrt-llm", "lmdeploy")
+FREE = ("tensorrt-llm", "lmdeploy", "lmdeploy-pytorch")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -275,7 +275,7 @@ ENGINE_FLAGS = _in(
         "X",
         "LMDeploy: share of what is free after the weights (default: 0.8).",
         share_above_zero,
-        ("lmdeploy",),
+        ("lmdeploy", "lmdeploy-pytorch"),
     ),
     ("--max-model-len", "N", "Longest request admitted (default: positions).", tokens),
     ("--max-num-batched-tokens", "N", "vLLM: tokens of a step (default: by device).", tokens, VLLM),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from planner.engines.base import Options
+from planner.memory.estimate import Estimate
 from planner.reconcile.facts import Run
 from planner.reconcile.ledger import HALF_GIB, Draft, Entry, Figure, Given, exact, gain, why
 from planner.reconcile.model import answer_or_note, estimate_of, known_version, spec_of
@@ -70,6 +71,9 @@ def lmdeploy(run: Run, given: Given, made: Draft) -> None:
         made.kv_dtype = f"int{run.text('quant_policy')}"
     spec = spec_of(run, given, made)
     found = estimate_of(run, replace(given, kv_dtype=given.kv_dtype or made.kv_dtype), made, spec, 1) if spec else None
+    if run.text("pytorch_engine") is not None:
+        _pytorch(run, made, found)
+        return
     made.entries.append(Entry("KV cache pool", pool))
     if found is not None and block is not None:
         answer = answer_or_note(
@@ -96,3 +100,23 @@ def lmdeploy(run: Run, given: Given, made: Draft) -> None:
     elif fraction is not None and fraction < Fraction(9, 10):
         tokens = (blocks or 0) * 64
         gain(made, "--cache-max-entry-count 0.9", int(pool / fraction * (Fraction(9, 10) - fraction)), pool, tokens)
+
+
+def _pytorch(run: Run, made: Draft, found: Estimate | None) -> None:
+    """LMDeploy's PyTorch engine prints its blocks and their tokens, no bytes: those are the model's."""
+    made.engine = "lmdeploy-pytorch"
+    blocks, tokens = run.whole("blocks"), run.positive("block_size") or 64
+    options = Options(pool_bytes=GIB, block_size=tokens)
+    answer = answer_or_note(made, made.engine, made.version, found, options) if found is not None else None
+    if blocks is not None:
+        made.readings["tokens in the pool"] = float(blocks * tokens)
+        size = (
+            None
+            if answer is None
+            else exact(blocks * answer.to_dict()["block_bytes"], "its blocks, in bytes of the model's")
+        )
+        made.entries.append(Entry("KV cache pool", None, size, "LMDeploy's PyTorch engine prints blocks, not bytes"))
+    share = run.share()
+    if share is not None and share < Fraction(9, 10) and answer is not None and blocks:
+        pool = blocks * answer.to_dict()["block_bytes"]
+        gain(made, "--cache-max-entry-count 0.9", int(pool / share * (Fraction(9, 10) - share)), pool, blocks * tokens)

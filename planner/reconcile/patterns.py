@@ -227,6 +227,7 @@ OWN: tuple[Pattern, ...] = (
     p(MLX, r"attention=NUM ?B/token estimated_peak=NUM ?GiB", "score_bytes", "peak_gib"),
     # LMDeploy
     p(LMDEPLOY, r"(TurbomindEngineConfig)\(", "seen", start=True),
+    p(LMDEPLOY, r"\b(CacheConfig)\(max_batches=", "pytorch_engine"),
     p(LMDEPLOY, r"\[BlockManager\] block_size ?= ?NUM MB", "block_mib"),
     p(LMDEPLOY, r"\[BlockManager\] max_block_count ?= ?(\d+)", "blocks"),
     p(LMDEPLOY, r"\[TM\][^\n]{0,200}?max cached tokens: (\d{1,12})", "tokens"),
@@ -266,6 +267,17 @@ ARGUMENTS: tuple[tuple[str, re.Pattern[str], tuple[tuple[str, re.Pattern[str]], 
                 ("max_model_len", "context_length"), ("swa_ratio", "swa_full_tokens_ratio"),
                 ("chunk", "chunked_prefill_size"), ("graph_batch", "cuda_graph_max_bs"), ("dp", "dp_size"),
                 ("dp_attention", "enable_dp_attention"), ("running_requests", "max_running_requests"),
+            )
+        ),
+    ),
+    (
+        LMDEPLOY,
+        re.compile(r"\bCacheConfig\(max_batches="),
+        tuple(
+            (name, re.compile(rf"\b{key}['\"]?[=:] ?{_WORD}", re.ASCII))
+            for name, key in (
+                ("sequences", "max_batches"), ("block_size", "block_size"), ("blocks", "num_gpu_blocks"),
+                ("fraction", "cache_max_entry_count"), ("quant_policy", "quant_policy"), ("chunk", "max_prefill_token_num"),
             )
         ),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from planner.catalogue.entries import find_model
 from planner.engines.base import EngineAnswer, Options
 from planner.engines.emit import command
+from planner.engines.fractions_of_free import lmdeploy, runtime_bytes
 from planner.engines.registry import ENGINES, answer_of, parse_engine
 from planner.errors import UnknownName, UnsupportedModel, UsageError
 from planner.memory.estimate import Estimate, estimate
@@ -114,3 +116,27 @@ def test_transformers_has_no_start_command() -> None:
     found = asked("llama-3.1-8b")
     with pytest.raises(UsageError, match="leave --emit out"):
         command(of("transformers", found), found, Options())
+
+
+def test_lmdeploys_pytorch_engine_sets_a_step_aside_first() -> None:
+    """Llama-3.1-8B on an L4: (22.16 - weights - 0.625 GiB - (8192 + 2 * 128) * 128,256 * 2 B) * 0.8 in blocks of 64 tokens of 128 KiB."""
+    spec = read_entry(find_model("llama-3.1-8b"))
+    card = int(22.16 * GIB)
+    found = estimate(spec, Request(8192), Capacity("L4", card))
+    answer = lmdeploy(found, Options(), None, "pytorch")
+    assert (
+        answer.activation is not None
+        and answer.activation.bytes == runtime_bytes(8192, 128, 128_256) == 8448 * 128_256 * 2
+    )
+    weights = found.per_device.weight_bytes
+    left = int((card - weights - 640 * 2**20 - answer.activation.bytes) * Fraction(8, 10))
+    assert answer.to_dict()["pool_blocks"] == pytest.approx(left // (64 * 131_072), abs=2)
+    more = lmdeploy(estimate(spec, Request(8192), Capacity("H100", 80 * GIB)), Options(), None, "pytorch")
+    assert more.activation is not None and more.activation.bytes == runtime_bytes(8192, 1024, 128_256)
+
+
+def test_a_card_with_little_left_halves_its_prefill_tokens() -> None:
+    """As the engine warns: No enough memory. Update max_prefill_token_num."""
+    found = estimate(read_entry(find_model("llama-3.1-8b")), Request(512), Capacity("small", int(17.2 * GIB)))
+    answer = lmdeploy(found, Options(), None, "pytorch")
+    assert answer.activation is not None and answer.activation.bytes == runtime_bytes(4096, 128, 128_256)

@@ -12,6 +12,10 @@ from collections.abc import Iterable
 
 from planner.errors import BadRequest, one_line
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fractions import Fraction
+
 PS_PER_SECOND = 10**12
 
 
@@ -262,3 +266,22 @@ def product(numbers: Iterable[int]) -> int:
     24
     """
     return math.prod(numbers)
+
+
+def checked_share(value: Fraction, what: str) -> Fraction:
+    """Returns a share of a whole, above 0 and up to 1; `what` is how an error names it.
+
+    >>> from fractions import Fraction
+    >>> checked_share(Fraction(9, 10), "--gpu-memory-utilization 0.9")
+    Fraction(9, 10)
+    """
+    if not 0 < value <= 1:
+        raise BadRequest(f"{what} is not a share; write a number above 0 and up to 1")
+    return value
+
+
+def checked_ratio(value: Fraction, what: str) -> Fraction:
+    """Returns a ratio above 0, up to 100; `what` is how an error names it."""
+    if not 0 < value <= 100:
+        raise BadRequest(f"{what} is out of range; write a number above 0")
+    return value

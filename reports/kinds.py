@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from planner.errors import BadRequest, UsageError
 from planner.units import human_tokens
-from reports import compare, headline, measured, plans, plots, plots_answers, plots_plan, tables, words
+from reports import compare, headline, measured, plans, plots, plots_answers, plots_plan, roofs, tables, words
 from reports.question import Question
 
 MODELS, RUNS, TWO_RUNS, PLANS = "models", "runs", "two runs", "plans"
@@ -36,7 +36,7 @@ class Kind:
 
 
 def _bounds_on(q: Question, place: int = 0) -> pd.DataFrame:
-    table = tables.step_bounds(q)
+    table = roofs.step_bounds(q)
     return table[table["device"] == q.places[place].name].reset_index(drop=True)
 
 
@@ -53,7 +53,7 @@ KINDS = {
         Kind("user-speed", "Expected speed of each user", MODELS, headline.user_speeds, plots_answers.user_speed, words.users_sees, words.users_alt),
         Kind("kv-dtype-savings", "What a smaller KV dtype saves", MODELS, tables.kv_dtype_savings, plots.kv_dtype_savings, words.savings_sees, words.savings_alt),
         Kind("step-bounds", "The least time of a decode step", MODELS, _bounds_on, plots.step_bounds, words.bounds_sees, words.bounds_alt, "device"),
-        Kind("roofline", "Roofline", MODELS, tables.roofline, plots.roofline, words.roofline_sees, words.roofline_alt),
+        Kind("roofline", "Roofline", MODELS, roofs.roofline, plots.roofline, words.roofline_sees, words.roofline_alt),
         Kind("prediction", "Prediction against measurement", RUNS, measured.prediction_scatter, plots.prediction_scatter, words.scatter_sees, words.scatter_alt),
         Kind("speed-vs-output", "Speed with and without a cache", RUNS, measured.speed_vs_output, plots.speed_vs_output, words.output_sees,
              words.lines_alt("tokens a second against output length", "new_tokens", 1.0, unit="tokens/s")),

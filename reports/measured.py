@@ -15,6 +15,7 @@ from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.speed.work import Step, decode_step, prefill_step
 from profiler.results import Check, Point, Reading
+from reports.roofs import ROOFLINE
 from reports.runs import Run, reach
 
 PLACE = ["run", "model", "device", "what", "cache", "batch", "context_tokens", "new_tokens", "dtype", "linear", "mode"]
@@ -200,16 +201,6 @@ def bandwidth_share(runs: Sequence[Run]) -> pd.DataFrame:
 
 def measured_roofline(runs: Sequence[Run]) -> pd.DataFrame:
     """Returns the roofs that each machine was measured to reach, and its prefill and decode points."""
-    columns = [
-        "role",
-        "run",
-        "device",
-        "label",
-        "intensity_flops_per_byte",
-        "flops_per_s",
-        "bandwidth_bytes_per_s",
-        "exactness",
-    ]
     rows: list[list[Any]] = []
     for run in runs:
         bandwidth, peak = reach(run.found)
@@ -246,7 +237,7 @@ def measured_roofline(runs: Sequence[Run]) -> pd.DataFrame:
                     seconds.kind,
                 ]
             )
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=ROOFLINE)
 
 
 def _seconds(point: Point) -> Reading | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from reports import compare, measured, plans, tables, words
+from reports import compare, measured, plans, roofs, tables, words
 from reports.blocks import Block, Lines, Picture, Section, Table
 from reports.cells import cell, heading
 from reports.kinds import KINDS, MOST_RUNS, RUNS, about, empty, frame_of
@@ -201,7 +201,7 @@ def speed_section(q: Question) -> Section:
 
 def bounds_section(q: Question) -> Section:
     """Shows what bounds a decode step on each device."""
-    table = tables.step_bounds(q)
+    table = roofs.step_bounds(q)
     devices = list(dict.fromkeys(table["device"]))
     index = {place.name: i for i, place in enumerate(q.places)}
     shown = [picture("step-bounds", q, 0, place=index[name], suffix="") for name in devices[-BOUND_DEVICES:]]

@@ -10,7 +10,7 @@ from typing import Any
 from planner.errors import BadRequest, KvplanError
 from planner.files.read import parse_json
 from planner.launch.secrets import shown
-from planner.units import GIB, MAX_BYTES, MAX_TOKENS, parse_tokens
+from planner.units import GIB, MAX_BYTES, MAX_TOKENS, checked_ratio, checked_share, parse_tokens
 
 _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -77,18 +77,12 @@ def number(text: str, name: str) -> Fraction:
 
 def share(text: str, name: str) -> Fraction:
     """Reads a share above 0 and up to 1."""
-    value = number(text, name)
-    if not 0 < value <= 1:
-        raise BadRequest(f"{name} {shown(text, 40)} is not a share; write a number above 0 and up to 1")
-    return value
+    return checked_share(number(text, name), f"{name} {shown(text, 40)}")
 
 
 def ratio(text: str, name: str) -> Fraction:
     """Reads a ratio above 0 and up to 100."""
-    value = number(text, name)
-    if not 0 < value <= 100:
-        raise BadRequest(f"{name} {shown(text, 40)} is out of range; write a number above 0")
-    return value
+    return checked_ratio(number(text, name), f"{name} {shown(text, 40)}")
 
 
 def gib(text: str, name: str) -> int:

@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.errors import BadRequest, UsageError
+from planner.options.readers import tokens
+from planner.options.tables import Flag
 from planner.workloads.lengths import LengthMix
 
 USUAL_ANSWER = 256
 SHARE_OF_ANSWER = 4  # an answer that nobody gives is at most a quarter of the whole
-HELP = "Prompt and answer together, in place of one of them or both (the answer is then 256, at most a quarter)."
+SEQ_OF_A_LOAD = Flag(
+    "--seq", "N", "Prompt and answer together, in place of one of them or both (the answer is then 256, at most a quarter).",
+    tokens, "Load",
+)  # fmt: skip
 
 
 def lengths_of(tokens: int) -> tuple[int, int]:

@@ -10,11 +10,14 @@ from planner.catalogue.entries import devices as catalogue_devices
 from planner.errors import BadRequest, UsageError, one_line
 from planner.lookup import device as find_device
 from planner.lookup import machine
+from planner.options.readers import mix
+from planner.options.tables import Flag
 from planner.workloads.lengths import LengthMix
 from planner.workloads.load import Load, load, trace_hit_share
 from planner.workloads.targets import USUAL_TPOT_SECONDS, USUAL_TTFT_SECONDS, Targets
 from planner.workloads.traces import Trace, read_trace
 
+ANSWERS = Flag("--answer", "MIX", "Answer lengths: p50=200,p95=900, one length, or a file of lengths.", mix, "Load")
 GPU_VENDORS = ("NVIDIA", "AMD")  # others are searched when they are named
 MAX_ROWS = 200_000  # of a trace: more say nothing new of lengths and rate
 

@@ -14,6 +14,8 @@ from planner.memory.estimate import estimate
 from planner.memory.limits import tensor_parallel_devices
 from planner.memory.request import Request, device_capacity
 from planner.model.spec import ModelSpec
+from planner.options.readers import text as read_text
+from planner.options.tables import Flag
 from planner.speed.constants import constants_for
 from planner.speed.measured_fit import fitted
 from planner.speed.measured_point import MEASURED_KEYS, observed_of
@@ -21,10 +23,12 @@ from planner.speed.observed import Observed
 from planner.speed.own import own_speed
 from planner.speed.work import work
 
-HELP = (
+MEASURED = Flag(
+    "--measured", "POINT|FILE...",
     'What was measured: a point, "tpot_ms=14.2 batch=8 seq=2048" (also ttft_ms, tok_s, prompt, answer), or the file of a '
-    "benchmark (docs/measured.md). Repeatable."
-)
+    "benchmark (docs/measured.md). Repeatable.",
+    read_text, "Device",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,9 @@ from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked
-from planner.options.lengths import HELP as HELP_SEQ
-from planner.options.lengths import with_parts
-from planner.options.load import devices_of, load_of, targets_or_usual
-from planner.options.measured import HELP as MEASURED_HELP
-from planner.options.measured import measured_on, points_of
+from planner.options.lengths import SEQ_OF_A_LOAD, with_parts
+from planner.options.load import ANSWERS, devices_of, load_of, targets_or_usual
+from planner.options.measured import MEASURED, measured_on, points_of
 from planner.options.model import spec_of
 from planner.options.readers import (
     choice,
@@ -47,9 +45,9 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--users", "N", "Users who each have one request running: 200.", count, "Load"),
     Flag("--rate", "N/s", "Requests that arrive at random, in place of --users: 5/s, 300/min.", rate, "Load"),
     Flag("--trace", "FILE", "Recorded requests in place of --prompt and --answer, and of --rate: CSV or JSON lines, as `kvplan simulate` reads.", text, "Load"),
-    Flag("--seq", "N", HELP_SEQ, tokens, "Load"),
+    SEQ_OF_A_LOAD,
     Flag("--prompt", "MIX", "Prompt lengths: p50=800,p95=6000, one length, or a file of lengths.", mix, "Load"),
-    Flag("--answer", "MIX", "Answer lengths: p50=200,p95=900, one length, or a file of lengths.", mix, "Load"),
+    ANSWERS,
     Flag("--longest", "N", "Longest request served, prompt and output (default: the longest of the mix that the model takes).", tokens, "Load"),
     Flag("--prefix-share", "X", "Share of each prompt that is one prefix of all requests: 0.6.", share, "Load"),
     Flag("--think", "TIME", "A user's pause between an answer and the next request (default: none).", seconds, "Load"),
@@ -58,7 +56,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--budget", "USD/h", "Target: at most so much an hour, 20/h.", usd_per_hour, "Load"),
     Flag("--gpu", "NAME...", "Devices of `kvplan gpus` to search, a list: h100-sxm,l40s (default: all GPUs with a price).", text, "Device"),
     Flag("--price", "NAME=USD/h...", "A device's price, in place of the catalogue's: h100-sxm=2.1/h. Repeatable, or a list.", text, "Device"),
-    Flag("--measured", "POINT|FILE...", MEASURED_HELP, text, "Device"),
+    MEASURED,
     Flag("--dtype", "D", "Weights in this format alone (default: as published, and smaller ones that the device runs).", weight_dtype, "Precision"),
     Flag("--kv-dtype", "D", "KV cache in this format alone (default: the float type the model runs in, and 8 bit).", kv_dtype, "Precision"),
     Flag("--as-published", "", "No formats but the model's own: quantised ones change its answers.", switch, "Precision"),

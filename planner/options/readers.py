@@ -9,7 +9,7 @@ import re
 
 from planner.dtypes.names import float_dtype, kv_format, weight_format
 from planner.errors import BadRequest, UnknownName, one_line
-from planner.units import GIB, MAX_COUNT, parse_bytes, parse_lengths, parse_tokens
+from planner.units import GIB, MAX_COUNT, checked_ratio, checked_share, parse_bytes, parse_lengths, parse_tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,18 +151,12 @@ def overhead(value: Any, name: str) -> tuple[str, int]:
 
 def share_above_zero(value: Any, name: str) -> Fraction:
     """Reads a share of a whole, above 0 and up to 1."""
-    found = _fraction(value, name)
-    if not 0 < found <= 1:
-        raise BadRequest(f"{name} {one_line(str(value), 40)} is not a share; write a number above 0 and up to 1")
-    return found
+    return checked_share(_fraction(value, name), f"{name} {one_line(str(value), 40)}")
 
 
 def ratio(value: Any, name: str) -> Fraction:
     """Reads a ratio above 0, up to 100."""
-    found = _fraction(value, name)
-    if not 0 < found <= 100:
-        raise BadRequest(f"{name} {one_line(str(value), 40)} is out of range; write a number above 0")
-    return found
+    return checked_ratio(_fraction(value, name), f"{name} {one_line(str(value), 40)}")
 
 
 def choice(*names: str) -> Callable[[Any, str], str]:

@@ -13,11 +13,9 @@ from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked, engine_of
-from planner.options.lengths import HELP as HELP_SEQ
-from planner.options.lengths import with_parts
-from planner.options.load import mixes_of, targets_of, trace_of
-from planner.options.measured import HELP as MEASURED_HELP
-from planner.options.measured import MeasuredAsked, measured_of
+from planner.options.lengths import SEQ_OF_A_LOAD, with_parts
+from planner.options.load import ANSWERS, mixes_of, targets_of, trace_of
+from planner.options.measured import MEASURED, MeasuredAsked, measured_of
 from planner.options.model import device_of, each, request_of, spec_of, with_ranks
 from planner.options.readers import (
     choice,
@@ -30,7 +28,6 @@ from planner.options.readers import (
     seconds,
     share,
     text,
-    tokens,
     ttft,
 )
 from planner.options.tables import Flag
@@ -45,9 +42,9 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--gpu", "NAME", "A device of `kvplan gpus`, `local`, or a list: l4,l40s.", text, "Device"),
     Flag("--memory", "SIZE", "Memory of a device in place of its own, with its speed: 30GiB.", text, "Device"),
     Flag("--trace", "FILE", "Recorded requests: Azure, Mooncake, BurstGPT or Vidur columns, or prompt,output[,time (s)]; CSV or JSON lines.", text, "Load"),
-    Flag("--seq", "N", HELP_SEQ, tokens, "Load"),
+    SEQ_OF_A_LOAD,
     Flag("--prompt", "MIX", "Prompt lengths in place of a trace: p50=800,p95=6000, one length, or a file of lengths.", mix, "Load"),
-    Flag("--answer", "MIX", "Answer lengths: p50=200,p95=900, one length, or a file of lengths.", mix, "Load"),
+    ANSWERS,
     Flag("--rate", "N/s", "Requests that arrive at random, 5/s or 300/min; a trace is sped up or slowed down to it.", rate, "Load"),
     Flag("--users", "N", "Users who each ask, wait for the answer, and ask again.", count_up_to(MAX_USERS), "Load"),
     Flag("--think", "TIME", "A user's mean pause between an answer and the next request (default: none).", seconds, "Load"),
@@ -59,7 +56,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--routing", "|".join(ROUTINGS), "Which replica a request goes to (default: round-robin).", choice(*ROUTINGS), "Layout"),
     Flag("--ttft", "TIME", "Target: time to the first token of 95 requests in 100, 1s; p99=2s says another share, for --tpot too.", ttft, "Load"),
     Flag("--tpot", "TIME", "Target: time between two tokens of 95 requests in 100, 40ms.", seconds, "Load"),
-    Flag("--measured", "POINT|FILE...", MEASURED_HELP, text, "Device"),
+    MEASURED,
     Flag("--steps", "FILE", "Steps measured on your own server, JSON: decode_ms by batch, prefill_ms by prompt tokens (docs/simulate.md).", text, "Device"),
     *flags.DTYPE,
     *flags.LAYOUT,

@@ -14,10 +14,8 @@ from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked, engine_of
-from planner.options.lengths import HELP as HELP_SEQ
-from planner.options.lengths import USUAL_ANSWER, parts_of, usual_parts
-from planner.options.measured import HELP as MEASURED_HELP
-from planner.options.measured import MeasuredAsked, measured_of
+from planner.options.lengths import SEQ_OF_A_LOAD, USUAL_ANSWER, parts_of, usual_parts
+from planner.options.measured import MEASURED, MeasuredAsked, measured_of
 from planner.options.model import device_of, request_of, spec_of, with_ranks
 from planner.options.readers import choice, count, counts, names, share, switch, text, tokens
 from planner.options.tables import Flag
@@ -42,12 +40,12 @@ FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
     Flag("--gpu", "NAME", "A device of `kvplan gpus`, `local` for this machine, or several: h100-sxm,l40s.", names, "Device"),
     Flag("--memory", "SIZE", "Memory of a device in place of its own, with its speed: 30GiB.", text, "Device"),
-    Flag("--seq", "N", HELP_SEQ, tokens, "Load"),
+    SEQ_OF_A_LOAD,
     Flag("--prompt", "N", "Tokens of a prompt: 2k, 2048 (default: 1k, or what the model has room for).", tokens, "Load"),
     Flag("--answer", "N", f"Tokens of an answer (default: {OUTPUT_TOKENS}).", tokens, "Load"),
     Flag("--batch", "LIST", f"Sequences at once, one or a list (default: {','.join(map(str, DEFAULT_BATCHES))}).", counts, "Load"),
     Flag("--load", "static|serving", "One batch from prompt to end, or a server where a new request takes the place of each that ends (default: serving).", choice(*LOADS), "Load"),
-    Flag("--measured", "POINT|FILE...", MEASURED_HELP, text, "Device"),
+    MEASURED,
     *flags.DTYPE,
     *flags.LAYOUT,
     *flags.RUNTIME,

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+LOAD = ("--prompt", "99", "--output", "9", "--users", "2")
+
 
 @pytest.mark.parametrize(
     "words",
@@ -16,30 +18,8 @@ import pytest
         ["speed", "TheBloke/Llama-2-70B-Chat-AWQ", "--gpu", "a100-80gb"],
         ["show", "TheBloke/Llama-2-70B-Chat-AWQ"],
         ["engines", "TheBloke/Llama-2-70B-Chat-AWQ", "--gpu", "a100-80gb"],
-        [
-            "plan",
-            "TheBloke/Llama-2-70B-Chat-AWQ",
-            "--gpu",
-            "a100-80gb",
-            "--prompt",
-            "99",
-            "--output",
-            "9",
-            "--users",
-            "2",
-        ],
-        [
-            "simulate",
-            "TheBloke/Llama-2-70B-Chat-AWQ",
-            "--gpu",
-            "a100-80gb",
-            "--prompt",
-            "99",
-            "--output",
-            "9",
-            "--users",
-            "2",
-        ],
+        ["plan", "TheBloke/Llama-2-70B-Chat-AWQ", "--gpu", "a100-80gb", *LOAD],
+        ["simulate", "TheBloke/Llama-2-70B-Chat-AWQ", "--gpu", "a100-80gb", *LOAD],
         ["compare-models", "TheBloke/Llama-2-70B-Chat-AWQ", "gpt2", "--seq", "512"],
     ],
     ids=lambda words: words[0],

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from planner.units import GIB
-from reports import measured, plots, tables
+from reports import measured, plots, roofs, tables
 from reports.compare import comparison
 from reports.kinds import KINDS, MODELS, PLANS, RUNS, frame_of
 from reports.plans import PlanFile
@@ -196,17 +196,17 @@ def test_predicted_speedups_stand_beside_the_measured(make_run: Make) -> None:
 
 
 def test_roofs_bend_where_bandwidth_meets_the_rate(five: Question) -> None:
-    frame = tables.roofline(five)
+    frame = roofs.roofline(five)
     axes = plots.roofline(frame).axes[0]
     roof = frame[frame["role"] == "roof"].iloc[0]
     line = next(line for line in axes.lines if line.get_label() == roof["label"])
     assert line.get_xdata()[1] == pytest.approx(roof["flops_per_s"] / roof["bandwidth_bytes_per_s"])
     points = frame[frame["role"] == "point"]
     for row in points.to_dict("records"):  # no bound lies above its roof
-        roofs = frame[(frame["role"] == "roof") & (frame["device"] == row["device"])]
+        meets = frame[(frame["role"] == "roof") & (frame["device"] == row["device"])]
         reach = max(
             min(row["intensity_flops_per_byte"] * r["bandwidth_bytes_per_s"], r["flops_per_s"])
-            for r in roofs.to_dict("records")
+            for r in meets.to_dict("records")
         )
         assert row["flops_per_s"] <= reach * 1.000001
 

@@ -14,6 +14,7 @@ from planner.answers.verdict import AT_MOST, REFUSES, STARTS, STARTS_TIGHT, UNCE
 from planner.catalogue.device import Device
 from planner.engines.base import EngineAnswer
 from planner.engines.placement import Placed
+from planner.engines.sglang import experts_on_host
 from planner.errors import KvplanError
 from planner.launch.question import Question
 from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED
@@ -71,6 +72,13 @@ class CheckAnswer(Shown):
     def unsure(self) -> bool:
         """Whether only an upper bound of the weights or the cache speaks against a start."""
         return self.starts and self.requests < 1 and self.found.bounded
+
+    @property
+    def offloaded_bytes(self) -> int:
+        """Bytes of weights of a rank that flags of vLLM or SGLang keep in host memory."""
+        options = self.setup.question.options
+        here = self.found.per_device.weight_bytes
+        return min(here, options.cpu_offload_bytes + experts_on_host(self.found, options.gpu_experts))
 
     @property
     def kv_dtype(self) -> str:
@@ -281,6 +289,8 @@ def _speed(answer: CheckAnswer) -> tuple[SpeedAnswer | None, str | None]:
         return None, "the device's speed is not known: name it with --gpu"
     if answer.placed is not None and answer.placed.split:
         return None, _host_bound(answer)
+    if answer.offloaded_bytes:
+        return None, "part of the weights is in host memory, and read or computed there in each step: not timed yet"
     question = asked.question
     output = min(question.output_tokens or 256, max(1, asked.request.seq_tokens // 2))
     prompt = max(1, min(question.prompt_tokens or 1024, asked.request.seq_tokens - output))

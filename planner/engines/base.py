@@ -33,6 +33,7 @@ class Options:
     compute_dtype  --dtype of a server: the float type that it runs in, where a command says so
     host_bytes   host memory for what does not lie on the cards; given, the best split is taken
     mm_items     images and videos of one prompt (--limit-mm-per-prompt)
+    gpu_experts  experts of a layer that stay on the device, the rest computes on the host (SGLang with KTransformers)
     """
 
     pool_bytes: int | None = None
@@ -72,6 +73,7 @@ class Options:
     host_bytes: int | None = None
     cache_implementation: str | None = None
     mm_items: tuple[int, int] | None = None
+    gpu_experts: int | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.dtypes.names import FLOAT_BYTES
+from planner.engines import ollama_releases
 from planner.engines.base import LATEST, Options, Version, parse_version, want
 from planner.engines.drafting import draft_tokens
 from planner.memory.estimate import Estimate
@@ -21,12 +22,6 @@ AUTO_SLOTS, AUTO_SLOTS_SINCE = 4, 6925  # llama-server without -np: 4 slots over
 LOGITS_OF_OUTPUTS_SINCE = 9340  # PR 23861 of June 2026: logits of the slots alone, before of the whole ubatch
 # ollama: windows as windows in its own engine (0.6.3), a llama-server for every GGUF from 0.30 (PR 16031).
 OLLAMA_WINDOWS_SINCE: Version = (0, 6, 3)
-OLLAMA_SERVER_SINCE: Version = (0, 30)
-OLLAMA_MLA_SINCE: Version = (
-    0,
-    6,
-    7,
-)  # the first whose vendored llama.cpp has PR 12801; its own engine keeps V beside K too
 OLLAMA_ENGINE_TYPES = ("gemma3", "gemma3n", "gemma4", "gpt_oss", "gpt-oss", "llama4", "mistral3", "olmo3")
 GPT_OSS_MEMORY = 4096  # tokens that ollama's engine keeps of gpt-oss' windows of 128 (NewSWAMemCache)
 LMSTUDIO_WINDOWS_SINCE: Version = (2, 11)
@@ -80,14 +75,14 @@ class Setting:
     @property
     def ollama_engine(self) -> bool:
         """ollama before 0.30: its own engine or the llama.cpp that was linked in, one pool for all slots."""
-        return self.program == "ollama" and self.version < OLLAMA_SERVER_SINCE
+        return self.program == "ollama" and self.version < ollama_releases.SERVER_SINCE
 
 
 def latent_build(setting: Setting) -> int:
     """Returns the build of llama.cpp whose latent rows (MLA) a program of this release has."""
-    if setting.program != "ollama" or setting.version >= OLLAMA_SERVER_SINCE:
+    if setting.program != "ollama" or setting.version >= ollama_releases.SERVER_SINCE:
         return setting.build
-    return MLA_SINCE if setting.version >= OLLAMA_MLA_SINCE else MLA_SINCE - 1
+    return MLA_SINCE if setting.version >= ollama_releases.MLA_SINCE else MLA_SINCE - 1
 
 
 def build_of(version: str | None, program: str) -> int:
@@ -120,9 +115,10 @@ def settings(estimate: Estimate, options: Options, version: str | None, program:
         n_ctx += next(cells for since, cells in KOBOLD_EXTRA_CELLS if number >= since)
     mainline = program != "ik_llamacpp"
     new = mainline and build >= PADDED_SINCE
-    flash = options.flash_attn if options.flash_attn is not None else new
+    default = ollama_releases.flash_by_default(estimate.spec.model_type, number) if program == "ollama" else new
+    flash = options.flash_attn if options.flash_attn is not None else default
     pad = 256 if flash or new else 32
-    one_pool = options.kv_unified or kobold or (program == "ollama" and number < OLLAMA_SERVER_SINCE)
+    one_pool = options.kv_unified or kobold or (program == "ollama" and number < ollama_releases.SERVER_SINCE)
     streams = slots if mainline and build >= STREAMS_SINCE and not one_pool else 1
     whole = ceil_div(n_ctx, 256) * 256 if new else n_ctx
     if streams > 1 and not new and _has_states(estimate):
@@ -165,7 +161,7 @@ def _keeps_windows(estimate: Estimate, build: int, version: Version, program: st
         return version >= KOBOLD_WINDOWS_SINCE
     if program == "lmstudio":
         return version >= LMSTUDIO_WINDOWS_SINCE
-    if program == "ollama" and version < OLLAMA_SERVER_SINCE:
+    if program == "ollama" and version < ollama_releases.SERVER_SINCE:
         kind = estimate.spec.model_type.removeprefix("gguf ")
         return version >= OLLAMA_WINDOWS_SINCE and kind.startswith(OLLAMA_ENGINE_TYPES)
     return build >= WINDOWS_SINCE

@@ -28,7 +28,7 @@ from planner.engines.base import (
     want,
 )
 from planner.engines.capability import sglang_refusal
-from planner.engines.device_memory import context_before_weights, weights_loaded
+from planner.engines.device_memory import context_before_weights, kept_on_device, weights_loaded
 from planner.engines.drafting import drafted_caches, drafter_of, drafter_weights
 from planner.engines.vllm import logical_bytes, with_sparse_record
 from planner.engines.vllm_setting import architecture, default_length
@@ -327,7 +327,7 @@ def _budget(
     fractions = [fraction]
     if options.fraction is None and not version_known:
         fractions.append(default_fraction(estimate, options, (0, 4)))
-    weights, held = weights_loaded(estimate), context_before_weights(estimate)
+    weights, held = _on_device(estimate, options), context_before_weights(estimate)
     if drafter_of(estimate) is not None:
         weights = _with_drafter(weights, estimate, version)
     total = estimate.capacity.bytes
@@ -343,6 +343,28 @@ def _budget(
         ),
         fraction,
     )
+
+
+def _on_device(estimate: Estimate, options: Options) -> Estimated:
+    """Weights less what lies in host memory: experts in their share of the whole, so that its range stays in proportion."""
+    found = weights_loaded(estimate)
+    kept = max(0, found.bytes - experts_on_host(estimate, options.gpu_experts))
+    ends = (value * kept // max(1, found.bytes) for value in (found.bytes, found.low, found.high))
+    return kept_on_device(Estimated(*ends, found.words), options.cpu_offload_bytes)
+
+
+def experts_on_host(estimate: Estimate, kept: int | None) -> int:
+    """Counts the bytes of a rank's experts beyond the first `kept` of each layer (--kt-num-gpu-experts); 0 without it."""
+    if kept is None:
+        return 0
+    sharding = estimate.request.sharding
+    experts = [
+        (replace(here, count=here.count - kept), times)
+        for layer, times in estimate.spec.groups
+        for weight in layer.weights
+        if weight.part == "experts" and (here := weight.on_rank(sharding.tp, sharding.ep)).count > kept >= 0
+    ]
+    return estimate.plan.total(experts) // sharding.pp
 
 
 def _with_drafter(weights: Estimated, estimate: Estimate, version: Version) -> Estimated:

@@ -32,6 +32,7 @@ speculative-draft-model-path|--speculative-draft-model= draft_model text
 speculative-num-draft-tokens=                    num_speculative_tokens count
 speculative-num-steps=                           draft_steps count
 cpu-offload-gb=                                  cpu_offload_bytes gib
+kt-num-gpu-experts=                              gpu_experts signed
 enable-lora=?                                    lora switch
 lora-paths=+                                     lora_modules texts
 max-loras-per-batch=                             max_loras count
@@ -184,7 +185,6 @@ json-model-override-args= : keys of the config are replaced: write them into a c
 kt-cpuinfer= : experts on the processor (KTransformers): host threads
 kt-max-deferred-experts-per-token= : experts on the processor (KTransformers): speed
 kt-method= : experts on the processor (KTransformers): less weight on the device, slower steps
-kt-num-gpu-experts= : experts on the processor (KTransformers): so many a layer stay on the device
 kt-threadpool-count= : experts on the processor (KTransformers): host threads
 kt-weight-path= : experts on the processor (KTransformers): their own checkpoint
 language-model-only : the encoders are not loaded: less weight than is counted for a model with images or sound

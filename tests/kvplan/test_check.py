@@ -278,3 +278,19 @@ def test_a_config_that_the_command_names_is_said_to_hold_the_model(capsys: pytes
     with pytest.raises(SystemExit):
         main(["check", "--gpu", "l4", "--", "vllm", "serve", "--config", "my.yaml"])
     assert "the model is in my.yaml, which is not opened: kvplan check my.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("server", ["vllm serve", "python -m sglang.launch_server --model-path"])
+def test_weights_in_host_memory_are_said_and_not_timed(capsys: pytest.CaptureFixture[str], server: str) -> None:
+    length = "--max-model-len" if server == "vllm serve" else "--context-length"
+    command = [*server.split(), "Qwen/Qwen3-14B", "--cpu-offload-gb", "12", length, "8192"]
+    code, out, _ = run(capsys, "check", "--gpu", "rtx-4090", "--", *command)
+    assert code == 0 and "weights 15.51 GiB; 12.00 GiB of weights on the host" in " ".join(out.split())
+    assert "tokens/s" not in out and "not timed yet" in out
+
+
+def test_buffers_of_llama_cpp_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(
+        capsys, "check", "--gpu", "rtx-4090", "--", "llama-server", "-hf", "Qwen/Qwen3-8B-GGUF:Q4_K_M", "-c", "8192"
+    )
+    assert re.search(r"a request 1\.12 GiB; buffers \d\.\d\d GiB;", " ".join(out.split()))

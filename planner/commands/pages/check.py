@@ -95,13 +95,16 @@ def _memory(answer: CheckAnswer) -> list[str]:
     """Where the device's bytes go, in one line."""
     pool = answer.engine.ranged.pool if answer.engine.ranged is not None else None
     where = answer.placed
-    weights = answer.found.per_device.weight_bytes if where is None else where.device_weight_bytes
+    away = answer.offloaded_bytes if where is None else where.host_weight_bytes
+    weights = answer.found.per_device.weight_bytes - away if where is None else where.device_weight_bytes
     pieces = [f"weights {gib(weights)}" + (" on the devices" if where is not None and answer.setup.devices > 1 else "")]
-    if where is not None and where.host_weight_bytes:
-        pieces.append(f"{gib(where.host_weight_bytes)} of weights on the host")
+    if away:
+        pieces.append(f"{gib(away)} of weights on the host")
     if pool is not None:
         pieces.append(f"cache {gib(pool.bytes)}{_ends(answer)}, {pool.tokens:,} tokens")
     pieces.append(f"a request {human_bytes(answer.engine.request_bytes)}")
+    if where is not None and len(where.cards) == 1:
+        pieces.append(f"buffers {gib(where.cards[0].other_bytes)}")
     if where is not None and len(where.cards) > 1:
         pieces += [
             f"card {number} {gib(card.bytes)} of {gib(card.capacity_bytes or 0)}"

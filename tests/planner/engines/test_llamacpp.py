@@ -140,6 +140,14 @@ def test_mla_by_version_and_mode() -> None:
     assert round(flash["kv_bytes"] / MIB, 2) == 1166.62  # ik_llama.cpp log
 
 
+def test_ollama_has_flash_attention_by_release_and_model() -> None:
+    """granite3.2:8b with four slots of 16,384 tokens took 21.7 to 23.6 GB (granite-code issue 88): 4 GiB of it are scores."""
+    off, on = (answer("granite-3.1-8b", version, program="ollama", ctx_size=65536) for version in ("0.6.0", "0.13.5"))
+    assert off["compute_buffer_bytes"] > 65536 * 512 * 32 * 4 > 8 * on["compute_buffer_bytes"]
+    own = [answer("qwen3-8b", version, program="ollama", ctx_size=65536) for version in ("0.12.3", "0.12.4")]
+    assert own[0]["compute_buffer_bytes"] > 8 * own[1]["compute_buffer_bytes"]
+
+
 def test_states_are_f32_for_every_slot_and_snapshot() -> None:
     """Qwen3.5-27B: 149.62 MiB a slot (log), three times that with two snapshots for drafts."""
     one = answer("qwen3.5-27b", ctx_size=8192)["state_bytes"]

@@ -148,3 +148,23 @@ def test_a_reserve_beyond_the_device_is_a_refusal_and_no_negative_share() -> Non
     answer = sglang.answer(found, Options(), None).to_dict()
     assert answer["fraction"] >= 0 and answer["fits"] is False
     assert answer["pool_tokens_low"] <= answer["pool_tokens"] <= answer["pool_tokens_high"]
+
+
+def test_experts_and_offloaded_weights_lie_in_host_memory() -> None:
+    """Kimi-K2.5 with one expert a layer on a card of 48 GB took some 31 GB with 32K tokens (ktransformers issue 1817)."""
+    card = asked("kimi-k2.5", seq=32768, capacity=Capacity("48 GB", 48_500 * MIB))
+    none, one, offloaded = (
+        sglang.answer(card, Options(**options), "0.5.6").to_dict()
+        for options in ({}, {"gpu_experts": 1}, {"gpu_experts": 1, "cpu_offload_bytes": 2 * GIB})
+    )
+    assert not none["fits"] and one["fits"]
+    here = card.per_device.weight_bytes - sglang.experts_on_host(card, 1)
+    assert 22 * GIB < here < 31e9 - 32768 * 70272
+    assert offloaded["pool_bytes"] - one["pool_bytes"] == pytest.approx(2 * GIB, abs=1)
+
+
+def test_experts_on_the_host_are_those_beyond_the_kept_ones() -> None:
+    found = asked("qwen3-30b-a3b")
+    every, half, gone = (sglang.experts_on_host(found, kept) for kept in (0, 64, 128))
+    assert every == 48 * 128 * 3 * 768 * 2048 * 2
+    assert (half * 2, gone, sglang.experts_on_host(found, None)) == (every, 0, 0)

@@ -349,8 +349,8 @@ def _on_device(estimate: Estimate, options: Options) -> Estimated:
     """Weights less what lies in host memory: experts in their share of the whole, so that its range stays in proportion."""
     found = weights_loaded(estimate)
     kept = max(0, found.bytes - experts_on_host(estimate, options.gpu_experts))
-    ends = (value * kept // max(1, found.bytes) for value in (found.bytes, found.low, found.high))
-    return kept_on_device(Estimated(*ends, found.words), options.cpu_offload_bytes)
+    low, middle, high = (value * kept // max(1, found.bytes) for value in (found.low, found.bytes, found.high))
+    return kept_on_device(Estimated(middle, low, high, found.words), options.cpu_offload_bytes)
 
 
 def experts_on_host(estimate: Estimate, kept: int | None) -> int:

@@ -27,7 +27,7 @@ CONTAINERS: dict[str, Names] = {
         "block_sparse_moe.shared_experts", "share_expert", "moe.shared_experts",
     ),
     "router": _MOE,
-    "per_layer_embedding": ("",),
+    "per_layer_embedding": ("",), "engram": ("engram",),
     "altup": ("altup",), "laurel": ("laurel",),
 }  # fmt: skip
 

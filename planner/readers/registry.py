@@ -18,6 +18,7 @@ MODULES = (
     "newest",
     "further",
     "text_alone",
+    "deepseek_v41",
 )
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 _DRAFT = "is a drafter of another model, and kvplan reads none of this type: ask about the model it drafts for"
 
 UNREAD = {
-    "deepseek_v41": "DeepSeek-V4.1: layers that take other layers' compressed cache (kv_source_layer_ids) and n-gram tables; "
-    "the nearest that is read is deepseek_v4",
-    "deepseek_v41_text": "the text model of DeepSeek-V4.1; the nearest that is read is deepseek_v4",
     "step3p5v": "Step-5: sparse attention over sums of blocks beside the whole K and V; the nearest that are read are step3p5 "
     "and step3p7",
     "step5": "Step-5: sparse attention over sums of blocks beside the whole K and V; the nearest that are read are step3p5 and "

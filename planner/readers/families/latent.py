@@ -268,8 +268,8 @@ def _translate(f: Fields, key: str, names: list[object], *, known: dict[object, 
     return [known[name] for name in names]
 
 
-def _v4_core(f: Fields) -> SharedKvAttention:
-    """One KV vector for all heads; rope width and index_topk choose what is read, not what is kept."""
+def v4_core(f: Fields) -> SharedKvAttention:
+    """Builds attention with one KV vector for all heads; rope width and index_topk choose what is read, not what is kept."""
     idle(f, {**INDEX_IDLE, "num_key_value_heads": 1, "qk_rope_head_dim": 0, "index_n_heads": 1, "index_head_dim": 1})
     heads, groups = f.int("num_attention_heads"), f.int("o_groups", 8)
     dim = f.int("head_dim", 512)
@@ -293,16 +293,16 @@ def _v4_rate(f: Fields, kind: str, legacy: str, *, default: int) -> int:
 
 def _v4_sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
     """Without a compressor the ordinary window cache holds the vector as key and again as value."""
-    return (replace(_v4_core(f), copies=2),)
+    return (replace(v4_core(f), copies=2),)
 
 
 def _v4_hca(f: Fields, index: int) -> tuple[Mixer, ...]:
-    core = _v4_core(f)
+    core = v4_core(f)
     return (core, Compressor(core.hidden, core.dim, _v4_rate(f, HCA, "compress_rate_hca", default=128)))
 
 
 def _v4_csa(f: Fields, index: int) -> tuple[Mixer, ...]:
-    core = _v4_core(f)
+    core = v4_core(f)
     compressor = Compressor(
         hidden=core.hidden,
         dim=core.dim,
@@ -315,8 +315,8 @@ def _v4_csa(f: Fields, index: int) -> tuple[Mixer, ...]:
     return (core, compressor)
 
 
-def _v4_head(f: Fields) -> tuple[Weight, ...]:
-    """The streams are folded into one before the head: [m, m·hidden], m and 1."""
+def v4_head(f: Fields) -> tuple[Weight, ...]:
+    """Lists what folds the streams into one before the head: [m, m·hidden], m and 1."""
     streams = f.int("hc_mult", 4)
     fold = Weight("hyper_connection", streams, streams * f.int("hidden_size"), linear=False)
     return (fold, vector("hyper_connection", streams + 1))
@@ -339,7 +339,7 @@ def _v4_mtp(f: Fields) -> tuple[Weight, ...]:
     if not count:
         return ()
     layer = (w for piece in (*_v4_sliding(f, 0), *decoder.moe(f, 0)) for w in piece.weights())
-    own = (*linear("mtp", hidden, hidden) * 2, *decoder.norm(f, hidden, 5), *_v4_head(f))
+    own = (*linear("mtp", hidden, hidden) * 2, *decoder.norm(f, hidden, 5), *v4_head(f))
     return (*layer, *_hyper_connections(f, 0), *own) * count
 
 
@@ -494,7 +494,7 @@ TYPES: dict[str, Type] = {
         mlp_kinds=all_of(MOE),
         implied={"n_shared_experts": 1},  # one of an expert's width, whatever the file says
         extra=_v4_extra,
-        model_extra=_v4_head,
+        model_extra=v4_head,
         mtp=_v4_mtp,
     ),
 }  # fmt: skip

@@ -32,6 +32,9 @@ PUBLISHED = {
     "deepseek-v4-flash": (
         fp4(283_467_841_536) + FP8 * 6_023_020_544 + BF16 * 1_415_259_264 + FP32 * 36_168_018 + INT64 * 2_327_040, True,
         410_000_000, "compressors and connections in fp32"),
+    "deepseek-v4.1-flash": (
+        fp4(557_171_343_360) + FP8 * 204_015_223_296 + BF16 * 1_976_441_856 + FP32 * 42_307_282, True, 500_000_000,
+        "scales of fp8 blocks, connections in fp32"),
     "deepseek-v4-pro": (
         fp4(1_572_763_336_704) + FP8 * 23_169_335_296 + BF16 * 2_816_899_328 + FP32 * 87_776_414 + INT64 * 2_327_040, True,
         990_000_000, "compressors and connections in fp32"),

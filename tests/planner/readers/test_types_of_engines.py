@@ -43,6 +43,19 @@ SIGLIP = {
 }  # fmt: skip
 
 
+# text_config of deepseek-ai/DeepSeek-V4.1-Flash
+V41 = {
+    "model_type": "deepseek_v41_text", "compress_ratios": [0, 0, *[2] * 18, *[1] * 20, 0, 0, 0], "dspark_markov_rank": 256,
+    "dspark_n_routed_experts": 128, "dspark_num_experts_per_tok": 3, "dspark_target_layer_ids": [37, 38, 39],
+    "engram_head_dim": 256, "engram_layer_ids": [1, 14], "engram_max_ngram_size": 4, "engram_n_heads": 8,
+    "engram_num_embeddings": [384006168, 384016682], "hc_mult": 4, "head_dim": 512, "hidden_size": 5120, "index_head_dim": 128,
+    "index_n_heads": 32, "index_source_layer_ids": [2, 8, 14, 20, 24, 28, 32, 36], "kv_source_layer_ids": [2, 8, 14, 20],
+    "moe_intermediate_size": 2304, "n_routed_experts": 384, "num_attention_heads": 64, "num_experts_per_tok": 6,
+    "num_hidden_layers": 40, "num_nextn_predict_layers": 3, "o_groups": 8, "o_lora_rank": 1024, "q_lora_rank": 1280,
+    "qk_rope_head_dim": 64, "sliding_window": 128, "tie_word_embeddings": False, "vocab_size": 129280,
+}  # fmt: skip
+
+
 def minicpm(
     version: object, hidden: int, width: int, layers: int, heads: int, kv: int, vocab: int, dim: int = 128
 ) -> Any:
@@ -80,6 +93,28 @@ def test_ling_2_5_keeps_one_matrix_a_head_in_seven_of_eight_layers() -> None:
     assert sum(count for size, count in kept if size == 1000 * (512 + 64)) == 10
 
 
+def test_deepseek_v4_1_compresses_in_four_layers_for_the_layers_behind_them() -> None:
+    """By hand: windows of 128 in 40 layers; of 65,536 tokens an entry of 512 + 128 for two in three layers, for one in one."""
+    spec = read_config(V41)
+    kept = sum(count * cache.elements(65536, 0) for layer, count in spec.groups for cache in layer.caches)
+    assert kept == 40 * 128 * 512 + (3 * 32768 + 65536) * (512 + 128)
+    one_more = sum(count * cache.elements(65537, 0) for layer, count in spec.groups for cache in layer.caches)
+    assert one_more - kept == 3 * 2 * 512 + (512 + 128)
+
+
+def test_deepseek_v4_1_has_the_experts_and_fp8_matrices_of_its_checkpoint() -> None:
+    """On the Hub, October 2026: I8 557,171,343,360 are the experts, F8_E4M3 204,015,223,296; 763,205,315,794 in all."""
+    spec = model_spec("deepseek-v4.1-flash")
+    every = [(w, n) for layer, n in spec.groups for w in layer.weights] + [(w, 1) for w in spec.mtp]
+    experts = sum(w.parameters * n for w, n in every if w.part == "experts")
+    whole = {"attention", "shared_experts", "engram"}
+    named = {("indexer", "wq_b"), ("mtp", "main_proj")}
+    fp8 = sum(w.parameters * n for w, n in every if (w.part in whole and w.linear) or (w.part, w.name) in named)
+    assert (experts, fp8) == (557_171_343_360, 204_015_223_296)
+    total = parameters(spec) + sum(weight.parameters for weight in spec.mtp)
+    assert 0 < 763_205_315_794 - total < 200_000  # router biases, the picture's marks
+
+
 def test_dots_note_keeps_a_latent_of_its_window_and_a_longer_one_with_an_indexer() -> None:
     """279,551,718,016: transformers 5.24.0 builds the defaults of Dots3NoteTextConfig on the meta device."""
     config = {
@@ -111,7 +146,8 @@ def test_an_expert_for_images_is_stored_and_no_text_token_reads_it() -> None:
         (ERNIE | {"moe_num_experts": [64]}, "one for text and one for vision"),
         (minicpm("9", 3584, 18944, 28, 28, 4, 151666), "key 'version'"),
         ({"model_type": "step3p5v", "hidden_size": 4096}, "nearest that are read are step3p5"),
-        ({"model_type": "deepseek_v41", "hidden_size": 4096}, "nearest that is read is deepseek_v4"),
+        (V41 | {"compress_ratios": [0, 4] * 20}, "compress_ratios"),
+        (V41 | {"kv_source_layer_ids": [3]}, "no layer before it"),
         ({"model_type": "gemma4_assistant", "hidden_size": 64}, "a drafter of another model"),
     ],
 )

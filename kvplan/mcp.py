@@ -1,6 +1,6 @@
-"""`kvplan mcp`: the answers for agents, as tools of a Model Context Protocol server over stdio. Needs the extra `mcp`.
+"""Serves `kvplan mcp`: the answers for agents, as tools of a Model Context Protocol server over stdio. Needs the extra `mcp`.
 
-A tool's result is what `kvplan COMMAND --json` prints, with its exactness and assumptions. No file is opened, and nothing
+A tool returns what `kvplan COMMAND --json` prints, with its exactness and assumptions. No file is opened, and nothing
 is asked of the network.
 """
 
@@ -26,7 +26,7 @@ ABOUT = (
 
 
 def server() -> MCPServer[Any]:
-    """The server with its tools.
+    """Builds the server with its tools.
 
     Raises KvplanError where the SDK is not installed.
     """
@@ -42,9 +42,9 @@ def server() -> MCPServer[Any]:
 
 @click.command(name="mcp", epilog="\b\nExample: kvplan mcp    (in an agent's list of servers)")
 def command() -> None:
-    """The same answers for agents: estimate, fit, engines, speed, plan, check, reconcile, models and gpus as MCP tools.
+    """Serve the same answers to agents, as MCP tools: estimate, fit, engines, speed, plan, check, reconcile, models, gpus.
 
-    Speaks over stdin and stdout; ends when they close. No file that an agent names is opened.
+    It speaks over stdin and stdout and ends when they close. No file that an agent names is opened.
     """
     os.environ.pop("KVPLAN_ONLINE", None)  # an agent asks nothing of the network
     server().run("stdio")
@@ -61,7 +61,7 @@ def estimate(
     kv_dtype: str = "",
     engine: str = "",
 ) -> str:
-    """KV cache to the byte, weights, activations, and whether they fit on `gpus` devices. seq: tokens (8k)."""
+    """Counts KV cache (to the byte), weights and activations, and says whether they fit on `gpus` devices. seq: tokens, 8k."""
     return _answer("estimate", model=model, seq=seq, batch=batch, gpu=gpu, memory=memory, gpus=gpus if gpus > 1 else "",
                    dtype=dtype, kv_dtype=kv_dtype, engine=engine)  # fmt: skip
 
@@ -78,7 +78,7 @@ def fit(
     engine: str = "",
     lengths: str = "",
 ) -> str:
-    """Most sequences at once, longest context, fewest devices, which devices. lengths: p50=800,p95=6000."""
+    """Finds the most sequences at once, the longest context, the fewest devices, and which devices hold it. lengths: p50=800,p95=6000."""
     return _answer("fit", model=model, gpu=gpu, memory=memory, seq=seq, batch=batch, tp=tp, dtype=dtype, kv_dtype=kv_dtype,
                    engine=engine, lengths=lengths)  # fmt: skip
 
@@ -86,7 +86,7 @@ def fit(
 def engines(
     model: str, gpu: str = "", memory: str = "", seq: str = "", max_model_len: str = "", tp: int = 1, kv_dtype: str = ""
 ) -> str:
-    """What vLLM, SGLang, llama.cpp and others make of the same request: pool, tokens, requests at once, and why."""
+    """Compares what vLLM, SGLang, llama.cpp and others make of one request: pool, tokens, requests at once, and why."""
     return _answer(
         "engines", model=model, gpu=gpu, memory=memory, seq=seq, max_model_len=max_model_len, tp=tp, kv_dtype=kv_dtype
     )
@@ -103,7 +103,7 @@ def speed(
     kv_dtype: str = "",
     engine: str = "",
 ) -> str:
-    """TTFT, TPOT and tokens a second at each batch, with range and bound, and what binds. Estimated, never measured here."""
+    """Estimates TTFT, TPOT and tokens a second at each batch: expected, range, bound, and what binds. Nothing is measured."""
     return _answer("speed", model=model, gpu=gpu, prompt=prompt, answer=answer, batch=batch, tp=tp, dtype=dtype,
                    kv_dtype=kv_dtype, engine=engine)  # fmt: skip
 
@@ -120,27 +120,27 @@ def plan(
     budget: str = "",
     top: int = 4,
 ) -> str:
-    """Deployments that carry a load within its targets, ranked by cost. gpu: up to 8, h100-sxm,l40s; give users or rate (5/s)."""
+    """Ranks deployments that carry a load within its targets, by cost. gpu: a list of up to 8, h100-sxm,l40s; give users, or rate: 5/s."""
     return _answer("plan", model=model, gpu=gpu, users=users or "", rate=rate, prompt=prompt, answer=answer, ttft=ttft, tpot=tpot,
                    budget=budget, top=top)  # fmt: skip
 
 
 def check(command: str, gpu: str = "", memory: str = "", model: str = "", seq: str = "") -> str:
-    """A start command or compose file (vllm serve ..., llama-server ...): does it start, how many requests. gpu: 2x3090."""
+    """Says whether a start command or compose file starts (vllm serve ..., llama-server ...), and how many requests it holds. gpu: 2x3090."""
     from kvplan.pasted import check_command
 
     return _json(lambda: check_command(command, _given(gpu=gpu, memory=memory, model=model, seq=seq)).to_dict())
 
 
 def reconcile(log: str, gpu: str = "", model: str = "", engine: str = "") -> str:
-    """The text of a server's start-up log: where every GiB went, beside the prediction, and why it differs."""
+    """Reads the text of a server's start-up log: where every GiB went, beside what kvplan predicts, and why the two differ."""
     from kvplan.pasted import reconcile as ledgers
 
     return _json(lambda: ledgers(log.encode(), _given(gpu=gpu, model=model, engine=engine)).to_dict())
 
 
 def models(query: str) -> str:
-    """Names of the model catalogue that a query finds."""
+    """Lists models of the catalogue whose names hold the words of `query`."""
     from planner.catalogue.entries import models as find
 
     return _json(
@@ -151,7 +151,7 @@ def models(query: str) -> str:
 
 
 def gpus(query: str) -> str:
-    """Devices of the catalogue that a query finds, with memory and bandwidth."""
+    """Lists devices of the catalogue whose names hold the words of `query`, with memory and bandwidth."""
     from planner.catalogue.entries import devices
 
     return _json(
@@ -171,12 +171,12 @@ def gpus(query: str) -> str:
 
 def _some(rows: list[dict[str, Any]], query: str) -> list[dict[str, Any]]:
     if not rows:
-        raise UnknownName(f"nothing matches {query[:60]!r}; ask with fewer words")
+        raise UnknownName(f"the catalogue has nothing under {query[:60]!r}; ask with fewer words")
     return rows[:50]
 
 
 def _given(**values: Any) -> dict[str, Any]:
-    """The arguments that were given: an empty text stands for none."""
+    """Keeps the arguments that were given: an empty text stands for none."""
     return {name: value for name, value in values.items() if value != ""}
 
 
@@ -187,7 +187,7 @@ def _answer(kind: str, **values: Any) -> str:
 
 
 def _json(make: Any) -> str:
-    """The answer as JSON; what is wrong is an error of the tool, in its one line."""
+    """Writes the answer as JSON; what is wrong becomes an error of the tool, in its one line."""
     from planner.terminal.output import to_json
 
     try:

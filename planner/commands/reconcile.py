@@ -149,7 +149,7 @@ def _size(log: str) -> int:
 
 def _nothing(log: str, source: Source, found: Log) -> str:
     """Why a file has no ledger."""
-    shown = one_line(log, 80)
+    shown = "standard input" if log == "-" else one_line(log, 80)
     if not source.read_bytes:
         return f"{shown} is empty; name a server's log"
     if source.zero_bytes * 1000 > source.read_bytes:
@@ -164,7 +164,7 @@ def _nothing(log: str, source: Source, found: Log) -> str:
         return f"{shown} has lines of {seen}, but none that says how much cache it got; a log from the start of the server is wanted"
     return (
         f"{shown} ({human_bytes(source.read_bytes)}) has no start-up line of vLLM, SGLang, llama.cpp, ollama, TensorRT-LLM, "
-        "LMDeploy or mlx-lm; a log from the start of the server is wanted, of llama-server's newest builds with -lv 4"
+        "LMDeploy, TabbyAPI or mlx-lm; a log from the start of the server is wanted, of llama-server's newest builds with -lv 4"
     )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+
 from planner.errors import KvplanError, one_line
 from planner.files.read import read_text, visible
 from planner.measured.metrics import Reading, Sample, reading
 
+_HOST = re.compile(r"[\w.-]{1,200}:\d{1,5}(?:/[\w/.-]{0,200})?")
 MOST_BYTES = 16 << 20
 MOST_SAMPLES = 200_000
 WANTED = "reading /metrics needs prometheus_client: pip install 'llm-kvplan[watch]'"
@@ -13,6 +17,10 @@ WANTED = "reading /metrics needs prometheus_client: pip install 'llm-kvplan[watc
 
 def read_metrics(name: str) -> Reading:
     """Reads the figures of a recorded /metrics; KvplanError, in one line, where there are none."""
+    if _HOST.fullmatch(name) and not os.path.exists(name):
+        raise KvplanError(
+            f"{one_line(name, 80)} is no file and no address; write http://{one_line(name, 80)} for a server"
+        )
     text = read_text(name, most_bytes=MOST_BYTES, what="a recorded /metrics")
     return parsed(text, one_line(name, 120))
 

@@ -6,7 +6,7 @@ Their numbers are shown under the name that a row gives them. The forms are thos
 
 from __future__ import annotations
 
-from planner.reconcile.pattern import LLAMA, LMDEPLOY, MLX, OLLAMA, SGLANG, SHOWN, TRT, VLLM, Pattern, p, shown
+from planner.reconcile.pattern import LLAMA, LMDEPLOY, MLX, OLLAMA, SGLANG, SHOWN, TABBY, TRT, VLLM, Pattern, p, shown
 
 _VLLM: tuple[Pattern, ...] = (
     shown(VLLM, r"Sleep mode freed NUM GiB memory, NUM GiB memory is still in use", "freed by sleep, GiB", "held in sleep, GiB"),
@@ -140,4 +140,17 @@ _OTHERS: tuple[Pattern, ...] = (
     shown(MLX, r"Wired memory limit set to NUM GB", "wired down, GB"),
 )  # fmt: skip
 
-BESIDE: tuple[Pattern, ...] = _VLLM + _SGLANG + _LLAMA + _OLLAMA + _OTHERS
+_TABBY: tuple[Pattern, ...] = (
+    p(TABBY, r"Using configured cache_size: (\d+) tokens", "cache_size"),
+    p(TABBY, r"cache_size is undefined\. Defaulting to (\d+) tokens", "cache_size"),
+    p(TABBY, r"Overriding cache_size with an overestimated value of (\d+) tokens", "cache_size"),
+    p(TABBY, r"Using configured max_seq_len: (\d+) tokens", "max_model_len"),
+    p(TABBY, r"Using default max_seq_len from model: (\d+) tokens", "max_model_len"),
+    p(TABBY, r"max_seq_len is undefined\. Defaulting to (\d+) tokens", "max_model_len"),
+    p(TABBY, r"larger than the cache size and will be limited to (\d+) tokens", "max_model_len"),
+    p(TABBY, r"Overriding chunk_size with an overestimated value of (\d+) tokens", "chunk"),
+    p(TABBY, r"Using draft model: (\S+)", "drafter"),
+    p(TABBY, r"(Using main model MTP component) for drafting", "drafter"),
+)  # fmt: skip
+
+BESIDE: tuple[Pattern, ...] = _VLLM + _SGLANG + _LLAMA + _OLLAMA + _OTHERS + _TABBY

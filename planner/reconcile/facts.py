@@ -21,7 +21,7 @@ SAID_ONCE = ("tokens", "blocks", "cpu_blocks", "card_gib", "model", "name", "n_l
 # A run with one of these says something about a cache.
 POOL_FACTS = (
     "tokens", "blocks", "available_gib", "pool_tokens", "kv_mib", "kv_self_mib", "kv_gib", "kv_device_mib", "needed_gib",
-    "state_mib", "state_blocks", "no_room", "not_free", "stored_tokens", "kv_bytes", "peak_gb",
+    "state_mib", "state_blocks", "cache_size", "no_room", "not_free", "stored_tokens", "kv_bytes", "peak_gb",
 )  # fmt: skip
 # What is worth a ledger even where nothing is said of a cache.
 TOLD_FACTS = (

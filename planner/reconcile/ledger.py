@@ -224,7 +224,7 @@ READINGS = (
     ("host_blocks", "blocks in host memory", min), ("token_bytes", "bytes of a token", max), ("peak_gb", "most memory held, GB", max),
     ("whole_gib", "in all, GiB", max), ("peak_gib", "most held while profiling, GiB", max), ("outside_gib", "outside PyTorch, GiB", max),
     ("n_ctx_seq", "context of a slot, tokens", max), ("n_seq_max", "slots", max), ("n_rs_seq", "snapshots of the state", max),
-    ("profiled_tokens", "tokens by its own profile", min), ("state_slots", "slots of states", min), ("block_tokens", "tokens of a block", min),
+    ("cache_size", "tokens in the pool", min), ("profiled_tokens", "tokens by its own profile", min), ("state_slots", "slots of states", min), ("block_tokens", "tokens of a block", min),
 )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ PHRASES: tuple[bytes, ...] = (
     b"allocated by PyTorch", b"close to the maximum recommended", b"Peak memory: ", b"desired GPU memory",
     b"kv cache memory in use", b"the profiled value", b"Model load size estimate", b"  Model: ", b"  Context: ", b"  Total: ", b"context auto-fit", b"working_set=", b"full_kv=",
     b"estimated_peak=",
+    b"cache_size", b"max_seq_len", b"chunk_size with", b"Using draft model", b"MTP component", b"Insufficient ", b"max_num_tokens must",
     b"Post-capture KV", b"draft extend end", b"Sleep mode freed", b"frontend multimodal", b"persisted startup plan", b"utilization budget", b"raph capturing finished",
     b"Encoder cache will", b"Created mmap file", b"SimpleCPUOffload", b"primary tier (", b"offloaded parameters", b"HiSparse steady",
     b"decode workspace", b"RecoverSSM", b"Resized workspace", b"padding layers", b"Capping cudagraph", b"Free memory grew",

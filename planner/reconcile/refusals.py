@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.reconcile.pattern import LLAMA, LMDEPLOY, SGLANG, TRT, VLLM, Pattern, p
+from planner.reconcile.pattern import LLAMA, LMDEPLOY, SGLANG, TABBY, TRT, VLLM, Pattern, p
 
 SEPARATOR = "\x1f"
 REFUSAL = "refusal "  # the fact of row 7 is "refusal 7"
@@ -91,6 +91,12 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(LLAMA, r"unable to allocate (\w{1,40}) buffer", "did not load: a buffer of {0} was not to be had", ("--n-gpu-layers", "--ctx-size")),
     Refusal(LLAMA, r"failed to allocate buffer for (rs cache|lora adapter|DSV4 compressor state)",
             "did not load: a device would not give the buffer of its {0}", ("--n-gpu-layers", "--ctx-size", "--parallel")),
+    # ExLlama under TabbyAPI
+    Refusal(TABBY, r"(Insufficient VRAM) (?:in split )?for model and cache",
+            "did not load: weights and cache are more than the cards have", ("a smaller cache_size", "cache_mode 4,4", "chunk_size 512")),
+    Refusal(TABBY, r"(Insufficient space in device allocation)",
+            "did not load: its gpu_split leaves too little", ("a larger gpu_split", "a smaller cache_size")),
+    Refusal(TABBY, r"max_num_tokens must be a multiple of (\d+)", "did not load: its cache is no multiple of {0} tokens", ("a cache_size in multiples of {0}",)),
     # TensorRT-LLM, LMDeploy
     Refusal(TRT, r"(Impossible to fit) in any sequence in kvCache", "refused to start: not one sequence fits its cache", ("--kv_cache_free_gpu_memory_fraction", "--max_seq_len")),
     Refusal(LMDEPLOY, r"No enough gpu memory for (kv cache|state cache|runtime)",

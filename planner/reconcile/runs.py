@@ -12,14 +12,15 @@ from planner.reconcile.ledger import Draft, Given, Ledger, readings_of
 from planner.reconcile.llamacpp import llama, ollama
 from planner.reconcile.lmstudio import lmstudio
 from planner.reconcile.mlx import mlx, torch
-from planner.reconcile.pattern import LLAMA, LMDEPLOY, LMSTUDIO, MLX, OLLAMA, SGLANG, TORCH, TRT, VLLM
+from planner.reconcile.pattern import LLAMA, LMDEPLOY, LMSTUDIO, MLX, OLLAMA, SGLANG, TABBY, TORCH, TRT, VLLM
 from planner.reconcile.sglang import sglang
 from planner.reconcile.stopped import stopped
+from planner.reconcile.tabby import tabby
 from planner.reconcile.vllm import vllm
 
 MAKERS: dict[str, Callable[[Run, Given, Draft], None]] = {
     VLLM: vllm, SGLANG: sglang, LLAMA: llama, OLLAMA: ollama, TRT: tensorrt, LMDEPLOY: lmdeploy,
-    MLX: mlx, TORCH: torch, LMSTUDIO: lmstudio,
+    MLX: mlx, TORCH: torch, LMSTUDIO: lmstudio, TABBY: tabby,
 }  # fmt: skip
 
 

@@ -1,0 +1,29 @@
+"""TabbyAPI's log: the tokens of its cache and of a request; it prints no sizes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from planner.engines.base import Options
+from planner.reconcile.facts import Run
+from planner.reconcile.ledger import Draft, Entry, Given, exact
+from planner.reconcile.model import answer_or_note, estimate_of, spec_of
+
+
+def tabby(run: Run, given: Given, made: Draft) -> None:
+    """Fills the ledger of ExLlama under TabbyAPI: what its cache takes by the rule of its source, as no line says it."""
+    made.engine = "exllamav3"
+    cache = given.options.ctx_size or run.positive("cache_size")
+    longest = given.max_model_len or run.positive("max_model_len") or cache
+    spec = spec_of(run, given, made)
+    found = estimate_of(run, given, made, spec, longest or 1) if spec else None
+    ours = None
+    if found is not None and cache:
+        options = given.overlaid(replace(Options(), ctx_size=cache, ubatch_size=run.positive("chunk")))
+        answer = answer_or_note(made, "exllamav3", made.version, found, options)
+        ours = None if answer is None else exact(answer.extra["kv_bytes"], "by the rule of its source")
+    made.entries.append(Entry("KV cache", None, ours, "TabbyAPI prints tokens, not bytes"))
+    if made.kv_dtype is None:
+        made.missing.append("cache_mode: --kv-dtype exl3_q8 for 8,8; FP16 is taken")
+    if cache is None:
+        made.missing.append('the cache ("Using configured cache_size"): a log from the start')

@@ -28,8 +28,9 @@ from planner.memory.estimate import estimate
 from planner.memory.request import Request, device_capacity
 from planner.memory.sharding import Sharding
 from planner.serving.block_pool import Pool
+from planner.serving.replica import Policy
 from planner.serving.result import percentiles
-from planner.serving.scheduler import Policy, simulate
+from planner.serving.scheduler import simulate
 from planner.serving.steady_state import Replica, State
 from planner.speed.constants import constants_for
 from planner.speed.step import StepModel

@@ -31,8 +31,9 @@ from planner.engines.base import Options
 from planner.lookup import model_spec
 from planner.memory.request import Request, device_capacity
 from planner.serving.block_pool import Pool
+from planner.serving.replica import Policy
 from planner.serving.result import Simulation, percentiles
-from planner.serving.scheduler import Policy, simulate
+from planner.serving.scheduler import simulate
 from planner.serving.simulate import Server, server
 from planner.speed.constants import constants_for
 from planner.speed.step import Linear

@@ -13,8 +13,9 @@ from planner.deployment.question import Question
 from planner.deployment.room import Sizes
 from planner.deployment.search import Answer, order
 from planner.serving.pools import pool_of
+from planner.serving.replica import Policy
 from planner.serving.result import REJECTED, percentiles
-from planner.serving.scheduler import Policy, simulate
+from planner.serving.scheduler import simulate
 from planner.units import PS_PER_SECOND, ceil_div
 from planner.workloads.arrivals import Arrival, exponential_ps, replayed, speed_up_to, synthetic
 

@@ -31,7 +31,7 @@ from planner.options.readers import (
     ttft,
 )
 from planner.options.tables import Flag
-from planner.serving.scheduler import ROUTINGS
+from planner.serving.replica import ROUTINGS
 from planner.workloads.targets import Targets
 from planner.workloads.workload import Workload, checked_requests
 

@@ -166,29 +166,11 @@ def read_config(
     read by its type; with `assume_full` the second becomes full attention, labelled an upper bound.
     """
     shown, name = one_line(where), one_line(name, 100)
-    model_type = raw.get("model_type")
     _refuse_adapter(raw, shown)
-    if model_type is None or model_type == "":
-        raise BadConfig(f"{shown}: no model_type in the config; add it, or {BY_HAND}")
-    if not isinstance(model_type, str):
-        raise BadConfig(f"{shown}: model_type is a {_kind(model_type)}; a name such as 'llama' is wanted")
-    kind = find_type(model_type)
-    if kind is None and model_type.lower().replace("-", "_") in ENCODERS:
-        raise UnsupportedModel(
-            f"{shown}: {one_line(model_type, 40)!r} is an encoder: it reads its whole input at once and has no KV cache"
-        )
-    if kind is None and not assume_full:
-        from planner.readers.unread_types import words_of  # only on the way to an error
-
-        if why := words_of(model_type):
-            raise UnsupportedModel(f"{shown}: model_type {model_type!r} {why}")
-        raise UnsupportedModel(
-            f"{shown}: model_type {one_line(model_type, 40)!r} is not one kvplan knows{_hint(model_type)}; "
-            f"{BY_HAND}, or add --assume full-attention for an upper bound"
-        )
-    unknown = kind is None
-    kind = kind or find_type("llama")
+    model_type, known = _declared(raw, shown, assume_full)
+    kind = known or find_type("llama")
     assert kind is not None
+    unknown = known is None
     whole = Fields(raw, where=shown)
     core, outer_kind = _inside(whole, kind), kind
     text, text_type, kind = _text_part(core, kind, shown)
@@ -245,6 +227,30 @@ def read_config(
     from planner.readers.task_heads import with_task_head
 
     return with_task_head(made, core)
+
+
+def _declared(raw: Mapping[str, Any], shown: str, assume_full: bool) -> tuple[str, Type | None]:
+    """The model type that a config names, and its declaration; None for one that is not known, where that is assumed."""
+    model_type = raw.get("model_type")
+    if model_type is None or model_type == "":
+        raise BadConfig(f"{shown}: no model_type in the config; add it, or {BY_HAND}")
+    if not isinstance(model_type, str):
+        raise BadConfig(f"{shown}: model_type is a {_kind(model_type)}; a name such as 'llama' is wanted")
+    kind = find_type(model_type)
+    if kind is None and model_type.lower().replace("-", "_") in ENCODERS:
+        raise UnsupportedModel(
+            f"{shown}: {one_line(model_type, 40)!r} is an encoder: it reads its whole input at once and has no KV cache"
+        )
+    if kind is None and not assume_full:
+        from planner.readers.unread_types import words_of  # only on the way to an error
+
+        if why := words_of(model_type):
+            raise UnsupportedModel(f"{shown}: model_type {model_type!r} {why}")
+        raise UnsupportedModel(
+            f"{shown}: model_type {one_line(model_type, 40)!r} is not one kvplan knows{_hint(model_type)}; "
+            f"{BY_HAND}, or add --assume full-attention for an upper bound"
+        )
+    return model_type, kind
 
 
 _PREDICTORS = (

@@ -18,8 +18,9 @@ from planner.memory.request import Capacity, Request
 from planner.model.spec import ModelSpec
 from planner.serving.block_pool import Pool
 from planner.serving.pools import EnginePool, NoRoom, pool_of, vllm_pool
+from planner.serving.replica import Policy
 from planner.serving.result import Simulation, percentiles
-from planner.serving.scheduler import Policy, simulate
+from planner.serving.scheduler import simulate
 from planner.serving.steady_state import Replica, State
 from planner.speed.constants import Constants
 from planner.speed.measured_steps import MeasuredSteps, measured_steps

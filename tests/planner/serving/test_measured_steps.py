@@ -18,7 +18,8 @@ from planner.lookup import model_spec
 from planner.memory.estimate import estimate
 from planner.memory.request import Request
 from planner.serving.block_pool import Pool
-from planner.serving.scheduler import Policy, simulate
+from planner.serving.replica import Policy
+from planner.serving.scheduler import simulate
 from planner.speed.measured_steps import MeasuredSteps, measured_steps
 from planner.speed.work import Work, work
 from planner.workloads.arrivals import Arrival

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.serving.block_pool import Pool
+from planner.serving.replica import Policy
 from planner.serving.result import Timeline, percentiles, summed
-from planner.serving.scheduler import Policy, simulate
+from planner.serving.scheduler import simulate
 from planner.speed.step import Linear
 from planner.workloads.arrivals import Arrival
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from planner.errors import BadRequest
 from planner.serving.block_pool import BlockKind, Pool
-from planner.serving.scheduler import ROUTINGS, Policy, _Flight, simulate
+from planner.serving.replica import ROUTINGS, Flight, Policy
+from planner.serving.scheduler import simulate
 from planner.speed.step import Linear
 from planner.workloads.arrivals import Arrival, poisson_ps, synthetic
 from planner.workloads.lengths import from_percentiles
@@ -138,7 +139,7 @@ def test_the_pool_at_a_moment_is_what_the_step_under_way_holds(arrivals, model, 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 400), st.integers(0, 50), st.integers(1, 90), st.integers(0, 4000))
 def test_a_flight_is_cut_at_the_first_step_boundary_not_before_a_moment(first, slope, steps, moment):
-    flight = _Flight(0, steps, first, slope, [])
+    flight = Flight(0, steps, first, slope, [])
     spans = [sum(first + slope * i for i in range(n)) for n in range(steps + 1)]
     assert [flight.span_ps(n) for n in range(steps + 1)] == spans
     flight.cut(moment)

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.serving.block_pool import Pool
+from planner.serving.replica import Policy
 from planner.serving.result import percentiles
-from planner.serving.scheduler import Policy, simulate
+from planner.serving.scheduler import simulate
 from planner.serving.steady_state import Replica
 from planner.speed.step import Linear
 from planner.units import PS_PER_SECOND

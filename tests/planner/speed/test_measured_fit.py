@@ -18,7 +18,8 @@ from planner.lookup import device, model_spec
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import Request
 from planner.serving.block_pool import Pool
-from planner.serving.scheduler import Policy, simulate
+from planner.serving.replica import Policy
+from planner.serving.scheduler import simulate
 from planner.serving.steady_state import Replica
 from planner.speed.constants import Constants, constants_for
 from planner.speed.measured_fit import MOST_POINTS, Fitted, fitted

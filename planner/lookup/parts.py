@@ -51,8 +51,8 @@ _GGUF = re.compile(
     r"|(?P<iq>iq[1-4])[-_ ]?(?P<is>xxs|xs|s|m|nl)(?:_r[48])?"
     r"|q(?P<k>[2-8])[-_ ]?k(?:[-_ ]?(?P<ks>xl|s|m|l)(?![a-z]))?(?:[-_](?P<kx>xl|l))?"
     r"|q(?P<o>[458])[-_ ]?(?P<oz>[01])(?:_\d_\d|_r[48])?"
-    r"|(?P<tq>tq[12])_0|(?P<moe>mxfp4)[-_]moe|q(?P<bare>[2-8])"
-    r")(?![a-z0-9.])"
+    r"|(?P<tq>tq[12])_0|(?P<moe>mxfp4)[-_]moe|(?<=qat[-_])(?P<qat>q4)|q(?P<bare>[2-8])"
+    r")(?:[-_]pure)?(?![a-z0-9.])"
 )
 _BARE = {"2": "q2_k", "3": "q3_k_m", "4": "q4_k_m", "5": "q5_k_m", "6": "q6_k", "8": "q8_0"}
 
@@ -159,6 +159,8 @@ def _take_gguf(text: str) -> tuple[str, str]:
         found = "q8_0" if plain else f"q{part['k']}_k" + (f"_{tail}" if tail else "")
     elif part["o"]:
         found = f"q{part['o']}_{part['oz']}"
+    elif part["qat"]:
+        found = "q4_0"
     elif part["tq"]:
         found = f"{part['tq']}_0"
     else:
@@ -176,6 +178,7 @@ def _tokens(text: str) -> list[str]:
     text = re.sub(r"(?<=\d)[- ]bits?(?![a-z])", "bit", text)
     text = re.sub(r"(?<=\d) (?=b(?![a-z]))", "", text)  # 8 b
     text = re.sub(r"auto-round", "autoround", text)
+    text = re.sub(r"(?<=[-_])(\d{2,3})(?=[-_](?:int[48]|gptq|awq)(?![a-z]))", r"\1b", text)  # Qwen2.5-72-int4
     text = re.sub(r"(?<=gptq-)([2348])b(?![a-z0-9])", r"\1bit", text)
     text = re.sub(r"(?<!\d)(\d\d)-(20\d\d)(?!\d)", r"\2\1", text)  # 08-2024
     found: list[str] = []

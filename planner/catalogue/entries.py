@@ -234,6 +234,7 @@ class _Catalogue:
         self.build = build
         self.about = about  # further words by which a query finds an entry
         self.advice = advice
+        self._found: dict[str, Any] = {}  # shipped entries by key: a plan asks for the same ones a thousand times
 
     def find(self, name: str) -> Any:
         found = self.get(name)
@@ -246,11 +247,12 @@ class _Catalogue:
         own = self._own()
         if wanted in own:
             return own[wanted]
-        if wanted:
-            for raw in _lines_with(self.compiled, wanted):
-                # A user's entry of the same name takes the place of the shipped one under all its names.
-                return own.get(self.key(raw["name"])) or self.build(raw, SHIPPED)
-        return None
+        if wanted not in self._found:
+            raw = next(iter(_lines_with(self.compiled, wanted)), None) if wanted else None
+            self._found[wanted] = None if raw is None else self.build(raw, SHIPPED)
+        shipped = self._found[wanted]
+        # A user's entry of the same name takes the place of the shipped one under all its names.
+        return None if shipped is None else own.get(self.key(shipped.name)) or shipped
 
     def all(self, query: str | None = None) -> list[Any]:
         words = [self.key(word) for word in (query or "").split()]

@@ -11,8 +11,8 @@ from planner.deployment.choices import Formats, kv_dtypes, layouts, over_pcie, w
 from planner.deployment.cost import HourlyPrice, price_of
 from planner.deployment.question import Question
 from planner.deployment.room import Room, engine_room, room
-from planner.engines.base import EngineAnswer, Options, mended
-from planner.engines.registry import answer_of
+from planner.engines.base import EngineAnswer, mended
+from planner.engines.registry import answer_of, request_bytes_of
 from planner.errors import BadRequest, UnsupportedModel
 from planner.extras.shared_device import split_pool
 from planner.memory.estimate import Estimate, estimate
@@ -206,14 +206,13 @@ def _candidate(
     mine = room(question.spec, request, capacity, load=question.load)
     if question.engine is None or question.engine[0] == "transformers":  # transformers has no pool of its own
         return Candidate(question, device, sharding, formats, mine, chunk, constants)
-    answers = engine_answers(question, mine.found, chunk)
-    return Candidate(
-        question, device, sharding, formats, engine_room(mine, answers, question.load), chunk, constants, answers[-1][1]
-    )
+    points, longest = engine_answers(question, mine.found, chunk)
+    theirs = engine_room(mine, points, longest, load=question.load)
+    return Candidate(question, device, sharding, formats, theirs, chunk, constants, longest)
 
 
-def engine_answers(question: Question, found: Estimate, chunk: int) -> list[tuple[int, EngineAnswer]]:
-    """Asks the engine for a short, a middle, a long and the longest request of the load."""
+def engine_answers(question: Question, found: Estimate, chunk: int) -> tuple[list[tuple[int, int]], EngineAnswer]:
+    """Asks the engine for the longest request of the load, and for its bytes of a short, a middle, a long and that one."""
     assert question.engine is not None
     load = question.load
     held = sorted(r.tokens for r in load.held_sequences)
@@ -225,16 +224,19 @@ def engine_answers(question: Question, found: Estimate, chunk: int) -> list[tupl
     if name == "sglang":
         options = replace(options, chunked_prefill_size=options.chunked_prefill_size or chunk)
 
-    def ask(tokens: int, given: Options) -> EngineAnswer:
-        request = replace(found.request, seq_tokens=tokens)
-        return answer_of(name, version, estimate(found.spec, request, found.capacity), given)
+    def of(tokens: int) -> Estimate:
+        return estimate(found.spec, replace(found.request, seq_tokens=tokens), found.capacity)
 
-    refusal = ask(load.longest_tokens, options).refusal
+    longest = answer_of(name, version, of(load.longest_tokens), options)
+    refusal = longest.refusal
     if options.max_num_seqs is None and refusal and refusal.mends and refusal.mends[0].startswith("--max-num-seqs"):
         options = (
             mended(options, refusal) or options
         )  # a default that hybrids refuse is not what a server is started with
-    return [(n, ask(n, options)) for n in lengths]
+        longest = answer_of(name, version, of(load.longest_tokens), options)
+    short = [n for n in lengths if n < load.longest_tokens]
+    points = [(n, request_bytes_of(name, version, of(n), options=options)) for n in short]
+    return [*points, (load.longest_tokens, longest.request_bytes)], longest
 
 
 def _too_large(found: Candidate) -> Miss:

@@ -110,18 +110,17 @@ def _room(estimate: Estimate, pool: int, prefix: int, *, longest: int, held: tup
     )
 
 
-def engine_room(mine: Room, answers: list[tuple[int, EngineAnswer]], load: Load) -> Room:
+def engine_room(mine: Room, points: list[tuple[int, int]], longest_answer: EngineAnswer, *, load: Load) -> Room:
     """Returns the room in an engine's terms: its pool, and its bytes of a request, on lines between the lengths answered.
 
-    `answers`: the engine's answer for requests of so many tokens, the longest request last. An engine without a pool
+    `points`: the engine's bytes of requests of so many tokens, the longest request last, whose whole answer is
+    `longest_answer`. An engine without a pool
     (transformers) keeps ours; one that reserves a slot of the longest request each (llama.cpp) fills it with those.
     """
-    longest_answer = answers[-1][1]
     ranged = longest_answer.ranged
     if ranged is None:
         return mine
     sizes = Sizes(mine.found)
-    points = [(tokens, answer.request_bytes) for tokens, answer in answers]
     common = cached_tokens(load.longest_prompt_tokens, load.prefix_share) if load.prefix_common else 0
     if "slots" in ranged.pool.extra:
         slot = longest_answer.request_bytes

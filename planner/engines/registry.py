@@ -114,3 +114,15 @@ def answer_of(name: str, version: str | None, estimate: Estimate, options: Optio
     made = getattr(import_module(f"planner.engines.{module}"), function)(estimate, options, version, told)
     assert isinstance(made, EngineAnswer)
     return made
+
+
+def request_bytes_of(name: str, version: str | None, estimate: Estimate, *, options: Options) -> int:
+    """Asks the engine `name` for the bytes of its pool that the request takes: `answer_of(...).request_bytes`, and no
+    more than that is worked out where the engine can.
+    """
+    module, _, told = ENGINES[name]
+    if module != "vllm":
+        return answer_of(name, version, estimate, options).request_bytes
+    from planner.engines import vllm
+
+    return vllm.request_bytes(estimate, options, version, generation=told)

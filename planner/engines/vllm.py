@@ -73,14 +73,30 @@ def answer(
     """Answers for vLLM: its pool, start-up lines and reasons; `generation` v0 or v1 where the name of the engine says
     which.
     """
-    setting = settings(estimate, options, version, generation)
-    if setting.v1 and setting.version < DRAFT_MODELS_SINCE:
-        refuse_draft_model(estimate, f"vLLM {setting.label}")
-    if setting.version >= FP8_MLA_SINCE:
-        estimate = with_sparse_record(estimate)
+    setting, estimate = _read(estimate, options, version, generation=generation)
     sizes = _sizes(estimate, options, setting)
     made = (_made_v1 if setting.v1 else _made_v0)(estimate, options, setting, sizes)
     return _answer(estimate, options, setting, sizes, made)
+
+
+def request_bytes(estimate: Estimate, options: Options, version: str | None, *, generation: str | None = None) -> int:
+    """Counts the bytes of the pool that the request takes, as `answer` says them, without the budget that it works out."""
+    setting, estimate = _read(estimate, options, version, generation=generation)
+    if setting.v1:
+        found = vllm_v1.layout(estimate, options, setting)
+        return found.request_blocks(estimate.request.seq_tokens) * found.block_bytes
+    vllm_v0.check(estimate)
+    return vllm_v0.request_bytes(estimate, options, setting.version, estimate.request.seq_tokens)
+
+
+def _read(
+    estimate: Estimate, options: Options, version: str | None, *, generation: str | None
+) -> tuple[Setting, Estimate]:
+    """The setting, and the estimate in the formats that this version stores."""
+    setting = settings(estimate, options, version, generation)
+    if setting.v1 and setting.version < DRAFT_MODELS_SINCE:
+        refuse_draft_model(estimate, f"vLLM {setting.label}")
+    return setting, with_sparse_record(estimate) if setting.version >= FP8_MLA_SINCE else estimate
 
 
 def with_sparse_record(estimate: Estimate) -> Estimate:

@@ -443,14 +443,17 @@ def pool(found: Layout, size: int, version: Version, longest: int) -> Pool:
     at_once = Fraction(blocks, found.request_blocks(longest)) if version >= HYBRID_SINCE else Fraction(tokens, longest)
     printed = int(at_once * longest) if version >= CONCURRENCY_PRINTED_SINCE else tokens
     usable = size - found.usable_bytes_off
+    needed = found.check_bytes(longest)
     extra: dict[str, Any] = {
         "groups": len(found.groups),
         "layers_per_group": max(max(group.layers) for group in found.groups),
         "page_bytes": found.page,
         "block_bytes": found.block_bytes,
-        "needed_bytes": found.check_bytes(longest),
+        "needed_bytes": needed,
         "available_bytes": max(0, usable),
-        "estimated_max_model_len": largest(lambda n: found.check_bytes(n) <= usable, longest),
+        "estimated_max_model_len": longest
+        if needed <= usable
+        else largest(lambda n: found.check_bytes(n) <= usable, longest),
         "has_states": any(group.kind.form == "state" for group in found.groups),
     }
     return Pool(size, tokens, blocks, found.block, printed, at_once, extra)

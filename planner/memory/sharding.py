@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from planner.errors import BadRequest
 from planner.model.cache import Cache, Full
@@ -131,11 +132,16 @@ def stages(spec: ModelSpec, pp: int) -> list[list[tuple[Layer, int]]]:
     """Returns the layers of each stage, equal ones counted together."""
     if pp == 1:
         return [list(spec.groups)]
+    return [list(stage) for stage in _stages(spec, pp)]
+
+
+@lru_cache(maxsize=256)  # each layer's hash is taken: a search asks a thousand times
+def _stages(spec: ModelSpec, pp: int) -> tuple[tuple[tuple[Layer, int], ...], ...]:
     result, start = [], 0
     for size in stage_sizes(len(spec.layers), pp):
         counts: dict[Layer, int] = {}
         for layer in spec.layers[start : start + size]:
             counts[layer] = counts.get(layer, 0) + 1
-        result.append(list(counts.items()))
+        result.append(tuple(counts.items()))
         start += size
-    return result
+    return tuple(result)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from planner.deployment.room import MOST_SEQUENCES, Room, Sizes, engine_room, room
 from planner.engines.base import Options
-from planner.engines.registry import answer_of
+from planner.engines.registry import answer_of, request_bytes_of
 from planner.lookup import device, model_spec
 from planner.memory.estimate import estimate
 from planner.memory.limits import most_sequences
@@ -70,17 +70,17 @@ def test_long_lengths_are_rare_and_still_leave_room_in_99_of_100_moments() -> No
     assert found.admitted < found.average
 
 
-@pytest.mark.parametrize("engine", ["vllm", "sglang", "tensorrt-llm", "lmdeploy"])
+@pytest.mark.parametrize("engine", ["vllm", "vllm-v0", "sglang", "tensorrt-llm", "lmdeploy"])
 def test_an_engines_pool_and_request_take_the_place_of_ours(engine: str) -> None:
     wanted = asked(4000, 1000)
     mine = of(wanted)
     options = Options(max_model_len=5000)
-    answers = [
-        (n, answer_of(engine, None, estimate(LLAMA, replace(mine.found.request, seq_tokens=n), L40S), options))
-        for n in (4500, 5000)
-    ]
-    theirs = engine_room(mine, answers, wanted)
-    ranged = answers[-1][1].ranged
+    short, longest = (estimate(LLAMA, replace(mine.found.request, seq_tokens=n), L40S) for n in (4500, 5000))
+    answer = answer_of(engine, None, longest, options)
+    counted = request_bytes_of(engine, None, short, options=options)
+    assert counted == answer_of(engine, None, short, options).request_bytes
+    theirs = engine_room(mine, [(4500, counted), (5000, answer.request_bytes)], answer, load=wanted)
+    ranged = answer.ranged
     assert ranged is not None and theirs.pool_bytes == ranged.pool.bytes != mine.pool_bytes
     assert theirs.request_bytes == pytest.approx(4500 * 131_072, rel=0.02)  # whole blocks
 
@@ -89,7 +89,7 @@ def test_llamacpp_reserves_a_slot_of_the_longest_request_for_each() -> None:
     wanted = asked(4000, 1000)
     mine = of(wanted)
     answer = answer_of("llamacpp", None, estimate(LLAMA, replace(mine.found.request, seq_tokens=5000), L40S), Options())
-    theirs = engine_room(mine, [(5000, answer)], wanted)
+    theirs = engine_room(mine, [(5000, answer.request_bytes)], answer, load=wanted)
     assert theirs.admitted == mine.pool_bytes // answer.request_bytes
 
 

@@ -27,8 +27,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from planner.catalogue.entries import find_device
 from planner.model.parameters import parameters
 from planner.speed.constants import (
+    CURRENT,
     DEFAULT,
     OLD,
     UBATCH_TOKENS,
@@ -40,7 +42,7 @@ from planner.speed.constants import (
     population,
     serves,
 )
-from planner.speed.passes import Pass, decode_parts, decode_pass, prefill_pass, prefill_seconds, rates_of
+from planner.speed.passes import Pass, Prompt, decode_parts, decode_pass, prefill_pass, prefill_seconds, rates_of
 from planner.speed.speed import tpot_range
 from planner.speed.work import work
 from planner.units import ceil_div
@@ -69,6 +71,7 @@ FITTED = {
     "unshared_reads": (2.5, 1.0),  # of engines to 2024 alone
     "link_efficiency": (0.5, 0.95),
     "request_seconds": (1.5, 1.0),
+    "power_share": (0.7, 1.0),  # of llama.cpp and of engines to 2024, whose prompts were measured alone
 }
 # Fitted on models with experts, with the constants above as the dense rows have them.
 OF_EXPERTS = {
@@ -76,6 +79,8 @@ OF_EXPERTS = {
     "expert_compute_efficiency": (0.7, 0.9),
     "expert_prefill_efficiency": (0.5, 0.9),
     "expert_layer_seconds": (1.0, 1e-2),
+    "expert_pad_rows": (1.0, 256.0),
+    "expert_power_share": (0.7, 1.0),
 }
 FEW_STEPS = 15  # of a search that starts where a fit of nearly the same rows ended
 SOFT = 0.03  # errors below this weigh as squares: no row is measured better
@@ -185,9 +190,9 @@ def _passes(row: Row) -> tuple[Pass, Pass, Pass]:
     sums, rates = work(row.answer), rates_of(row.device, row.answer)
     serving = row.load == "serving"
     decode = decode_pass(sums, rates, row.running, row.prompt + 1, row.prompt + row.output)
-    pieces = UBATCH_TOKENS if population(row.engine, row.load, row.device).engine == LLAMA else None
+    pieces = row.ubatch or UBATCH_TOKENS if population(row.engine, row.load, row.device).engine == LLAMA else None
     prompts = 1 if serving else ceil_div(row.batch, sums.sharding.dp)
-    prefill = prefill_pass(sums, rates, prompts, prompt_tokens=row.prompt, ubatch=pieces)
+    prefill = prefill_pass(sums, rates, prompts, prompt=Prompt(row.prompt, row.cached), ubatch=pieces)
     nothing = Pass(0, 0, 0, 0, 0, 0, 0, 0, packed=sums.packed)
     return decode, prefill, prefill if serving else nothing
 
@@ -207,6 +212,8 @@ NAMES = (*FITTED, *OF_EXPERTS)
 PRIORS = FITTED | OF_EXPERTS
 WIDTHS = np.array([PRIORS[name][0] for name in NAMES])
 CAPS = np.log([PRIORS[name][1] for name in NAMES])
+PAD_ROWS = 16.0  # of an expert, where the search begins
+HALF_POWER = 0.5  # where the search for a share of power begins
 STILL = 1e-3  # width of a constant that rows say nothing about
 ROUTED = np.array([name in OF_EXPERTS for name in NAMES])
 
@@ -235,8 +242,20 @@ def fit(data: Data, prior: Constants, *, start: Constants | None = None, steps: 
         centre[unshared] = slow[unshared] = math.log(0.02)
     else:
         free = free & (np.arange(len(NAMES)) != unshared)
+    power = NAMES.index("power_share")
+    if any(asked.generation == CURRENT and asked.engine != LLAMA for asked in data.populations):
+        free = free & (np.arange(len(NAMES)) != power)  # hardly a row of theirs is a prompt alone
+    elif prior.power_share <= DEFAULT.power_share:
+        centre[power] = slow[power] = math.log(HALF_POWER)
     widths[~free] = STILL
     if data.routed.all():
+        pads = NAMES.index("expert_pad_rows")
+        centre[pads] = max(centre[pads], math.log(PAD_ROWS))
+        share = NAMES.index("expert_power_share")
+        if all(asked.engine == LLAMA for asked in data.populations):  # few rows: as its dense prompts
+            centre[share], widths[share] = logs(prior)[NAMES.index("power_share")], STILL
+        else:
+            centre[share] = max(centre[share], math.log(HALF_POWER))
         begin = centre if start is None else np.where(ROUTED, np.minimum(logs(start), CAPS), centre)
         return from_logs(_descend(data, centre, begin, widths, steps)[1])
     slow[compute] += math.log(0.06)
@@ -323,7 +342,7 @@ def build(data: Data, kept: np.ndarray, wanted: Iterable[int] | None = None) -> 
     that the rows `wanted` are answered by."""
     routed = [int(i) for i in kept if data.routed[i]]
     plans = _plans(data, [int(i) for i in kept if not data.routed[i]])
-    every_plan = plans[-1]
+    every_plans = {False: plans[-1], True: next((plan for plan in plans if plan[0] == (LLAMA, "", "")), plans[-1])}
     if wanted is not None:
         asked = {data.populations[i] for i in wanted}
         nearest = {next(n for n, plan in enumerate(plans) if serves(_header(plan[0]), one)) for one in asked}
@@ -331,12 +350,14 @@ def build(data: Data, kept: np.ndarray, wanted: Iterable[int] | None = None) -> 
     entries = [_entry(data, rows, prior(), key) for key, rows, prior in plans]
     if wanted is None or any(data.routed[i] for i in wanted):
 
-        @lru_cache(maxsize=1)
-        def every() -> Constants:
-            key, rows, prior = every_plan
+        @lru_cache(maxsize=2)
+        def every(llama: bool) -> Constants:
+            """Experts of all servers, or of llama.cpp on all devices, beside the constants of their dense rows."""
+            key, rows, prior = every_plans[llama]
             dense = fit_once(data.at(np.array(sorted(rows))), prior(), np.array(sorted(rows)), key)
-            index = np.array(routed)
-            return fit_once(data.at(index), dense, index, ("experts of all",)) if routed else DEFAULT
+            index = np.array([i for i in routed if (data.populations[i].engine == LLAMA) == llama])
+            name = ("experts of llama.cpp",) if llama else ("experts of all",)
+            return fit_once(data.at(index), dense, index, name) if len(index) else DEFAULT
 
         entries = [with_experts(data, entry, routed, every) for entry in entries]
     return [entry | {"shapes": shape_factors(data, entry, kept)} for entry in entries]
@@ -506,19 +527,21 @@ FEWEST_OF_EXPERTS = 20
 
 
 def with_experts(
-    data: Data, entry: dict[str, Any], routed: Sequence[int], every: Callable[[], Constants]
+    data: Data, entry: dict[str, Any], routed: Sequence[int], every: Callable[[bool], Constants]
 ) -> dict[str, Any]:
     """The entry with constants of experts from those of `routed` that it serves; where they are few, `every`: of all."""
     mine = [i for i in routed if serves(entry, data.populations[i])]
-    if entry["engine"] == LLAMA or not routed:
+    if not routed:
         return entry
     index = np.array(mine)
     if len(mine) >= FEWEST_OF_EXPERTS and entry["engine"]:
         name = ("experts", entry["engine"], entry["generation"], *entry["classes"])
         found = fit_once(data.at(index), entry["fit"], index, name)
     else:
-        found = every()
+        found = every(entry["engine"] == LLAMA)
     rounded = {name: float(f"{getattr(found, name):.4g}") for name in OF_EXPERTS}
+    if entry["engine"] == LLAMA:
+        rounded["expert_power_share"] = entry["constants"]["power_share"]
     own = entry["engine"] and len(mine) >= FEWEST_OF_EXPERTS
     words = entry["words"] + (f" and {len(mine):,} with experts" if own else "")
     constants, devices = entry["constants"] | rounded, dict(entry["devices"])
@@ -576,7 +599,7 @@ LABELS = {
     "autoawq-gemv": "AutoAWQ (GEMV)", "tinychat": "TinyChat", "mlc": "MLC LLM", "transformers": "transformers", "": "all engines",
 }  # fmt: skip
 MAKERS = {"nvidia": "NVIDIA", "nvidia hbm": "NVIDIA with HBM", "nvidia gddr": "NVIDIA with GDDR", "amd": "AMD",
-          "gaudi": "Gaudi", "apple": "Apple", "intel": "Intel", "": "any device"}  # fmt: skip
+          "gaudi": "Gaudi", "apple": "Apple", "intel": "Intel", "cpu": "processors", "": "any device"}  # fmt: skip
 
 
 def words_of(data: Data, key: tuple[str, str, str]) -> str:
@@ -622,7 +645,7 @@ def errors_of(data: Data, entries: Sequence[dict[str, Any]], index: np.ndarray) 
     found = np.full(len(data), np.nan)
     together: dict[tuple[int, str], list[int]] = {}
     for i in index:
-        entry, _ = choose(entries, data.rows[i], data.populations[i])
+        entry = next(entry for entry in entries if serves(entry, data.populations[i]))
         together.setdefault((id(entry), data.rows[i].device.name), []).append(int(i))
     for rows in together.values():
         where = np.array(rows)
@@ -653,9 +676,10 @@ FEWEST_OF_A_RANGE = 30
 
 
 def ranges(data: Data, errors: np.ndarray, circles: Sequence[np.ndarray]) -> dict[str, float]:
-    """The range of an entry: of the narrowest circle of rows that are enough, and not narrower than its own few."""
+    """The range of an entry: of the narrowest circle of rows that are enough, and not narrower than its own few. Steps
+    of models with experts have a range of their own, their prompts have not."""
     found = {}
-    for name, kinds in (("tpot", ~data.of_prefill), ("ttft", data.of_prefill)):
+    for name, kinds in (("tpot", ~data.of_prefill & ~data.routed), ("ttft", data.of_prefill)):
         sizes = [np.flatnonzero(circle & kinds & ~np.isnan(errors)) for circle in circles]
         low, high = quantiles(errors[next(rows for rows in sizes if len(rows) >= FEWEST_OF_A_RANGE)])
         if len(sizes[0]) >= FEWEST_ROWS:
@@ -669,7 +693,7 @@ KINDS = (DECODE, REQUEST, PREFILL, TG, PP)
 SPLITS = ("fitted", "rows left out", "device left out", "model left out", "engine left out")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fitted:
     """The shipped entries, and every row's error under each way of leaving rows out."""
 
@@ -721,7 +745,11 @@ def wider(seen: dict[str, float], unseen: dict[str, float]) -> dict[str, float]:
 def _give_expert_ranges(found: Fitted, entry: dict[str, Any]) -> None:
     """Of models with experts: rows, and devices, left out; of this entry's own rows where they are enough, else of all."""
     data = found.data
+    llama = np.array([asked.engine == LLAMA for asked in data.populations])
     routed = ~found.dense & ~data.of_prefill & np.array([not row.apart for row in data.rows])
+    routed &= llama == (entry["engine"] == LLAMA)
+    if not routed.any():
+        return
     mine = routed & np.array([serves(entry, asked) for asked in data.populations])
     for side, split in (("range_seen", SPLITS[1]), ("range_unseen", SPLITS[2])):
         low, high = quantiles(found.errors[split][mine if mine.sum() >= FEWEST_OF_A_RANGE else routed])
@@ -746,7 +774,6 @@ def _give_ranges(found: Fitted, entry: dict[str, Any]) -> None:
     data = found.data
     fits = np.zeros(len(data), bool)
     fits[found.usable] = True
-    fits &= found.dense
     mine = fits & np.array([serves(entry, asked) for asked in data.populations])
     llama = np.array([asked.engine == LLAMA for asked in data.populations])
     vendors = {name.split()[0] for name in entry["classes"]}
@@ -758,21 +785,29 @@ def _give_ranges(found: Fitted, entry: dict[str, Any]) -> None:
     entry["range_unseen"] = ranges(data, found.errors[unseen], (mine & several, kin & near, kin, fits))
 
 
+@lru_cache(maxsize=8)  # each table asks anew
 def covered(found: Fitted, split: str) -> np.ndarray:
     """Whether each measured value lies in the range that the entry prints for it."""
     inside = np.zeros(len(found.data), bool)
     for i, row in enumerate(found.data.rows):
         asked = found.data.populations[i]
-        entry, _ = choose(found.entries, row, asked)
+        entry = next(entry for entry in found.entries if serves(entry, asked))
         seen = split in SPLITS[:2] and row.device.name in entry["devices"]
         limits = entry["range_seen" if seen else "range_unseen"]
         low, high = limits["ttft_low"], limits["ttft_high"]
         if not found.data.of_prefill[i]:
-            constants = replace(constants_of(entry, row.device, asked), **limits)
+            constants = replace(_constants(found, entry["words"], row.device.name, asked), **limits)
             shape = "" if split == SPLITS[3] else found.data.shapes[i]  # a model that was left out is new
             low, high = tpot_range(constants.of_model(shape, experts=not found.dense[i]), not found.dense[i])
         inside[i] = low <= math.exp(-found.errors[split][i]) <= high
     return inside
+
+
+@lru_cache(maxsize=4096)
+def _constants(found: Fitted, words: str, device: str, asked: Population) -> Constants:
+    """`constants_of` of the entry with these words, made once for rows that are alike."""
+    entry = next(entry for entry in found.entries if entry["words"] == words and serves(entry, asked))
+    return constants_of(entry, find_device(device), asked)
 
 
 def table(found: Fitted, mask: np.ndarray, label: str) -> list[dict[str, Any]]:
@@ -809,6 +844,8 @@ def errors_by_population(found: Fitted) -> list[dict[str, Any]]:
     routed = ~found.dense & np.array([not row.apart for row in rows])
     lines += table(found, routed & (kind == DECODE), "MoE: TPOT and decode steps")
     lines += table(found, routed & (kind == REQUEST), "MoE: whole static requests")
+    lines += table(found, routed & (kind == TG), f"MoE: {TG}")
+    lines += table(found, routed & (kind == PP), f"MoE: {PP}")
     return lines
 
 

@@ -320,6 +320,7 @@ def speed(
     load: str | None = None,
     engine: str | None = None,
     flags: EngineFlags | None = None,
+    host: str | None = None,
     measured: str | Sequence[str] | None = None,
     linear: str | None = None,
     dtype: str | None = None,
@@ -346,6 +347,7 @@ def speed(
     batch    one (its figures stand at the top of the answer) or several (each in `batches`)
     load     "serving" (the default) or "static": one batch from prompt to end
     flags    the engine's own, as `engine` takes them
+    host     llama.cpp: the processor whose memory holds what flags={"n_cpu_moe": 24} or {"n_gpu_layers": 20} leave there
     measured "tpot_ms=14.2 batch=8 seq=2048", or files of benchmarks: the constants are made from what was measured
 
     >>> answer = speed("llama-3.1-8b", gpu="h100-sxm", prompt=1000, answer=2, load="static")

@@ -20,7 +20,7 @@ from planner.memory.sharding import Sharding
 from planner.model.parameters import parameters
 from planner.model.spec import ModelSpec
 from planner.readers import read_entry
-from planner.speed.constants import DEFAULT, OLD, Constants, population
+from planner.speed.constants import DEFAULT, OLD, Constants, constants_for, population
 from planner.speed.speed import Figure, Speed, speed
 from planner.speed.work import work
 
@@ -67,6 +67,8 @@ class Row:
     kind: str
     model: str
     source: str
+    cached: int = 0  # tokens that are kept before a prompt
+    ubatch: int | None = None  # tokens of a step of a prompt, where that is not the engine's usual
 
     @property
     def dense(self) -> bool:
@@ -104,6 +106,10 @@ class Row:
         return tokens[self.measured] / self.value
 
     def asked(self, constants: Constants | None = None) -> Speed:
+        if self.ubatch:
+            constants = replace(
+                constants or constants_for(self.engine, self.device, self.load), ubatch_tokens=self.ubatch
+            )
         return speed(
             self.answer,
             self.device,
@@ -114,6 +120,7 @@ class Row:
             engine=self.engine,
             constants=constants,
             most=self.most,
+            cached_tokens=self.cached,
         )
 
     def predicted(self, constants: Constants | None = None) -> Figure:
@@ -196,10 +203,12 @@ def llamacpp_rows() -> Rows:
                 output=tokens if generates else 1,
                 measured="decode_tok_s" if generates else "prefill_tok_s",
                 value=float(raw["tokens_per_s"]),
-                apart=raw["apart"] or ("" if generates or not depth else "prefill after a long context"),
+                apart=raw["apart"],
                 kind=TG if generates else PP,
                 model=raw["model"],
                 source=raw["source"],
+                cached=0 if generates else depth,
+                ubatch=int(raw["ubatch"]) if raw["ubatch"] else None,
             )
         )
     return Rows(tuple(rows), {})

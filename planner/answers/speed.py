@@ -12,7 +12,9 @@ from planner.answers.measured import constants_from
 from planner.answers.several import Answers
 from planner.answers.verdict import DOES_NOT_FIT, FITS, Verdict, engine_verdict, within
 from planner.catalogue.device import Device
+from planner.catalogue.entries import find_device
 from planner.engines.base import EngineAnswer, mended
+from planner.engines.placement import HOST_BYTES_PER_S
 from planner.engines.positions import asked_tokens, beyond
 from planner.engines.registry import parse_engine
 from planner.errors import BadRequest, UsageError
@@ -25,14 +27,15 @@ from planner.options.speed import SpeedAsked
 from planner.options.tables import LLAMA
 from planner.shown import NO, Shown
 from planner.speed.checked_on import LeftOut, left_out
-from planner.speed.constants import Constants
+from planner.speed.constants import Constants, constants_for
 from planner.speed.drafting import drafts_of, pays_words
 from planner.speed.energy import GRID_GRAMS, energy_of
+from planner.speed.host import Host
 from planner.speed.measured_fit import Fitted
 from planner.speed.passes import decode_pass, memory_seconds, products_seconds, rates_of
-from planner.speed.speed import Case, Speed, drafting_pays_below, speed
+from planner.speed.speed import Case, Speed, drafting_pays_below, model_constants, speed
 from planner.speed.work import work
-from planner.units import MAX_COUNT
+from planner.units import MAX_COUNT, percent
 
 COLUMNS = ("model", "device", "engine", "batch", "fits", "ttft_seconds", "tpot_seconds", "decode_tokens_per_s", "binds")
 
@@ -200,6 +203,8 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
         raise UsageError("drafts are not part of this machine's calibration: name a device of `kvplan gpus`")
     if asked.measured is not None:
         notes += asked.measured.notes
+    if speeds[0].host is not None:
+        notes += host_notes(speeds[0].host, asked.host)
     if speeds[0].drafts is not None:
         notes += [speeds[0].drafts.words(), _drafting_note(one, device, speeds[0])]
     return SpeedAnswer(asked, one, device, speeds, constants, tuple(notes), fitted=fit)
@@ -214,15 +219,70 @@ def _expected(
         asked.measured, estimate, device, load=load, engine=engine, prompt_tokens=prompt, output_tokens=output
     )
     most = None if admission(estimate, asked.engine)(max(asked.batches)) else largest_batch(estimate, asked.engine)
-    drafting = drafts_of(estimate, asked.drafting)
+    drafting, host = drafts_of(estimate, asked.drafting), host_part(estimate, device, asked)
     speeds = tuple(
         speed(
             estimate, device, prompt_tokens=prompt, output_tokens=output, batch=batch, load=load, constants=constants,
-            most=most or None, drafts=drafting,
+            most=most or None, drafts=drafting, host=host,
         )
         for batch in asked.batches
     )  # fmt: skip
     return speeds, constants, fit
+
+
+USUAL_HOST = "Ryzen-9-5950X"  # two channels of DDR4-3200: in the middle of what home machines have
+
+
+def host_part(estimate: Estimate, device: Device, asked: SpeedAsked) -> Host | None:
+    """What of the model lies in host memory, as the engine's flags put it; None where all is on the cards.
+
+    Where no --host is named, a usual processor with the range of host memories (`HOST_BYTES_PER_S`).
+    """
+    if asked.engine is None or not _of_llama(asked.engine):
+        return None
+    placement = asked.engine.options.placement
+    if placement is None or placement.open:
+        return None
+    where = engine_answer(asked.engine, estimate).placed
+    if where is None or not where.split:
+        return None
+    if device.vendor == "Apple":
+        raise BadRequest(f"{device.name} shares its memory with the processor: leave {placement.flags or '-ot'} out")
+    processor = asked.host or find_device(USUAL_HOST)
+    rate = float(processor.bandwidth_bytes_per_s or HOST_BYTES_PER_S[0])
+    slowest, fastest = (rate, rate) if asked.host is not None else HOST_BYTES_PER_S
+    sums, (dense, experts) = work(estimate), where.host_shares
+    layers = len(estimate.spec.layers)
+    cached = where.host_cache_bytes + sum(card.cache_bytes for card in where.cards)
+    away = 1 - where.layers_on_cards / layers
+    return Host(
+        processor.name, dense, experts, where.host_cache_bytes / cached if cached else 0.0,
+        weight_bytes=dense * (sums.weight_bytes + sums.head_bytes) + experts * sum(e.read_bytes for e in sums.experts),
+        layers=away, crossings=1 + round(max(0.0, experts - away) * sums.routed_layers),
+        rates=rates_of(processor, estimate),
+        constants=model_constants(constants_for(asked.engine.label, processor, "static"), sums),
+        slow=rate / slowest, fast=rate / fastest,
+    )  # fmt: skip
+
+
+def host_notes(host: Host, named: Device | None) -> list[str]:
+    """Writes what lies on the host and how its part was computed."""
+    kinds = (
+        (host.dense_share, "the weights besides experts"),
+        (host.expert_share, "the experts"),
+        (host.cache_share, "the cache"),
+    )
+    lies = ", ".join(f"{percent(share, 1)} of {kind}" for share, kind in kinds if share > 0.0005)
+    rate = f"{host.rates.bandwidth_bytes_per_s / 1e9:,.0f} GB/s"
+    whose = (
+        f"{host.name}, {rate}"
+        if named is not None
+        else f"taken as {rate}, 40 to 80 in the range; --host NAME says whose"
+    )
+    return [
+        f"in host memory: {lies} ({whose})",
+        "prompts are computed on the card: each piece of 512 tokens copies the host's weights over PCIe first",
+    ]
 
 
 def _drafting_note(estimate: Estimate, device: Device, found: Speed) -> str:

@@ -105,6 +105,7 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     patterns, not_read = patterns_of(placement.overrides)
     weights, caches = [0.0] * len(points), [0] * len(points)
     host, host_cache, on_host, read = 0.0, 0, 0.0, 0.0
+    experts_there, experts_in_all, dense_in_all = 0.0, 0.0, 0.0
     for index, one in enumerate(found.layers):
         here = first <= index < first + wanted
         goes = {name: part_targets(name, index, placement, patterns=patterns) for name in one.parts}
@@ -115,6 +116,9 @@ def placed(found: Sizes, placement: Placement) -> Placed:
         idle_host = idle * stays.get("experts", 0.0)
         host, on_host = host + moved, on_host + moved - idle_host
         read += whole - moved - (idle - idle_host)
+        experts_there += one.parts.get("experts", 0) * stays.get("experts", 0.0)
+        experts_in_all += one.parts.get("experts", 0)
+        dense_in_all += whole - one.parts.get("experts", 0)
         cache_here = here and not placement.cache_on_host
         host_cache += 0 if cache_here else one.cache
         pinned = _pinned(one, goes, len(points))
@@ -128,6 +132,8 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     if head_here:
         for card, part in _cards_of(count, first, wanted, points=points, split=placement.split):
             weights[card] += part * head
+    dense_there = host - experts_there + (0 if head_here else head)
+    shares_there = (_part(dense_there, dense_in_all + head), _part(experts_there, experts_in_all))
     weights[0] += found.tower if wanted else 0
     host += found.embedding + (0 if wanted else found.tower) + (0 if head_here else found.head)
     beside = [round(found.beside * share / sum(shares)) for share in shares] if wanted else [0] * len(shares)
@@ -137,7 +143,11 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     )
     reads = (round(read + (head if head_here else 0)), round(on_host + (0 if head_here else head)))
     on_cards = min(wanted, count, count - first)
-    return Placed(cards, round(host), host_cache, on_cards, head_here, reads, placement, not_read)
+    return Placed(cards, round(host), host_cache, on_cards, head_here, reads, placement, not_read, shares_there)
+
+
+def _part(there: float, in_all: float) -> float:
+    return there / in_all if in_all else 0.0
 
 
 def _on_cards(targets: Mapping[int, float]) -> float:

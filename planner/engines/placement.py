@@ -96,6 +96,7 @@ class Placed:
 
     layers_on_cards   of the model's layers; `head_on_cards` for the head
     token_bytes       (cards, host): weights that one decoded token reads; of the experts only those that are active
+    host_shares       on the host: of the weights that every token reads, the head among them, and of routed experts
     placement         what was asked, or chosen
     not_read          patterns of -ot that are not read: more may lie on the host
     """
@@ -108,6 +109,7 @@ class Placed:
     token_bytes: tuple[int, int]
     placement: Placement
     not_read: tuple[str, ...] = ()
+    host_shares: tuple[float, float] = (0.0, 0.0)
 
     @property
     def device_weight_bytes(self) -> int:

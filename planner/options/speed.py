@@ -52,6 +52,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--linear", "plain|packed", "With --gpu local: how torch holds the matrices (default: plain).", choice(*LINEARS), "Device"),
     Flag("--engine", "NAME", "What an engine reaches, and what it admits: vllm, vllm==0.11.2, sglang, llamacpp, tensorrt-llm ...", text, "Engine"),
     *flags.ENGINE_FLAGS,
+    *flags.PLACEMENT_FLAGS,
+    Flag("--host", "NAME", "llama.cpp: the processor whose memory holds what the cards do not: ryzen-9-7950x (default: 40 to 80 GB/s).", text, "Device"),
     Flag("--drafter", "MODEL", "Speculative decoding: a draft MODEL, or the method ngram, eagle3, mtp.", text, "Engine"),
     Flag("--draft-tokens", "N", "Tokens drafted in a step (default: --num-speculative-tokens, else 4, mtp 1).", count, "Engine"),
     ACCEPTANCE,
@@ -71,6 +73,7 @@ class SpeedAsked:
     linear          with this machine's calibration: how torch holds the matrices
     drafting        speculative decoding, None without
     grid_grams      CO2 of a kWh
+    host            the processor beside the cards, None where none was named
     """
 
     spec: ModelSpec
@@ -85,6 +88,7 @@ class SpeedAsked:
     linear: str | None = None
     drafting: DraftingAsked | None = None
     grid_grams: float = GRID_GRAMS
+    host: Device | None = None
 
 
 METHOD_NAMES = {"ngram": "ngram", "eagle": "eagle3", "eagle3": "eagle3", "mtp": "mtp"}
@@ -118,6 +122,7 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
     given = flags.read_values(FLAGS, values)
     if given["gpu"] is None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them), or --gpu local")
+    placing = {flag.parameter: given.pop(flag.parameter) for flag in flags.PLACEMENT_FLAGS}
     if len(given["gpu"]) == 1:
         alone = with_ranks({**given, "gpu": given["gpu"][0], "n_gpu_layers": None})
         devices: tuple[Device, ...] = (
@@ -127,6 +132,7 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
     else:
         given = {**with_ranks({**given, "gpu": None}), "gpu": given["gpu"]}
         devices = tuple(device_of(name, given["memory"]) for name in given["gpu"])
+    given = {**given, **placing}
     if given["measured"] and len(devices) > 1:
         raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
     engine = engine_of(given)
@@ -150,6 +156,7 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         linear=given["linear"],
         drafting=drafting_of(given, engine),
         grid_grams=GRID_GRAMS if given["grid"] is None else given["grid"],
+        host=host_of(given["host"], engine),
     )
 
 
@@ -158,3 +165,17 @@ def _together(name: str) -> Device:
     found = machine(name)
     like = replace(found.smallest, name=found.name)
     return one_after_another(like, found.devices, [card.memory_bytes for card in found.devices])
+
+
+def host_of(name: str | None, engine: EngineAsked | None) -> Device | None:
+    """Finds the processor that --host names; refuses what is none, and engines that keep nothing on the host."""
+    if name is None:
+        return None
+    if engine is None or engine.name not in flags.LLAMA:
+        raise UsageError(
+            "--host is for what llama.cpp keeps in host memory: --engine llamacpp --n-cpu-moe N, or -ngl N"
+        )
+    found = device_of(name, None)
+    if found.vendor != "CPU":
+        raise UsageError(f"--host {found.name} is not a processor; kvplan gpus cpu lists those that are known")
+    return found

@@ -89,8 +89,11 @@ class Constants:
     unshared_reads       share of the cache reads that are not shared among the query heads of a KV head (kernels to 2024)
     expert_efficiency    of the device's bandwidth, reading routed experts
     expert_compute_efficiency, expert_prefill_efficiency   of its FLOP/s, in grouped products of a step, of a prefill
+    expert_pad_rows      rows that a prefill's product of one expert takes besides its own: tiles that are not full
     expert_layer_seconds a router, a choice, tokens sorted by expert and back, whatever their number
     link_efficiency      of the bandwidth between devices
+    power_share          how far a prefill's rate goes with the device's watts, not its peak: 0 not at all, 1 wholly;
+                         expert_power_share that of experts' grouped products
     request_seconds      a request's way in before its prefill starts
     tpot_scale, ttft_scale  what a measured point, or the device itself, showed beside the model
     experts_scale        what the device showed besides, of TPOT of models with experts
@@ -139,6 +142,9 @@ class Constants:
     expert_prefill_efficiency: float = 0.4
     expert_layer_seconds: float = 25e-6
     attention_efficiency: float = 0.45
+    power_share: float = 1e-6
+    expert_pad_rows: float = 1e-6
+    expert_power_share: float = 1e-6
     queue: Queue = Queue()
     experts_queue: Queue = Queue()
     shapes: tuple[tuple[str, Shape], ...] = ()

@@ -27,6 +27,9 @@ CHUNK_TOKENS = 8192  # a longer prefill runs in several steps
 PCIE_RANK_SECONDS = 3.2e-6
 
 
+FLOPS_PER_JOULE = 1e12  # only a unit: what is fitted beside it is a power of the ratio
+
+
 @dataclass(frozen=True)
 class Rates:
     """What a device offers one rank: bytes and FLOPs a second, and bytes a second to its neighbours.
@@ -42,10 +45,17 @@ class Rates:
     half_sums: float = 1.0  # how much faster products are with half float sums
     narrow: bool = False  # products run in fewer bits than the float type
     plain_flops_per_s: float = 0.0  # in the float type, where attention runs
+    watts: float = 0.0  # board power, 0 where it is not known, and of processors, whose cores decide
+    host_bytes_per_s: float = 31.5e9  # from host memory over PCIe
 
     @property
     def most_flops_per_s(self) -> float:
         return self.flops_per_s * self.half_sums
+
+    @property
+    def power_ratio(self) -> float:
+        """Peak FLOP/s over FLOPS_PER_JOULE times the board's watts; 1 where they are not known."""
+        return self.flops_per_s / (FLOPS_PER_JOULE * self.watts) if self.watts else 1.0
 
 
 def rates_of(device: Device, estimate: Estimate) -> Rates:
@@ -73,6 +83,8 @@ def rates_of(device: Device, estimate: Estimate) -> Rates:
         halves,
         peak > plain,
         plain,
+        0.0 if device.vendor == "CPU" else float(device.tdp_watts or 0),
+        pcie,
     )
 
 
@@ -104,6 +116,8 @@ class Pass:
     latencies                         all-reduces, each weighed by how its latency grows with the ranks
     large_reduces                     all-reduces, each weighed by (tp - 1) and how near its message is to being large
     shared_seconds                    what PCIe adds to them
+    pad_seconds                       of a prefill, FLOPs / peak of one more row for each expert in each of its steps
+    power_ratio                       of a prefill, peak FLOP/s over FLOPS_PER_JOULE times the board's watts
     """
 
     weight_seconds: float
@@ -123,6 +137,8 @@ class Pass:
     routed_layers: float = 0.0
     large_reduces: float = 0.0
     attention_seconds: float = 0.0
+    power_ratio: float = 1.0
+    pad_seconds: float = 0.0
 
 
 def decode_pass(
@@ -159,27 +175,36 @@ def _roofs(step: Step, rates: Rates) -> dict[str, float]:
         "compute_seconds": (step.flops - step.expert_flops - step.attention_flops) / flops,
         "attention_seconds": step.attention_flops / (rates.plain_flops_per_s or flops),
         "expert_compute_seconds": step.expert_flops / flops,
+        "pad_seconds": step.pad_flops / flops,
     }
 
 
-def prefill_pass(
-    sums: Work, rates: Rates, prompts: int, *, prompt_tokens: int, source_tokens: int = 0, ubatch: int | None = None
-) -> Pass:
-    """Computes the prefill of `prompts` prompts on one replica, in steps of at most CHUNK_TOKENS.
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt: its tokens, those of its sequence that are kept before it, and those of an encoder's source."""
 
+    tokens: int
+    cached: int = 0
+    source: int = 0
+
+
+def prefill_pass(sums: Work, rates: Rates, prompts: int, *, prompt: Prompt, ubatch: int | None = None) -> Pass:
+    """Computes the prefill of `prompts` alike prompts on one replica, in steps of at most CHUNK_TOKENS.
+
+    `ubatch` (llama.cpp) cuts prompts into steps of so many tokens, each of which reads all weights again.
     Through `pp` stages the prompts go as m micro-batches: a stage of the first has to end before a second is busy, so
-    all take (m + pp - 1) / (m · pp) of the path's sum. m = min(prompts, pp), or with `ubatch` (llama.cpp cuts prompts
-    into pieces of 512 tokens) the number of pieces.
+    all take (m + pp - 1) / (m · pp) of the path's sum. m = min(prompts, pp), or with `ubatch` the number of pieces.
     """
-    step = prefill_of(sums, prompts, prompt_tokens, source_tokens=source_tokens)
-    steps = max(1, math.ceil(prompts * prompt_tokens / CHUNK_TOKENS))
-    sent = sent_between(sums, rates, prompts * prompt_tokens, steps=steps)
+    step = prefill_of(sums, prompts, prompt.tokens, source_tokens=prompt.source, cached_tokens=prompt.cached)
+    steps = max(1, ceil_div(prompts * prompt.tokens, ubatch or CHUNK_TOKENS))
+    sent = sent_between(sums, rates, prompts * prompt.tokens, steps=steps)
     pp = sums.sharding.pp
-    parts = ceil_div(prompts * prompt_tokens, ubatch) if ubatch else min(prompts, pp)
+    parts = steps if ubatch else min(prompts, pp)
     bubble = (parts + pp - 1) / (parts * pp)
     roofs = {name: seconds * bubble for name, seconds in _roofs(step, rates).items()}
-    again = min(parts, pp)  # weights are read by each part; a larger number of parts hides them behind the products
+    again = parts  # weights are read by each part
     roofs |= {name: roofs[name] * again for name in ("weight_seconds", "expert_seconds")}
+    roofs["pad_seconds"] *= steps
     return Pass(
         **roofs,
         message_seconds=sent.message_seconds * bubble,
@@ -192,6 +217,7 @@ def prefill_pass(
         narrow=rates.narrow,
         routed_layers=sums.routed_layers * steps,
         large_reduces=sent.large_reduces * steps,
+        power_ratio=rates.power_ratio,
     )
 
 
@@ -258,7 +284,21 @@ def products_seconds(work: Pass, constants: Constants, *, prefill: bool) -> Any:
     plain = prefill_efficiency(work.packed, work.narrow, c) if prefill else c.compute_efficiency
     routed = c.expert_prefill_efficiency if prefill else c.expert_compute_efficiency
     attention = work.attention_seconds / c.attention_efficiency
-    return work.compute_seconds / plain + work.expert_compute_seconds / routed + attention
+    grouped = work.expert_compute_seconds + work.pad_seconds * c.expert_pad_rows
+    products = work.compute_seconds / plain * power_factor(work, c)
+    return products + grouped / routed * expert_power_factor(work, c) + attention
+
+
+def power_factor(work: Pass | Rates, constants: Constants) -> Any:
+    """Returns how much longer a prefill's products take on a device whose power does not feed its peak:
+    (peak / (FLOPS_PER_JOULE · watts)) ^ power_share; 1 in decode steps, and where the watts are not known.
+    """
+    return work.power_ratio**constants.power_share
+
+
+def expert_power_factor(work: Pass | Rates, constants: Constants) -> Any:
+    """Returns the same as `power_factor` for the grouped products of experts."""
+    return work.power_ratio**constants.expert_power_share
 
 
 def prefill_efficiency(packed: bool, narrow: bool, constants: Constants) -> float:
@@ -305,7 +345,9 @@ def others_seconds(work: Pass, constants: Constants) -> Any:
     """
     c = constants
     products = work.compute_seconds / _either(work.packed, c.packed_prefill_efficiency, c.mixed_efficiency)
-    products = products + work.expert_compute_seconds / c.expert_prefill_efficiency
+    grouped = work.expert_compute_seconds + work.pad_seconds * c.expert_pad_rows
+    products = products * power_factor(work, c)
+    products = products + grouped / c.expert_prefill_efficiency * expert_power_factor(work, c)
     products = products + work.attention_seconds / c.attention_efficiency
     return products + work.message_seconds / c.link_efficiency + work.layers * c.prompt_layer_seconds
 

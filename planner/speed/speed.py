@@ -23,9 +23,11 @@ from planner.memory.estimate import Estimate
 from planner.memory.limits import smallest
 from planner.speed.constants import Constants, constants_for
 from planner.speed.drafting import Drafts
+from planner.speed.host import Host
 from planner.speed.passes import (
     CHUNK_TOKENS,
     Pass,
+    Prompt,
     Rates,
     decode_parts,
     decode_pass,
@@ -75,6 +77,7 @@ class Speed:
     tpot_parts             what the time between tokens is made of, seconds by name; their sum is its value
     running                sequences that memory admits, where `batch` is more: the others queue
     drafts                 speculative decoding
+    host                   what lies in host memory; None where all is on the cards
     """
 
     batch: int
@@ -90,6 +93,7 @@ class Speed:
     constants: Constants
     running: int = 0
     drafts: Drafts | None = None
+    host: Host | None = None
 
     @property
     def decoding(self) -> int:
@@ -157,6 +161,8 @@ def speed(
     constants: Constants | None = None,
     most: int | None = None,
     drafts: Drafts | None = None,
+    cached_tokens: int = 0,
+    host: Host | None = None,
 ) -> Speed:
     """Estimates TTFT, TPOT and tokens a second of a model in the formats and layout of `estimate`, on that many of
     `device`, with a range.
@@ -167,6 +173,8 @@ def speed(
     constants in place of those that `constants_for` finds
     most      sequences that memory admits: so many run, the rest of `batch` queues
     drafts    speculative decoding (`planner.speed.drafting`)
+    cached_tokens   of each sequence that are kept before its prompt, and need no prefill
+    host      what lies in host memory (`planner.speed.host`)
 
     >>> from planner.catalogue.entries import find_device, find_model
     >>> from planner.memory.request import Request
@@ -185,12 +193,15 @@ def speed(
     running = batch if most is None else max(1, min(batch, most))
     case = Case(
         work(estimate), rates_of(device, estimate), found, prompt_tokens, output_tokens, running, load,
-        estimate.source_tokens, drafts,
+        estimate.source_tokens, drafts, cached_tokens, host,
     )  # fmt: skip
     parts = case.tpot_parts()
     low, high = tpot_range(found, bool(case.sums.experts))
     if drafts is not None:
         low, high = drafts.widened(low, high)
+    if host is not None:
+        share = parts["host"] / sum(parts.values())
+        low, high = low * (1 - share + share * host.fast), high * (1 - share + share * host.slow)
     tpot_seconds = _figure(sum(parts.values()), low, high, case.tpot_bound())
     queued = load == "serving" and batch > 1
     ends = (found.queue.low, found.queue.high) if queued else (found.ttft_low, found.ttft_high)
@@ -211,6 +222,7 @@ def speed(
         constants=found,
         running=running if running < batch else 0,
         drafts=drafts,
+        host=host,
     )
 
 
@@ -253,6 +265,8 @@ class Case:
     load: str
     source_tokens: int = 0
     drafts: Drafts | None = None
+    cached: int = 0
+    host: Host | None = None
 
     @property
     def held(self) -> int:
@@ -261,9 +275,17 @@ class Case:
 
     def step(self, output: int | None = None) -> Pass:
         """The mean step between the first and the last token."""
-        last = self.prompt + (self.output if output is None else output)
+        step = self._whole_step(self.rates, self.output if output is None else output)
+        return step if self.host is None else self.host.on_card(step)
+
+    def _whole_step(self, rates: Rates, output: int) -> Pass:
+        first = self.cached + self.prompt
         verified = 1 if self.drafts is None else 1 + self.drafts.tokens
-        return decode_pass(self.sums, self.rates, self.batch, self.prompt + 1, last, verified=verified)
+        return decode_pass(self.sums, rates, self.batch, first + 1, first + output, verified=verified)
+
+    def host_step(self, output: int | None = None) -> Pass | None:
+        """The mean step of the whole model at the host's own rates; None where nothing lies there."""
+        return None if self.host is None else self._whole_step(self.host.rates, output or self.output)
 
     def tpot_parts(self, load: str | None = None, output: int | None = None) -> dict[str, float]:
         """Seconds between two tokens, by part."""
@@ -274,6 +296,12 @@ class Case:
         roof = parts.pop("roofline")
         computes = products_seconds(step, c, prefill=False) * tpot_scale(step, c) * c.roof_scale >= roof
         parts = {"compute" if computes else "bandwidth": roof, **parts}
+        there = self.host_step(tokens)
+        if self.host is not None and there is not None:
+            parts["host"] = self.host.step_seconds(there)
+            if serving:
+                others = self.copied_seconds(self.prefill_pass(1, source=0).steps) * max(0, self.held - 1) / tokens
+                parts["prefill of others"] = parts.get("prefill of others", 0.0) + others
         if self.drafts is not None:
             parts = self._with_drafts(parts, self.drafts, tokens)
         return {name: value for name, value in parts.items() if value}
@@ -282,7 +310,8 @@ class Case:
         """A step's parts for each token that it gives; prompts of others come by tokens, not by steps."""
         others = parts.pop("prefill of others", 0.0)
         if drafts.sums is not None:
-            step = decode_pass(drafts.sums, self.rates, self.batch, self.prompt + 1, self.prompt + output)
+            first = self.cached + self.prompt
+            step = decode_pass(drafts.sums, self.rates, self.batch, first + 1, first + output)
             one = sum(decode_parts(replace(step, steps=0, sequences=0), None, 1, constants=self.constants).values())
             parts["drafts"] = drafts.tokens * one
         each = {name: seconds / drafts.tokens_a_step for name, seconds in parts.items()}
@@ -291,10 +320,20 @@ class Case:
     def tpot_bound(self) -> float:
         """What no software can go below: the step's roofline, for all tokens that a step may give."""
         verified = 1 if self.drafts is None else 1 + self.drafts.tokens
-        step = decode_of(
-            self.sums, self.batch, self.prompt + 1, last_tokens=self.prompt + self.output, verified=verified
-        )
+        first = self.cached + self.prompt
+        step = decode_of(self.sums, self.batch, first + 1, last_tokens=first + self.output, verified=verified)
+        there = self.host_step()
+        if self.host is not None and there is not None:  # one after the other
+            card = self.step()
+            reading = card.weight_seconds + card.expert_seconds + card.cache_seconds
+            return (reading + self.host.step_bound(there)) / verified
         return step.seconds(self.rates.bandwidth_bytes_per_s, self.rates.most_flops_per_s) / verified
+
+    def copied_seconds(self, pieces: float) -> float:
+        """Computes the seconds of copying the host's weights to the card for so many pieces of a prompt."""
+        if self.host is None:
+            return 0.0
+        return self.host.copy_seconds(int(pieces), self.rates.host_bytes_per_s, self.constants.link_efficiency)
 
     def prefill_pass(self, prompts: int, source: int | None = None) -> Pass:
         """`prompts` prompts on one replica."""
@@ -303,15 +342,15 @@ class Case:
             self.sums,
             self.rates,
             prompts,
-            prompt_tokens=self.prompt,
-            source_tokens=tokens,
+            prompt=Prompt(self.prompt, self.cached, tokens),
             ubatch=self.constants.ubatch_tokens,
         )
 
     def prefill(self, prompts: int) -> tuple[float, float]:
         """(expected, bound) of prefilling `prompts` on one replica."""
-        seconds = prefill_seconds(self.prefill_pass(prompts), self.constants)
-        step = prefill_of(self.sums, prompts, self.prompt, source_tokens=self.source_tokens)
+        whole_pass = self.prefill_pass(prompts)
+        seconds = prefill_seconds(whole_pass, self.constants) + self.copied_seconds(whole_pass.steps)
+        step = prefill_of(self.sums, prompts, self.prompt, source_tokens=self.source_tokens, cached_tokens=self.cached)
         whole = step.seconds(self.rates.bandwidth_bytes_per_s, self.rates.most_flops_per_s)
         return seconds, whole / self.sums.sharding.pp  # stages that are never idle
 

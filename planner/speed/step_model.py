@@ -11,6 +11,8 @@ from planner.speed.constants import Constants
 from planner.speed.passes import (
     Rates,
     between_ranks_seconds,
+    expert_power_factor,
+    power_factor,
     prefill_efficiency,
     rates_of,
     sent_between,
@@ -46,9 +48,11 @@ class LinearSteps:
                 cached += read.token_bytes * min(before + tokens, read.reach or before + tokens)
         hit = sums.experts_read(rows + new) if sums.experts else 0.0
         prefill = new * sums.row_flops + len(chunks) * sums.head_flops
-        products = prefill / prefill_efficiency(sums.packed, rates.narrow, c)
+        products = prefill / prefill_efficiency(sums.packed, rates.narrow, c) * power_factor(rates, c)
+        if new and sums.experts:
+            grouped = sums.expert_products(new) + sums.expert_pads(new) * c.expert_pad_rows
+            products += grouped / c.expert_prefill_efficiency * expert_power_factor(rates, c)
         products += scores / c.attention_efficiency * rates.flops_per_s / (rates.plain_flops_per_s or rates.flops_per_s)
-        products += sums.expert_products(new) / c.expert_prefill_efficiency
         compute = decode / c.compute_efficiency + sums.expert_products(rows) / c.expert_compute_efficiency
         compute = compute * c.roof_scale + products * c.prompts_scale
         reading = c.packed_efficiency if sums.packed else c.memory_efficiency

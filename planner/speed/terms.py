@@ -23,7 +23,7 @@ from planner.speed.passes import (
 )
 from planner.speed.speed import Case, Speed
 from planner.speed.work import decode_of, mean_reach, work
-from planner.units import ceil_div, human_seconds, significant
+from planner.units import ceil_div, human_seconds, percent, significant
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,17 @@ def decode_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term]
         each = drafts.tokens_a_step
         parts = {name: seconds * each for name, seconds in parts.items()}
     terms += _fixed(step, constants, parts, scale * constants.fixed_scale)
+    if found.host is not None:
+        lies = f"{percent(found.host.dense_share, 1)} of the weights and {percent(found.host.expert_share, 1)} of the experts"
+        rate = f"{found.host.rates.bandwidth_bytes_per_s:.4g} B/s".replace("e+", "e")
+        terms.append(Term("host", f"{lies} read by {found.host.name} at {rate}", parts["host"]))
     if drafts is not None and "drafts" in parts:
         text = f"{drafts.tokens} steps of the drafter x {_seconds(parts['drafts'] / drafts.tokens)}"
         terms.append(Term("drafts", text, parts["drafts"]))
     if "prefill of others" in found.tpot_parts:
         adds, seconds = others_seconds(case.prefill_pass(1, source=0), constants), found.tpot_parts["prefill of others"]
         scale *= constants.prompts_scale
+        adds += case.copied_seconds(case.prefill_pass(1, source=0).steps) / scale
         others = seconds * found.output_tokens / (adds * scale)
         text = f"{_seconds(adds)} x {others:,.4g} others / {found.output_tokens:,} tokens{_scale(scale)}"
         terms.append(Term("prefill of others", text, seconds))
@@ -97,7 +102,7 @@ def case_of(estimate: Estimate, device: Device, found: Speed) -> Case:
     """Returns the question (batch, lengths, load) that an answer's figures belong to."""
     return Case(
         work(estimate), rates_of(device, estimate), found.constants, found.prompt_tokens, found.output_tokens, found.decoding,
-        found.load, estimate.source_tokens, found.drafts,
+        found.load, estimate.source_tokens, found.drafts, 0, found.host,
     )  # fmt: skip
 
 
@@ -131,7 +136,7 @@ def _bytes(case: Case) -> list[Term]:
 def _roof(step: Pass, rates: Rates, constants: Constants, scale: float, *, prefill: bool) -> list[Term]:
     """Reading and computing, at what is reached of the rates; the larger counts, of `Constants.serial` 1 both."""
     memory, compute = memory_seconds(step, constants), products_seconds(step, constants, prefill=prefill)
-    dense = replace(step, expert_seconds=0.0, expert_compute_seconds=0.0, attention_seconds=0.0)
+    dense = replace(step, expert_seconds=0.0, expert_compute_seconds=0.0, attention_seconds=0.0, pad_seconds=0.0)
     scores, float_flops = (
         step.attention_seconds / constants.attention_efficiency,
         rates.plain_flops_per_s or rates.flops_per_s,
@@ -198,7 +203,11 @@ def prefill_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term
         *_roof(step, case.rates, constants, constants.ttft_scale, prefill=True),
         *_fixed(step, constants, parts, constants.ttft_scale),
     ]
-    alone = prefill_seconds(step, constants)
+    copied = case.copied_seconds(step.steps)
+    if copied and found.host is not None:
+        rate = f"({constants.link_efficiency:.3g} x {case.rates.host_bytes_per_s:.4g} B/s)".replace("e+", "e")
+        terms.append(Term("host weights", f"{step.steps:,g} x {found.host.weight_bytes:,.0f} B / {rate}", copied))
+    alone = prefill_seconds(step, constants) + copied
     waiting = found.ttft_seconds.value - alone
     whole = Term("first token", f"{_seconds(alone)} + {_seconds(waiting)}", found.ttft_seconds.value)
     return [*terms, Term("way in and waiting", "", waiting), whole]

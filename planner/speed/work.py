@@ -61,6 +61,7 @@ class Step:
     expert_flops: float = 0.0
     unshared_bytes: float = 0.0  # besides, by kernels that do not share KV heads among query heads
     attention_flops: float = 0.0  # of those computed, a prefill's scores and sums, which run in the float type
+    pad_flops: float = 0.0  # besides, what one more row for each expert that is hit would compute
 
     @property
     def intensity(self) -> float:
@@ -170,6 +171,11 @@ class Work:
     def expert_products(self, rows: float) -> float:
         """FLOPs of the routed experts for `rows` tokens."""
         return sum(e.row_flops * self.expert_rows(rows) for e in self.experts)
+
+    def expert_pads(self, rows: float) -> float:
+        """FLOPs of one row for each expert that `rows` tokens hit: products of few rows are padded to a tile."""
+        hit = self.expert_rows(rows)
+        return sum(e.row_flops * e.count / e.active * e.share(hit) for e in self.experts if e.active)
 
     def row_products(self, rows: float) -> float:
         """FLOPs of the products with weights for `rows` tokens, without the head."""
@@ -454,19 +460,22 @@ def prefill_step(estimate: Estimate, batch: int, prompt_tokens: int | None = Non
     )
 
 
-def prefill_of(sums: Work, prompts: float, prompt_tokens: int, *, source_tokens: int = 0) -> Step:
-    """Counts as `prefill_step` does, for `prompts` sequences on one replica."""
+def prefill_of(
+    sums: Work, prompts: float, prompt_tokens: int, *, source_tokens: int = 0, cached_tokens: int = 0
+) -> Step:
+    """Counts as `prefill_step` does, for `prompts` sequences on one replica, each after `cached_tokens` that are kept."""
     rows = prompts * prompt_tokens
     scores, kept = sums.sequence_flops * prompt_tokens, sums.sequence_bytes
     for read in sums.reads:
-        scores += read.pair_flops * pairs(read.reach, prompt_tokens)
-        kept += read.token_bytes * mean_reach(read.reach, prompt_tokens, prompt_tokens)
+        scores += read.pair_flops * pairs(read.reach, prompt_tokens, cached_tokens)
+        last = cached_tokens + prompt_tokens
+        kept += read.token_bytes * mean_reach(read.reach, last, last)
     encoder = prompts * source_tokens * sums.encoder_flops
     flops = sums.row_products(rows) + prompts * (sums.head_flops + scores) + encoder
     read_bytes = sums.weights_read(rows) + sums.encoder_bytes + prompts * kept
     return Step(
         read_bytes, flops, prompts * kept, sums.experts_read(rows), sums.expert_products(rows),
-        attention_flops=prompts * scores,
+        attention_flops=prompts * scores, pad_flops=sums.expert_pads(rows),
     )  # fmt: skip
 
 

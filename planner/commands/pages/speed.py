@@ -13,7 +13,7 @@ from planner.units import human_seconds, human_tokens, percent, significant
 BAR_WIDTH = 48
 
 
-FILLS = {"bandwidth": "#", "compute": "@", "layers": "=", "steps": "-", "sequences": "+", "all-reduce": "~", "prefill of others": ":", "experts": "%", "drafts": "d"}  # fmt: skip
+FILLS = {"bandwidth": "#", "compute": "@", "layers": "=", "steps": "-", "sequences": "+", "all-reduce": "~", "prefill of others": ":", "experts": "%", "drafts": "d", "host": "h"}  # fmt: skip
 
 
 def page(answers: list[SpeedAnswer], explain: bool = False, verbose: bool = False) -> list[str]:

@@ -6,6 +6,7 @@ Sources of the rows: tests/cases/speed_sources.csv.
 from __future__ import annotations
 
 import json
+import math
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -75,6 +76,23 @@ def test_prefill_is_within_15_percent_at_the_median() -> None:
 def test_llamacpp_on_one_device_is_as_near_as_promised() -> None:
     assert line(f"{TG}: one device", "rows left out")["median_percent"] <= 10
     assert line(f"{TG}: one device", "device left out")["median_percent"] <= 20
+
+
+def test_llamacpp_with_experts_is_checked_on_rows_of_its_own() -> None:
+    """gpt-oss, Qwen3, Gemma 4 and others on GB10, Strix Halo and cards: no constant of a server stands in for them."""
+    said = line(f"MoE: {TG}", "rows left out")
+    assert said["rows"] >= 40 and said["median_percent"] <= 20
+    kept = [row for row in llamacpp_rows().rows if not row.dense and not row.apart]
+    off = [abs(math.log(row.predicted().value / row.seconds)) for row in kept]
+    assert math.exp(quantile(off, 0.5)) <= 1.2
+
+
+def test_processors_are_as_near_as_cards() -> None:
+    """Llama-3.1-8B on two processors of 16 and 32 cores, llama.cpp of September 2024 (ik_llama.cpp PR 54, first column)."""
+    kept = [row for row in llamacpp_rows().rows if row.device.vendor == "CPU" and not row.apart]
+    assert len({row.device.name for row in kept}) >= 4
+    off = [abs(row.predicted().value / row.seconds - 1) for row in kept]
+    assert quantile(off, 0.5) <= 0.2
 
 
 def test_the_fit_beats_a_plain_roofline_on_every_kind() -> None:

@@ -95,9 +95,16 @@ def test_what_is_not_in_the_answer_is_said(capsys: pytest.CaptureFixture[str], f
 
 
 def test_where_weights_lie_is_asked_of_a_command_that_answers_it(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys, "speed qwen3-8b --engine llamacpp -c 32768 --gpu rtx-4090 --n-cpu-moe 20")
+    code, _, err = run(capsys, "simulate qwen3-8b --engine llamacpp -c 32768 --gpu rtx-4090 --n-cpu-moe 20")
     assert code == 2
     assert "kvplan check --gpu rtx-4090 --model qwen3-8b -- llama-server -c 32768 --n-cpu-moe 20" in err
+
+
+def test_speed_answers_for_layers_in_host_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "speed qwen3-8b --engine llamacpp -c 32768 --gpu rtx-4090 -ngl 20 --batch 1")
+    assert (
+        code == 0 and "in host memory: " in out and "of the weights besides experts" in out and "Traceback" not in err
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ id, a config as a dict, or a `ModelSpec`. What is wrong raises a KvplanError in 
 
 # parameters: a notebook user names what he wants, so each function here has a keyword for every flag of its command.
 
+# long: every public function with all that it takes, and its documentation
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

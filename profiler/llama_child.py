@@ -72,6 +72,7 @@ def known_layout(model: ModelParams, context: ContextParams) -> bool:
     return numbers == (2048, 512, 1, 0, 1, 1) and flags == (False, False, False, True, True)
 
 
+# long: one session of a process of its own, from library to answer
 def main(
     library: str, file: str, questions: list[dict[str, Any]], start: int
 ) -> None:  # parameters: the words of its command line

@@ -5,6 +5,8 @@
 The work is a list of named pieces, done in turn. Ctrl-C keeps the pieces that are done.
 """
 
+# long: one run and its state, in the order in which it is measured
+
 from __future__ import annotations
 
 import tempfile

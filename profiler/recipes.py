@@ -218,6 +218,7 @@ class Design:
     notes: tuple[str, ...] = ()
 
 
+# long: a field a line
 def design(spec: ModelSpec) -> Design:
     """Says how to build `spec`, or raises UnsupportedModel with what stands in the way."""
     if not spec.weights_known:

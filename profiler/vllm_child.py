@@ -14,6 +14,7 @@ from typing import Any
 MARK = "KVPLAN-ANSWER "
 
 
+# long: one session of a process of its own
 def main(folder: str, budgets: list[int], length: int, batched: int) -> None:
     """Prints vLLM's blocks, groups, page and concurrency, or its refusal, for each budget in bytes."""
     os.environ.update(

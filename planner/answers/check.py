@@ -106,6 +106,7 @@ class CheckAnswer(Shown):
             return STARTS_TIGHT if tight(self.engine) else STARTS
         return REFUSES
 
+    # long: the keys of the JSON contract, one a line
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: base units, keys that stay."""
         asked, sharding = self.setup.question, self.setup.request.sharding

@@ -56,6 +56,7 @@ def miss_dict(miss: Miss) -> dict[str, Any]:
     return {"reason": miss.reason, "words": miss.words, "has_over_may": None if miss.ratio > 1e2 else miss.ratio}
 
 
+# long: the keys of the JSON contract, one a line
 def plan_dict(plan: Plan) -> dict[str, Any]:
     """Returns one plan: what runs where, how fast, how full, what it costs, what binds."""
     c, state = plan.candidate, plan.state

@@ -86,6 +86,7 @@ def _more(candidate: Candidate) -> Iterator[Plan]:
             yield Plan(candidate, count, state)
 
 
+# long: one search, whose parts share all their names
 def search(question: Question, progress: Callable[[int, int], None] | None = None) -> Answer:
     """Tries every candidate of every device: memory, then speed and replicas, then money.
 

@@ -37,6 +37,7 @@ SCALE_BYTES, GROUP = 2, 32
 _BITS = re.compile(r"exl3_q(\d)")
 
 
+# long: a field of the answer a line
 def answer(
     estimate: Estimate, options: Options, version: str | None, generation: str | None = None
 ) -> EngineAnswer:  # parameters: as every engine

@@ -44,6 +44,7 @@ from planner.model.sparse_attention import Compressed
 from planner.units import GIB, MAX_TOKENS, MIB, gib
 
 
+# long: a field of the answer a line
 def answer(
     estimate: Estimate, options: Options, version: str | None, program: str | None = None
 ) -> EngineAnswer:  # parameters: as every engine

@@ -84,6 +84,7 @@ def window_cells(setting: Setting, window: int) -> int:
     return min(setting.seq_cells, wanted)
 
 
+# long: one buffer after the other, as llama.cpp makes them
 def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) -> Buffers:
     """Counts the bytes of the K, V and state buffers: layers · cells · streams · bytes of a row; of all layers, or of
     `groups`.

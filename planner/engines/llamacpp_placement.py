@@ -90,6 +90,7 @@ def _layer_size(whole: Estimate, setting: Setting, layer: Layer) -> _LayerSize:
     return _LayerSize(parts, 0, buffers(whole, setting, [(layer, 1)]).total, max(shares, default=1.0))
 
 
+# long: one placement, card by card
 def placed(found: Sizes, placement: Placement) -> Placed:
     """Puts layers, head and caches on the cards and the host.
 

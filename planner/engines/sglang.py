@@ -76,6 +76,7 @@ class Cell:
         return self.full + self.sliding
 
 
+# long: a field of the answer a line, after what SGLang reserves in its order
 def answer(
     estimate: Estimate, options: Options, version: str | None, generation: str | None = None
 ) -> EngineAnswer:  # parameters: as every engine

@@ -340,6 +340,7 @@ def _assumed(estimate: Estimate, options: Options, setting: Setting) -> tuple[st
     return tuple(assumed)
 
 
+# long: a field of the answer a line
 def _answer(
     estimate: Estimate, options: Options, setting: Setting, sizes: Sizes, made: Made
 ) -> EngineAnswer:  # everything that the question and the engine say of it meets here

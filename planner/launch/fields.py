@@ -38,6 +38,7 @@ def small_words(text: Any) -> str:
     return "" if text is None else str(text).strip().lower()
 
 
+# long: a field a line
 def server_question(program: Program, values: dict[str, Any], rest: Sequence[str]) -> Question:
     """Builds the question of vLLM, SGLang, TensorRT-LLM or LMDeploy from the fields that its flags set."""
     engine, notes = program.name, []
@@ -181,6 +182,7 @@ def _method(name: str) -> str:
     return {"simple": "model", "standalone": "model", "draft_model": "model", "ngram_mod": "ngram"}.get(name, name)
 
 
+# long: a field a line
 def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]) -> Question:
     """Builds the question of llama-server, llama-cli or llama-bench, of llama.cpp or ik_llama.cpp."""
     bench = program.name == "llama-bench"

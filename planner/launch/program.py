@@ -171,6 +171,7 @@ def _plain_program(words: Sequence[str], env: Mapping[str, str]) -> Program | No
     return None
 
 
+# long: a branch a program
 def _named(word: str, rest: Sequence[str]) -> tuple[str, str, Sequence[str]] | None:
     """(program, how it is said, its words) where `word` starts one."""
     base = re.split(r"[/\\]", word)[-1].lower().removesuffix(".exe")

@@ -248,6 +248,7 @@ class Estimate:
             "overhead_bytes": "estimated",
         }
 
+    # long: the keys of the JSON contract, one a line
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: base units, keys that stay; null where the model's weights are not known."""
         device = self.per_device

@@ -5,6 +5,8 @@ the answer. So a command line that holds nothing but known options with values i
 whatever else it holds (--help, an abbreviation, a mistake) goes to click, which knows how to say so.
 """
 
+# long: one table, a row a flag
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace

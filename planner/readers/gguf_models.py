@@ -407,6 +407,7 @@ class _Model:
 
     # -- recurrent
 
+    # long: a branch a kind of recurrent layer
     def _recurrent(self, index: int, block: Mapping[str, GgufTensor]) -> StateMixer | None:
         """The state of a layer that has one; shapes as in `planner.model.recurrent`."""
         keys, kind, hidden = self.keys, self.arch.state, self.hidden

@@ -157,6 +157,7 @@ def _kind(value: object) -> str:
     return names.get(type(value), "null")
 
 
+# long: one config from its type to its notes, in the order in which it is read
 def read_config(
     raw: Mapping[str, Any], *, name: str = "config", where: str = "config", assume_full: bool = False
 ) -> ModelSpec:

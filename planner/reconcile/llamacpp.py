@@ -21,6 +21,7 @@ from planner.units import GIB, MAX_TOKENS, MIB
 GGML_NAMES = {"f16": "fp16", "f32": "fp32"}
 
 
+# long: a log from its first line to its last
 def llama(run: Run, given: Given, made: Draft) -> None:
     """Fills the ledger of one llama.cpp or ik_llama.cpp server, or of the runner inside ollama."""
     ollama = any(name.startswith("ollama_") for name, _ in run.values)

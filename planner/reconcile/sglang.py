@@ -13,6 +13,7 @@ from planner.reconcile.model import answer_or_note, estimate_of, known_version, 
 from planner.units import GIB
 
 
+# long: a log from its first line to its last
 def sglang(run: Run, given: Given, made: Draft) -> None:
     """Fills the ledger of one SGLang server."""
     version = known_version(made)

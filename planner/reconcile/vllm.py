@@ -105,6 +105,7 @@ def _gib(run: Run, name: str) -> int | None:
     return None if value is None or not 0 <= value <= 10**6 else int(value * GIB)
 
 
+# long: the lines of the ledger, from budget to what is left
 def _entries(
     run: Run,
     made: Draft,

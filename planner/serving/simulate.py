@@ -207,6 +207,7 @@ class Answer:
         samples = self.run.occupancy.samples
         return sum(samples) / len(samples) / (self.run.pool_bytes * self.run.replicas) if samples else 0.0
 
+    # long: the keys of the JSON contract, one a line
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: base units, keys that stay."""
         run, server, workload, targets = self.run, self.server, self.workload, self.targets

@@ -7,6 +7,8 @@ stages: a token passes through each of them, one after the other.
 Left out: activations, kernel launches, images and sounds (towers run once a request, before the text).
 """
 
+# long: one list of what a step reads and multiplies, and all sums over it
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -228,6 +230,7 @@ def prefill_flops(spec: ModelSpec, *, batch: int, tokens: int) -> float:
     return prefill_of(work_of(spec), batch, tokens).flops
 
 
+# long: one sum, a term a line
 @lru_cache(maxsize=4096)
 def _work(
     spec: ModelSpec, dtype: str | None, k_dtype: str | None, v_dtype: str | None, sharding: Sharding, source_tokens: int

@@ -45,6 +45,7 @@ def _host_speed(block: dict[str, Any]) -> str:
     return "" if slow is None else f": at most {slow:.3g} to {fast:.3g} tok/s with host memory of 40 to 80 GB/s"
 
 
+# long: the page from top to bottom
 def page(answer: FitAnswer, verbose: bool = False) -> list[str]:
     """Writes the figures, a table by length, and what only some questions ask for."""
     if answer.start_file is not None:

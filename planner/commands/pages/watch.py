@@ -8,6 +8,7 @@ from planner.terminal.tables import bad, bold, dim, good, table
 from planner.units import human_seconds
 
 
+# long: the page from top to bottom
 def page(answer: WatchAnswer, with_advice: bool = True) -> list[str]:
     """Writes who it is, the verdict, then measured beside expected."""
     found, expected = answer.served, answer.expected

@@ -4,6 +4,8 @@ Defaults and structure as in the configuration and modelling files of transforme
 type names another source. Router correction biases are buffers there, not parameters, unless said.
 """
 
+# long: a declaration a model type
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -4,6 +4,8 @@ Defaults and structure as in the configuration and modelling files of transforme
 type names another source. The recurrent mixers themselves stand in `planner.model.recurrent`.
 """
 
+# long: a declaration a model type, with the rule of its layers
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -139,8 +139,10 @@ class CheckAnswer(Shown):
             "starts": None if self.unsure else self.starts,
             "requests": self.requests,
             "reasons": list(self.reasons),
-            "weight_bytes_a_device": self.found.per_device.weight_bytes,
-            "host_weight_bytes": None if self.placed is None else self.placed.host_weight_bytes,
+            "weight_bytes_a_device": self.found.per_device.weight_bytes - self.offloaded_bytes,
+            "host_weight_bytes": (self.offloaded_bytes or None)
+            if self.placed is None
+            else self.placed.host_weight_bytes,
             "host_cache_bytes": None if self.placed is None else self.placed.host_cache_bytes,
             "speed": None if self.speed is None else self.speed.to_dict()["batches"],
             "no_speed": self.no_speed,

@@ -284,9 +284,11 @@ def test_a_config_that_the_command_names_is_said_to_hold_the_model(capsys: pytes
 def test_weights_in_host_memory_are_said_and_not_timed(capsys: pytest.CaptureFixture[str], server: str) -> None:
     length = "--max-model-len" if server == "vllm serve" else "--context-length"
     command = [*server.split(), "Qwen/Qwen3-14B", "--cpu-offload-gb", "12", length, "8192"]
-    code, out, _ = run(capsys, "check", "--gpu", "rtx-4090", "--", *command)
+    code, out, _ = run(capsys, "--gpu", "rtx-4090", "--", *command)
     assert code == 0 and "weights 15.51 GiB; 12.00 GiB of weights on the host" in " ".join(out.split())
-    assert "tokens/s" not in out and "not timed yet" in out
+    assert "tok/s" not in out and "not timed yet" in out
+    found = answer(capsys, "--gpu", "rtx-4090", "--", *command)
+    assert found["host_weight_bytes"] == 12 << 30 and found["weight_bytes_a_device"] >> 30 == 15
 
 
 def test_buffers_of_llama_cpp_are_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -174,6 +174,14 @@ def _config_object(transformers: Any, config: Mapping[str, Any]) -> tuple[Any, t
         {key: value for key, value in config.items() if key not in ("quantization_config", "auto_map")}
     )
     model_type = raw.get("model_type")
+    if (
+        model_type == "bailing_hybrid"
+        and raw.get("num_kv_heads_for_linear_attn")
+        and "short_conv_kernel_size" not in raw
+    ):
+        raise NotKnownToTransformers(
+            "bailing_hybrid of transformers is Ling 3, whose linear layers are others than Ling 2.5's"
+        )
     if model_type not in transformers.CONFIG_MAPPING:
         raise NotKnownToTransformers(
             f"transformers {transformers.__version__} has no model_type {one_line(str(model_type), 40)!r}: nothing to compare with"

@@ -190,6 +190,14 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
     asked = replace(setup(question, spec, seq=seq), cards=cards)
     given = devices if devices is not None else question.devices or asked.devices
     answer = _answered(asked, capacity, device, given=given)
+    if (
+        seq is None
+        and question.engine == "sglang"
+        and answer.engine.refusal is not None
+        and answer.engine.refusal.starts
+    ):
+        asked = _within_the_pool(asked, answer)
+        answer = _answered(asked, capacity, device, given=given)
     if not advise:
         return answer
     if not answer.starts and question.engine in LLAMA and asked.devices <= given:
@@ -201,6 +209,17 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
             answer = _answered(asked, capacity, device, given=given)
     speed, why = _speed(answer)
     return replace(answer, speed=speed, no_speed=why, advice=tuple(_advice(answer, capacity)))
+
+
+def _within_the_pool(asked: Setup, answer: CheckAnswer) -> Setup:
+    """SGLang starts with a pool below its context length, and then refuses requests beyond the pool alone."""
+    held = longest_request(asked.asked, answer.found)
+    if not held:
+        return asked
+    note = (
+        f"the pool is smaller than the context length: SGLang starts, and refuses requests of more than {held:,} tokens"
+    )
+    return replace(asked, request=replace(asked.request, seq_tokens=held), notes=(*asked.notes, note))
 
 
 def _with_ollamas_length(question: Question, spec: ModelSpec, capacity: Capacity) -> Question:

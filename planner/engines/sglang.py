@@ -35,13 +35,14 @@ from planner.engines.vllm_setting import architecture, default_length
 from planner.errors import UnsupportedModel
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
+from planner.memory.limits import largest
 from planner.model.cache import Cache, Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent
 from planner.model.sparse_attention import IndexKeys
 from planner.model.windows import Chunked, SlidingWindow, most_kept
-from planner.units import GIB, MIB, human_bytes
+from planner.units import GIB, MIB, human_bytes, human_tokens
 
 # Architectures whose windows get a pool of their own (`is_hybrid_swa_model`); every other window is charged in full.
 SPLIT_TYPES = ("llama4", "gpt_oss", "gemma4", "mimo_v2", "step3p5")
@@ -108,6 +109,8 @@ def answer(
     refusal = heads_refusal(estimate, "--tp") or sglang_refusal(estimate)
     if refusal is None and ranged is not None:
         refusal = _refusal(estimate, options, ranged, fraction, table, beside)
+    if refusal is None and ranged is not None and most == 0 and seq <= longest:
+        refusal = _no_request(ranged, cell, seq, longest)
     if refusal is not None:
         most = 0
     extra = {
@@ -130,7 +133,7 @@ def answer(
         most_requests=most,
         lines=(
             *_lines(ranged.pool, estimate),
-            *([f"refuses to start: {refusal.text}"] if refusal and ranged.pool.bytes else []),
+            *([f"refuses to start: {refusal.text}"] if refusal and not refusal.starts and ranged.pool.bytes else []),
         )
         if ranged
         else (),
@@ -206,6 +209,22 @@ def _refusal(
         f"into the {human_bytes(left)} that mem_fraction_static leaves",
         (f"--context-length {context}", "--max-running-requests"),
         sure=table.bytes > int((estimate.capacity.bytes - held.low) * (1 - fraction)),
+    )
+
+
+def _no_request(ranged: Ranged, cell: Cell, seq: int, longest: int) -> Refusal:
+    """The pool holds no request of this length: the server starts, and refuses such requests alone.
+
+    Source: sglang `scheduler.py`, max_req_len = min(context_len - 1, max_total_num_tokens - 1); `tests/cases/logs/sglang-tp4.log`
+    is of a server with 46,611 tokens of cache and a context length of 131,072.
+    """
+    at, low, high = (
+        largest(lambda tokens, found=found: bool(_most(found, cell, tokens)), longest)  # type: ignore[misc]
+        for found in (ranged.pool, ranged.low, ranged.high)
+    )
+    spread = "" if low == high else f" (estimated, {low:,} to {high:,})"
+    return Refusal(
+        f"its cache holds requests of {at:,} tokens at most{spread}, none of {human_tokens(seq)}", starts=True
     )
 
 

@@ -296,3 +296,13 @@ def test_buffers_of_llama_cpp_are_said(capsys: pytest.CaptureFixture[str]) -> No
         capsys, "check", "--gpu", "rtx-4090", "--", "llama-server", "-hf", "Qwen/Qwen3-8B-GGUF:Q4_K_M", "-c", "8192"
     )
     assert re.search(r"a request 1\.12 GiB; buffers \d\.\d\d GiB;", " ".join(out.split()))
+
+
+def test_sglang_starts_with_a_pool_below_its_context_length_as_a_server_of_the_logs_did(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """tests/cases/logs/sglang-tp4.log: max_total_num_tokens=46611, context_len=131072, and it serves."""
+    words = "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B-Instruct".split()
+    found = answer(capsys, "--gpu", "l4", "--", *words)
+    assert found["starts"] and found["requests"] == 1 and 13_000 < found["seq_tokens"] < 37_000
+    assert any("refuses requests of more than" in note for note in found["notes"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from planner.engines.registry import ENGINES
 
 Runner = Callable[..., Any]
 MODEL = "llama-3.1-8b"
-SCREENS = [
+CASES = Path(__file__).parents[1] / "cases"
+SCREENS: list[tuple[Any, ...]] = [
     ("estimate", MODEL),
     ("estimate", MODEL, "--seq", "128k", "--gpu", "l4"),
     ("estimate", MODEL, "--seq", "1k,8k,32k", "--gpu", "l4", "--tp", "2", "--explain"),
@@ -40,6 +42,10 @@ SCREENS = [
     ("engines", "gpt2", "--gpu", "l4,t4", "--seq", "512,8k"),
     ("simulate", "gpt2", "--gpu", "l4,t4", "--seq", "512", "--rate", "5/s", "--requests", "20"),
     ("check", "--gpu", "h100", "--", "llama-server", "-hf", "unsloth/Qwen3-8B-GGUF:Q4_K_M", "-c", "131072"),
+    ("reconcile", CASES / "logs" / "sglang-tp4.log"),
+    ("reconcile", CASES / "logs" / "lmdeploy.log"),
+    ("watch", CASES / "metrics" / "llama-server.txt"),
+    ("watch", CASES / "metrics" / "dynamo.txt", "--gpu", "h100-sxm", "--model", MODEL),
     ("show", "gemma-3-27b"),
     ("models", "gemma"),
     ("gpus", "rtx"),
@@ -49,9 +55,11 @@ TO_COPY = re.compile(r"\\$|https?://\S{60,}")
 
 
 @pytest.mark.parametrize("columns", [80, 100, 120])
-@pytest.mark.parametrize("command", SCREENS, ids=lambda command: "-".join(command[:3]))
+@pytest.mark.parametrize(
+    "command", SCREENS, ids=lambda command: "-".join(str(word).removeprefix(str(CASES)) for word in command[:3])
+)
 def test_no_line_is_wider_than_the_terminal(
-    run: Runner, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], columns: int
+    run: Runner, monkeypatch: pytest.MonkeyPatch, command: tuple[Any, ...], columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     found = run(*command).out.splitlines()
@@ -74,7 +82,9 @@ def test_help_fits_the_terminal(run: Runner, monkeypatch: pytest.MonkeyPatch, co
         assert len(lines) <= 60, "it is read on one screen"
 
 
-@pytest.mark.parametrize("command", SCREENS[:10], ids=lambda command: "-".join(command[:3]))
+@pytest.mark.parametrize(
+    "command", SCREENS[:10], ids=lambda command: "-".join(str(word).removeprefix(str(CASES)) for word in command[:3])
+)
 def test_breaking_lines_changes_no_word_and_no_number(
     run: Runner, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
@@ -152,6 +162,16 @@ def test_a_command_that_is_refused_is_never_printed(run: Runner) -> None:
     longest = words[words.index("--max-model-len") + 1]
     again = run("estimate", MODEL, "--gpu", "l4", "--engine", "vllm", "--max-model-len", longest, "--json")
     assert again.json["engine"]["refusal"] is None
+
+
+def test_a_request_beyond_sglangs_pool_is_too_long_and_the_server_is_not_said_to_refuse(run: Runner) -> None:
+    words = ("estimate", MODEL, "--gpu", "l4", "--engine", "sglang", "--seq")
+    refused = run(*words, "128k", "--json")
+    assert (refused.code, refused.json["verdict"]) == (3, "too long")
+    said = " ".join(run(*words, "128k").out.split())
+    held = re.search(r"TOO LONG: its cache holds requests of ([\d,]+) tokens at most", said)
+    assert held and "REFUSES" not in said
+    assert run(*words, held[1].replace(",", ""), "--json").json["verdict"].startswith("starts")
 
 
 def test_fit_gives_one_count_in_headline_json_and_table(run: Runner) -> None:

@@ -107,7 +107,7 @@ def shown(answer: Shown, form: Any = "json") -> Response:
 
 
 async def parameters_of(request: Request) -> dict[str, Any]:
-    """The parameters of an address, and of a posted JSON object."""
+    """Returns the parameters of an address, and of a posted JSON object."""
     found = several(request.query_params.multi_items())
     if request.method != "POST":
         return found

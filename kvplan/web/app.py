@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 
 
 def create_app(prefix: str = "") -> Guard:
-    """The application; `prefix` is the path under which a proxy serves it, for example `/kvplan`."""
+    """Makes the application; `prefix` is the path under which a proxy serves it, for example `/kvplan`."""
     work = Work()
 
     @asynccontextmanager

@@ -123,6 +123,6 @@ def _shell(make: Callable[[Asked], str], base: str, mark: str) -> str:
 
 
 def size_words(folder: str) -> str:
-    """How many files the export has, and their size, in words."""
+    """Counts the files of the export and their bytes, in words."""
     sizes = [os.path.getsize(os.path.join(at, name)) for at, _, names in os.walk(folder) for name in names]
     return f"{len(sizes)} files, {sum(sizes) / 2**20:.1f} MiB"

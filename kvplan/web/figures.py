@@ -41,7 +41,7 @@ class Axes:
 
 
 def memory_bar(parts: Sequence[tuple[str, int]], capacity: int | None, name: str) -> str:
-    """What lies on one device as a bar, and the end of its memory as a line."""
+    """Draws what lies on one device as a bar, and the end of its memory as a line."""
     total = sum(size for _, size in parts)
     whole = max(total, capacity or 0) or 1
     scale = (WIDTH - 4) / whole / 1.02
@@ -71,7 +71,7 @@ def chart(
     limit: float | None = None,
     mark: tuple[float, float, str] | None = None,
 ) -> str:
-    """Lines over logarithmic axes, with their ranges as bands, a limit across, and one point that is named."""
+    """Draws lines over logarithmic axes, with their ranges as bands, a limit across, and one point that is named."""
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for y in (*(y for _, y in line.points), *line.low, *line.high) if y > 0]
     if limit:
@@ -130,7 +130,7 @@ def _trimmed(words: str) -> str:
 
 
 def tokens_words(value: float) -> str:
-    """A tick of tokens: 8k, and 56,951 as 56k."""
+    """Writes a tick of tokens: 8k, and 56,951 as 56k."""
     count = round(value)
     return human_tokens(count) if count < 1024 or count % 1024 == 0 else f"{count / 1024:,.0f}k"
 

@@ -97,7 +97,7 @@ def _shown(asked: Asked, state: State, spec: ModelSpec | None = None) -> str:
 
 
 def page(asked: Asked) -> str:
-    """The first page: the controls, and the answer to what they say."""
+    """Makes the first page: the controls, and the answer to what they say."""
     try:
         state = _state(asked)
     except KvplanError as error:
@@ -108,12 +108,12 @@ def page(asked: Asked) -> str:
 
 
 def answer(asked: Asked) -> str:
-    """The answer alone, as a piece of the page."""
+    """Makes the answer alone, as a piece of the page."""
     return _shown(asked, _state(asked))
 
 
 def gguf(asked: Asked) -> str:
-    """The answer for the header of a GGUF file that was dropped; the rest of the state is in the address."""
+    """Answers for the header of a GGUF file that was dropped; the rest of the state is in the address."""
     from kvplan import pasted  # its patterns are slow to compile, and the first page wants none
 
     size = asked.get("size")
@@ -128,7 +128,7 @@ def gguf(asked: Asked) -> str:
 
 
 def compare(asked: Asked) -> str:
-    """Up to four configurations side by side, each a query string in `c`."""
+    """Shows up to four configurations side by side, each a query string in `c`."""
     addresses = [value for name, value in asked.pairs if name == "c"][:MOST_COMPARED]
     seen = columns([State.read(one) for one in addresses])
     shown = []
@@ -142,7 +142,7 @@ def compare(asked: Asked) -> str:
 
 
 def plan(asked: Asked) -> str:
-    """Deployments ranked by cost for a load, on the devices that are named."""
+    """Ranks deployments by cost for a load, on the devices that are named."""
     state = _state(asked)
     try:
         found = outside.answer("plan", {"prompt": "1k", "answer": "256", **state.asked(_PLAN), "top": "6"})
@@ -152,7 +152,7 @@ def plan(asked: Asked) -> str:
 
 
 def check(asked: Asked) -> str:
-    """Whether a pasted start command starts."""
+    """Says whether a pasted start command starts, and with how many requests."""
     from kvplan import pasted  # its patterns are slow to compile, and the first page wants none
     from planner.answers.check_words import verdict_text
 
@@ -168,12 +168,12 @@ def check(asked: Asked) -> str:
 
 
 def log_page(asked: Asked) -> str:
-    """The form that takes a log."""
+    """Makes the form that takes a log."""
     return render("log.html", asked, ledgers=[], words="", gpu=asked.get("gpu"), model="")
 
 
 def log(asked: Asked) -> str:
-    """The ledger of a log that was pasted into the form, or dropped on the page as it is (text/plain)."""
+    """Makes the ledger of a log that was pasted into the form, or dropped on the page as it is (text/plain)."""
     from kvplan import pasted  # its patterns are slow to compile, and the first page wants none
 
     gpu, model, body = asked.get("gpu"), asked.get("model"), asked.body

@@ -124,7 +124,7 @@ class Parts:
 
 
 def view(state: State, spec: ModelSpec | None = None) -> View:
-    """The answer to a state; `spec` stands in place of the model's name (a GGUF file that was dropped).
+    """Answers a state; `spec` stands in place of the model's name (a GGUF file that was dropped).
 
     Raises KvplanError where not even the memory can be told.
     """
@@ -158,7 +158,7 @@ def view(state: State, spec: ModelSpec | None = None) -> View:
 
 
 def model_of(state: State) -> ModelSpec:
-    """The model that the controls name; UnknownName lists what was perhaps meant."""
+    """Finds the model that the controls name; UnknownName lists what was perhaps meant."""
     asked = state.values.get("config") or state.values.get("model")
     if not asked:
         raise BadRequest("which model? A name in any spelling, a Hugging Face id, or the contents of its config.json")
@@ -166,7 +166,7 @@ def model_of(state: State) -> ModelSpec:
 
 
 def near(name: str) -> list[str]:
-    """Names of the catalogue in which every word of `name` is found, at most twelve."""
+    """Lists names of the catalogue in which every word of `name` is found, at most twelve."""
     try:
         found = models(name.replace("/", " ")[:100])
     except KvplanError:
@@ -212,7 +212,7 @@ def _command(state: State, spec: ModelSpec, one: EstimateAnswer) -> str | None:
 
 
 def verdict(one: EstimateAnswer) -> str:
-    """The first line of the page: the one verdict of the command line."""
+    """Says the first line of the page: the one verdict of the command line."""
     if one.verdict is None:
         said = f"{human_bytes(one.kv_bytes)} of KV cache; name a device to see whether it fits"
         return said if one.too_long is None else f"{said}. {one.too_long.text}"
@@ -220,7 +220,7 @@ def verdict(one: EstimateAnswer) -> str:
 
 
 def asked(one: EstimateAnswer) -> str:
-    """What the verdict is about."""
+    """Says what the verdict is about: model, sequences, type of the cache."""
     request = one.request
     many = f"{request.batch:,} sequence{'s' if request.batch > 1 else ''} of {human_tokens(request.seq_tokens)} tokens"
     dtype = kv_name(one, one.engine.name if one.engine is not None else None)
@@ -228,7 +228,7 @@ def asked(one: EstimateAnswer) -> str:
 
 
 def facts(one: EstimateAnswer, fit: FitAnswer | None, speed: SpeedAnswer | None) -> list[tuple[str, str]]:
-    """Figures beside the verdict."""
+    """Lists (name, words) of the figures beside the verdict: memory, most sequences, speed, price."""
     found = [("KV cache", f"{human_bytes(one.kv_bytes)} ({exact_bytes(one.kv_bytes)})")]
     if one.state_bytes:
         found.append(("recurrent states", human_bytes(one.state_bytes)))
@@ -274,7 +274,7 @@ def _ranged(row: dict[str, Any], key: str, words: Callable[[float], str]) -> str
 
 
 def bars(one: EstimateAnswer) -> tuple[Drawn, ...]:
-    """What lies on each card where the engine fills them one by one (llama.cpp), else on the fullest device."""
+    """Draws what lies on each card where the engine fills them one by one (llama.cpp), else on the fullest device."""
     found = []
     for number, card in enumerate(_cards(one), 1):
         parts = [("weights", card.weight_bytes), ("KV cache", card.cache_bytes), ("overhead", card.other_bytes)]
@@ -294,7 +294,7 @@ def _cards(one: EstimateAnswer) -> tuple[Card, ...]:
 
 
 def bar(estimate: Estimate) -> Drawn:
-    """What lies on the fullest device."""
+    """Draws what lies on the fullest device as a bar, with its table."""
     device, capacity = estimate.per_device, estimate.capacity.bytes if estimate.capacity else None
     parts = [("weights", device.weight_bytes), ("KV cache", device.kv_bytes + device.state_bytes),
              ("activations", device.activation.bytes), ("overhead", device.overhead_bytes)]  # fmt: skip
@@ -384,7 +384,7 @@ def _at(one: Estimate, tokens: int, batch: int) -> Estimate:
 
 
 def speed_figures(answer: SpeedAnswer) -> list[Drawn]:
-    """Users at once against TPOT and TTFT, each with its range."""
+    """Draws users at once against TPOT and TTFT, each with its range."""
     rows = [row for row in answer.batches() if row["fits"]]
     if not rows:
         return []
@@ -468,7 +468,7 @@ def _downloads(state: State) -> list[tuple[str, str]]:
 
 
 def columns(states: Sequence[State]) -> list[tuple[State, View | None, str]]:
-    """Configurations side by side: (state, what it shows, or why not)."""
+    """Lists configurations side by side: (state, what it shows, or why not)."""
     found: list[tuple[State, View | None, str]] = []
     for state in states:
         try:
@@ -479,7 +479,7 @@ def columns(states: Sequence[State]) -> list[tuple[State, View | None, str]]:
 
 
 def unknown(error: KvplanError, state: State) -> list[tuple[str, str]]:
-    """(name, address) of models that were perhaps meant."""
+    """Lists (name, address) of models that were perhaps meant."""
     if not isinstance(error, UnknownName) or "model" not in state.values:
         return []
     names = near(one_line(state.values["model"], 100))

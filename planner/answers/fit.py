@@ -347,7 +347,11 @@ def _memory_verdict(answer: FitAnswer) -> Verdict:
     if most is None:
         return Verdict(FITS, True, f"FITS {where}: any number of sequences, since nothing is kept")
     if most:
-        longest = f"one alone of up to {answer.longest_context_tokens:,} tokens"
+        batch, tokens = asked.request.batch, answer.longest_context_tokens
+        longest = (
+            f"one alone of up to {tokens:,} tokens" if batch == 1 else f"{batch:,} of up to {tokens:,} tokens each"
+        )
+        longest = longest if tokens else f"not {batch:,} of any length"
         return Verdict(FITS, True, f"FITS {where}: {plural(most, 'sequence')} of {length} at once; {longest}")
     if answer.estimate.bounded:
         return Verdict(

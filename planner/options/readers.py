@@ -44,7 +44,8 @@ def count(value: Any, name: str) -> int:
     """
     clean = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
     if not re.fullmatch(r"\d{1,12}(?:_\d{1,12})?", clean, re.ASCII) or not 1 <= int(clean) <= MAX_COUNT:
-        raise BadRequest(f"{name} {_shown(value)} is not a whole number; write 1 to {MAX_COUNT} without commas")
+        wrong = "out of range" if re.fullmatch(r"-?\d+", clean, re.ASCII) else "not a whole number"
+        raise BadRequest(f"{name} {_shown(value)} is {wrong}; write 1 to {MAX_COUNT} without commas")
     return int(clean)
 
 

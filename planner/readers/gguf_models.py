@@ -60,6 +60,8 @@ def read_gguf_folder(folder: str, names: list[str]) -> ModelSpec:
     models = sorted({part_names(name)[0] for name in names if "mmproj" not in name.lower()})
     if len(models) != 1:
         shown = one_line(", ".join(models[:4]) or ", ".join(names[:4]), 160)
+        if not models:
+            raise BadConfig(f"{one_line(folder, 80)} holds no GGUF model, only {shown}; name the model's own file")
         raise BadConfig(f"{one_line(folder, 80)} holds {len(models)} GGUF models; name the file of one: {shown}")
     return read_gguf(os.path.join(folder, models[0]))
 

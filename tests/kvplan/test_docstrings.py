@@ -41,11 +41,12 @@ SHARES = {
     "kvplan/outside.py": 100,
     "kvplan/pasted.py": 100,
     "kvplan/plots.py": 100,
+    "kvplan/web": 95,
 }
 VERBS = frozenset(
     "accepts adds answers applies asks builds calculates changes checks chooses collects compares compiles computes counts cuts decorates "
     "describes divides draws estimates extends fills finds fits flattens gives guesses inverts joins lists loads looks makes maps measures moves "
-    "merges multiplies names numbers opens orders prints proposes puts quotes raises reads refuses removes reorders replaces replays returns rounds runs says scales "
+    "merges multiplies names numbers opens orders prints proposes puts quotes raises ranks reads refuses removes reorders replaces replays returns rounds runs says scales "
     "searches selects sets shortens shows simulates sorts spells splits starts stores sums takes tells tries translates turns words works wraps writes".split()
 )
 

@@ -72,7 +72,7 @@ def test_fit_answers_in_the_engines_terms(capsys: pytest.CaptureFixture[str]) ->
         ("estimate llama-7b --seq 1k --engine vllm --kv-dtype q8_0", "vllm has no KV dtype q8_0"),
         ("estimate llama-7b --seq 1k --engine llamacpp --kv-dtype fp8", "llamacpp has no KV dtype fp8"),
         ("estimate llama-7b --seq 1k --engine llamacpp --flash-attn maybe", "maybe"),
-        ("estimate llama-7b --seq 1k --engine vllm --block-size 0", "not a whole number"),
+        ("estimate llama-7b --seq 1k --engine vllm --block-size 0", "is out of range"),
         ("estimate llama-7b --seq 1k --engine transformers --emit", "not started from a command line"),
         ("engines llama-7b", "a device is wanted"),
     ],

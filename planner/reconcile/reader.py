@@ -61,6 +61,14 @@ PHRASES: tuple[bytes, ...] = (
     b"buffer slots", b"quantized V cache", b"cache types", b"cache type ", b"bigger --parallel", b"unable to allocate", b"No enough", b"kv_size = ",
 )  # fmt: skip
 PHRASES += KNOWN
+WRAPPERS = (
+    "log",
+    "message",
+    "MESSAGE",
+    "textPayload",
+    "line",
+)  # docker, log shippers, journalctl -o json, Google Cloud, Loki
+_QUOTED = tuple(f'"{key}"' for key in WRAPPERS)
 NARROWEST, LONGEST_WRAP = 60, 400
 WIDTHS = (72, 78, 79, 80, 100, 120, 132, 160, 200)  # of terminals: a word is broken there
 _BEGINS = re.compile(
@@ -204,16 +212,16 @@ def _line_end(chunk: bytes, at: int) -> int:
 
 
 def clean(line: str) -> str:
-    """Returns a line without colour codes, out of docker's JSON where it lies in that.
+    """Returns a line without colour codes, out of the JSON of docker, journald or a log shipper where it lies in that.
 
     >>> clean("\\x1b[32mINFO\\x1b[0m # GPU blocks: 5"), clean('{"log":"# GPU blocks: 5\\\\n","stream":"stderr"}')
     ('INFO # GPU blocks: 5', '# GPU blocks: 5')
     """
-    if line.startswith('{"') and '"log"' in line[:200]:
+    if line.startswith('{"') and any(key in line for key in _QUOTED):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
             record = None
-        if isinstance(record, dict) and isinstance(record.get("log"), str):
-            line = record["log"].rstrip("\n")
+        texts = [record.get(key) for key in WRAPPERS] if isinstance(record, dict) else []
+        line = next((text.rstrip("\n") for text in texts if isinstance(text, str)), line)
     return _ESCAPES.sub("", line)

@@ -25,6 +25,9 @@ LOGS = Path(__file__).parents[2] / "cases" / "logs"
 ROWS = [json.loads(line) for line in (LOGS / "lines.jsonl").read_text().splitlines()]
 WRAPPED = {
     "docker": lambda line: json.dumps({"log": line + "\n", "stream": "stderr", "time": "2026-01-05T10:00:00Z"}),
+    "journald json": lambda line: json.dumps({"__CURSOR": "s=1", "MESSAGE": line, "PRIORITY": "6"}),
+    "cloud": lambda line: json.dumps({"insertId": "a", "textPayload": line, "severity": "INFO"}),
+    "shipper": lambda line: json.dumps({"timestamp": "2026-01-05T10:00:00Z", "level": "info", "message": line}),
     "kubernetes": lambda line: f"2026-01-05T10:00:00.000000000Z stderr F {line}",
     "journald": lambda line: f"Jan 05 10:00:00 host server[4321]: {line}",
     "rank": lambda line: f"(Worker_TP1 pid=102) {line}",

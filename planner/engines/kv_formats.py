@@ -17,6 +17,6 @@ KV_FORMATS: dict[str, tuple[str, ...]] = {
     "lmdeploy-pytorch": (*_FLOATS, "fp8", "int8", "int4"),
     "lmdeploy": (*_FLOATS, "fp8", "int8", "int4"),
     "mlx": (*_FLOATS, "int4", "q8_0"),  # --kv-bits 4 and 8: a scale and a bias of 16 bit for 64 numbers
-    "exllamav3": (*_FLOATS, *(f"exl3_q{bits}" for bits in range(2, 9))),  # cache_mode FP16, or "k_bits,v_bits"
-    "exllamav2": (*_FLOATS, "exl3_q4", "exl3_q6", "exl3_q8"),  # Q4, Q6 and Q8 take as many bytes as these
+    "exllamav3": ("fp16", "bf16", *(f"exl3_q{bits}" for bits in range(2, 9))),  # cache_mode FP16, or "k_bits,v_bits"
+    "exllamav2": ("fp16", "bf16", "exl3_q4", "exl3_q6", "exl3_q8"),  # Q4, Q6 and Q8 take as many bytes as these
 }

@@ -15,7 +15,7 @@ import pytest
 from kvplan.cli import main
 from planner.accuracy import page as accuracy_page
 from planner.accuracy.cases import Cases
-from planner.commands import accuracy
+from planner.options import accuracy as options
 
 ROOT = Path(__file__).parents[3]
 CASES = ROOT / "tests" / "cases"
@@ -135,7 +135,7 @@ def test_a_case_file_that_is_none_is_one_line(
 def test_an_installation_without_the_tests_says_what_to_give(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(accuracy, "DEFAULT", tmp_path / "tests" / "cases")
+    monkeypatch.setattr(options, "DEFAULT", tmp_path / "tests" / "cases")
     code, _, err = run([], capsys)
     assert code == 1
     assert "give --cases DIR" in err

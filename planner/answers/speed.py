@@ -219,6 +219,8 @@ def _expected(
         asked.measured, estimate, device, load=load, engine=engine, prompt_tokens=prompt, output_tokens=output
     )
     most = None if admission(estimate, asked.engine)(max(asked.batches)) else largest_batch(estimate, asked.engine)
+    if constants.ubatch_tokens and asked.engine is not None and asked.engine.options.ubatch_size:
+        constants = replace(constants, ubatch_tokens=asked.engine.options.ubatch_size)
     drafting, host = drafts_of(estimate, asked.drafting), host_part(estimate, device, asked)
     speeds = tuple(
         speed(

@@ -94,3 +94,13 @@ def test_a_host_is_a_processor_beside_llama_cpp(gpu: str, said: str) -> None:
     engine = "llamacpp" if gpu == "h100-sxm" else "vllm"
     with pytest.raises(kvplan.KvplanError, match=said):
         kvplan.speed("llama-3.1-8b", gpu="rtx-4090", engine=engine, host=gpu)
+
+
+def test_larger_pieces_copy_the_host_less_often() -> None:
+    """--ubatch-size 2048: a prompt of 2,048 tokens is one piece in place of four, with one copy of what lies on the host."""
+    first = [
+        kvplan.speed("qwen3-30b-a3b", gpu="rtx-4090", engine="llamacpp", dtype="q8_0", prompt=2048, answer=16,
+                     load="static", flags={"cpu_moe": True} | ({"ubatch_size": 2048} if large else {})).speeds[0].ttft_seconds.value
+        for large in (False, True)
+    ]  # fmt: skip
+    assert 2 < first[0] / first[1] < 4

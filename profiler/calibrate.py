@@ -219,7 +219,7 @@ class Calibrator:
         """Every shape of the model and some between, at every number of rows."""
         own = {(m.outputs, m.inputs) for m in (head_matmul(self.spec), *_matmuls(self.spec)) if m.share == 1.0}
         for outputs, inputs in sorted(own | set(SHAPES), key=lambda shape: shape[0] * shape[1]):
-            for rows, seconds in matmul_times(outputs, inputs, dtype, linear, self.device):
+            for rows, seconds in matmul_times(outputs, inputs, dtype, linear=linear, device=self.device):
                 self.samples.matmuls[dtype, linear, outputs, inputs, rows] += seconds
 
     def attention(self, dtype: str) -> None:
@@ -238,7 +238,7 @@ class Calibrator:
     def rest(self, dtype: str) -> None:
         for style in ("learned", "rope"):
             for hidden in (256, 768, 2048):
-                for rows, layer, step in rest_times(style, hidden, dtype, self.device):
+                for rows, layer, step in rest_times(style, hidden, dtype, device=self.device):
                     self.samples.layers[dtype, style, rows, hidden].append((layer, step))
 
     def whole_steps(self, spec: ModelSpec, dtype: str, linear: str) -> None:
@@ -247,7 +247,7 @@ class Calibrator:
         limit = spec.max_positions or 4096
         for batch in BATCHES:
             for context in sorted({min(context, limit) for context in CONTEXTS}):
-                if self._room(spec, batch, context, dtype):
+                if self._room(spec, batch, context, dtype=dtype):
                     times = speed.decode_times(model, self.device, batch=batch, context=context, steps=STEPS)
                     self.samples.steps[spec.name, dtype, linear, batch, context, 1] += times.seconds
         probes = PREFILL_PROBES if spec.name == self.spec.name else ()
@@ -256,7 +256,7 @@ class Calibrator:
                 times = speed.prefill_times(model, self.device, batch=batch, tokens=tokens, plan=PREFILLS)
                 self.samples.steps[spec.name, dtype, linear, batch, tokens, tokens] += times.seconds
 
-    def _room(self, spec: ModelSpec, batch: int, context: int, dtype: str) -> bool:
+    def _room(self, spec: ModelSpec, batch: int, context: int, *, dtype: str) -> bool:
         """Whether a static cache of this size leaves half of the free memory alone."""
         from planner.memory.cache_strategies import layer_shapes, strategy_bytes
 
@@ -288,7 +288,7 @@ def _matmuls(spec: ModelSpec) -> Iterator[Matmul]:
 
 
 def matmul_times(
-    outputs: int, inputs: int, dtype: str, linear: str, device: Device
+    outputs: int, inputs: int, dtype: str, *, linear: str, device: Device
 ) -> Iterator[tuple[int, list[float]]]:
     """Measures (rows, seconds of one product, each repeat), over as many matrices in turn as no cache holds."""
     kind = torch_dtype(dtype)
@@ -391,7 +391,7 @@ def answers(model: GPT, batch: int, new: int) -> Iterator[None]:
         model.logits = logits  # type: ignore[method-assign]
 
 
-def rest_times(style: str, hidden: int, dtype: str, device: Device) -> Iterator[tuple[int, float, float]]:
+def rest_times(style: str, hidden: int, dtype: str, *, device: Device) -> Iterator[tuple[int, float, float]]:
     """Measures (rows, rest of one layer, rest of one step), from hollow models of 2 and 6 layers.
 
     Up to 16 rows are sequences in decode; more are one prompt.
@@ -402,17 +402,19 @@ def rest_times(style: str, hidden: int, dtype: str, device: Device) -> Iterator[
         found = {}
         for layers, model in models.items():
             with answers(model, batch, new):
-                found[layers] = _rest(model, batch, new, device)
+                found[layers] = _rest(model, batch, new, device=device)
         layer = max((found[6] - found[2]) / 4, 1e-7)
         yield rows, layer, max(found[2] - 2 * layer, 1e-7)
 
 
-def _rest(model: GPT, batch: int, new: int, device: Device) -> float:
+def _rest(model: GPT, batch: int, new: int, *, device: Device) -> float:
     cache = cache_for(model, "static", batch=batch, max_tokens=256 if new == 1 else new)
     ids = random_tokens(model, batch, new)
     if new == 1:
         prefill(model, ids, cache)
-        return laps(lambda: decode_step(model, ids, cache).argmax(-1), device, 16, 3, SMALL.budget_seconds).median
+        return laps(
+            lambda: decode_step(model, ids, cache).argmax(-1), device, 16, warmup=3, budget_seconds=SMALL.budget_seconds
+        ).median
     times = measure(
         lambda: prefill(model, ids, cache).argmax(-1), device, repeats=8, budget_seconds=SMALL.budget_seconds, warmup=1
     )

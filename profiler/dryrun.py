@@ -107,7 +107,7 @@ def dry_run(config: Mapping[str, Any], shapes: Sequence[Shape], decode_steps: in
     runs: list[Run] = []
     with torch.no_grad():
         for shape in shapes:
-            runs += _run_with_fallbacks(torch, model, shape, decode_steps, fallbacks)
+            runs += _run_with_fallbacks(torch, model, shape, decode_steps=decode_steps, used=fallbacks)
     return DryRun(
         class_name=type(model).__name__,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -249,7 +249,7 @@ def _reason(error: Exception | None) -> str:
 # -- running -----------------------------------------------------------------------------------------------
 
 
-def _run_with_fallbacks(torch: Any, model: Any, shape: Shape, decode_steps: int, used: list[str]) -> list[Run]:
+def _run_with_fallbacks(torch: Any, model: Any, shape: Shape, *, decode_steps: int, used: list[str]) -> list[Run]:
     """As it is; else with `.item()` answered; else with experts that pass their input on as well."""
     error: Exception | None = None
     for level in range(len(used), len(FALLBACKS) + 1):  # what one run needed, the next will need
@@ -257,7 +257,7 @@ def _run_with_fallbacks(torch: Any, model: Any, shape: Shape, decode_steps: int,
             for _, enter in FALLBACKS[:level]:
                 stack.enter_context(enter(torch, model))
             try:
-                runs = _one(torch, model, shape, decode_steps)
+                runs = _one(torch, model, shape, decode_steps=decode_steps)
             except Exception as found:
                 error = error or found
                 continue
@@ -319,13 +319,13 @@ FALLBACKS: tuple[tuple[str, Callable[[Any, Any], AbstractContextManager[None]]],
 )
 
 
-def _one(torch: Any, model: Any, shape: Shape, decode_steps: int) -> list[Run]:
+def _one(torch: Any, model: Any, shape: Shape, *, decode_steps: int) -> list[Run]:
     """A prefill and `decode_steps` steps of one token; the cache after the prefill and after the last step."""
     inputs = _inputs(torch, model, shape)
     decoder = "decoder_input_ids" if "decoder_input_ids" in inputs else "input_ids"
     out = model(**inputs, use_cache=True)
     key, cache = _cache_of(out, inputs)
-    runs = [_read(torch, model, cache, shape, shape.prefill_tokens)]
+    runs = [_read(torch, model, cache, shape=shape, tokens=shape.prefill_tokens)]
     for _ in range(decode_steps):
         token = torch.zeros((shape.batch, 1), dtype=torch.long, device="meta")
         again = {decoder: token, key: cache, "use_cache": True}
@@ -333,7 +333,7 @@ def _one(torch: Any, model: Any, shape: Shape, decode_steps: int) -> list[Run]:
             again["encoder_outputs"] = (out.encoder_last_hidden_state,)
         step = model(**again)
         _, cache = _cache_of(step, again)
-    return [*runs, _read(torch, model, cache, shape, shape.prefill_tokens + decode_steps)]
+    return [*runs, _read(torch, model, cache, shape=shape, tokens=shape.prefill_tokens + decode_steps)]
 
 
 def _inputs(torch: Any, model: Any, shape: Shape) -> dict[str, Any]:
@@ -384,7 +384,7 @@ def _cache_of(out: Any, inputs: Mapping[str, Any]) -> tuple[str, Any]:
     raise ValueError("the forward pass returned no cache")
 
 
-def _read(torch: Any, model: Any, cache: Any, shape: Shape, tokens: int) -> Run:
+def _read(torch: Any, model: Any, cache: Any, *, shape: Shape, tokens: int) -> Run:
     """Every float tensor of every slot; whole numbers there are counters, not cache."""
     found: list[CacheTensor] = []
     slots = 0
@@ -392,13 +392,13 @@ def _read(torch: Any, model: Any, cache: Any, shape: Shape, tokens: int) -> Run:
         slots = max(slots, len(layers))
         for slot, layer in enumerate(layers):
             once = {id(value): (name, value) for name, value in _tensors(torch, layer, "")}  # one may have two names
-            found += [_tensor(slot, kind, name, value) for name, value in once.values()]
+            found += [_tensor(slot, kind, name, value=value) for name, value in once.values()]
     if type(model).__name__.startswith("RecurrentGemma"):
         for slot, layer in enumerate(model.model.layers):
             block = layer.temporal_block
             held = [("conv1d_state", getattr(block, "conv1d_state", None))]
             held.append(("recurrent_states", getattr(getattr(block, "rg_lru", None), "recurrent_states", None)))
-            found += [_tensor(slot, "self", name, value) for name, value in held if value is not None]
+            found += [_tensor(slot, "self", name, value=value) for name, value in held if value is not None]
         slots = max(slots, len(model.model.layers))
     return Run(shape, tokens, slots, tuple(found))
 
@@ -412,7 +412,7 @@ def _halves(cache: Any) -> list[tuple[str, Sequence[Any]]]:
     return [("whole", [cache])]  # RWKV: tensors over all layers
 
 
-def _tensors(torch: Any, value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+def _tensors(torch: Any, value: Any, name: str, *, depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Float tensors below `value`: in attributes, dicts and lists, a few levels deep."""
     if torch.is_tensor(value):
         if value.is_floating_point() and value.numel():
@@ -429,10 +429,10 @@ def _tensors(torch: Any, value: Any, name: str, depth: int = 0) -> Iterator[tupl
     else:
         return
     for key, item in items:
-        yield from _tensors(torch, item, f"{name}.{key}" if name else key, depth + 1)
+        yield from _tensors(torch, item, f"{name}.{key}" if name else key, depth=depth + 1)
 
 
-def _tensor(slot: int, kind: str, name: str, value: Any) -> CacheTensor:
+def _tensor(slot: int, kind: str, name: str, *, value: Any) -> CacheTensor:
     size = value.numel()
     return CacheTensor(
         slot, kind, name, tuple(value.shape), str(value.dtype).removeprefix("torch."), size, size * value.element_size()

@@ -113,7 +113,7 @@ def enable_kv_cache(
     ids = _example(model) if example is None else example
     tables = _position_tables(model, ids)
     limit = max_tokens or min((table.num_embeddings for table in tables), default=2048)
-    state = _wrap(model, patterns, tables, strategy, limit)
+    state = _wrap(model, patterns, tables, strategy=strategy, limit=limit)
     setattr(model, STATE, state)
     try:
         _check(model, ids, patterns)
@@ -244,7 +244,7 @@ def _pattern(module: nn.Module) -> Pattern | None:
     heads = 1 if heads is None else heads  # if it has more, the check finds out
     kv_heads = _number(module, KV_HEADS) or heads
     if fused is not None and len(projections) == 1:
-        q, k, v = _fused_widths(name, _outputs(fused), heads, kv_heads)
+        q, k, v = _fused_widths(name, _outputs(fused), heads, kv_heads=kv_heads)
     if q % heads or k % kv_heads or v % kv_heads or q // heads != k // kv_heads:
         raise UnsupportedModel(
             f"{name}: widths {q}, {k}, {v} of q, k, v do not divide into {heads} heads and {kv_heads} KV heads"
@@ -253,7 +253,7 @@ def _pattern(module: nn.Module) -> Pattern | None:
     return Pattern(module, projections, out, heads, kv_heads, q // heads, v // kv_heads)
 
 
-def _fused_widths(name: str, total: int, heads: int, kv_heads: int) -> tuple[int, int, int]:
+def _fused_widths(name: str, total: int, heads: int, *, kv_heads: int) -> tuple[int, int, int]:
     dim, rest = divmod(total, heads + 2 * kv_heads)
     if rest:
         raise UnsupportedModel(
@@ -289,7 +289,7 @@ def _position_tables(model: nn.Module, ids: Tensor) -> list[nn.Embedding]:
     return seen
 
 
-def _wrap(model: nn.Module, patterns: list[Pattern], tables: list[nn.Embedding], strategy: str, limit: int) -> State:
+def _wrap(model: nn.Module, patterns: list[Pattern], tables: list[nn.Embedding], *, strategy: str, limit: int) -> State:
     shapes = tuple(LayerShape(p.kv_heads, p.dim, p.v_dim) for p in patterns)
 
     def make(batch: int) -> Cache:
@@ -383,8 +383,8 @@ def _check(model: nn.Module, ids: Tensor, patterns: list[Pattern]) -> None:
             module.__dict__["forward"] = forward
         reset_kv_cache(model)
         model.train(was_training)
-    _compare(model, whole, wanted, "all tokens at once", state)
-    _compare(model, torch.cat(pieces, dim=1), wanted, "token by token", state)
+    _compare(model, whole, wanted, how="all tokens at once", state=state)
+    _compare(model, torch.cat(pieces, dim=1), wanted, how="token by token", state=state)
 
 
 @contextmanager
@@ -417,7 +417,7 @@ def _output(model: nn.Module, ids: Tensor) -> Tensor:
     return result
 
 
-def _compare(model: nn.Module, found: Tensor, wanted: Tensor, how: str, state: State) -> None:
+def _compare(model: nn.Module, found: Tensor, wanted: Tensor, *, how: str, state: State) -> None:
     exact = state.make(1).exact
     close = 1e-3 if wanted.dtype == torch.float32 else 5e-2
     if not exact:

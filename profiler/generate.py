@@ -122,6 +122,7 @@ def stream(
     model: GPT,
     tokens: Tensor,
     cache: Cache,
+    *,
     new_tokens: int,
     choose: Callable[[Tensor], Tensor],
     starts: Tensor | None = None,
@@ -164,7 +165,7 @@ def generate(
     rows: list[list[int]] = [[] for _ in prompts]
     done = [False] * len(prompts)
     taken = 0
-    for chosen in stream(model, tokens, cache, new_tokens, choose, starts):
+    for chosen in stream(model, tokens, cache, new_tokens=new_tokens, choose=choose, starts=starts):
         taken += 1
         found = chosen.tolist()
         for row, token in enumerate(found):
@@ -229,7 +230,7 @@ class LogitsError:
 
 
 @torch.inference_mode()
-def logits_error(model: GPT, tokens: Tensor, cache: Cache, prompt_tokens: int = 1) -> LogitsError:
+def logits_error(model: GPT, tokens: Tensor, cache: Cache, *, prompt_tokens: int = 1) -> LogitsError:
     """Cached decode of `tokens` [B, T] after a prefill of `prompt_tokens`, against one uncached forward pass."""
     if not 1 <= prompt_tokens <= tokens.shape[1]:
         raise BadRequest(f"a prompt of {prompt_tokens} out of {tokens.shape[1]} tokens")

@@ -96,7 +96,7 @@ def measure(
 
 
 def laps(
-    step: Callable[[], object], device: Device, count: int, warmup: int = 2, budget_seconds: float | None = None
+    step: Callable[[], object], device: Device, count: int, *, warmup: int = 2, budget_seconds: float | None = None
 ) -> Times:
     """Measures the seconds of each of `count` steps in a row, without stopping the queue between them.
 

@@ -28,13 +28,13 @@ from profiler.results import Check
 STEPS = 3
 
 
-def random_tokens(model: GPT, batch: int, tokens: int, seed: int = 0) -> Tensor:
+def random_tokens(model: GPT, batch: int, tokens: int, *, seed: int = 0) -> Tensor:
     """Makes token ids [batch, tokens] on the model's device."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, model.spec.vocab, (batch, tokens), generator=generator).to(model.embedding.device)
 
 
-def run_cache(model: GPT, cache: Cache, prompt_tokens: int, steps: int) -> None:
+def run_cache(model: GPT, cache: Cache, prompt_tokens: int, *, steps: int) -> None:
     """Runs a prefill and `steps` decode steps of random tokens into `cache`."""
     tokens = random_tokens(model, cache.batch, prompt_tokens + steps)
     prefill(model, tokens[:, :prompt_tokens], cache)
@@ -43,7 +43,7 @@ def run_cache(model: GPT, cache: Cache, prompt_tokens: int, steps: int) -> None:
 
 
 def kv_check(
-    cache: Cache, shapes: Sequence[LayerShape], device: Device, where: str, allocated_bytes: int | None = None
+    cache: Cache, shapes: Sequence[LayerShape], device: Device, *, where: str, allocated_bytes: int | None = None
 ) -> list[Check]:
     """Compares the storages of a cache in use with the formula, and with the allocator's count where it has one."""
     element_bytes = torch.empty(0, dtype=cache.dtype).element_size()
@@ -84,9 +84,15 @@ def kv_checks(
         )
         # Allocated when it is made: what a growing cache takes later is mixed with activations.
         taken = None if before is None or strategy in ("none", "concat") else (device.allocated_bytes() or 0) - before
-        run_cache(model, cache, prompt_tokens, STEPS)
+        run_cache(model, cache, prompt_tokens, steps=STEPS)
         where = f"{strategy}, batch {batch}, {cache.tokens or prompt_tokens + STEPS} of {max_tokens} tokens"
-        found += kv_check(cache, shapes, device, where if rank is None else f"rank {rank} of {tp}, {where}", taken)
+        found += kv_check(
+            cache,
+            shapes,
+            device,
+            where=where if rank is None else f"rank {rank} of {tp}, {where}",
+            allocated_bytes=taken,
+        )
         del cache
     return found
 
@@ -229,7 +235,7 @@ def profiled_peaks(actions: Sequence[Callable[[], object]]) -> list[int | None]:
     return [peak or None for peak in peaks]
 
 
-def resident_check(device: Device, growth_bytes: int | None, kv_bytes: int, where: str) -> Check:
+def resident_check(device: Device, growth_bytes: int | None, kv_bytes: int, *, where: str) -> Check:
     """Shows how much the resident set grew beside the cache that was made: it is worth nothing as proof."""
     reason = "resident set: 1.05 to 2.9 times a cache, with the allocator's moods; proves nothing"
     if growth_bytes is None:

@@ -69,7 +69,7 @@ def _keep_columns(linear: Linear, columns: Tensor, rank: int) -> None:
         linear.bias = None
 
 
-def _rows_of(heads: slice, dim: int, first: int, device: torch.device) -> Tensor:
+def _rows_of(heads: slice, dim: int, first: int, *, device: torch.device) -> Tensor:
     """Row numbers of some heads of `dim` rows in a matrix where heads begin at row `first`."""
     return torch.arange(first + heads.start * dim, first + heads.stop * dim, device=device)
 
@@ -84,10 +84,10 @@ def _split_attention(attention: Attention, tp: int, rank: int) -> None:
     dim, v_dim = attention.dim, attention.v_dim
     k_first, v_first = attention.sizes[0], attention.sizes[0] + attention.sizes[1]
     rows = [
-        _rows_of(queries, dim, 0, device), _rows_of(kept, dim, k_first, device), _rows_of(kept, v_dim, v_first, device)
+        _rows_of(queries, dim, 0, device=device), _rows_of(kept, dim, k_first, device=device), _rows_of(kept, v_dim, v_first, device=device)
     ]  # fmt: skip
     _keep_rows(attention.qkv, torch.cat(rows))
-    _keep_columns(attention.out, _rows_of(queries, v_dim, 0, device), rank)
+    _keep_columns(attention.out, _rows_of(queries, v_dim, 0, device=device), rank)
     attention.heads, attention.kv_heads = queries.stop - queries.start, kept.stop - kept.start
     attention.sizes = [len(part) for part in rows]
 
@@ -97,9 +97,9 @@ def _split_latent(attention: LatentAttention, tp: int, rank: int) -> None:
         raise BadRequest(f"--tp {tp} does not divide {attention.heads} heads")
     device, heads = attention.kv_b.device, rank_of(attention.heads, tp, rank)
     up = attention.nope + attention.v_dim
-    _keep_rows(attention.q_b, _rows_of(heads, attention.nope + attention.rope, 0, device))
-    attention.kv_b = nn.Parameter(attention.kv_b[_rows_of(heads, up, 0, device)].clone(), requires_grad=False)
-    _keep_columns(attention.out, _rows_of(heads, attention.v_dim, 0, device), rank)
+    _keep_rows(attention.q_b, _rows_of(heads, attention.nope + attention.rope, 0, device=device))
+    attention.kv_b = nn.Parameter(attention.kv_b[_rows_of(heads, up, 0, device=device)].clone(), requires_grad=False)
+    _keep_columns(attention.out, _rows_of(heads, attention.v_dim, 0, device=device), rank)
     attention.heads = heads.stop - heads.start
 
 
@@ -109,7 +109,7 @@ def _part(width: int, tp: int, rank: int) -> slice:
     return slice(rank * width // tp, (rank + 1) * width // tp)
 
 
-def _up_rows(width: int, part: slice, gated: bool, device: torch.device) -> Tensor:
+def _up_rows(width: int, part: slice, gated: bool, *, device: torch.device) -> Tensor:
     """Rows of up, or of gate and up one after the other."""
     own = torch.arange(part.start, part.stop, device=device)
     return torch.cat((own, own + width)) if gated else own
@@ -118,14 +118,14 @@ def _up_rows(width: int, part: slice, gated: bool, device: torch.device) -> Tens
 def _split_mlp(mlp: Mlp, tp: int, rank: int) -> None:
     assert mlp.down.weight is not None
     part, device = _part(mlp.down.inputs, tp, rank), mlp.down.weight.device
-    _keep_rows(mlp.up, _up_rows(mlp.down.inputs, part, mlp.gated, device))
+    _keep_rows(mlp.up, _up_rows(mlp.down.inputs, part, mlp.gated, device=device))
     _keep_columns(mlp.down, torch.arange(part.start, part.stop, device=device), rank)
 
 
 def _split_moe(moe: Moe, tp: int, rank: int) -> None:
     width, device = moe.down.shape[-1], moe.down.device
     part = _part(width, tp, rank)
-    moe.up = nn.Parameter(moe.up[:, _up_rows(width, part, True, device)].clone(), requires_grad=False)
+    moe.up = nn.Parameter(moe.up[:, _up_rows(width, part, True, device=device)].clone(), requires_grad=False)
     moe.down = nn.Parameter(moe.down[:, :, part].clone(), requires_grad=False)
     if moe.shared is not None:
         _split_mlp(moe.shared, tp, rank)
@@ -171,7 +171,7 @@ def joined(tp: int, device: Device) -> Iterator[int]:
         dist.destroy_process_group()
 
 
-def rank_checks(model: GPT, device: Device, settings: Settings, tp: int, rank: int) -> list[Check]:
+def rank_checks(model: GPT, device: Device, settings: Settings, *, tp: int, rank: int) -> list[Check]:
     """Compares every strategy's bytes on this rank with the sharding formula."""
     longest = min(CHECK_MAX_TOKENS, model.context or CHECK_MAX_TOKENS)
     prompt = min(settings.prompt_tokens, longest - memory.STEPS)
@@ -198,7 +198,7 @@ def profile_parallel(spec: ModelSpec, settings: Settings, tp: int) -> Measuremen
         if settings.linear == "packed":
             runner.gpt.pack()
         gathered: list[list[Check] | None] = [None] * tp
-        dist.all_gather_object(gathered, rank_checks(runner.gpt, device, settings, tp, rank))
+        dist.all_gather_object(gathered, rank_checks(runner.gpt, device, settings, tp=tp, rank=rank))
         for checks in gathered:
             runner.found.checks += checks or []
         _time_ranks(runner, tp)

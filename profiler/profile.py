@@ -302,7 +302,7 @@ class Profile:
             element_bytes=self.element_bytes,
         )
         self.found.checks.append(
-            memory.resident_check(self.device, growth, predicted, f"static, {self.limit:,} tokens")
+            memory.resident_check(self.device, growth, predicted, where=f"static, {self.limit:,} tokens")
         )
 
     def measure_reach(self) -> None:
@@ -425,9 +425,11 @@ class Profile:
                 n: speed.decode_times(self.gpt, self.device, batch=settings.batch, context=n, strategy=strategy)
                 for n in lengths
             }
-            curve = speed.integrate(steps, prompt, outputs[-1], [curve.seconds(n).value for n in range(1, whole + 1)])
+            curve = speed.integrate(
+                steps, prompt, outputs[-1], after=[curve.seconds(n).value for n in range(1, whole + 1)]
+            )
         self.curves[strategy] = curve
-        self._note_curve("generate", strategy, curve, outputs)
+        self._note_curve("generate", strategy, curve, outputs=outputs)
 
     def run_uncached(self) -> None:
         settings, prompt, outputs = self.settings, self.settings.prompt_tokens, self.outputs()
@@ -444,7 +446,7 @@ class Profile:
         whole = Curve(tuple(runs), short)
         if settings.full:
             self.curves["none"] = whole
-            self._note_curve("generate_uncached", "none", whole, outputs)
+            self._note_curve("generate_uncached", "none", whole, outputs=outputs)
             return
         steps = {
             n: speed.uncached_times(self.gpt, self.device, batch=settings.batch, tokens=n, plan=Plan(3, 1.0))
@@ -455,14 +457,14 @@ class Profile:
             self.point("uncached_step", times, readings, context_tokens=length, cache="none")
         curve = speed.integrate(steps, prompt, outputs[-1])
         self.curves["none"] = curve
-        self._note_curve("generate_uncached", "none", curve, outputs)
+        self._note_curve("generate_uncached", "none", curve, outputs=outputs)
         predicted, measured = curve.seconds(short).value, whole.seconds(short).value
         self.found.checks.append(
             Check("uncached_seconds", f"{short} new tokens", predicted, measured, "estimated", 0.85 * predicted, 1.15 * predicted,
                   "integrated from sampled steps, against whole runs")
         )  # fmt: skip
 
-    def _note_curve(self, what: str, strategy: str, curve: Curve, outputs: list[int]) -> None:
+    def _note_curve(self, what: str, strategy: str, curve: Curve, *, outputs: list[int]) -> None:
         for tokens in outputs:
             seconds = curve.seconds(tokens)
             rate = Reading(

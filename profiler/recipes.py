@@ -249,7 +249,7 @@ def design(spec: ModelSpec) -> Design:
     return Design(
         spec=spec,
         recipe=recipe,
-        layers=tuple(_layer(spec, f, recipe, layer, index) for index, layer in enumerate(spec.layers)),
+        layers=tuple(_layer(spec, f, recipe, layer=layer, index=index) for index, layer in enumerate(spec.layers)),
         norm="rms" if f.text("norm", "rms") == "rms" else "layer",
         eps=float(f.number(recipe.eps[0], recipe.eps[1])),
         activation=_activation(spec, f, recipe),
@@ -293,7 +293,7 @@ def _text_fields(spec: ModelSpec) -> tuple[Fields, str]:
     return Fields(raw, renames=kind.renames, defaults=kind.defaults, implied=kind.implied), model_type
 
 
-def _layer(spec: ModelSpec, f: Fields, recipe: Recipe, layer: Layer, index: int) -> LayerDesign:
+def _layer(spec: ModelSpec, f: Fields, recipe: Recipe, *, layer: Layer, index: int) -> LayerDesign:
     if len(layer.mixers) != 1 or len(layer.mlps) != 1:
         raise _cannot(spec, f"{len(layer.mixers)} mixers and {len(layer.mlps)} MLPs in layer {index}")
     mixer, mlp = layer.mixers[0], layer.mlps[0]
@@ -307,7 +307,7 @@ def _layer(spec: ModelSpec, f: Fields, recipe: Recipe, layer: Layer, index: int)
     else:
         raise _cannot(spec, f"a {_name(mixer)} layer (layer {index})")
     window = mixer.window if isinstance(mixer, Attention) else None
-    rope = _rope(spec, f, recipe, mixer, window) if recipe.positions == "rope" else None
+    rope = _rope(spec, f, recipe, mixer=mixer, window=window) if recipe.positions == "rope" else None
     if recipe.no_rope and not _has_rope(f, index):
         rope = None
     return LayerDesign(
@@ -338,7 +338,7 @@ def _check_attention(spec: ModelSpec, mixer: Attention) -> None:
             raise _cannot(spec, what)
 
 
-def _rope_section(spec: ModelSpec, f: Fields, recipe: Recipe, window: int | None) -> dict[str, Any]:
+def _rope_section(spec: ModelSpec, f: Fields, recipe: Recipe, *, window: int | None) -> dict[str, Any]:
     """The rope keys of one layer kind: `rope_parameters` of transformers 5 (flat, or by layer type), else the
     older `rope_theta`, `rope_scaling`, `rope_local_base_freq`."""
     kind = "full_attention" if window is None else "sliding_attention"
@@ -368,8 +368,8 @@ ROPE_TYPES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _rope(spec: ModelSpec, f: Fields, recipe: Recipe, mixer: Mixer, window: int | None) -> Rope:
-    section = _rope_section(spec, f, recipe, window)
+def _rope(spec: ModelSpec, f: Fields, recipe: Recipe, *, mixer: Mixer, window: int | None) -> Rope:
+    section = _rope_section(spec, f, recipe, window=window)
     kind = section.get("rope_type", section.get("type", "default"))
     if not isinstance(kind, str) or kind not in ROPE_TYPES:
         raise _cannot(spec, f"rope scaling {one_line(repr(kind), 30)} (it builds {', '.join(ROPE_TYPES)})")

@@ -85,7 +85,7 @@ def decode_times(
         nonlocal token
         token = run(model, token, cache).argmax(-1, keepdim=True)
 
-    return laps(one, device, steps, warmup, STEP_BUDGET_SECONDS)
+    return laps(one, device, steps, warmup=warmup, budget_seconds=STEP_BUDGET_SECONDS)
 
 
 def uncached_times(model: GPT, device: Device, *, batch: int, tokens: int, plan: Plan) -> Times:
@@ -143,7 +143,7 @@ def sampled_lengths(first: int, last: int, marks: Iterable[int] = ()) -> list[in
     return sorted(found)
 
 
-def integrate(steps: Mapping[int, Times], prompt: int, new_tokens: int, after: Sequence[float] = ()) -> Curve:
+def integrate(steps: Mapping[int, Times], prompt: int, new_tokens: int, *, after: Sequence[float] = ()) -> Curve:
     """Sums the seconds after each of `new_tokens` steps, from steps measured at some lengths.
 
     Between measured lengths a step's time is taken as linear. The runs are its quartiles and its median.
@@ -234,7 +234,7 @@ def copy_rate(device: Device, size_bytes: int = 128 << 20, repeats: int = 7) -> 
     return measure(lambda: y.copy_(x), device, repeats=repeats, warmup=1)
 
 
-def gemm_rate(device: Device, dtype: torch.dtype, width: int | None = None, repeats: int = 5) -> tuple[Times, float]:
+def gemm_rate(device: Device, dtype: torch.dtype, width: int | None = None, *, repeats: int = 5) -> tuple[Times, float]:
     """Measures (seconds, FLOP) of one large square product."""
     width = width or (1536 if device.kind == "cpu" else 8192)
     a = torch.randn(width, width, device=device.torch_device).to(dtype)

@@ -194,7 +194,7 @@ def _measure(runner: Profile, blank: Point) -> None:
     else:
         times = speed.decode_times(gpt, device, batch=batch, context=context, strategy=cache)
         readings = speed.decode_readings(gpt, times, batch=batch, context=context, reach_bytes_per_s=runner.reach_bytes)
-        _check_bytes(runner, cache, batch, context)
+        _check_bytes(runner, cache, batch, context=context)
     found.points.append(replace(blank, readings=dict(readings)))
     if cache == "static":
         runner.predict(found.points[-1], readings["step_seconds"], 1)
@@ -220,9 +220,9 @@ def _measure(runner: Profile, blank: Point) -> None:
     )
 
 
-def _check_bytes(runner: Profile, strategy: str, batch: int, context: int) -> None:
+def _check_bytes(runner: Profile, strategy: str, batch: int, *, context: int) -> None:
     """The storages of a cache filled to this place, against the formula."""
     cache = cache_for(runner.gpt, strategy, batch=batch, max_tokens=context)
     speed.fill(cache, context)
     where = f"{runner.dtype}, {strategy}, batch {batch}, {context:,} tokens"
-    runner.found.checks += memory.kv_check(cache, cache.shapes, runner.device, where)
+    runner.found.checks += memory.kv_check(cache, cache.shapes, runner.device, where=where)

@@ -176,8 +176,10 @@ def check_run(spec: ModelSpec, run: Run) -> CacheCheck:
     if run.slots == len(spec.layers):
         pairs = [(f"layer {i}", layer.caches, theirs.get(i, [])) for i, layer in enumerate(spec.layers)]
     else:
-        pairs = _in_order(spec.layers, theirs, run, source)
-    checked = [(where, *_explain(spec.model_type, caches, tensors, run, source)) for where, caches, tensors in pairs]
+        pairs = _in_order(spec.layers, theirs, run, source=source)
+    checked = [
+        (where, *_explain(spec.model_type, caches, tensors, run=run, source=source)) for where, caches, tensors in pairs
+    ]
     differences = [f"{where}: {words}" for where, verdict, words in checked if verdict == DIFFERENT]
     return CacheCheck(
         batch=run.shape.batch,
@@ -195,7 +197,7 @@ def check_run(spec: ModelSpec, run: Run) -> CacheCheck:
 Pair = tuple[str, tuple[Cache, ...], list[CacheTensor]]
 
 
-def _in_order(layers: Iterable[Layer], theirs: Mapping[int, list[CacheTensor]], run: Run, source: int) -> list[Pair]:
+def _in_order(layers: Iterable[Layer], theirs: Mapping[int, list[CacheTensor]], run: Run, *, source: int) -> list[Pair]:
     """Caches that hold something, in order, beside slots that do; all in one where their numbers differ."""
     ours = [cache for layer in layers for cache in layer.caches if _bytes((cache,), run, source)[0]]
     slots = [tensors for _, tensors in sorted(theirs.items()) if tensors]
@@ -222,7 +224,7 @@ def _bytes(caches: Iterable[Cache], run: Run, source: int) -> tuple[int, int]:
 
 
 def _explain(
-    model_type: str, caches: tuple[Cache, ...], tensors: list[CacheTensor], run: Run, source: int
+    model_type: str, caches: tuple[Cache, ...], tensors: list[CacheTensor], *, run: Run, source: int
 ) -> tuple[str, str]:
     """(exact, explained or different; in words)."""
     need, kept = _bytes(caches, run, source)
@@ -231,7 +233,7 @@ def _explain(
         return EXACT, ""
     if theirs == kept:
         return EXPLAINED, CHUNK if any(hasattr(cache, "chunk") for cache in caches) else WINDOW
-    if reason := _known_reason(model_type, caches, tensors, run, source):
+    if reason := _known_reason(model_type, caches, tensors, run=run, source=source):
         return EXPLAINED, reason
     kinds = " + ".join(cache.kind for cache in caches) or "no cache"
     shapes = ", ".join(f"{tensor.name} {list(tensor.shape)} {tensor.dtype}" for tensor in tensors[:4]) or "nothing"
@@ -241,7 +243,9 @@ def _explain(
     )
 
 
-def _known_reason(model_type: str, caches: tuple[Cache, ...], tensors: list[CacheTensor], run: Run, source: int) -> str:
+def _known_reason(
+    model_type: str, caches: tuple[Cache, ...], tensors: list[CacheTensor], *, run: Run, source: int
+) -> str:
     if model_type == "falcon" and len(caches) == 1 and isinstance(caches[0], Full):
         heads = {tensor.shape[1] for tensor in tensors}
         need = _bytes(caches, run, source)[0]

@@ -177,7 +177,7 @@ def fill(model: GPT, source: Checkpoint) -> list[str]:
         put(model.positions, f"{prefix}{layout.positions}.weight")
     for index, layer in enumerate(model.layers):
         assert isinstance(layer, Layer)
-        _fill_layer(put, layout, layer, prefix + layout.layer.format(index))
+        _fill_layer(put, layout, layer, at=prefix + layout.layer.format(index))
     put.norm(model.norm, f"{prefix}{layout.norm}")
     head = source.first(f"{layout.head}.weight", "lm_head.weight")
     if model.head is not None:
@@ -271,7 +271,7 @@ def _rows(parts: list[Tensor], heads: tuple[int, int] | None) -> Tensor:
     return whole.reshape(count, 3, width, *whole.shape[1:]).transpose(0, 1).flatten(0, 2)
 
 
-def _fill_layer(put: _Putter, layout: Layout, layer: Layer, at: str) -> None:
+def _fill_layer(put: _Putter, layout: Layout, layer: Layer, *, at: str) -> None:
     for norm, name in zip(layer.norms, layout.norms, strict=True):
         put.norm(norm, at + name)
     attention = layer.attention

@@ -58,7 +58,7 @@ def read_arguments(words: Sequence[str], table: Table) -> tuple[list[Given], lis
             given.append(Given(name, flag, (value,), off, key))
             continue
         name = name.partition(".")[0] if key else name
-        taken = _values(flag, key, words[place:], table)
+        taken = _values(flag, key, words[place:], table=table)
         if flag is not None and flag.takes in ("1", "2") and not taken:
             raise BadRequest(f"{shown(name, 60)} wants a value; paste the whole command")
         given.append(Given(name, flag, tuple(taken), off, key))
@@ -84,7 +84,7 @@ def _find(name: str, table: Table) -> tuple[Flag | None, bool, str]:
     return (flag, off, key.rstrip("+")) if flag is not None and flag.takes == "1" else (None, False, "")
 
 
-def _values(flag: Flag | None, key: str, following: Sequence[str], table: Table) -> list[str]:
+def _values(flag: Flag | None, key: str, following: Sequence[str], *, table: Table) -> list[str]:
     """The words that belong to a flag without `=`."""
     if flag is None:
         return _unknown_value(following)

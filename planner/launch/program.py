@@ -116,7 +116,7 @@ def program_of(command: Command) -> Program | None:
         inner = _inner_shell(rest)
         if inner is not None:
             found = program_of(Command(("sh", "-c", inner), env, command.where, gpus))
-            return None if found is None else _in_image(found, image, version, notes)
+            return None if found is None else _in_image(found, image, version, notes=notes)
         words = list(_image_words(image, " ".join(rest[:6])))
         words += rest[1:] if words[:1] == ["llama-server"] and rest[:1] in (["--server"], ["-s"]) else rest
     found = _plain_program(words, env)
@@ -124,10 +124,10 @@ def program_of(command: Command) -> Program | None:
         found = _by_flags(words, env) if words and words[0].startswith("-") else None
     if found is None:
         return None
-    return replace(_in_image(found, image, version, notes), gpus=gpus, where=command.where)
+    return replace(_in_image(found, image, version, notes=notes), gpus=gpus, where=command.where)
 
 
-def _in_image(found: Program, image: str, version: str | None, notes: tuple[str, ...]) -> Program:
+def _in_image(found: Program, image: str, version: str | None, *, notes: tuple[str, ...]) -> Program:
     """The program with the version that its image names."""
     if version and found.name in ("vllm", "sglang") and int(version.partition(".")[0].lstrip("b") or 0) >= 1:
         notes = (*notes, f"{version} is the image's own version, not {found.said}'s: the newest that was read is taken")

@@ -142,7 +142,7 @@ def table(
     return Table(engine, read_from, tuple(flags), opposites, abbreviations, underscores, equals)
 
 
-def _flag(word: str, kind: str, field: str = "", reader: str = "", effect: str = "") -> Flag:
+def _flag(word: str, kind: str, field: str = "", *, reader: str = "", effect: str = "") -> Flag:
     takes = "0"
     for end, meaning in _ENDS:
         if word.endswith(end):

@@ -109,7 +109,7 @@ PART = "mixer"
 FP32 = "fp32"
 
 
-def depthwise(channels: int, kernel: int, units: int, bias: bool) -> tuple[Weight, ...]:
+def depthwise(channels: int, kernel: int, units: int, *, bias: bool) -> tuple[Weight, ...]:
     """Describes a depthwise causal convolution: one filter of `kernel` a channel; quantisers leave it alone.
 
     >>> sum(w.parameters for w in depthwise(5120, 4, 5120, True))
@@ -119,7 +119,7 @@ def depthwise(channels: int, kernel: int, units: int, bias: bool) -> tuple[Weigh
     return (filters, vector(PART, channels, split="rows", units=units)) if bias else (filters,)
 
 
-def conv_state(name: str, channels: int, columns: int, units: int) -> StatePart:
+def conv_state(name: str, channels: int, columns: int, *, units: int) -> StatePart:
     """Returns the newest `columns` inputs of a depthwise convolution, in the model's dtype."""
     return StatePart(name, channels * columns, None, units, columns)
 
@@ -150,7 +150,7 @@ def mamba1(
     """
     weights = (
         *linear(PART, 2 * width, hidden, bias=proj_bias, split="rows", units=width, name="in_proj"),
-        *depthwise(width, conv_kernel, width, conv_bias),
+        *depthwise(width, conv_kernel, width, bias=conv_bias),
         *linear(PART, dt_rank + 2 * state, width, split="cols", units=width, name="x_proj"),
         *linear(PART, width, dt_rank, bias=True, split="rows", units=width, name="dt_proj"),
         Weight(PART, width, state, split="rows", units=width, linear=False),
@@ -159,7 +159,7 @@ def mamba1(
     )
     if inner_norms:
         weights += (vector("norm", dt_rank), vector("norm", state, 2))
-    parts = (conv_state("conv", width, conv_kernel, width), StatePart("ssm", width * state, FP32, width))
+    parts = (conv_state("conv", width, conv_kernel, units=width), StatePart("ssm", width * state, FP32, width))
     return StateMixer("mamba", weights, parts)
 
 
@@ -196,16 +196,16 @@ def mamba2(
         *linear(PART, 2 * width, hidden, bias=in_bias, split="rows", units=heads, name="in_proj"),
         *linear(PART, shared, hidden, bias=in_bias, split="rows", units=groups, name="in_proj|in_proj_bc"),
         *linear(PART, heads, hidden, bias=in_bias, split="rows", units=heads, name="in_proj|in_proj_dt"),
-        *depthwise(width, conv_kernel, heads, conv_bias),
-        *depthwise(shared, conv_kernel, groups, conv_bias),
+        *depthwise(width, conv_kernel, heads, bias=conv_bias),
+        *depthwise(shared, conv_kernel, groups, bias=conv_bias),
         vector(PART, heads, 3, split="rows", units=heads),
         *linear(PART, hidden, width, bias=out_bias, split="cols", units=heads, name="out_proj"),
     )
     if gated_norm:
         weights += (vector("norm", width, split="rows", units=heads),)
     parts = (
-        conv_state("conv x", width, conv_kernel, heads),
-        conv_state("conv B C", shared, conv_kernel, groups),
+        conv_state("conv x", width, conv_kernel, units=heads),
+        conv_state("conv B C", shared, conv_kernel, units=groups),
         StatePart("ssm", width * state, FP32, heads),
     )
     return StateMixer("mamba2", weights, parts)
@@ -237,15 +237,15 @@ def gated_delta_net(
         *linear(PART, values, hidden, split="rows", units=value_heads, name="in_proj_qkvz|in_proj_z|g_proj"),
         *linear(PART, value_heads, hidden, split="rows", units=value_heads, name="in_proj_ba|in_proj_b|b_proj"),
         *linear(PART, value_heads, hidden, split="rows", units=value_heads, name="in_proj_ba|in_proj_a|a_proj"),
-        *depthwise(2 * keys, conv_kernel, key_heads, False),
-        *depthwise(values, conv_kernel, value_heads, False),
+        *depthwise(2 * keys, conv_kernel, key_heads, bias=False),
+        *depthwise(values, conv_kernel, value_heads, bias=False),
         vector(PART, value_heads, 2, split="rows", units=value_heads),
         vector("norm", value_dim),
         *linear(PART, hidden, values, split="cols", units=value_heads, name="out_proj|o_proj"),
     )
     parts = (
-        conv_state("conv q k", 2 * keys, conv_kernel, key_heads),
-        conv_state("conv v", values, conv_kernel, value_heads),
+        conv_state("conv q k", 2 * keys, conv_kernel, units=key_heads),
+        conv_state("conv v", values, conv_kernel, units=value_heads),
         StatePart("recurrent", value_heads * key_dim * value_dim, FP32, value_heads),
     )
     return StateMixer("gated delta net", weights, parts)
@@ -286,7 +286,7 @@ def kimi_delta(
 
     weights = (
         *(each for n in "qkv" for each in linear(PART, width, hidden, split="rows", units=heads, name=f"{n}_proj")),
-        *depthwise(3 * width, conv_kernel, heads, False),
+        *depthwise(3 * width, conv_kernel, heads, bias=False),
         *rank("f", full_rank_decay, "forget_gate."),
         vector(PART, width, split="rows", units=heads),
         vector(PART, heads, split="rows", units=heads),
@@ -296,7 +296,7 @@ def kimi_delta(
         *linear(PART, hidden, width, split="cols", units=heads, name="o_proj|out_proj"),
     )
     parts = (
-        conv_state("conv", 3 * width, conv_kernel, heads),
+        conv_state("conv", 3 * width, conv_kernel, units=heads),
         StatePart("recurrent", heads * head_dim * head_dim, FP32, heads),
     )
     return StateMixer("kimi delta", weights, parts)
@@ -337,10 +337,10 @@ def short_conv(*, hidden: int, conv_kernel: int, bias: bool = False) -> StateMix
     """
     weights = (
         *linear(PART, 3 * hidden, hidden, bias=bias, split="rows", units=hidden, name="in_proj"),
-        *depthwise(hidden, conv_kernel, hidden, bias),
+        *depthwise(hidden, conv_kernel, hidden, bias=bias),
         *linear(PART, hidden, hidden, bias=bias, split="cols", units=hidden, name="out_proj"),
     )
-    return StateMixer("short conv", weights, (conv_state("conv", hidden, conv_kernel, hidden),))
+    return StateMixer("short conv", weights, (conv_state("conv", hidden, conv_kernel, units=hidden),))
 
 
 def rg_lru(*, hidden: int, width: int, heads: int, conv_kernel: int) -> StateMixer:
@@ -361,14 +361,14 @@ def rg_lru(*, hidden: int, width: int, heads: int, conv_kernel: int) -> StateMix
     gate = linear(PART, width, block, bias=True, split="rows", units=heads, name="rg_lru")
     weights = (
         *linear(PART, 2 * width, hidden, bias=True, split="rows", units=heads, name="linear_x|linear_y"),
-        *depthwise(width, conv_kernel, heads, True),
+        *depthwise(width, conv_kernel, heads, bias=True),
         *gate,
         *gate,
         vector(PART, width, split="rows", units=heads),
         *linear(PART, hidden, width, bias=True, split="cols", units=heads, name="linear_out"),
     )
     parts = (
-        conv_state("conv", width, conv_kernel - 1, heads),
+        conv_state("conv", width, conv_kernel - 1, units=heads),
         StatePart("recurrent", width, FP32, heads),
     )
     return StateMixer("rg-lru", weights, parts)

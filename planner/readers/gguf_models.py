@@ -223,7 +223,7 @@ class _Model:
                 raise BadConfig(
                     f"{self.keys.shown}: layer {index} of {self.count} has no tensors; is a part of the file missing?"
                 )
-            made.append(self._layer(index, block, windows[index], index >= self.count - shared))
+            made.append(self._layer(index, block, windows[index], shared=index >= self.count - shared))
         return tuple(made)
 
     def _windows(self) -> list[int]:
@@ -257,7 +257,7 @@ class _Model:
             self.notes.append("llama.cpp itself keeps every token of Phi-3; attention needs the window")
         return [window if flag else 0 for flag in flags]
 
-    def _layer(self, index: int, block: Mapping[str, GgufTensor], window: int, shared: bool) -> Layer:
+    def _layer(self, index: int, block: Mapping[str, GgufTensor], window: int, *, shared: bool) -> Layer:
         mixing = {
             name: t for name, t in block.items() if part_of(t.name, len(t.shape)) in ("attention", "mixer", "indexer")
         }
@@ -279,10 +279,10 @@ class _Model:
                 own = set(mixing)
             mixers = (replace(recurrent, weight_list=self._held(mixing, own)),)
             if attends:
-                mixers = (self._attention(index, mixing, window, shared, set(mixing) - own), *mixers)
+                mixers = (self._attention(index, mixing, window, shared=shared, names=set(mixing) - own), *mixers)
         elif any(name.startswith(("attn_q", "attn_k", "attn_v", "attn_kv")) for name in mixing):
             keyed = {name for name in mixing if name.startswith("indexer.") and "indexer.k_proj.weight" in mixing}
-            mixers = (self._attention(index, mixing, window, shared, set(mixing) - keyed),)
+            mixers = (self._attention(index, mixing, window, shared=shared, names=set(mixing) - keyed),)
             if keyed:
                 heads, dim = (
                     self.keys.number("attention.indexer.head_count"),
@@ -305,7 +305,7 @@ class _Model:
     # -- attention
 
     def _attention(
-        self, index: int, block: Mapping[str, GgufTensor], window: int, shared: bool, names: set[str]
+        self, index: int, block: Mapping[str, GgufTensor], window: int, *, shared: bool, names: set[str]
     ) -> Attention | LatentAttention:
         keys = self.keys
         held = self._held(block, names)
@@ -326,7 +326,7 @@ class _Model:
         swa = "_swa" if window and keys.raw("attention.key_length_swa") is not None else ""
         k_dim = keys.number(f"attention.key_length{swa}", default)
         v_dim = keys.number(f"attention.value_length{swa}", keys.number("attention.value_length", default))
-        self._check_rows(block, heads, kv_heads, k_dim, v_dim, shared)
+        self._check_rows(block, heads, kv_heads, k_dim=k_dim, v_dim=v_dim, shared=shared)
         return StoredAttention(
             hidden=self.hidden, heads=heads, kv_heads=kv_heads, head_dim=k_dim, v_dim=v_dim,
             window=window if window and not self.arch.chunk else None,
@@ -361,7 +361,7 @@ class _Model:
         )  # fmt: skip
 
     def _check_rows(
-        self, block: Mapping[str, GgufTensor], heads: int, kv_heads: int, k_dim: int, v_dim: int, shared: bool
+        self, block: Mapping[str, GgufTensor], heads: int, kv_heads: int, *, k_dim: int, v_dim: int, shared: bool
     ) -> None:
         """Widths that the metadata gives against the rows of the projections."""
         wanted = {"attn_k.weight": kv_heads * k_dim, "attn_v.weight": kv_heads * v_dim,
@@ -436,7 +436,7 @@ class _Model:
             keys.number("ssm.time_step_rank"),
         )
         if kind == "plamo2":  # a Mamba 2 whose convolution runs over x alone
-            parts = (conv_state("conv x", width, kernel, rank), StatePart("ssm", width * state, "fp32", rank))
+            parts = (conv_state("conv x", width, kernel, units=rank), StatePart("ssm", width * state, "fp32", rank))
             return StateMixer("mamba2", (), parts)
         if kind == "mamba":
             return mamba1(hidden=hidden, width=width, state=state, conv_kernel=kernel, dt_rank=rank)

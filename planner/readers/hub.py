@@ -288,7 +288,7 @@ class HuggingFaceTransport:
         if length <= 0:
             return b""
         url = self.hub.hf_hub_url(repo, file, revision=commit)
-        return self._asked(repo, lambda: self._part(repo, url, offset, length))
+        return self._asked(repo, lambda: self._part(repo, url, offset, length=length))
 
     def _asked(self, repo: str, work: Callable[[], bytes]) -> bytes:
         try:
@@ -315,7 +315,7 @@ class HuggingFaceTransport:
             raise BadConfig(f"{one_line(repo, 80)}: the Hub's answer is larger than {MAX_ANSWER_BYTES >> 20} MiB")
         return data
 
-    def _part(self, repo: str, url: str, offset: int, length: int) -> bytes:
+    def _part(self, repo: str, url: str, offset: int, *, length: int) -> bytes:
         with self._stream(url, Range=f"bytes={offset}-{offset + length - 1}") as response:
             self._checked(response)
             if response.status_code != 206 and (offset or response.headers.get("content-length") != str(length)):

@@ -175,7 +175,7 @@ class Replica:
             held += self._compute(partial, chunk)
             self.flight_bytes = self.pool.held_bytes(partial.computed)
         if self.waiting and budget > chunk:
-            self._admit(now, budget - chunk, held, chunks, prefilled)
+            self._admit(now, budget - chunk, held, chunks=chunks, prefilled=prefilled)
         if prefilled:
             self._single(now, chunks, prefilled)
         else:
@@ -207,7 +207,7 @@ class Replica:
                 return
 
     def _admit(
-        self, now: int, budget: int, held: int, chunks: list[tuple[int, int]], prefilled: list[Sequence]
+        self, now: int, budget: int, held: int, *, chunks: list[tuple[int, int]], prefilled: list[Sequence]
     ) -> None:
         """Waiting requests in order, while seats, budget and free blocks last."""
         pool, prefixes, seats = self.pool, self.prefixes, self.policy.max_num_seqs

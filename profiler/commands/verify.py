@@ -93,7 +93,7 @@ def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
     transformers, torch = verify.library_versions()
     known = {} if values["fresh"] or not values["output"] else _earlier(values["output"], transformers, torch)
     verdicts: list[Verdict] = []
-    for verdict in _progress(_run(tasks, known, values, memory), len(tasks)):
+    for verdict in _progress(_run(tasks, known, values, memory=memory), len(tasks)):
         verdicts.append(verdict)
         if values["output"] and known.get(verdict.model) is not verdict:
             write_whole(values["output"], _file_text(_report(verdicts, transformers, torch)))
@@ -193,7 +193,7 @@ def _tasks(names: tuple[str, ...], every: bool) -> list[Task]:
     return tasks
 
 
-def _run(tasks: list[Task], known: dict[str, Verdict], values: dict[str, Any], memory: int) -> Iterator[Verdict]:
+def _run(tasks: list[Task], known: dict[str, Verdict], values: dict[str, Any], *, memory: int) -> Iterator[Verdict]:
     """What an earlier file holds, where neither the config nor our answer changed; then the others."""
     left = []
     for task in tasks:

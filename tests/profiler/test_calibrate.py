@@ -93,10 +93,10 @@ def test_the_screen_shows_errors_of_probed_and_of_unseen_sizes(found: Calibratio
 
 def test_operators_are_timed_alone() -> None:
     device = choose("cpu")
-    rows = [row for row, seconds in matmul_times(64, 64, "fp32", "plain", device) if min(seconds) > 0]
+    rows = [row for row, seconds in matmul_times(64, 64, "fp32", linear="plain", device=device) if min(seconds) > 0]
     assert rows == list(calibration_module.ROWS)
     assert min(attention_seconds("bf16", 2, 4, 2, 16, 32, 1, device)) > 0
-    times = list(rest_times("rope", 256, "fp32", device))
+    times = list(rest_times("rope", 256, "fp32", device=device))
     assert [row for row, _, _ in times] == [1, 4, 16, 64, 256, 1024] and all(a > 0 and b > 0 for _, a, b in times)
 
 

@@ -46,7 +46,9 @@ def tokens_of(batch: int, length: int) -> Any:
 def test_cached_decode_equals_the_uncached_forward_pass(name: str, strategy: str) -> None:
     model, ids = model_of(name), tokens_of(2, 40)
     for prompt, end in ((1, 40), (14, 20), (33, 40)):  # within, at and beyond the windows of 8 and 16
-        error = logits_error(model, ids[:, :end], cache_for(model, strategy, batch=2, max_tokens=40), prompt)
+        error = logits_error(
+            model, ids[:, :end], cache_for(model, strategy, batch=2, max_tokens=40), prompt_tokens=prompt
+        )
         assert error.scale > 0.05 and error.largest < 1e-4 and error.steps == end + 1 - prompt
 
 
@@ -182,7 +184,8 @@ def test_equal_prompts_need_no_padding() -> None:
 def test_the_error_of_quantised_caches_is_reported_and_int8_is_closer() -> None:
     model, ids = model_of("llama"), tokens_of(2, 40)
     eight, four = (
-        logits_error(model, ids, cache_for(model, fmt, batch=2, max_tokens=40), 10) for fmt in ("int8", "int4")
+        logits_error(model, ids, cache_for(model, fmt, batch=2, max_tokens=40), prompt_tokens=10)
+        for fmt in ("int8", "int4")
     )
     assert 0 < eight.mean < four.mean < four.scale
     assert 0 <= four.same_choice <= 1

@@ -45,7 +45,7 @@ def test_a_budget_ends_the_repeats_but_never_the_first() -> None:
 
     assert len(measure(action, Device(clock), repeats=9, warmup=0, budget_seconds=6.0).seconds) == 2
     assert len(measure(action, Device(clock), repeats=9, warmup=3, budget_seconds=0.0).seconds) == 2 - 1
-    assert len(laps(action, Device(clock), 9, 0, budget_seconds=1.0).seconds) == 3
+    assert len(laps(action, Device(clock), 9, warmup=0, budget_seconds=1.0).seconds) == 3
 
 
 def test_median_and_middle_half() -> None:

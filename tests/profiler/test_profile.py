@@ -98,7 +98,7 @@ def test_views_of_a_fused_projection_would_be_found() -> None:
     fused = torch.zeros(1, 4, 8, 3 * 16)
     cache.layers = [(fused[..., 16:32], fused[..., 32:])] * len(cache.shapes)  # type: ignore[attr-defined]
     cache.lengths = [8] * len(cache.shapes)
-    checks = memory.kv_check(cache, cache.shapes[:1], Device(), "views")
+    checks = memory.kv_check(cache, cache.shapes[:1], Device(), where="views")
     assert checks[0].measured == 1.5 * checks[0].predicted and checks[0].failed
 
 
@@ -117,7 +117,7 @@ def test_a_cache_can_be_filled_without_the_model(strategy: str) -> None:
     cache = cache_for(model, strategy, batch=2, max_tokens=20)
     speed.fill(cache, 17)
     assert cache.tokens == 17
-    checks = memory.kv_check(cache, cache.shapes, Device(), strategy)
+    checks = memory.kv_check(cache, cache.shapes, Device(), where=strategy)
     assert checks[0].verdict == "exact"
 
 

@@ -223,13 +223,19 @@ def asked(one: EstimateAnswer) -> str:
     """Says what the verdict is about: model, sequences, type of the cache."""
     request = one.request
     many = f"{request.batch:,} sequence{'s' if request.batch > 1 else ''} of {human_tokens(request.seq_tokens)} tokens"
-    dtype = kv_name(one, one.engine.name if one.engine is not None else None)
-    return f"{one.spec.name}, {one.spec.model_type}, {len(one.spec.layers)} layers: {many}, KV cache in {dtype}"
+    return (
+        f"{one.spec.name}, {one.spec.model_type}, {len(one.spec.layers)} layers: {many}, KV cache in {_kv_dtype(one)}"
+    )
+
+
+def _kv_dtype(one: EstimateAnswer) -> str:
+    """The type of K and V, as the engine keeps them where one is named."""
+    return kv_name(one, one.engine.name if one.engine is not None else None)
 
 
 def facts(one: EstimateAnswer, fit: FitAnswer | None, speed: SpeedAnswer | None) -> list[tuple[str, str]]:
     """Lists (name, words) of the figures beside the verdict: memory, most sequences, speed, price."""
-    found = [("KV cache", f"{human_bytes(one.kv_bytes)} ({exact_bytes(one.kv_bytes)})")]
+    found = [("KV cache", f"{human_bytes(one.kv_bytes)} ({exact_bytes(one.kv_bytes)}) in {_kv_dtype(one)}")]
     if one.state_bytes:
         found.append(("recurrent states", human_bytes(one.state_bytes)))
     found.append(("a token more adds", f"{human_bytes(one.kv_bytes_per_token)} a sequence"))

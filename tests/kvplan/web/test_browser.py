@@ -168,7 +168,7 @@ def test_two_are_compared_side_by_side(browser: Any, address: str) -> None:
         "return [...document.querySelectorAll('tbody tr')].map(r => [...r.cells].map(c => c.textContent.trim()))"
     )
     rows = {row[0]: row[1:] for row in cells}
-    assert rows["KV cache"] == ["32.00 GiB (34,359,738,368 B)", "16.00 GiB (17,179,869,184 B)"]
+    assert rows["KV cache"] == ["32.00 GiB (34,359,738,368 B) in bf16", "16.00 GiB (17,179,869,184 B) in fp8"]
 
 
 def test_a_log_that_is_dropped_is_reconciled(browser: Any, address: str) -> None:

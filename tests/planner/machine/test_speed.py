@@ -52,7 +52,7 @@ def test_a_model_that_was_held_back_is_ranged_by_itself_alone() -> None:
         ("gpt2", Request(64, dtype="bf16", k_dtype="bf16", v_dtype="bf16", sharding=Sharding(tp=2)), "one device"),
         ("mamba-2.8b", Request(64, dtype="bf16", k_dtype="bf16", v_dtype="bf16"), "not modelled"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "-",
 )
 def test_a_question_that_is_not_covered_is_named(model: str, request_: Request, reason: str | None) -> None:
     found = why_not(products(("bf16", "plain")), estimate(model_spec(model), request_), "plain")

@@ -1,4 +1,4 @@
-"""What is known of a compressed cache (DeepSeek-V4) in vLLM and SGLang, whose pages are not modelled."""
+"""What is known of a compressed cache (DeepSeek-V4) in SGLang, whose pages are not modelled."""
 
 from __future__ import annotations
 

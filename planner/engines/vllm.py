@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from planner.engines import vllm_v0, vllm_v1
+from planner.engines import vllm_compressed, vllm_v0, vllm_v1
 from planner.engines.base import (
     NO_ROOM,
     EngineAnswer,
@@ -28,6 +28,7 @@ from planner.engines.device_memory import (
 from planner.engines.drafting import draft_tokens, refuse_draft_model
 from planner.engines.mxfp4 import padding
 from planner.engines.vllm_setting import SEQUENCES, Setting, settings
+from planner.errors import BadRequest
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.estimate import estimate as ask
@@ -83,7 +84,7 @@ def request_bytes(estimate: Estimate, options: Options, version: str | None, *, 
     """Counts the bytes of the pool that the request takes, as `answer` says them, without the budget that it works out."""
     setting, estimate = _read(estimate, options, version, generation=generation)
     if setting.v1:
-        found = vllm_v1.layout(estimate, options, setting)
+        found = _layout(estimate, options, setting)
         return found.request_blocks(estimate.request.seq_tokens) * found.block_bytes
     vllm_v0.check(estimate)
     return vllm_v0.request_bytes(estimate, options, setting.version, estimate.request.seq_tokens)
@@ -106,9 +107,24 @@ def with_sparse_record(estimate: Estimate) -> Estimate:
     """
     sparse = any(isinstance(c, Latent) and c.indexer_dim for layer, _ in estimate.spec.groups for c in layer.caches)
     request = estimate.request
+    if vllm_compressed.keeps_compressed(estimate):
+        return _with_fp8(estimate)
     if not sparse or request.k_dtype not in (None, "auto", "fp8", "fp8_e4m3"):
         return estimate
     return ask(estimate.spec, replace(request, k_dtype="fp8_ds_mla", v_dtype="fp8_ds_mla"), estimate.capacity)
+
+
+def _with_fp8(estimate: Estimate) -> Estimate:
+    """Turns what is kept of a compressed past into fp8, which is also what `auto` means there.
+
+    Source: vLLM 0.32 `_resolve_dsv4_kv_cache_dtype`, which raises for any other.
+    """
+    request = estimate.request
+    if request.k_dtype not in (None, "auto", "fp8", "fp8_e4m3", "fp8_ds_mla"):
+        raise BadRequest(
+            f"vLLM keeps the cache of {estimate.spec.name} in fp8 alone, not in {request.k_dtype}: write --kv-cache-dtype fp8"
+        )
+    return ask(estimate.spec, replace(request, k_dtype="fp8", v_dtype="fp8"), estimate.capacity)
 
 
 def loaded_by_vllm(estimate: Estimate, version: Version) -> Estimated:
@@ -202,8 +218,15 @@ def _too_long_v0(pool: Pool, setting: Setting, most: Pool) -> Refusal | None:
     )
 
 
+def _layout(estimate: Estimate, options: Options, setting: Setting) -> vllm_v1.Layout:
+    """How the model's layers share the pool."""
+    if not vllm_compressed.keeps_compressed(estimate):
+        return vllm_v1.layout(estimate, options, setting)
+    return vllm_compressed.layout(estimate, options, setting)
+
+
 def _made_v1(estimate: Estimate, options: Options, setting: Setting, sizes: Sizes) -> Made:
-    found = vllm_v1.layout(estimate, options, setting)
+    found = _layout(estimate, options, setting)
 
     def cut(at: int) -> Pool:
         return vllm_v1.pool(found, at, setting.version, setting.longest)
@@ -286,7 +309,13 @@ def _reasons_v1(estimate: Estimate, options: Options, setting: Setting, found: v
     forms = {group.kind.form for group in found.groups}
     if "state" in forms:
         reasons += _state_reasons(setting, found)
-    if len(found.groups) > 1:
+    packed = isinstance(found, vllm_compressed.PackedLayout)
+    if packed:
+        reasons.append(
+            f"{len(found.groups)} groups of pages of unlike sizes share the blocks: the past, windows, and open blocks "
+            "in pages of 4 and 8 tokens, which a prompt under way fills"
+        )
+    elif len(found.groups) > 1:
         reasons.append(
             f"{len(found.groups)} groups of {max(max(g.layers) for g in found.groups)} layers share the blocks; the last of a kind is padded"
         )
@@ -294,7 +323,7 @@ def _reasons_v1(estimate: Estimate, options: Options, setting: Setting, found: v
         steps = setting.in_flight // setting.batched
         times = f"{steps} steps of " if steps > 1 else ""
         reasons.append(f"a window is charged window - 1 + {times}{setting.batched:,} batched tokens and one block more")
-    if len({group.block for group in found.groups if group.kind.form not in ("state", "cross")}) > 1:
+    if not packed and len({group.block for group in found.groups if group.kind.form not in ("state", "cross")}) > 1:
         reasons.append("page sizes made equal: layers of fewer bytes a token take more tokens a block")
     kinds = {cache.kind.split()[0] for layer, _ in estimate.spec.groups for cache in layer.caches}
     if (not setting.hybrid and kinds & {"sliding"}) or "chunked" in kinds:

@@ -17,6 +17,7 @@ from planner.memory.estimate import Estimate
 from planner.model.cache import Full
 from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent
+from planner.model.sparse_attention import Compressed
 from planner.units import GIB
 
 # The newest release whose sources were read, on 2026-11-29.
@@ -262,6 +263,8 @@ def default_block(estimate: Estimate, v1: bool, version: Version, longest: int) 
     if platform == "tpu":
         power = 1 << max(0, longest - 1).bit_length()  # PallasAttentionBackend.get_page_size
         return min(256, max(16, power // 16))
+    if Compressed in {type(cache) for cache in caches_of(estimate)}:
+        return 256  # DeepseekSparseSWABackend.get_preferred_block_size
     latents = [cache for cache in caches_of(estimate) if isinstance(cache, Latent)]
     if platform != "gpu":
         return 16 if latents and platform == "cpu" else 128

@@ -104,6 +104,7 @@ class Layout:
     page     bytes of one block of one layer, the same for all; or of all layers together (`uniform`)
     needs    (kind, layers, page) of the whole model, which the check at start-up added up to 0.13
     version  which of the checks at start-up is made
+    uneven   groups take unlike numbers of tokens for a block: the pool's tokens are those that are printed
     """
 
     groups: tuple[Group, ...]
@@ -114,6 +115,7 @@ class Layout:
     in_flight: int
     dcp: int
     version: Version
+    uneven: bool = False
 
     @cached_property
     def block_bytes(self) -> int:
@@ -337,11 +339,9 @@ def _kinds_of(cache: Cache, estimate: Estimate, options: Options, setting: Setti
             return (LayerKind("cross", token, limit=cache.tokens_kept(0, estimate.source_tokens), shape=cache),)
         plain = Full(cache.kv_heads, cache.k_dim, cache.v_dim)
         return (LayerKind("full", token, shape=plain),)
-    from planner.engines.compressed_records import compressed_words  # only on the way to an error
-
     raise UnsupportedModel(
-        f"{estimate.spec.name}: how vLLM pages a layer of {cache.kind} is not modelled"
-        f"{compressed_words(estimate)}; ask without --engine for the logical figure"
+        f"{estimate.spec.name}: how vLLM pages a layer of {cache.kind} is not modelled; ask without --engine for the "
+        "logical figure"
     )
 
 
@@ -442,6 +442,8 @@ def pool(found: Layout, size: int, version: Version, longest: int) -> Pool:
     tokens = blocks // len(found.groups) * found.block * found.dcp
     at_once = Fraction(blocks, found.request_blocks(longest)) if version >= HYBRID_SINCE else Fraction(tokens, longest)
     printed = int(at_once * longest) if version >= CONCURRENCY_PRINTED_SINCE else tokens
+    if found.uneven:
+        tokens = printed
     usable = size - found.usable_bytes_off
     needed = found.check_bytes(longest)
     extra: dict[str, Any] = {

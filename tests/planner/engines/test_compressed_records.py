@@ -1,10 +1,10 @@
-"""What a refusal of DeepSeek-V4 in vLLM and SGLang says: records counted by hand from the config."""
+"""What a refusal of DeepSeek-V4 in SGLang says: records counted by hand from the config."""
 
 from __future__ import annotations
 
 import pytest
 
-from planner.engines import sglang, vllm
+from planner.engines import sglang
 from planner.engines.base import Options
 from planner.engines.compressed_records import least_bytes
 from planner.errors import UnsupportedModel
@@ -18,6 +18,5 @@ def test_the_least_of_a_request_is_its_records() -> None:
     asked = estimate(model_spec("deepseek-v4-flash"), Request(65536), device_capacity(device("h200")))
     by_hand = 21 * (65536 // 4) * (584 + 132) + 20 * (65536 // 128) * 584 + 43 * 128 * 584
     assert least_bytes(asked, 65536) == by_hand
-    for engine in (vllm, sglang):
-        with pytest.raises(UnsupportedModel, match="584 B each and 132 B of index keys"):
-            engine.answer(asked, Options(), None)
+    with pytest.raises(UnsupportedModel, match="584 B each and 132 B of index keys"):
+        sglang.answer(asked, Options(), None)

@@ -195,7 +195,7 @@ def test_a_pool_too_small_for_one_block_is_an_answer() -> None:
 
 def test_what_is_not_modelled_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match="not modelled"):
-        pool_of(asked("deepseek-v4-pro"), "0.20.0")
+        pool_of(asked("deepseek-v4.1-flash"), "0.33.0")
     with pytest.raises(UnsupportedModel, match="rg-lru"):
         pool_of(asked("recurrentgemma-2b"), "0.20.0")
     with pytest.raises(BadRequest, match="fp8_ds_mla"):

@@ -69,6 +69,13 @@ def test_pages_and_blocks_are_those_worked_out_by_hand() -> None:
     assert middle.block_bytes == 22 * 37_440 + 21 * 8_640 + 20 * 1_728
 
 
+@pytest.mark.parametrize(("longest", "blocks"), [(30_000, 6_800), (131_072, 7_194), (1_000_000, 10_589)])
+def test_blocks_are_those_of_the_engines_own_planning_code(longest: int, blocks: int) -> None:
+    """vLLM 0.32.0's `_get_packed_kv_cache_groups` and `_get_kv_cache_bytes_per_block`, given the pages of V4-Flash."""
+    found, _ = made("0.32.0", max_model_len=longest, max_num_batched_tokens=8192)
+    assert (found.request_blocks(longest), found.block_bytes) == (blocks, 1_002_240)
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     version=st.sampled_from(RELEASES),

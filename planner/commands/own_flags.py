@@ -85,7 +85,7 @@ def whose(arguments: Sequence[str]) -> str | None:
     """Says of a command line without --engine whose first strange option is a flag of some engine which engine that is.
 
     >>> whose(["estimate", "gpt2", "-c", "4096"])
-    '-c is a flag of llamacpp: say so with --engine llamacpp'
+    '-c is a flag of llamacpp, lmstudio: say so with --engine llamacpp'
     >>> whose(["estimate", "gpt2", "--sek", "1k"]) is None
     True
     """

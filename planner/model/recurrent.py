@@ -112,7 +112,7 @@ FP32 = "fp32"
 def depthwise(channels: int, kernel: int, units: int, *, bias: bool) -> tuple[Weight, ...]:
     """Describes a depthwise causal convolution: one filter of `kernel` a channel; quantisers leave it alone.
 
-    >>> sum(w.parameters for w in depthwise(5120, 4, 5120, True))
+    >>> sum(w.parameters for w in depthwise(5120, 4, 5120, bias=True))
     25600
     """
     filters = Weight(PART, channels, kernel, split="rows", units=units, linear=False)

@@ -175,6 +175,9 @@ def _held(answer: EngineAnswer, length: str) -> str:
     ) and answer.block_tokens:  # what is there may hold more than it takes at once
         one = ceil_div(answer.request_tokens, answer.block_tokens) * answer.block_tokens
         low, high = min(cap, ranged.low.tokens // one), min(cap, ranged.high.tokens // one)
+    low, high = (
+        answer.extra.get(key, value) for key, value in (("most_requests_low", low), ("most_requests_high", high))
+    )
     return held if low == high else f"{held} (estimated, {low:,} to {high:,})"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import FLOAT_BYTES, kv_format
+from planner.engines import sglang_compressed
 from planner.engines.base import (
     LATEST,
     NO_ROOM,
@@ -30,7 +31,9 @@ from planner.engines.base import (
 from planner.engines.capability import sglang_refusal
 from planner.engines.device_memory import context_before_weights, kept_on_device, weights_loaded
 from planner.engines.drafting import drafted_caches, drafter_of, drafter_weights
+from planner.engines.sglang_fraction import DRAFTS_IN_POOL_SINCE, default_fraction
 from planner.engines.vllm import logical_bytes, with_sparse_record
+from planner.engines.vllm_compressed import keeps_compressed
 from planner.engines.vllm_setting import architecture, default_length
 from planner.errors import UnsupportedModel
 from planner.memory.activations import Estimated
@@ -42,38 +45,36 @@ from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent
 from planner.model.sparse_attention import IndexKeys
 from planner.model.windows import Chunked, SlidingWindow, most_kept
-from planner.units import GIB, MIB, human_bytes, human_tokens
+from planner.units import GIB, human_bytes, human_tokens
 
 # Architectures whose windows get a pool of their own (`is_hybrid_swa_model`); every other window is charged in full.
 SPLIT_TYPES = ("llama4", "gpt_oss", "gemma4", "mimo_v2", "step3p5")
 FULL_TOKENS_RATIO = Fraction(8, 10)
 MAMBA_RATIO = Fraction(9, 10)
-FRACTION_BY_RANKS = ((16, 79), (8, 81), (4, 85), (2, 87), (1, 88))
-MORE_FOR_DP_SINCE: Version = (0, 5, 8)
 NEWEST = "0.5.23"  # the release read, on 2026-11-29
-FRACTION_BY_DEVICE_SINCE: Version = (0, 4, 10)
-# From 0.5.15 the drafter is loaded before the pool is sized and its layers are in each token's bytes; before, both came on
-# top, out of the share that mem_fraction_static leaves, which was made larger for it.
-DRAFTS_IN_POOL_SINCE: Version = (0, 5, 15)
-EAGLE_RESERVE_MIB = (((0, 5, 10), 4096), ((0,), 2048))
-DRAFT_MODEL_RESERVE_MIB = 6144
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Bytes of one token on the fullest stage, by pool, and of one request's recurrent state."""
+    """Bytes of one token on the fullest stage, by pool, and of one request's recurrent state.
 
-    full: int
-    sliding: int
+    fixed, beside, running   of a compressed past: bytes taken first, tokens a request takes beside its window, most requests
+    """
+
+    full: int | Fraction
+    sliding: int | Fraction
     full_layers: int
     sliding_layers: int
-    k: int
+    k: int | Fraction
     v: int
     state: int
     window: int
+    fixed: int = 0
+    beside: int = 0
+    running: int | None = None
 
     @property
-    def all(self) -> int:
+    def all(self) -> int | Fraction:
         return self.full + self.sliding
 
 
@@ -84,31 +85,38 @@ def answer(
     """Answers for SGLang: its pool, start-up lines and reasons."""
     number = (parse_version(version) if version else None) or LATEST
     blackwell = architecture(estimate).startswith("Blackwell") and estimate.request.k_dtype in (None, "auto")
-    if estimate.fmt.k.name == "fp8" or blackwell:  # a sparse-attention model's fp8 record: its default on Blackwell
+    compressed = keeps_compressed(estimate)
+    if compressed:
+        estimate, options = sglang_compressed.prepared(estimate, options, number)
+    elif estimate.fmt.k.name == "fp8" or blackwell:  # a sparse-attention model's fp8 record: its default on Blackwell
         estimate = with_sparse_record(estimate)
-    cell = token_cell(estimate)
-    if number >= DRAFTS_IN_POOL_SINCE:
+    cell = _compressed_cell(estimate, options, number) if compressed else token_cell(estimate)
+    if number >= DRAFTS_IN_POOL_SINCE and not compressed:
         cell = with_drafts(cell, estimate)
     longest = want(options.max_model_len, default_length(estimate), "--max-model-len")
     page = want(options.block_size, 1, "--page-size")
-    size, fraction = _budget(estimate, options, number, version is not None)
+    size, fraction = _budget(
+        estimate, options, number, version is not None or compressed
+    )  # no older release has the latter
 
     def cut(at: int) -> Pool:
         return pool(cell, options, at, page, longest)
 
     ranged = None if size is None else Ranged(cut(size.bytes), cut(size.low), cut(size.high))
     seq = estimate.request.seq_tokens
-    taken = seq * cell.full + (min(seq, cell.window) if cell.window else seq) * cell.sliding + cell.state
+    taken = int(seq * cell.full + (min(seq, cell.window) if cell.window else seq) * cell.sliding + cell.state)
     most = None if ranged is None else _most(ranged.pool, cell, seq)
     reasons = _reasons(cell, options, estimate)
     if seq > longest:
         most, reasons = 0, (*reasons, f"requests beyond a context length of {longest:,} are refused")
     running = options.max_running_requests or _running(None if ranged is None else ranged.pool, longest)
     table = None if running is None else Table(running, longest)
-    beside = 0 if number >= DRAFTS_IN_POOL_SINCE else _drafter_beside(estimate, cell, ranged)
+    beside = 0 if number >= DRAFTS_IN_POOL_SINCE or compressed else _drafter_beside(estimate, cell, ranged)
     refusal = heads_refusal(estimate, "--tp") or sglang_refusal(estimate)
     if refusal is None and ranged is not None:
         refusal = _refusal(estimate, options, ranged, fraction, table, beside)
+    if compressed and refusal is None and ranged is not None:
+        refusal = sglang_compressed.windows_refusal(ranged, cell.window, number)
     if refusal is None and ranged is not None and most == 0 and seq <= longest:
         refusal = _no_request(ranged, cell, seq, longest)
     if refusal is not None:
@@ -120,6 +128,11 @@ def answer(
         "request_table_bytes": None if table is None else table.bytes,
         "drafter_beside_bytes": beside or None,
     }
+    if compressed and ranged is not None:  # the windows and the requests at once bind as well: no share of the tokens
+        extra |= {
+            "most_requests_low": _most(ranged.low, cell, seq),
+            "most_requests_high": _most(ranged.high, cell, seq),
+        }
     return EngineAnswer(
         name="sglang",
         version=version or NEWEST,
@@ -166,12 +179,20 @@ class Table:
         return 4 * (self.running + 1) * (self.context + 4)
 
 
+def _compressed_cell(estimate: Estimate, options: Options, version: Version) -> Cell:
+    """The cell of a compressed past: a request's window may reach into one page more."""
+    found, window = sglang_compressed.stage_bytes(estimate, options, version), sglang_compressed.window_of(estimate)
+    layers, running = len(estimate.spec.layers), options.max_running_requests
+    return Cell(found.full, found.sliding, layers, layers, found.full + found.sliding, 0, 0, window,
+                found.fixed, sglang_compressed.PAGE, running)  # fmt: skip
+
+
 def with_drafts(cell: Cell, estimate: Estimate) -> Cell:
     """Adds a drafter's layers to the cell, each counted as an average layer of the model (`pool_configurator.py`)."""
     layers, count = len(drafted_caches(estimate)), cell.full_layers + cell.sliding_layers
     if not layers or not count:
         return cell
-    more = cell.all * layers // count
+    more = int(cell.all * layers // count)
     return replace(cell, full=cell.full + more)
 
 
@@ -180,7 +201,7 @@ def _drafter_beside(estimate: Estimate, cell: Cell, ranged: Ranged | None) -> in
     layers, count = len(drafted_caches(estimate)), cell.full_layers + cell.sliding_layers
     if ranged is None or not layers or not count:
         return 0
-    return drafter_weights(estimate) + cell.all * layers // count * ranged.pool.tokens
+    return drafter_weights(estimate) + int(cell.all * layers // count) * ranged.pool.tokens
 
 
 def _refusal(
@@ -271,11 +292,9 @@ def _token_bytes(cache: Cache, estimate: Estimate) -> tuple[int, int]:
         index = IndexKeys(cache.indexer_dim).token_bytes(CacheFormat(stored, stored)) if cache.indexer_dim else 0
         return own, index
     if isinstance(cache, Cross) or not isinstance(cache, Full):
-        from planner.engines.compressed_records import compressed_words  # only on the way to an error
-
         raise UnsupportedModel(
-            f"{estimate.spec.name}: how SGLang pools a layer of {cache.kind} is not modelled"
-            f"{compressed_words(estimate)}; ask without --engine for the logical figure"
+            f"{estimate.spec.name}: how SGLang pools a layer of {cache.kind} is not modelled; "
+            "ask without --engine for the logical figure"
         )
     return cache.kv_heads * fmt.k.vector_bytes(cache.k_dim), cache.kv_heads * fmt.v.vector_bytes(cache.v_dim)
 
@@ -298,7 +317,7 @@ def pool(cell: Cell, options: Options, size: int, page: int, longest: int) -> Po
     ones share the bytes, F = size / (full + ratio · sliding). Recurrent layers take ratio / (1 + ratio) first.
     """
     size = max(0, size)
-    left, states = size, 0
+    left, states = max(0, size - cell.fixed), 0
     if cell.state:
         ratio = MAMBA_RATIO if options.mamba_ratio is None else options.mamba_ratio
         states = int(size * ratio / (1 + ratio)) // cell.state
@@ -309,11 +328,11 @@ def pool(cell: Cell, options: Options, size: int, page: int, longest: int) -> Po
     sliding = int(tokens * ratio) // page * page if cell.sliding else 0
     used = tokens * cell.full + sliding * cell.sliding
     extra: dict[str, Any] = {
-        "cell_bytes": cell.all,
+        "cell_bytes": int(cell.all),
         "sliding_tokens": sliding if cell.sliding else None,
         "state_slots": states if cell.state else None,
-        "k_bytes": used * cell.k // cell.all if cell.all else 0,
-        "v_bytes": used * cell.v // cell.all if cell.all else 0,
+        "k_bytes": int(used * cell.k // cell.all) if cell.all else 0,
+        "v_bytes": int(used * cell.v // cell.all) if cell.all else 0,
     }
     at_once = Fraction(tokens, longest)
     if cell.state:
@@ -326,9 +345,11 @@ def _most(found: Pool, cell: Cell, seq: int) -> int:
     if cell.full:
         counts.append(found.tokens // seq)
     if cell.sliding:
-        counts.append(found.extra["sliding_tokens"] // min(seq, cell.window))
+        counts.append(found.extra["sliding_tokens"] // (min(seq, cell.window) + cell.beside))
     if cell.state:
         counts.append(found.extra["state_slots"])
+    if cell.running is not None:
+        counts.append(cell.running)
     return int(min(counts))
 
 
@@ -402,63 +423,11 @@ def _with_drafter(weights: Estimated, estimate: Estimate, version: Version) -> E
     return Estimated(weights.bytes + copies, weights.low, weights.high + copies, weights.words)
 
 
-def _drafting_reserve_mib(estimate: Estimate, version: Version) -> int:
-    """MiB that the default fraction leaves for a drafter, before it was counted in the pool."""
-    drafter = drafter_of(estimate)
-    if drafter is None or version >= DRAFTS_IN_POOL_SINCE:
-        return 0
-    if drafter.kind == "model":
-        return DRAFT_MODEL_RESERVE_MIB
-    return next(size for since, size in EAGLE_RESERVE_MIB if version >= since)
-
-
-def default_fraction(estimate: Estimate, options: Options, version: Version) -> Fraction:
-    """Computes mem_fraction_static where no flag sets it.
-
-    Before about 0.4.10 by the number of ranks; then (memory - reserved) / memory with reserved MiB =
-    512 + 1.5 · max(chunked prefill, 2048) + 2 · largest CUDA graph batch + 1024 · tp · pp / 8 (data-parallel attention
-    3 · batch · dp more, 4.5 for batches above 300 in 0.5.8 and later), at least 10 GiB above 60 GiB; a multimodal model takes 0.95 of it.
-    """
-    sharding = estimate.request.sharding
-    assert estimate.capacity is not None
-    if version < FRACTION_BY_DEVICE_SINCE:
-        ranks = sharding.tp
-        return Fraction(next(percent for least, percent in FRACTION_BY_RANKS if ranks >= least), 100)
-    memory = estimate.capacity.bytes // MIB
-    spread = sharding.dp if sharding.ep > 1 or options.enable_dp_attention else 1  # replicas of data-parallel attention
-    ranks = sharding.tp * spread
-    chunk, graphs = _sizes_by_memory(memory, ranks)
-    chunk = want(options.chunked_prefill_size, chunk, "--chunked-prefill-size")
-    graphs = want(options.cuda_graph_max_bs, graphs, "--cuda-graph-max-bs")
-    reserved = Fraction(512) + Fraction(3, 2) * max(chunk, 2048) + 2 * graphs + Fraction(1024 * ranks * sharding.pp, 8)
-    if spread > 1:
-        more = Fraction(9, 2) if graphs > 300 and version >= MORE_FOR_DP_SINCE else Fraction(3)
-        reserved += graphs * spread * more
-    if memory > 60 * 1024:
-        reserved = max(reserved, Fraction(10 * 1024))
-    reserved += _drafting_reserve_mib(estimate, version)
-    fraction = max(Fraction(0), Fraction(round((memory - reserved) / memory * 1000), 1000))  # 0: nothing is left
-    return fraction * Fraction(95, 100) if estimate.spec.towers else fraction
-
-
-def _sizes_by_memory(memory: int, tp: int) -> tuple[int, int]:
-    """(chunked prefill, largest CUDA graph batch) by MiB of the device."""
-    wide = tp >= 4
-    for limit, chunk, few, many in (
-        (20, 2048, 8, 8),
-        (35, 2048, 24, 80),
-        (60, 4096, 32, 160),
-        (90, 8192, 256, 512),
-        (160, 8192, 256, 512),
-    ):
-        if memory < limit * 1024:
-            return chunk, many if wide else few
-    return 16384, 512
-
-
 def _lines(found: Pool, estimate: Estimate) -> tuple[str, ...]:
     if not found.bytes:
         return (NO_ROOM,)
+    if keeps_compressed(estimate):
+        return (f"max_total_num_tokens={found.tokens}",)
     k, v = found.extra["k_bytes"], found.extra["v_bytes"]
     latent = any(isinstance(cache, Latent) for layer, _ in estimate.spec.groups for cache in layer.caches)
     sizes = f"KV size: {(k + v) / GIB:.2f} GB" if latent else f"K size: {k / GIB:.2f} GB, V size: {v / GIB:.2f} GB"
@@ -476,6 +445,12 @@ def _reasons(cell: Cell, options: Options, estimate: Estimate) -> tuple[str, ...
         isinstance(c, (SlidingWindow, Chunked)) for layer, _ in estimate.spec.groups for c in layer.caches
     ):
         reasons.append("windows are charged at full length for this architecture")
+    if cell.beside:
+        reasons.append(
+            f"pages of {cell.beside} tokens, whatever --page-size says; {cell.running:,} requests run at once on a replica"
+        )
+    if cell.fixed:
+        reasons.append(f"the state of open blocks of as many requests, {human_bytes(cell.fixed)}, is taken first")
     if cell.state:
         reasons.append("recurrent states get a pool of their own before the tokens")
     if not reasons:

@@ -108,21 +108,22 @@ def with_sparse_record(estimate: Estimate) -> Estimate:
     sparse = any(isinstance(c, Latent) and c.indexer_dim for layer, _ in estimate.spec.groups for c in layer.caches)
     request = estimate.request
     if vllm_compressed.keeps_compressed(estimate):
-        return _with_fp8(estimate)
+        return with_fp8(estimate, "vLLM")
     if not sparse or request.k_dtype not in (None, "auto", "fp8", "fp8_e4m3"):
         return estimate
     return ask(estimate.spec, replace(request, k_dtype="fp8_ds_mla", v_dtype="fp8_ds_mla"), estimate.capacity)
 
 
-def _with_fp8(estimate: Estimate) -> Estimate:
+def with_fp8(estimate: Estimate, engine: str) -> Estimate:
     """Turns what is kept of a compressed past into fp8, which is also what `auto` means there.
 
-    Source: vLLM 0.32 `_resolve_dsv4_kv_cache_dtype`, which raises for any other.
+    Raises BadRequest for any other, as vLLM 0.32 does (`_resolve_dsv4_kv_cache_dtype`); SGLang 0.5.23 takes bfloat16
+    too, but counts and stores such records.
     """
     request = estimate.request
     if request.k_dtype not in (None, "auto", "fp8", "fp8_e4m3", "fp8_ds_mla"):
         raise BadRequest(
-            f"vLLM keeps the cache of {estimate.spec.name} in fp8 alone, not in {request.k_dtype}: write --kv-cache-dtype fp8"
+            f"{engine} keeps the cache of {estimate.spec.name} in fp8 alone, not in {request.k_dtype}: write --kv-cache-dtype fp8"
         )
     return ask(estimate.spec, replace(request, k_dtype="fp8", v_dtype="fp8"), estimate.capacity)
 

@@ -60,8 +60,8 @@ def prepared(estimate: Estimate, options: Options, version: Version) -> tuple[Es
     drafter = drafter_of(estimate)
     if drafter is not None and drafter.kind == "model":
         raise BadRequest(
-            f"--drafter {drafter.name}: SGLang runs no draft model beside {estimate.spec.name}, only its own head: "
-            "give --num-speculative-tokens alone"
+            f"--drafter {drafter.name}: SGLang runs no draft model beside {estimate.spec.name}, only its own head "
+            "(kvplan check of its command counts that)"
         )
     if architecture(estimate).startswith("Da Vinci"):
         raise UnsupportedModel(f"{estimate.spec.name}: SGLang's pools of this model on NPUs are not modelled")

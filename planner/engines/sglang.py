@@ -391,6 +391,8 @@ def _on_device(estimate: Estimate, options: Options) -> Estimated:
     found = weights_loaded(estimate)
     kept = max(0, found.bytes - experts_on_host(estimate, options.gpu_experts))
     low, middle, high = (value * kept // max(1, found.bytes) for value in (found.low, found.bytes, found.high))
+    if keeps_compressed(estimate):
+        high = max(high, middle * sglang_compressed.MOST_LOADED_PERCENT // 100)
     return kept_on_device(Estimated(middle, low, high, found.words), options.cpu_offload_bytes)
 
 

@@ -35,6 +35,8 @@ WINDOWS_CHECKED_SINCE: Version = (0, 5, 21)
 PAGE = 256  # set for this model, whatever --page-size says
 RATIO = Fraction(1, 10)
 RUNNING = 256
+# V4-Pro loads 125.65 GiB a card on eight H200, counted 101.02 (SemiAnalysisAI/InferenceX issue 2128); what adds it is not told.
+MOST_LOADED_PERCENT = 125
 RINGS = {4: 8, 128: 128}  # tokens of an open block's state; twice as many where tokens are drafted
 
 

@@ -58,6 +58,17 @@ def test_a_draft_head_takes_the_share_of_tokens_that_two_servers_said() -> None:
     assert tokens("0.5.15", size) == 0  # the state of 256 requests is taken first there: another release's count
 
 
+def test_what_a_server_that_did_not_start_had_is_in_the_range() -> None:
+    """V4-Pro on eight H200: 125.65 GiB of weights a card, nothing left at a fraction of 0.88.
+
+    Source: https://github.com/SemiAnalysisAI/InferenceX/issues/2128
+    """
+    request = Request(8192, sharding=Sharding(tp=8))
+    found = estimate(model_spec(PRO), request, device_capacity(device("h200")))
+    ranged = sglang.answer(found, Options(fraction=Fraction(88, 100)), None).ranged
+    assert ranged is not None and ranged.low.tokens == 0 < ranged.high.tokens
+
+
 def test_bytes_are_those_worked_out_by_hand() -> None:
     """V4-Flash: 43 layers and a head's entry, 21 layers 1:4 with an indexer, 20 layers 1:128; 10 GiB."""
     past = Fraction(21 * (584 + 132), 4) + Fraction(20 * 584, 128)

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from planner.catalogue.entries import devices, find_device, find_model, models
@@ -91,6 +91,7 @@ def test_a_catalogue_name_under_any_case_mirror_and_suffix_is_that_entry_or_is_a
     entry: object, owner: str, suffix: str, upper: object
 ) -> None:
     hf_id = entry.hf_id  # type: ignore[attr-defined]
+    assume(not (suffix and entry.name.endswith(("-fp8", "-awq", "-gptq-int4"))))  # type: ignore[attr-defined]
     plain = hf_id.rsplit("/", 1)[-1]
     written = owner + upper(plain) + suffix  # type: ignore[operator]
     try:
@@ -98,7 +99,9 @@ def test_a_catalogue_name_under_any_case_mirror_and_suffix_is_that_entry_or_is_a
     except UnknownName as error:
         assert entry.name in str(error) or base(entry.name) in str(error), (written, str(error))  # type: ignore[attr-defined]
         return
-    assert _shape(found.entry) == _shape(entry), written
+    # A published variant may have a shape of its own: the AWQ file of Qwen2.5-72B pads its MLPs.
+    variant = found.entry.name.startswith(f"{entry.name}-")  # type: ignore[attr-defined]
+    assert variant or _shape(found.entry) == _shape(entry), written
     if suffix and found.weights and found.weights.words.endswith(")"):
         assert found.weights.kind in (SUFFIXES[suffix], "mxfp4"), written
 

@@ -13,6 +13,7 @@ from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.sharding import stage_sizes
 from planner.model.cache import Cache
+from planner.model.sparse_attention import Compressed
 from planner.shown import NO, Shown
 from planner.units import GIB
 
@@ -264,6 +265,11 @@ def layer_caches(estimate: Estimate) -> list[tuple[int, Cache]]:
                 shares[cache] = sharding.on_rank(cache)
             found.append((index, shares[cache]))
     return found
+
+
+def keeps_compressed(estimate: Estimate) -> bool:
+    """Tells whether layers keep DeepSeek-V4's compressed past, which vLLM, SGLang and llama.cpp lay out by rules of its own."""
+    return any(isinstance(cache, Compressed) for layer, _ in estimate.spec.groups for cache in layer.caches)
 
 
 def stage_ranges(layers: int, sizes: list[int] | None = None, pp: int = 1) -> list[range]:

@@ -67,9 +67,9 @@ def sglang_refusal(estimate: Estimate) -> Refusal | None:
 
 
 def _weights_refusal(estimate: Estimate, have: int, *, version: Version | None) -> Refusal | None:
-    config = estimate.spec.quantization
-    method = config.get("quant_method") if isinstance(config, Mapping) else None
-    if not isinstance(method, str) or not isinstance(config, Mapping):
+    config = estimate.spec.quantization or {}
+    method = config.get("quant_method")
+    if not isinstance(method, str):
         return None
     least = _least(method, config, version=version)
     if have >= least:

@@ -8,6 +8,7 @@ cache_size is --ctx-size here, max_batch_size --parallel, chunk_size --ubatch-si
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from planner.dtypes.kinds import CacheFormat
@@ -37,6 +38,15 @@ SCALE_BYTES, GROUP = 2, 32
 _BITS = re.compile(r"exl3_q(\d)")
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What rings and states are held for: `slots` (max_batch_size) requests, each with `drafts` drafted tokens; `second` is ExLlamaV2."""
+
+    slots: int
+    drafts: int = 0
+    second: bool = False
+
+
 # long: a field of the answer a line
 def answer(
     estimate: Estimate, options: Options, version: str | None, generation: str | None = None
@@ -48,8 +58,8 @@ def answer(
     size = ceil_div(want(options.ctx_size, taken * estimate.request.batch, "--ctx-size"), PAGE) * PAGE
     slots = want(options.parallel, default_batch(estimate), "--parallel")
     chunk = ceil_div(max(PAGE, want(options.ubatch_size, CHUNK, "--ubatch-size")), PAGE) * PAGE
-    shape = (slots, options.num_speculative_tokens, second)
-    cache = cache_bytes(estimate, size, shape)
+    kept = Kept(slots, options.num_speculative_tokens, second)
+    cache = cache_bytes(estimate, size, kept)
     activation = _activation(estimate, chunk)
     held = estimate.per_device.weight_bytes + RESERVE
     left = None
@@ -63,7 +73,7 @@ def answer(
     ranged = None
     if left is not None:
         ranged = Ranged(
-            *(_pool(estimate, min(room, cache) if fixed else room, taken=taken, shape=shape) for room in left)
+            *(_pool(estimate, min(room, cache) if fixed else room, taken=taken, kept=kept) for room in left)
         )
     most = None
     if ranged is not None:
@@ -73,7 +83,7 @@ def answer(
         name=name,
         version=version or "as modelled",
         request_tokens=seq,
-        request_bytes=cache_bytes(estimate, taken, (1, shape[1], second)),
+        request_bytes=cache_bytes(estimate, taken, replace(kept, slots=1)),
         logical_bytes=logical_bytes(estimate),
         ranged=ranged,
         block_tokens=PAGE,
@@ -99,8 +109,8 @@ def default_batch(estimate: Estimate) -> int:
     return BATCH_WITH_STATES if rings or states else BATCH
 
 
-def cache_bytes(estimate: Estimate, tokens: int, shape: tuple[int, int, bool]) -> int:
-    """Counts the cache of `tokens` tokens on the stage with most; `shape`: (max_batch_size, draft tokens, ExLlamaV2).
+def cache_bytes(estimate: Estimate, tokens: int, kept: Kept) -> int:
+    """Counts the cache of `tokens` tokens on the stage with most.
 
     Σ layers with attention: tokens · (K + V of a token); rings and states: max_batch_size · a layer's own. ExLlamaV2's quantised
     caches keep one layer's K and V in fp16 beside them.
@@ -109,8 +119,8 @@ def cache_bytes(estimate: Estimate, tokens: int, shape: tuple[int, int, bool]) -
     most = 0
     for stage in stage_ranges(len(estimate.spec.layers), pp=estimate.request.sharding.pp):
         layers = [cache for index, cache in caches if index in stage]
-        total = sum(_layer_bytes(estimate, cache, tokens=tokens, shape=shape) for cache in layers)
-        if shape[2] and bits_of(estimate.fmt) != (None, None):
+        total = sum(_layer_bytes(estimate, cache, tokens=tokens, kept=kept) for cache in layers)
+        if kept.second and bits_of(estimate.fmt) != (None, None):
             total += max((_fp16_bytes(cache) * tokens for cache in layers), default=0)
         most = max(most, total)
     return most
@@ -152,18 +162,20 @@ def bits_of(fmt: CacheFormat) -> tuple[int | None, int | None]:
     return k, v
 
 
-def _layer_bytes(estimate: Estimate, cache: Cache, *, tokens: int, shape: tuple[int, int, bool]) -> int:
-    slots, drafts, second = shape
+def _layer_bytes(estimate: Estimate, cache: Cache, *, tokens: int, kept: Kept) -> int:
+    second = kept.second
     k, v = bits_of(estimate.fmt)
     if isinstance(cache, Shared) or cache.kind == "no cache":
         return 0
     if isinstance(cache, Latent) and not cache.indexer_dim and not second:
         return tokens * latent_bytes(cache.latent_dim, cache.rope_dim, k)
     if isinstance(cache, Recurrent) and not second:
-        return slots * _state_bytes(cache, estimate.fmt, drafts)
+        return kept.slots * _state_bytes(cache, estimate.fmt, kept.drafts)
     if isinstance(cache, Full) and not isinstance(cache, (Cross, Chunked)):
         if not second and _kept_as_ring(estimate, cache):
-            return slots * ring_tokens(cache.window) * _fp16_bytes(cache) if isinstance(cache, SlidingWindow) else 0
+            return (
+                kept.slots * ring_tokens(cache.window) * _fp16_bytes(cache) if isinstance(cache, SlidingWindow) else 0
+            )
         pair = (cache.kv_heads * cache.k_dim, cache.kv_heads * cache.v_dim)
         if second and k == v == 6:  # its Q6 keeps K in 8 bit and V in 4
             k, v = 8, 4
@@ -203,9 +215,9 @@ def _activation(estimate: Estimate, chunk: int) -> Estimated:
     )
 
 
-def _pool(estimate: Estimate, room: int, *, taken: int, shape: tuple[int, int, bool]) -> Pool:
+def _pool(estimate: Estimate, room: int, *, taken: int, kept: Kept) -> Pool:
     """What the room holds in whole pages, every state and ring counted."""
-    pages = largest(lambda n: cache_bytes(estimate, n * PAGE, shape) <= room, MAX_TOKENS // PAGE)
+    pages = largest(lambda n: cache_bytes(estimate, n * PAGE, kept) <= room, MAX_TOKENS // PAGE)
     return Pool(room, pages * PAGE, pages, PAGE, at_once=Fraction(pages * PAGE, taken))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import kv_format
+from planner.engines.base import keeps_compressed
 from planner.engines.drafting import drafted_caches
 from planner.engines.llamacpp_compressed import CompressedCache, compressed_caches
 from planner.engines.llamacpp_setting import (
@@ -18,7 +19,6 @@ from planner.engines.llamacpp_setting import (
     NO_V_SINCE,
     WINDOWS_BY_UBATCH_SINCE,
     Setting,
-    keeps_compressed,
     latent_build,
 )
 from planner.errors import UnsupportedModel

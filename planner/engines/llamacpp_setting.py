@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from planner.dtypes.names import FLOAT_BYTES
 from planner.engines import ollama_releases
-from planner.engines.base import LATEST, Options, Version, parse_version, want
+from planner.engines.base import LATEST, Options, Version, keeps_compressed, parse_version, want
 from planner.engines.drafting import draft_tokens
 from planner.memory.estimate import Estimate
 from planner.model.recurrent import Recurrent
-from planner.model.sparse_attention import Compressed
 from planner.units import ceil_div
 
 MLA_SINCE, NO_V_SINCE = 5134, 7830
@@ -125,18 +124,14 @@ def settings(estimate: Estimate, options: Options, version: str | None, program:
         whole *= streams
     batch = min(want(options.batch_size, DEFAULT_UBATCH if kobold else DEFAULT_BATCH, "--batch-size"), max(n_ctx, 1))
     return Setting(
-        program=program, build=build, n_ctx=n_ctx, slots=slots, streams=slots if keeps_compressed(estimate) else streams,
+        program=program, build=build, n_ctx=n_ctx, slots=slots,
+        streams=slots if keeps_compressed(estimate) else streams,  # a stream for every slot, unified or not
         seq_cells=ceil_div(max(ceil_div(whole, streams), 1), pad) * pad,
         ubatch=min(want(options.ubatch_size, batch if kobold else DEFAULT_UBATCH, "--ubatch-size"), batch), batch=batch, flash=flash, pad=pad,
         swa_full=options.swa_full or not (options.useswa or _keeps_windows(estimate, build, number, program)),
         mla_mode=3 if options.mla_mode is None else options.mla_mode, version=number,
         snapshots=draft_tokens(estimate, options) if _rolls_back(estimate, program) else 0,
     )  # fmt: skip
-
-
-def keeps_compressed(estimate: Estimate) -> bool:
-    """Tells whether layers keep compressed entries (DeepSeek-V4): every slot is a stream then, unified or not."""
-    return any(isinstance(cache, Compressed) for layer, _ in estimate.spec.groups for cache in layer.caches)
 
 
 def _has_states(estimate: Estimate) -> bool:

@@ -23,6 +23,7 @@ from planner.engines.base import (
     Refusal,
     Version,
     heads_refusal,
+    keeps_compressed,
     layer_caches,
     parse_version,
     stage_ranges,
@@ -33,7 +34,6 @@ from planner.engines.device_memory import context_before_weights, kept_on_device
 from planner.engines.drafting import drafted_caches, drafter_of, drafter_weights
 from planner.engines.sglang_fraction import DRAFTS_IN_POOL_SINCE, default_fraction
 from planner.engines.vllm import logical_bytes, with_sparse_record
-from planner.engines.vllm_compressed import keeps_compressed
 from planner.engines.vllm_setting import architecture, default_length
 from planner.errors import UnsupportedModel
 from planner.memory.activations import Estimated

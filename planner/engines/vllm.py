@@ -15,6 +15,7 @@ from planner.engines.base import (
     Version,
     gib_two,
     heads_refusal,
+    keeps_compressed,
 )
 from planner.engines.capability import vllm_refusal
 from planner.engines.device_memory import (
@@ -107,7 +108,7 @@ def with_sparse_record(estimate: Estimate) -> Estimate:
     """
     sparse = any(isinstance(c, Latent) and c.indexer_dim for layer, _ in estimate.spec.groups for c in layer.caches)
     request = estimate.request
-    if vllm_compressed.keeps_compressed(estimate):
+    if keeps_compressed(estimate):
         return with_fp8(estimate, "vLLM")
     if not sparse or request.k_dtype not in (None, "auto", "fp8", "fp8_e4m3"):
         return estimate
@@ -221,9 +222,9 @@ def _too_long_v0(pool: Pool, setting: Setting, most: Pool) -> Refusal | None:
 
 def _layout(estimate: Estimate, options: Options, setting: Setting) -> vllm_v1.Layout:
     """How the model's layers share the pool."""
-    if not vllm_compressed.keeps_compressed(estimate):
-        return vllm_v1.layout(estimate, options, setting)
-    return vllm_compressed.layout(estimate, options, setting)
+    if keeps_compressed(estimate):
+        return vllm_compressed.layout(estimate, options, setting)
+    return vllm_v1.layout(estimate, options, setting)
 
 
 def _made_v1(estimate: Estimate, options: Options, setting: Setting, sizes: Sizes) -> Made:

@@ -31,7 +31,6 @@ UNPADDED_SINCE: Version = (0, 29)
 RECORD_BYTES = 584  # 448 in fp8, 64 of the rotary part in bf16, 7 scales and a byte to fill
 SCALE_BYTES = 4  # of an indexer's key, in fp8
 ALIGNMENT = 576
-BLOCK = 256
 WINDOW_BLOCK = 64
 STATE_BLOCKS = {4: 4, 128: 8}  # tokens a block of the open block's state, by rate
 FP32 = 4
@@ -45,12 +44,6 @@ class Page:
     block: int
     bytes: int
     window: int = 0
-
-
-def keeps_compressed(estimate: Estimate) -> bool:
-    """Tells whether layers keep DeepSeek-V4's compressed past; V4.1's, a kind of it, has other pages."""
-    kept = {type(cache) for layer, _ in estimate.spec.groups for cache in layer.caches}
-    return Compressed in kept
 
 
 def page_bytes(size: int) -> int:
@@ -195,16 +188,13 @@ class PackedLayout(Layout):
     def request_blocks(self, length: int) -> int:
         """Counts the blocks that a request of `length` tokens may hold; to 0.26 in blocks of the first group's size."""
         if not self.group_bytes:
-            return self.held_blocks(length)
+            return super().request_blocks(length)
         held = zip(self.groups, self.group_bytes, strict=True)
         return ceil_div(sum(self.group_blocks(group, length) * size for group, size in held), self.group_bytes[0])
 
-    def held_blocks(self, length: int) -> int:
-        return sum(self.group_blocks(group, length) for group in self.groups)
-
     def check_bytes(self, length: int) -> int:
         """Bytes that the check at start-up wants for one request of `length` tokens."""
-        return self.check_block * self.held_blocks(length)
+        return self.check_block * super().request_blocks(length)
 
 
 def layout(estimate: Estimate, options: Options, setting: Setting) -> PackedLayout:

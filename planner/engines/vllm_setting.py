@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from planner.engines import vllm_v0
-from planner.engines.base import LATEST, Options, Version, parse_version, want
+from planner.engines.base import LATEST, Options, Version, keeps_compressed, parse_version, want
 from planner.engines.device_memory import ProfileRun, device_of
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.model.cache import Full
 from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent
-from planner.model.sparse_attention import Compressed
 from planner.units import GIB
 
 # The newest release whose sources were read, on 2026-11-29.
@@ -263,7 +262,7 @@ def default_block(estimate: Estimate, v1: bool, version: Version, longest: int) 
     if platform == "tpu":
         power = 1 << max(0, longest - 1).bit_length()  # PallasAttentionBackend.get_page_size
         return min(256, max(16, power // 16))
-    if Compressed in {type(cache) for cache in caches_of(estimate)}:
+    if keeps_compressed(estimate):
         return 256  # DeepseekSparseSWABackend.get_preferred_block_size
     latents = [cache for cache in caches_of(estimate) if isinstance(cache, Latent)]
     if platform != "gpu":

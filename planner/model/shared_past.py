@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from planner.dtypes.kinds import CacheFormat
 from planner.model.attention import Mixer
 from planner.model.cache import Cache, Shared
-from planner.model.sparse_attention import COMPRESSOR, INDEXER, Compressed
+from planner.model.sparse_attention import COMPRESSOR, INDEXER, CompressedPast
 from planner.model.weights import Weight, linear, vector
 
 
 @dataclass(frozen=True)
-class PooledPast(Compressed):
+class PooledPast(CompressedPast):
     """An entry of widths (latent, index key) for every `rate` tokens; of a pair that is open, value and score in fp32.
 
     elements = floor(S / rate) · (latent + key) + 2 · (S mod rate) · latent.

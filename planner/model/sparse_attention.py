@@ -58,7 +58,43 @@ class IndexKeys(Cache):
 
 
 @dataclass(frozen=True)
-class Compressed(Cache):
+class CompressedPast(Cache):
+    """A long past of which one entry of `widths` stays for every `rate` tokens, and what a block that is open keeps.
+
+    bytes = floor(S / rate) · (bytes of an entry) + bytes that wait. Every rank holds it all. What waits is each kind's
+    own, and what an engine pages of one kind it may not page of another.
+    """
+
+    rate: int
+    widths: tuple[int, ...]
+
+    @property
+    def kind(self) -> str:
+        return f"compressed 1:{self.rate}"
+
+    def tokens_kept(self, tokens: int, source_tokens: int) -> int:
+        return tokens // self.rate
+
+    def waiting(self, tokens: int) -> int:
+        """Counts the elements that the open block keeps."""
+        raise NotImplementedError
+
+    def waiting_bytes(self, tokens: int, fmt: CacheFormat) -> int:
+        """Counts the bytes that the open block keeps."""
+        raise NotImplementedError
+
+    def entry_bytes(self, fmt: CacheFormat) -> int:
+        return sum(fmt.k.vector_bytes(width) for width in self.widths)
+
+    def kv_bytes(self, tokens: int, source_tokens: int, fmt: CacheFormat) -> int:
+        return tokens // self.rate * self.entry_bytes(fmt) + self.waiting_bytes(tokens, fmt)
+
+    def elements(self, tokens: int, source_tokens: int) -> int:
+        return tokens // self.rate * sum(self.widths) + self.waiting(tokens)
+
+
+@dataclass(frozen=True)
+class Compressed(CompressedPast):
     """DeepSeek-V4's long past: an entry of `widths` for every `rate` tokens, and the tokens of an open block.
 
     elements = floor(S / rate)·w + 2·(S mod rate)·s·w, w = sum(widths); a waiting token keeps value and gate.
@@ -72,16 +108,7 @@ class Compressed(Cache):
     (8704, 26880)
     """
 
-    rate: int
-    widths: tuple[int, ...]
     overlap: bool = False
-
-    @property
-    def kind(self) -> str:
-        return f"compressed 1:{self.rate}"
-
-    def tokens_kept(self, tokens: int, source_tokens: int) -> int:
-        return tokens // self.rate
 
     def waiting(self, tokens: int) -> int:
         """Elements of the open block and, with overlap, of the block before it."""
@@ -95,15 +122,6 @@ class Compressed(Cache):
     def waiting_bytes(self, tokens: int, fmt: CacheFormat) -> int:
         gates = self.overlapping(tokens)
         return (self.waiting(tokens) - gates) * fmt.model_dtype_bytes + gates * max(4, fmt.model_dtype_bytes)
-
-    def entry_bytes(self, fmt: CacheFormat) -> int:
-        return sum(fmt.k.vector_bytes(width) for width in self.widths)
-
-    def kv_bytes(self, tokens: int, source_tokens: int, fmt: CacheFormat) -> int:
-        return tokens // self.rate * self.entry_bytes(fmt) + self.waiting_bytes(tokens, fmt)
-
-    def elements(self, tokens: int, source_tokens: int) -> int:
-        return tokens // self.rate * sum(self.widths) + self.waiting(tokens)
 
     def equation(
         self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat

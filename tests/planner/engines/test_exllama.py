@@ -20,7 +20,7 @@ from planner.memory.request import Capacity, Request
 from planner.readers import read_entry
 from planner.units import GIB
 
-THIRD, SECOND = (4, 0, False), (4, 0, True)
+THIRD, SECOND = exllama.Kept(4), exllama.Kept(4, second=True)
 
 
 def asked(name: str, seq: int = 8192, size: int = 24 * GIB, k: str | None = None, v: str | None = None) -> Estimate:
@@ -63,8 +63,8 @@ def test_states_have_one_more_for_every_draft() -> None:
     alone = 36 * (8192 * 4 * 2 + 32 * 128 * 128 * 4)
     drafted = 36 * (8192 * (4 + 3) * 2 + 4 * 32 * 128 * 128 * 4)
     tokens = 12 * 2 * 2 * 256 * 2 * 256
-    assert exllama.cache_bytes(asked("qwen3-next-80b-a3b"), 256, (1, 0, False)) == alone + tokens
-    assert exllama.cache_bytes(asked("qwen3-next-80b-a3b"), 256, (2, 3, False)) == 2 * drafted + tokens
+    assert exllama.cache_bytes(asked("qwen3-next-80b-a3b"), 256, exllama.Kept(1)) == alone + tokens
+    assert exllama.cache_bytes(asked("qwen3-next-80b-a3b"), 256, exllama.Kept(2, 3)) == 2 * drafted + tokens
 
 
 def test_a_cache_that_is_too_large_is_a_refusal_with_its_settings() -> None:

@@ -232,6 +232,13 @@ def test_keys_of_a_sparse_indexer_lie_in_a_cache_of_their_own() -> None:
         answer("deepseek-v3.2", "6900")
 
 
+@pytest.mark.parametrize("program", ["llamacpp", "ollama", "lmstudio"])
+def test_deepseek_v4_1_whose_past_is_another_is_refused(program: str) -> None:
+    flash = estimate(read_entry(find_model("deepseek-v4.1-flash")), Request(4096))
+    with pytest.raises(UnsupportedModel, match="keeps compressed 1:2 is not modelled; leave --engine out"):
+        llamacpp.answer(flash, Options(), None, program)
+
+
 def test_deepseek_v4_keeps_windows_entries_keys_and_open_blocks() -> None:
     """libllama v0.5.0, V4-Flash at 4,096, as 31 more contexts of it: 43 raw layers of 768 cells, entries of 512 and keys of 128 numbers.
 

@@ -132,7 +132,7 @@ def question_of(asked: ReportAsked, runs: Sequence[Run]) -> Question:
     from reports.plans import load_plans
     from reports.question import question, usual_tokens
 
-    specs = [_spec(name, asked) for name in dict.fromkeys(asked.models)]
+    specs = [scaled(model_spec(name, assume=asked.assume), asked.rope_scaling) for name in dict.fromkeys(asked.models)]
     known = specs or [model_spec(run.found.model) for run in runs if known_name(run.found.model)]
     dtype = asked.request.dtype or _dtype_of(known, runs)
     found = question(
@@ -145,12 +145,6 @@ def question_of(asked: ReportAsked, runs: Sequence[Run]) -> Question:
         assume=asked.assume,
     )
     return with_engine(found, asked.engine)
-
-
-def _spec(name: str, asked: ReportAsked) -> ModelSpec:
-    """The model of a name, with its positions scaled where --rope-scaling says so."""
-    found = model_spec(name, assume=asked.assume)
-    return found if asked.rope_scaling is None else scaled(found, asked.rope_scaling)
 
 
 def with_engine(q: Question, named: str | None) -> Question:
@@ -211,8 +205,9 @@ def command_lines(asked: ReportAsked, q: Question) -> tuple[str, ...]:
     lines = [shlex.join(["kvplan", "report", *asked.models, *asked.typed])]
     if asked.profile:
         lines.insert(0, shlex.join(["kvplan", "profile", asked.models[0], "-o", RUN_FILE, *profile_options(asked)]))
+    scaling = "" if asked.rope_scaling is None else f" --rope-scaling {asked.rope_scaling:g}"
     for model in asked.models[:6]:
-        lines.append(f"kvplan estimate {shlex.quote(model)} --seq {q.request.seq_tokens} --explain")
+        lines.append(f"kvplan estimate {shlex.quote(model)} --seq {q.request.seq_tokens}{scaling} --explain")
     return tuple(lines)
 
 

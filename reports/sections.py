@@ -289,7 +289,7 @@ NOT_MODELLED = (
 
 
 def limits_section(q: Question) -> Section:
-    """Lists what is not modelled."""
+    """Lists what was assumed, and what is not modelled."""
     assumed: dict[str, list[str]] = {}
     for m in q.names:
         answer = q.answer(m, None)
@@ -304,6 +304,6 @@ def limits_section(q: Question) -> Section:
 
 
 def reproduce_section(commands: Sequence[str]) -> Section:
-    """Lists the commands that make it again."""
+    """Lists the commands that make this report again."""
     return Section("reproduce", "How to reproduce this", "The same input gives the same report, except for the date above.",
                    _kept(Lines("", tuple(commands), code=True)))  # fmt: skip

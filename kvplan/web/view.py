@@ -362,7 +362,10 @@ def _left_for_cache(one: EstimateAnswer) -> int | None:
 def _crossing(estimate: EstimateAnswer, batches: Sequence[int], limit: int | None) -> str:
     """Where the lines cross what is left for the cache, in words."""
     if _cards(estimate):
-        return "Of all cards together, which llama.cpp and its kin fill one by one."
+        return (
+            "The lines are the cache of all cards together: llama.cpp and its kin fill the cards one by one, so there is "
+            "no one limit to cross."
+        )
     if limit is None or estimate.capacity is None:
         return ""
     if estimate.engine is not None and estimate.engine.name in BUDGETED:

@@ -63,7 +63,7 @@ TARGETS = (  # population, split, median and P90 that are aimed at, why it is mi
     ("TTFT under load", 20, 60, "closed loops come in waves, and sources do not say how many requests each had"),
     ("MoE: TTFT under load", 20, 60, "as above, and servers that drafted or held prefixes without their rows saying so"),
     ("llama.cpp token generation", 6, 20, ""),
-    ("MoE: llama.cpp token generation", 8, 22, "46 rows, most of one AMD device, whose builds of 2025 and 2026 differ by two"),
+    ("MoE: llama.cpp token generation", 8, 22, "46 rows, most of one AMD device, whose builds of 2025 and 2026 differ by a factor of two"),
     ("llama.cpp prompt processing: several devices", 20, 60, "27 rows, some of them over PCIe without peer access"),
 )  # fmt: skip
 

@@ -32,8 +32,9 @@ from planner.speed.drafting import drafts_of, pays_words
 from planner.speed.energy import GRID_GRAMS, energy_of
 from planner.speed.host import Host
 from planner.speed.measured_fit import Fitted
-from planner.speed.passes import decode_pass, memory_seconds, products_seconds, rates_of
-from planner.speed.speed import Case, Speed, drafting_pays_below, model_constants, speed
+from planner.speed.passes import CHUNK_TOKENS, decode_pass, memory_seconds, products_seconds, rates_of
+from planner.speed.speed import Speed, drafting_pays_below, model_constants, speed
+from planner.speed.terms import case_of
 from planner.speed.work import work
 from planner.units import MAX_COUNT, percent
 
@@ -204,7 +205,9 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
     if asked.measured is not None:
         notes += asked.measured.notes
     if speeds[0].host is not None:
-        notes += host_notes(speeds[0].host, asked.host)
+        notes += host_notes(speeds[0].host, asked.host, speeds[0].constants.ubatch_tokens)
+    elif asked.host is not None:
+        notes.append(f"--host {asked.host.name} has no effect: nothing lies in host memory")
     if speeds[0].drafts is not None:
         notes += [speeds[0].drafts.words(), _drafting_note(one, device, speeds[0])]
     return SpeedAnswer(asked, one, device, speeds, constants, tuple(notes), fitted=fit)
@@ -267,7 +270,7 @@ def host_part(estimate: Estimate, device: Device, asked: SpeedAsked) -> Host | N
     )  # fmt: skip
 
 
-def host_notes(host: Host, named: Device | None) -> list[str]:
+def host_notes(host: Host, named: Device | None, piece_tokens: int | None) -> list[str]:
     """Writes what lies on the host and how its part was computed."""
     kinds = (
         (host.dense_share, "the weights besides experts"),
@@ -279,21 +282,17 @@ def host_notes(host: Host, named: Device | None) -> list[str]:
     whose = (
         f"{host.name}, {rate}"
         if named is not None
-        else f"taken as {rate}, 40 to 80 in the range; --host NAME says whose"
+        else f"its memory's speed is not known: {rate} is taken, 40 to 80 GB/s in the range; --host NAME names the processor"
     )
     return [
         f"in host memory: {lies} ({whose})",
-        "prompts are computed on the card: each piece of 512 tokens copies the host's weights over PCIe first",
+        f"prompts are computed on the card: each piece of {piece_tokens or CHUNK_TOKENS:,} tokens copies the host's weights over PCIe first",
     ]
 
 
 def _drafting_note(estimate: Estimate, device: Device, found: Speed) -> str:
     """From which batch on drafting costs more than it saves."""
-    case = Case(
-        work(estimate), rates_of(device, estimate), found.constants, found.prompt_tokens, found.output_tokens, 1, found.load,
-        estimate.source_tokens, found.drafts,
-    )  # fmt: skip
-    return pays_words(drafting_pays_below(case))
+    return pays_words(drafting_pays_below(replace(case_of(estimate, device, found), batch=1)))
 
 
 def _compute_bound(

@@ -143,7 +143,7 @@ def placed(found: Sizes, placement: Placement) -> Placed:
         for weight, cache, extra, capacity in zip(weights, caches, beside, found.cards, strict=True)
     )
     reads = (round(read + (head if head_here else 0)), round(on_host + (0 if head_here else head)))
-    on_cards = min(wanted, count, count - first)
+    on_cards = max(0, min(wanted, count, count - first))  # none where the head alone would be first
     return Placed(cards, round(host), host_cache, on_cards, head_here, reads, placement, not_read, shares_there)
 
 

@@ -78,11 +78,14 @@ def kind_of(spec: ModelSpec) -> str:
     return TRAINED if spec.model_type in ALIBI or spec.config.get("alibi") else ROPE
 
 
-def scaled(spec: ModelSpec, factor: float) -> ModelSpec:
+def scaled(spec: ModelSpec, factor: float | None) -> ModelSpec:
     """Returns the model with `factor` times the positions, as RoPE scaling (YaRN) gives it; the memory is the same.
+    None, where nobody asked for scaling, leaves the model as it is.
 
     Raises BadRequest for a model that has no positions to scale, or has them in a table.
     """
+    if factor is None:
+        return spec
     if spec.max_positions is None:
         raise BadRequest(f"--rope-scaling: {spec.name} has no limit of positions; leave it out")
     if kind_of(spec) != ROPE:

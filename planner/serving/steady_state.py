@@ -167,12 +167,15 @@ class Replica:
         return self._prompts[sequences]
 
     def _prompt(self, tokens: int, hit: int, sequences: int, *, alone: float) -> _Prompt:
-        """Full pieces cost a line in the tokens before them, so the middle one stands for all of them."""
+        """The first full piece has what a request costs on its way in; the others cost a line in the tokens before them,
+        so the middle one stands for all of them."""
         whole, rest = divmod(tokens - hit, self.chunk_tokens)
         full = first = second = 0.0
         if whole:
-            before = hit + (whole - 1) * self.chunk_tokens // 2
-            full = whole * (self._step(sequences, [(self.chunk_tokens, before)]) - alone)
+            full = self._step(sequences, [(self.chunk_tokens, hit)]) - alone
+        if whole > 1:
+            middle = hit + whole * self.chunk_tokens // 2
+            full += (whole - 1) * (self._step(sequences, [(self.chunk_tokens, middle)]) - alone)
         if rest:
             piece = (rest, hit + whole * self.chunk_tokens)
             one = self._step(sequences, [piece])

@@ -81,6 +81,8 @@ class Host:
     def copy_seconds(self, pieces: int, pcie_bytes_per_s: float, reached: float) -> float:
         """Computes the seconds of copying the host's weights to the card for each piece of a prompt.
 
+        reached  the share of PCIe's rate that a copy gets
+
         >>> from planner.speed.constants import DEFAULT
         >>> Host("cpu", 0, 0.5, 0, 10e9, 0.5, 1, Rates(5e10, 1e12, 1e9), DEFAULT).copy_seconds(2, 25e9, 0.8)
         1.0

@@ -46,7 +46,7 @@ class Rates:
     narrow: bool = False  # products run in fewer bits than the float type
     plain_flops_per_s: float = 0.0  # in the float type, where attention runs
     watts: float = 0.0  # board power, 0 where it is not known, and of processors, whose cores decide
-    host_bytes_per_s: float = 31.5e9  # from host memory over PCIe
+    pcie_bytes_per_s: float = 31.5e9  # from host memory over PCIe
 
     @property
     def most_flops_per_s(self) -> float:
@@ -202,8 +202,7 @@ def prefill_pass(sums: Work, rates: Rates, prompts: int, *, prompt: Prompt, ubat
     parts = steps if ubatch else min(prompts, pp)
     bubble = (parts + pp - 1) / (parts * pp)
     roofs = {name: seconds * bubble for name, seconds in _roofs(step, rates).items()}
-    again = parts  # weights are read by each part
-    roofs |= {name: roofs[name] * again for name in ("weight_seconds", "expert_seconds")}
+    roofs |= {name: roofs[name] * parts for name in ("weight_seconds", "expert_seconds")}  # each part reads them
     roofs["pad_seconds"] *= steps
     return Pass(
         **roofs,
@@ -283,10 +282,15 @@ def products_seconds(work: Pass, constants: Constants, *, prefill: bool) -> Any:
     c = constants
     plain = prefill_efficiency(work.packed, work.narrow, c) if prefill else c.compute_efficiency
     routed = c.expert_prefill_efficiency if prefill else c.expert_compute_efficiency
-    attention = work.attention_seconds / c.attention_efficiency
+    return _products(work, c, plain=plain, routed=routed)
+
+
+def _products(work: Pass, c: Constants, *, plain: float, routed: float) -> Any:
+    """The seconds of the products at the shares `plain` of dense weights and `routed` of experts."""
     grouped = work.expert_compute_seconds + work.pad_seconds * c.expert_pad_rows
-    products = work.compute_seconds / plain * power_factor(work, c)
-    return products + grouped / routed * expert_power_factor(work, c) + attention
+    dense = work.compute_seconds / plain * power_factor(work, c)
+    experts = grouped / routed * expert_power_factor(work, c)
+    return dense + experts + work.attention_seconds / c.attention_efficiency
 
 
 def power_factor(work: Pass | Rates, constants: Constants) -> Any:
@@ -344,11 +348,8 @@ def others_seconds(work: Pass, constants: Constants) -> Any:
     its own.
     """
     c = constants
-    products = work.compute_seconds / _either(work.packed, c.packed_prefill_efficiency, c.mixed_efficiency)
-    grouped = work.expert_compute_seconds + work.pad_seconds * c.expert_pad_rows
-    products = products * power_factor(work, c)
-    products = products + grouped / c.expert_prefill_efficiency * expert_power_factor(work, c)
-    products = products + work.attention_seconds / c.attention_efficiency
+    plain = _either(work.packed, c.packed_prefill_efficiency, c.mixed_efficiency)
+    products = _products(work, c, plain=plain, routed=c.expert_prefill_efficiency)
     return products + work.message_seconds / c.link_efficiency + work.layers * c.prompt_layer_seconds
 
 

@@ -283,10 +283,6 @@ class Case:
         verified = 1 if self.drafts is None else 1 + self.drafts.tokens
         return decode_pass(self.sums, rates, self.batch, first + 1, first + output, verified=verified)
 
-    def host_step(self, output: int | None = None) -> Pass | None:
-        """The mean step of the whole model at the host's own rates; None where nothing lies there."""
-        return None if self.host is None else self._whole_step(self.host.rates, output or self.output)
-
     def tpot_parts(self, load: str | None = None, output: int | None = None) -> dict[str, float]:
         """Seconds between two tokens, by part."""
         tokens, c = self.output if output is None else output, self.constants
@@ -296,11 +292,10 @@ class Case:
         roof = parts.pop("roofline")
         computes = products_seconds(step, c, prefill=False) * tpot_scale(step, c) * c.roof_scale >= roof
         parts = {"compute" if computes else "bandwidth": roof, **parts}
-        there = self.host_step(tokens)
-        if self.host is not None and there is not None:
-            parts["host"] = self.host.step_seconds(there)
-            if serving:
-                others = self.copied_seconds(self.prefill_pass(1, source=0).steps) * max(0, self.held - 1) / tokens
+        if self.host is not None:
+            parts["host"] = self.host.step_seconds(self._whole_step(self.host.rates, tokens))
+            if other is not None:
+                others = self.copied_seconds(other.steps) * max(0, self.held - 1) / tokens
                 parts["prefill of others"] = parts.get("prefill of others", 0.0) + others
         if self.drafts is not None:
             parts = self._with_drafts(parts, self.drafts, tokens)
@@ -320,20 +315,19 @@ class Case:
     def tpot_bound(self) -> float:
         """What no software can go below: the step's roofline, for all tokens that a step may give."""
         verified = 1 if self.drafts is None else 1 + self.drafts.tokens
-        first = self.cached + self.prompt
-        step = decode_of(self.sums, self.batch, first + 1, last_tokens=first + self.output, verified=verified)
-        there = self.host_step()
-        if self.host is not None and there is not None:  # one after the other
-            card = self.step()
+        if self.host is not None:  # one after the other
+            card, there = self.step(), self._whole_step(self.host.rates, self.output)
             reading = card.weight_seconds + card.expert_seconds + card.cache_seconds
             return (reading + self.host.step_bound(there)) / verified
+        first = self.cached + self.prompt
+        step = decode_of(self.sums, self.batch, first + 1, last_tokens=first + self.output, verified=verified)
         return step.seconds(self.rates.bandwidth_bytes_per_s, self.rates.most_flops_per_s) / verified
 
     def copied_seconds(self, pieces: float) -> float:
         """Computes the seconds of copying the host's weights to the card for so many pieces of a prompt."""
         if self.host is None:
             return 0.0
-        return self.host.copy_seconds(int(pieces), self.rates.host_bytes_per_s, self.constants.link_efficiency)
+        return self.host.copy_seconds(int(pieces), self.rates.pcie_bytes_per_s, self.constants.link_efficiency)
 
     def prefill_pass(self, prompts: int, source: int | None = None) -> Pass:
         """`prompts` prompts on one replica."""

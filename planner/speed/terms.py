@@ -85,9 +85,9 @@ def decode_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term]
         text = f"{drafts.tokens} steps of the drafter x {_seconds(parts['drafts'] / drafts.tokens)}"
         terms.append(Term("drafts", text, parts["drafts"]))
     if "prefill of others" in found.tpot_parts:
-        adds, seconds = others_seconds(case.prefill_pass(1, source=0), constants), found.tpot_parts["prefill of others"]
+        other, seconds = case.prefill_pass(1, source=0), found.tpot_parts["prefill of others"]
         scale *= constants.prompts_scale
-        adds += case.copied_seconds(case.prefill_pass(1, source=0).steps) / scale
+        adds = others_seconds(other, constants) + case.copied_seconds(other.steps) / scale
         others = seconds * found.output_tokens / (adds * scale)
         text = f"{_seconds(adds)} x {others:,.4g} others / {found.output_tokens:,} tokens{_scale(scale)}"
         terms.append(Term("prefill of others", text, seconds))
@@ -205,7 +205,7 @@ def prefill_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term
     ]
     copied = case.copied_seconds(step.steps)
     if copied and found.host is not None:
-        rate = f"({constants.link_efficiency:.3g} x {case.rates.host_bytes_per_s:.4g} B/s)".replace("e+", "e")
+        rate = f"({constants.link_efficiency:.3g} x {case.rates.pcie_bytes_per_s:.4g} B/s)".replace("e+", "e")
         terms.append(Term("host weights", f"{step.steps:,g} x {found.host.weight_bytes:,.0f} B / {rate}", copied))
     alone = prefill_seconds(step, constants) + copied
     waiting = found.ttft_seconds.value - alone

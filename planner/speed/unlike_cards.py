@@ -26,10 +26,7 @@ def one_after_another(like: Device, cards: Sequence[Device], sizes: Sequence[int
 
     Leaves out: the link between them, and prompts that several cards work on at once.
     """
-    shares = [size / sum(sizes) for size in sizes] if sum(sizes) else [1 / len(cards)] * len(cards)
-    return _with_rates(
-        like, cards, lambda rates: 1 / sum(share / rate for share, rate in zip(shares, rates, strict=True))
-    )
+    return _with_rates(like, cards, sizes, together=lambda seconds: 1 / sum(seconds))
 
 
 def side_by_side(like: Device, cards: Sequence[Device], sizes: Sequence[int]) -> Device:
@@ -43,15 +40,21 @@ def side_by_side(like: Device, cards: Sequence[Device], sizes: Sequence[int]) ->
     >>> side_by_side(slow, (fast, slow), (1, 1)).bandwidth_bytes_per_s
     360000000000
     """
+    return _with_rates(like, cards, sizes, together=lambda seconds: 1 / (len(cards) * max(seconds)))
+
+
+def _with_rates(
+    like: Device, cards: Sequence[Device], sizes: Sequence[int], *, together: Callable[[Sequence[float]], float]
+) -> Device:
+    """`like` with bandwidth and FLOP/s of all cards together, and their mean power; none where one card's are not known.
+
+    together  the rate of all, of the seconds that each card takes for its share
+    """
     shares = [size / sum(sizes) for size in sizes] if sum(sizes) else [1 / len(cards)] * len(cards)
-    return _with_rates(
-        like, cards,
-        lambda rates: 1 / (len(cards) * max(share / rate for share, rate in zip(shares, rates, strict=True))),
-    )  # fmt: skip
 
+    def rate(rates: Sequence[int]) -> int:
+        return int(together([share / one for share, one in zip(shares, rates, strict=True)]))
 
-def _with_rates(like: Device, cards: Sequence[Device], together: Callable[[Sequence[int]], float]) -> Device:
-    """`like` with bandwidth and FLOP/s of all cards together, and their mean power; none where one card's are not known."""
     bandwidths = [card.bandwidth_bytes_per_s or 0 for card in cards]
     kinds = [kind for kind in like.dense_flops_per_s if all(card.dense_flops_per_s.get(kind) for card in cards)]
     watts = [card.tdp_watts or 0 for card in cards]
@@ -59,6 +62,6 @@ def _with_rates(like: Device, cards: Sequence[Device], together: Callable[[Seque
         like,
         tdp_watts=sum(watts) / len(watts) if all(watts) else None,
         prices=(),
-        bandwidth_bytes_per_s=int(together(bandwidths)) if all(bandwidths) else None,
-        dense_flops_per_s={kind: int(together([card.dense_flops_per_s[kind] for card in cards])) for kind in kinds},
+        bandwidth_bytes_per_s=rate(bandwidths) if all(bandwidths) else None,
+        dense_flops_per_s={kind: rate([card.dense_flops_per_s[kind] for card in cards]) for kind in kinds},
     )

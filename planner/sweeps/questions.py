@@ -124,8 +124,7 @@ def shared_of(
     """Looks every name of the grid up once."""
 
     def models(name: str) -> ModelSpec:
-        found = model_spec(name, assume=assume, online=online)
-        return found if rope_scaling is None else scaled(found, rope_scaling)
+        return scaled(model_spec(name, assume=assume, online=online), rope_scaling)
 
     names, sizes = _texts(grid, "gpu"), _texts(grid, "memory")
     specs = {name: _or_reason(models, name) for name in _texts(grid, "model")}

@@ -76,6 +76,8 @@ def test_the_head_is_the_first_of_ngl_since_december_2025() -> None:
     new, old = (placed(sized("qwen3-8b", version=version), Placement(layers=1)) for version in ("b8000", "b7000"))
     assert (new.layers_on_cards, new.head_on_cards) == (0, True)
     assert (old.layers_on_cards, old.head_on_cards) == (1, False)
+    none = placed(sized("qwen3-8b"), Placement(layers=0))
+    assert (none.layers_on_cards, none.head_on_cards) == (0, False)
 
 
 def test_the_embedding_stays_on_the_host_and_a_tied_head_is_a_copy() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from planner.serving.replica import Policy
 from planner.serving.result import percentiles
 from planner.serving.scheduler import simulate
 from planner.serving.steady_state import Replica
-from planner.speed.step import Linear
+from planner.speed.step import Linear, StepTerms
 from planner.units import PS_PER_SECOND
 from planner.workloads.arrivals import synthetic
 from planner.workloads.lengths import LengthMix, from_percentiles
@@ -48,6 +49,23 @@ def test_the_time_between_tokens_grows_by_the_prompts_of_the_others() -> None:
     state = replica(asked=fixed(rate_per_s=20.0)).at_rate(20.0)
     assert state is not None and state.prefill_share == pytest.approx(20 * 0.020)
     assert state.tpot_seconds == pytest.approx(0.010 / (1 - 0.4), rel=1e-4)
+
+
+@dataclass(frozen=True)
+class WithAnEntry(Linear):
+    """A step model in which each prompt's first piece costs 5 s more: a request's way in on a processor."""
+
+    def terms(self, sequences: int, chunks: Sequence[tuple[int, int]]) -> StepTerms:
+        entries = sum(not before for _, before in chunks)
+        found = super().terms(sequences, chunks)
+        return replace(found, fixed_ps=found.fixed_ps + entries * 5 * PS_PER_SECOND)
+
+
+@pytest.mark.parametrize("prompt", [1000, 2048, 4096, 10_000])
+def test_a_prompts_way_in_is_paid_once_however_many_pieces_it_has(prompt: int) -> None:
+    asked, constants = fixed(prompt), {"fixed_ps": 10 * MS, "token_ps": 20 * US}
+    slow, quick = (replica(model(**constants), asked).at_users(1) for model in (WithAnEntry, Linear))
+    assert slow.ttft_mean_seconds - quick.ttft_mean_seconds == pytest.approx(5.0)
 
 
 @given(st.floats(0.01, 0.99), st.sampled_from([PLAIN, HIDING]), st.integers(1, 4000), st.integers(2, 800))

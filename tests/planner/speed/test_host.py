@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvplan
+from kvplan.cli import main
 from planner.catalogue.entries import find_device, find_model
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import Request
@@ -104,3 +106,26 @@ def test_larger_pieces_copy_the_host_less_often() -> None:
         for large in (False, True)
     ]  # fmt: skip
     assert 2 < first[0] / first[1] < 4
+
+
+def test_what_is_said_of_drafts_and_pieces_is_of_a_model_that_is_partly_on_the_host(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """16 of 32 layers on the card: a step of five tokens computes on the processor, which no step of one does."""
+    words = "speed llama-3.1-8b --gpu rtx-4090 --engine llamacpp --dtype q4_k_m --num-speculative-tokens 4 --drafter ngram --batch 1"
+    with pytest.raises(SystemExit):
+        main([*words.split(), "--json", "-ngl", "16", "--ubatch-size", "2048"])
+    there = " ".join(json.loads(capsys.readouterr().out)["notes"])
+    with pytest.raises(SystemExit):
+        main([*words.split(), "--json"])
+    card = " ".join(json.loads(capsys.readouterr().out)["notes"])
+    assert "each piece of 2,048 tokens copies" in there and "from batch 3 on" in there
+    assert "saves time at every batch" in card
+
+
+@pytest.mark.parametrize("layers", [0, 1, 20])
+def test_no_part_of_a_step_is_negative(layers: int) -> None:
+    found = kvplan.speed(
+        "qwen3-30b-a3b", gpu="rtx-4090", engine="llamacpp", dtype="q8_0", flags={"n_gpu_layers": layers}
+    )
+    assert all(seconds > 0 for seconds in found.speeds[0].tpot_parts.values())

@@ -13,9 +13,9 @@ from planner.memory.request import Request
 from planner.memory.sharding import Sharding
 from planner.model.cache import Cache
 from planner.model.parameters import parameters, parameters_by_part
+from planner.model.weights import TOWERS
 from planner.readers.huggingface import read_file
 
-TOWERS = {"vision", "audio", "projector"}
 BF16 = CacheFormat(kv_format("bf16"), kv_format("bf16"))
 EXPLAINED = ("exact", "explained")
 

@@ -53,13 +53,12 @@ def at_positions(entry: ModelEntry, name: str) -> ModelEntry:
     >>> at_positions(find_model("qwen2.5-7b"), "qwen2.5-7b-instruct").config["max_position_embeddings"]
     32768
     """
-    asked = name.lower()
-    whole = "/" in asked
+    asked, whole = model_key(name), "/" in name
     longest = next(
         (
             n
             for written, n in entry.positions.items()
-            if asked == (written if whole else written.split("/")[-1]).lower()
+            if asked == model_key(written if whole else written.split("/")[-1])
         ),
         None,
     )

@@ -49,8 +49,15 @@ def check_file(path: str | None, option: str = "-o") -> None:
     if path is None:
         return
     target, mode = _target(path, option)
-    if mode is not None:
-        _try_beside(target, path, option)
+    if mode is None:
+        return
+    temporary = _beside(target)
+    try:
+        with open(temporary, "xb"):
+            pass
+        _remove(temporary)
+    except OSError as error:
+        raise _unwritable(path, option, error) from None
 
 
 def make_parent(path: str, option: str = "-o") -> None:
@@ -62,18 +69,6 @@ def make_parent(path: str, option: str = "-o") -> None:
         os.makedirs(os.path.dirname(os.path.abspath(os.path.expanduser(path))), exist_ok=True)
     except (OSError, ValueError) as error:
         raise _unwritable(path, option, error) from None
-
-
-def _try_beside(target: str, path: str, option: str) -> None:
-    """Make and remove a file beside `target`; raise the error of the name that was given where that cannot be."""
-    temporary = _beside(target)
-    try:
-        with open(temporary, "xb"):
-            pass
-    except OSError as error:
-        raise _unwritable(path, option, error) from None
-    finally:
-        _remove(temporary)
 
 
 def _unwritable(path: str, option: str, error: OSError | ValueError, *, kind: str = "file in a folder") -> KvplanError:

@@ -21,7 +21,7 @@ class Known:
     parts: Parts
     kind: str | None  # the weight format in the name, None for none
     active: frozenset[str] = frozenset()  # active sizes in any of the entry's names
-    written: str = ""  # the name
+    written: str = ""  # the name of the entry that `parts` were read from
 
 
 @lru_cache(maxsize=4)

@@ -17,7 +17,6 @@ from planner.memory.module_names import Matcher, matcher
 from planner.memory.quantization_groups import compressed_tensors, modelopt
 from planner.memory.quantization_torchao import quark, torchao
 from planner.memory.recipes import (
-    TOWERS,
     Reader,
     Recipe,
     Rule,
@@ -33,6 +32,7 @@ from planner.memory.recipes import (
 )
 from planner.memory.weight_formats import UNTOUCHED
 from planner.model.spec import TEXT_ONLY
+from planner.model.weights import TOWERS
 
 
 def read_recipe(config: Mapping[str, Any]) -> Recipe:

@@ -11,7 +11,6 @@ from planner.dtypes.names import weight_format
 from planner.errors import one_line
 from planner.memory.module_names import matcher
 from planner.memory.recipes import (
-    TOWERS,
     Recipe,
     Rule,
     block_fp8,
@@ -21,6 +20,7 @@ from planner.memory.recipes import (
     unread_all,
 )
 from planner.memory.weight_formats import UNTOUCHED
+from planner.model.weights import TOWERS
 
 
 def compressed_format(weights: object, layout: str = "") -> WeightFormat | None:

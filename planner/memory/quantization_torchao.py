@@ -10,7 +10,6 @@ from planner.dtypes.names import weight_format
 from planner.errors import one_line
 from planner.memory.module_names import matcher
 from planner.memory.recipes import (
-    TOWERS,
     Recipe,
     Rule,
     by_format,
@@ -21,6 +20,7 @@ from planner.memory.recipes import (
     whole,
 )
 from planner.memory.weight_formats import UNTOUCHED
+from planner.model.weights import TOWERS
 
 
 def torchao(config: Mapping[str, Any]) -> Recipe:

@@ -11,7 +11,6 @@ from planner.dtypes.names import weight_format
 from planner.memory.module_names import Matcher, matcher
 from planner.memory.weight_formats import UNTOUCHED
 
-TOWERS = frozenset({"vision", "audio", "projector"})
 MAX_RULES = 500
 
 

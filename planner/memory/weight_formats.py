@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from planner.dtypes.kinds import WeightFormat
-from planner.model.weights import Weight
+from planner.model.weights import TOWERS, Weight
 from planner.units import ceil_div
 
-UNTOUCHED = frozenset({"embedding", "lm_head", "router", "norm", "vision", "audio", "projector"})
-
-APART = frozenset({"vision", "audio", "projector"})  # of GGUF: a file of its own (mmproj), in 16 bit
+UNTOUCHED = TOWERS | {"embedding", "lm_head", "router", "norm"}
 
 TABLES = frozenset({"embedding", "lm_head", "router"})
 
@@ -57,7 +55,7 @@ class WeightPlan:
             layers = sum(share for _, share in shares)
             sizes = (fmt.matrix_bytes(weight.rows, weight.cols) * matrices * share for fmt, share in shares)
             return ceil_div(sum(sizes), layers)
-        quantised = (self.fmt.everywhere and weight.part not in APART) or (
+        quantised = (self.fmt.everywhere and weight.part not in TOWERS) or (
             weight.linear and weight.part not in self.spared
         )
         chosen = self.fmt if quantised else self.float_fmt

@@ -135,5 +135,10 @@ class LatentAttention(Mixer):
     def score_heads(self) -> int:
         return self.heads
 
+    @property
+    def reach(self) -> int | None:
+        """The newest tokens that a query attends to; None of all."""
+        return None
+
     def cache(self) -> Cache:
         return Latent(self.kv_rank, self.rope_dim, self.indexer_dim)

@@ -59,5 +59,9 @@ class WindowedLatentAttention(LatentAttention):
 
     window: int = 0
 
+    @property
+    def reach(self) -> int | None:
+        return self.window
+
     def cache(self) -> Cache:
         return LatentWindow(self.kv_rank, self.rope_dim, self.window)

@@ -14,9 +14,6 @@ from functools import cached_property
 MTP, BUFFER = "mtp", "buffer"
 
 
-TOWERS = ("vision", "audio", "projector")
-
-
 @dataclass(frozen=True)
 class StoredTensor:
     """One tensor as a header describes it. `parameters`: the numbers it stands for, unpacked; 0 for a scale."""

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 
 from planner.units import ceil_div
 
+TOWERS = frozenset({"vision", "audio", "projector"})
+"""Parts that see and hear, and what hands their output to the text model."""
+
 
 @dataclass(frozen=True, repr=False)
 class Weight:

@@ -10,7 +10,8 @@ from typing import Any
 from planner.errors import BadConfig, one_line
 from planner.model.parameters import all_weights, parameters
 from planner.model.spec import ModelSpec
-from planner.model.stored import BUFFER, MTP, TOWERS, StoredWeights
+from planner.model.stored import BUFFER, MTP, StoredWeights
+from planner.model.weights import TOWERS
 from planner.readers.huggingface import read_file
 from planner.readers.safetensors import Checkpoint, read_folder, read_path
 from planner.units import human_bytes

@@ -369,6 +369,8 @@ def minicpmv(f: Fields, hidden: int) -> Weights:
                 "num_attention_heads": 16, "image_size": 980, "patch_size": 14}  # fmt: skip
     v = section(f, "vision_config", defaults)
     if v is None:
+        if f.get("vision_encoder"):
+            f.warnings.append("its vision tower is not counted: the file names it and gives no sizes")
         return ()
     resampler = (
         table(PROJECTOR, f.int("query_num", 64), hidden),

@@ -125,7 +125,7 @@ def mixer_attention(mixer: Mixer, tp: int = 1) -> AttentionRead | None:
     if isinstance(mixer, LatentAttention):
         expanded = mixer.nope_dim + mixer.rope_dim + mixer.v_dim
         latent, heads = mixer.kv_rank + mixer.rope_dim, ceil_div(mixer.heads, tp)
-        return AttentionRead(1, heads, latent, 0, latent + mixer.kv_rank, expanded, expands=True)
+        return AttentionRead(1, heads, latent, 0, latent + mixer.kv_rank, expanded, mixer.reach, expands=True)
     return None
 
 

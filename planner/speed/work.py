@@ -29,15 +29,13 @@ from planner.model.latent_attention import LatentAttention
 from planner.model.moe import Moe
 from planner.model.parameters import all_weights
 from planner.model.spec import Layer, ModelSpec
-from planner.model.weights import Weight
+from planner.model.weights import TOWERS, Weight
 from planner.speed.operators import head_weights, mixer_attention
 from planner.units import ceil_div
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from planner.catalogue.device import Device
-
-TOWERS = frozenset({"vision", "audio", "projector"})
 
 
 MOST_BATCH = 1 << 20
@@ -383,7 +381,7 @@ def _latent_reads(mixer: LatentAttention, spec: ModelSpec, fmt: CacheFormat, *, 
     token = mixer.cache().kv_bytes(1, 0, fmt) / sharding.dcp
     top = spec.config.get("index_topk")
     if not (mixer.indexer_dim and isinstance(top, int)):
-        return [Read(None, token, found.decode_flops, found.pair_flops)]
+        return [Read(found.window, token, found.decode_flops, found.pair_flops)]
     keys = fmt.k.vector_bytes(mixer.indexer_dim) / sharding.dcp
     scores = 2.0 * mixer.indexer_heads * mixer.indexer_dim
     return [Read(top, token - keys, found.decode_flops, found.pair_flops), Read(None, keys, scores, scores)]

@@ -11,11 +11,10 @@ from planner.errors import BadConfig, UnsupportedModel
 from planner.model.attention import Mixer
 from planner.model.moe import Moe
 from planner.model.shared_past import SharedPast
-from planner.model.sparse_attention import hyper_connection
 from planner.model.weights import Weight, linear
 from planner.readers import decoder, more_towers
 from planner.readers.families import latent
-from planner.readers.families.latent import ROUTED, v4_core, v4_head
+from planner.readers.families.latent import ROUTED, hyper_connections, v4_core, v4_head
 from planner.readers.fields import MAX_LAYERS, Fields
 from planner.readers.layer_kinds import MOE, SLIDING, all_of, layer_count
 from planner.readers.model_types import Type
@@ -68,7 +67,7 @@ def _extra(f: Fields, index: int) -> tuple[Weight, ...]:
     columns = (engram_max_ngram_size - 1) · engram_n_heads.
     """
     hidden, streams = f.int("hidden_size"), f.int("hc_mult", 4)
-    connections = hyper_connection(hidden, streams) * 2
+    connections = hyper_connections(f, index)
     chosen, rows = f.int_list("engram_layer_ids", low=0) or [], f.int_list("engram_num_embeddings", low=1) or []
     if index not in chosen:
         return connections
@@ -92,13 +91,13 @@ def _mtp(f: Fields) -> tuple[Weight, ...]:
     count, hidden = f.int("num_nextn_predict_layers", 0, low=0, high=MAX_LAYERS), f.int("hidden_size")
     if not count:
         return ()
-    experts = {"num_experts": "dspark_n_routed_experts", "num_experts_per_tok": "dspark_num_experts_per_tok"}
-    own = {key: f.int(name, f.int(key)) for key, name in experts.items()}
+    experts = f.int("dspark_n_routed_experts", f.int("num_experts"))
+    active = f.int("dspark_num_experts_per_tok", f.int("num_experts_per_tok"), high=experts)
     (base,) = decoder.moe(f, 0)
     assert isinstance(base, Moe)
-    moe = replace(base, experts=own["num_experts"], active=own["num_experts_per_tok"])
+    moe = replace(base, experts=experts, active=active)
     layer = tuple(w for piece in (v4_core(f), moe) for w in piece.weights())
-    connections = hyper_connection(hidden, f.int("hc_mult", 4)) * 2
+    connections = hyper_connections(f, 0)
     targets = len(f.int_list("dspark_target_layer_ids", low=0) or [])
     rank, vocab = f.int("dspark_markov_rank", 0, low=0), f.int("vocab_size")
     joined = linear("mtp", hidden, targets * hidden, name="main_proj") if targets else ()

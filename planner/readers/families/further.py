@@ -107,9 +107,10 @@ def _ernie_vl_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
 
     A token goes to one of the two sets: of the other nothing is active.
     """
-    hidden, active = f.int("hidden_size"), f.int("num_experts_per_tok", 6)
+    hidden = f.int("hidden_size")
     width = [_of_text(f, "moe_intermediate_size", default, at=at) for at, default in ((0, 1536), (1, 512))]
     count = [_of_text(f, "num_experts", 64, at=at) for at in (0, 1)]
+    active = f.int("num_experts_per_tok", 6, high=count[0])
     shared = width[0] * f.int("n_shared_experts", 2, low=0)
     bias: tuple[Weight, ...] = (vector("shared_experts", 2 * shared + hidden),) if f.flag("mlp_bias") and shared else ()
     text = Moe(hidden, count[0], active, width[0], shared_width=shared, router_bias=True, extra=bias)
@@ -154,8 +155,7 @@ def _dots_sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
         size = {key: f.int(f"swa_{key}", default) for key, default in _DOTS_SLIDING.items()}
         rope = f.int("swa_qk_rope_head_dim", size["head_dim"] - size["qk_nope_head_dim"])
     else:
-        names = (name for name in saved if name.isascii() and name.isdigit() and int(name) == index)
-        changed = saved.get(next(names, ""))
+        changed = saved.get(str(index))
         own = f.sub(changed if isinstance(changed, Mapping) else {}, f"per_layer_config of layer {index}")
         size = {key: own.int(key, f.int(key, default)) for key, default in _DOTS_SLIDING.items()}
         rope = own.int("qk_rope_head_dim", f.int("qk_rope_head_dim"))

@@ -197,7 +197,7 @@ def _normed_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
     )
 
 
-def _hyper_connections(f: Fields, index: int) -> tuple[Weight, ...]:
+def hyper_connections(f: Fields, index: int) -> tuple[Weight, ...]:
     """One before attention, one before the MLP."""
     return hyper_connection(f.int("hidden_size"), f.int("hc_mult", 4)) * 2
 
@@ -325,9 +325,9 @@ def v4_head(f: Fields) -> tuple[Weight, ...]:
 def _v4_extra(f: Fields, index: int) -> tuple[Weight, ...]:
     """Hyper-connections, and the shared expert's biases where `mlp_bias` gives it some."""
     if not f.flag("mlp_bias"):
-        return _hyper_connections(f, index)
+        return hyper_connections(f, index)
     biases = 2 * f.int("moe_intermediate_size") + f.int("hidden_size")
-    return (*_hyper_connections(f, index), vector("shared_experts", biases))
+    return (*hyper_connections(f, index), vector("shared_experts", biases))
 
 
 def _v4_mtp(f: Fields) -> tuple[Weight, ...]:
@@ -340,7 +340,7 @@ def _v4_mtp(f: Fields) -> tuple[Weight, ...]:
         return ()
     layer = (w for piece in (*_v4_sliding(f, 0), *decoder.moe(f, 0)) for w in piece.weights())
     own = (*linear("mtp", hidden, hidden) * 2, *decoder.norm(f, hidden, 5), *v4_head(f))
-    return (*layer, *_hyper_connections(f, 0), *own) * count
+    return (*layer, *hyper_connections(f, 0), *own) * count
 
 
 def _glm5_mtp(f: Fields) -> tuple[Weight, ...]:
@@ -390,7 +390,7 @@ TYPES: dict[str, Type] = {
     "deepseek_v32": replace(
         DEEPSEEK_V3,
         # an old name of the class sets the same, and wins
-        renames={"num_experts": ("num_experts", *ROUTED["num_experts"][:-1])},
+        renames={"num_experts": ("num_experts", "n_routed_experts", "num_local_experts")},
         implied={"q_rank_required": True, "mlp_bias": False},
         kinds=listed("layer_types", _INDEXED_NAMES, all_of(INDEXED)),
         mixers={INDEXED: mla_with_indexer},
@@ -463,7 +463,7 @@ TYPES: dict[str, Type] = {
         kinds=_indexers(listed("layer_types", _GLM5_NAMES, _every_fourth_indexed)),
         mixers={INDEXED: _glm5_indexed, FULL: mla_without_indexer, LINEAR: _glm5_delta},
         mlp_kinds=expert_layers(3),
-        extra=_hyper_connections,
+        extra=hyper_connections,
         mtp=_glm5_mtp,
         ignore=("linear_attn_config", "linear_conv_kernel_dim"),  # of the linear layers
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -99,9 +100,21 @@ class Estimate:
 
     @cached_property
     def kv_bytes_per_token(self) -> int:
-        """The marginal token: what one sequence's next token adds at this length."""
-        now = sequence_kv_bytes(self.spec, self.request.seq_tokens, self.source_tokens, fmt=self.fmt)
-        return sequence_kv_bytes(self.spec, self.request.seq_tokens + 1, self.source_tokens, fmt=self.fmt) - now
+        """The marginal token: what one sequence's next token adds at this length.
+
+        Where tokens wait until a block of them is compressed, a single one may free memory: it is the mean over the
+        next `token_cycle` tokens, rounded down.
+        """
+        now, cycle = self.request.seq_tokens, self.token_cycle
+        have, then = (
+            sequence_kv_bytes(self.spec, tokens, self.source_tokens, fmt=self.fmt) for tokens in (now, now + cycle)
+        )
+        return (then - have) // cycle
+
+    @cached_property
+    def token_cycle(self) -> int:
+        """Tokens over which `kv_bytes_per_token` is a mean: 1, or the least common multiple of the compressed blocks."""
+        return math.lcm(*(cache.cycle for layer, _ in self.spec.groups for cache in layer.caches))
 
     @cached_property
     def parameters(self) -> int:

@@ -54,6 +54,11 @@ class Cache:
         """Decode context parallelism can spread its tokens over ranks."""
         return False
 
+    @property
+    def cycle(self) -> int:
+        """Tokens after which the bytes of a growing past have the same shape again: 1, or those of a compressed block."""
+        return 1
+
     def kv_bytes(self, tokens: int, source_tokens: int, fmt: CacheFormat) -> int:
         return 0
 

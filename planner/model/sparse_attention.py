@@ -72,6 +72,10 @@ class CompressedPast(Cache):
     def kind(self) -> str:
         return f"compressed 1:{self.rate}"
 
+    @property
+    def cycle(self) -> int:
+        return self.rate
+
     def tokens_kept(self, tokens: int, source_tokens: int) -> int:
         return tokens // self.rate
 

@@ -138,12 +138,14 @@ def _cache_lines(estimate: Estimate) -> list[str]:
         lines.append(
             f"  of it {exact_bytes(estimate.kv_bytes)} of K and V, {exact_bytes(estimate.state_bytes)} of state that does not grow"
         )
-    token = estimate.kv_bytes_per_token
-    lines.append(
-        f"  the next token of a sequence adds {exact_bytes(token)}"
-        + (f" ({human_bytes(token)})" if token >= 1024 else "")
-    )
+    lines.append(_next_token_line(estimate))
     return lines
+
+
+def _next_token_line(estimate: Estimate) -> str:
+    token, cycle = estimate.kv_bytes_per_token, estimate.token_cycle
+    start = f"each of the next {cycle:,} tokens of a sequence adds on average" if cycle > 1 else "the next token of a sequence adds"
+    return f"  {start} {exact_bytes(token)}" + (f" ({human_bytes(token)})" if token >= 1024 else "")
 
 
 def _device_rows(estimate: Estimate) -> list[tuple[str, int]]:

@@ -65,6 +65,18 @@ def test_cache_is_linear_in_the_batch_and_the_next_token_is_the_difference(
     assert longer.kv_bytes - one.kv_bytes == one.kv_bytes_per_token >= 0
 
 
+@pytest.mark.parametrize(("name", "cycle", "each"), [("deepseek-v4.1-flash", 2, 3 * 1280 // 2 + 1280)])
+@settings(max_examples=20, deadline=None)
+@given(tokens=st.integers(128, 10**6))
+def test_where_blocks_are_compressed_the_next_token_is_the_mean_of_a_cycle(
+    name: str, cycle: int, each: int, tokens: int
+) -> None:
+    """An entry of 512 + 128 bf16 numbers for two tokens in three layers, for every token in a fourth: never below 0."""
+    answer = estimate(model_spec(name), Request(tokens))
+    assert (answer.token_cycle, answer.kv_bytes_per_token) == (cycle, each)
+    assert estimate(model_spec(name), Request(tokens + cycle)).kv_bytes - answer.kv_bytes == cycle * each
+
+
 def _source(spec: ModelSpec) -> int | None:
     return 100 if spec.has_cross_attention else None
 

@@ -144,7 +144,11 @@ def _cache_lines(estimate: Estimate) -> list[str]:
 
 def _next_token_line(estimate: Estimate) -> str:
     token, cycle = estimate.kv_bytes_per_token, estimate.token_cycle
-    start = f"each of the next {cycle:,} tokens of a sequence adds on average" if cycle > 1 else "the next token of a sequence adds"
+    start = (
+        f"each of the next {cycle:,} tokens of a sequence adds on average"
+        if cycle > 1
+        else "the next token of a sequence adds"
+    )
     return f"  {start} {exact_bytes(token)}" + (f" ({human_bytes(token)})" if token >= 1024 else "")
 
 

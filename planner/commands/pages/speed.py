@@ -44,18 +44,25 @@ def page(answers: list[SpeedAnswer], explain: bool = False, verbose: bool = Fals
 
 
 def _verdict(answers: list[SpeedAnswer]) -> str:
-    """The fastest answer of the first device in one line, or that memory admits none."""
+    """What one user of the first device sees, and each of the most that fit; or that memory admits none."""
     first = answers[0]
     if first.refused is not None:
         return bad(f"{first.refused.line()} The speeds below are as if it took them.")
     held = [found for found in first.speeds if first.fits(found.batch)]
     if not held:
         return bad(f"DOES NOT FIT {first.device.name}: memory admits none of these batches.")
-    best = held[-1]
-    each = f"{1 / best.tpot_seconds.value:,.3g} tok/s a user"
-    many = "" if best.batch == 1 else f" at {best.batch:,} at once"
     device = f"{first.device.name}: " if len(answers) > 1 else ""
-    return good(f"{device}{each}{many}, first token after {human_seconds(best.ttft_seconds.value)}.")
+    ends = [held[0], held[-1]] if held[0].batch == 1 < len(held) else held[-1:]
+    return good(f"{device}{'; '.join(_users(found) for found in ends)}.")
+
+
+def _users(found: Speed) -> str:
+    first = f"first token after {human_seconds(found.ttft_seconds.value)}"
+    each = f"{significant(1 / found.tpot_seconds.value)} tok/s"
+    if found.batch == 1:
+        return f"one user: {each}, {first}"
+    together = significant(found.decode_tokens_per_s.value)
+    return f"{found.batch:,} users: {each} each, {together} together, {first}"
 
 
 def _explained(answers: list[SpeedAnswer]) -> list[str]:

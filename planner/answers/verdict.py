@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from planner.frozen import dataclass
 from planner.model.positions import too_long
 from planner.units import ceil_div, gib, human_tokens
 

@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cache, cached_property, lru_cache
 
 from planner.errors import BadConfig, KvplanError, UnknownName, one_line
+from planner.frozen import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.units import ceil_div
 
 

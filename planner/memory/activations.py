@@ -5,8 +5,7 @@ These are estimates with a range; every line can be overridden by its name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from planner.frozen import dataclass
 from planner.model.spec import Layer, ModelSpec
 from planner.units import GIB, MIB, ceil_div
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from planner.frozen import dataclass
 from planner.memory.estimate import Estimate
 from planner.model.cache import Cache, Full
 from planner.model.spec import Layer

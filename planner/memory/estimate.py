@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import FLOAT_BYTES, float_dtype, kv_format
 from planner.errors import BadRequest, one_line
+from planner.frozen import dataclass
 from planner.memory.activations import PREFILL_TOKENS, Estimated, OverheadLine, activation_bytes, overhead_lines
 from planner.memory.request import Capacity, Request
 from planner.memory.sharding import Sharding, stages

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.memory.sharding import Sharding
 
 TYPE_CHECKING = False

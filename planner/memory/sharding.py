@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.model.cache import Cache, Full
 from planner.model.spec import Layer, ModelSpec
 from planner.units import ceil_div

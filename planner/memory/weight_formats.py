@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from planner.dtypes.kinds import WeightFormat
+from planner.frozen import dataclass
 from planner.model.weights import TOWERS, Weight
 from planner.units import ceil_div
 

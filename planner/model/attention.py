@@ -7,8 +7,7 @@ counted once and multiplied.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from planner.frozen import dataclass
 from planner.model.cache import Cache, Full, Shared
 from planner.model.weights import Weight, linear, vector
 

@@ -13,10 +13,11 @@ All are frozen and hashable: equal layers are counted once and multiplied.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from planner.dtypes.kinds import CacheFormat
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.units import ceil_div
 
 

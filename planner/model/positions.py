@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.model.spec import ModelSpec
 from planner.units import ceil_div, human_tokens
 

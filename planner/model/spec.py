@@ -6,9 +6,10 @@ A spec says nothing about bytes, devices or lengths; those come from `planner.me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
+from planner.frozen import dataclass
 from planner.model.attention import Mixer
 from planner.model.cache import Cache
 from planner.model.mlp import Mlp

@@ -5,8 +5,9 @@ Every count, every byte and every shard of parameters is a sum over these.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from planner.frozen import dataclass
 from planner.units import ceil_div
 
 TOWERS = frozenset({"vision", "audio", "projector"})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from planner.errors import BadRequest, UsageError
+from planner.frozen import dataclass
 from planner.memory.request import Capacity, Request
 from planner.model.spec import ModelSpec
 from planner.options.model import capacity_of, each, request_of, spec_of, usual_tokens, with_ranks

@@ -5,11 +5,12 @@ No click here, and nothing that a plain estimate does not need: the quick way sh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from planner.catalogue.entries import known_device
 from planner.errors import BadConfig, BadRequest, UsageError, one_line
+from planner.frozen import dataclass
 from planner.lookup import ASSUME_FULL, capacity, device, machine, model_spec, with_memory
 from planner.memory.request import Capacity, Request
 from planner.memory.sharding import Sharding

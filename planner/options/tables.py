@@ -9,9 +9,10 @@ whatever else it holds (--help, an abbreviation, a mistake) goes to click, which
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from planner.errors import BadRequest, one_line
+from planner.frozen import dataclass
 from planner.options.readers import (
     choice,
     count,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from planner.frozen import dataclass
 from planner.model.spec import ModelSpec
 from planner.model.weights import Weight
 from planner.readers.fields import Fields

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
 import model_configs
+from planner.frozen import dataclass
 
 # Keys that the shared builders ask for under their common names, whatever the type.
 SHARED = frozenset(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from planner.catalogue.device import Device
 from planner.dtypes.names import float_dtype
+from planner.engines import ollama_releases
+from planner.engines.base import parse_version
 from planner.engines.positions import CAPS, OVERRIDES, SCALES_ITSELF
 from planner.errors import BadRequest, KvplanError, one_line
 from planner.extras.lora import Lora, slot_rank
@@ -58,6 +60,29 @@ class Setup:
         return tuple(card.memory_bytes for card in self.cards)
 
 
+def _with_stored_cache(question: Question, spec: ModelSpec, notes: list[str]) -> Question:
+    """Leaves ollama's cache in f16 where its release takes a quantised one with flash attention alone, and that is off.
+
+    Source: ollama llm/server.go, "quantized kv cache requested but flash attention disabled" (issue 14137); ollama before 0.30.
+    """
+    asked, version = (
+        question.k_dtype,
+        parse_version(question.version) if question.version else ollama_releases.SERVER_SINCE,
+    )
+    if question.engine != "ollama" or asked is None or asked.lower() in ("f16", "fp16") or version is None:
+        return question
+    if version >= ollama_releases.SERVER_SINCE:
+        return question
+    flash = question.options.flash_attn
+    if flash if flash is not None else ollama_releases.flash_by_default(spec.model_type, version):
+        return question
+    notes.append(
+        f"the cache stays in f16: ollama {question.version} takes OLLAMA_KV_CACHE_TYPE={shown(asked, 20)} with flash attention "
+        "alone; set OLLAMA_FLASH_ATTENTION=1"
+    )
+    return replace(question, k_dtype=None, v_dtype=None)
+
+
 def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Setup:
     """Translates the question into the planner's terms.
 
@@ -66,6 +91,7 @@ def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Set
     notes = list(question.notes)
     spec = _without_unused_towers(question, spec, notes)
     question, spec = _within_positions(question, spec, notes)
+    question = _with_stored_cache(question, spec, notes)
     whole = None if question.engine == "mlx" else spec.max_positions  # mlx-lm reserves nothing
     longest = question.seq_tokens or whole or DEFAULT_TOKENS
     tokens = min(seq or longest, longest) if question.seq_tokens else seq or longest

@@ -149,6 +149,38 @@ _FILES = {
 }  # fmt: skip
 
 
+# Bits, in hundredths of a bit, of output.weight (or a tied embedding) and of token_embd.weight in files of these types, and
+# Llama 3.1 8B that the list above is of: its share of them is 13 %, of a model of 70 B 3 %.
+_HEAD, _HEAD_OF_LOW = 65_625, 55_000
+_EMBEDDING = {
+    "iq1_s": 26_250, "iq1_m": 26_250, "iq2_xxs": 26_250, "iq2_xs": 26_250, "iq2_s": 34_375, "iq2_m": 34_375, "iq3_xxs": 34_375,
+    "q2_k": 26_250, "q2_k_s": 26_250, "iq3_xs": 34_375, "iq3_s": 34_375, "iq3_m": 34_375, "iq4_xs": 42_500,
+}  # fmt: skip
+_LLAMA_TABLE, _LLAMA_ALL = 128_256 * 4096, 8_030_261_248
+
+
+def gguf_parts(file_type: str) -> tuple[WeightFormat, WeightFormat, WeightFormat] | None:
+    """Returns the formats of layers, of the embedding and of the head in a file of few bits; None of other types.
+
+    layers = (file · all - head · table - embedding · table) / (all - 2 · table), of Llama 3.1 8B.
+
+    >>> [round(fmt.bits[0] / fmt.bits[1], 2) for fmt in gguf_parts("iq2_m")]
+    [2.7, 3.44, 5.5]
+
+    Source: `llama_tensor_get_type` of llama.cpp for the two tables; Llama 3 70B of IQ2_M is 22,994 MiB by it 23,137
+    (llama.cpp PR 8035), by the file's mean bits 24,650.
+    """
+    if file_type not in _EMBEDDING:
+        return None
+    embedding = _EMBEDDING[file_type]
+    head = _HEAD_OF_LOW if file_type.startswith(("iq1", "iq2", "iq3_xxs")) else _HEAD
+    rest = (_FILES[file_type] * 100 * _LLAMA_ALL - (head + embedding) * _LLAMA_TABLE) // (_LLAMA_ALL - 2 * _LLAMA_TABLE)
+    return tuple(  # type: ignore[return-value]
+        WeightFormat(f"{file_type}{part}", (bits, 10_000), everywhere=True, estimated=True, source=_FILE_README)
+        for part, bits in (("", rest), (" embedding", embedding), (" head", head))
+    )
+
+
 def gguf_file(file_type: str) -> WeightFormat | None:
     """Returns the format of a whole GGUF file by the type in its name, None for a type that is not known.
 

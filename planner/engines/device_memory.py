@@ -261,7 +261,7 @@ def weights_loaded(estimate: Estimate) -> Estimated:
     likely = size + size * 12 // 100 if tower else size
     words = NAMED_WITH_TOWER if tower else "counted, quantised"
     spare = 30 if tower else 20 if named and name.startswith("fp8") else 12
-    low, high = size * 93 // 100, size + size * spare // 100 + GIB // 4
+    low, high = size * (93 if named else 99) // 100, size + size * spare // 100 + GIB // 4
     return Estimated(likely + slots, low + slots, high + slots, words)
 
 

@@ -115,6 +115,8 @@ def settings(estimate: Estimate, options: Options, version: str | None, program:
     mainline = program != "ik_llamacpp"
     new = mainline and build >= PADDED_SINCE
     default = ollama_releases.flash_by_default(estimate.spec.model_type, number) if program == "ollama" else new
+    if program == "ollama" and estimate.fmt.v.name not in ("fp16", "bf16", "fp32"):
+        default = True  # before 0.30 a quantised cache is taken with flash attention alone
     flash = options.flash_attn if options.flash_attn is not None else default
     pad = 256 if flash or new else 32
     one_pool = options.kv_unified or kobold or (program == "ollama" and number < ollama_releases.SERVER_SINCE)

@@ -23,7 +23,7 @@ def padding(estimate: Estimate, version: Version) -> Estimated:
     Source: vLLM 0.10.2 and 0.14.1 quantization/mxfp4.py, 0.19.1 to 0.32.0 fused_moe/oracle/mxfp4.py; gpt-oss-120b on H100
     loads 65.97 GiB in 0.10.1 (issue 23278: 65.93 by this rule) and 64.38 in 0.14.1 (issue 33155: 64.36).
     """
-    matrices = _experts(estimate)
+    matrices = experts_in_mxfp4(estimate)
     if not matrices or platform_of(estimate) != "gpu":
         return Estimated(0, 0, 0)
     arch = architecture(estimate)
@@ -45,8 +45,8 @@ def padding(estimate: Estimate, version: Version) -> Estimated:
 Matrix = tuple[int, int, int, bool]
 
 
-def _experts(estimate: Estimate) -> list[Matrix]:
-    """(rows, columns, how many, whether the rows are the hidden state) of the matrices in mxfp4 on the fullest device."""
+def experts_in_mxfp4(estimate: Estimate) -> list[Matrix]:
+    """Lists the matrices in mxfp4 on the fullest device: rows, columns, how many, whether the rows are the hidden state."""
     sharding, plan = estimate.request.sharding, estimate.plan
     stage = max(stage_sizes(len(estimate.spec.layers), sharding.pp)) / max(1, len(estimate.spec.layers))
     found = []

@@ -95,9 +95,7 @@ def answer(
         cell = with_drafts(cell, estimate)
     longest = want(options.max_model_len, default_length(estimate), "--max-model-len")
     page = want(options.block_size, 1, "--page-size")
-    size, fraction = _budget(
-        estimate, options, number, version is not None or compressed
-    )  # no older release has the latter
+    size, fraction = _budget(estimate, options, number, version is not None)
 
     def cut(at: int) -> Pool:
         return pool(cell, options, at, page, longest)
@@ -366,9 +364,11 @@ def _budget(
         return None, options.fraction
     fraction = default_fraction(estimate, options, version) if options.fraction is None else options.fraction
     fractions = [fraction]
-    if options.fraction is None and not version_known:
+    if (
+        options.fraction is None and not version_known and not keeps_compressed(estimate)
+    ):  # no older release has the latter
         fractions.append(default_fraction(estimate, options, (0, 4)))
-    weights, held = _on_device(estimate, options), context_before_weights(estimate)
+    weights, held = _on_device(estimate, options, (version, version_known)), context_before_weights(estimate)
     if drafter_of(estimate) is not None:
         weights = _with_drafter(weights, estimate, version)
     total = estimate.capacity.bytes
@@ -386,13 +386,13 @@ def _budget(
     )
 
 
-def _on_device(estimate: Estimate, options: Options) -> Estimated:
-    """Weights less what lies in host memory: experts in their share of the whole, so that its range stays in proportion."""
+def _on_device(estimate: Estimate, options: Options, version: tuple[Version, bool]) -> Estimated:
+    """Weights with the scales that a release leaves beside them (`version`, and whether it was said), less what lies in host memory: experts in their share of the whole, so that its range stays in proportion."""
     found = weights_loaded(estimate)
     kept = max(0, found.bytes - experts_on_host(estimate, options.gpu_experts))
     low, middle, high = (value * kept // max(1, found.bytes) for value in (found.low, found.bytes, found.high))
-    if keeps_compressed(estimate):
-        high = max(high, middle * sglang_compressed.MOST_LOADED_PERCENT // 100)
+    more = sglang_compressed.stale_scales(estimate, *version) if keeps_compressed(estimate) else Estimated(0, 0, 0)
+    low, middle, high = low + more.low, middle + more.bytes, max(high, middle) + more.high
     return kept_on_device(Estimated(middle, low, high, found.words), options.cpu_offload_bytes)
 
 

@@ -17,10 +17,12 @@ from fractions import Fraction
 
 from planner.engines.base import Options, Ranged, Refusal, Version, layer_caches, stage_ranges
 from planner.engines.drafting import drafter_of
+from planner.engines.mxfp4 import BLOCK, experts_in_mxfp4
 from planner.engines.vllm import with_fp8
 from planner.engines.vllm_compressed import FP32, RECORD_BYTES, SCALE_BYTES, page_bytes
 from planner.engines.vllm_setting import architecture
 from planner.errors import BadRequest, UnsupportedModel
+from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.model.sparse_attention import Compressed
 from planner.model.windows import SlidingWindow
@@ -35,9 +37,26 @@ WINDOWS_CHECKED_SINCE: Version = (0, 5, 21)
 PAGE = 256  # set for this model, whatever --page-size says
 RATIO = Fraction(1, 10)
 RUNNING = 256
-# V4-Pro loads 125.65 GiB a card on eight H200, counted 101.02 (SemiAnalysisAI/InferenceX issue 2128); what adds it is not told.
-MOST_LOADED_PERCENT = 125
+STALE_SCALES_TO: Version = (0, 5, 15)  # the last read that keeps them; 0.5.23 drops them, and between is not read
+WITHOUT_STALE_SCALES: Version = (0, 5, 23)
 RINGS = {4: 8, 128: 128}  # tokens of an open block's state; twice as many where tokens are drafted
+
+
+def stale_scales(estimate: Estimate, version: Version, version_known: bool) -> Estimated:
+    """Counts the scales of experts in mxfp4 that stay on a device beside Marlin's own: 4 B for 32 weights, in fp32.
+
+    SGLang's loader makes them in fp32, Marlin (Hopper, RTX Blackwell) packs a copy of 1 B each under another name, and the first
+    ones are dropped from 0.5.23 on. Source: SGLang 0.5.12, 0.5.15, 0.5.23 `mxfp4_marlin_moe.py`, `marlin_utils_fp4.py`. V4-Pro on
+    eight H200: 101.02 counted + 22.51 = 123.53 GiB, logged 125.65 (SemiAnalysisAI/InferenceX issue 2128).
+    """
+    arch, capacity = architecture(estimate), estimate.capacity
+    rtx = arch.startswith("Blackwell") and capacity is not None and capacity.name.upper().startswith("RTX")
+    if arch != "Hopper" and not rtx:
+        return Estimated(0, 0, 0)
+    size = sum(rows * cols * count for rows, cols, count, _ in experts_in_mxfp4(estimate)) // BLOCK * FP32
+    if version_known and version >= WITHOUT_STALE_SCALES:
+        return Estimated(0, 0, 0)
+    return Estimated(size if version_known else 0, size if version <= STALE_SCALES_TO else 0, size)
 
 
 @dataclass(frozen=True)

@@ -344,7 +344,7 @@ def _mlx(config: Mapping[str, Any]) -> Recipe:
 def _gguf(config: Mapping[str, Any]) -> Recipe:
     """A GGUF file of which only the type is known: bits a weight of a whole file, embedding and head with the rest. A tower
     lies in a file of its own (mmproj), in 16 bit."""
-    from planner.dtypes.tables import gguf_file
+    from planner.dtypes.tables import gguf_file, gguf_parts
 
     named = str(config.get("file_type") or "").lower()
     fmt = gguf_file(named)
@@ -353,6 +353,13 @@ def _gguf(config: Mapping[str, Any]) -> Recipe:
     if named == "mxfp4":  # LLAMA_FTYPE_MOSTLY_MXFP4_MOE: experts in MXFP4, every other matrix in Q8_0
         rules = (Rule(matcher(["experts"]), fmt),)
         return Recipe(weight_format("q8_0"), rules, untouched=frozenset({"norm", *TOWERS}), about="estimated")
+    if parts := gguf_parts(named):
+        tied = config.get("tied") is True
+        rules = (
+            Rule(matcher(["lm_head"]), parts[2]),
+            Rule(matcher(["embedding", "embed_tokens"]), parts[2] if tied else parts[1]),
+        )
+        return Recipe(parts[0], rules, untouched=frozenset({"norm", *TOWERS}), about="estimated")
     return Recipe(fmt, untouched=frozenset({"norm", *TOWERS}), about="estimated")
 
 

@@ -92,7 +92,7 @@ def _from_config(spec: ModelSpec, float_name: str) -> WeightPlan:
     """
     from planner.memory.quantization import read_recipe  # only for a model that is quantised
 
-    config = spec.quantization or {}
+    config = {**(spec.quantization or {}), "tied": spec.tied}
     recipe, float_fmt = read_recipe(config), weight_format(float_name)
     mixed = assigned(spec, recipe, float_fmt)
     sizes = mixed.bytes_by_format(float_fmt)

@@ -162,7 +162,7 @@ def _model_of(asked: Question) -> str:
 
 
 def _with_engine(asked: Question, text: str | None) -> Question:
-    """A version from --engine; the engine itself is the text's."""
+    """A version from --engine; the engine itself is the text's, with the generation that its environment names (VLLM_USE_V1=0)."""
     if text is None:
         return asked
     name, version = parse_engine(text)
@@ -171,6 +171,8 @@ def _with_engine(asked: Question, text: str | None) -> Question:
         "ik_llamacpp",
     }:
         raise UsageError(f"--engine {name}: the text starts {asked.engine}; leave --engine out, or give its version")
+    if asked.engine.startswith(f"{name}-v"):
+        name = asked.engine
     return replace(asked, engine=name, version=version or asked.version)
 
 

@@ -19,6 +19,7 @@ BFLOAT16 = 80
 FP8_CACHE = 80  # before it no backend takes an fp8 cache: FlashInfer wants 8.0 and Triton 8.9
 FP8_CACHE_SINCE: Version = (0, 24)  # FlashInfer was taken from 7.5 cards, and Triton learned to say no
 _NO_HALF = ("gemma2", "gemma3", "gemma3_text", "glm4")  # vLLM `_FLOAT16_NOT_SUPPORTED_MODELS`
+NO_HALF_SINCE: Version = (0, 9)  # of the releases read; before, float16 was taken
 MARLIN_ON_TURING_SINCE: Version = (0, 14)
 MODELOPT_ON_AMPERE_SINCE: Version = (0, 28)
 _LEAST = {
@@ -31,6 +32,23 @@ def capability(estimate: Estimate) -> int | None:
     """Returns the least compute capability of the device's architecture, times ten; None where it is not known."""
     arch = architecture(estimate).split(" ")[0]
     return _CAPABILITY.get(arch)
+
+
+def takes_float32(estimate: Estimate, options: Options, version: Version) -> bool:
+    """Tells whether vLLM takes float32 for a checkpoint in bfloat16: the card has none, and the type refuses float16.
+
+    Source: `_resolve_auto_dtype` and `_FLOAT16_NOT_SUPPORTED_MODELS` of vLLM 0.9.2 to 0.33.0.
+    """
+    have, named = capability(estimate), options.compute_dtype or estimate.request.dtype
+    if have is None or have >= BFLOAT16 or version < NO_HALF_SINCE or (named and named != "auto"):
+        return False
+    return estimate.spec.model_type in _NO_HALF and estimate.plan.fmt.name == "bf16"
+
+
+def in_float32(estimate: Estimate) -> bool:
+    """Tells whether this is a model that runs in float32 on a card without bfloat16, because its type refuses float16."""
+    without = (capability(estimate) or BFLOAT16) < BFLOAT16
+    return without and estimate.request.dtype == "fp32" and estimate.spec.model_type in _NO_HALF
 
 
 def vllm_refusal(estimate: Estimate, options: Options, version: Version) -> Refusal | None:

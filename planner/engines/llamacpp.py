@@ -40,7 +40,7 @@ from planner.memory.sharding import Sharding
 from planner.model.latent_attention import Latent
 from planner.model.mlp import Mlp
 from planner.model.moe import Moe
-from planner.model.sparse_attention import Compressed
+from planner.model.sparse_attention import Compressed, PooledIndexer
 from planner.units import GIB, MAX_TOKENS, MIB, gib
 
 
@@ -212,7 +212,8 @@ def compute_buffer(estimate: Estimate, setting: Setting) -> Estimated:
 
     max of logits ub · (vocab + hidden) · 4 (from b9340 of the slots alone), the layer's own vectors
     ub · (3 · ff + 5 · hidden) · 4 (2 · ff where an MLP has no gate), and without flash attention the scores
-    ub · cells · (heads + 1) · 4 + 5 · ub · hidden · 4.
+    ub · cells · (heads + 1) · 4 + 5 · ub · hidden · 4; with it the mask, fp32 as it came and fp16 as the kernel reads it,
+    ub · cells · 6 + 5 · ub · hidden · 4 (Qwen3.5-9B of 262,144 cells: 808.00 MiB, 808.02 printed in llama.cpp PR 22546).
     Leaves out pipeline copies of several devices, dequantised K and V of MLA and copies of offloaded experts: for
     MoE and MLA models it is a lower bound, and the range says so.
     """
@@ -227,6 +228,8 @@ def compute_buffer(estimate: Estimate, setting: Setting) -> Estimated:
     if not setting.flash:
         scores = ub * setting.seq_cells * (heads + 1) * FP32 + 5 * ub * hidden * FP32
         sizes.append(scores)
+    elif setting.program != "ik_llamacpp" and not setting.ollama_engine:
+        sizes.append(ub * setting.seq_cells * (FP32 + 2) + 5 * ub * hidden * FP32)
     size = max(sizes)
     latent = any(isinstance(cache, Latent) for layer, _ in spec.groups for cache in layer.caches)
     experts = any(isinstance(mlp, Moe) for layer, _ in spec.groups for mlp in layer.mlps)
@@ -294,6 +297,8 @@ def _reasons(found: Buffers, setting: Setting, estimate: Estimate) -> tuple[str,
         )
     if found.draft:
         reasons.append("the drafter has a cache of its own, as long as all slots together, in f16")
+    if any(isinstance(mixer, PooledIndexer) for layer, _ in estimate.spec.groups for mixer in layer.mixers):
+        reasons.append("of an indexer over pools one key a cell is counted; what its pools take besides is not read")
     if found.state:
         reasons.append("recurrent state is kept in f32 and for every slot")
     if any(isinstance(cache, Latent) for layer, _ in estimate.spec.groups for cache in layer.caches):

@@ -27,7 +27,7 @@ from planner.model.cache import Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent, LatentAttention
 from planner.model.recurrent import Recurrent
-from planner.model.sparse_attention import BlockIndexer, Compressed, IndexKeys, SharedKvAttention
+from planner.model.sparse_attention import BlockIndexer, Compressed, IndexKeys, PooledIndexer, SharedKvAttention
 from planner.model.spec import Layer
 from planner.model.windows import Chunked, SlidingWindow, most_kept
 from planner.units import ceil_div
@@ -187,7 +187,11 @@ def _add_index(
 
 
 def _index_width(cache: IndexKeys, mixer: object, setting: Setting, *, name: str) -> int:
-    """Numbers of a key of MiniMax-M3's block indexer (llama-kv-cache-msa.cpp)."""
+    """Numbers of a key of MiniMax-M3's block indexer (llama-kv-cache-msa.cpp), or of GLM-5.3's over pools: a key a cell beside the
+    attention's own cells (llama-memory-hybrid-idx.h, PR 27773).
+    """
+    if isinstance(mixer, PooledIndexer) and setting.program in DSA_PROGRAMS and setting.build >= DSA_SINCE:
+        return mixer.dim
     known = isinstance(mixer, BlockIndexer) and setting.program in DSA_PROGRAMS and setting.build >= DSA_SINCE
     if not known:
         raise UnsupportedModel(

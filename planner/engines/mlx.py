@@ -9,6 +9,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from planner.engines.base import EngineAnswer, Options, Pool, Ranged, Refusal, layer_caches
+from planner.engines.device_memory import forward_bytes
 from planner.engines.vllm import logical_bytes
 from planner.errors import UnsupportedModel
 from planner.memory.activations import Estimated
@@ -17,6 +18,7 @@ from planner.memory.limits import largest
 from planner.model.attention import Attention
 from planner.model.cache import Full
 from planner.model.cross_attention import Cross
+from planner.model.recurrent import Recurrent
 from planner.model.windows import Chunked, SlidingWindow
 from planner.units import MAX_TOKENS, ceil_div, human_bytes
 
@@ -25,6 +27,7 @@ FUSED_WIDTHS = (64, 80, 128)
 """Head widths for which MLX reads a prompt without a matrix of scores. Source: mlx
 `scaled_dot_product_attention.cpp`, sdpa_full_supported_head_dim."""
 PREFILL_TOKENS = 2048  # --prefill-step-size
+IN_FLIGHT = 4
 
 
 def answer(
@@ -75,14 +78,32 @@ def answer(
 
 
 def _activation(estimate: Estimate) -> Estimated:
-    """A prefill step of 2,048 tokens, with the scores where MLX has no fused kernel for the head width."""
-    found, scores = estimate.per_device.activation, score_bytes(estimate, estimate.request.seq_tokens)
-    words = f"a prefill step of {PREFILL_TOKENS:,} tokens"
+    """Estimates what a prefill step of 2,048 tokens takes: vectors of the layers in flight, and scores where no kernel is fused.
+
+    bytes = 4 · forward(step) + scores. MLX hands the GPU many operations at once and keeps their arrays until all have run:
+    peaks less weights and cache are 4.6 times one layer's vectors (Qwen3-4B, mlx-lm PR 1569) and 2.7 times (Mistral 7B, PR 40).
+    The high end has 8, and of Mamba-2 the matrix of decays over a whole step, as mlx-lm had before it cut steps to 256 tokens.
+    """
+    step = min(PREFILL_TOKENS, estimate.request.seq_tokens)
+    forward, scores = forward_bytes(estimate, step), score_bytes(estimate, estimate.request.seq_tokens)
+    words = f"a prefill step of {step:,} tokens"
     if scores:
         words += (
             f", and its scores: MLX has no fused kernel for heads other than {', '.join(map(str, FUSED_WIDTHS))} wide"
         )
-    return Estimated(found.bytes + scores, found.low, found.high + scores, words)
+    high = 2 * IN_FLIGHT * forward + scores + decay_bytes(estimate, step)
+    return Estimated(IN_FLIGHT * forward + scores, forward, high, words)
+
+
+def decay_bytes(estimate: Estimate, step: int) -> int:
+    """Counts a Mamba-2 layer's decays and their product with B and C over one step: 2 · heads · step² · 4 B; 0 of other models.
+
+    Source: mlx-lm `models/ssm.py` (`ssm_attn`); granite-4.0-h-small peaks at 23.5 GB of 18.1 GB of weights (mlx-lm PR 525).
+    """
+    caches = [cache for layer, _ in estimate.spec.groups for cache in layer.caches]
+    mamba2 = [cache for cache in caches if isinstance(cache, Recurrent) and cache.label == "mamba2"]
+    heads = [part.split for cache in mamba2 for part in cache.parts if part.name == "ssm"]
+    return 2 * max(heads, default=0) * step * step * 4
 
 
 def score_bytes(estimate: Estimate, tokens: int) -> int:

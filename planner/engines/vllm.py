@@ -17,7 +17,7 @@ from planner.engines.base import (
     heads_refusal,
     keeps_compressed,
 )
-from planner.engines.capability import vllm_refusal
+from planner.engines.capability import in_float32, takes_float32, vllm_refusal
 from planner.engines.device_memory import (
     added,
     cuda_graphs,
@@ -69,6 +69,9 @@ class Sizes:
     overhead: Estimated | None
 
 
+FLOAT32 = "this type refuses float16, and the card has no bfloat16: vLLM takes float32, which doubles weights and cache"
+
+
 def answer(
     estimate: Estimate, options: Options, version: str | None, generation: str | None = None
 ) -> EngineAnswer:  # parameters: as every engine
@@ -98,6 +101,8 @@ def _read(
     setting = settings(estimate, options, version, generation)
     if setting.v1 and setting.version < DRAFT_MODELS_SINCE:
         refuse_draft_model(estimate, f"vLLM {setting.label}")
+    if takes_float32(estimate, options, setting.version):
+        estimate = ask(estimate.spec, replace(estimate.request, dtype="fp32"), estimate.capacity)
     return setting, with_sparse_record(estimate) if setting.version >= FP8_MLA_SINCE else estimate
 
 
@@ -136,7 +141,7 @@ def loaded_by_vllm(estimate: Estimate, version: Version) -> Estimated:
         return counted
     high = max(counted.high, counted.bytes + more.high)
     words = f"{counted.words}, {more.words}" if more.words else counted.words
-    return Estimated(counted.bytes + more.bytes, min(counted.low, counted.bytes), high, words)
+    return Estimated(counted.bytes + more.bytes, counted.bytes, high, words)  # padding adds to the count, never takes
 
 
 def budget(estimate: Estimate, setting: Setting) -> Sizes:
@@ -379,6 +384,8 @@ def _answer(
     most, reasons = made.most, made.reasons
     if estimate.request.seq_tokens > setting.longest:
         most, reasons = 0, (*reasons, f"requests beyond max_model_len {setting.longest:,} are refused")
+    if in_float32(estimate):
+        reasons = (*reasons, FLOAT32)
     if made.request_bytes != logical and not reasons:
         reasons = (f"whole blocks of {made.block} tokens, every layer at full length",)
     refusal = (

@@ -350,6 +350,7 @@ def _gguf(config: Mapping[str, Any]) -> Recipe:
     fmt = gguf_file(named)
     if fmt is None:
         return unread_all(f"gguf: file type {one_line(named, 20)!r} is not known")
+    rules: tuple[Rule, ...]
     if named == "mxfp4":  # LLAMA_FTYPE_MOSTLY_MXFP4_MOE: experts in MXFP4, every other matrix in Q8_0
         rules = (Rule(matcher(["experts"]), fmt),)
         return Recipe(weight_format("q8_0"), rules, untouched=frozenset({"norm", *TOWERS}), about="estimated")
@@ -378,11 +379,15 @@ def _gemma(config: Mapping[str, Any]) -> Recipe:
     return Recipe(WeightFormat(f"gemma_int{bits}", (bits, 1), 1, 0, 16), tuple(few(rules)), untouched)
 
 
+DEFAULT_HEAD_BITS = 6  # `-hb` of exllamav2's and exllamav3's convert.py
+
+
 def _average(name: str) -> Reader:
-    """exl2, exl3: a mean of bits a weight over the linear layers, and the head's own; the embedding stays fp16."""
+    """exl2, exl3: a mean of bits a weight over the linear layers, and the head's own, 6 where it is not said (the converters'
+    default); the embedding stays fp16."""
 
     def read(config: Mapping[str, Any]) -> Recipe:
-        bits, head = config.get("bits"), config.get("head_bits")
+        bits, head = config.get("bits"), config.get("head_bits", DEFAULT_HEAD_BITS)
         if isinstance(bits, bool) or not isinstance(bits, (int, float)) or not 0.5 <= bits <= 16:
             return unread_all(f"{name}: bits not understood")
         fmt = WeightFormat(name, (round(bits * 1000), 1000))

@@ -55,3 +55,16 @@ def test_sglang_runs_in_float16_by_itself_and_refuses_fp8_weights_before_ampere(
     fp8 = sglang.answer(estimate(find_model("qwen3-4b-fp8"), Request(2048), card), Options(), None)
     assert plain.refusal is None
     assert fp8.refusal is not None and "Turing has 7.5" in fp8.refusal.text
+
+
+def test_a_type_without_float16_runs_in_float32_where_there_is_no_bfloat16() -> None:
+    """vLLM 0.9.2 to 0.33.0 `_FLOAT16_NOT_SUPPORTED_MODELS`: weights and cache of Gemma 3 on a T4 are twice those in 16 bit."""
+    spec = find_model("gemma-3-1b")
+    cards = [device_capacity(find_device(name)) for name in ("t4", "l4")]
+    asked = [
+        vllm.answer(estimate(spec, Request(seq_tokens=2048), card), Options(max_model_len=2048), "0.11.0")
+        for card in cards
+    ]
+    assert asked[0].request_bytes == 2 * asked[1].request_bytes
+    assert any("takes float32" in reason for reason in asked[0].reasons)
+    assert not any("float32" in reason for reason in asked[1].reasons)

@@ -15,6 +15,7 @@ from planner.engines import exllama
 from planner.engines.base import Options
 from planner.engines.registry import parse_engine
 from planner.errors import UnsupportedModel
+from planner.lookup import model_spec
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import Capacity, Request
 from planner.readers import read_entry
@@ -88,3 +89,13 @@ def test_more_tokens_and_more_bits_never_take_less(tokens: int, k: str | None) -
     found = asked("llama-3.1-8b", k=k)
     assert exllama.cache_bytes(found, tokens, THIRD) < exllama.cache_bytes(found, tokens + 256, THIRD)
     assert exllama.cache_bytes(found, tokens, THIRD) <= exllama.cache_bytes(asked("llama-3.1-8b"), tokens, THIRD)
+
+
+def test_the_embedding_lies_on_the_host_and_the_head_has_six_bits() -> None:
+    """oobabooga/textgen PR 6903: a Qwen2.5 of 32 B at 4.0 bits with 8,192 tokens of cache takes 18,665 MiB on the card."""
+    found = estimate(model_spec("Qwen2.5-32B-Instruct-exl2-4.0bpw"), Request(seq_tokens=8192), None)
+    told = exllama.answer(found, Options(), None)
+    assert told.activation is not None and told.overhead is not None
+    total = found.per_device.weight_bytes - exllama.embedding_bytes(found) + told.request_bytes
+    assert exllama.embedding_bytes(found) == 152_064 * 5120 * 2
+    assert 0.93 < (total + told.activation.bytes + told.overhead.bytes) / (18_665 * 2**20) < 1.07

@@ -6,6 +6,7 @@ from planner.catalogue.entries import find_model
 from planner.engines import mlx
 from planner.engines.base import Options
 from planner.engines.registry import parse_engine
+from planner.lookup import model_spec
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import Capacity, Request
 from planner.readers import read_entry
@@ -58,3 +59,18 @@ def test_more_than_metal_wires_down_is_a_refusal() -> None:
 
 def test_it_is_known_by_its_names() -> None:
     assert parse_engine("mlx") == parse_engine("mlx-lm") == parse_engine("mlx_lm") == ("mlx", None)
+
+
+def test_a_prefill_step_is_2048_tokens_whatever_the_prompt() -> None:
+    """Peaks less weights and cache: Qwen3-4B 0.70 GB (mlx-lm PR 1569), Mistral 7B 0.57 GB at 33,898 tokens (PR 40)."""
+    found = [
+        mlx.answer(estimate(model_spec(name), Request(seq_tokens=tokens), None), Options(), None).activation
+        for name, tokens in (
+            ("mlx-community/Qwen3-4B-4bit", 2176),
+            ("mlx-community/Mistral-7B-Instruct-v0.3-4bit", 33_898),
+        )
+    ]
+    assert [round(one.bytes / 1e9, 2) for one in found if one is not None] == [0.56, 0.84]
+    assert all(
+        one is not None and one.low < least * 1e9 < one.high for one, least in zip(found, (0.70, 0.57), strict=True)
+    )

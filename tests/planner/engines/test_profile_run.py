@@ -66,9 +66,13 @@ def test_flashinfer_samples_in_a_third_of_the_memory() -> None:
     plain, flash = 39 * 256 * 128256 / GIB, 14 * 256 * 128256 / GIB
     triton = flash + 4 * 132 * 128256 / GIB  # from 0.17, where FlashInfer does not sample
     assert peaks == pytest.approx([plain, flash, plain, triton, flash])
-    amd = asked("llama-3.1-8b", "mi300x")  # no FlashInfer: vLLM 0.21.0 `TopKTopPSampler` takes Triton's from 8 sequences on
+    amd = asked(
+        "llama-3.1-8b", "mi300x"
+    )  # no FlashInfer: vLLM 0.21.0 `TopKTopPSampler` takes Triton's from 8 sequences on
     assert peak_gib(amd, "0.21.0", max_num_seqs=1024) == pytest.approx((14 * 1024 + 4 * 132) * 128256 / GIB)
-    assert peak_gib(amd, "0.21.0", max_num_seqs=256) == pytest.approx(8192 * 102_400 / GIB)  # the forward pass is larger
+    assert peak_gib(amd, "0.21.0", max_num_seqs=256) == pytest.approx(
+        8192 * 102_400 / GIB
+    )  # the forward pass is larger
 
 
 def test_a_multimodal_model_has_no_chunked_prefill_in_v0() -> None:

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from kvplan.cli import main
 from planner.engines import sglang
 from planner.engines.base import EngineAnswer, Options
+from planner.engines.sglang_compressed import stale_scales
 from planner.errors import BadRequest, UnsupportedModel
 from planner.lookup import device, model_spec
 from planner.memory.estimate import Estimate, estimate
-from planner.memory.request import Request, device_capacity
+from planner.memory.request import Capacity, Request, device_capacity
 from planner.memory.sharding import Sharding
 from planner.units import GIB
 
@@ -138,3 +139,17 @@ def test_the_command_says_how_many_it_holds_and_no_more_than_run_at_once(capsys:
     said = capsys.readouterr().out
     assert "STARTS: 256 requests of 8k tokens at once." in said
     assert "prints: max_total_num_tokens=" in said
+
+
+def test_scales_of_mxfp4_experts_stay_in_fp32_until_they_are_dropped() -> None:
+    """V4-Pro on eight H200 loads 125.65 GiB a card for 101.02 counted (SemiAnalysisAI/InferenceX issue 2128)."""
+    spec, sharding = model_spec("deepseek-v4-pro"), Sharding(tp=8)
+    on = [
+        estimate(spec, Request(seq_tokens=8192, sharding=sharding), Capacity(name, int(140 * GIB)))
+        for name in ("h200", "b200")
+    ]
+    more = stale_scales(on[0], (0, 5, 12), True)
+    assert (on[0].per_device.weight_bytes + more.bytes) / GIB == pytest.approx(125.65, rel=0.02)
+    assert stale_scales(on[0], (0, 5, 23), True).high == 0 == stale_scales(on[1], (0, 5, 12), True).high
+    between = stale_scales(on[0], (0, 5, 18), True)
+    assert (between.low, between.bytes, between.high) == (0, more.bytes, more.bytes)

@@ -11,8 +11,10 @@ from planner.files.read import read_text
 from planner.memory.estimate import estimate
 from planner.memory.request import device_capacity
 from planner.options.simulate import SimulateAsked
+from planner.serving.pools_run import serve_pools
 from planner.serving.simulate import Answer, serve, server, with_measured_steps
 from planner.shown import NO, Shown
+from planner.speed.transfer import DEFAULT_LINK, link_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,6 +47,13 @@ def simulate_answer(asked: SimulateAsked, arrived: Callable[[int], None] | None 
     if asked.steps is not None:
         text = read_text(asked.steps, most_bytes=1 << 20, what="a file of measured steps", option="--steps")
         replica = with_measured_steps(replica, text, asked.steps)
+    if asked.pools is not None:
+        link = link_of(asked.link or DEFAULT_LINK, asked.device)
+        return SimulateAnswer(
+            serve_pools(
+                replica, asked.workload, device=asked.device, counts=asked.pools, link=link, targets=asked.targets
+            )
+        )
     found = serve(
         replica, asked.workload, device=asked.device, replicas=asked.replicas, routing=asked.routing,
         targets=asked.targets, progress=arrived,

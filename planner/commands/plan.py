@@ -37,4 +37,4 @@ def command(**values: Any) -> None:
             progress.step(f"{done:,} of {devices:,} devices", done - progress.done)
 
         answer = plan_answer(question, top, begun)
-    say(answer, output, lambda: page(answer.found, top, output.verbose))
+    say(answer, output, lambda: page(answer.found, top, output.verbose, two_pools=answer.two_pools))

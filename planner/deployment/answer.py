@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from planner.deployment.candidate import Miss, layout_words
 from planner.deployment.plan import Plan, start
 from planner.deployment.search import Answer, Point, neighbours
+from planner.deployment.two_pools import Beside, Pools, start_commands
 from planner.errors import KvplanError
 from planner.memory.estimate import SCHEMA_VERSION
 
 RANKS = ("tp", "pp", "ep", "dp")
 
 
-def answer_dict(answer: Answer, top: int) -> dict[str, Any]:
-    """Returns the whole answer, with the `top` best plans."""
+def answer_dict(answer: Answer, top: int, two_pools: Sequence[Beside] = ()) -> dict[str, Any]:
+    """Returns the whole answer, with the `top` best plans, and two pools beside them where they were asked for."""
     question, load = answer.question, answer.question.load
     targets = question.targets
     return {
@@ -48,7 +50,75 @@ def answer_dict(answer: Answer, top: int) -> dict[str, Any]:
         "dropped": [{"reason": reason, "count": count} for reason, count in answer.dropped],
         "refused_devices": list(answer.refused),
         "nearest_miss": None if answer.nearest is None else miss_dict(answer.nearest),
+        "disaggregated": [beside_dict(one) for one in two_pools],
         "points": [point_dict(point) for point in answer.points],
+    }
+
+
+def beside_dict(one: Beside) -> dict[str, Any]:
+    """Returns two pools on one device beside the best plan whose replicas do both: an object of `disaggregated`."""
+    pools, plan = one.pools, one.plan
+    chunked = None if plan is None else {"devices": plan.devices, "usd_per_hour": plan.usd_per_hour,
+                                         "layout": layout_words(plan.candidate.sharding), "replicas": plan.replicas}  # fmt: skip
+    return {
+        "device": one.device.name,
+        "pays": one.pays,
+        "why_not": one.why_not or None,
+        "pools": None if pools is None else pools_dict(pools),
+        "chunked": chunked,
+    }
+
+
+# long: the keys of the JSON contract, one a line
+def pools_dict(pools: Pools) -> dict[str, Any]:
+    """Returns two pools: what runs where, how fast, what is sent."""
+    state, (tpot_low, tpot_high), (ttft_low, ttft_high) = pools.state, pools.tpot_range, pools.ttft_range
+    found = pools.decode.room.found
+    first, second = start_commands(pools)
+    return {
+        "name": pools.words,
+        "devices": pools.devices,
+        "usd_per_hour": pools.usd_per_hour,
+        "weight_dtype": found.plan.fmt.name,
+        "kv_dtype": found.fmt.name,
+        "prefill": {
+            "replicas": pools.prefill_replicas,
+            "layout": layout_words(pools.prefill.sharding),
+            "sharding": {name: getattr(pools.prefill.sharding, name) for name in RANKS},
+            "utilisation": state.prefill_utilisation,
+            "prompt_seconds_mean": state.prefill_seconds,
+            "wait_seconds_mean": state.prefill_wait_seconds,
+            "command": first,
+        },
+        "decode": {
+            "replicas": pools.decode_replicas,
+            "layout": layout_words(pools.decode.sharding),
+            "sharding": {name: getattr(pools.decode.sharding, name) for name in RANKS},
+            "utilisation": state.decode.utilisation,
+            "decoding_per_rank": state.decode.decoding,
+            "admitted_per_rank": pools.decode.room.admitted,
+            "command": second,
+        },
+        "link": {
+            "words": pools.link.words,
+            "bytes_per_s": pools.link.bytes_per_s,
+            "reached": pools.link.reached,
+            "latency_seconds": pools.link.latency_seconds,
+            "prompt_bytes_mean": pools.prompt_bytes,
+            "transfer_seconds_mean": state.transfer_seconds,
+            "wait_seconds_mean": state.link_wait_seconds,
+            "utilisation": state.link_utilisation,
+        },
+        "requests_per_s": state.rate_per_s,
+        "tpot_seconds": state.tpot_seconds,
+        "tpot_seconds_low": tpot_low,
+        "tpot_seconds_high": tpot_high,
+        "ttft_seconds": state.ttft_seconds,
+        "ttft_seconds_low": ttft_low,
+        "ttft_seconds_high": ttft_high,
+        "ttft_seconds_mean": state.ttft_mean_seconds,
+        "met_at_the_slow_end": not pools.tight,
+        "simulated": None if pools.check is None else asdict(pools.check),
     }
 
 

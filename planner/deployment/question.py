@@ -26,6 +26,7 @@ class Question:
     extras            adapters, drafter and other models on each replica's devices
     drafting          speculative decoding, None without
     idle_sessions     sessions whose cache stays in the pools, of all replicas together
+    disaggregate      search two pools besides, joined by `link` (`planner.speed.transfer`)
     """
 
     spec: ModelSpec
@@ -44,3 +45,5 @@ class Question:
     extras: Extras | None = None
     drafting: DraftingAsked | None = None
     idle_sessions: int = 0
+    disaggregate: bool = False
+    link: str | None = None

@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from planner.deployment.candidate import Check, missed
+from planner.deployment.candidate import Candidate, Check, missed
 from planner.deployment.plan import Plan
 from planner.deployment.question import Question
 from planner.deployment.room import Sizes
 from planner.deployment.search import Answer, order
 from planner.serving.pools import pool_of
+from planner.serving.pools_run import Side
 from planner.serving.replica import Policy
-from planner.serving.result import REJECTED, percentiles
+from planner.serving.result import REJECTED, Simulation, percentiles
 from planner.serving.scheduler import simulate
 from planner.units import PS_PER_SECOND, ceil_div
 from planner.workloads.arrivals import Arrival, exponential_ps, replayed, speed_up_to, synthetic
+from planner.workloads.load import Load
 
 REQUESTS = 1500
 
@@ -81,24 +83,38 @@ def _with(plan: Plan, count: int) -> Plan | None:
 def check(plan: Plan) -> Check:
     """Simulates the plan's TPOT and TTFT: one rank of it under its share of the load, lengths drawn from the load's bins."""
     candidate = plan.candidate
-    load, room = candidate.question.load, candidate.room
+    load = candidate.question.load
     users = 0 if load.users is None else ceil_div(load.users, plan.ranks)
     count = max(REQUESTS, min(MOST_REQUESTS, PER_USER * users))
     if load.trace is not None:
         count = min(len(load.trace), MOST_REQUESTS)
-    sizes = Sizes(room.found)
-    whole = sum(held.share * sizes.own(held.tokens, held.tokens) for held in load.held_sequences)
-    pool = max(1, round((room.pool_bytes - room.prefix_bytes) * whole / max(1, room.request_bytes)))
+    side = side_of(candidate)
     run = simulate(
-        _arrivals(plan, count, not users),
-        candidate.steps,
-        pool_of(room.found, pool),
-        Policy(room.admitted, max(candidate.chunk_tokens, room.admitted), load.longest_tokens),
+        arrivals_of(load, None if users else plan.state.rate_per_s, count),
+        side.model,
+        side.pool,
+        side.policy,
         users=users,
         think_ps=exponential_ps(load.think_seconds, SEED, "pauses") if users and load.think_seconds else None,
     )
+    requests = len(run.requests)
+    return check_of(run, candidate, first=min(requests // 4, 3 * users) if users else requests // 10)
+
+
+def side_of(candidate: Candidate, replicas: int = 1) -> Side:
+    """Describes ranks of a candidate as the simulator plays them: steps, pool, schedule."""
+    load, room = candidate.question.load, candidate.room
+    sizes = Sizes(room.found)
+    whole = sum(held.share * sizes.own(held.tokens, held.tokens) for held in load.held_sequences)
+    pool = max(1, round((room.pool_bytes - room.prefix_bytes) * whole / max(1, room.request_bytes)))
+    tokens = max(candidate.chunk_tokens, room.admitted)
+    policy = Policy(room.admitted, tokens, load.longest_tokens, replicas)
+    return Side(candidate.steps, pool_of(room.found, pool), policy)
+
+
+def check_of(run: Simulation, candidate: Candidate, *, first: int) -> Check:
+    """Sums up a run from its `first` request on: TPOT by token, TTFT at the share of requests that was asked for."""
     rows = run.requests
-    first = min(len(rows) // 4, 3 * users) if users else len(rows) // 10
     kept = [i for i in rows.served if i >= first]
     steps = sum(rows.output_tokens[i] - 1 for i in kept)
     decoded = sum(rows.last_ps[i] - rows.first_ps[i] for i in kept)
@@ -113,12 +129,11 @@ def check(plan: Plan) -> Check:
     )
 
 
-def _arrivals(plan: Plan, count: int, timed: bool) -> Iterator[Arrival]:
-    """The load's requests at one rank's rate; a closed loop makes its own times."""
-    load = plan.candidate.question.load
-    rate = plan.state.rate_per_s if timed else None
+def arrivals_of(load: Load, rate: float | None, count: int) -> Iterator[Arrival]:
+    """Draws or replays the load's requests at a rate; without one a closed loop makes its own times."""
     if load.trace is None:
         return synthetic(*load.mixes, count, rate_per_s=rate, prefix_share=load.prefix_share, seed=SEED)
     pace = speed_up_to(load.trace, rate) if rate and load.trace.has_times else Fraction(1)
     share = load.prefix_share if load.prefix_common else 0.0
+    timed = rate is not None
     return replayed(load.trace, count, speed_up=pace, rate_per_s=rate, prefix_share=share, seed=SEED, timed=timed)

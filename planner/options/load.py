@@ -10,7 +10,7 @@ from planner.catalogue.entries import devices as catalogue_devices
 from planner.errors import BadRequest, UsageError, one_line
 from planner.lookup import device as find_device
 from planner.lookup import machine
-from planner.options.readers import mix
+from planner.options.readers import mix, text
 from planner.options.tables import Flag
 from planner.workloads.lengths import LengthMix
 from planner.workloads.load import Load, load, trace_hit_share
@@ -18,6 +18,7 @@ from planner.workloads.targets import USUAL_TPOT_SECONDS, USUAL_TTFT_SECONDS, Ta
 from planner.workloads.traces import Trace, read_trace
 
 ANSWERS = Flag("--answer", "MIX", "Answer lengths: p50=200,p95=900, one length, or a file of lengths.", mix, "Load")
+LINK = Flag("--link", "NAME|RATE", "What joins the pools of --disaggregate: nvlink, pcie, 200g, 400g (default), 800g, 10gbe, 25gbe, 100gbe, or 40GB/s; +5ms adds a latency.", text, "Layout")  # fmt: skip
 GPU_VENDORS = ("NVIDIA", "AMD")  # others are searched when they are named
 MAX_ROWS = 200_000  # of a trace: more say nothing new of lengths and rate
 

@@ -8,6 +8,7 @@ from typing import Any
 from planner.catalogue.device import Device
 from planner.deployment.cost import parse_prices
 from planner.deployment.question import SORTS, Question
+from planner.deployment.two_pools import check_asked
 from planner.dtypes.names import kv_format
 from planner.engines.base import Options
 from planner.errors import BadRequest, UsageError
@@ -17,7 +18,7 @@ from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked
 from planner.options.lengths import SEQ_OF_A_LOAD, with_parts
-from planner.options.load import ANSWERS, devices_of, load_of, targets_or_usual
+from planner.options.load import ANSWERS, LINK, devices_of, load_of, targets_or_usual
 from planner.options.measured import MEASURED, measured_on, points_of
 from planner.options.model import spec_of
 from planner.options.readers import (
@@ -61,6 +62,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--kv-dtype", "D", "KV cache in this format alone (default: the float type the model runs in, and 8 bit).", kv_dtype, "Precision"),
     Flag("--as-published", "", "No formats but the model's own: quantised ones change its answers.", switch, "Precision"),
     Flag("--prefill-tokens", "N", "Prompt tokens of one step (default: 2048).", tokens, "Load"),
+    Flag("--disaggregate", "", "Search two pools besides, one that reads prompts and one that decodes, and say whether they pay.", switch, "Layout"),
+    LINK,
     *(flag for flag in flags.EXTRAS if flag.name in EXTRAS),
     ACCEPTANCE,
     flags.ENGINE[0],
@@ -80,7 +83,11 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
         raise BadRequest(f"{spec.name}: a plan needs its weights; add --heads --hidden --intermediate --vocab")
     if given["as_published"] and (given["dtype"] or given["kv_dtype"]):
         raise UsageError("--as-published and --dtype or --kv-dtype exclude each other")
+    if given["link"] is not None and not given["disaggregate"]:
+        raise UsageError("--link joins two pools: add --disaggregate")
     devices = _devices(given, spec, engine)
+    if given["disaggregate"]:
+        check_asked(None if engine is None else engine.name, given["link"], devices[0])
     question = Question(
         spec,
         devices,
@@ -98,6 +105,8 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
         extras=_extras(given, spec, None if engine is None else engine.name),
         drafting=drafting_of(given, engine),
         idle_sessions=given["idle_sessions"] or 0,
+        disaggregate=given["disaggregate"],
+        link=given["link"],
     )
     return question, given["top"] or TOP
 

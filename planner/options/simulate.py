@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from planner.catalogue.device import Device
-from planner.errors import UsageError
+from planner.errors import BadRequest, UsageError, one_line
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.engine import EngineAsked, engine_of
 from planner.options.lengths import SEQ_OF_A_LOAD, with_parts
-from planner.options.load import ANSWERS, mixes_of, targets_of, trace_of
+from planner.options.load import ANSWERS, LINK, mixes_of, targets_of, trace_of
 from planner.options.measured import MEASURED, MeasuredAsked, measured_of
 from planner.options.model import device_of, each, request_of, spec_of, with_ranks
 from planner.options.readers import (
@@ -37,6 +38,25 @@ from planner.workloads.workload import Workload, checked_requests
 
 MAX_REPLICAS = 1024
 MAX_USERS = 10**6
+XPYD = re.compile(r"\s*(\d{1,4})\s*p\s*(\d{1,4})\s*d\s*", re.IGNORECASE | re.ASCII)
+
+
+def pools(value: Any, name: str) -> tuple[int, int]:
+    """Reads how many replicas read prompts and how many decode, as engines write it.
+
+    >>> pools("2P3D", "--disaggregate")
+    (2, 3)
+    """
+    match = XPYD.fullmatch(value) if isinstance(value, str) else None
+    found = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
+    if not all(1 <= count <= MAX_REPLICAS for count in found):
+        raise BadRequest(
+            f"{name} {one_line(str(value), 40)!r} is not xPyD of 1 to {MAX_REPLICAS:,} replicas each; write for example 2P3D: two "
+            "read prompts, three decode"
+        )
+    return found
+
+
 FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
     Flag("--gpu", "NAME", "A device of `kvplan gpus`, `local`, or a list: l4,l40s.", text, "Device"),
@@ -54,6 +74,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--seed", "N", "Of all that is drawn (default: 1).", count_or_zero, "Load"),
     Flag("--replicas", "N", "Replicas of the layout (default: 1).", count_up_to(MAX_REPLICAS), "Layout"),
     Flag("--routing", "|".join(ROUTINGS), "Which replica a request goes to (default: round-robin).", choice(*ROUTINGS), "Layout"),
+    Flag("--disaggregate", "xPyD", "Two pools: 2P3D has two replicas that read prompts and three that decode.", pools, "Layout"),
+    LINK,
     Flag("--ttft", "TIME", "Target: time to the first token of 95 requests in 100, 1s; p99=2s says another share, for --tpot too.", ttft, "Load"),
     Flag("--tpot", "TIME", "Target: time between two tokens of 95 requests in 100, 40ms.", seconds, "Load"),
     MEASURED,
@@ -74,6 +96,7 @@ class SimulateAsked:
     request    formats and layout; its length is that of the longest request that is served
     measured   what was measured: the constants are made from it
     steps      a file of measured steps, in place of the speed model
+    pools      replicas that read prompts and that decode, in place of `replicas`; link: what joins them
     """
 
     spec: ModelSpec
@@ -86,6 +109,8 @@ class SimulateAsked:
     routing: str = ROUTINGS[0]
     measured: MeasuredAsked | None = None
     steps: str | None = None
+    pools: tuple[int, int] | None = None
+    link: str | None = None
 
 
 def simulate_questions(values: Mapping[str, Any]) -> tuple[SimulateAsked, ...]:
@@ -100,6 +125,7 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them)")
     if given["steps"] is not None and given["measured"]:
         raise UsageError("--steps holds what was measured: leave out --measured")
+    _check_pools(given)
     workload = workload_of(given)
     engine = engine_of({**given, "engine": given["engine"] or "vllm"})
     assert engine is not None
@@ -116,7 +142,21 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
         routing=given["routing"] or ROUTINGS[0],
         measured=measured_of(given["measured"], load="serving", prompt_tokens=1024, output_tokens=256),
         steps=given["steps"],
+        pools=given["disaggregate"],
+        link=given["link"],
     )
+
+
+def _check_pools(given: Mapping[str, Any]) -> None:
+    """Raises UsageError for what two pools are not played with."""
+    if given["link"] is not None and given["disaggregate"] is None:
+        raise UsageError("--link joins two pools: add --disaggregate 2P3D")
+    for name in ("replicas", "routing", "users") if given["disaggregate"] else ():
+        if given[name] is not None:
+            instead = {"replicas": "2P3D says how many", "users": "give --rate 5/s"}.get(
+                name, "requests are dealt out in turn"
+            )
+            raise UsageError(f"--disaggregate is not played with --{name}: {instead}")
 
 
 def workload_of(given: Mapping[str, Any]) -> Workload:

@@ -26,10 +26,11 @@ from planner.speed.constants import Constants
 from planner.speed.measured_steps import MeasuredSteps, measured_steps
 from planner.speed.speed import tpot_range
 from planner.speed.step_model import LinearSteps, step_model
+from planner.speed.transfer import Link
 from planner.speed.work import work
 from planner.units import PS_PER_SECOND, human_bytes
 from planner.workloads.arrivals import BLOCK_TOKENS
-from planner.workloads.load import load
+from planner.workloads.load import Load, load
 from planner.workloads.targets import Targets
 from planner.workloads.traces import HASH_TOKENS
 from planner.workloads.workload import Workload
@@ -124,10 +125,50 @@ def _engine_pool(estimate: Estimate, asked: Asked | None) -> EnginePool:
 
 
 @dataclass(frozen=True)
+class PoolsBeside:
+    """What two pools add to an answer: replicas that read prompts and that decode, the link, and the same cards doing both.
+
+    transfer_seconds, link_wait_seconds   of a request, on average
+    link_utilisation                      requests a second times the transfer, a lane; 0 where all come at once
+    """
+
+    counts: tuple[int, int]
+    link: Link
+    prefill_utilisation: float
+    transfer_seconds: float
+    link_wait_seconds: float
+    link_utilisation: float
+    both: Answer
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of `pools` in the JSON contract."""
+        both = self.both
+        return {
+            "prefill_replicas": self.counts[0],
+            "decode_replicas": self.counts[1],
+            "link": self.link.words,
+            "link_bytes_per_s": self.link.bytes_per_s,
+            "link_latency_seconds": self.link.latency_seconds,
+            "prefill_utilisation": self.prefill_utilisation,
+            "transfer_seconds_mean": self.transfer_seconds,
+            "link_wait_seconds_mean": self.link_wait_seconds,
+            "link_utilisation": self.link_utilisation,
+            "chunked": {
+                "replicas": sum(self.counts),
+                "ttft_seconds": _figures(both.ttft_seconds),
+                "tpot_seconds": _figures(both.tpot_seconds),
+                "requests_per_s": both.run.requests_per_s,
+                "meets_targets": not both.misses if both.aimed else None,
+            },
+        }
+
+
+@dataclass(frozen=True)
 class Answer:
     """A run, what was asked, and what the formulas of `planner.serving.steady_state` say of the same load.
 
     before_seconds   a request's way in before the scheduler sees it; in every time to first token and latency here
+    pools            two pools in place of replicas that do both: `run` and `policy` are then of the one that decodes
     """
 
     run: Simulation
@@ -138,6 +179,18 @@ class Answer:
     device: Device
     analytic: State | None
     why_not: str
+    pools: PoolsBeside | None = None
+
+    @property
+    def replicas(self) -> int:
+        """Replicas of the layout, of both pools together."""
+        own = self.policy.replicas // self.server.found.request.sharding.dp
+        return own + (0 if self.pools is None else self.pools.counts[0])
+
+    @property
+    def aimed(self) -> bool:
+        """Whether there is a target."""
+        return self.targets.ttft_seconds is not None or self.targets.tpot_seconds is not None
 
     @property
     def before_seconds(self) -> float:
@@ -214,15 +267,15 @@ class Answer:
         sharding = server.found.request.sharding
         rows = run.requests
         computed_prompts = sum(rows.prompt_tokens[i] for i in rows.served)
-        aimed = targets.ttft_seconds is not None or targets.tpot_seconds is not None
+        aimed = self.aimed
         return {
             "schema_version": SCHEMA_VERSION,
             "model": server.found.spec.name,
             "read_as": server.found.spec.read_as.to_dict() if server.found.spec.read_as else None,
             "device": self.device.name,
             "sharding": {name: getattr(sharding, name) for name in ("tp", "pp", "ep", "dp", "dcp")},
-            "replicas": self.policy.replicas // sharding.dp,
-            "devices": self.policy.replicas * sharding.devices // sharding.dp,
+            "replicas": self.replicas,
+            "devices": self.replicas * sharding.devices,
             "routing": self.policy.routing,
             "max_num_seqs": self.policy.max_num_seqs,
             "max_num_batched_tokens": self.policy.max_num_batched_tokens,
@@ -264,6 +317,7 @@ class Answer:
             "meets_targets": not self.misses if aimed else None,
             "requests_meeting_targets": self.meeting if aimed else None,
             "goodput_requests_per_s": self.meeting / run.seconds if aimed and run.end_ps else None,
+            "pools": None if self.pools is None else self.pools.to_dict(),
             "analytic": None if self.analytic is None else self._analytic(self.analytic),
             "before_seconds": self.before_seconds,
             "tpot_range": list(self.tpot_range),
@@ -291,6 +345,11 @@ class Answer:
             lines.append(
                 f"the load is more than it can carry: {self.run.waiting_at_last:,} requests wait when the last one comes, "
                 "and times grow with --requests"
+            )
+        if self.pools is not None and self.pools.link_utilisation >= 1:
+            lines.append(
+                f"the link is too slow: caches of {self.workload.offered_per_s or 0.0:.3g} requests/s take "
+                f"{self.pools.link_utilisation:.2f} of its time, and times grow with --requests"
             )
         if self.run.rejected:
             lines.append(
@@ -375,15 +434,13 @@ def serve(
     return Answer(run, replica, workload, policy, wanted, device, state, why_not)
 
 
-def _steady(
-    replica: Server, workload: Workload, policy: Policy, *, run: Simulation, targets: Targets
-) -> tuple[State | None, str]:
-    """What the formulas say of the same load on one replica, with the share of prompts that were cached in the run."""
-    rows, ranks = run.requests, policy.replicas
+def steady_load(replica: Server, workload: Workload, run: Simulation) -> tuple[int, Load] | str:
+    """Returns (sequences that a replica's pool admits, the load as formulas read it), or why there is no formula for it."""
+    rows = run.requests
     hit = sum(rows.hit_tokens[i] for i in rows.served) / sum(rows.prompt_tokens[i] for i in rows.served)
     offered = workload.offered_per_s
     if not workload.users and offered is None:
-        return None, "all requests come at one time"
+        return "all requests come at one time"
     try:
         given = load(
             *workload.mixes,
@@ -395,9 +452,20 @@ def _steady(
             pairs=workload.pairs(),
         )
     except BadRequest as error:
-        return None, str(error)
+        return str(error)
     held = sum(item.share * replica.pool.held_bytes(item.tokens) for item in given.held_sequences)
-    most = max(1, min(policy.max_num_seqs, int(run.pool_bytes / held) if held else policy.max_num_seqs))
+    seats = replica.max_num_seqs
+    return max(1, min(seats, int(run.pool_bytes / held) if held else seats)), given
+
+
+def _steady(
+    replica: Server, workload: Workload, policy: Policy, *, run: Simulation, targets: Targets
+) -> tuple[State | None, str]:
+    """What the formulas say of the same load on one replica, with the share of prompts that were cached in the run."""
+    asked = steady_load(replica, workload, run)
+    if isinstance(asked, str):
+        return None, asked
+    (most, given), ranks, offered = asked, policy.replicas, workload.offered_per_s
     steady = Replica(
         replica.model, given, chunk_tokens=policy.max_num_batched_tokens, most=most, share=targets.ttft_share,
         before_seconds=replica.constants.before_seconds, queue_scale=replica.constants.queue_scale,

@@ -78,7 +78,7 @@ class _Prompt:
 
 
 @dataclass(frozen=True)
-class _FirstToken:
+class FirstToken:
     """The time to the first token: what comes first, the prompt's own steps by share, and waiting.
 
     wait_seconds   on average; it is 0 with probability 1 - chance, else exponential
@@ -290,13 +290,13 @@ class Replica:
         def over(n: float) -> float:
             return max(self.prefill_share(n) - NEARLY_FULL, self.held(n) / self.most - 1)
 
-        return _root(over, 0.0, float(self.most))
+        return root(over, 0.0, float(self.most))
 
     @cached_property
     def full_rate_per_s(self) -> float:
         return self.rate_per_s(self.full)
 
-    def ttft(self, decoding: float, others: float = 1.0, closed: bool = False) -> _FirstToken:
+    def ttft(self, decoding: float, others: float = 1.0, closed: bool = False) -> FirstToken:
         """The time to the first token while there is room."""
         seen = self._seen(decoding, others)
         step, rate = self.decode_seconds(seen), self.rate_per_s(decoding, others)
@@ -324,7 +324,7 @@ class Replica:
         if not closed:  # users that each have one request never exceed the room that there is
             room, likely = self._wait_for_room(decoding)
             wait, chance = wait + room, max(chance, likely)
-        return _FirstToken(first, own, wait, chance)
+        return FirstToken(first, own, wait, chance)
 
     def _wait_for_room(self, decoding: float) -> tuple[float, float]:
         """Sakasegawa: W = S·(1 + cv²)/2 · ρ^(√(2(c + 1)) - 1) / (c·(1 - ρ)), and about how likely a wait is."""
@@ -340,7 +340,7 @@ class Replica:
         """Requests that arrive at random; None where they are more than the replica can carry."""
         if rate_per_s >= self.full_rate_per_s:
             return None
-        decoding = _root(lambda n: self.rate_per_s(n) - rate_per_s, 0.0, self.full)
+        decoding = root(lambda n: self.rate_per_s(n) - rate_per_s, 0.0, self.full)
         found = self.ttft(decoding)
         mean, at_share = found.mean_seconds, found.quantile_seconds(self.share)
         tpot = self.tpot_seconds(decoding)
@@ -361,7 +361,7 @@ class Replica:
 
         full = min(self.full, float(users))
         if all_users(full) > users:
-            decoding = _root(lambda n: all_users(n) - users, 0.0, full)
+            decoding = root(lambda n: all_users(n) - users, 0.0, full)
             found = self.ttft(decoding, others, closed=True)
             mean, at_share = found.mean_seconds, found.quantile_seconds(self.share)
             return self._state(
@@ -407,7 +407,7 @@ class Replica:
         )
 
 
-def _root(rising: Callable[[float], float], low: float, high: float) -> float:
+def root(rising: Callable[[float], float], low: float, high: float) -> float:
     """Where a rising function passes zero, or the end that is nearer where it does not.
 
     Chandrupatla (1997): inverse quadratic interpolation where three points lie well for it, the middle where not.
@@ -461,4 +461,4 @@ def _quantile(own: Sequence[tuple[float, float]], wait: float, chance: float, *,
         return sum(part * (1 - chance * math.exp(-(t - s) / scale)) for s, part in own if t >= s)
 
     high = max(seconds for seconds, _ in own) + scale * (3 + math.log(1 / (1 - share)))
-    return _root(lambda t: reached(t) - share, 0.0, high)
+    return root(lambda t: reached(t) - share, 0.0, high)

@@ -269,3 +269,12 @@ def test_drafts_that_cost_more_than_they_save_are_said_and_their_flags_stand_in_
 def test_drafts_that_nothing_names_are_asked_back(run: Run) -> None:
     answer = run(*ASKED, "--acceptance", "0.5")
     assert answer.code == 2 and "--draft-tokens" in answer.err
+
+
+def test_two_pools_have_a_verdict_a_row_a_device_and_their_arithmetic(run: Run) -> None:
+    load = ("--rate", "20", "--prompt", "4000", "--answer", "300", "--ttft", "2s", "--tpot", "25ms", "--as-published")
+    ended = run("plan", "llama-3.1-70b", "--gpu", "h100-sxm", *load, "--disaggregate", "--top", "1")
+    assert (ended.code, ended.err) == (0, "")
+    for words in ("TWO POOLS PAY: ", "cards", "prefill pool", "decode pool", "400 Gbit/s", "start each prefill"):
+        assert words in ended.out, words
+    assert max(map(len, ended.out.splitlines())) < 130

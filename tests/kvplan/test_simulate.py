@@ -262,3 +262,38 @@ def test_the_answer_can_go_to_a_file(run, tmp_path):
     path = tmp_path / "run.json"
     assert run("simulate", *SMALL, "--json", "--output", str(path)).out == ""
     assert json.loads(path.read_text(encoding="utf-8"))["requests"] == 300
+
+
+def test_two_pools_stand_beside_as_many_replicas_that_do_both(run):
+    more = ("--tp", "4", "--rate", "10", "--prompt", "4000", "--answer", "300", "--requests", "400")
+    asked = ("simulate", "llama-3.1-70b", *GPU, *more, "--ttft", "2s", "--tpot", "30ms", "--disaggregate", "4P2D")
+    ended = run(*asked)
+    assert (ended.code, ended.err) == (0, "")
+    for words in ("4P2D", "6 that do both", "two pools pay here", "a cache takes 7.54 ms"):
+        assert words in ended.out, words
+    found = json.loads(run(*asked, "--json").out)
+    pools = found["pools"]
+    assert (pools["prefill_replicas"], pools["decode_replicas"], found["devices"]) == (4, 2, 24)
+    # 320 KiB a token x 4,000 tokens over 4 ranks, each at 87 % of 50 GB/s, and 5 us
+    assert pools["transfer_seconds_mean"] == pytest.approx(320 * 1024 * 4000 / 4 / (0.87 * 50e9) + 5e-6, rel=1e-6)
+    assert pools["chunked"]["meets_targets"] is False and found["meets_targets"] is True
+
+
+def test_a_link_that_is_too_slow_is_said(run):
+    ended = run("simulate", *SMALL, "--rate", "20/s", "--disaggregate", "1P1D", "--link", "10gbe")
+    assert "the link is too slow" in ended.out and "two pools do not pay here" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--disaggregate", "2"), "is not xPyD"),
+        (("--disaggregate", "0P1D"), "is not xPyD"),
+        (("--disaggregate", "1P1D", "--replicas", "2"), "--replicas"),
+        (("--disaggregate", "1P1D", "--link", "tape"), "is not a link"),
+        (("--link", "400g"), "add --disaggregate"),
+    ],
+)
+def test_what_two_pools_cannot_be_is_refused_by_name(run, more, words):
+    ended = run("simulate", *SMALL, *more)
+    assert ended.code in (1, 2) and words in ended.err and "Traceback" not in ended.err

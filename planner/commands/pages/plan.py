@@ -10,6 +10,7 @@ from planner.deployment.answer import changed_formats
 from planner.deployment.candidate import layout_words, missed, place
 from planner.deployment.plan import Plan, start
 from planner.deployment.search import Answer, neighbours
+from planner.deployment.two_pools import Beside
 from planner.errors import KvplanError
 from planner.speed.drafting import pays_words
 from planner.terminal.tables import bad, dim, good, table
@@ -18,10 +19,16 @@ from planner.units import gib, human_bytes, human_seconds, percent, significant
 LABEL = 26
 
 
-def page(answer: Answer, top: int, verbose: bool = False) -> list[str]:
-    """Writes the load, the verdict, a row a plan, the best plan in full, and what was left out and assumed."""
+def page(answer: Answer, top: int, verbose: bool = False, *, two_pools: Sequence[Beside] = ()) -> list[str]:
+    """Writes the load, the verdict, a row a plan, the best plan in full, two pools where they were asked for, and what was
+    left out and assumed.
+    """
+    if two_pools:
+        from planner.commands.pages.two_pools import pools_verdict, two_pools_lines
     lines = [*_asked(answer), ""]
     lines.insert(1, _verdict(answer))
+    if two_pools:
+        lines.insert(2, pools_verdict(two_pools, answer.plans[0] if answer.plans else None))
     if answer.plans:
         lines += [*_table(answer, top), *_failed(answer), "", *_details(answer.plans[0])]
         own = next((plan for plan in answer.plans if not changed_formats(plan)), None)
@@ -29,6 +36,8 @@ def page(answer: Answer, top: int, verbose: bool = False) -> list[str]:
             lines += ["", *_as_published(own)]
     else:
         lines += _none(answer)
+    if two_pools:
+        lines += ["", *two_pools_lines(two_pools)]
     return [*lines, "", *_left_out(answer), *assumed_lines(_assumed(answer, top), verbose)]
 
 

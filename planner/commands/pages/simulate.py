@@ -27,6 +27,7 @@ def page(answer: Answer, verbose: bool = False) -> list[str]:
     lines = [*_head(answer), "", _times(answer), ""]
     lines += _throughput(answer) + _pool(answer)
     lines += _targets(answer)
+    lines += _pools(answer)
     lines += ["", *_check(answer)]
     lines += [bad("  note: ") + line for line in answer.notes]
     low, high = answer.tpot_range
@@ -82,9 +83,11 @@ def several_page(answers: Sequence[Answer], asked: int) -> list[str]:
 def _head(answer: Answer) -> list[str]:
     server, run = answer.server, answer.run
     sharding = server.found.request.sharding
-    replicas = answer.policy.replicas // sharding.dp
+    replicas = answer.replicas
     layout = ", ".join(f"{name.upper()} {getattr(sharding, name)}" for name in ("tp", "pp", "ep", "dp", "dcp") if getattr(sharding, name) > 1)  # fmt: skip
     many = f", {replicas} replicas ({answer.policy.routing})" if replicas > 1 else ""
+    if answer.pools is not None:
+        many = ", {}P{}D".format(*answer.pools.counts)
     offered = answer.workload.offered_per_s
     how = f"{answer.workload.users:,} users" if answer.workload.users else f"{_plain(offered)} requests/s" if offered else "all at once"  # fmt: skip
     head, more = headline(
@@ -139,9 +142,7 @@ def _times(answer: Answer) -> str:
 
 def _throughput(answer: Answer) -> list[str]:
     run = answer.run
-    devices = (
-        answer.policy.replicas * answer.server.found.request.sharding.devices // answer.server.found.request.sharding.dp
-    )
+    devices = answer.replicas * answer.server.found.request.sharding.devices
     lines = [
         f"  served       {run.served:,} requests, {_plain(run.requests_per_s)}/s; {run.output_tokens_per_s:,.0f} output tokens/s"
         + (f", {run.output_tokens_per_s / devices:,.0f} a device" if devices > 1 else "")
@@ -183,6 +184,58 @@ def _targets(answer: Answer) -> list[str]:
         f"  goodput      {answer.meeting / run.seconds if run.end_ps else 0:.3g} requests/s within them, "
         f"{percent(answer.meeting, len(run.requests))} of all",
     ]
+
+
+def _pools(answer: Answer) -> list[str]:
+    """Two pools beside the same cards that do both."""
+    pools = answer.pools
+    if pools is None:
+        return []
+    reads, decodes = pools.counts
+    waited = (
+        f", waits {seconds(pools.link_wait_seconds)} for it"
+        if pools.link_wait_seconds > pools.transfer_seconds / 100
+        else ""
+    )
+    rows = []
+    for name, one in ((f"{reads}P{decodes}D", answer), (f"{reads + decodes} that do both", pools.both)):
+        ttft, tpot = (
+            [seconds(value) for value in percentiles(values, [0.5, 0.95])] if values else ["-", "-"]
+            for values in (one.ttft_seconds, one.tpot_seconds)
+        )
+        met = [("missed" if one.misses else "met")] if one.aimed else []
+        rows.append([f"  {name}", *ttft, *tpot, _plain(one.run.requests_per_s), *met])
+    head = ["", "TTFT p50", "p95", "TPOT p50", "p95", "requests/s", *(["targets"] if answer.aimed else [])]
+    return [
+        f"  two pools    {plural(reads, 'replica')} {'reads' if reads == 1 else 'read'} prompts, {percent(pools.prefill_utilisation, 1)} of the time in steps; "
+        f"{decodes} {'decodes' if decodes == 1 else 'decode'} (the figures above)",
+        f"  link         {pools.link.words}: a cache takes {seconds(pools.transfer_seconds)}{waited} on the mean",
+        "",
+        table(head, rows),
+        f"  {_pays(answer, pools.both)}",
+    ]
+
+
+def _pays(answer: Answer, both: Answer) -> str:
+    """Which of the two the targets favour, or what differs where there are none."""
+    if answer.aimed and bool(answer.misses) != bool(both.misses):
+        if answer.misses:
+            return bad("two pools do not pay here: the same cards doing both meet the targets")
+        return good("two pools pay here: the same cards doing both miss the targets")
+    stuck = answer.overloaded or (answer.pools is not None and answer.pools.link_utilisation >= 1)
+    if stuck and not both.overloaded:
+        return bad("two pools do not pay here: they do not carry the load, which the same cards doing both do")
+    if not (answer.ttft_seconds and answer.tpot_seconds and both.ttft_seconds and both.tpot_seconds):
+        return "nothing to compare: a request of one token has no TPOT"
+    ttft, tpot = (
+        percentiles(getattr(answer, name), [0.95])[0] / (percentiles(getattr(both, name), [0.95])[0] or 1.0)
+        for name in ("ttft_seconds", "tpot_seconds")
+    )
+    if ttft >= 1 and tpot >= 1:
+        return bad("two pools do not pay here: both times are longer than with the same cards doing both")
+    if ttft <= 1 and tpot <= 1:
+        return good("two pools pay here: both times are shorter than with the same cards doing both")
+    return f"two pools trade: TTFT p95 x{ttft:.2f}, TPOT p95 x{tpot:.2f} of the same cards doing both"
 
 
 def _check(answer: Answer) -> list[str]:

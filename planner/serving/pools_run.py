@@ -1,0 +1,152 @@
+"""Two pools under a load, request by request: prompts are played on the first, sent over the link in the order in which they
+are done, and decoded on the second. The rules of both are told in `planner.serving.scheduler`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from planner.catalogue.device import Device
+from planner.errors import BadRequest
+from planner.serving.block_pool import Pool
+from planner.serving.pools import NoRoom
+from planner.serving.replica import Policy
+from planner.serving.result import REJECTED, Requests, Simulation
+from planner.serving.scheduler import simulate
+from planner.serving.simulate import Answer, PoolsBeside, Server, serve, steady_load
+from planner.serving.steady_state import Replica
+from planner.serving.two_pools import JoinedSteps, Prefills, TwoPools, decoding_load
+from planner.speed.step import StepModel
+from planner.speed.transfer import Link, cache_bytes
+from planner.units import PS_PER_SECOND
+from planner.workloads.arrivals import Arrival
+from planner.workloads.targets import Targets
+from planner.workloads.workload import Workload
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two pools: the steps, cache and schedule of its ranks."""
+
+    model: StepModel
+    pool: Pool
+    policy: Policy
+
+
+@dataclass(frozen=True)
+class PoolsRun:
+    """What came of a run.
+
+    prefill   the pool that reads prompts; decode: the other, with each request's times from its arrival on
+    sent_ps   time that transfers took, all together, and `lane_wait_ps` that they waited for the link
+    """
+
+    prefill: Simulation
+    decode: Simulation
+    sent_ps: int
+    lane_wait_ps: int
+    lanes: int
+
+
+def simulate_pools(arrivals: Iterable[Arrival], prefill: Side, decode: Side, *, token_ps: dict[int, int]) -> PoolsRun:
+    """Plays requests on two pools; `token_ps` is the time of a transfer by prompt length, made by the caller for each length.
+
+    One request: a prompt of 100 tokens in one step of 1 s, 2 s on the link, then three steps of 1 s.
+
+    >>> from planner.speed.step import Linear
+    >>> side = Side(Linear(fixed_ps=10**12), Pool.of_blocks(100), Policy())
+    >>> run = simulate_pools([Arrival(0, 100, 3)], side, side, token_ps={100: 2 * 10**12})
+    >>> run.decode.ttft_seconds(), run.decode.latency_seconds()
+    ([4.0], [6.0])
+    """
+    asked = list(arrivals)
+    first = simulate([one._replace(output_tokens=1) for one in asked], prefill.model, prefill.pool, prefill.policy)
+    lanes = min(prefill.policy.replicas, decode.policy.replicas)
+    come, lane_wait, sent = _sent(first.requests, lanes, token_ps)
+    joins = [Arrival(time, asked[i].prompt_tokens, asked[i].output_tokens, asked[i].prompt_tokens) for time, i in come]
+    second = simulate(joins, JoinedSteps(decode.model), decode.pool, decode.policy)
+    rows = _merged(asked, first.requests, second.requests, [i for _, i in come])
+    waiting = max(first.waiting_at_last, second.waiting_at_last)
+    spent = sum(last - arrival for last, arrival in zip(rows.last_ps, rows.arrival_ps, strict=True) if last != REJECTED)
+    whole = replace(
+        second, requests=rows, waiting_at_last=waiting, in_system_ps=spent, prefill_tokens=first.prefill_tokens,
+        steps=first.steps + second.steps, events=first.events + second.events,
+        preemptions=first.preemptions + second.preemptions,
+    )  # fmt: skip
+    return PoolsRun(first, whole, sent, lane_wait, lanes)
+
+
+def _sent(rows: Requests, lanes: int, token_ps: dict[int, int]) -> tuple[list[tuple[int, int]], int, int]:
+    """((end of its transfer, row) in order, time waited for the link, time on it), first come first served on each lane."""
+    free, found, waited, sent = [0] * lanes, [], 0, 0
+    for turn, (done, row) in enumerate(sorted((rows.first_ps[i], i) for i in rows.served)):
+        lane, own = turn % lanes, token_ps[rows.prompt_tokens[row]]
+        start = max(done, free[lane])
+        free[lane] = start + own
+        waited, sent = waited + start - done, sent + own
+        found.append((start + own, row))
+    return sorted(found), waited, sent
+
+
+def _merged(asked: list[Arrival], first: Requests, second: Requests, order: list[int]) -> Requests:
+    """A row a request: scheduled and its hits in the first pool, first and last token in the second."""
+    rows = Requests()
+    place = {row: i for i, row in enumerate(order)}
+    for row, arrival in enumerate(asked):
+        at = place.get(row)
+        rows.add(
+            arrival.time_ps, arrival.prompt_tokens, arrival.output_tokens, -1 if at is None else second.replica[at]
+        )
+        if at is None or second.last_ps[at] == REJECTED:
+            continue
+        rows.scheduled_ps[row], rows.hit_tokens[row] = first.scheduled_ps[row], first.hit_tokens[row]
+        rows.first_ps[row], rows.last_ps[row] = second.first_ps[at], second.last_ps[at]
+        rows.preemptions[row] = first.preemptions[row] + second.preemptions[at]
+    return rows
+
+
+def serve_pools(
+    replica: Server, workload: Workload, *, device: Device, counts: tuple[int, int], link: Link, targets: Targets
+) -> Answer:
+    """Runs a workload on `counts` replicas of a layout in two pools, and on as many that do both.
+
+    Raises BadRequest for users who ask again after their answer, and NoRoom where not one request could be served.
+    """
+    if workload.users:
+        raise BadRequest("--disaggregate plays requests that come at a rate: give --rate 5/s in place of --users")
+    ranks = replica.found.request.sharding.dp
+    reads, decodes = (
+        Side(
+            replica.model, replica.pool,
+            Policy(replica.max_num_seqs, replica.max_num_batched_tokens, replica.longest_tokens, count * ranks),
+        )
+        for count in counts
+    )  # fmt: skip
+    arrivals = list(workload.arrivals())
+    times = {n: link.seconds(cache_bytes(replica.found, n)) for n in {one.prompt_tokens for one in arrivals}}
+    run = simulate_pools(arrivals, reads, decodes, token_ps={n: round(s * PS_PER_SECOND) for n, s in times.items()})
+    if not run.decode.served:
+        raise NoRoom(f"none of the {len(arrivals):,} requests fits the pools")
+    both = serve(replica, workload, device=device, replicas=sum(counts), targets=targets)
+    served = max(1, run.decode.served)
+    pools = PoolsBeside(
+        counts, link, run.prefill.utilisation, run.sent_ps / served / PS_PER_SECOND,
+        run.lane_wait_ps / served / PS_PER_SECOND, (workload.offered_per_s or 0.0) * run.sent_ps / served / PS_PER_SECOND / run.lanes,
+        both,
+    )  # fmt: skip
+    analytic, why_not = None, "more than the formulas of two pools carry"
+    asked = steady_load(replica, workload, run.decode)
+    if isinstance(asked, str):
+        why_not = asked
+    else:
+        held, given = asked
+        joined = Replica(JoinedSteps(replica.model), decoding_load(given), chunk_tokens=decodes.policy.max_num_batched_tokens,
+                         most=held, share=targets.ttft_share)  # fmt: skip
+        prefills = Prefills(replica.model, given, chunk_tokens=reads.policy.max_num_batched_tokens)
+        sent = tuple(link.seconds(cache_bytes(replica.found, item.tokens)) for item in given.prompts)
+        two = TwoPools(prefills, joined, counts[0] * ranks, counts[1] * ranks, sent, replica.constants.before_seconds)
+        state = two.at_rate(workload.offered_per_s or 0.0)
+        if state is not None:
+            analytic = replace(state.decode, ttft_seconds=state.ttft_seconds, ttft_mean_seconds=state.ttft_mean_seconds)
+    return Answer(run.decode, replica, workload, decodes.policy, targets, device, analytic, why_not, pools)

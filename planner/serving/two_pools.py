@@ -1,0 +1,239 @@
+"""Prefill and decode in pools of their own (xPyD): x ranks read prompts, a link carries their caches, y ranks decode.
+
+    TTFT = way in + waiting for prompts before it + the prompt's own steps + waiting for the link + the transfer
+           + the step of the decoding pool that it joins
+    TPOT = d(n), a step of the decoding pool; no prompt of others is in it
+
+Requests are dealt out to the prefill ranks in turn (`waiting_seconds`), and so are transfers to the lanes of the link: as
+many as the smaller pool has ranks. The decoding pool is `planner.serving.steady_state` with prompts that
+are cached but for what is left behind whole blocks of 16 tokens, computed as one more row of a step (vLLM computes a
+prompt's last token where it decodes). Left out: prefix hits of the decoding pool, layers sent while others are computed,
+memory that a prompt holds in the prefill pool until it was sent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from planner.serving.steady_state import NEARLY_FULL, FirstToken, Replica, State, root
+from planner.speed.step import StepModel, StepTerms, step_ps
+from planner.units import PS_PER_SECOND
+from planner.workloads.arrivals import BLOCK_TOKENS, cached_tokens
+from planner.workloads.load import Load
+
+OVERLOADED = 1e3  # as many users more than there are ask where a pool cannot carry the rate
+NEARLY = 0.01  # of the users: what a search for their rate may leave over
+
+
+@dataclass(frozen=True)
+class JoinedSteps:
+    """Steps of a decoding pool: a prompt whose cache has come is one more sequence of the step."""
+
+    plain: StepModel
+
+    @property
+    def reaches(self) -> tuple[int | None, ...]:
+        """The windows of the model that is served."""
+        return self.plain.reaches
+
+    @property
+    def kv_ps(self) -> tuple[int, ...]:
+        """Time to read one cached token."""
+        return self.plain.kv_ps
+
+    @property
+    def score_ps(self) -> tuple[int, ...]:
+        """Time to compute with one cached token."""
+        return self.plain.score_ps
+
+    def terms(self, sequences: int, chunks: Sequence[tuple[int, int]]) -> StepTerms:
+        """The terms of a step with those that join as sequences, and whole prompts (after a preemption) as chunks.
+
+        >>> from planner.speed.step import Linear
+        >>> steps = JoinedSteps(Linear(fixed_ps=5, sequence_ps=2, token_ps=100, kv_ps=(3,)))
+        >>> steps.terms(4, [(1, 10)])            # five sequences, the fifth reads 11 tokens
+        StepTerms(fixed_ps=5, memory_ps=43, compute_ps=0)
+        """
+        joining = [(tokens, before) for tokens, before in chunks if before and tokens <= BLOCK_TOKENS]
+        found = self.plain.terms(sequences + len(joining), [chunk for chunk in chunks if chunk not in joining])
+        memory, compute = found.memory_ps, found.compute_ps
+        for reach, read, score in zip(self.reaches, self.kv_ps, self.score_ps, strict=True):
+            tokens = sum(min(new + before, reach or new + before) for new, before in joining)
+            memory += read * tokens
+            compute += score * tokens
+        return StepTerms(found.fixed_ps, memory, compute)
+
+
+def decoding_load(load: Load) -> Load:
+    """Returns the load as a decoding pool sees it: each prompt's cache has come, in whole blocks."""
+    return replace(load, prefix_share=1.0)
+
+
+class Prefills:
+    """One rank that reads prompts and does nothing else.
+
+    own            (seconds, share) of each bin of prompts, alone on the rank
+    full_seconds   of one prompt where steps are filled with as many mean ones as a step takes
+    """
+
+    def __init__(self, model: StepModel, load: Load, *, chunk_tokens: int, slower: float = 1.0) -> None:
+        self.model, self.load, self.chunk_tokens, self.slower = model, load, chunk_tokens, slower
+        self.own = [(self._alone(item.tokens), item.share) for item in load.prompts]
+
+    def _step(self, chunks: Sequence[tuple[int, int]]) -> float:
+        nothing = [0] * len(self.model.reaches)
+        return self.slower * step_ps(self.model, 0, nothing, chunks=chunks) / PS_PER_SECOND
+
+    def _alone(self, tokens: int) -> float:
+        """Each full piece costs a line in the tokens before it, so the middle one stands for all but the first."""
+        hit = cached_tokens(tokens, self.load.prefix_share)
+        whole, rest = divmod(tokens - hit, self.chunk_tokens)
+        seconds = self._step([(self.chunk_tokens, hit)]) if whole else 0.0
+        if whole > 1:
+            seconds += (whole - 1) * self._step([(self.chunk_tokens, hit + whole * self.chunk_tokens // 2)])
+        return seconds + (self._step([(rest, hit + whole * self.chunk_tokens)]) if rest else 0.0)
+
+    @cached_property
+    def own_seconds(self) -> float:
+        """Of a prompt alone, on average."""
+        return sum(seconds * share for seconds, share in self.own)
+
+    @cached_property
+    def full_seconds(self) -> float:
+        """Of a prompt in steps that are filled, on average."""
+        hit = round(self.load.cached_tokens)
+        new = max(1, round(self.load.prompt_tokens) - hit)
+        together = self.chunk_tokens // new
+        return (
+            self.own_seconds if together < 2 else min(self.own_seconds, self._step([(new, hit)] * together) / together)
+        )
+
+    def utilisation(self, rate_per_s: float) -> float:
+        """Returns the share of the rate at which it is full."""
+        return rate_per_s * self.full_seconds
+
+    def wait_seconds(self, rate_per_s: float, ranks: int = 1) -> float:
+        """Computes the mean wait for prompts before one on a rank that gets every `ranks`-th request, `rate_per_s` of them.
+
+        >>> from planner.speed.step import Linear
+        >>> from planner.workloads.lengths import LengthMix
+        >>> from planner.workloads.load import load
+        >>> asked = load(LengthMix({1000: 1}, ""), LengthMix({9: 1}, ""), rate_per_s=1)
+        >>> one = Prefills(Linear(token_ps=10**8), asked, chunk_tokens=1000)        # 0.1 s a prompt
+        >>> round(one.wait_seconds(5.0), 9), one.utilisation(5.0)                  # 5 · 0.01 / (2 · 0.5)
+        (0.05, 0.5)
+        """
+        return waiting_seconds(rate_per_s, self.own, self.utilisation(rate_per_s), ranks)
+
+
+def waiting_seconds(rate_per_s: float, served: Sequence[tuple[float, float]], busy: float, ranks: int) -> float:
+    """Computes the mean wait in a line of its own on each of `ranks`, to which requests that come at random are dealt out in
+    turn: the variation of their gaps is Ca² = 1 / ranks, that of the (seconds, share) of service is Cs².
+
+        W = λ·S² / (1 - ρ) · (Ca² + Cs²) / 2 · g,     g = exp(-2·(1 - ρ)·(1 - Ca²)² / (3·ρ·(Ca² + Cs²)))
+
+    Kraemer and Langenbach-Belz (1976); with one rank it is M/G/1's λ·E[S²] / (2·(1 - ρ)), exact.
+
+    >>> round(waiting_seconds(0.5, [(1.0, 1.0)], 0.5, 1), 4), round(waiting_seconds(0.5, [(1.0, 1.0)], 0.5, 4), 4)
+    (0.5, 0.0279)
+    """
+    mean = sum(seconds * share for seconds, share in served)
+    if not mean or not busy:
+        return 0.0
+    gaps = 1 / ranks
+    both = gaps + sum(seconds**2 * share for seconds, share in served) / mean**2 - 1
+    calmer = math.exp(-2 * (1 - busy) * (1 - gaps) ** 2 / (3 * busy * both)) if both > 0 else 0.0
+    return rate_per_s * mean**2 / (1 - busy) * both / 2 * calmer
+
+
+@dataclass(frozen=True)
+class PoolsState:
+    """Two pools under a load. Times are means but for `ttft_seconds`, that of the share asked for."""
+
+    rate_per_s: float
+    prefill_seconds: float
+    prefill_wait_seconds: float
+    prefill_utilisation: float
+    transfer_seconds: float
+    link_wait_seconds: float
+    link_utilisation: float
+    join_seconds: float
+    decode: State
+    ttft_seconds: float
+    ttft_mean_seconds: float
+
+    @property
+    def tpot_seconds(self) -> float:
+        """Mean time between two tokens."""
+        return self.decode.tpot_seconds
+
+
+@dataclass(frozen=True)
+class TwoPools:
+    """`prefill_ranks` of one layout and `decode_ranks` of another.
+
+    transfer_seconds   of each bin of the load's prompts
+    before_seconds     a request's way in
+    """
+
+    prefills: Prefills
+    decode: Replica
+    prefill_ranks: int
+    decode_ranks: int
+    transfer_seconds: tuple[float, ...]
+    before_seconds: float = 0.0
+
+    @property
+    def lanes(self) -> int:
+        """Links that are busy at once: those of the smaller pool."""
+        return min(self.prefill_ranks, self.decode_ranks)
+
+    def at_rate(self, rate_per_s: float) -> PoolsState | None:
+        """Returns the state with requests that arrive at random; None where a pool or the link cannot carry them."""
+        each = rate_per_s / self.prefill_ranks
+        busy = self.prefills.utilisation(each)
+        shares = [item.share for item in self.prefills.load.prompts]
+        sent = list(zip(self.transfer_seconds, shares, strict=True))
+        transfer = sum(seconds * share for seconds, share in sent)
+        link = rate_per_s / self.lanes * transfer
+        if max(busy, link) >= NEARLY_FULL:
+            return None
+        decode = self.decode.at_rate(rate_per_s / self.decode_ranks)
+        if decode is None:
+            return None
+        wait = self.prefills.wait_seconds(each, self.prefill_ranks)
+        lane = waiting_seconds(rate_per_s / self.lanes, sent, link, self.lanes)
+        own = [(a + b, share) for (a, share), b in zip(self.prefills.own, self.transfer_seconds, strict=True)]
+        join = decode.ttft_mean_seconds
+        first = FirstToken(self.before_seconds + join, own, wait + lane, max(busy, link))
+        return PoolsState(
+            rate_per_s, self.prefills.own_seconds, wait, busy, transfer, lane, link, join, decode,
+            first.quantile_seconds(self.decode.share), first.mean_seconds,
+        )  # fmt: skip
+
+    def at_users(self, users: int) -> PoolsState | None:
+        """Returns the state at the rate at which so many users ask who each wait for their answer and pause: Little's law,
+        users = rate · (TTFT + steps · TPOT + pause). None where that rate is more than can be carried.
+        """
+        load = self.prefills.load
+
+        def beyond(rate_per_s: float) -> float:
+            state = self.at_rate(rate_per_s)
+            if state is None:
+                return OVERLOADED
+            took = state.ttft_mean_seconds + load.decode_steps * state.tpot_seconds + load.think_seconds
+            return rate_per_s * took / users - 1
+
+        most = self._most_per_s(users)
+        rate = root(beyond, 0.0, most)
+        if beyond(rate) < -NEARLY:  # the last rate that can be carried leaves users over
+            return None
+        return self.at_rate(min(rate, most))
+
+    def _most_per_s(self, users: int) -> float:
+        """More than users can ask: nothing waits, and steps hold one sequence."""
+        load, own = self.prefills.load, self.prefills.own_seconds
+        return users / (own + load.decode_steps * self.decode.decode_seconds(1) + load.think_seconds)

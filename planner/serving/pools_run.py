@@ -50,7 +50,7 @@ class PoolsRun:
 
 
 def simulate_pools(arrivals: Iterable[Arrival], prefill: Side, decode: Side, *, token_ps: dict[int, int]) -> PoolsRun:
-    """Plays requests on two pools; `token_ps` is the time of a transfer by prompt length, made by the caller for each length.
+    """Simulates requests on two pools; `token_ps` is the time of a transfer by prompt length, made by the caller for each length.
 
     One request: a prompt of 100 tokens in one step of 1 s, 2 s on the link, then three steps of 1 s.
 
@@ -66,7 +66,7 @@ def simulate_pools(arrivals: Iterable[Arrival], prefill: Side, decode: Side, *, 
     come, lane_wait, sent = _sent(first.requests, lanes, token_ps)
     joins = [Arrival(time, asked[i].prompt_tokens, asked[i].output_tokens, asked[i].prompt_tokens) for time, i in come]
     second = simulate(joins, JoinedSteps(decode.model), decode.pool, decode.policy)
-    rows = _merged(asked, first.requests, second.requests, [i for _, i in come])
+    rows = _merged(asked, first.requests, second.requests, order=[i for _, i in come])
     waiting = max(first.waiting_at_last, second.waiting_at_last)
     spent = sum(last - arrival for last, arrival in zip(rows.last_ps, rows.arrival_ps, strict=True) if last != REJECTED)
     whole = replace(
@@ -89,7 +89,7 @@ def _sent(rows: Requests, lanes: int, token_ps: dict[int, int]) -> tuple[list[tu
     return sorted(found), waited, sent
 
 
-def _merged(asked: list[Arrival], first: Requests, second: Requests, order: list[int]) -> Requests:
+def _merged(asked: list[Arrival], first: Requests, second: Requests, *, order: list[int]) -> Requests:
     """A row a request: scheduled and its hits in the first pool, first and last token in the second."""
     rows = Requests()
     place = {row: i for i, row in enumerate(order)}

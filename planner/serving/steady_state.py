@@ -408,7 +408,7 @@ class Replica:
 
 
 def root(rising: Callable[[float], float], low: float, high: float) -> float:
-    """Where a rising function passes zero, or the end that is nearer where it does not.
+    """Finds where a rising function passes zero, or the end that is nearer where it does not.
 
     Chandrupatla (1997): inverse quadratic interpolation where three points lie well for it, the middle where not.
     """

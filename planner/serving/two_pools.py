@@ -126,10 +126,10 @@ class Prefills:
         >>> round(one.wait_seconds(5.0), 9), one.utilisation(5.0)                  # 5 · 0.01 / (2 · 0.5)
         (0.05, 0.5)
         """
-        return waiting_seconds(rate_per_s, self.own, self.utilisation(rate_per_s), ranks)
+        return waiting_seconds(rate_per_s, self.own, self.utilisation(rate_per_s), ranks=ranks)
 
 
-def waiting_seconds(rate_per_s: float, served: Sequence[tuple[float, float]], busy: float, ranks: int) -> float:
+def waiting_seconds(rate_per_s: float, served: Sequence[tuple[float, float]], busy: float, *, ranks: int) -> float:
     """Computes the mean wait in a line of its own on each of `ranks`, to which requests that come at random are dealt out in
     turn: the variation of their gaps is Ca² = 1 / ranks, that of the (seconds, share) of service is Cs².
 
@@ -137,7 +137,7 @@ def waiting_seconds(rate_per_s: float, served: Sequence[tuple[float, float]], bu
 
     Kraemer and Langenbach-Belz (1976); with one rank it is M/G/1's λ·E[S²] / (2·(1 - ρ)), exact.
 
-    >>> round(waiting_seconds(0.5, [(1.0, 1.0)], 0.5, 1), 4), round(waiting_seconds(0.5, [(1.0, 1.0)], 0.5, 4), 4)
+    >>> round(waiting_seconds(0.5, [(1.0, 1.0)], 0.5, ranks=1), 4), round(waiting_seconds(0.5, [(1.0, 1.0)], 0.5, ranks=4), 4)
     (0.5, 0.0279)
     """
     mean = sum(seconds * share for seconds, share in served)
@@ -205,7 +205,7 @@ class TwoPools:
         if decode is None:
             return None
         wait = self.prefills.wait_seconds(each, self.prefill_ranks)
-        lane = waiting_seconds(rate_per_s / self.lanes, sent, link, self.lanes)
+        lane = waiting_seconds(rate_per_s / self.lanes, sent, link, ranks=self.lanes)
         own = [(a + b, share) for (a, share), b in zip(self.prefills.own, self.transfer_seconds, strict=True)]
         join = decode.ttft_mean_seconds
         first = FirstToken(self.before_seconds + join, own, wait + lane, max(busy, link))

@@ -71,12 +71,12 @@ def test_users_ask_at_the_rate_at_which_their_answers_come() -> None:
 
 def test_waiting_of_one_rank_is_that_of_pollaczek_and_khinchine() -> None:
     served = [(0.1, 0.5), (0.3, 0.5)]
-    assert waiting_seconds(2.0, served, 0.4, 1) == pytest.approx(2 * 0.05 / (2 * 0.6))
+    assert waiting_seconds(2.0, served, 0.4, ranks=1) == pytest.approx(2 * 0.05 / (2 * 0.6))
 
 
 @given(st.floats(0.05, 0.95), st.integers(1, 50))
 def test_requests_dealt_out_in_turn_wait_less_than_those_at_random(busy: float, ranks: int) -> None:
-    waits = [waiting_seconds(busy, [(1.0, 1.0)], busy, n) for n in (1, ranks, ranks + 1)]
+    waits = [waiting_seconds(busy, [(1.0, 1.0)], busy, ranks=n) for n in (1, ranks, ranks + 1)]
     assert all(later <= earlier + 1e-12 for earlier, later in pairwise(waits))
 
 

@@ -18,7 +18,7 @@ from planner.lookup import ollama
 from planner.lookup.formats import NamedFormat, format_of, gguf
 from planner.lookup.known import Known, known_names, meant, names_of, sizes_agree, words_agree
 from planner.lookup.parts import OMITTED, Parts, parts_of, without_site
-from planner.lookup.refusals import LIST_THEM, STORED, nothing, shown, which
+from planner.lookup.refusals import LIST_THEM, STORED, drafts, nothing, shown, which
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,10 @@ def understand(name: str) -> Understood:
         known = plain.lower() in ollama.LATEST
         if known and (not isinstance(error, _Several) or any(letter.isdigit() for letter in plain)):
             return _of_ollama(name, plain.lower(), "latest")
-        if not isinstance(error, _Several) and (found := _otherwise(name, asked, plain)) is not None:
-            return found
+        if not isinstance(error, _Several):
+            found = _otherwise(name, asked, plain) or _trained_from_another(name, plain)
+            if found is not None:
+                return found
         raise
 
 
@@ -129,6 +131,21 @@ def _otherwise(name: str, asked: Parts, plain: str) -> Understood | None:
 
 def _join(families: set[str], found: re.Match[str]) -> str:
     return found.group(1) if found.group(1) + found.group(2) in families else found.group(0)
+
+
+def _trained_from_another(name: str, plain: str) -> Understood | None:
+    """The model whose whole name stands in `name`, with a note of what was passed over."""
+    from planner.lookup.trained_from import inside  # only where no rule of the name itself helps
+
+    if drafts(name) or (found := inside(_hub_colon(plain), known_names(model_state()))) is None:
+        return None
+    base, over = found
+    try:
+        answer = _resolve(name, base)
+    except UnknownName:
+        return None
+    note = f"taken as trained from {answer.name}, whose name it holds ({', '.join(over)} passed over)"
+    return replace(answer, notes=(note, *answer.notes), exact=False)
 
 
 class _Several(UnknownName):

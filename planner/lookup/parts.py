@@ -22,7 +22,7 @@ TUNING = frozenset(
 )
 # Words round a name.
 FILLER = frozenset(
-    "the a an in at with of by on model models weights quant quants new local version lmstudio openrouter huggingface".split()
+    "the a an in at with of by on model models weights quant quants new local version lmstudio openrouter huggingface 16bit 1bit".split()
 )
 # Makers' names, which stand before a model's name or do not.
 MAKERS = frozenset(
@@ -112,6 +112,16 @@ def parts_of(name: str) -> Parts:
     >>> sorted(found.words), sorted(found.sizes), sorted(found.vintages), found.formats
     (['qwen'], ['30b'], ['2507'], ('fp8', 'dynamic'))
     """
+    owner, tokens, gguf = tokens_of(name)
+    return sorted_into(owner, tokens, gguf)
+
+
+def tokens_of(name: str) -> tuple[str, list[str], str]:
+    """Splits a name into its owner, its words in their order, and its GGUF file type.
+
+    >>> tokens_of("huihui-ai/Huihui-Qwen3.6-27B-abliterated-GGUF:Q4_K_M")
+    ('huihui-ai', ['huihui', 'qwen', '3.6', '27b', 'abliterated', 'gguf'], 'q4_k_m')
+    """
     text = without_site(name[:MAX_NAME])
     owner, text = _owner(text)
     text, _, after = text.lower().replace("×", "x").partition("@")
@@ -122,7 +132,7 @@ def parts_of(name: str) -> Parts:
     text = re.sub(r"-\d{5}-of-\d{5}$", "", text)
     text = _without_maker(text)
     gguf, text = _take_gguf(text)
-    return _sorted_into(owner, _tokens(text), gguf)
+    return owner, _tokens(text), gguf
 
 
 def _owner(text: str) -> tuple[str, str]:
@@ -178,6 +188,9 @@ def _tokens(text: str) -> list[str]:
     text = re.sub(r"(?<=\d)[- ]bits?(?![a-z])", "bit", text)
     text = re.sub(r"(?<=\d) (?=b(?![a-z]))", "", text)  # 8 b
     text = re.sub(r"auto-round", "autoround", text)
+    text = re.sub(
+        r"(?<=[-_ ])(?:rtx[-_ ]?(?:pro[-_ ]?)?\d{4}|gb[123]0\d?|dgx[-_ ]?spark|sm1[02]\d)(?=[-_ ]|$)", "", text
+    )  # made for
     text = re.sub(r"(?<=[-_])(\d{2,3})(?=[-_](?:int[48]|gptq|awq)(?![a-z]))", r"\1b", text)  # Qwen2.5-72-int4
     text = re.sub(r"(?<=gptq-)([2348])b(?![a-z0-9])", r"\1bit", text)
     text = re.sub(r"(?<!\d)(\d\d)-(20\d\d)(?!\d)", r"\2\1", text)  # 08-2024
@@ -222,7 +235,8 @@ def _is_vintage(token: str) -> bool:
     return day or month or 2023 <= int(token) <= 2029
 
 
-def _sorted_into(owner: str, tokens: list[str], gguf: str) -> Parts:
+def sorted_into(owner: str, tokens: list[str], gguf: str) -> Parts:
+    """Sorts the words of a name by what they say."""
     sets: dict[str, set[str]] = {
         key: set() for key in ("words", "versions", "sizes", "active", "lengths", "vintages", "tuning")
     }

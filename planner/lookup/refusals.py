@@ -9,33 +9,31 @@ from math import log2
 
 from planner.errors import one_line
 from planner.lookup.known import Known, words_agree
+from planner.lookup.other_kinds import what_else
 from planner.lookup.parts import OMITTED, Parts
 
 LIST_THEM = "`kvplan models QUERY` lists them, or give a config.json"
 MOST_CHOICES = 8
-# Embedding models and classifiers that have no decoder.
-_ENCODER = re.compile(
-    r"bge-(?:m3|small|base|large|reranker-(?:v2-m3|base|large))|all-minilm|nomic-(?:embed-text|bert)|mxbai-embed|"
-    r"multilingual-e5|e5-(?:small|base|large)|arctic-embed|modernbert|(?:^|/)(?:distil|ro|xlm-ro|de)?berta?-|prompt-guard"
-)
-# Pictures, sound and speech: no decoder of text, no KV cache that grows with it.
-_NO_TEXT = re.compile(
-    r"stable[- ]?diffusion|(?:^|[/ -])sd(?:xl|3)|(?:^|/)flux|qwen-?image|z-image|hunyuan-?(?:image|video|3d)|(?:^|/)wan-?2|"
-    r"ltx-?video|cogvideo|parakeet|canary-|wav2vec|hubert|kokoro|(?:^|/)sam-?[23]|(?:^|/)clip-|siglip|dinov"
-)
-# Served by their makers alone: nobody else knows how they are made.
-_CLOSED = re.compile(
-    r"(?:^|/)(?:claude|gemini(?! nano)|chatgpt|gpt-?(?:3\.5|4|4o|4\.[15]|5)(?![0-9]*b)|o[134](?:-|$)|grok-?[3-9])",
-)
 _DRAFTER = re.compile(
-    r"(?:^|[/_ -])(?:p-)?eagle[23]?(?:[/_ -]|$)|(?:^|[/_ -])(?:dflash2?|medusa|speculator)(?:[/_. -]|$)"
+    r"(?:^|[/_ -])(?:p-)?eagle[23]?(?:[/_ -]|$)|(?:^|[/_ -])(?:dflash2?|dspark|medusa|speculator)(?:[/_. -]|$)"
 )
+# What a model does, and words that many families share: neither is a family.
+_KINDS = frozenset("vl ocr omni embedding reranker coder code math".split())
+_SHARED = frozenset(
+    "plus pro flash turbo open next super ultra air max llm lm gpt oss seed s h r x xs xl base text audio en v ft japanese "
+    "guard mistral-small labs music agents prover step ko it".split()
+) - {"gpt", "seed", "step"}
 STORED = re.compile(r"-(fp8|nvfp4|mxfp4|awq|gptq-int4|int4|bf16)$")
 
 
 def shown(name: str) -> str:
     """Quotes a name on one line, cut at 60 characters."""
     return repr(one_line(name, 60))
+
+
+def drafts(name: str) -> bool:
+    """Tells whether a name is that of a drafter: of another shape than the model that it drafts for."""
+    return bool(_DRAFTER.search(name.lower()))
 
 
 def which(name: str, items: list[Known]) -> str:
@@ -51,20 +49,10 @@ def which(name: str, items: list[Known]) -> str:
 
 def nothing(name: str, asked: Parts, known: tuple[Known, ...]) -> str:
     """Says why no model is meant by a name, with what is near in family, version and size."""
-    text = name.lower()
-    if _ENCODER.search(text):
-        return (
-            f"{shown(name)} is an encoder: it reads a text at once, keeps no KV cache and takes its weights alone; "
-            f"kvplan counts decoders ({LIST_THEM})"
-        )
-    if _NO_TEXT.search(text):
-        return f"{shown(name)} makes or reads pictures or sound and has no decoder of text; kvplan counts those ({LIST_THEM})"
-    if _CLOSED.search(text) and "/" not in text.removeprefix("openai/").removeprefix("anthropic/").removeprefix(
-        "google/"
-    ):
-        return f"{shown(name)} is served by its maker alone, and how it is made is not public; {LIST_THEM}"
+    if (other := what_else(name)) is not None and not drafts(name):
+        return f"{shown(name)} {other} ({LIST_THEM})"
     near = _nearest(asked, known)
-    if near and _DRAFTER.search(text):
+    if near and drafts(name):
         return f"{shown(name)} drafts for another model, and its shape is not known here; the other may be: {', '.join(near[1])}; {LIST_THEM}"
     if near is None and (corrected := _spelled(asked, known)) is not None:
         near = _nearest(corrected, known)
@@ -87,6 +75,7 @@ def _spelled(asked: Parts, known: tuple[Known, ...]) -> Parts | None:
 
 def _nearest(asked: Parts, known: tuple[Known, ...]) -> tuple[str, list[str]] | None:
     """What differs least in meaning, and in what it differs."""
+    families = asked.words - OMITTED - _SHARED - _KINDS
     tests: tuple[tuple[str, Callable[[Known], bool]], ...] = (
         (
             "that family and version has",
@@ -98,12 +87,10 @@ def _nearest(asked: Parts, known: tuple[Known, ...]) -> tuple[str, list[str]] | 
             "if it was trained from another model, that may be",
             lambda item: _inside(asked, item, any_version=True),
         ),
-        ("near it", lambda item: bool(asked.words & item.parts.words) and bool(asked.versions & item.parts.versions)),
-        (
-            "of its family and size",
-            lambda item: bool(asked.words & item.parts.words and asked.sizes & item.parts.sizes),
-        ),
-        ("of its family", lambda item: bool(asked.words & item.parts.words - OMITTED)),
+        ("near it", lambda item: bool(families & item.parts.words) and bool(asked.versions & item.parts.versions)),
+        ("of its family and size", lambda item: bool(families & item.parts.words and asked.sizes & item.parts.sizes)),
+        ("of its family", lambda item: bool(families & item.parts.words)),
+        ("of its kind", lambda item: bool(asked.words & _KINDS & item.parts.words)),
     )
     for why, test in tests:
         found = [item for item in known if test(item)]

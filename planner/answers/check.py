@@ -16,6 +16,7 @@ from planner.engines.base import EngineAnswer
 from planner.engines.placement import Placed
 from planner.engines.sglang import experts_on_host
 from planner.errors import KvplanError
+from planner.launch.gone import gone, is_named
 from planner.launch.question import Question
 from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED
 from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
@@ -186,7 +187,7 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
     """
     if devices is not None and question.engine in LLAMA and question.devices is None:
         question = replace(question, devices=devices)
-    question = _with_ollamas_length(question, spec, capacity)
+    question = _with_gone_flags(_with_ollamas_length(question, spec, capacity))
     asked = replace(setup(question, spec, seq=seq), cards=cards)
     given = devices if devices is not None else question.devices or asked.devices
     answer = _answered(asked, capacity, device, given=given)
@@ -209,6 +210,14 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
             answer = _answered(asked, capacity, device, given=given)
     speed, why = _speed(answer)
     return replace(answer, speed=speed, no_speed=why, advice=tuple(_advice(answer, capacity)))
+
+
+def _with_gone_flags(question: Question) -> Question:
+    """Adds a note for each flag that the newest release has no longer, where the command names no release."""
+    if is_named(question):
+        return question
+    notes = [f"{row.flag} is gone from newer releases, which end at it ({row.text()})" for row in gone(question)]
+    return replace(question, notes=(*question.notes, *notes))
 
 
 def _within_the_pool(asked: Setup, answer: CheckAnswer) -> Setup:
@@ -264,6 +273,8 @@ def _refusals(asked: Setup, given: int) -> list[str]:
     found: list[str] = []
     if asked.devices > given:
         found.append(f"it takes {asked.devices} devices, and there {'is' if given == 1 else 'are'} {given}")
+    if is_named(asked.question):
+        found += [f"{row.flag} is no flag of this release ({row.text()})" for row in gone(asked.question)]
     return found
 
 

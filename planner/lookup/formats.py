@@ -205,6 +205,7 @@ def _gptq(parts: Parts, words: frozenset[str]) -> NamedFormat:
 
 
 def _autoround(parts: Parts, words: frozenset[str]) -> NamedFormat:
+    _refuse_mix(words, "AutoRound")
     bits, group = _bits(parts.formats) or 4, _group(parts, 128)
     return NamedFormat(
         "gptq",

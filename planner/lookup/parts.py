@@ -125,7 +125,9 @@ def tokens_of(name: str) -> tuple[str, list[str], str]:
     text = without_site(name[:MAX_NAME])
     owner, text = _owner(text)
     text, _, after = text.lower().replace("×", "x").partition("@")
-    if after and (_GGUF.fullmatch(after) or _FORMAT.fullmatch(re.split(r"[-_]", after)[0])):  # LM Studio's qwen3-8b@q4_k_m; else a revision
+    if after and (
+        _GGUF.fullmatch(after) or _FORMAT.fullmatch(re.split(r"[-_]", after)[0])
+    ):  # LM Studio's qwen3-8b@q4_k_m; else a revision
         text = f"{text}-{after}"
     text = re.sub(r"\.(safetensors|bin)$", "", text)
     text = re.sub(r"(?:-\d{5}-of-\d{5})?\.gguf$", "-gguf", text)

@@ -31,7 +31,10 @@ def test_what_is_gone_is_not_in_the_newest_parser_and_still_classified(engine: s
         ("vllm serve Qwen/Qwen3-8B --swap-space 8", ["--swap-space"]),
         ("docker run vllm/vllm-openai:v0.17.1 --model Qwen/Qwen3-8B --swap_space 8", []),
         ("docker run vllm/vllm-openai:v0.18.1 --model Qwen/Qwen3-8B --swap_space 8", ["--swap-space"]),
-        ("docker run vllm/vllm-openai:v0.10.1 --model Qwen/Qwen3-8B --num-scheduler-steps 8", []),  # between two read ones
+        (
+            "docker run vllm/vllm-openai:v0.10.1 --model Qwen/Qwen3-8B --num-scheduler-steps 8",
+            [],
+        ),  # between two read ones
         ("python -m sglang.launch_server --model-path Qwen/Qwen3-8B --torchao-config int4wo-128", ["--torchao-config"]),
         ("llama-server -m Qwen3-8B-Q8_0.gguf --draft-max 8", ["--draft-max"]),
         ("llama-server -m Qwen3-8B-Q8_0.gguf --spec-draft-n-max 8", []),

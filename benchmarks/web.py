@@ -4,7 +4,7 @@
 
 Starts the server on a free port, held to one core, and asks /api/estimate over one connection that stays open. Then random
 questions are held against the command line's JSON, hostile ones (types, sizes, paths) are asked in this process, and bytes
-that are no HTTP at all over sockets. Needs the extras `web` and `dev`.
+that are no HTTP at all over sockets; at last controls of the page are changed, for the largest models of the catalogue. Needs the extras `web` and `dev`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlencode
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(Path(__file__).resolve().parent)]
@@ -49,6 +50,7 @@ def main() -> None:
     print(f"tracebacks on the server's stderr: {said.count('Traceback')}")
     same(asked.questions)
     hostile(asked.hostile)
+    changes()
 
 
 def started() -> tuple[subprocess.Popen[str], str]:
@@ -140,6 +142,31 @@ def hostile(count: int) -> None:
     statuses = asyncio.run(hostile_requests(create_app(), count))
     each = (time.perf_counter() - begun) / count * 1e3
     print(f"{count:,} hostile requests, {each:.1f} ms each: {dict(sorted(statuses.items()))}")
+
+
+LARGEST = ("deepseek-v3", "deepseek-v4-pro", "kimi-k2", "kimi-k3", "glm-5.2", "llama-3.1-405b")
+CHANGED = ({"seq": "16k"}, {"batch": "7"}, {"seq": "33k"}, {"gpu": "h100"}, {"gpu": "b200"}, {"tp": "4"}, {"seq": "9000", "batch": "3"})  # fmt: skip
+
+
+def changes() -> None:
+    """What a changed control costs on the page of the largest models: milliseconds of the processor, made in this process."""
+    from kvplan.web.screens import Asked, answer
+
+    answer(Asked("model=gpt2&gpu=l4"))
+    for engine in ("", "vllm", "sglang", "llamacpp"):
+        found = []
+        for model in LARGEST:
+            asked = {"model": model, "gpu": "h200", "tp": "8", "seq": "8k", "batch": "4", "engine": engine}
+            answer(Asked(urlencode(asked)))
+            for changed in CHANGED:
+                begun = time.process_time()
+                assert "verdict" in answer(Asked(urlencode(asked | changed)))
+                found.append(((time.process_time() - begun) * 1e3, model))
+        found.sort()
+        middle, (longest, of) = found[len(found) // 2][0], found[-1]
+        print(
+            f"a changed control, {len(LARGEST)} large models, {engine or 'no engine'}: median {middle:.0f} ms, longest {longest:.0f} ms ({of})"
+        )
 
 
 if __name__ == "__main__":

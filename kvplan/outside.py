@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from time import monotonic
 from typing import Any
 
@@ -17,7 +18,7 @@ from planner.answers.engines import engines_answer
 from planner.answers.estimate import estimate_answer
 from planner.answers.fit import fit_answer
 from planner.answers.speed import speed_answer
-from planner.catalogue.entries import known_model
+from planner.catalogue.entries import known_model, model_state
 from planner.deployment.question import Question
 from planner.errors import BadConfig, BadRequest, UnknownName, UsageError, one_line
 from planner.lookup import ASSUME_FULL, spec_of
@@ -125,10 +126,7 @@ def model(value: Any, *, assume: str | None = None) -> ModelSpec:
     if assume not in (None, ASSUME_FULL):
         raise BadRequest(f"--assume {one_line(assume, 40)!r} is not known; the one assumption is {ASSUME_FULL}")
     if isinstance(value, str) and value.lstrip()[:1] != "{":
-        name = _name(value)
-        if (entry := known_model(name)) is not None:
-            return read_entry(entry, assume == ASSUME_FULL)
-        return spec_of(understand(name), assume == ASSUME_FULL)
+        return _named(_name(value), assume == ASSUME_FULL, model_state())
     if isinstance(value, str):
         value = config_of(value)
     if not isinstance(value, dict):
@@ -138,6 +136,17 @@ def model(value: Any, *, assume: str | None = None) -> ModelSpec:
     said = value.get("_name_or_path")
     shown = one_line(said, 80) if isinstance(said, str) and said.strip() else "the config given"
     return read_config(value, name=shown, where="the config given", assume_full=assume == ASSUME_FULL)
+
+
+@lru_cache(maxsize=64)
+def _named(name: str, assume_full: bool, state: tuple[object, ...]) -> ModelSpec:
+    """The model of a name, kept: a page asks for the same one at each change, and what is known of a spec stays with it.
+
+    state   of the user's own models, so that a changed file is read again
+    """
+    if (entry := known_model(name)) is not None:
+        return read_entry(entry, assume_full)
+    return spec_of(understand(name), assume_full)
 
 
 def _name(value: str) -> str:

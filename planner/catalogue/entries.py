@@ -256,6 +256,8 @@ class _Catalogue:
 
     def all(self, query: str | None = None) -> list[Any]:
         words = [self.key(word) for word in (query or "").split()]
+        if not words:
+            return [entry for _, entry in self._every()]
         return [entry for keys, entry in self._every() if _matches(words, [*keys, *map(self.key, self.about(entry))])]
 
     def _every(self) -> Iterator[tuple[list[str], Any]]:

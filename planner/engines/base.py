@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property, lru_cache
 from typing import Any
 
 from planner.engines.placement import Placed, Placement
 from planner.errors import BadRequest
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
-from planner.memory.sharding import stage_sizes
+from planner.memory.sharding import Sharding, stage_sizes
 from planner.model.cache import Cache
 from planner.model.sparse_attention import Compressed
+from planner.model.spec import ModelSpec
 from planner.shown import NO, Shown
 from planner.units import GIB
 
@@ -81,14 +83,20 @@ class Options:
 class Refusal:
     """Why a server does not start, and which flags mend that.
 
+    found    the flags, or how they are found: a search asks a hundred engines whether they start, and none for its flags
     sure     the whole range says so
     starts   it does start, and takes no such request
     """
 
     text: str
-    mends: tuple[str, ...] = ()
+    found: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     sure: bool = True
     starts: bool = False
+
+    @cached_property
+    def mends(self) -> tuple[str, ...]:
+        """The flags that make it start, the best first."""
+        return self.found if isinstance(self.found, tuple) else self.found()
 
 
 def heads_refusal(estimate: Estimate, flag: str) -> Refusal | None:
@@ -254,17 +262,22 @@ def _leading_digits(piece: str) -> list[str]:
     return digits
 
 
-def layer_caches(estimate: Estimate) -> list[tuple[int, Cache]]:
+def layer_caches(estimate: Estimate) -> tuple[tuple[int, Cache], ...]:
     """Lists (index of the layer, its cache as the fullest tensor-parallel rank holds it), in order."""
-    sharding = estimate.request.sharding
+    return caches_of_layers(estimate.spec, estimate.request.sharding)
+
+
+@lru_cache(maxsize=64)  # a search asks for the same ones at every length
+def caches_of_layers(spec: ModelSpec, sharding: Sharding) -> tuple[tuple[int, Cache], ...]:
+    """Lists (index of the layer, its cache on a rank), in order: the same tuple for the same model and layout."""
     shares: dict[Cache, Cache] = {}
     found = []
-    for index, layer in enumerate(estimate.spec.layers):
+    for index, layer in enumerate(spec.layers):
         for cache in layer.caches:
             if cache not in shares:
                 shares[cache] = sharding.on_rank(cache)
             found.append((index, shares[cache]))
-    return found
+    return tuple(found)
 
 
 def keeps_compressed(estimate: Estimate) -> bool:

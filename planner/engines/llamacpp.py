@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from planner.dtypes.kinds import CacheFormat
@@ -113,7 +114,8 @@ def _layout(
     where = placed(found, asked)
     if where.short_bytes > 0:
         low = placed(replace(found, other=compute.low), asked)
-        return where, Refusal(_too_much(where), _mends(found, asked, setting.program), sure=low.short_bytes > 0)
+        mends = partial(_mends, found, asked, setting.program)
+        return where, Refusal(_too_much(where), mends, sure=low.short_bytes > 0)
     if options.host_bytes is not None and where.host_bytes > options.host_bytes:
         said = f"the host would hold {gib(where.host_bytes)} and has {gib(options.host_bytes)}"
         return where, Refusal(f"{said}: fewer bits a weight, or more memory")

@@ -9,18 +9,22 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import accumulate
 
 from planner.engines.llamacpp_buffers import buffers, draft_bytes
 from planner.engines.llamacpp_setting import HEAD_FIRST_SINCE, Setting
-from planner.engines.placement import HOST, Card, Placed, Placement, part_targets, patterns_of
+from planner.engines.placement import HOST, Card, Override, Placed, Placement, part_targets, patterns_of
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.memory.limits import largest, smallest
+from planner.memory.weight_formats import WeightPlan
 from planner.model.moe import Moe
-from planner.model.spec import Layer
+from planner.model.spec import Layer, ModelSpec
 from planner.units import GIB
 
+ROWS = ("row", "tensor", "graph")
+"""Splits that cut every matrix."""
 CONTEXT_BYTES = GIB // 2
 """What the backend holds on each card before a model."""
 
@@ -82,10 +86,20 @@ def sizes(whole: Estimate, setting: Setting, *, compute: int, cards: Sequence[in
     )  # fmt: skip
 
 
+@lru_cache(maxsize=32)  # a search asks for the same ones at every length
+def _parts(spec: ModelSpec, plan: WeightPlan) -> dict[int, dict[str, int]]:
+    """Bytes of each part of each layer, by the layer's identity."""
+    found: dict[int, dict[str, int]] = {}
+    for layer in spec.layers:
+        if id(layer) not in found:
+            names = dict.fromkeys(weight.part for weight in layer.weights)
+            totals = (plan.total((weight, 1) for weight in layer.weights if weight.part == name) for name in names)
+            found[id(layer)] = dict(zip(names, totals, strict=True))
+    return found
+
+
 def _layer_size(whole: Estimate, setting: Setting, layer: Layer) -> _LayerSize:
-    parts: dict[str, int] = {}
-    for name in dict.fromkeys(weight.part for weight in layer.weights):
-        parts[name] = whole.plan.total((weight, 1) for weight in layer.weights if weight.part == name)
+    parts = _parts(whole.spec, whole.plan)[id(layer)]
     shares = [mlp.active / mlp.experts for mlp in layer.mlps if isinstance(mlp, Moe) and mlp.experts]
     return _LayerSize(parts, 0, buffers(whole, setting, [(layer, 1)]).total, max(shares, default=1.0))
 
@@ -103,31 +117,22 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     first = max(total - wanted, 0) if found.head_first else max(count - wanted, 0)
     shares = _shares(placement, found.cards)
     points = [share / sum(shares) for share in accumulate(shares)]
-    patterns, not_read = patterns_of(placement.overrides)
+    _, not_read = patterns_of(placement.overrides)
     weights, caches = [0.0] * len(points), [0] * len(points)
     host, host_cache, on_host, read = 0.0, 0, 0.0, 0.0
     experts_there, experts_in_all, dense_in_all = 0.0, 0.0, 0.0
-    for index, one in enumerate(found.layers):
-        here = first <= index < first + wanted
-        goes = {name: part_targets(name, index, placement, patterns=patterns) for name in one.parts}
-        stays = {name: target.get(HOST, 0.0) if here else 1.0 - _on_cards(target) for name, target in goes.items()}
-        moved = sum(size * stays[part] for part, size in one.parts.items()) + (0 if here else one.rest)
-        whole = sum(one.parts.values()) + one.rest
-        idle = (1 - one.active) * one.parts.get("experts", 0)
-        idle_host = idle * stays.get("experts", 0.0)
-        host, on_host = host + moved, on_host + moved - idle_host
-        read += whole - moved - (idle - idle_host)
-        experts_there += one.parts.get("experts", 0) * stays.get("experts", 0.0)
-        experts_in_all += one.parts.get("experts", 0)
-        dense_in_all += whole - one.parts.get("experts", 0)
-        cache_here = here and not placement.cache_on_host
-        host_cache += 0 if cache_here else one.cache
-        pinned = _pinned(one, goes, len(points))
-        for card, size in pinned.items():
-            weights[card] += size
-        for card, part in _cards_of(index, first, wanted, points=points, split=placement.split) if here else ():
-            weights[card] += part * (whole - moved - sum(pinned.values()))
-            caches[card] += round(part * one.cache) if cache_here else 0
+    for two, card_parts, cache, times in _alike(found, placement, first=first, wanted=wanted, points=points):
+        host, on_host, read = host + times * two.moved, on_host + times * two.read_there, read + times * two.read_here
+        experts_there += times * two.experts_there
+        experts_in_all += times * two.experts
+        dense_in_all += times * (two.whole - two.experts)
+        cache_here = bool(card_parts) and not placement.cache_on_host
+        host_cache += 0 if cache_here else times * cache
+        for card, size in two.pinned.items():
+            weights[card] += times * size
+        for card, part in card_parts:
+            weights[card] += times * part * (two.whole - two.moved - sum(two.pinned.values()))
+            caches[card] += times * round(part * cache) if cache_here else 0
     head_here = first <= count < first + wanted
     head = found.head + (found.embedding if found.tied else 0)
     if head_here:
@@ -145,6 +150,64 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     reads = (round(read + (head if head_here else 0)), round(on_host + (0 if head_here else head)))
     on_cards = max(0, min(wanted, count, count - first))  # none where the head alone would be first
     return Placed(cards, round(host), host_cache, on_cards, head_here, reads, placement, not_read, shares_there)
+
+
+@dataclass(frozen=True)
+class _Parted:
+    """Bytes of one layer where a placement puts them.
+
+    moved          weights that lie on the host; `whole` is all of them
+    read_here      what a token reads of them on the cards, `read_there` on the host
+    experts        of the experts, `experts_there` those on the host
+    pinned         what -ot puts on a card by name
+    """
+
+    whole: int
+    moved: float
+    read_here: float
+    read_there: float
+    experts: int
+    experts_there: float
+    pinned: dict[int, float]
+
+
+Parts = tuple[tuple[int, float], ...]
+"""(card, its part) of a layer."""
+
+
+def _alike(
+    found: Sizes, placement: Placement, *, first: int, wanted: int, points: Sequence[float]
+) -> list[tuple[_Parted, Parts, int, int]]:
+    """Lists (a layer as it is parted, the cards' parts of it, bytes of its cache, how many layers are so)."""
+    patterns, _ = patterns_of(placement.overrides)
+    times: dict[tuple[int, ...], int] = {}
+    made: dict[tuple[int, ...], tuple[_Parted, Parts, int]] = {}
+    row = _cards_of(0, first, max(wanted, 1), points=points, split=placement.split) if placement.split in ROWS else None
+    experts, ffn = placement.expert_layers, placement.ffn_layers
+    for index, one in enumerate(found.layers):
+        here = first <= index < first + wanted
+        parts = (row or _cards_of(index, first, wanted, points=points, split=placement.split)) if here else ()
+        card = parts[0][0] if parts else -1
+        kind = (id(one), card, index < experts, index < ffn, index if patterns else 0)
+        if kind in times:
+            times[kind] += 1
+            continue
+        parted = _parted(one, index, placement, patterns=patterns, here=here, cards=len(points))
+        times[kind], made[kind] = 1, (parted, parts, one.cache)
+    return [(*made[kind], count) for kind, count in times.items()]
+
+
+def _parted(
+    one: _LayerSize, index: int, placement: Placement, *, patterns: tuple[Override, ...], here: bool, cards: int
+) -> _Parted:
+    """Parts layer `index`, which is `here` on the cards or not; layers of one kind are parted alike."""
+    goes = {name: part_targets(name, index, placement, patterns=patterns) for name in one.parts}
+    stays = {name: target.get(HOST, 0.0) if here else 1.0 - _on_cards(target) for name, target in goes.items()}
+    moved = sum(size * stays[part] for part, size in one.parts.items()) + (0 if here else one.rest)
+    whole, experts, there = sum(one.parts.values()) + one.rest, one.parts.get("experts", 0), stays.get("experts", 0.0)
+    idle = (1 - one.active) * experts
+    read_here, read_there = whole - moved - (idle - idle * there), moved - idle * there
+    return _Parted(whole, moved, read_here, read_there, experts, experts * there, _pinned(one, goes, cards))
 
 
 def _part(there: float, in_all: float) -> float:
@@ -179,11 +242,9 @@ def _shares(placement: Placement, cards: Sequence[int | None]) -> list[float]:
     return [float(size or 1) for size in cards]
 
 
-def _cards_of(
-    index: int, first: int, wanted: int, *, points: Sequence[float], split: str
-) -> tuple[tuple[int, float], ...]:
+def _cards_of(index: int, first: int, wanted: int, *, points: Sequence[float], split: str) -> Parts:
     """(card, its part) of layer `index`."""
-    if split in ("row", "tensor", "graph"):
+    if split in ROWS:
         starts = (0.0, *points[:-1])
         return tuple((card, end - start) for card, (start, end) in enumerate(zip(starts, points, strict=True)))
     return ((min(bisect_right(points, (index - first) / wanted), len(points) - 1), 1.0),)

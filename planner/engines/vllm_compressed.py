@@ -11,14 +11,19 @@ Sources: `models/deepseek_v4/attention.py`, `compressor.py` (pages), `v1/attenti
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from planner.engines.base import Options, Version, layer_caches, stage_ranges
+from planner.engines.base import Options, Version, caches_of_layers, stage_ranges
 from planner.engines.vllm_setting import Setting
 from planner.engines.vllm_v1 import Group, LayerKind, Layout
 from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.estimate import Estimate
+from planner.memory.sharding import Sharding
+from planner.model.cache import Cache
 from planner.model.sparse_attention import Compressed
+from planner.model.spec import ModelSpec
 from planner.model.windows import SlidingWindow
 from planner.units import ceil_div
 
@@ -55,28 +60,25 @@ def page_bytes(size: int) -> int:
     return ceil_div(size, ALIGNMENT) * ALIGNMENT
 
 
-def pages(estimate: Estimate, options: Options, setting: Setting) -> list[Page]:
+def pages(caches: Sequence[tuple[int, Cache]], block: int, drafts: int) -> list[Page]:
     """Lists the pages of every layer, those of a draft head (windows alone) last.
+
+    `caches` are those of the layers as `layer_caches` gives them, `drafts` the layers of the head.
 
     window     64 tokens of 584 B
     entries    block / rate of 584 B, and of the indexer's width + 4 B
     open block rate 4: 4 tokens, rate 128: 8, of value and gate in fp32, twice with overlap; kept for that many rates
     """
-    if setting.version < SINCE:
-        raise UnsupportedModel(
-            f"{estimate.spec.name}: vLLM {setting.label} does not have this model; it came with 0.20"
-        )
     found: list[Page] = []
     window: SlidingWindow | None = None
-    for layer, cache in layer_caches(estimate):
+    for layer, cache in caches:
         if isinstance(cache, SlidingWindow):
             window = cache
             found.append(Page(layer, WINDOW_BLOCK, page_bytes(WINDOW_BLOCK * RECORD_BYTES), cache.window))
         elif isinstance(cache, Compressed):
-            found += _compressed(layer, cache, setting.block)
-    drafts = options.draft_layers if options.draft_layers is not None else int(options.num_speculative_tokens > 0)
+            found += _compressed(layer, cache, block)
     if window is not None:
-        last = len(estimate.spec.layers) - 1
+        last = caches[-1][0]
         found += [Page(last, WINDOW_BLOCK, page_bytes(WINDOW_BLOCK * RECORD_BYTES), window.window)] * drafts
     return found
 
@@ -197,10 +199,23 @@ class PackedLayout(Layout):
         return self.check_block * super().request_blocks(length)
 
 
+@lru_cache(maxsize=32)  # a search asks for the same ones at every length
+def _groups(
+    spec: ModelSpec, sharding: Sharding, block: int, *, drafts: int, version: Version
+) -> tuple[tuple[Page, ...], ...]:
+    found = grouped(pages(caches_of_layers(spec, sharding), block, drafts), version)
+    return tuple(tuple(group) for group in found)
+
+
 def layout(estimate: Estimate, options: Options, setting: Setting) -> PackedLayout:
     """Works out the groups of a model with a compressed past and the bytes of a block on each stage."""
     version = setting.version
-    groups = grouped(pages(estimate, options, setting), version)
+    if version < SINCE:
+        raise UnsupportedModel(
+            f"{estimate.spec.name}: vLLM {setting.label} does not have this model; it came with 0.20"
+        )
+    drafts = options.draft_layers if options.draft_layers is not None else int(options.num_speculative_tokens > 0)
+    groups = _groups(estimate.spec, estimate.request.sharding, setting.block, drafts=drafts, version=version)
     ranges = stage_ranges(len(estimate.spec.layers), pp=estimate.request.sharding.pp)
     stages = [[[page for page in group if page.layer in stage] for group in groups] for stage in ranges]
     staged = [[group for group in stage if group] for stage in stages]

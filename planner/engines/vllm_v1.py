@@ -296,12 +296,12 @@ def layer_kinds(estimate: Estimate, options: Options, setting: Setting) -> list[
     """Lists (layer, kind) of every layer that owns a cache. A drafter's layers come last: its own where --drafter names
     it, else like the model's first full one.
     """
-    made: dict[Cache, tuple[LayerKind, ...]] = {}
+    made: dict[int, tuple[LayerKind, ...]] = {}  # by identity: layers that are alike share one cache
     found: list[tuple[int, LayerKind]] = []
     for index, cache in layer_caches(estimate):
-        if cache not in made:
-            made[cache] = _kinds_of(cache, estimate, options, setting)
-        found += [(index, kind) for kind in made[cache]]
+        if id(cache) not in made:
+            made[id(cache)] = _kinds_of(cache, estimate, options, setting)
+        found += [(index, kind) for kind in made[id(cache)]]
     if not found:
         raise UnsupportedModel(f"{estimate.spec.name}: no layer keeps a cache, so vLLM makes no pool")
     last = len(estimate.spec.layers) - 1

@@ -5,6 +5,8 @@ These are estimates with a range; every line can be overridden by its name.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from planner.frozen import dataclass
 from planner.model.spec import Layer, ModelSpec
 from planner.units import GIB, MIB, ceil_div
@@ -52,6 +54,11 @@ def layer_width(layer: Layer, tp: int = 1) -> int:
     return max(widths)
 
 
+@lru_cache(maxsize=64)  # a search asks for the same one at every length
+def _widest_layer(spec: ModelSpec, tp: int) -> int:
+    return max(layer_width(layer, tp) for layer, _ in spec.groups)
+
+
 def activation_bytes(
     spec: ModelSpec,
     *,
@@ -75,8 +82,7 @@ def activation_bytes(
     >>> activation_bytes(tiny, prefill_tokens=10, sequences=1, context=10, dtype_bytes=2).bytes   # 10*(128+384)*2 + 800
     11040
     """
-    widest = max(layer_width(layer, tp) for layer, _ in spec.groups)
-    per_token = (2 * spec.hidden + widest) * dtype_bytes
+    per_token = (2 * spec.hidden + _widest_layer(spec, tp)) * dtype_bytes
     per_sequence = ceil_div(spec.vocab, tp) * 4 * LOGIT_COPIES
     per_score = 0 if fused_attention else ceil_div(_heads(spec), tp) * (4 + dtype_bytes)
     total = prefill_tokens * (per_token + context * per_score) + sequences * per_sequence

@@ -11,6 +11,7 @@ import random
 import zipfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -21,6 +22,7 @@ pytest.importorskip("httpx", reason="the tests of the extra `web` want httpx")
 
 from starlette.testclient import TestClient
 
+from kvplan import outside
 from kvplan.cli import main
 from kvplan.outside import KINDS
 from kvplan.web.app import create_app
@@ -354,3 +356,30 @@ def test_the_report_of_what_is_shown_is_one_archive(client: TestClient, monkeypa
 def test_a_report_that_cannot_be_made_says_why_in_one_line(client: TestClient, query: str) -> None:
     found = client.get(f"/report?{query}")
     assert found.status_code in (400, 404) and found.json()["detail"] and "\n" not in found.json()["detail"]
+
+
+def test_a_search_asks_no_engine_for_its_mends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether llama.cpp starts is asked some thirty times for one page; which flags would make it start, a few times."""
+    from planner.engines import llamacpp
+
+    asked = []
+    whole = llamacpp.fewest_experts
+    monkeypatch.setattr(llamacpp, "fewest_experts", lambda *given: asked.append(given) or whole(*given))
+    found = fit_answer_of("deepseek-v3", engine="llamacpp", gpu="h200", tp="8", seq="8k")
+    assert found.engine_longest_tokens == 163_840 and len(asked) <= 2
+
+
+def fit_answer_of(model: str, **asked: str) -> Any:
+    return outside.answer("fit", {"model": model, **asked})
+
+
+def test_a_model_of_a_name_is_read_once_and_again_when_the_users_file_has_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KVPLAN_CONFIG_DIR", str(tmp_path))
+    shipped = outside.model("gpt2")
+    assert outside.model("gpt2") is shipped
+    (tmp_path / "models").mkdir()
+    entry = {"name": "gpt2", "config": {**shipped.config, "n_layer": 3}, "source": "a test", "checked": "2026-11-30"}
+    (tmp_path / "models" / "own.yaml").write_text(json.dumps([entry]))
+    assert len(outside.model("gpt2").layers) == 3

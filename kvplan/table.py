@@ -36,6 +36,7 @@ COMMANDS = {
     "plot": ("reports.commands.plot", "One figure of a report as SVG, PNG or PDF."),
     "web": ("kvplan.web.command", "The same answers in a browser and over HTTP, on this machine."),
     "mcp": ("kvplan.mcp", "The same answers for agents: a Model Context Protocol server over stdio."),
+    "completion": ("kvplan.completion", "Turns on completion in bash, zsh or fish."),
     "verify": ("profiler.commands.verify", "Our numbers against the real transformers implementation."),
 }
 # Names that commands had, and have still.
@@ -48,7 +49,7 @@ MEANT = {
     "log": "reconcile", "logs": "reconcile", "devices": "gpus", "hardware": "gpus", "cards": "gpus", "list": "models", "ls": "models",
     "search": "models", "info": "show", "inspect": "show", "layers": "show", "bench": "profile", "benchmark": "profile",
     "measure": "profile", "run": "profile", "serve": "web", "server": "web", "ui": "web", "gui": "web", "validate": "verify",
-    "paste": "check", "grid": "sweep", "chart": "plot", "figure": "plot", "html": "report",
+    "paste": "check", "completions": "completion", "autocomplete": "completion", "complete": "completion", "grid": "sweep", "chart": "plot", "figure": "plot", "html": "report",
 }  # fmt: skip
 # What people call a flag -> the flag that is meant, where the command has it.
 MEANT_FLAGS = {

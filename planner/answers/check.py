@@ -10,7 +10,7 @@ from planner.answers.changes import Tried, adapted, llama_changes, server_change
 from planner.answers.engine import engine_answer, host_bound, kv_name, longest_request
 from planner.answers.setup import Setup, setup
 from planner.answers.speed import SpeedAnswer, speed_on
-from planner.answers.verdict import AT_MOST, REFUSES, STARTS, STARTS_TIGHT, UNCERTAIN, tight
+from planner.answers.verdict import AT_MOST, REFUSES, SCALED, STARTS, STARTS_TIGHT, TOO_LONG, UNCERTAIN, tight
 from planner.catalogue.device import Device
 from planner.engines.base import EngineAnswer
 from planner.engines.placement import Placed
@@ -49,7 +49,7 @@ class Advice:
 class CheckAnswer(Shown):
     """What a start command comes to.
 
-    starts     whether the server starts
+    starts     whether the server starts, and takes requests of this length
     requests   of the asked length at once, over all replicas; 0 where it does not start
     reasons    why it does not start, in words
     speed      None where it is not known, with `no_speed` why
@@ -97,7 +97,7 @@ class CheckAnswer(Shown):
 
     @property
     def verdict(self) -> str:
-        """starts, starts tightly (not at the low end of the estimate), refuses to start, may or may not start (the interval of the cache spans it), or at most."""
+        """starts, starts tightly (not at the low end of the estimate), refuses to start, may or may not start (the interval of the cache spans it), at most; too long or only with RoPE scaling where it starts and takes no such request."""
         if self.unsure:
             return AT_MOST
         refusal = self.engine.refusal
@@ -105,6 +105,8 @@ class CheckAnswer(Shown):
             return UNCERTAIN
         if self.starts:
             return STARTS_TIGHT if tight(self.engine) else STARTS
+        if refusal is not None and refusal.starts and len(self.reasons) == 1:
+            return SCALED if refusal.mends else TOO_LONG
         return REFUSES
 
     # long: the keys of the JSON contract, one a line

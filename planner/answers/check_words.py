@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.answers.check import CheckAnswer
-from planner.answers.verdict import NAMES, STARTS_TIGHT, UNCERTAIN, interval
+from planner.answers.verdict import NAMES, SCALED, STARTS_TIGHT, TOO_LONG, UNCERTAIN, interval
 from planner.units import human_tokens
 
 _NAMES = {**NAMES, "vllm-v0": "vLLM V0", "vllm-v1": "vLLM V1"}
@@ -11,7 +11,9 @@ _NAMES = {**NAMES, "vllm-v0": "vLLM V0", "vllm-v1": "vLLM V1"}
 
 def engine_words(answer: CheckAnswer) -> str:
     """Names the engine and its version."""
-    return f"{_NAMES.get(answer.engine.name, answer.engine.name)} {answer.engine.version}"
+    version = answer.engine.version
+    numbered = version[:1].isdigit() or version[:1] in ("b", "v")
+    return f"{_NAMES.get(answer.engine.name, answer.engine.name)} {version if numbered else ''}".rstrip()
 
 
 def layout_words(answer: CheckAnswer) -> str:
@@ -33,7 +35,8 @@ def verdict_text(answer: CheckAnswer) -> str:
         return f"{where} AT MOST, MAY START: the weights or the cache are an upper bound, see `kvplan estimate`."
     if not answer.starts:
         ends = interval(answer.engine, "its log and kvplan reconcile") if answer.verdict == UNCERTAIN else ""
-        return f"{where} {answer.verdict.upper()}: {'; '.join(answer.reasons)}{ends}."
+        colon = ":" if answer.verdict in (TOO_LONG, SCALED) else ""
+        return f"{where}{colon} {answer.verdict.upper()}: {'; '.join(answer.reasons)}{ends}."
     many = "request" if answer.requests == 1 else "requests"
     held = f"{answer.requests:,} {many} of {human_tokens(answer.setup.request.seq_tokens)} tokens at once"
     if answer.verdict != STARTS_TIGHT:

@@ -15,6 +15,7 @@ from planner.files.write import check_file
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.options.accuracy import FLAGS, accuracy_asked
 from planner.options.model import output_of
+from planner.terminal.markdown import screen
 from planner.terminal.output import emit, to_json
 from planner.terminal.progress import Progress
 from planner.terminal.tables import bad, good, wrapped
@@ -39,7 +40,7 @@ def command(**values: Any) -> None:
     elif output.path is not None:
         said = page(found)
     else:
-        said = wrapped("\n".join(_verdict(found))) + page(found).removeprefix(HEAD)
+        said = wrapped("\n".join(_verdict(found))) + "\n\n" + screen(page(found).removeprefix(HEAD))
     emit(said, output.path)
     if found.unexplained:
         shown = ", ".join(one_line(name, 60) for name in found.unexplained[:5])

@@ -86,8 +86,9 @@ class Program:
     gpus: int | None = None
     where: str = ""
     notes: tuple[str, ...] = ()
-    # What stood before the words, the program itself last.
+    # What stood before the words, the program itself last; what stood before that.
     wrapper: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
 
 
 def program_of(command: Command) -> Program | None:
@@ -106,9 +107,10 @@ def program_of(command: Command) -> Program | None:
         for one in commands_of(inner):
             found = program_of(replace(one, env={**env, **one.env}, where=command.where, gpus=command.gpus))
             if found is not None:
-                return found
+                return _after(words[: words.index(inner)], found)
         return None
     gpus, version, image, notes = command.gpus, None, "", command.notes
+    outside = [] if place is None else words[: place - 1]
     if place is not None:
         image, rest, gpus_given = _docker(words[place + 1 :], env)
         gpus = gpus_given if gpus is None else gpus
@@ -116,7 +118,7 @@ def program_of(command: Command) -> Program | None:
         inner = _inner_shell(rest)
         if inner is not None:
             found = program_of(Command(("sh", "-c", inner), env, command.where, gpus))
-            return None if found is None else _in_image(found, image, version, notes=notes)
+            return None if found is None else _in_image(_after(outside, found), image, version, notes=notes)
         words = list(_image_words(image, " ".join(rest[:6])))
         words += rest[1:] if words[:1] == ["llama-server"] and rest[:1] in (["--server"], ["-s"]) else rest
     found = _plain_program(words, env)
@@ -124,7 +126,11 @@ def program_of(command: Command) -> Program | None:
         found = _by_flags(words, env) if words and words[0].startswith("-") else None
     if found is None:
         return None
-    return replace(_in_image(found, image, version, notes=notes), gpus=gpus, where=command.where)
+    return replace(_in_image(_after(outside, found), image, version, notes=notes), gpus=gpus, where=command.where)
+
+
+def _after(before: Sequence[str], found: Program) -> Program:
+    return replace(found, before=(*before, *found.before))
 
 
 def _in_image(found: Program, image: str, version: str | None, *, notes: tuple[str, ...]) -> Program:
@@ -166,8 +172,10 @@ def _plain_program(words: Sequence[str], env: Mapping[str, str]) -> Program | No
         name, said, rest = found
         if name in REFUSED:
             raise UnknownName(_with_its_model(REFUSED[name], rest) + _tgi_hint(name))
-        version = None if name != "vllm" else _pinned(words[:place])
-        return Program(name, said, tuple(rest), own, version, wrapper=tuple(words[: place + 1]))
+        version = None if name != "vllm" else _pinned(words[: place + 1])
+        return Program(
+            name, said, tuple(rest), own, version, wrapper=tuple(words[: place + 1]), before=tuple(words[:place])
+        )
     return None
 
 
@@ -182,6 +190,8 @@ def _named(word: str, rest: Sequence[str]) -> tuple[str, str, Sequence[str]] | N
         return _MODULES[rest[0]], f"python -m {rest[0]}", rest_after
     if word.startswith("-m") and word[2:] in _MODULES:
         return _MODULES[word[2:]], f"python -m {word[2:]}", rest
+    if re.fullmatch(r"vllm(\[[^\]]*\])?(==|@)v?[0-9][\w.]*", base):
+        base = "vllm"  # uvx vllm==0.11.0 serve MODEL
     if base == "vllm" and rest[:1] and rest[0] in ("serve", "bench"):
         return ("vllm", "vllm serve", rest[1:]) if rest[0] == "serve" else ("vllm bench", "", rest)
     if base == "sglang" and rest[:1] and rest[0] == "serve":
@@ -344,7 +354,7 @@ def _image_words(image: str, start: str) -> tuple[str, ...]:
 def _pinned(before: Sequence[str]) -> str | None:
     """The version of `uvx vllm==0.11.0`, `uv run --with vllm==0.11.0`."""
     for word in before:
-        found = re.search(r"vllm(?:\[[^\]]*\])?==([0-9][\w.]*)", word)
+        found = re.search(r"vllm(?:\[[^\]]*\])?(?:==|@)v?([0-9][\w.]*)", word)
         if found:
             return found.group(1)
     return None

@@ -9,6 +9,7 @@ from typing import Any
 from planner.errors import BadRequest, one_line
 from planner.launch import koboldcpp, llamacpp, lmdeploy, lmstudio, mlx, ollama, sglang, tabbyapi, trtllm, vllm
 from planner.launch.arguments import Given, read_arguments
+from planner.launch.before import said_before
 from planner.launch.environment import classify, llama_flag
 from planner.launch.fields import kobold_question, llama_question, ollama_question, server_question
 from planner.launch.files import commands_in
@@ -143,7 +144,10 @@ def _question(program: Program) -> Question:
         flags=tuple(_said(one) for one in given if not one.name.startswith("LLAMA_ARG_"))
         + tuple(Said(shown(word, 60), "", UNKNOWN, "") for word in _unread(program, rest))
         + made.flags,
-        environment=tuple(_said_variable(name, text, table) for name, text in program.env.items()),
+        environment=(
+            *(_said_variable(name, text, table) for name, text in program.env.items()),
+            *said_before(program.before),
+        ),
         notes=(*made.notes, *program.notes),
         where=program.where,
     )

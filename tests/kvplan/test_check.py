@@ -306,3 +306,15 @@ def test_sglang_starts_with_a_pool_below_its_context_length_as_a_server_of_the_l
     found = answer(capsys, "--gpu", "l4", "--", *words)
     assert found["starts"] and found["requests"] == 1 and 13_000 < found["seq_tokens"] < 37_000
     assert any("refuses requests of more than" in note for note in found["notes"])
+
+
+def test_a_request_beyond_sglangs_pool_is_too_long_as_in_estimate(run: Any) -> None:
+    asked = ("--gpu", "l4", "--seq", "32k")
+    command = ("--", "sglang", "serve", "--model-path", "Qwen/Qwen3-8B")
+    estimate = ("estimate", "qwen3-8b", *asked, "--engine", "sglang")
+    found, other = run("check", *asked, "--json", *command), run(*estimate, "--json")
+    assert (found.code, found.json["verdict"]) == (other.code, other.json["verdict"]) == (3, "too long")
+    said, estimated = (
+        run(*words).out.split("\n\n")[0].split("\n", 1)[1] for words in (("check", *asked, *command), estimate)
+    )
+    assert said.split() == estimated.split() and "REFUSES" not in said

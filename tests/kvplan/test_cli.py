@@ -435,3 +435,12 @@ def test_no_verdict_is_given_of_a_device_that_is_not_named(run: Runner, engine: 
     assert run(*asked, "--json").json["verdict"] is None
     said = run(*asked).out.splitlines()[1]
     assert "1.12 GiB of cache" in said and "about " in said
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_what_the_shell_evaluates_and_says_where(run: Runner, shell: str) -> None:
+    script = run("completion", shell)
+    assert script.code == 0 and "_KVPLAN_COMPLETE" in script.out and "kvplan" in script.out
+    assert f"kvplan completion {shell}" in run("completion").out
+    wrong = run("completion", "tcsh")
+    assert wrong.code == 2 and "bash" in wrong.err

@@ -14,6 +14,7 @@ import kvplan
 from kvplan.table import COMMANDS
 from planner.answers.verdict import FITS, STARTS, STARTS_TIGHT, TIGHT
 from planner.engines.registry import ENGINES
+from planner.terminal.markdown import screen
 
 Runner = Callable[..., Any]
 MODEL = "llama-3.1-8b"
@@ -49,6 +50,7 @@ SCREENS: list[tuple[Any, ...]] = [
     ("show", "gemma-3-27b"),
     ("models", "gemma"),
     ("gpus", "rtx"),
+    ("completion",),
 ]
 # What a command prints to be copied, and names that are longer than the terminal.
 TO_COPY = re.compile(r"\\$|https?://\S{60,}")
@@ -64,6 +66,14 @@ def test_no_line_is_wider_than_the_terminal(
     monkeypatch.setenv("COLUMNS", str(columns))
     found = run(*command).out.splitlines()
     assert found and not [line for line in found if len(line) > columns and not TO_COPY.search(line)]
+
+
+def test_the_counts_of_accuracy_fit_the_terminal(run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Written to a file it is Markdown with long lines; on the screen the same is wrapped."""
+    assert run("accuracy", "-o", tmp_path / "a.md").code == 0
+    for columns in (80, 100, 120):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert max(map(len, screen((tmp_path / "a.md").read_text()).splitlines())) <= columns
 
 
 HELPS = [(name,) for name in sorted(COMMANDS)] + [

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from planner.answers.check import CheckAnswer
 from planner.answers.check_words import engine_words, layout_words, verdict_text
+from planner.answers.verdict import SCALED, TOO_LONG
 from planner.commands.pages.assumed import assumed_lines
 from planner.launch.question import Said
 from planner.launch.secrets import shown
@@ -25,13 +26,15 @@ def page(answer: CheckAnswer, verbose: bool = False) -> list[str]:
     lines += _memory(answer)
     lines += _flags(answer)
     if answer.advice:
-        title = "More requests with" if answer.starts else "It starts with"
+        title = (
+            "More requests with" if answer.starts else "It takes them with" if _too_long(answer) else "It starts with"
+        )
         lines += ["", bold(title), *(_advice_line(one.change, one.requests, one.seq_tokens) for one in answer.advice)]
     elif not answer.starts:
         lines += [
             "",
             *_wrap(
-                "no single change was found that makes it start: a smaller model, fewer bits a weight, or more memory",
+                f"no single change was found that makes it {'take them' if _too_long(answer) else 'start'}: a smaller model, fewer bits a weight, or more memory",
                 "",
                 "  ",
             ),
@@ -41,6 +44,10 @@ def page(answer: CheckAnswer, verbose: bool = False) -> list[str]:
         lines.append("")
     lines += [line for note in notes for line in _wrap(f"note: {note}", "  ", "    ")]
     return lines + [wrapped(line, WIDTH) for line in assumed_lines(answer.engine.assumptions, verbose)]
+
+
+def _too_long(answer: CheckAnswer) -> bool:
+    return answer.verdict in (TOO_LONG, SCALED)
 
 
 def _wrap(text: str, first: str = "", rest: str = "") -> list[str]:

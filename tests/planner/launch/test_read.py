@@ -542,3 +542,27 @@ def test_a_service_of_ollama_gives_its_version_and_its_variables_to_the_run() ->
 def test_a_variable_of_the_text_alone_is_not_said_to_be_unknown() -> None:
     found = one_question("export MODEL=Qwen/Qwen3-8B\nexport VLLM_USE_V1=1\nexport FOO=1\nvllm serve $MODEL")
     assert {one.name for one in found.environment} == {"VLLM_USE_V1", "FOO"}
+
+
+@pytest.mark.parametrize(
+    "start, named",
+    [
+        ("FOO=1 sudo -E nohup numactl --cpunodebind=0 vllm serve m", {"sudo -E", "nohup", "numactl --cpunodebind=0"}),
+        ("sudo docker run --gpus all vllm/vllm-openai:v0.11.2 --model m", {"sudo"}),
+        ("sudo bash -c 'nice -n 10 vllm serve m'", {"sudo", "nice -n 10"}),
+        ("python3 -u -m sglang.launch_server --model-path m", set()),
+    ],
+)
+def test_what_stands_before_a_server_is_named_and_has_no_effect(start: str, named: set[str]) -> None:
+    found = asked(start).environment
+    assert {one.name for one in found if one.kind == "no effect"} == named
+    assert {one.name for one in found if one.kind == "not known"} <= {"FOO"}
+
+
+def test_a_wrapper_that_is_not_known_and_one_that_starts_several_are_said_so() -> None:
+    assert kinds(asked("./mine.sh vllm serve m")) == {"./mine.sh": "not known"}
+    assert kinds(asked("mpirun -n 8 vllm serve m")) == {"mpirun -n 8": "matters"}
+
+
+def test_a_pinned_vllm_of_uvx_is_a_server() -> None:
+    assert (asked("uvx vllm==0.11.0 serve m").version, asked("uvx vllm@0.11.0 serve m").model) == ("0.11.0", "m")

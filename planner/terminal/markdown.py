@@ -42,14 +42,20 @@ def _block(text: str, most: int) -> list[str]:
     start = re.match(r"(\s*)- ", text)
     if start:
         indent = start[1]
-        return _wrap(text.strip(), most, indent, indent + "  ")
+        return _wrap(text.strip(), most, indent)
     return _wrap(text, most)
 
 
-def _wrap(text: str, most: int, first: str = "", rest: str = "", *, hyphens: bool = False) -> list[str]:
+def _wrap(text: str, most: int, indent: str = "", *, hyphens: bool = False) -> list[str]:
     """Lines of at most `most` columns; a number and its unit stay together."""
     plain = _with_units(" ".join(text.replace("`", "").split()))
-    found = textwrap.wrap(plain, most, initial_indent=first, subsequent_indent=rest, break_on_hyphens=hyphens)
+    found = textwrap.wrap(
+        plain,
+        most,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  " if text.startswith("- ") else indent,
+        break_on_hyphens=hyphens,
+    )
     return [line.replace("\0", " ") for line in found] or [""]
 
 
@@ -58,7 +64,7 @@ def _with_units(text: str) -> str:
 
 
 def grid(rows: Sequence[Sequence[str]], most: int) -> list[str]:
-    """Lays rows out in columns within `most`: columns of words are wrapped, the widest first; numbers stand right."""
+    """Writes rows in columns within `most`: columns of words are wrapped, the widest first; numbers stand right."""
     cells = [[cell.replace("`", "") for cell in row] for row in rows]
     columns = list(zip(*cells, strict=True))
     right = [all(_NUMBER.fullmatch(cell) for cell in column[1:]) for column in columns]

@@ -34,7 +34,7 @@ from planner.serving.block_pool import Pool
 from planner.serving.replica import Policy
 from planner.serving.result import Simulation, percentiles
 from planner.serving.scheduler import simulate
-from planner.serving.simulate import Server, server
+from planner.serving.server import Server, server
 from planner.speed.constants import constants_for
 from planner.speed.step import Linear
 from planner.speed.step_model import step_model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.answers.measured import constants_from
@@ -12,9 +12,10 @@ from planner.memory.estimate import estimate
 from planner.memory.request import device_capacity
 from planner.options.simulate import SimulateAsked
 from planner.serving.pools_run import serve_pools
-from planner.serving.simulate import Answer, serve, server, with_measured_steps
+from planner.serving.server import server, with_measured_steps
+from planner.serving.simulate import Answer, serve
 from planner.shown import NO, Shown
-from planner.speed.transfer import DEFAULT_LINK, link_of
+from planner.speed.transfer import DEFAULT_LINK, link_of, tier_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,6 +48,9 @@ def simulate_answer(asked: SimulateAsked, arrived: Callable[[int], None] | None 
     if asked.steps is not None:
         text = read_text(asked.steps, most_bytes=1 << 20, what="a file of measured steps", option="--steps")
         replica = with_measured_steps(replica, text, asked.steps)
+    if asked.tier_bytes is not None:
+        tier = tier_of(asked.tier_from or "host", asked.device, "--kv-offloading-from")
+        replica = replace(replica, tier=tier, tier_bytes=asked.tier_bytes)
     if asked.pools is not None:
         link = link_of(asked.link or DEFAULT_LINK, asked.device)
         return SimulateAnswer(

@@ -26,6 +26,7 @@ from planner.options.engine import EngineAsked, started_for
 from planner.options.speed import SpeedAsked
 from planner.options.tables import LLAMA
 from planner.shown import NO, Shown
+from planner.speed.bring_back import BroughtBack, brought_back
 from planner.speed.checked_on import LeftOut, left_out
 from planner.speed.constants import Constants, constants_for
 from planner.speed.drafting import drafts_of, pays_words
@@ -35,6 +36,7 @@ from planner.speed.measured_fit import Fitted
 from planner.speed.passes import CHUNK_TOKENS, decode_pass, memory_seconds, products_seconds, rates_of
 from planner.speed.speed import Speed, drafting_pays_below, model_constants, speed
 from planner.speed.terms import case_of
+from planner.speed.transfer import tier_of
 from planner.speed.work import work
 from planner.units import MAX_COUNT, percent
 
@@ -48,6 +50,7 @@ class SpeedAnswer(Shown):
     estimate    the memory estimate of a batch of one, at prompt + output tokens
     constants   what the speeds were made with; None: summed from this machine's operator times
     fitted      how they were fitted to points that were given; None without such points
+    back        a cache brought back against computing it; None where nobody asked
     """
 
     asked: SpeedAsked
@@ -58,6 +61,7 @@ class SpeedAnswer(Shown):
     notes: tuple[str, ...]
     grid_grams: float = GRID_GRAMS
     fitted: Fitted | None = None
+    back: BroughtBack | None = None
 
     @cached_property
     def refused(self) -> Verdict | None:
@@ -126,6 +130,7 @@ class SpeedAnswer(Shown):
         """The JSON contract: base units; of a single batch its keys stand at the top too."""
         shared, batches = self._shared(), self.batches()
         said = {
+            "brought_back": None if self.back is None else asdict(self.back) | {"pays": self.back.pays},
             "notes": list(self.notes),
             "assumptions": list(self.estimate.assumptions),
             "warnings": list(self.estimate.warnings),
@@ -210,7 +215,24 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
         notes.append(f"--host {asked.host.name} has no effect: nothing lies in host memory")
     if speeds[0].drafts is not None:
         notes += [speeds[0].drafts.words(), _drafting_note(one, device, speeds[0])]
-    return SpeedAnswer(asked, one, device, speeds, constants, tuple(notes), fitted=fit)
+    back = None
+    if asked.bring_back is not None:
+        back = _brought_back(one, device, asked, constants=constants)
+        notes.append(back.line())
+    return SpeedAnswer(asked, one, device, speeds, constants, tuple(notes), fitted=fit, back=back)
+
+
+def _brought_back(estimate: Estimate, device: Device, asked: SpeedAsked, *, constants: Constants | None) -> BroughtBack:
+    """The prompt's cache brought back from where --bring-back says."""
+    if constants is None:
+        raise UsageError("--bring-back is not part of this machine's calibration: name a device of `kvplan gpus`")
+    if asked.host is not None:
+        raise UsageError("--bring-back is of a model that lies on the cards: leave --host out")
+    tier, sums = tier_of(asked.bring_back or "", device, "--bring-back"), work(estimate)
+    return brought_back(
+        estimate, tier, asked.prompt_tokens, sums=sums, rates=rates_of(device, estimate),
+        constants=model_constants(constants, sums),
+    )  # fmt: skip
 
 
 def _expected(

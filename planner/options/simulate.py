@@ -33,6 +33,7 @@ from planner.options.readers import (
 )
 from planner.options.tables import Flag
 from planner.serving.replica import ROUTINGS
+from planner.units import parse_bytes
 from planner.workloads.targets import Targets
 from planner.workloads.workload import Workload, checked_requests
 
@@ -76,6 +77,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--routing", "|".join(ROUTINGS), "Which replica a request goes to (default: round-robin).", choice(*ROUTINGS), "Layout"),
     Flag("--disaggregate", "xPyD", "Two pools: 2P3D has two replicas that read prompts and three that decode.", pools, "Layout"),
     LINK,
+    Flag("--kv-offloading-size", "SIZE", "Memory of each replica's host, all ranks together, for blocks of prompts of --trace: 64GiB (a bare number is GiB, as in vLLM).", text, "Engine"),
+    Flag("--kv-offloading-from", "FROM", "Where those blocks are: host (default), nvme, sata, 400g, or a rate, 5GB/s.", text, "Engine"),
     Flag("--ttft", "TIME", "Target: time to the first token of 95 requests in 100, 1s; p99=2s says another share, for --tpot too.", ttft, "Load"),
     Flag("--tpot", "TIME", "Target: time between two tokens of 95 requests in 100, 40ms.", seconds, "Load"),
     MEASURED,
@@ -97,6 +100,7 @@ class SimulateAsked:
     measured   what was measured: the constants are made from it
     steps      a file of measured steps, in place of the speed model
     pools      replicas that read prompts and that decode, in place of `replicas`; link: what joins them
+    tier_bytes, tier_from   host memory of a replica for blocks that leave the pool, and the way back
     """
 
     spec: ModelSpec
@@ -111,6 +115,8 @@ class SimulateAsked:
     steps: str | None = None
     pools: tuple[int, int] | None = None
     link: str | None = None
+    tier_bytes: int | None = None
+    tier_from: str | None = None
 
 
 def simulate_questions(values: Mapping[str, Any]) -> tuple[SimulateAsked, ...]:
@@ -129,6 +135,11 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
     workload = workload_of(given)
     engine = engine_of({**given, "engine": given["engine"] or "vllm"})
     assert engine is not None
+    tier = _tier_bytes(given)
+    if tier is not None and (workload.trace is None or not workload.trace.ids):
+        raise BadRequest(
+            "--kv-offloading-size: the trace says of no prompt what it shares; hash_ids as Mooncake's has them do"
+        )
     spec = spec_of(given)
     limits = (workload.longest_tokens, spec.max_positions, engine.options.max_model_len)
     return SimulateAsked(
@@ -144,7 +155,24 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
         steps=given["steps"],
         pools=given["disaggregate"],
         link=given["link"],
+        tier_bytes=tier,
+        tier_from=given["kv_offloading_from"],
     )
+
+
+def _tier_bytes(given: Mapping[str, Any]) -> int | None:
+    """Reads --kv-offloading-size: with a unit, or in GiB as vLLM has it."""
+    asked = given["kv_offloading_size"]
+    if asked is None:
+        if given["kv_offloading_from"] is not None:
+            raise UsageError("--kv-offloading-from says where blocks are kept: add --kv-offloading-size 64GiB")
+        return None
+    if given["trace"] is None or given["disaggregate"] is not None:
+        raise UsageError(
+            "--kv-offloading-size is of prompts that share their beginnings: give a --trace with prefix hashes, without --disaggregate"
+        )
+    bare = re.fullmatch(r"\s*\d{1,6}(?:\.\d{1,3})?\s*", asked, re.ASCII)
+    return parse_bytes(f"{asked.strip()}GiB" if bare else asked, "--kv-offloading-size")
 
 
 def _check_pools(given: Mapping[str, Any]) -> None:

@@ -57,6 +57,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--drafter", "MODEL", "Speculative decoding: a draft MODEL, or the method ngram, eagle3, mtp.", text, "Engine"),
     Flag("--draft-tokens", "N", "Tokens drafted in a step (default: --num-speculative-tokens, else 4, mtp 1).", count, "Engine"),
     ACCEPTANCE,
+    Flag("--bring-back", "FROM", "Bring a prompt's cache back against computing it: host, nvme, sata, 400g, or a rate, 5GB/s.", text, "Load"),
     Flag("--grid", "G/KWH", "Grams of CO2 of a kWh of electricity, for CO2 a million tokens (default: 473g/kWh, the world's mean of 2024).", grid, "Load"),
     Flag("--explain", "", "Every term of a step with its numbers.", switch, "Output"),
     *flags.OUTPUT,
@@ -73,6 +74,7 @@ class SpeedAsked:
     linear          with this machine's calibration: how torch holds the matrices
     drafting        speculative decoding, None without
     grid_grams      CO2 of a kWh
+    bring_back      where caches are kept, against computing them again
     host            the processor beside the cards, None where none was named
     """
 
@@ -89,6 +91,7 @@ class SpeedAsked:
     drafting: DraftingAsked | None = None
     grid_grams: float = GRID_GRAMS
     host: Device | None = None
+    bring_back: str | None = None
 
 
 METHOD_NAMES = {"ngram": "ngram", "eagle": "eagle3", "eagle3": "eagle3", "mtp": "mtp"}
@@ -157,6 +160,7 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         drafting=drafting_of(given, engine),
         grid_grams=GRID_GRAMS if given["grid"] is None else given["grid"],
         host=host_of(given["host"], engine),
+        bring_back=given["bring_back"],
     )
 
 

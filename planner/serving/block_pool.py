@@ -125,3 +125,38 @@ class PrefixCache:
         """
         while len(self.idle) > max(0, blocks):
             self.idle.popitem(last=False)
+
+
+class HostTier:
+    """Blocks of 512 tokens that were computed, copied out of the pool as they are made: the longest unused goes first.
+
+    blocks     how many it holds; block_ps: the time to bring one back
+    """
+
+    def __init__(self, blocks: int, block_ps: int) -> None:
+        self.blocks, self.block_ps = blocks, block_ps
+        self.held: OrderedDict[int, None] = OrderedDict()
+
+    def hits(self, ids: Sequence[int]) -> int:
+        """Counts how many of the leading blocks are here, and notes that they were used.
+
+        >>> tier = HostTier(2, 1)
+        >>> tier.store([1, 2, 3])
+        >>> tier.hits([2, 3, 4]), tier.hits([1, 2])
+        (2, 0)
+        """
+        found = 0
+        for block in ids:
+            if block not in self.held:
+                break
+            self.held.move_to_end(block)
+            found += 1
+        return found
+
+    def store(self, ids: Sequence[int]) -> None:
+        """Keeps these blocks, in place of the longest unused."""
+        for block in ids:
+            self.held[block] = None
+            self.held.move_to_end(block)
+        while len(self.held) > self.blocks:
+            self.held.popitem(last=False)

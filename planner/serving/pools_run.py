@@ -14,7 +14,8 @@ from planner.serving.pools import NoRoom
 from planner.serving.replica import Policy
 from planner.serving.result import REJECTED, Requests, Simulation
 from planner.serving.scheduler import simulate
-from planner.serving.simulate import Answer, PoolsBeside, Server, serve, steady_load
+from planner.serving.server import Server
+from planner.serving.simulate import Answer, PoolsBeside, serve, steady_load
 from planner.serving.steady_state import Replica
 from planner.serving.two_pools import JoinedSteps, Prefills, TwoPools, decoding_load
 from planner.speed.step import StepModel

@@ -9,7 +9,7 @@ from math import isqrt
 from operator import mul
 
 from planner.errors import BadRequest
-from planner.serving.block_pool import Pool, PrefixCache
+from planner.serving.block_pool import HostTier, Pool, PrefixCache
 from planner.serving.decoding import Decoding
 from planner.serving.result import Requests, Timeline
 from planner.speed.step import StepModel, StepTerms, step_ps
@@ -27,6 +27,7 @@ class Policy:
     max_num_batched_tokens  tokens of one step; at least max_num_seqs
     longest_tokens          prompt and output together beyond which a request is rejected (--max-model-len)
     routing                 round-robin in order of arrival, or the replica with the fewest requests, the first of equals
+    tier_blocks             blocks of 512 tokens that each replica's host memory holds; tier_block_ps brings one back
     """
 
     max_num_seqs: int = 256
@@ -34,6 +35,8 @@ class Policy:
     longest_tokens: int | None = None
     replicas: int = 1
     routing: str = "round-robin"
+    tier_blocks: int = 0
+    tier_block_ps: int = 0
 
     def __post_init__(self) -> None:
         if min(self.max_num_seqs, self.max_num_batched_tokens, self.replicas) < 1:
@@ -110,6 +113,8 @@ class Replica:
         self.decoding = Decoding(model.reaches, pool)
         self.by_ticket: dict[int, Sequence] = {}
         self.prefixes = PrefixCache()
+        self.tier = HostTier(policy.tier_blocks, policy.tier_block_ps) if policy.tier_blocks else None
+        self.loading_ps = self.tier_blocks_back = 0
         self.shared = 0  # uses of shared blocks, all running sequences
         self.flight: Flight | None = None
         self.flight_bytes = 0  # of sequences whose prompt is under way, in the flight
@@ -184,7 +189,8 @@ class Replica:
 
     def _single(self, now: int, chunks: list[tuple[int, int]], prefilled: list[Sequence]) -> None:
         duration = step_ps(self.model, self.decoding.count, self.decoding.reached(1), chunks=chunks)
-        self.flight = Flight(now, 1, duration, 0, prefilled)
+        self.flight = Flight(now, 1, duration + self.loading_ps, 0, prefilled)
+        self.loading_ps = 0
 
     def _preempt(self) -> None:
         """Drops the latest arrivals until the others' next tokens fit."""
@@ -214,7 +220,8 @@ class Replica:
         while self.waiting and budget and len(self.running) < seats:
             sequence = self.waiting[0]
             hits = prefixes.hits(sequence.shareable) if sequence.shareable else 0
-            before = max(hits * HASH_TOKENS, sequence.cached)
+            back = self.tier.hits(sequence.shareable[hits:]) if self.tier is not None else 0
+            before = max((hits + back) * HASH_TOKENS, sequence.cached)
             chunk = min(budget, sequence.target - before)
             own = pool.held_bytes(before + chunk)
             needed = own
@@ -224,6 +231,9 @@ class Replica:
                 return
             self.waiting.popleft()
             self.running[sequence.index] = sequence
+            if back and self.tier is not None:  # the step that works on it waits for its blocks
+                self.loading_ps += back * self.tier.block_ps
+                self.tier_blocks_back += back
             if hits:
                 prefixes.use(sequence.shareable[:hits])
                 sequence.shared = hits
@@ -251,6 +261,8 @@ class Replica:
             return 0
         change = self.prefixes.new_uses(made) - len(made)
         self.prefixes.use(made)
+        if self.tier is not None:
+            self.tier.store(made)
         self.shared += len(made)
         sequence.shared = until
         return change * self.pool.hash_bytes

@@ -115,6 +115,7 @@ class Simulation:
     events          how often a schedule was made: the work of the simulation
     peak_bytes      the most that one replica's pool held
     waiting_at_last requests that waited when the last one arrived: a queue that grows says the load is too much
+    tier_hit_tokens prompt tokens that were brought back from host memory
     in_system_ps    the time integral of the number of requests that wait or run
     """
 
@@ -131,6 +132,7 @@ class Simulation:
     waiting_at_last: int
     in_system_ps: int
     occupancy: Timeline
+    tier_hit_tokens: int = 0
 
     @property
     def rejected(self) -> int:

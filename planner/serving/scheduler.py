@@ -35,6 +35,7 @@ from planner.serving.replica import Policy, Replica
 from planner.serving.result import REJECTED, Requests, Simulation, summed
 from planner.speed.step import StepModel
 from planner.workloads.arrivals import Arrival
+from planner.workloads.traces import HASH_TOKENS
 
 NEVER = 1 << 200
 
@@ -209,4 +210,5 @@ class _Run:
             waiting_at_last=self.waiting_at_last,
             in_system_ps=self.in_system_ps,
             occupancy=summed([replica.occupancy for replica in self.replicas]),
+            tier_hit_tokens=HASH_TOKENS * total("tier_blocks_back"),
         )

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from planner.catalogue.device import Device
-from planner.engines.base import Options
-from planner.engines.registry import answer_of
 from planner.errors import BadRequest
-from planner.memory.estimate import SCHEMA_VERSION, Estimate, estimate
-from planner.memory.limits import pool_bytes
-from planner.memory.request import Capacity, Request
-from planner.model.spec import ModelSpec
-from planner.serving.block_pool import Pool
-from planner.serving.pools import EnginePool, NoRoom, pool_of, vllm_pool
+from planner.memory.estimate import SCHEMA_VERSION
+from planner.serving.pools import NoRoom
 from planner.serving.replica import Policy
 from planner.serving.result import Simulation, percentiles
 from planner.serving.scheduler import simulate
+from planner.serving.server import Server
 from planner.serving.steady_state import Replica, State
-from planner.speed.constants import Constants
-from planner.speed.measured_steps import MeasuredSteps, measured_steps
 from planner.speed.speed import tpot_range
-from planner.speed.step_model import LinearSteps, step_model
 from planner.speed.transfer import Link
-from planner.speed.work import work
 from planner.units import PS_PER_SECOND, human_bytes
-from planner.workloads.arrivals import BLOCK_TOKENS
-from planner.workloads.load import Load, load
+from planner.workloads.load import Load, load, trace_hit_share
 from planner.workloads.targets import Targets
 from planner.workloads.traces import HASH_TOKENS
 from planner.workloads.workload import Workload
@@ -42,86 +32,6 @@ BARS = 64
 
 
 GROWING_QUEUE = 0.02  # of all requests still waiting when the last one comes
-
-
-OTHER_SCHEDULERS = ("sglang", "tensorrt-llm", "lmdeploy")
-
-
-DEFAULT_SEQS, DEFAULT_BATCHED = 256, 8192
-
-
-Asked = tuple[str, str | None, Options]
-
-
-@dataclass(frozen=True)
-class Server:
-    """One replica: its estimate, steps, pool and the limits that it schedules by."""
-
-    found: Estimate
-    model: LinearSteps | MeasuredSteps
-    constants: Constants
-    pool: Pool
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    longest_tokens: int | None
-    words: tuple[str, ...]
-
-
-def server(
-    spec: ModelSpec, request: Request, device: Device, *, room: Capacity, constants: Constants, asked: Asked | None
-) -> Server:
-    """Describes a replica in an engine's terms (`asked`: name, version, flags), or with all that the byte curve leaves free.
-
-    `request` says formats and layout; its length is that of the longest request.
-    """
-    found = estimate(spec, replace(request, batch=request.sharding.dp), room)
-    if found.fits is False and asked is None:
-        raise NoRoom(
-            f"{spec.name} does not fit {room.name} with one request: short by {human_bytes(-(found.free_bytes or 0))}"
-        )
-    engine = _engine_pool(found, asked)
-    model = step_model(found, device, constants)
-    return Server(
-        found, model, constants, engine.pool, engine.max_num_seqs, engine.max_num_batched_tokens, engine.longest_tokens,
-        engine.words,
-    )  # fmt: skip
-
-
-def with_measured_steps(replica: Server, text: str, where: str) -> Server:
-    """Returns the replica with steps from a file of measured points in place of the speed model's."""
-    model = measured_steps(text, where, work(replica.found))
-    batches, lengths = (f"{points[0][0]:,} to {points[-1][0]:,}" for points in (model.decode, model.prefill))
-    origin = f"{where}: steps measured at batches of {batches} and prompts of {lengths} tokens"
-    constants = replace(
-        replica.constants, request_seconds=0.0, tpot_low=0.9, tpot_high=1.1, experts_low=0.9, experts_high=1.1,
-        ttft_low=0.85, ttft_high=1.15, origin=origin,
-    )  # fmt: skip
-    return replace(replica, model=model, constants=constants)
-
-
-def _engine_pool(estimate: Estimate, asked: Asked | None) -> EnginePool:
-    positions = estimate.spec.max_positions or estimate.request.seq_tokens
-    if asked is None:
-        pool = pool_of(estimate, pool_bytes(estimate))
-        words = (f"pool: all that is left of {estimate.capacity.name if estimate.capacity else 'the device'}",)
-        return EnginePool(pool, DEFAULT_SEQS, DEFAULT_BATCHED, positions, words)
-    name, version, options = asked
-    if name in ("vllm", "vllm-v1"):
-        return vllm_pool(estimate, options, version)
-    if name not in OTHER_SCHEDULERS:
-        raise BadRequest(
-            f"{name} does not batch continuously from a paged pool as simulated here; choose vllm, {', '.join(OTHER_SCHEDULERS)}"
-        )
-    answer = answer_of(name, version, estimate, options)
-    if answer.ranged is None or answer.ranged.pool.bytes < 1:
-        raise NoRoom(f"{name} has no memory left for a KV pool here; take a larger device or --tp")
-    pool = pool_of(estimate, answer.ranged.pool.bytes, answer.block_tokens or BLOCK_TOKENS)
-    seats = options.max_running_requests or DEFAULT_SEQS
-    batched = max(seats, options.chunked_prefill_size or DEFAULT_BATCHED)
-    words = (
-        f"{name} {answer.version}: its pool; scheduled by vLLM's rule, {seats:,} sequences, {batched:,} tokens a step",
-    )
-    return EnginePool(pool, seats, batched, options.max_model_len or positions, words)
 
 
 @dataclass(frozen=True)
@@ -224,6 +134,14 @@ class Answer:
         return self.run.meeting(None if ttft is None else ttft - self.before_seconds, self.targets.tpot_seconds)
 
     @cached_property
+    def most_hits(self) -> int | None:
+        """Prompt tokens that a cache that forgets nothing would find; None without a trace whose prompts are hashed."""
+        trace = self.workload.trace
+        if trace is None or not trace.ids:
+            return None
+        return round(trace_hit_share(trace) * sum(trace.prompt_tokens))
+
+    @cached_property
     def misses(self) -> tuple[str, ...]:
         """Targets that are missed at their percentile (a rejected request misses), with what it is instead."""
         targets, share, found = self.targets, self.targets.ttft_share, []
@@ -305,6 +223,10 @@ class Answer:
             "preemptions": run.preemptions,
             "prefill_tokens": run.prefill_tokens,
             "prefix_hit_tokens": sum(rows.hit_tokens),
+            "tier_bytes": server.tier_bytes or None,
+            "tier_hit_tokens": run.tier_hit_tokens,
+            "tier_block_seconds": self.policy.tier_block_ps / PS_PER_SECOND if self.policy.tier_blocks else None,
+            "prefix_hit_tokens_most": self.most_hits,
             "pool_bytes": run.pool_bytes,
             "kv_occupancy_mean": self.mean_occupancy,
             "kv_occupancy_max": run.peak_bytes / run.pool_bytes,
@@ -413,7 +335,9 @@ def serve(
     Raises BadRequest where not one request could be served.
     """
     ranks = replicas * replica.found.request.sharding.dp
-    policy = Policy(replica.max_num_seqs, replica.max_num_batched_tokens, replica.longest_tokens, ranks, routing)
+    policy = Policy(
+        replica.max_num_seqs, replica.max_num_batched_tokens, replica.longest_tokens, ranks, routing, *replica.tier_blocks
+    )  # fmt: skip
     before_ps = round(replica.constants.before_seconds * PS_PER_SECOND)
     run = simulate(
         workload.arrivals(),

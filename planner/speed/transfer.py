@@ -34,6 +34,9 @@ NETWORKS = {
     "25gbe": (25 * GBIT, TCP_SECONDS, "25 Gbit/s Ethernet"),
     "100gbe": (100 * GBIT, TCP_SECONDS, "100 Gbit/s Ethernet"),
 }
+# Disks: what the sheets of drives say of sequential reads; a drive is one for all ranks.
+DISKS = {"nvme": (7 * 10**9, "an NVMe drive, PCIe 4.0 x4"), "sata": (550 * 10**6, "a SATA drive")}
+DISK_SECONDS = 100e-6  # a read's own time on flash
 OF_A_DEVICE = ("nvlink", "pcie")
 DEFAULT_LINK = "400g"
 RATE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(GB|GiB|MB|Gbit|Gb)/s")
@@ -123,6 +126,47 @@ def _named(text: str, device: Device, name: str) -> Link:
             f"{name} {one_line(text, 40)!r} is not a link; write one of {known}, or a rate that is reached: 40GB/s"
         )
     return Link(f"{match.group(1)} {match.group(2)}/s as given" if match else "", rate_per_s, 0.0, 1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A place outside the device where caches are kept, and the way back.
+
+    shared   one way for all ranks (a drive, a network), else each has its own
+    """
+
+    link: Link
+    shared: bool
+
+    def seconds(self, estimate: Estimate, tokens: int, reached: float | None = None) -> float:
+        """Computes how long the cache of so many tokens takes to come back to all ranks; `reached` is another share of the way.
+
+        Left out: a first copy in host memory on the way from a drive, and what comes back while layers are computed.
+        """
+        ranks = estimate.request.sharding.devices // estimate.request.sharding.dp if self.shared else 1
+        link = self.link if reached is None else self.link.slowed(reached)
+        return link.seconds(ranks * cache_bytes(estimate, tokens))
+
+
+def tier_of(text: str, device: Device, name: str) -> Tier:
+    """Reads where caches are kept: `host` (over the device's PCIe), `nvme`, `sata`, a network's name, or a rate that is reached.
+
+    >>> from planner.catalogue.entries import find_device
+    >>> tier_of("host", find_device("h100-sxm"), "--bring-back").link.words
+    'PCIe 5.0 x16'
+    """
+    key = text.strip().lower()
+    if key in ("host", "pcie"):
+        return Tier(link_of("pcie", device, name), False)
+    if key in DISKS:
+        rate, words = DISKS[key]
+        return Tier(Link(words, float(rate), DISK_SECONDS, 0.9, 0.5, 1.0), True)
+    if key not in NETWORKS and RATE.fullmatch(text.strip().partition("+")[0]) is None:
+        raise BadRequest(
+            f"{name} {one_line(text, 40)!r} is no place for caches: write host, {', '.join(DISKS)}, {', '.join(NETWORKS)}, or a "
+            "rate that is reached, 5GB/s"
+        )
+    return Tier(link_of(text, device, name), True)
 
 
 def cache_bytes(estimate: Estimate, tokens: int) -> int:

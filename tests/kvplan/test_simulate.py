@@ -297,3 +297,53 @@ def test_a_link_that_is_too_slow_is_said(run):
 def test_what_two_pools_cannot_be_is_refused_by_name(run, more, words):
     ended = run("simulate", *SMALL, *more)
     assert ended.code in (1, 2) and words in ended.err and "Traceback" not in ended.err
+
+
+def turns(folder, users=40, rounds=4):
+    """A trace in which each of the users comes back with all that was said before: 4,096 tokens more each time."""
+    rows = [
+        {"timestamp": 1000 * (turn * users + user), "input_length": 4096 * (turn + 1) + 100, "output_length": 20,
+         "hash_ids": [*(1000 * user + i for i in range(8 * (turn + 1))), 10**6 + turn * users + user]}
+        for turn in range(rounds) for user in range(users)
+    ]  # fmt: skip
+    return written(folder, "\n".join(map(json.dumps, rows)), "turns.jsonl")
+
+
+def test_host_memory_brings_back_what_the_pool_has_dropped(run, tmp_path):
+    asked = ("simulate", "llama-3.1-8b", "--gpu", "l4", "--trace", turns(tmp_path), "--json")
+    bare, small, large = (
+        json.loads(run(*asked, *more).out)
+        for more in ((), ("--kv-offloading-size", "4GiB"), ("--kv-offloading-size", "100"))
+    )
+    # 40 users of up to 16,384 tokens are 85 GiB of cache, the pool holds 3: what was said came 4,096 x (1 + 2 + 3) of 10 before
+    assert bare["prefix_hit_tokens_most"] == 40 * 4096 * 6
+    assert bare["tier_hit_tokens"] == 0 and bare["tier_bytes"] is None
+    assert bare["prefix_hit_tokens"] <= small["prefix_hit_tokens"] < large["prefix_hit_tokens"]
+    assert large["prefix_hit_tokens"] == large["prefix_hit_tokens_most"]
+    # 512 tokens of 128 KiB at 85 % of PCIe 4.0 x16, and 5 us
+    assert large["tier_block_seconds"] == pytest.approx(512 * 131072 / (0.85 * 31.5077e9) + 5e-6, rel=1e-3)
+    assert large["ttft_seconds"]["p50"] < bare["ttft_seconds"]["p50"]
+    page = run(*asked[:-1], "--kv-offloading-size", "100").out
+    assert "brought back from 100.00 GiB over PCIe 4.0 x16" in " ".join(page.split())
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--prompt", "100", "--answer", "9", "--rate", "1", "--kv-offloading-size", "4"), "give a --trace"),
+        (
+            ("--prompt", "100", "--answer", "9", "--rate", "1", "--kv-offloading-from", "nvme"),
+            "add --kv-offloading-size",
+        ),
+    ],
+)
+def test_a_tier_without_prompts_that_share_is_refused(run, more, words):
+    ended = run("simulate", "llama-3.1-8b", "--gpu", "l4", *more)
+    assert ended.code == 2 and words in ended.err
+
+
+def test_a_tier_for_a_trace_without_hashes_is_refused(run, tmp_path):
+    ended = run(
+        "simulate", "llama-3.1-8b", "--gpu", "l4", "--trace", written(tmp_path, azure()), "--kv-offloading-size", "4"
+    )
+    assert ended.code == 1 and "hash_ids" in ended.err

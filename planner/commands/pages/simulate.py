@@ -11,7 +11,8 @@ from planner.serving.result import percentiles
 from planner.serving.simulate import SHARES, Answer
 from planner.serving.steady_state import State
 from planner.terminal.tables import bad, dim, good, table, width
-from planner.units import gib, percent, plural
+from planner.units import gib, human_bytes, percent, plural
+from planner.workloads.traces import HASH_TOKENS
 
 LEVELS = "▁▂▃▄▅▆▇█"
 
@@ -152,8 +153,27 @@ def _throughput(answer: Answer) -> list[str]:
     ]  # fmt: skip
     hits = sum(run.requests.hit_tokens)
     if hits:
-        lines.append(f"  prefix hits  {percent(hits, sum(run.requests.prompt_tokens))} of the prompt tokens")
+        lines.append(
+            f"  prefix hits  {percent(hits, sum(run.requests.prompt_tokens))} of the prompt tokens" + _tier(answer)
+        )
     return lines
+
+
+def _tier(answer: Answer) -> str:
+    """What of the hits came back from host memory or disk, and what a cache that forgets nothing would find."""
+    run, server = answer.run, answer.server
+    prompts = sum(run.requests.prompt_tokens)
+    words = ""
+    if server.tier is not None:
+        each = seconds(answer.policy.tier_block_ps / 1e12)
+        words = (
+            f", {percent(run.tier_hit_tokens, prompts)} brought back from {human_bytes(server.tier_bytes)} over "
+            f"{server.tier.link.words}, {each} for {HASH_TOKENS} tokens"
+        )
+    trace = answer.workload.trace
+    if answer.most_hits is None or trace is None:
+        return words
+    return f"{words}; a cache that forgets nothing finds {percent(answer.most_hits, sum(trace.prompt_tokens))}"
 
 
 def _pool(answer: Answer) -> list[str]:

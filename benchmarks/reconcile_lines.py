@@ -3,12 +3,14 @@
     python benchmarks/reconcile_lines.py [--big]
 
 A search that grew with the square of a line would print 4 and 16 in the last columns; 2 and 4 are in proportion.
-The lines repeat the words that a pattern begins with, which makes it try again at every place.
+The lines repeat the words that a pattern begins with, which makes it try again at every place. Below them stand
+60,000, 120,000 and 240,000 lines as servers write them hour after hour.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import re
 import resource
 import sys
@@ -69,9 +71,52 @@ def logs(folder: Path) -> None:
         row([name, *(read(folder / "server.log", piece, size * MIB) for size in (1, 2, 4))])
 
 
+ORDINARY = {  # what servers write hour after hour: the first holds no word of a memory line, the others do
+    "accesses": 'INFO:     10.0.0.{a}:{b} - "POST /v1/chat/completions HTTP/1.1" 200 OK',
+    "requests of vLLM": "INFO 11-30 10:00:{c:02} [logger.py:43] Received request chatcmpl-{x}: prompt: '{w}', params: SamplingParams(n=1, "
+    "temperature=0.{a}, max_tokens={b}), prompt_token_ids: None, multi_modal_placeholders: multimodal, lora_request: None.",
+    "throughput of vLLM": "INFO 11-30 10:00:{c:02} [loggers.py:118] Engine 000: Avg prompt throughput: {a}.{c} tokens/s, Avg generation "
+    "throughput: {b}.{a} tokens/s, Running: {c} reqs, Waiting: 0 reqs, GPU KV cache usage: {c}.1%, Prefix cache hit rate: {c}.0%",
+    "slots of llama.cpp": "slot update_slots: id  {c} | task {b} | prompt done, n_tokens = {a}, memory_seq_rm [{b}, end), llama_decode {w}",
+    "ollama": 'time=2026-11-30T10:00:{c:02}.{b}Z level=DEBUG source=sched.go:{a} msg="evaluating already loaded" model=/root/.ollama/blobs/sha256-{x}',
+}  # fmt: skip
+
+
+def ordinary(folder: Path) -> None:
+    """Logs of 60,000, 120,000 and 240,000 lines of each kind of ordinary line, their digits, ids and words drawn anew."""
+    path = folder / "server.log"
+    for name, form in ORDINARY.items():
+        times = []
+        for count in (60_000, 120_000, 240_000):
+            draw = random.Random(count)
+            with path.open("w") as file:
+                file.writelines(_ordinary_line(form, draw) for _ in range(count))
+            times.append(seconds_of(path))
+        row([f"60,000 lines: {name}", *times])
+
+
+def _ordinary_line(form: str, draw: random.Random) -> str:
+    words = " ".join(draw.choices(("a", "cache", "of", "tokens", "holds", "what", "was", "asked"), k=3))
+    return (
+        form.format(
+            a=draw.randrange(256),
+            b=draw.randrange(60_000),
+            c=draw.randrange(60),
+            x=f"{draw.getrandbits(64):x}",
+            w=words,
+        )
+        + "\n"
+    )
+
+
 def read(path: Path, piece: str, size: int) -> float:
     """CPU seconds to read a file of `size` bytes that repeats `piece`."""
     path.write_text(line_of(piece, size))
+    return seconds_of(path)
+
+
+def seconds_of(path: Path) -> float:
+    """CPU seconds that the log takes, as `kvplan reconcile` reads it."""
     start = time.process_time()
     engines_of(Log().read(Source(str(path)).lines()))
     return time.process_time() - start
@@ -113,6 +158,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         lines()
         logs(Path(folder))
+        ordinary(Path(folder))
         if asked.big:
             big(Path(folder))
     print(f"largest memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10:,} MiB")

@@ -53,6 +53,9 @@ TOLD_FACTS = (
     "profiled_tokens",
 )
 REPEATED = ("kv_device_mib", "kv_mib")
+SHAPES, LONGEST_SHAPE = 1 << 15, 512
+_DIGITS = str.maketrans("123456789", "0" * 9)
+_ID = re.compile(r"-(?<=\w-)(?=\d{0,64}[a-f])[0-9a-f]{4,64}")  # cmpl-3f9a..., sha256-77bc...
 STAMP = re.compile(r"\b(\d\d-\d\d[ T]\d\d:\d\d:\d\d)\b", re.ASCII)
 
 
@@ -162,6 +165,15 @@ class Run:
         )
 
 
+def shape_of(line: str) -> str:
+    """Returns a line with its digits and the ids of its requests made alike.
+
+    >>> shape_of("request cmpl-3f9a01 of 17"), shape_of("2026-11-30")
+    ('request cmpl-xxxxxx of 00', '0000-00-00')
+    """
+    return _ID.sub(lambda found: "-" + "x" * (len(found.group()) - 1), line).translate(_DIGITS)
+
+
 def unit_of(name: str) -> int:
     """Returns the bytes of the unit that ends a fact's name, such as GiB of `needed_gib`."""
     return GIB if name.endswith("_gib") else MIB if name.endswith("_mib") else 10**9 if name.endswith("_gb") else 1
@@ -195,6 +207,7 @@ class Log:
     known: dict[str, int] = field(default_factory=dict)
     _stamp: str = ""
     _last: str = TORCH
+    _silent: dict[str, str] = field(default_factory=dict)
 
     def read(self, lines: Iterable[str]) -> Log:
         for line in lines:
@@ -217,16 +230,32 @@ class Log:
             del self.complete[next(iter(self.complete))]
 
     def _line(self, line: str) -> None:
-        rank = rank_of(line)
+        """Read a line, unless one that differs from it in digits alone (or an id) said nothing: no pattern asks for a digit of its own."""
+        shape = shape_of(line) if len(line) <= LONGEST_SHAPE else ""
+        what = self._silent.get(shape)
+        if what is None:
+            if self._says(line):
+                return
+            what = about(line)
+            if shape:
+                if len(self._silent) >= SHAPES:
+                    self._silent.clear()
+                self._silent[shape] = what
+        if what:
+            self.known[what] = self.known.get(what, 0) + 1
+
+    def _says(self, line: str) -> bool:
+        """Take the facts of a line; says whether it holds any, or something else where a number should stand."""
         stamp = STAMP.search(line[:200])
         self._stamp = stamp.group(1) if stamp else ""
-        used = False
-        for pattern in PATTERNS:
+        used = unreadable = False
+        for pattern in [pattern for pattern in PATTERNS if pattern.fixed in line]:
             match = pattern.search(line)
             if match:
                 used = True
-                self._found(pattern, match.groups(), rank)
+                self._found(pattern, match.groups(), rank_of(line))
             elif pattern.engine != TORCH and pattern.is_unreadable(line):
+                unreadable = True
                 unread = self._run(pattern.engine).unread
                 if len(unread) < MAX_UNREAD and line[:200] not in unread[-1:]:
                     unread.append(line[:200])
@@ -239,8 +268,7 @@ class Log:
                     if value and value.group(1) not in ("None", "null"):
                         run.put(name, "", value.group(1))
         self.lines += used
-        if not used and (what := about(line)):
-            self.known[what] = self.known.get(what, 0) + 1
+        return used or unreadable
 
     def _found(self, pattern: Pattern, groups: tuple[str | None, ...], rank: str) -> None:
         if pattern.engine == TORCH:

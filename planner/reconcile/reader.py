@@ -1,7 +1,7 @@
 """The lines of a log that may matter, out of a file of any size, in bounded memory.
 
 A file is read a megabyte at a time and only lines that hold one of a few phrases are looked at. Gigabytes of
-request lines differ in their digits alone: a line whose like was searched in vain is not searched again. Lines
+request lines differ in their digits alone: a line whose like was searched is not searched again. Lines
 longer than a megabyte are cut. gzip and UTF-16 are read as they are.
 """
 
@@ -25,7 +25,8 @@ SHAPES = 1 << 15
 LONGEST_SHAPE = 512
 MOST_ZERO_BYTES = 16 << 20
 MOST_SILENT_BYTES = 8 << 30  # a server that runs for months writes less between two starts
-PHRASES: tuple[bytes, ...] = (
+# The words of lines that may matter. None has a digit: lines that differ in digits alone are taken for alike.
+_OWN: tuple[bytes, ...] = (
     b"vLLM API server version", b"LLM engine", b"LLMEngine", b"eights took", b"odel loading took", b"total_gpu_memory",
     b"eights take", b"blocks:", b"KV cache size", b"KV cache memory", b"KV cache is needed", b"KV cache (", b"Maximum concurrency",
     b"Graph capturing", b"attention block size", b"max_num_batched_tokens", b"non-default args", b"args: Namespace", b"Free memory on device", b"CUDA graph memory: ", b"Num Sequences = ",
@@ -38,7 +39,7 @@ PHRASES: tuple[bytes, ...] = (
     b"No available memory", b"auto-fit max_model_len", b"Auto-fit max_model_len", b"Overriding num_gpu_blocks", b"CUDA graph pool memory",
     b"CPU blocks (", b"max seq len (", b"estimated maximum model length", b"KV Cache VA", b"Using KV cache dtype", b"Not enough memory",
     b"Current value: ", b"Not enough GPU memory for hybrid", b"state cache is too small", b"max_running_requests ", b"CUDA graph end", b"draft extend end",
-    b"Welcome to KoboldCpp", b"useswa=", b"using device ", b"file size ", b"layers to GPU", b"n_parallel is set", b"projected to use",
+    b"Welcome to KoboldCpp", b"useswa=", b"using device ", b"file size ", b"n_parallel is set", b"projected to use",
     b"context size reduced", b"failed to fit params", b"out of memory", b"buffer of size", b"ailed to allocate", b"ailed to create context",
     b"ailed to load model", b"requires more system memory", b"blocks per sequence", b"pages per sequence", b"for k/v cache",
     b"memory usage profiling", b"max memory in KV cache", b"max tokens in KV cache", b"total capacity", b"memory in use",
@@ -46,21 +47,27 @@ PHRASES: tuple[bytes, ...] = (
     b"kv cache memory in use", b"the profiled value", b"Model load size estimate", b"  Model: ", b"  Context: ", b"  Total: ", b"context auto-fit", b"working_set=", b"full_kv=",
     b"estimated_peak=",
     b"cache_size", b"max_seq_len", b"chunk_size with", b"Using draft model", b"MTP component", b"Insufficient ", b"max_num_tokens must",
-    b"Post-capture KV", b"draft extend end", b"Sleep mode freed", b"frontend multimodal", b"persisted startup plan", b"utilization budget", b"raph capturing finished",
+    b"Post-capture KV", b"Sleep mode freed", b"frontend multimodal", b"persisted startup plan", b"utilization budget", b"raph capturing finished",
     b"Encoder cache will", b"Created mmap file", b"SimpleCPUOffload", b"primary tier (", b"offloaded parameters", b"HiSparse steady",
     b"decode workspace", b"RecoverSSM", b"Resized workspace", b"padding layers", b"Capping cudagraph", b"Free memory grew",
     b"Overriding draft model", b"kv cache block size", b"data type to store kv cache", b"KV cache size by the", b"VLLM_CPU_KVCACHE_SPACE",
     b"ybrid kv cache manager", b"ybrid KV cache manager", b"Enforce eager", b"torch distributed ends", b"host memory", b"HiCache", b"SWAKVPool",
-    b"multimodal", b"DeepGEMM masked", b"checkpoint pool", b"LoRA ", b"DSV4 ", b"Graph pool", b"unified-memory-pool", b"adaptive runtime",
+    b"multimodal", b"DeepGEMM masked", b"checkpoint pool", b"LoRA ", b"DSV", b"Graph pool", b"unified-memory-pool", b"adaptive runtime",
     b"after target backend", b"per-forward workspace", b"mlx_limit=", b"KV cache dtype", b"swa_full_tokens", b"swa-full-tokens",
     b"hybrid SWA memory", b"worst-case memory", b"prompt cache is", b"cache state: ", b"context checkpoint", b"n_slots = ", b"free device memory",
     b"free memory target", b"fulfill margin", b"total surplus", b"total deficit", b", target=", b"clip_model", b"flash_attn since", b"capping per-slot",
     b"sizing KV pool", b"found in GPU", b"ggml_cuda_init", b"Auto Recommended", b"of GPU VRAM", b"Wired memory limit", b"max_prefill_token_num",
-    b"CacheConfig(", b"kvCache", b"TRTGptModel", b"derived ", b"must be less than 1.0", b"warming up", b"Available memory on node", b"worker already uses",
+    b"CacheConfig(", b"kvCache", b"TRTGptModel", b"derived ", b"utilization must be less than", b"warming up", b"Available memory on node", b"worker already uses",
     b"max_lora_rank", b"LoRAs", b"max_cpu_loras", b"attention heads (", b"mm_item", b"max_model_len=", b"MLA page", b"alloc_req_slots",
     b"buffer slots", b"quantized V cache", b"cache types", b"cache type ", b"bigger --parallel", b"unable to allocate", b"No enough", b"kv_size = ",
 )  # fmt: skip
-PHRASES += KNOWN
+PHRASES = tuple(
+    phrase
+    for number, phrase in enumerate(_OWN + KNOWN)
+    if not any(
+        other in phrase and (other != phrase or place < number) for place, other in enumerate(_OWN + KNOWN)
+    )  # a phrase within another finds its lines as well
+)
 WRAPPERS = (
     "log",
     "message",
@@ -87,7 +94,7 @@ class Source:
         self.read_bytes = 0
         self.zero_bytes = 0
         self._told_at = 0
-        self._dull: set[bytes] = set()
+        self._seen: dict[bytes, bool] = {}
 
     def lines(self) -> Iterator[str]:
         """Lines with one of the phrases, without colours and wrappers, in order."""
@@ -101,23 +108,21 @@ class Source:
     def _marked(self, chunk: bytes) -> Iterator[str]:
         """The lines of a chunk that hold a phrase; no phrase has a digit, so lines that differ in digits are alike."""
         lines, shapes = chunk.split(b"\n"), chunk.translate(_DIGITS).split(b"\n")
-        fresh = [index for index, shape in enumerate(shapes) if shape not in self._dull]
-        starts = _marked_starts(b"\n".join([lines[index] for index in fresh]))
-        at = 0
-        for index in fresh:
-            line = lines[index]
-            if at in starts:
+        fresh = {shape: number for number, shape in enumerate(shapes) if shape not in self._seen}
+        marks = dict(zip(fresh, hold_a_phrase([lines[number] for number in fresh.values()]), strict=True))
+        marked = [marks[shape] if shape in marks else self._seen[shape] for shape in shapes]
+        for number, line in enumerate(lines):
+            if marked[number]:
                 self._told_at = self.read_bytes
                 whole = line[:LONGEST_LINE].decode("utf-8", "replace")
-                after = lines[index + 1][:LONGEST_WRAP].decode("utf-8", "replace") if index + 1 < len(lines) else ""
+                alone = number + 1 == len(lines) or marked[number + 1]
+                after = "" if alone else lines[number + 1][:LONGEST_WRAP].decode("utf-8", "replace")
                 for piece in clean(unwrapped(whole, after)).split("\r"):
                     if piece.strip():
                         yield piece
-            elif len(line) <= LONGEST_SHAPE:
-                self._dull.add(shapes[index])
-            at += len(line) + 1
-        if len(self._dull) > SHAPES:
-            self._dull.clear()
+        if len(self._seen) > SHAPES:
+            self._seen.clear()
+        self._seen.update((shape, mark) for shape, mark in marks.items() if len(shape) <= LONGEST_SHAPE)
 
     def _open(self) -> BinaryIO:
         if self.path == "-":
@@ -176,6 +181,19 @@ class Source:
             )
 
 
+def hold_a_phrase(lines: list[bytes]) -> list[bool]:
+    """Says of each line whether it holds a phrase.
+
+    >>> hold_a_phrase([b"hello", b"INFO GPU KV cache size: 5 tokens"])
+    [False, True]
+    """
+    starts, at, found = _marked_starts(b"\n".join(lines)), 0, []
+    for line in lines:
+        found.append(at in starts)
+        at += len(line) + 1
+    return found
+
+
 def _marked_starts(text: bytes) -> set[int]:
     """Where the lines begin that hold a phrase."""
     starts: set[int] = set()
@@ -190,18 +208,14 @@ def _marked_starts(text: bytes) -> set[int]:
 def unwrapped(line: str, after: str) -> str:
     """Returns a line with what was broken off it: a terminal breaks at its width, a page at a space.
 
-    What begins as a line of its own does (time, level, function, JSON) or holds a phrase is none.
+    What begins as a line of its own does (time, level, function, JSON) is none. `after` is "" where the next line
+    holds a phrase: that is a line by itself, too.
 
     >>> unwrapped("INFO the current vLLM instance can use total_gpu_memory (14.74GiB) x gpu_memory_utilization", "(0.69) = 10.22GiB")[-40:]
     'gpu_memory_utilization (0.69) = 10.22GiB'
     """
     length, rest = len(line.rstrip("\r")), after.rstrip("\r")
-    if (
-        length < NARROWEST
-        or not rest.strip()
-        or _BEGINS.match(rest)
-        or any(phrase in after.encode() for phrase in PHRASES)
-    ):
+    if length < NARROWEST or not rest.strip() or _BEGINS.match(rest):
         return line
     return line.rstrip("\r") + ("" if length in WIDTHS or line.endswith(" ") else " ") + rest
 
@@ -224,4 +238,4 @@ def clean(line: str) -> str:
             record = None
         texts = [record.get(key) for key in WRAPPERS] if isinstance(record, dict) else []
         line = next((text.rstrip("\n") for text in texts if isinstance(text, str)), line)
-    return _ESCAPES.sub("", line)
+    return _ESCAPES.sub("", line) if "\x1b" in line else line

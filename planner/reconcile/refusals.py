@@ -35,7 +35,7 @@ REFUSALS: tuple[Refusal, ...] = (
             ("--max-num-batched-tokens {1}", "--enable-chunked-prefill", "--max-model-len {0}")),
     Refusal(VLLM, r"max_num_batched_tokens \((\d+)\) must be greater than or equal to max_num_seqs \((\d+)\)",
             "refused to start: a step of {0} tokens is less than {1} sequences", ("--max-num-batched-tokens {1}", "--max-num-seqs {0}")),
-    Refusal(VLLM, r"GPU memory utilization must be less than 1\.0\. Got (\d{1,4}(?:\.\d{1,6})?)",
+    Refusal(VLLM, r"GPU memory utilization must be less than \d\.\d\. Got (\d{1,4}(?:\.\d{1,6})?)",
             "refused to start: gpu_memory_utilization {0} is more than the card", ("--gpu-memory-utilization 0.95",)),
     Refusal(VLLM, r"CUDA out of memory occurred when warming up (sampler|pooler)[^\n]{0,40}? with (\d+) dummy requests",
             "ran out of memory: its {0} was warmed up with {1} requests, after the cache was made",
@@ -89,7 +89,7 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(LLAMA, r"seq_id=(\d{1,6}) >= n_seq_max=(\d{1,6}) Try using a bigger --parallel",
             "stopped: sequence {0} of {1} slots", ("--parallel",), late=True),
     Refusal(LLAMA, r"unable to allocate (\w{1,40}) buffer", "did not load: a buffer of {0} was not to be had", ("--n-gpu-layers", "--ctx-size")),
-    Refusal(LLAMA, r"failed to allocate buffer for (rs cache|lora adapter|DSV4 compressor state)",
+    Refusal(LLAMA, r"failed to allocate buffer for (rs cache|lora adapter|DSV\d compressor state)",
             "did not load: a device would not give the buffer of its {0}", ("--n-gpu-layers", "--ctx-size", "--parallel")),
     # ExLlama under TabbyAPI
     Refusal(TABBY, r"(Insufficient VRAM) (?:in split )?for model and cache",

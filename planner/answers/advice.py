@@ -13,12 +13,13 @@ from typing import Any
 
 from planner.answers.users import UsersAsked, most_users
 from planner.dtypes.names import float_dtype
+from planner.engines.registry import family
 from planner.errors import KvplanError
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import device_capacity
 from planner.options.running import SHARES, Load, Running, speed_of
 from planner.options.speed import SpeedAsked
-from planner.options.tables import LLAMA, VLLM
+from planner.options.tables import LLAMA
 from planner.speed.constants import constants_for
 from planner.speed.drafting import drafts_of
 from planner.speed.measured_fit import fitted
@@ -159,14 +160,15 @@ _SHARES = {
     "sglang": "--mem-fraction-static",
     "tensorrt-llm": "free_gpu_memory_fraction:",
     "lmdeploy": "--cache-max-entry-count",
-} | dict.fromkeys(VLLM, "--gpu-memory-utilization")
+    "vllm": "--gpu-memory-utilization",
+}
 
 
 def _changes(running: Running, asked: SpeedAsked, one: Estimate) -> Iterator[tuple[str, Running]]:
     """(what to write, the server with that changed)."""
     engine = "" if asked.engine is None else asked.engine.name
-    engine = engine.removesuffix("-pytorch")
-    llama, sixteen = engine in LLAMA, float_dtype(one.fmt.name) is not None
+    engine, llama = family(engine) if engine not in LLAMA else engine, engine in LLAMA
+    sixteen = float_dtype(one.fmt.name) is not None
     if sixteen and llama:
         attention = "on" if engine == "llamacpp" else None
         yield "-ctk q8_0 -ctv q8_0", replace(running, kv_dtype="q8_0", flash_attn=attention)
@@ -188,6 +190,6 @@ def _changes(running: Running, asked: SpeedAsked, one: Estimate) -> Iterator[tup
     tp = running.tp or 1
     if not llama and tp <= 8:  # llama.cpp splits by layers, which makes no request faster
         yield f"{_TP.get(engine, '--tensor-parallel-size')} {2 * tp}", replace(running, tp=2 * tp)
-    if asked.drafting is None and engine in (*VLLM, "sglang") and asked.spec.model_type:
+    if asked.drafting is None and engine in ("vllm", "sglang") and asked.spec.model_type:
         words = '--speculative-config \'{"method": "ngram", "num_speculative_tokens": 4}\''
         yield (words if engine != "sglang" else "--speculative-algorithm NGRAM"), replace(running, drafter="ngram")

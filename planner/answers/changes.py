@@ -9,6 +9,7 @@ from fractions import Fraction
 from planner.answers.setup import has_experts
 from planner.engines.base import EngineAnswer, parse_version
 from planner.engines.placement import FIT_LEAVES_BYTES, Placement
+from planner.engines.registry import family
 from planner.launch.question import Question
 from planner.launch.read import with_flags
 from planner.memory.limits import largest, smallest
@@ -63,7 +64,7 @@ def with_length(question: Question, tokens: int) -> Question:
 
 def streams(question: Question) -> int:
     """How many times a slot's length the context is: the slots, or one where they share its cells."""
-    alone = question.options.kv_unified or question.engine.startswith("exllama")
+    alone = question.options.kv_unified or family(question.engine) == "exllama"
     return 1 if alone else question.options.parallel or 1
 
 
@@ -84,9 +85,7 @@ def server_changes(tried: Tried, engine: EngineAnswer, starts: bool) -> Iterator
     starts   whether the command starts as it is: then only changes that admit more requests are of use
     """
     question, given = tried.question, tried.given
-    names = _FLAGS.get(
-        question.engine.split("-")[0] if question.engine.startswith(("vllm", "lmdeploy")) else question.engine, {}
-    )
+    names = _FLAGS.get(question.engine) or _FLAGS.get(family(question.engine), {})
     for mend in engine.refusal.mends if engine.refusal is not None else ():
         if mend.startswith("--") and len(mend.split()) == 2:  # others name a flag to give, without a value
             flag, value = mend.split()
@@ -100,7 +99,7 @@ def server_changes(tried: Tried, engine: EngineAnswer, starts: bool) -> Iterator
         yield names["kv"], replace(question, k_dtype=fp8, v_dtype=fp8), given
     if not starts and (length := tried.longest()):
         options = replace(question.options, max_model_len=length)
-        if question.engine.startswith("exllama"):
+        if family(question.engine) == "exllama":
             options = replace(question.options, ctx_size=length)
         yield (
             f"{names.get('length', '--max-model-len')} {length}",

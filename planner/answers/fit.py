@@ -55,7 +55,7 @@ class FitAnswer(Shown):
     @cached_property
     def most_sequences(self) -> int | None:
         """Sequences of the asked length that are held at once, by the engine where one is named; None: no bound."""
-        if self.engine is not None:
+        if self.engine is not None and not _without_pool(self.engine):
             return self.engine.most_requests
         return self._most(self.asked.request)
 
@@ -317,12 +317,18 @@ class FitAnswer(Shown):
 
         longer = asked._replace(options=replace(asked.options, max_model_len=None, ctx_size=None))
         whole = estimate(self.plain.spec, replace(self.plain.request, seq_tokens=tokens), self.plain.capacity)
-        return engine_answer(with_most_slots(started_for(longer, tokens), whole), whole).most_requests
+        found = engine_answer(with_most_slots(started_for(longer, tokens), whole), whole)
+        return self._most(request) if _without_pool(found) else found.most_requests
 
     def _most(self, request: Request) -> int | None:
         """None where nothing bounds the count (a cache of zero bytes)."""
         count = most_sequences(self.asked.spec, request, self.asked.capacity)
         return None if count >= MAX_COUNT else count
+
+
+def _without_pool(engine: EngineAnswer) -> bool:
+    """Whether the engine counts no requests (transformers): memory bounds them, and the batch is what it is given."""
+    return engine.ranged is None and engine.most_requests is None
 
 
 def fit_answer(asked: FitAsked) -> FitAnswer:

@@ -10,7 +10,7 @@ from planner.answers.advice import Advice, advice
 from planner.answers.measured_beside import Beside, beside
 from planner.answers.watch import WatchAnswer, watch_answer
 from planner.catalogue.entries import known_model
-from planner.engines.registry import ENGINES
+from planner.engines.registry import ENGINES, family
 from planner.errors import KvplanError, one_line
 from planner.measured.metrics import Reading, served
 from planner.measured.points import MeasuredPoint
@@ -88,6 +88,7 @@ def server_answer(files: Sequence[str], read: Read, running: Running, *, targets
         name = running.model or model
         asked = WatchAsked(name, running.gpu, running.tp, running.dtype, running.kv_dtype, targets)
         load = watch_answer(asked, now)
+    running = running.with_own_share()
     speeds = beside(points, running, model) if points else ()
     found, why = _advice(speeds, running, model, targets=targets)
     notes = (*read.notes, *_several(read, points))
@@ -128,7 +129,7 @@ def with_log(running: Running, ledgers: Sequence[Ledger]) -> Running:
         pp=running.pp or made.pp,
         kv_dtype=running.kv_dtype or made.kv_dtype,
     )
-    if found.engine not in SAY_LIMITS or made.run is None:
+    if family(found.engine_name) not in SAY_LIMITS or made.run is None:
         return found
     longest = running.max_model_len or made.run.positive("max_model_len")
     return replace(found, share=running.share or made.run.share(), max_model_len=longest)

@@ -10,6 +10,7 @@ from planner.dtypes.names import float_dtype
 from planner.engines import ollama_releases
 from planner.engines.base import parse_version
 from planner.engines.positions import CAPS, OVERRIDES, SCALES_ITSELF
+from planner.engines.registry import family
 from planner.errors import BadRequest, KvplanError, one_line
 from planner.extras.lora import Lora, slot_rank
 from planner.extras.projector import Projector
@@ -236,7 +237,7 @@ def _extras(question: Question, spec: ModelSpec, notes: list[str]) -> Extras | N
         return None
     adapters: tuple[Lora, ...] = ()
     if question.adapters is not None:
-        slots = question.engine.startswith("vllm")
+        slots = family(question.engine) == "vllm"
         rank = slot_rank(question.adapters.rank) if slots else question.adapters.rank
         adapters = (Lora(question.adapters.count, rank, (), slots),)
     drafter, projector = _drafter(question, spec, notes), _projector(question, notes)

@@ -9,7 +9,7 @@ from functools import cached_property
 from planner.deployment.candidate import Candidate, Check, failures
 from planner.deployment.cost import TokenCosts, token_costs, watt_hours_per_million_tokens
 from planner.engines.base import EngineAnswer
-from planner.engines.registry import answer_of
+from planner.engines.registry import answer_of, family
 from planner.memory.estimate import estimate
 from planner.memory.limits import largest
 from planner.serving.steady_state import State
@@ -208,7 +208,7 @@ def start(plan: Plan) -> tuple[str | None, EngineAnswer | None]:
     busiest = plan.state.seen + BUSY_MOMENTS * plan.state.seen**0.5
     most = max(1, min(candidate.room.admitted, 8 * ceil_div(int(busiest) + 1, 8)))
     options = replace(question.options, max_model_len=load.longest_tokens)
-    if name.startswith("vllm"):
+    if family(name) == "vllm":
         options = replace(
             options, max_num_seqs=options.max_num_seqs or most, max_num_batched_tokens=candidate.chunk_tokens
         )

@@ -108,6 +108,16 @@ def parse_engine(text: str) -> tuple[str, str | None]:
     return key, one_line(version, 40) if version else None
 
 
+def family(engine: str) -> str:
+    """Names the program of which an engine is one form: vLLM's generations, LMDeploy's backends, all that runs llama.cpp.
+
+    >>> [family(name) for name in ("vllm-v0", "lmdeploy-pytorch", "tensorrt-llm", "ollama", "exllamav2", "mlx")]
+    ['vllm', 'lmdeploy', 'tensorrt-llm', 'llamacpp', 'exllama', 'mlx']
+    """
+    module = ENGINES[engine][0] if engine in ENGINES else engine
+    return engine.removesuffix("-pytorch") if module == "fractions_of_free" else module
+
+
 def answer_of(name: str, version: str | None, estimate: Estimate, options: Options) -> EngineAnswer:
     """Asks the engine `name`, as `parse_engine` gives it, for its answer."""
     module, function, told = ENGINES[name]

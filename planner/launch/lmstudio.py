@@ -34,17 +34,12 @@ def lms_question(program: Program, values: dict[str, Any], rest: Sequence[str]) 
     if length is None:
         length = DEFAULT_TOKENS
         notes.append(f"no --context-length: LM Studio takes {DEFAULT_TOKENS:,}")
-    named = (
-        model is None or "@" in model or any(part in model.lower() for part in ("gguf", "mlx", "bit", "q4", "q8", "fp"))
-    )
-    if not named:
-        notes.append("the name says no type: Q4_K_M, LM Studio's first choice of a GGUF")
     slots = values.get("parallel") or 1
     return Question(
         engine="lmstudio",
         said=program.said,
         model=model,
-        weights=None if named else "Q4_K_M",
+        usual_weights="Q4_K_M",
         requests=slots,
         seq_tokens=length,
         options=Options(ctx_size=length * slots, parallel=slots),

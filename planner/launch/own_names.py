@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from planner.engines.registry import family
 from planner.errors import UsageError
 from planner.launch.arguments import Given, read_arguments
 from planner.launch.read import TABLES, read_values
@@ -92,9 +93,7 @@ def own_names(arguments: Sequence[str], engine: str, known: Collection[str]) -> 
     >>> own_names(["m", "--engine", "vllm", "-tp", "2", "--kv-cache-dtype", "fp8", "--port", "80"], "vllm", {"--engine"})[0]
     ['m', '--engine', 'vllm', '--tp', '2', '--kv-dtype', 'fp8']
     """
-    table = TABLES.get(
-        engine.split("-")[0] if engine.startswith(("vllm", "lmdeploy")) else "llamacpp" if engine in LLAMA else engine
-    )
+    table = TABLES.get(family(engine)) or TABLES.get(engine)
     if table is None:
         return list(arguments), []
     if engine in ("ollama", "lmstudio", "koboldcpp"):
@@ -207,7 +206,7 @@ def _number(value: Fraction) -> str:
 
 
 _SPECIAL: Mapping[str, Callable[[Any, str], list[str]]] = {
-    "fraction": lambda value, engine: [_SHARES["vllm" if engine.startswith("vllm") else engine], _number(value)],
+    "fraction": lambda value, engine: [_SHARES[family(engine)], _number(value)],
     "flash_attn": lambda value, engine: ["--flash-attn", "on" if value else "off"],
     "flash_attn_off": lambda value, engine: ["--flash-attn", "off"],
     "pool_bytes": lambda value, engine: ["--kv-pool", f"{value}B"],

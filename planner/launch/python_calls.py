@@ -23,7 +23,8 @@ _MODEL = ("model", "model_path")
 # `pipeline` without.
 _CONFIGS = ("TurbomindEngineConfig", "PytorchEngineConfig", "KvCacheConfig")
 _SUMS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv}
-_MOST_DIGITS = 1 << 48
+_LARGEST_PART = 1 << 48  # of a sum or a product
+_DEEPEST_SUM = 16  # sums within sums: a server's setting has two or three
 
 
 def python_commands(text: str) -> list[Command]:
@@ -74,13 +75,15 @@ def _constants(tree: ast.AST) -> dict[str, Any]:
     return found
 
 
-def _value(node: ast.expr, named: dict[str, Any]) -> Any:
+def _value(node: ast.expr, named: dict[str, Any], deep: int = 0) -> Any:
     """Reads a constant, a name of one, or a sum of whole numbers (4096 * 2); None for anything else."""
+    if deep > _DEEPEST_SUM:
+        return None
     if isinstance(node, ast.Name):
         return named.get(node.id)
     if isinstance(node, ast.BinOp) and type(node.op) in _SUMS:
-        left, right = _value(node.left, named), _value(node.right, named)
-        if type(left) is not int or type(right) is not int or max(abs(left), abs(right)) > _MOST_DIGITS:
+        left, right = _value(node.left, named, deep + 1), _value(node.right, named, deep + 1)
+        if type(left) is not int or type(right) is not int or max(abs(left), abs(right)) > _LARGEST_PART:
             return None
         return None if right == 0 and isinstance(node.op, ast.FloorDiv) else _SUMS[type(node.op)](left, right)
     try:

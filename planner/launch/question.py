@@ -58,6 +58,7 @@ class Question:
     version        of the engine, where the text names one
     model          as the text names it
     weights        --quantization or the quantization in a file's name, as written; None: as the model is published
+    usual_weights  of the program, where neither the text nor the model's name says any
     dtype          the float type it runs in, as written
     k_dtype, v_dtype   of the cache, as written; None: the engine's default
     ep             expert-parallel ranks
@@ -75,6 +76,7 @@ class Question:
     version: str | None = None
     model: str | None = None
     weights: str | None = None
+    usual_weights: str | None = None
     dtype: str | None = None
     k_dtype: str | None = None
     v_dtype: str | None = None

@@ -178,6 +178,18 @@ def machine(name: str) -> Machine:
     return machine_named(name)
 
 
+def machine_with(name: str, memory: str | None) -> Machine:
+    """Finds the devices that a name gives, each with the memory that --memory gives in place of its own.
+
+    >>> machine_with("3090+3060", "8GiB").memory_bytes >> 30, machine_with("3090+3060", None).memory_bytes >> 30
+    (16, 36)
+    """
+    found = machine(name)
+    if memory is None:
+        return found
+    return replace(found, devices=tuple(with_memory(card, memory) for card in found.devices))
+
+
 def device(name: str) -> Device:
     """Finds one device by its name, or `local`: the one of this machine. A name that gives several is refused."""
     if (known := known_device(name)) is not None:

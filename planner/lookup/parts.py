@@ -84,7 +84,18 @@ class Parts:
     gguf: str = ""
 
 
-_SITES = re.compile(r"^(?:hf://|https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|modelscope\.cn|hf-mirror\.com)/|^hf://")
+_SITES = re.compile(
+    r"^(?:hf://|https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|modelscope\.cn|hf-mirror\.com)/|^hf://", re.IGNORECASE
+)
+
+
+def on_a_site(name: str) -> bool:
+    """Says whether a name is an address of a model hub, with or without https://.
+
+    >>> on_a_site("huggingface.co/Qwen/Qwen3-8B"), on_a_site("Qwen/Qwen3-8B")
+    (True, False)
+    """
+    return _SITES.match(name.strip()) is not None
 
 
 def without_site(name: str) -> str:
@@ -98,7 +109,7 @@ def without_site(name: str) -> str:
     if text.startswith("models--"):
         text = text[len("models--") :].replace("--", "/", 1)
     text = re.sub(r"^models/", "", text)
-    if match := re.match(r"([^/]+/[^/]+)/(?:blob|resolve|tree|raw)/[^/]+(/.*)?$", text):
+    if match := re.match(r"([^/]+(?:/(?!tree/|blob/)[^/]+)?)/(?:blob|resolve|tree|raw)/[^/]+(/.*)?$", text):
         inside = match.group(2) or ""
         return match.group(1) + (inside if inside.lower().endswith(".gguf") else "")
     return text.rstrip("/")

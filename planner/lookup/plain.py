@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from planner.lookup.formats import RECIPE_OWNERS
+from planner.lookup.parts import on_a_site, without_site
 
 
 def plain_name(text: str) -> str:
@@ -12,17 +13,20 @@ def plain_name(text: str) -> str:
 
     >>> plain_name("/models/Qwen3-8B-Q4_K_M.gguf"), plain_name("hf://Qwen/Qwen3-8B"), plain_name("/mnt/m/Qwen3-8B/")
     ('Qwen3-8B-Q4_K_M.gguf', 'Qwen/Qwen3-8B', 'Qwen3-8B')
+    >>> plain_name("https://huggingface.co/Qwen/Qwen3-8B/tree/main"), plain_name("hf.co/Qwen/Qwen3-8B/blob/main/config.json")
+    ('Qwen/Qwen3-8B', 'Qwen/Qwen3-8B')
     >>> plain_name("/root/.cache/huggingface/hub/models--Qwen--Qwen3-8B/snapshots/abc")
     'Qwen/Qwen3-8B'
     """
-    clean = text.strip().strip("\"'").removeprefix("hf://").removeprefix("hf.co/").removeprefix("huggingface.co/")
+    clean = text.strip().strip("\"'")
     cached = re.search(r"models--([\w.-]+?)--([\w.-]+)", clean)
     if cached:
         return f"{cached.group(1)}/{cached.group(2)}"
-    hub = re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co|modelscope\.cn/models)/([\w.-]+/[\w.-]+)(.*)", clean)
-    if hub:
-        file = hub.group(2).partition("?")[0].rpartition("/")[2]
-        return f"{hub.group(1).partition('/')[0]}/{file}" if file.lower().endswith(".gguf") else hub.group(1)
+    if on_a_site(clean) or re.match(r"[\w-][\w.-]*/[\w.-]+/(?:tree|blob|resolve|raw)/", clean):
+        pieces = without_site(clean).split("/")
+        if pieces[-1].lower().endswith(".gguf"):
+            return "/".join(dict.fromkeys((pieces[0], pieces[-1])))
+        return "/".join(pieces[:2])  # what follows a repository is a page of it
     pieces = [piece for piece in re.split(r"[/\\]", clean) if piece not in ("", ".", "..")]
     local = clean.startswith(("/", "./", "../", "~")) or "\\" in clean or len(pieces) > 2
     if not pieces or not (local or clean.endswith(".gguf")):

@@ -8,15 +8,17 @@ import sys
 from dataclasses import dataclass, replace
 
 from planner.catalogue.device import Device
-from planner.engines.registry import parse_engine
+from planner.engines.registry import family, parse_engine
 from planner.errors import BadRequest, KvplanError, UnknownName, UsageError, one_line
 from planner.files.read import read_text
 from planner.launch.question import Question
 from planner.launch.read import one_question, question_of
 from planner.launch.secrets import shown
 from planner.launch.words import MOST_CHARACTERS
-from planner.lookup import machine, model_spec, named_model, with_memory
+from planner.lookup import machine, machine_with, model_spec, named_model
 from planner.lookup.devices import Machine, taken_memory
+from planner.lookup.formats import format_of
+from planner.lookup.parts import parts_of
 from planner.lookup.plain import plain_name
 from planner.memory.request import Capacity, device_capacity
 from planner.model.spec import ModelSpec
@@ -69,6 +71,7 @@ def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
         raise UsageError(WANTED)
     question = _with_engine(_question(pasted, given["service"] or ""), given["engine"])
     model = given["model"]
+    question = _with_usual_weights(question, model or question.model)
     spec = model if isinstance(model, ModelSpec) else _spec(question, model)
     there = _machine(given["gpu"], given["memory"], str(values.get("memory")))
     if there is None:
@@ -108,6 +111,16 @@ def _spec(question: Question, model: str | None) -> ModelSpec:
     if weights and weights.lower() not in name.lower():
         name = f"{plain_name(name)}:{weights}"
     return catalogue_model(name)
+
+
+def _with_usual_weights(question: Question, model: str | ModelSpec | None) -> Question:
+    """The type that the program takes where the model's name says none, and a note of it."""
+    if question.usual_weights is None or not isinstance(model, str) or re.search(r"\.(?:json|gguf)$", model):
+        return question
+    if format_of(parts_of(plain_name(model))) is not None:
+        return question
+    note = f"the name says no type: {question.usual_weights}, LM Studio's first choice of a GGUF"
+    return replace(question, weights=question.usual_weights, notes=(*question.notes, note))
 
 
 def catalogue_model(name: str) -> ModelSpec:
@@ -166,10 +179,8 @@ def _with_engine(asked: Question, text: str | None) -> Question:
     if text is None:
         return asked
     name, version = parse_engine(text)
-    if name.partition("-v")[0] != asked.engine.partition("-v")[0] and {name, asked.engine} != {
-        "llamacpp",
-        "ik_llamacpp",
-    }:
+    alike = family(name) == family(asked.engine) and name not in LLAMA
+    if name != asked.engine and not alike and {name, asked.engine} != {"llamacpp", "ik_llamacpp"}:
         raise UsageError(f"--engine {name}: the text starts {asked.engine}; leave --engine out, or give its version")
     if asked.engine.startswith(f"{name}-v"):
         name = asked.engine
@@ -181,8 +192,7 @@ def _machine(gpu: str | None, memory: int | None, written: str) -> Machine | Non
     if gpu is None and memory is not None:
         return None
     if gpu is not None and memory is not None:
-        found = machine(gpu)
-        return replace(found, devices=tuple(with_memory(card, written) for card in found.devices))
+        return machine_with(gpu, written)
     try:
         found = machine(gpu or "local")
     except KvplanError:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from planner.catalogue.device import Device, pcie_bytes_per_s
+from planner.engines.registry import family
 from planner.errors import BadRequest, UsageError, one_line
 from planner.extras.idle_sessions import Tiers
 from planner.extras.lora import MAX_RANK, Lora, adapter_parameters, canonical_targets, slot_rank
@@ -48,7 +49,7 @@ def extras_of(
         raise UsageError(
             f"--drafter is not modelled for {engine}; leave --engine out, or name one of: {', '.join(DRAFTING)}"
         )
-    slots = engine is not None and engine.startswith("vllm")
+    slots = engine is not None and family(engine) == "vllm"
     adapters = tuple(parse_lora(text, spec, slots=slots) for text in given.get("lora") or ())
     projector = projector_of(given, engine)
     tiered = given.get("host_memory") is not None or given.get("ssd") is not None

@@ -11,7 +11,7 @@ from math import prod
 from planner.catalogue.entries import known_device
 from planner.errors import BadConfig, BadRequest, UsageError, one_line
 from planner.frozen import dataclass
-from planner.lookup import ASSUME_FULL, capacity, device, machine, model_spec, with_memory
+from planner.lookup import ASSUME_FULL, capacity, device, machine, machine_with, model_spec, with_memory
 from planner.memory.request import Capacity, Request
 from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
@@ -234,14 +234,18 @@ def with_count(given: Mapping[str, Any]) -> dict[str, Any]:
             f"--gpu {one_line(name, 60)} names several devices: joined by + they are one machine "
             f"({one_line(name.replace(',', '+').replace(' ', ''), 60)}); estimate, fit, speed, plan, engines and simulate take a list"
         )
-    found = machine(name)
-    if found.count == 1:
+    plain = machine(name)
+    if plain.count == 1:
         return given
-    given = {**given, "gpu": found.smallest.name}
+    found = machine_with(name, given.get("memory"))
+    smallest = plain.devices[
+        found.devices.index(found.smallest)
+    ].name  # --memory is put onto that name where it is read
+    given = {**given, "gpu": smallest}
     if found.mixed and _by_memory(given, found):
         given |= {"cards": tuple(card.memory_bytes for card in found.devices), "gpu_names": found.name}
     elif found.mixed:
-        given["gpu_note"] = f"unlike cards: every rank gets the same share, so that of the {found.smallest.name} counts"
+        given["gpu_note"] = f"unlike cards: every rank gets the same share, so that of the {smallest} counts"
     layout = [given.get(rank) for rank in ("tp", "pp", "dp")]
     asked = given.get("gpus") or (prod(count or 1 for count in layout) if any(layout) else None)
     if asked is not None and asked != found.count:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from planner.engines.registry import ENGINES, parse_engine
+from planner.engines.registry import family, parse_engine
 from planner.errors import UsageError
 from planner.lookup import capacity, model_spec
 from planner.model.spec import ModelSpec
@@ -90,7 +90,7 @@ def server_asked(values: Mapping[str, Any]) -> ServerAsked:
         dtype=read["dtype"],
         kv_dtype=read["kv_dtype"],
         max_model_len=read["max_model_len"],
-        share=next((read[name] for name in dict.fromkeys(SHARES.values()) if read[name] is not None), None),
+        shares={name: read[name] for name in dict.fromkeys(SHARES.values()) if read[name] is not None},
     )
     return ServerAsked(given_of(read, spec), running, targets, read["record"])
 
@@ -106,7 +106,7 @@ def given_of(read: Mapping[str, Any], spec: ModelSpec | None) -> Given:
         spec=spec,
         capacity=capacity(read["gpu"], read["memory"]),
         version=version,
-        program=name if name and ENGINES[name][0] == "llamacpp" else None,
+        program=name if name and family(name) == "llamacpp" else None,
         tp=read["tp"],
         pp=read["pp"],
         dtype=read["dtype"],

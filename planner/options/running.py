@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from planner.engines.registry import parse_engine
 from planner.options.speed import FLAGS, SpeedAsked, speed_asked
 from planner.options.tables import VLLM, empty
 
@@ -12,6 +14,7 @@ SHARES = {
     "sglang": "mem_fraction_static",
     "tensorrt-llm": "kv_cache_free_gpu_memory_fraction",
     "lmdeploy": "cache_max_entry_count",
+    "lmdeploy-pytorch": "cache_max_entry_count",
 } | dict.fromkeys(VLLM, "gpu_memory_utilization")
 """The flag of each engine that says its share of the device's memory, as `kvplan speed` calls its value."""
 
@@ -22,6 +25,7 @@ class Running:
 
     engine   its name, or name and version: vllm==0.11.2
     share    of the device's memory that it may take
+    shares   what the flags of all engines say of it, flag -> share: the one of the engine that runs counts
     """
 
     model: str | None = None
@@ -38,6 +42,17 @@ class Running:
     share: Fraction | None = None
     flash_attn: str | None = None
     drafter: str | None = None
+    shares: Mapping[str, Fraction] = field(default_factory=dict)
+
+    @property
+    def engine_name(self) -> str:
+        """The engine without its version; "" where nobody says it."""
+        return "" if self.engine is None else parse_engine(self.engine)[0]
+
+    def with_own_share(self) -> Running:
+        """The share that a flag of this very engine says, where one does."""
+        own = self.shares.get(SHARES.get(self.engine_name, ""))
+        return self if own is None else replace(self, share=own)
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ def speed_of(running: Running, load: Load, how: str | None = None) -> SpeedAsked
         "batch": load.batch,
         "load": how,
     }
-    name = SHARES.get((running.engine or "").partition("==")[0])
+    name = SHARES.get(running.engine_name)
     if name is not None and running.share is not None:
         asked[name] = str(float(running.share))
     return speed_asked(asked)

@@ -8,7 +8,7 @@ from typing import Any
 
 from planner.catalogue.device import Device
 from planner.errors import UsageError
-from planner.lookup import machine, model_spec
+from planner.lookup import machine_with, model_spec
 from planner.machine.speed import LINEARS
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
@@ -129,7 +129,9 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
     if len(given["gpu"]) == 1:
         alone = with_ranks({**given, "gpu": given["gpu"][0], "n_gpu_layers": None})
         devices: tuple[Device, ...] = (
-            _together(given["gpu"][0]) if "cards" in alone else device_of(alone["gpu"], given["memory"]),
+            _together(given["gpu"][0], given["memory"])
+            if "cards" in alone
+            else device_of(alone["gpu"], given["memory"]),
         )
         given = {**alone, "gpu": (alone["gpu"],)}
     else:
@@ -164,9 +166,9 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
     )
 
 
-def _together(name: str) -> Device:
+def _together(name: str, memory: str | None) -> Device:
     """Unlike cards that llama.cpp fills by their memory, as one device: a step goes from each to the next."""
-    found = machine(name)
+    found = machine_with(name, memory)
     like = replace(found.smallest, name=found.name)
     return one_after_another(like, found.devices, [card.memory_bytes for card in found.devices])
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from planner.answers.server import with_log
+from planner.options.reconcile import FLAGS, server_asked
+from planner.options.running import Load, Running, speed_of
+from planner.options.tables import empty
+from planner.reconcile.facts import Log, engines_of
+from planner.reconcile.ledger import Given
+from planner.reconcile.reader import Source
+from planner.reconcile.runs import ledger_of
 
 Run = Callable[..., Any]
 
@@ -211,3 +222,31 @@ def test_a_file_that_holds_no_speeds_stays_as_it_was(run: Run, tmp_path: Path) -
     path.write_text("id,engine,version\n1,vllm,0.9\n")
     assert "no column" in run("reconcile", FILE, "--gpu", "h100-sxm", "--record", path).refused()
     assert path.read_text() == "id,engine,version\n1,vllm,0.9\n"
+
+
+def test_a_version_written_after_the_engine_keeps_the_limits_of_the_log() -> None:
+    """`--engine vllm==0.11.0` lost the log's share and longest request, for "vllm==0.11.0" is no key."""
+    log = str(CASES.parent / "logs" / LOG)
+    found = []
+    for engine in ("vllm", "vllm==0.11.0"):
+        made = ledger_of(engines_of(Log().read(Source(log).lines()))[0], Given())
+        found.append(with_log(Running(engine=engine), [made]))
+    assert found[0].max_model_len == found[1].max_model_len is not None
+    assert found[0] == replace(found[1], engine="vllm")
+
+
+def test_the_share_of_a_server_is_that_of_its_own_engine() -> None:
+    """--mem-fraction-static became the share of a vLLM server where no --engine was named."""
+    asked = server_asked(
+        empty(FLAGS) | {"mem_fraction_static": "0.5", "gpu_memory_utilization": "0.8", "gpu": "l4"}
+    ).running
+    assert asked.share is None
+    shares = {name: replace(asked, engine=name).with_own_share().share for name in ("vllm==0.11.0", "sglang", "mlx")}
+    assert shares == {"vllm==0.11.0": Fraction(4, 5), "sglang": Fraction(1, 2), "mlx": None}
+
+
+def test_lmdeploys_share_counts_under_both_of_its_backends() -> None:
+    load = Load(1, 1000, 100)
+    for engine in ("lmdeploy", "lmdeploy-pytorch"):
+        asked = speed_of(Running(model="qwen3-8b", gpu="l4", engine=engine, share=Fraction(1, 2)), load)
+        assert asked.engine is not None and asked.engine.options.fraction == Fraction(1, 2)

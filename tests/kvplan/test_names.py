@@ -82,6 +82,20 @@ def test_unlike_cards_are_answered_or_refused_with_where_they_are(run: Callable[
     assert "unlike cards" in run("estimate", "gpt2", "--gpu", "3090+3060").out
 
 
+def test_memory_in_place_of_their_own_is_that_of_each_unlike_card(run: Callable[..., Any]) -> None:
+    """`check` did so; `fit`, `estimate` and `speed` answered for 24 and 12 GiB whatever --memory said."""
+    cards = ["--gpu", "3090+3060", "--memory", "8GiB"]
+    asked = ["llama-2-7b", "--engine", "llamacpp", *cards, "--json"]
+    words = ["--", "llama-server", "-m", "Llama-2-7B-F16.gguf", "-ngl", "99", "-c", "4096", "-np", "1"]
+    checked = run("check", "--model", "llama-2-7b", *cards, "--json", *words).out
+    for command in ("fit", "estimate"):
+        found = run(command, *asked, "--seq", "4k").json
+        assert "has 8.00 GiB" in found["engine"]["refusal"] and found["engine"]["refusal"] in checked
+    speed = ["speed", "llama-2-7b", "--dtype", "q4_k_m", "--engine", "llamacpp", "--batch", "64", "--json", "--gpu"]
+    assert "with 8GiB + RTX-3060-12GB with 8GiB" in run(*speed, *cards[1:]).json["device"]
+    assert run("fit", "llama-2-7b", *cards, "--json").json["capacity_bytes"] == 8 << 30
+
+
 def test_engines_say_how_many_devices_and_a_sweep_wants_their_number_on_its_axis(
     run: Callable[..., Any], tmp_path: Any
 ) -> None:

@@ -239,3 +239,17 @@ def test_without_a_device_the_bytes_are_counted_and_the_length_is_remarked(run: 
     assert found.code == 0 and "KV cache 288.00 MiB" in found.out.splitlines()[1] and "TOO LONG" in found.out
     answer = run("estimate", "gpt2", "--seq", "8k", "--json").json
     assert answer["verdict"] is None and any("1,024 positions" in line for line in answer["warnings"])
+
+
+def test_memory_bounds_the_batch_of_an_engine_without_a_pool(run: Runner) -> None:
+    """transformers keeps no pool: `no bound: nothing is kept` was printed of a model that keeps 512 MiB a request.
+
+    Mistral-7B keeps 4,095 of its window: 32 layers x 2 x 8 heads x 128 x 2 B x 4,095 = 536,739,840 B a sequence.
+    """
+    found = run("fit", "mistral-7b", "--engine", "transformers", "--gpu", "4090", "--json").json
+    assert found["most_sequences"] == run("fit", "mistral-7b", "--gpu", "4090", "--json").json["most_sequences"] == 16
+    assert found["sequence_bytes"] == 536_739_840
+    assert [row["most_sequences"] for row in found["by_length"]] == sorted(
+        (row["most_sequences"] for row in found["by_length"]), reverse=True
+    )
+    assert "no bound" not in run("fit", "mistral-7b", "--engine", "transformers", "--gpu", "4090").out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import pytest
@@ -42,13 +43,27 @@ def test_mlx_cache_bits_are_types_of_as_many_bits_a_number() -> None:
 
 def test_lms_load_takes_lm_studios_defaults_for_what_it_does_not_say() -> None:
     found = asked("lms load qwen/qwen3-8b --gpu max -y")
-    assert (found.engine, found.model, found.weights) == ("lmstudio", "qwen/qwen3-8b", "Q4_K_M")
+    assert (found.engine, found.model, found.usual_weights) == ("lmstudio", "qwen/qwen3-8b", "Q4_K_M")
     assert (found.seq_tokens, found.options.parallel) == (4096, 1)
     longer = asked("lms load qwen/qwen3-8b@q8_0 --context-length 16384 --parallel 2 --gpu off")
     assert (longer.weights, longer.options.ctx_size) == (None, 32768)
     assert longer.placement is not None and longer.placement.layers == 0
     with pytest.raises(BadRequest, match="read as max or off"):
         asked("lms load m --gpu 0.5")
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [("qwen3-8b-q6_k", "q6_k"), ("qwen/qwen3-8b@q8_0", "q8_0"), ("qwen3-8b-iq4_xs", "iq4_xs"), ("qwen3-8b", "q4_k_m"),
+     ("lmstudio-community/Qwen3-8B-GGUF", "q4_k_m"), ("lmstudio-community/Qwen3-8B-MLX-8bit", "mlx_int8")],
+)  # fmt: skip
+def test_lms_load_takes_the_type_that_the_name_says(
+    capsys: pytest.CaptureFixture[str], name: str, weights: str
+) -> None:
+    """qwen3-8b-q6_k was answered as Q4_K_M, 4.3 GiB of weights in place of 6.3."""
+    _, out, _ = run(capsys, f"check --gpu 3090 --json -- lms load {name}")
+    assert weights in json.loads(out)["weight_dtype"]
+    assert ("the name says no type" in out) == (name == "qwen3-8b")
 
 
 def test_check_answers_an_mlx_command_for_requests_of_8k_or_the_asked_length(

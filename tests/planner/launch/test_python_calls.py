@@ -48,3 +48,14 @@ def test_an_llm_of_tensorrt_is_no_llm_of_vllm() -> None:
     text = "from tensorrt_llm import LLM\nLLM(model='Qwen/Qwen3-8B', kv_cache_config=KvCacheConfig(free_gpu_memory_fraction=0.8))"
     found = one_question(text)
     assert (found.engine, float(found.options.fraction or 0)) == ("tensorrt-llm", 0.8)
+
+
+def test_sums_within_sums_are_read_to_a_depth_and_no_further() -> None:
+    """1,500 of them ended in a RecursionError; a setting has two or three."""
+    most = one_question("LLM(model='Qwen/Qwen3-8B', max_model_len=" + " + ".join(["128"] * 17) + ")")
+    assert most.seq_tokens == 17 * 128
+    for deep in (18, 900, 1500):
+        found = one_question("LLM(model='Qwen/Qwen3-8B', max_model_len=" + "+".join(["128"] * deep) + ")")
+        assert found.seq_tokens is None and any("max_model_len" in note for note in found.notes)
+    named = "N = " + "+".join(["1"] * 1500) + "\nLLM(model='Qwen/Qwen3-8B', max_model_len=N)"
+    assert one_question(named).seq_tokens is None

@@ -20,6 +20,7 @@ from planner.errors import KvplanError, UnknownName
 from planner.lookup import capacity, device, machine, model_spec
 from planner.lookup.devices import machine_named
 from planner.lookup.models import Understood, _kind_of, _quantization, understand
+from planner.lookup.plain import plain_name
 from planner.memory.weight_plan import weight_plan
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -273,3 +274,23 @@ def test_a_name_of_no_device_is_refused_in_one_line(written: str) -> None:
 def test_find_model_still_knows_only_the_catalogues_own_names() -> None:
     with pytest.raises(UnknownName):
         find_model("unsloth/Qwen3-8B-FP8-Dynamic")
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("https://huggingface.co/Qwen/Qwen3-8B/tree/main", "Qwen/Qwen3-8B"),
+        ("huggingface.co/Qwen/Qwen3-8B/tree/main", "Qwen/Qwen3-8B"),
+        ("HTTPS://HuggingFace.co/Qwen/Qwen3-8B/blob/main/config.json?x=1", "Qwen/Qwen3-8B"),
+        ("www.huggingface.co/Qwen/Qwen3-8B#usage", "Qwen/Qwen3-8B"),
+        ("hf://Qwen/Qwen3-8B/tree/main", "Qwen/Qwen3-8B"),
+        ("Qwen/Qwen3-8B/tree/main", "Qwen/Qwen3-8B"),
+        ("https://modelscope.cn/models/Qwen/Qwen3-8B/summary", "Qwen/Qwen3-8B"),
+        ("hf.co/unsloth/Qwen3-8B-GGUF/resolve/main/Qwen3-8B-Q4_K_M.gguf", "unsloth/Qwen3-8B-Q4_K_M.gguf"),
+        ("https://huggingface.co/gpt2/tree/main", "gpt2"),
+        ("models/org/Qwen3-8B", "Qwen3-8B"),
+    ],
+)
+def test_a_page_of_a_repository_is_its_repository(written: str, name: str) -> None:
+    """Without https:// the last piece was taken: a model called `main`."""
+    assert plain_name(written) == name

@@ -181,6 +181,8 @@ def torture(name: str, victim: Victim, sign: signal.Signals, rounds: int) -> Cou
                 (shutil.copytree if there.is_dir() else shutil.copy)(there, folder / victim.writes)
             one(victim, folder, sign, draw.uniform(0.02, 1.0) * took, count, reference)
             shutil.rmtree(folder)
+            state = f"{count.old} old, {count.new} new, {count.done} ended before, {len(count.broken)} broken"
+            print(f"  {name}, {sign.name}: {index + 1} of {rounds}: {state}", file=sys.stderr, flush=True)
     return count
 
 

@@ -72,7 +72,11 @@ def victims(points: int) -> dict[str, Victim]:
         "report": Victim(["report", "gpt2", "--gpu", "l4", "-o", "out", "--force"], "out", whole_report),
         "profile": Victim([*profile, "-o", "out.json"], "out.json", whole_json, [*profile, "--resume", "out.json"]),
         "simulate": Victim([*simulate, "--requests", "400", "--json", "--output", "out.json"], "out.json", whole_json),
-        "calibrate": Victim(["calibrate", "--dtype", "fp32", "-o", "out.json"], "out.json", whole_json),
+        "calibrate": Victim(
+            ["calibrate", "--model", "pythia-14m", "--dtype", "fp32", "--linear", "plain", "-o", "out.json"],
+            "out.json",
+            whole_json,
+        ),
     }
 
 

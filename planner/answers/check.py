@@ -195,7 +195,7 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
     answer = _answered(asked, capacity, device, given=given)
     if (
         seq is None
-        and question.engine == "sglang"
+        and question.engine in ("sglang", "lmdeploy")
         and answer.engine.refusal is not None
         and answer.engine.refusal.starts
     ):
@@ -223,13 +223,17 @@ def _with_gone_flags(question: Question) -> Question:
 
 
 def _within_the_pool(asked: Setup, answer: CheckAnswer) -> Setup:
-    """SGLang starts with a pool below its context length, and then refuses requests beyond the pool alone."""
+    """SGLang starts with a pool below its context length, and then refuses requests beyond the pool alone; LMDeploy's TurboMind
+    cuts the session length.
+    """
     held = longest_request(asked.asked, answer.found)
     if not held:
         return asked
     note = (
         f"the pool is smaller than the context length: SGLang starts, and refuses requests of more than {held:,} tokens"
     )
+    if asked.question.engine == "lmdeploy":
+        note = f"the pool is smaller than the session length: TurboMind starts, and cuts it to {held:,} tokens"
     return replace(asked, request=replace(asked.request, seq_tokens=held), notes=(*asked.notes, note))
 
 

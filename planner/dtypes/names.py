@@ -32,12 +32,14 @@ def canonical(name: str) -> str:
 
 
 def kv_format(name: str) -> KvFormat:
-    """Finds the KV format called `name`.
+    """Finds the KV format called `name`; Q4, Q6 and Q8 are ExLlama's cache modes.
 
-    >>> kv_format("float16").name
-    'fp16'
+    >>> kv_format("float16").name, kv_format("Q4").name
+    ('fp16', 'exl3_q4')
     """
     key = canonical(name)
+    if len(key) == 2 and key[0] == "q" and key[1] in "2345678":
+        key = f"exl3_{key}"
     if key in _FLOAT_KV:
         return _FLOAT_KV[key]
     from planner.dtypes.tables import KV_FORMATS  # tables that a plain answer does not need

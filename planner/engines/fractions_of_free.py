@@ -12,6 +12,7 @@ from planner.engines.base import (
     Options,
     Pool,
     Ranged,
+    Refusal,
     Version,
     gib_two,
     layer_caches,
@@ -28,7 +29,7 @@ from planner.model.cache import Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent
 from planner.model.windows import Chunked, SlidingWindow
-from planner.units import GIB, MIB, ceil_div, human_bytes
+from planner.units import GIB, MIB, ceil_div, human_bytes, human_tokens
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,26 @@ def _answer(
         lines=_lines(rules, ranged.pool, one) if ranged else (),
         reasons=_reasons(rules, block, estimate),
         assumptions=tuple(assumed),
+        refusal=_cut_session(ranged, seq) if rules is LMDEPLOY and ranged is not None and not most else None,
         extra={"max_model_len": longest, "fraction": float(fraction)},
+    )
+
+
+def _cut_session(ranged: Ranged, seq: int) -> Refusal | None:
+    """TurboMind starts with a pool below the session length, which it cuts to the pool.
+
+    Source: a log of 2025 that says so (InternLM/lmdeploy issue 3950: 131,072 asked, 111,360 = 1,740 blocks of 64 left).
+    """
+    at = ranged.pool.tokens
+    if not at:
+        return None
+    spread = (
+        ""
+        if ranged.low.tokens == ranged.high.tokens
+        else f" (estimated, {ranged.low.tokens:,} to {ranged.high.tokens:,})"
+    )
+    return Refusal(
+        f"its cache holds requests of {at:,} tokens at most{spread}, none of {human_tokens(seq)}", starts=True
     )
 
 

@@ -81,6 +81,11 @@ def gguf(kind: str, note: str = "") -> NamedFormat:
         assumed = (
             f"{kind.upper()} is the publisher's own mix, 7 to 11 bits a weight by model; read the file for its bytes"
         )
+    elif match := re.fullmatch(r"(q[2456]_k)_l", kind):
+        base = {"q4_k": "q4_k_m", "q5_k": "q5_k_m"}.get(match.group(1), match.group(1))
+        assumed = f"{kind.upper()} is taken as bartowski's: {base.upper()} with embedding and head in Q8_0"
+        config = {"quant_method": "gguf", "file_type": base, "tables": "q8_0"}
+        return NamedFormat("gguf", f"gguf {kind.upper()}", config, note=assumed)
     elif match := re.fullmatch(r"(q[2-8]_k)_(xl|l)", kind):
         base = {"q2_k": "q2_k", "q6_k": "q6_k", "q3_k": "q3_k_l" if match.group(2) == "l" else "q3_k_m"}.get(
             match.group(1), match.group(1) + "_m"

@@ -53,6 +53,7 @@ class Matcher:
     by_layer: list[re.Pattern[str]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     known: dict[tuple[str, str], bool] = field(default_factory=dict)
+    whole: bool = False  # a plain name in a layer is that module alone, not what it holds (compressed-tensors)
 
     def hits(self, weight: Weight, layer: int | None, model_type: str) -> bool:
         """Whether the set names this weight of this layer (None: outside the layers)."""
@@ -85,7 +86,10 @@ class Matcher:
             if starts and any(plain.startswith(start) for start in starts):
                 return True
             pieces = plain.split(".")
-            if held and any(".".join(pieces[:n]) in held for n in range(len(pieces) + 1)):
+            if held and self.whole:
+                if plain in held or "" in held or any(one.endswith("experts") and plain.startswith(one) for one in held):
+                    return True
+            elif held and any(".".join(pieces[:n]) in held for n in range(len(pieces) + 1)):
                 return True
         return False
 
@@ -100,15 +104,16 @@ class Matcher:
         return bool(self.layers or self.starts or self.by_layer or self.blocks)
 
 
-def matcher(entries: Iterable[object], *, expressions: bool = False) -> Matcher:
-    """Compiles these entries. `re:` begins a regular expression, and so does everything with `expressions`.
+def matcher(entries: Iterable[object], *, expressions: bool = False, whole: bool = False) -> Matcher:
+    """Compiles these entries. `re:` begins a regular expression, and so does everything with `expressions`. With
+    `whole` a plain name is that module, and not the modules inside it.
 
     >>> q = Weight("attention", 8, 8, name="q_proj")
     >>> found = matcher(["lm_head", "model.layers.3.self_attn.q_proj", "re:.*mlp.*"])
     >>> [found.hits(q, layer, "llama") for layer in (2, 3)], found.hits(Weight("mlp", 8, 8, name="up_proj"), 0, "llama")
     ([False, True], True)
     """
-    made = Matcher()
+    made = Matcher(whole=whole)
     for number, entry in enumerate(entries):
         if not isinstance(entry, str) or number >= MAX_ENTRIES:
             made.refused.append(repr(entry)[:60])

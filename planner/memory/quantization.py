@@ -93,8 +93,12 @@ def _skipped(config: Mapping[str, Any]) -> Matcher | None:
             names += value
         elif isinstance(value, str):
             names.append(value)
-    # AWQ and GPTQ lists end some names in `.weight`
-    return matcher([n.removesuffix(".weight") if isinstance(n, str) else n for n in names]) if names else None
+    if not names:
+        return None
+    # AWQ and GPTQ lists end some names in `.weight`; compressed-tensors compares a plain name whole (its `is_match`), so
+    # that llm-compressor's lists may name a block (`linear_attn`) whose matrices are quantised.
+    whole = _method(config) == "compressed-tensors"
+    return matcher([n.removesuffix(".weight") if isinstance(n, str) else n for n in names], whole=whole)
 
 
 def _expert_format(config: Mapping[str, Any], method: str) -> WeightFormat | None:

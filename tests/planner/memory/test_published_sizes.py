@@ -84,3 +84,20 @@ QWEN3_8B = {"bf16": 16.39, "Q8_0": 8.71, "Q6_K_L": 7.03, "Q6_K": 6.73, "Q5_K_L":
 )
 def test_a_gguf_takes_what_its_publisher_says_within_three_percent(written: str, gb: float) -> None:
     assert estimate(model_spec(written), Request(128)).weight_bytes == pytest.approx(gb * 1e9, rel=0.03)
+
+
+def test_a_block_in_a_list_of_compressed_tensors_is_that_module_and_not_its_matrices() -> None:
+    """Qwen3.6-27B in 4 bit by llm-compressor, whose list names each `linear_attn` beside two of its small matrices.
+
+    The file is 18,698,467,264 B by its Git LFS pointer (GitHub fantasylord/Qwen36, 8a77d82), with a header of some 0.3 MB.
+    """
+    spared = ["", ".norm", ".in_proj_b", ".in_proj_a"]
+    ignore = ["re:model[.]visual.*", "lm_head", "mtp.fc"]
+    ignore += [f"model.language_model.layers.{n}.linear_attn{leaf}" for n in range(64) if n % 4 != 3 for leaf in spared]
+    weights = {"num_bits": 4, "group_size": 128, "strategy": "group", "symmetric": False, "type": "int"}
+    group = {"format": "pack-quantized", "targets": ["Linear"], "weights": weights}
+    quantization = {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"group_0": group}}
+    config = {**find_model("qwen3.6-27b").config, "quantization_config": {**quantization, "ignore": ignore}}
+    found = estimate(read_config(config), Request(128))
+    assert 0 < 18_698_467_264 - found.weight_bytes < 500_000
+    assert found.exactness["weight_bytes"] == "exact"

@@ -87,7 +87,11 @@ class Matcher:
                 return True
             pieces = plain.split(".")
             if held and self.whole:
-                if plain in held or "" in held or any(one.endswith("experts") and plain.startswith(one) for one in held):
+                if (
+                    plain in held
+                    or "" in held
+                    or any(one.endswith("experts") and plain.startswith(one) for one in held)
+                ):
                     return True
             elif held and any(".".join(pieces[:n]) in held for n in range(len(pieces) + 1)):
                 return True

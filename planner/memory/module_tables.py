@@ -75,12 +75,25 @@ TOWERS: dict[str, Names] = {
 }  # fmt: skip
 ALONE: dict[str, Names] = {
     "embedding": (
-        "model.embed_tokens", "embed_tokens", "model.language_model.embed_tokens", "language_model.model.embed_tokens",
-        "embed", "wte", "transformer.wte", "model.tok_embeddings", "backbone.embeddings",
+        "model.embed_tokens",
+        "embed_tokens",
+        "model.language_model.embed_tokens",
+        "language_model.model.embed_tokens",
+        "embed",
+        "wte",
+        "transformer.wte",
+        "model.tok_embeddings",
+        "backbone.embeddings",
     ),
     "lm_head": (
-        "lm_head", "language_model.lm_head", "model.lm_head", "model.language_model.lm_head", "head", "output",
-        "language_model.output", "transformer.lm_head",
+        "lm_head",
+        "language_model.lm_head",
+        "model.lm_head",
+        "model.language_model.lm_head",
+        "head",
+        "output",
+        "language_model.output",
+        "transformer.lm_head",
     ),
 }
 _QKV = ("qkv_proj", "c_attn", "query_key_value", "Wqkv", "W_pack", "qkv")

@@ -96,7 +96,11 @@ def test_a_block_in_a_list_of_compressed_tensors_is_that_module_and_not_its_matr
     ignore += [f"model.language_model.layers.{n}.linear_attn{leaf}" for n in range(64) if n % 4 != 3 for leaf in spared]
     weights = {"num_bits": 4, "group_size": 128, "strategy": "group", "symmetric": False, "type": "int"}
     group = {"format": "pack-quantized", "targets": ["Linear"], "weights": weights}
-    quantization = {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"group_0": group}}
+    quantization = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": {"group_0": group},
+    }
     config = {**find_model("qwen3.6-27b").config, "quantization_config": {**quantization, "ignore": ignore}}
     found = estimate(read_config(config), Request(128))
     assert 0 < 18_698_467_264 - found.weight_bytes < 500_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from planner.answers.changes import Tried, adapted, llama_changes, server_changes, with_length
@@ -389,6 +390,7 @@ def _tried(answer: CheckAnswer, whole: Capacity) -> Tried:
         except KvplanError:
             return False
 
+    @cache
     def longest() -> int:
         if answer.setup.question.engine in LLAMA:
             length = largest(lambda n: starts(with_length(answer.setup.question, 256 * n), 0), now // 256) * 256

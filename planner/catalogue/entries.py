@@ -234,7 +234,9 @@ class _Catalogue:
         self.build = build
         self.about = about  # further words by which a query finds an entry
         self.advice = advice
-        self._found: dict[str, Any] = {}  # shipped entries by key: a plan asks for the same ones a thousand times
+        self._shipped_called = lru_cache(maxsize=512)(
+            self._read_shipped
+        )  # a plan asks for the same ones a thousand times
 
     def find(self, name: str) -> Any:
         found = self.get(name)
@@ -247,12 +249,14 @@ class _Catalogue:
         own = self._own()
         if wanted in own:
             return own[wanted]
-        if wanted not in self._found:
-            raw = next(iter(_lines_with(self.compiled, wanted)), None) if wanted else None
-            self._found[wanted] = None if raw is None else self.build(raw, SHIPPED)
-        shipped = self._found[wanted]
+        shipped = self._shipped_called(wanted)
         # A user's entry of the same name takes the place of the shipped one under all its names.
         return None if shipped is None else own.get(self.key(shipped.name)) or shipped
+
+    def _read_shipped(self, key: str) -> Any:
+        """The shipped entry of a key; None where there is none."""
+        raw = next(_lines_with(self.compiled, key), None) if key else None
+        return None if raw is None else self.build(raw, SHIPPED)
 
     def all(self, query: str | None = None) -> list[Any]:
         words = [self.key(word) for word in (query or "").split()]
@@ -324,10 +328,8 @@ def _compiled(file_name: str) -> bytes:
         raise KvplanError(f"{path} is missing; `python -m planner.catalogue.build` makes it") from None
 
 
-@lru_cache(maxsize=64)
-def _lines_with(file_name: str, key: str) -> tuple[dict[str, Any], ...]:
+def _lines_with(file_name: str, key: str) -> Iterator[dict[str, Any]]:
     """The entries that have `key` among their keys; the compiled text is searched, not parsed."""
-    found = []
     text = _compiled(file_name)
     quoted = json.dumps(key).encode()
     at = text.find(quoted)
@@ -335,9 +337,8 @@ def _lines_with(file_name: str, key: str) -> tuple[dict[str, Any], ...]:
         start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
         raw: dict[str, Any] = json.loads(text[start : end if end >= 0 else len(text)])
         if key in raw.pop("keys"):
-            found.append(raw)
+            yield raw
         at = text.find(quoted, end) if end >= 0 else -1
-    return tuple(found)
 
 
 def user_folder() -> str:

@@ -15,6 +15,12 @@ _SGLANG_KV = {"fp8": "fp8_e4m3", "fp8_ds_mla": "fp8_e4m3", "nvfp4": "fp4_e2m1"}
 _GGML = {"fp16": "f16", "fp32": "f32"}
 
 
+_TABBY = "ExLlama is set in TabbyAPI's config.yml, which is not written (kvplan check config.yml reads one)"
+NOT_WRITTEN = {
+    "exllamav3": _TABBY,
+    "exllamav2": _TABBY,
+    "transformers": "transformers is a library and has no start command",
+}
 SCALING_BY_FLAG = ("llamacpp", "ik_llamacpp", "lmdeploy")
 
 
@@ -33,7 +39,9 @@ def command(answer: EngineAnswer, estimate: Estimate, options: Options) -> str:
             f"--emit: {answer.name} has no flag of its own for RoPE scaling: the model's card says what goes into its config; leave --emit out"
         )
     if maker is None:
-        raise UsageError(f"--emit: {answer.name} is not started from a command line; leave --emit out")
+        raise UsageError(
+            f"--emit: {NOT_WRITTEN.get(answer.name, f'no start command of {answer.name} is written')}; leave --emit out"
+        )
     return shlex.join(maker(answer, estimate, options))
 
 

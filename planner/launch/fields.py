@@ -22,15 +22,10 @@ from planner.launch.values import count, switch, whole
 _OPTIONS = {one.name for one in fields(Options)}
 
 
-def _options(values: Mapping[str, Any], **more: Any) -> Options:
-    """The fields that Options has, of those that were given."""
+def engine_options(values: Mapping[str, Any], **more: Any) -> Options:
+    """Builds Options of the fields that it has, of those that were given."""
     found = {name: value for name, value in {**values, **more}.items() if name in _OPTIONS and value is not None}
     return Options(**found)
-
-
-def engine_options(values: Mapping[str, Any]) -> Options:
-    """Builds Options of the fields that it has, of those that were given."""
-    return _options(values)
 
 
 def small_words(text: Any) -> str:
@@ -79,7 +74,7 @@ def server_question(program: Program, values: dict[str, Any], rest: Sequence[str
         dcp=values.get("dcp", 1),
         devices=_visible(program, values),
         seq_tokens=values.get("max_model_len"),
-        options=_options(
+        options=engine_options(
             values,
             num_speculative_tokens=tokens,
             mamba_ssm_dtype=_state_dtype(values.get("mamba_ssm_dtype")),
@@ -220,7 +215,7 @@ def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]
         seq_tokens=per_slot,
         prompt_tokens=values.get("prompt_tokens"),
         output_tokens=values.get("output_tokens") if (values.get("output_tokens") or 0) > 0 else None,
-        options=_options(values, num_speculative_tokens=None if drafting is None else drafting.tokens or 1),
+        options=engine_options(values, num_speculative_tokens=None if drafting is None else drafting.tokens or 1),
         drafting=drafting,
         placement=_placement(values),
         projector=None if values.get("mmproj_off") else values.get("mmproj"),
@@ -350,7 +345,7 @@ def kobold_question(program: Program, values: dict[str, Any], rest: Sequence[str
         devices=_visible(program, values),
         requests=1,
         seq_tokens=ctx,
-        options=_options(
+        options=engine_options(
             {**values, "ctx_size": ctx, "parallel": 1, "batch_size": values.get("ubatch_size")},
             flash_attn=True if values.get("flash_attn") or cache else None,
         ),
@@ -384,7 +379,7 @@ def ollama_question(program: Program, values: dict[str, Any], rest: Sequence[str
         devices=_visible(program, values),
         requests=slots,
         seq_tokens=length,
-        options=_options(
+        options=engine_options(
             {},
             ctx_size=None if length is None else length * slots,
             parallel=slots,

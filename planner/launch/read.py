@@ -157,7 +157,7 @@ def _unread(program: Program, rest: Sequence[str]) -> Sequence[str]:
     """Words that are neither flags nor the model: never dropped in silence."""
     first = (
         1
-        if program.name in ("vllm", "tensorrt-llm", "lmdeploy", "mlx", "lmstudio")
+        if program.name in ("vllm", "tensorrt-llm", "lmdeploy", "mlx", "lmstudio", "exllamav3")
         else 2
         if program.name == "koboldcpp"
         else 0

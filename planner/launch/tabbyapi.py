@@ -13,7 +13,6 @@ from planner.launch.program import Program
 from planner.launch.question import Drafting, Question
 from planner.launch.secrets import shown
 from planner.launch.table import Table, table
-from planner.launch.values import count
 from planner.launch.words import Command
 from planner.launch.yaml_values import plain
 
@@ -140,9 +139,4 @@ def _drafting(values: Mapping[str, Any]) -> Drafting | None:
     mode, model = small_words(values.get("draft_mode")) or "model", values.get("draft_model")
     if mode == "disabled" or (mode == "model" and not model):
         return None
-    tokens = values.get("draft_tokens")
-    return Drafting(
-        mode,
-        None if mode != "model" else str(model),
-        None if tokens is None else count(str(tokens), "draft_num_tokens"),
-    )
+    return Drafting(mode, None if mode != "model" else str(model), values.get("draft_tokens"))

@@ -55,8 +55,9 @@ def aiperf(raw: Mapping[str, Any]) -> MeasuredFile | None:
         or _first(at(config, "models"))
         or _first(at(config, "model_names"))
     )
-    others = {key: 0 for key, value in raw.items() if not (isinstance(value, Mapping) and "unit" in value)}
-    others |= {key: 0 for key in raw if key not in others and not _is_metric(key)}
+    others = {
+        key: 0 for key, value in raw.items() if not (isinstance(value, Mapping) and "unit" in value and _is_metric(key))
+    }
     point = _point(raw, tool, words(raw.get("aiperf_version")), model, _asked(config))
     return MeasuredFile(tool, (point,), strange(others, KEYS, tool))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from planner.measured.points import MeasuredFile, MeasuredPoint, at, milli, number, strange, words
@@ -28,6 +29,7 @@ _SAID = frozenset(
 _SPAN = re.compile(r"([\d.]{1,20})(h|ms|m|s|µs|us|ns)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9}
 MOST_ANSWERS = 10_000
+MOST_STATISTICS = 2_000  # characters of the lines after an answer
 OLLAMA_KEYS = frozenset(
     "model created_at message response thinking done done_reason context total_duration load_duration prompt_eval_count "
     "prompt_eval_duration eval_count eval_duration remote_model remote_host logprobs".split()
@@ -111,9 +113,19 @@ def ollama_verbose(text: str) -> MeasuredFile | None:
                 (number(block.get("eval count")), spans["eval duration"]),
             ).points
             block = {}
-    after = text.partition("total duration:")[2][:100_000]
-    unknown = dict.fromkeys(_LINE.findall(after), 0)
-    return MeasuredFile(OLLAMA, tuple(points), strange(unknown, _SAID, OLLAMA)) if points else None  # fmt: skip
+    return MeasuredFile(OLLAMA, tuple(points), strange(_statistics(text), _SAID, OLLAMA)) if points else None
+
+
+def _statistics(text: str) -> dict[str, int]:
+    """The names of the lines that stand together from `total duration` on; what follows them is of the next answer."""
+    names: dict[str, int] = {}
+    for begin in islice(re.finditer(r"^[ \t]*total duration:", text, re.MULTILINE), MOST_ANSWERS):
+        for line in text[begin.start() : begin.start() + MOST_STATISTICS].splitlines():
+            found = _LINE.match(line)
+            if found is None:
+                break
+            names[found.group(1)] = 0
+    return names
 
 
 def _file(  # parameters: what every answer says of itself

@@ -19,13 +19,15 @@ TP_SIZES = (8, 4, 2, 1)
 
 
 def largest(fits: Callable[[int], bool], high: int, near: int = 1) -> int:
-    """Finds the largest n in 1..high with fits(n), 0 when there is none; `fits` must not come back once lost.
+    """Finds the largest n in 1..high with fits(n), 0 when there is none (or `high` is below 1); `fits` must not come back once lost.
 
     near   where to begin; a good guess asks `fits` less often
 
     >>> largest(lambda n: n * n <= 50, 10**9), largest(lambda n: n * n <= 50, 10**9, 100), largest(lambda n: False, 9)
     (7, 7, 0)
     """
+    if high < 1:
+        return 0
     low, top = 0, min(near, high) - 1
     if fits(top + 1):
         low = top + 1

@@ -325,7 +325,7 @@ def _text_part(raw: Mapping[str, Any], kind: Type, shown: str) -> tuple[Mapping[
         if inner_type is None or inner_type == outer_type:
             inner_type = kind.text or outer_type
         return _with_ties(inner, raw, kind), inner_type, _text_kind(kind, inner_type, outer_type, shown=shown)
-    inner_type = kind.text_of(raw) if kind.text_of else kind.text or outer_type
+    inner_type = kind.text_of(raw, shown) if kind.text_of else kind.text or outer_type
     return raw, inner_type, _text_kind(kind, inner_type, outer_type, shown=shown)
 
 

@@ -47,7 +47,7 @@ class Type:
     nested      where a multimodal file keeps its text model; the keys there are this type's
     inside      the section that holds all of it (an Omni file's thinker); what stands beside is only named
     text        the model type of that text model where the file does not name it, and of a file that is flat
-    text_of     the same for a type whose files have several: from the whole file
+    text_of     returns `text` for a type whose files have several kinds: from the whole file and what errors call it
     ties_from   "inner": the text model's section alone ties the head; "outer": the outer file alone, absent is false
     either_ties the head is tied when the file says so outside or inside (else the outside decides, where it speaks)
     inner_ties  without the key outside the text model's decides: published checkpoints hold a head of their own, although
@@ -74,7 +74,7 @@ class Type:
     nested: tuple[str, ...] = ()
     inside: str = ""
     text: str = ""
-    text_of: Callable[[Mapping[str, Any]], str] | None = None
+    text_of: Callable[[Mapping[str, Any], str], str] | None = None
     ties_from: str = ""
     either_ties: bool = False
     inner_ties: bool = False

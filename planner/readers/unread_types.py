@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 _DRAFT = "is a drafter of another model, and kvplan reads none of this type: ask about the model it drafts for"
+_STEP5 = "Step-5: sparse attention over sums of blocks beside the whole K and V; the nearest that are read are step3p5 and step3p7"
 
 UNREAD = {
-    "step3p5v": "Step-5: sparse attention over sums of blocks beside the whole K and V; the nearest that are read are step3p5 "
-    "and step3p7",
-    "step5": "Step-5: sparse attention over sums of blocks beside the whole K and V; the nearest that are read are step3p5 and "
-    "step3p7",
+    "step3p5v": _STEP5,
+    "step5": _STEP5,
     "unlimited_ocr": "its layers attend to a window around reference tokens; the nearest that is read is deepseek_ocr2",
     "inkling_mm_model": "Inkling: its attention is not read; no near type is",
     "inkling2": "Inkling 2: its attention is not read; no near type is",
@@ -25,10 +24,10 @@ UNREAD = {
 def words_of(model_type: str) -> str:
     """Returns why a known type is not read, behind its name; an empty text for any other name.
 
-    >>> words_of("gemma4_assistant")[:32]
-    'is a drafter of another model, a'
+    >>> words_of("gemma4_assistant")[:32], words_of("Gemma4-Assistant") == words_of("gemma4_assistant")
+    ('is a drafter of another model, a', True)
     """
-    found = UNREAD.get(model_type, "")
+    found = UNREAD.get(model_type.lower().replace("-", "_"), "")
     if not found or found == _DRAFT:
         return found
     return f"is not read. {found[0].upper()}{found[1:]}; --assume full-attention gives an upper bound"

@@ -108,15 +108,11 @@ def _pytorch(run: Run, made: Draft, found: Estimate | None) -> None:
     blocks, tokens = run.whole("blocks"), run.positive("block_size") or 64
     options = Options(pool_bytes=GIB, block_size=tokens)
     answer = answer_or_note(made, made.engine, made.version, found, options) if found is not None else None
+    pool = None if answer is None or blocks is None else blocks * answer.to_dict()["block_bytes"]
     if blocks is not None:
         made.readings["tokens in the pool"] = float(blocks * tokens)
-        size = (
-            None
-            if answer is None
-            else exact(blocks * answer.to_dict()["block_bytes"], "its blocks, in bytes of the model's")
-        )
+        size = None if pool is None else exact(pool, "its blocks, in bytes of the model's")
         made.entries.append(Entry("KV cache pool", None, size, "LMDeploy's PyTorch engine prints blocks, not bytes"))
     share = run.share()
-    if share is not None and share < Fraction(9, 10) and answer is not None and blocks:
-        pool = blocks * answer.to_dict()["block_bytes"]
+    if share is not None and share < Fraction(9, 10) and pool and blocks:
         gain(made, "--cache-max-entry-count 0.9", int(pool / share * (Fraction(9, 10) - share)), pool, blocks * tokens)

@@ -159,7 +159,15 @@ def _era(run: Run, program: str) -> str | None:
 def flash_attention(run: Run) -> bool | None:
     """Tells what the log says of flash attention, None where it leaves it to the program."""
     said = (run.text("flash_attn") or "").lower()
-    return {"1": True, "true": True, "enabled": True, "0": False, "false": False, "disabled": False}.get(said)
+    return {
+        "1": True,
+        "true": True,
+        "enabled": True,
+        "enabling": True,
+        "0": False,
+        "false": False,
+        "disabled": False,
+    }.get(said)
 
 
 def window_in_full(run: Run, ctx: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from planner.reconcile.pattern import LLAMA, LMDEPLOY, OLLAMA, SGLANG, TRT, VLLM
+from planner.reconcile.pattern import LLAMA, LMDEPLOY, MLX, OLLAMA, SGLANG, TABBY, TRT, VLLM
 from planner.reconcile.refusals import REFUSAL, REFUSALS, said
 from planner.units import GIB, gib, human_bytes
 
@@ -20,6 +20,8 @@ NAMES = {
     OLLAMA: "ollama",
     TRT: "TensorRT-LLM",
     LMDEPLOY: "LMDeploy",
+    TABBY: "TabbyAPI",
+    MLX: "mlx-lm",
 }
 
 

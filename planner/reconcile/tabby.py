@@ -11,7 +11,7 @@ from planner.reconcile.model import answer_or_note, estimate_of, spec_of
 
 
 def tabby(run: Run, given: Given, made: Draft) -> None:
-    """Fills the ledger of ExLlama under TabbyAPI: what its cache takes by the rule of its source, as no line says it."""
+    """Fills the ledger of ExLlama under TabbyAPI: the bytes of its cache are those of the rule in its source, for no line says them."""
     made.engine = "exllamav3"
     cache = given.options.ctx_size or run.positive("cache_size")
     longest = given.max_model_len or run.positive("max_model_len") or cache
@@ -24,6 +24,6 @@ def tabby(run: Run, given: Given, made: Draft) -> None:
         ours = None if answer is None else exact(answer.extra["kv_bytes"], "by the rule of its source")
     made.entries.append(Entry("KV cache", None, ours, "TabbyAPI prints tokens, not bytes"))
     if made.kv_dtype is None:
-        made.missing.append("cache_mode: --kv-dtype exl3_q8 for 8,8; FP16 is taken")
+        made.missing.append("how K and V are stored (cache_mode): FP16 is taken; --kv-dtype exl3_q8 says 8,8")
     if cache is None:
         made.missing.append('the cache ("Using configured cache_size"): a log from the start')

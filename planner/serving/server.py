@@ -102,7 +102,7 @@ def _engine_pool(estimate: Estimate, asked: Asked | None) -> EnginePool:
         return vllm_pool(estimate, options, version)
     if name not in OTHER_SCHEDULERS:
         raise BadRequest(
-            f"{name} does not batch continuously from a paged pool as simulated here; choose vllm, {', '.join(OTHER_SCHEDULERS)}"
+            f"{name} is not simulated: how it admits and batches requests is not modelled; choose vllm, {', '.join(OTHER_SCHEDULERS)}"
         )
     answer = answer_of(name, version, estimate, options)
     if answer.ranged is None or answer.ranged.pool.bytes < 1:

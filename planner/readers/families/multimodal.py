@@ -8,11 +8,12 @@ type names another source.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from planner.errors import BadConfig, UnsupportedModel
+from planner.errors import BadConfig, UnsupportedModel, one_line
 from planner.model.attention import Attention, Mixer
 from planner.model.cross_attention import CrossAttention
 from planner.model.mlp import Mlp
@@ -180,7 +181,11 @@ def _gemma4_sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
 def _overridden(f: Fields, index: int, base: Attention) -> Attention:
     """Files saved by transformers 5 list what differs by layer: {"05": {"head_dim": 512}}; then no rule applies."""
     for key, values in (f.section("per_layer_config") or {}).items():
-        if not key.isascii() or not key.isdigit() or int(key) != index:
+        if not re.fullmatch(r"[0-9]{1,5}", key) or int(key) >= layer_count(f):
+            raise BadConfig(
+                f"{f.where}: key 'per_layer_config' names layer {one_line(key, 20)!r}, and there are {layer_count(f)}"
+            )
+        if int(key) != index:
             continue
         if not isinstance(values, Mapping) or set(values) - {"head_dim", "num_key_value_heads"}:
             raise UnsupportedModel(

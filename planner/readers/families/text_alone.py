@@ -33,13 +33,13 @@ _CPM_TEXTS = {
 }
 
 
-def _minicpm_text(raw: Mapping[str, Any]) -> str:
+def _minicpm_text(raw: Mapping[str, Any], shown: str) -> str:
     """Returns the type of MiniCPM-V's or -o's text model; UnsupportedModel for a version that is not known."""
     version = str(raw.get("version", ""))
     if version not in _CPM_TEXTS:
         known = ", ".join(name for name in _CPM_TEXTS if "." in name)
         raise UnsupportedModel(
-            f"key 'version' of a MiniCPM-V file is {one_line(repr(raw.get('version')), 40)}; {known} are known: "
+            f"{shown}: key 'version' of a MiniCPM-V file is {one_line(repr(raw.get('version')), 40)}; {known} are known: "
             "it says which text model the file holds"
         )
     return _CPM_TEXTS[version]

@@ -6,6 +6,7 @@ another source. Router correction biases are buffers there, not parameters, unle
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from planner.errors import BadConfig
@@ -93,7 +94,7 @@ def _step_experts(f: Fields) -> list[str]:
     items = chosen.split(",") if isinstance(chosen, str) else chosen
     if items is None:
         return _first_dense(3)(f)
-    if not isinstance(items, (list, tuple)) or not all(str(item).strip().isdecimal() for item in items):
+    if not isinstance(items, (list, tuple)) or not all(re.fullmatch(r"\s*[0-9]{1,5}\s*", str(item)) for item in items):
         raise f.wrong("moe_layers_enum", chosen, "layer numbers, by commas or as a list")
     sparse = {int(item) for item in items}
     return [MOE if i in sparse else DENSE for i in range(layer_count(f))]

@@ -115,3 +115,30 @@ def test_a_folder_that_a_file_stands_above_cannot_be_made(tmp_path: Path) -> Non
         make_parent(str(tmp_path / "file" / "below" / "answer"))
     make_parent(str(tmp_path / "new" / "answer"))
     assert (tmp_path / "new").is_dir()
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_the_system_lets_nobody_write_is_refused_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A folder without write permission; the root user may write there, so the system's answer stands in for it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    target = folder / "answer"
+    if kind == "file":
+        target.write_text("old")
+    folder.chmod(0o500)
+    if os.access(folder, os.W_OK):
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("builtins.open", refuse)
+    try:
+        with pytest.raises(KvplanError, match="Permission denied") as error:
+            check_file(str(target))
+    finally:
+        monkeypatch.undo()
+        folder.chmod(0o700)
+    assert "\n" not in str(error.value) and str(target) in str(error.value)
+    assert [one.name for one in folder.iterdir()] == (["answer"] if kind == "file" else [])

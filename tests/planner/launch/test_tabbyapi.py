@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from planner.errors import BadRequest
 from planner.launch.read import question_of, questions_in
 from planner.launch.tabbyapi import cache_bits
+from tests.kvplan.test_own_names import run
 
 CONFIG = """
 network: {host: 127.0.0.1, port: 5000}
@@ -62,3 +65,21 @@ def test_a_cache_mode_that_is_none_is_one_line(mode: str) -> None:
 def test_a_config_of_vllm_is_none_of_it() -> None:
     (asked,) = questions_in("model: Qwen/Qwen3-8B\nmax_model_len: 8192\n")
     assert asked.engine == "vllm"
+
+
+def test_words_beside_the_model_are_named_and_the_model_is_not() -> None:
+    asked = question_of(["tabbyapi", "some-model-exl3-4.0bpw", "stray", "--cache-size", "8192"])
+    assert asked.model == "some-model-exl3-4.0bpw"
+    assert [flag.name for flag in asked.flags if flag.kind == "not known"] == ["stray"]
+
+
+@pytest.mark.parametrize(
+    "words", [["fit", "--seq", "4k", "--emit"], ["simulate", "--rate", "1", "--prompt", "100", "--answer", "9"]]
+)
+def test_what_is_not_done_for_exllama_is_refused_in_one_line_that_names_it(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    command, *rest = words
+    code, out, err = run(capsys, shlex.join([command, "llama-2-7b", "--gpu", "3090", "--engine", "exllamav3", *rest]))
+    assert (code, out, err.count("\n")) == (code, "", 1) and code in (1, 2)
+    assert ("config.yml" if command == "fit" else "exllamav3 is not simulated") in err

@@ -294,3 +294,9 @@ def test_find_model_still_knows_only_the_catalogues_own_names() -> None:
 def test_a_page_of_a_repository_is_its_repository(written: str, name: str) -> None:
     """Without https:// the last piece was taken: a model called `main`."""
     assert plain_name(written) == name
+
+
+@pytest.mark.parametrize("name", ["Qwen2.5_7B_Instruct", "Qwen2.5-7B-Instruct", "qwen/Qwen2.5_7B_Instruct"])
+def test_positions_are_the_releases_however_its_name_is_spelt(name: str) -> None:
+    """Qwen2.5-7B-Instruct's config.json says 32,768, the base model's 131,072."""
+    assert model_spec(name).max_positions == 32_768

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from planner.measured.answers import ollama_verbose
 from planner.measured.points import BadMeasured, MeasuredPoint
 from planner.measured.reader import measured_text, read_measured
 
@@ -183,3 +184,14 @@ def test_every_reader_names_a_key_that_it_does_not_know(
     path.write_text(text.replace(old, new))
     notes = read_measured(str(path)).notes
     assert any("no version of" in note and key in note for note in notes), notes
+
+
+def test_text_of_the_next_answer_is_no_key_that_ollama_printed() -> None:
+    """`note: yes` of a later answer was reported as a key that is not known."""
+    block = (CASES / "ollama-verbose.txt").read_text()
+    found = ollama_verbose(f"{block}\n>>> and now?\nnote: yes\n\nanswer: 42\n\n{block}")
+    alone = ollama_verbose(block)
+    assert found is not None and alone is not None
+    assert (len(found.points), found.notes) == (2 * len(alone.points), alone.notes)
+    odd = ollama_verbose(block.replace("eval rate:", "new rate:  1 tokens/s\neval rate:"))
+    assert odd is not None and any("new rate" in note for note in odd.notes)

@@ -102,3 +102,10 @@ def test_the_pool_is_what_the_cache_may_take(size: int) -> None:
 def test_a_pool_needs_a_device() -> None:
     with pytest.raises(BadRequest, match="device"):
         pool_bytes(estimate(SPECS["llama-3.1-8b"], Request(1)))
+
+
+@pytest.mark.parametrize("high", [0, -1])
+def test_nothing_is_asked_where_nothing_is_allowed(high: int) -> None:
+    asked: list[int] = []
+    assert largest(lambda n: asked.append(n) is None, high) == 0
+    assert asked == []

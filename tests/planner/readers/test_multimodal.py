@@ -488,3 +488,16 @@ def test_output_of_a_tower_has_the_width_of_the_text_where_the_file_does_not_say
 def test_wrong_values_are_refused(config: dict[str, Any], error: type[KvplanError]) -> None:
     with pytest.raises(error):
         read_config(config)
+
+
+def test_a_layers_number_of_5000_digits_is_one_line() -> None:
+    """Python's `int` refuses more than 4,300 digits with an error of its own."""
+    with pytest.raises(KvplanError) as error:
+        read_config({**GEMMA4_SMALL, "per_layer_config": {"9" * 5000: {"intermediate_size": 7}}})
+    assert "per_layer_config" in str(error.value) and len(str(error.value)) < 400 and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["46", "x", "-1", ""])
+def test_a_layer_that_is_none_is_not_passed_over(key: str) -> None:
+    with pytest.raises(BadConfig, match="per_layer_config"):
+        read_config({**GEMMA4_SMALL, "per_layer_config": {key: {"head_dim": 8}}})

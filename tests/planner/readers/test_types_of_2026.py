@@ -114,6 +114,7 @@ def test_step_reads_experts_by_text_or_list_and_cuts_the_prediction_layers_off_i
         ("laguna", {"num_attention_heads_per_layer": [8, 12, 12, 3]}, "layer 3"),
         ("exaone_moe", {"sliding_window_pattern": "LXG"}, "sliding_window_pattern"),
         ("step3p5", {"moe_layers_enum": "3,four"}, "moe_layers_enum"),
+        ("step3p5", {"moe_layers_enum": "9" * 5000}, "moe_layers_enum"),
         ("qwen4_exp_text", {"ple_embed_dim": 250}, "ple_embed_dim"),
         ("qwen4_exp_text", {"ngram_vocab_size_base": 10**9}, "ngram_vocab_size_base"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from planner.memory.estimate import estimate
 from planner.memory.request import Request
 from planner.model.parameters import parameters
 from planner.readers.huggingface import read_config
+from planner.speed.work import work_of
 from tests.planner.readers.headers import write_gguf
 
 LING = {
@@ -128,6 +130,10 @@ def test_dots_note_keeps_a_latent_of_its_window_and_a_longer_one_with_an_indexer
         10_000 * (512 + 64 + 128): "latent (MLA) + indexer",
         512 * (1024 + 64): "latent (MLA), sliding window 512",
     }
+    # The speed model reads no further back than that: 32 of the 46 layers attend to 512 tokens.
+    tokens = {read.reach: read.token_bytes for read in work_of(spec).reads}
+    windows = sum(count for layer, count in spec.groups if layer.caches[0].elements(10_000, 0) == 512 * (1024 + 64))
+    assert tokens[512] == windows * (1024 + 64) * 2
 
 
 def test_an_expert_for_images_is_stored_and_no_text_token_reads_it() -> None:
@@ -147,6 +153,8 @@ def test_an_expert_for_images_is_stored_and_no_text_token_reads_it() -> None:
         (minicpm("9", 3584, 18944, 28, 28, 4, 151666), "key 'version'"),
         ({"model_type": "step3p5v", "hidden_size": 4096}, "nearest that are read are step3p5"),
         (V41 | {"compress_ratios": [0, 4] * 20}, "compress_ratios"),
+        (V41 | {"dspark_num_experts_per_tok": 129}, "dspark_num_experts_per_tok"),
+        (ERNIE | {"moe_k": 65}, "moe_k"),
         (V41 | {"kv_source_layer_ids": [3]}, "no layer before it"),
         ({"model_type": "gemma4_assistant", "hidden_size": 64}, "a drafter of another model"),
     ],
@@ -188,3 +196,17 @@ def test_a_gguf_of_minimax_01_keeps_a_matrix_a_head_in_seven_of_eight_layers(tmp
     assert kept == [dim * dim * heads] * 7 + [100 * 2 * kv * dim]
     asked = estimate(spec, Request(1024))
     assert asked.kv_bytes + asked.state_bytes == 1024 * 2 * kv * dim * 2 + 7 * dim * dim * heads * 4
+
+
+def test_the_version_of_a_minicpm_is_refused_with_the_name_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(minicpm("9", 3584, 18944, 28, 28, 4, 151666)))
+    with pytest.raises(UnsupportedModel) as error:
+        model_spec(str(path))
+    assert str(error.value).startswith(f"{path}: key 'version'")
+
+
+@pytest.mark.parametrize("name", ["Gemma4-Assistant", "GEMMA4_assistant", "gemma4-unified-assistant"])
+def test_a_drafters_type_is_known_however_it_is_spelt(name: str) -> None:
+    with pytest.raises(UnsupportedModel, match="is a drafter of another model"):
+        read_config({"model_type": name, "hidden_size": 64})

@@ -56,6 +56,7 @@ def command(
         import uvicorn
 
         from kvplan.web.app import create_app
+        from kvplan.web.timely import Timely
     except ModuleNotFoundError as error:
         raise _lacking(error) from None
     os.environ.pop("KVPLAN_ONLINE", None)  # a request asks nothing of the network
@@ -65,8 +66,8 @@ def command(
     if not _loopback(host):
         click.echo("kvplan web: listens beyond this machine: whoever reaches it may ask", err=True)
     config = uvicorn.Config(
-        create_app(prefix), log_level="warning", access_log=False, timeout_keep_alive=10, server_header=False,
-        h11_max_incomplete_event_size=64 << 10, ws="none",
+        create_app(prefix), log_level="error", access_log=False, timeout_keep_alive=10, server_header=False,
+        h11_max_incomplete_event_size=64 << 10, ws="none", http=Timely,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listening])
 

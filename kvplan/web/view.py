@@ -389,7 +389,8 @@ def _cache(one: EstimateAnswer, tokens: int, batch: int) -> int:
 
 
 def _at(one: Estimate, tokens: int, batch: int) -> Estimate:
-    return estimate(one.spec, replace(one.request, seq_tokens=tokens, batch=batch), one.capacity)
+    found = estimate(one.spec, replace(one.request, seq_tokens=tokens, batch=batch), one.capacity)
+    return replace(found, fmt=one.fmt)  # as an engine stores it
 
 
 def speed_figures(answer: SpeedAnswer) -> list[Drawn]:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from planner.answers.changes import Tried, adapted, llama_changes, server_changes, with_length
-from planner.answers.engine import engine_answer, host_bound, kv_name, longest_request
+from planner.answers.engine import as_stored, engine_answer, host_bound, kv_name, longest_request
 from planner.answers.setup import Setup, setup
 from planner.answers.speed import SpeedAnswer, speed_on
 from planner.answers.verdict import AT_MOST, REFUSES, SCALED, STARTS, STARTS_TIGHT, TOO_LONG, UNCERTAIN, tight
@@ -286,7 +286,7 @@ def _refusals(asked: Setup, given: int) -> list[str]:
 
 
 def _server(asked: Setup, capacity: Capacity) -> tuple[Estimate, EngineAnswer, int, list[str]]:
-    found = estimate(asked.spec, asked.request, capacity)
+    found = as_stored(asked.asked, estimate(asked.spec, asked.request, capacity))
     engine = engine_answer(asked.asked, found)
     refused = [line.removeprefix("refuses to start: ") for line in engine.lines if line.startswith("refuses to start")]
     if engine.refusal is not None:

@@ -13,6 +13,7 @@ from planner.engines.kv_formats import KV_FORMATS
 from planner.engines.placement import HOST_BYTES_PER_S, Placed, Placement
 from planner.engines.positions import asked_tokens, beyond, within_positions
 from planner.engines.registry import answer_of
+from planner.engines.stored import stored_format
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.memory.estimate import estimate as estimate_of
@@ -66,6 +67,14 @@ def with_own_length(asked: EngineAsked, estimate: Estimate, answer: EngineAnswer
     flag = "--context-length" if asked.name == "sglang" else "--max-model-len"
     said = f"started for {given:,} tokens: without {flag} it takes the model's {own:,} and refuses, for {alone.refusal.text}"
     return replace(answer, assumptions=(*answer.assumptions, said))
+
+
+def as_stored(asked: EngineAsked | None, estimate: Estimate) -> Estimate:
+    """Returns the estimate in the formats in which the engine that is named stores K and V."""
+    if asked is None:
+        return estimate
+    fmt = stored_format(asked.name, asked.version, estimate)
+    return estimate if fmt == estimate.fmt else replace(estimate, fmt=fmt)
 
 
 def kv_name(estimate: Estimate, engine: str | None) -> str:

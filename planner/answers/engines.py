@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from planner.answers.engine import limited
+from planner.answers.engine import as_stored, kv_name, limited
 from planner.engines.base import EngineAnswer
 from planner.engines.registry import TABLE, answer_of
 from planner.errors import KvplanError
@@ -19,15 +19,16 @@ COLUMNS = ("label", "request_bytes", "pool_bytes", "pool_tokens", "most_requests
 
 @dataclass(frozen=True)
 class EngineRow:
-    """One engine and version: its answer, or in words why there is none."""
+    """One engine and version: its answer, or in words why there is none; how it stores K and V."""
 
     label: str
     answer: EngineAnswer | None
     refused: str | None = None
+    kv_dtype: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The row of JSON and CSV."""
-        found = {"label": self.label, "refused": self.refused}
+        found = {"label": self.label, "refused": self.refused, "kv_dtype": self.kv_dtype}
         return found if self.answer is None else found | self.answer.to_dict()
 
 
@@ -89,7 +90,9 @@ def engines_answer(asked: EnginesAsked) -> EnginesAnswer:
         try:
             options = asked.options[name]
             answer = answer_of(name, version, found, options)
-            rows.append(EngineRow(label, limited(EngineAsked(name, version, options), found, answer)))
+            asked_of = EngineAsked(name, version, options)
+            stored = kv_name(as_stored(asked_of, found), name)
+            rows.append(EngineRow(label, limited(asked_of, found, answer), kv_dtype=stored))
         except KvplanError as error:
             rows.append(EngineRow(label, None, str(error)))
     return EnginesAnswer(found, tuple(rows))

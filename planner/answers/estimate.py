@@ -118,7 +118,7 @@ def estimate_answers(asked: EstimateAsked) -> tuple[EstimateAnswer, ...]:
     """Returns an answer for each length asked; an engine's refusal is raised here."""
     answers = []
     for request in asked.requests:
-        found = estimate(asked.spec, request, asked.capacity)
+        found = _stored(asked, estimate(asked.spec, request, asked.capacity))
         answer = EstimateAnswer(
             found.spec,
             found.request,
@@ -132,6 +132,14 @@ def estimate_answers(asked: EstimateAsked) -> tuple[EstimateAnswer, ...]:
         _ = answer.command if asked.emit else answer.engine
         answers.append(answer)
     return tuple(answers)
+
+
+def _stored(asked: EstimateAsked, found: Estimate) -> Estimate:
+    if asked.engine is None:
+        return found
+    from planner.answers.engine import as_stored  # only where an engine is named
+
+    return as_stored(asked.engine, found)
 
 
 def estimate_answer(asked: EstimateAsked) -> EstimateAnswer | Answers[EstimateAnswer]:

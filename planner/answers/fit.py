@@ -305,7 +305,7 @@ class FitAnswer(Shown):
     @cached_property
     def _whole(self) -> Estimate:
         """The estimate of the whole batch, as the question came."""
-        return estimate(self.plain.spec, self.plain.request, self.plain.capacity)
+        return _stored(self.asked, estimate(self.plain.spec, self.plain.request, self.plain.capacity))
 
     def _most_at(self, tokens: int) -> int | None:
         """Sequences of another length, by the engine where one is named: it is then started for that length."""
@@ -331,6 +331,15 @@ def _without_pool(engine: EngineAnswer) -> bool:
     return engine.ranged is None and engine.most_requests is None
 
 
+def _stored(asked: FitAsked, found: Estimate) -> Estimate:
+    """The estimate in the formats that the engine stores, where one is named."""
+    if asked.engine is None:
+        return found
+    from planner.answers.engine import as_stored
+
+    return as_stored(asked.engine, found)
+
+
 def fit_answer(asked: FitAsked) -> FitAnswer:
     """Answers the inverse questions of one model on one device."""
     plain = asked
@@ -338,7 +347,7 @@ def fit_answer(asked: FitAsked) -> FitAnswer:
         from planner.extras.shared_device import split_pool
 
         asked = replace(asked, request=split_pool(asked.spec, asked.request, asked.capacity))
-    one = estimate(asked.spec, replace(asked.request, batch=1), asked.capacity)
+    one = _stored(asked, estimate(asked.spec, replace(asked.request, batch=1), asked.capacity))
     answer = FitAnswer(asked, plain, one)
     answer._blocks()  # what cannot be answered is said here, not where it is printed
     return answer

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from planner.answers.engine import engine_answer, kv_name
+from planner.answers.engine import as_stored, engine_answer, kv_name
 from planner.answers.measured import constants_from
 from planner.answers.several import Answers
 from planner.answers.verdict import DOES_NOT_FIT, FITS, Verdict, engine_verdict, within
@@ -191,7 +191,7 @@ def speed_answer(asked: SpeedAsked) -> SpeedAnswer | Answers[SpeedAnswer]:
 def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
     """Answers how fast on one device."""
     room = device_capacity(device)
-    one = estimate(asked.spec, replace(asked.request, batch=1), room)
+    one = as_stored(asked.engine, estimate(asked.spec, replace(asked.request, batch=1), room))
     engine = None if asked.engine is None else asked.engine.label
     notes: list[str] = []
     if engine is None and asked.spec.model_type.startswith("gguf "):

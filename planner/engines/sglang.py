@@ -78,17 +78,22 @@ class Cell:
         return self.full + self.sliding
 
 
+def stores_records(estimate: Estimate) -> bool:
+    """Tells whether a sparse-attention model's latents are fp8 records: where fp8 is asked, and by default on Blackwell."""
+    unsaid = estimate.request.k_dtype in (None, "auto")
+    return estimate.fmt.k.name == "fp8" or (unsaid and architecture(estimate).startswith("Blackwell"))
+
+
 # long: a field of the answer a line, after what SGLang reserves in its order
 def answer(
     estimate: Estimate, options: Options, version: str | None, generation: str | None = None
 ) -> EngineAnswer:  # parameters: as every engine
     """Answers for SGLang: its pool, start-up lines and reasons."""
     number = (parse_version(version) if version else None) or LATEST
-    blackwell = architecture(estimate).startswith("Blackwell") and estimate.request.k_dtype in (None, "auto")
     compressed = keeps_compressed(estimate)
     if compressed:
         estimate, options = sglang_compressed.prepared(estimate, options, number)
-    elif estimate.fmt.k.name == "fp8" or blackwell:  # a sparse-attention model's fp8 record: its default on Blackwell
+    elif stores_records(estimate):
         estimate = with_sparse_record(estimate)
     cell = _compressed_cell(estimate, options, number) if compressed else token_cell(estimate)
     if number >= DRAFTS_IN_POOL_SINCE and not compressed:

@@ -211,7 +211,9 @@ class Estimate:
         lines = [self.plan.words if self.spec.weights_known else "", *self.spec.notes]
         request = self.request
         if request.k_dtype is None and request.v_dtype is None:
-            lines.append(f"KV cache in {self.fmt.name}, the float type the model runs in")
+            running = float_dtype(self.fmt.name) is not None
+            why = "the float type the model runs in" if running else "as this engine stores the model's"
+            lines.append(f"KV cache in {self.fmt.name}, {why}")
         if self.spec.has_cross_attention and request.source_tokens is None:
             lines.append(_source_words(self.spec, self.source_tokens))
         if request.prefill_tokens is None and request.activation_override is None:

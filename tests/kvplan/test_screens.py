@@ -253,3 +253,29 @@ def test_memory_bounds_the_batch_of_an_engine_without_a_pool(run: Runner) -> Non
         (row["most_sequences"] for row in found["by_length"]), reverse=True
     )
     assert "no bound" not in run("fit", "mistral-7b", "--engine", "transformers", "--gpu", "4090").out
+
+
+@pytest.mark.parametrize(
+    "engine, model, stored",
+    [
+        ("vllm", "deepseek-v3.2", "fp8_ds_mla"),
+        ("vllm==0.10.0", "deepseek-v3.2", "bf16"),
+        ("vllm", "deepseek-v4-flash", "fp8"),
+        ("sglang", "deepseek-v4-flash", "fp8"),
+        ("sglang", "deepseek-v3.2", "bf16"),
+        ("vllm", "deepseek-v3", "bf16"),
+    ],
+)
+def test_the_cache_is_named_and_counted_as_the_engine_stores_it(
+    run: Runner, engine: str, model: str, stored: str
+) -> None:
+    """DeepSeek-V3.2's record in vLLM: 512 in fp8, 4 scales, 64 in bf16, an index key of 128 in fp8 with its scale: 656 + 132 B."""
+    words = (model, "--engine", engine, "--gpu", "h200", "--tp", "8", "--seq", "8k")
+    for command in ("estimate", "fit", "speed"):
+        said = run(command, *words).out
+        assert f"KV in {stored}" in " ".join(said.split("\n\n")[0].split()), said
+        assert run(command, *words, "--json").json["kv_dtype"] == stored
+    found = run("estimate", *words)
+    assert f"8,192 tokens, {stored}" in found.out
+    if stored == "fp8_ds_mla":
+        assert run("estimate", *words, "--json").json["kv_bytes"] == 8192 * 61 * (656 + 132)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from planner.answers.engines import EngineRow, EnginesAnswer
 from planner.commands.pages.assumed import assumed_lines
 from planner.commands.pages.model_line import named
+from planner.dtypes.names import float_dtype
 from planner.engines.base import Pool
 from planner.memory.estimate import Estimate
 from planner.options.model import Output
@@ -24,6 +25,7 @@ def page(answer: EnginesAnswer, output: Output) -> list[str]:
     cells = [_cells(row) for row in answer.engines]
     header = ["engine", "a request", "pool", "tokens", "estimated range", "at once"]
     lines = [named(one.spec) + head, _verdict(answer), "", table(header, cells), ""]
+    lines += _stored(answer)
     for row in answer.engines:
         if explain or row.answer is None:
             lines += _remarks(row)
@@ -40,6 +42,14 @@ def page(answer: EnginesAnswer, output: Output) -> list[str]:
     lines += [bad("  note: ") + line for line in one.warnings]
     own = [line for row in answer.engines if row.answer is not None for line in row.answer.assumptions]
     return lines + assumed_lines([*one.assumptions, *(own if output.verbose else ())], output.verbose)
+
+
+def _stored(answer: EnginesAnswer) -> list[str]:
+    """Which engines store K and V in another form than the first line says; f16 of llama.cpp is 16 bit like bf16."""
+    usual = {answer.estimate.fmt.name, "f16" if float_dtype(answer.estimate.fmt.name) else None, None}
+    others = [row for row in answer.engines if row.kv_dtype not in usual]
+    names = dict.fromkeys(row.kv_dtype for row in others)
+    return [f"  stored in {name}: {', '.join(row.label for row in others if row.kv_dtype == name)}" for name in names]
 
 
 def several_page(answers: Sequence[EnginesAnswer], verbose: bool = False) -> list[str]:

@@ -11,12 +11,12 @@ HEAD_SECONDS = 20.0
 """From the first byte of a connection, or of its next request, to the end of the request's head."""
 
 
-class Timely(H11Protocol):
+class Timely(H11Protocol):  # type: ignore[misc]  # uvicorn is loaded where it is installed
     """uvicorn's protocol; it waits for ever for the end of a head by itself."""
 
     _late: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         self._wait()
 

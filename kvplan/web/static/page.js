@@ -20,15 +20,30 @@ window.kvplanPage = () => {
     return found;
   };
 
+  // The verdict stays the same element: a screen reader says what changes in it, and not what is put in its place.
+  const put = (made) => {
+    const kept = answer.querySelector("#verdict"), fresh = made.querySelector("#verdict");
+    if (!kept || !fresh) return answer.replaceChildren(made);
+    kept.className = fresh.className;
+    if (kept.textContent !== fresh.textContent) kept.textContent = fresh.textContent;
+    fresh.remove();
+    for (const one of [...answer.childNodes]) if (one !== kept) one.remove();
+    answer.append(made);
+  };
+
   const show = (html) => {
     const open = [...answer.querySelectorAll("details[open] > summary")].map((one) => one.textContent);
-    answer.innerHTML = html;
+    const made = document.createElement("template");
+    made.innerHTML = html;
+    put(made.content);
     for (const one of answer.querySelectorAll("details > summary")) if (open.includes(one.textContent)) one.parentElement.open = true;
     answer.dataset.asked = String(asked);
   };
 
   const wrong = (words) => {
-    answer.replaceChildren(Object.assign(document.createElement("p"), { className: "verdict no", id: "verdict", textContent: words }));
+    const made = document.createDocumentFragment();
+    made.append(Object.assign(document.createElement("p"), { className: "verdict no", id: "verdict", role: "status", textContent: words }));
+    put(made);
   };
 
   const send = async (address, options) => {

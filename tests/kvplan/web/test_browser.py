@@ -238,6 +238,62 @@ def test_each_figure_has_a_name_a_description_and_a_table(browser: Any, address:
         assert role == "img" and len(label) > 60 and rows >= 4
 
 
+CONTROLS = frozenset(("button", "link", "textbox", "searchbox", "combobox", "spinbutton", "checkbox", "radio", "slider", "DisclosureTriangle"))  # fmt: skip
+
+
+def heard(browser: Any) -> list[dict[str, Any]]:
+    """What a screen reader is given: the nodes of Chromium's accessibility tree, with their role and name."""
+    browser.execute_cdp_cmd("Accessibility.enable", {})
+    nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    return [
+        {
+            "role": node.get("role", {}).get("value", ""),
+            "name": (node.get("name", {}).get("value") or "").strip(),
+            "live": any(
+                one["name"] == "live" and one["value"].get("value") in ("polite", "assertive")
+                for one in node.get("properties", ())
+            ),
+        }
+        for node in nodes
+        if not node.get("ignored")
+    ]
+
+
+@pytest.mark.parametrize("page", [LLAMA, "compare?c=model%3Dgpt2%26gpu%3Dl4&c=model%3Dllama-3.1-8b%26gpu%3Dl4", "check?command=vllm+serve+gpt2&gpu=l4", "reconcile"])  # fmt: skip
+def test_a_screen_reader_has_a_name_for_every_control_and_figure(browser: Any, address: str, page: str) -> None:
+    show(browser, address + page)
+    browser.execute_script("for (const one of document.querySelectorAll('details')) one.open = true")
+    nodes = heard(browser)
+    nameless = [
+        node
+        for node in nodes
+        if node["role"] in CONTROLS | {"image", "img", "figure", "table", "region", "form"} and not node["name"]
+    ]
+    assert nameless == []
+    assert any(node["role"] == "main" for node in nodes) and any(node["role"] == "heading" for node in nodes)
+    assert sum(node["role"] in CONTROLS for node in nodes) >= 4
+
+
+def test_a_screen_reader_hears_the_verdict_and_reads_a_table_behind_each_figure(browser: Any, address: str) -> None:
+    show(browser, address + LLAMA)
+    live = [node for node in heard(browser) if node["live"] and node["role"] == "status"]
+    assert len(live) == 2  # the verdict, and which file was dropped
+    browser.execute_script("document.getElementById('verdict').mine = true")
+    put(browser, "seq", "9k")
+    until(lambda: "9k tokens" in text(browser, ".model"))
+    assert (
+        browser.execute_script("const e = document.getElementById('verdict'); return e.mine && e.getAttribute('role')")
+        == "status"
+    )
+    browser.execute_script("for (const one of document.querySelectorAll('figure details')) one.open = true")
+    nodes = heard(browser)
+    figures = [node["name"] for node in nodes if node["role"] == "image" or node["role"] == "img"]
+    tables = [node["name"] for node in nodes if node["role"] == "table"]
+    assert len(figures) == 4
+    for name in figures:
+        assert any(table and name.startswith(table) for table in tables), (name, tables)
+
+
 @pytest.fixture(scope="module")
 def static(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page without a server of ours, under a path, as a web host serves it."""

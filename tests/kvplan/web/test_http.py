@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import io
 import json
 import os
 import random
+import socket
 import zipfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -383,3 +385,69 @@ def test_a_model_of_a_name_is_read_once_and_again_when_the_users_file_has_change
     entry = {"name": "gpt2", "config": {**shipped.config, "n_layer": 3}, "source": "a test", "checked": "2026-11-30"}
     (tmp_path / "models" / "own.yaml").write_text(json.dumps([entry]))
     assert len(outside.model("gpt2").layers) == 3
+
+
+def test_bodies_that_never_come_keep_nobody_waiting_who_sends_none() -> None:
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def asked() -> list[int]:
+        guard, statuses = Guard(answered), []
+
+        async def never() -> Any:
+            await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            statuses.append(message["status"])
+
+        def scope(*headers: tuple[bytes, bytes]) -> dict[str, Any]:
+            return {"type": "http", "method": "POST", "path": "/", "headers": [*headers], "query_string": b""}
+
+        slow = [asyncio.create_task(guard(scope((b"content-length", b"9")), never, send)) for _ in range(2 * WAITING)]
+        await asyncio.sleep(0)
+        await guard(scope(), never, send)
+        for one in slow:
+            one.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        assert guard.arriving == guard.held == guard.under_way == 0
+        return statuses
+
+    assert asyncio.run(asked()) == [200]
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A server of its own, which gives a head a tenth of a second; its port."""
+    import threading
+
+    import uvicorn
+
+    from kvplan.web import timely
+
+    monkeypatch.setattr(timely, "HEAD_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(create_app(), log_level="error", http=timely.Timely))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield listening.getsockname()[1]
+        server.should_exit = True
+        thread.join()
+
+
+def test_a_head_that_never_ends_is_hung_up_on(served: int) -> None:
+    with socket.create_connection(("127.0.0.1", served), timeout=60) as line:
+        line.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        assert line.recv(100) == b""
+
+
+def test_bytes_after_a_request_that_ends_its_connection_make_no_traceback(
+    served: int, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", served), timeout=60) as line:
+        line.sendall(b"GET /api/models?q=gpt2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b"200" in line.recv(100)
+        with contextlib.suppress(OSError):
+            line.sendall(b"\0\0 no request\r\n\r\n" * 50)
+            while line.recv(65536):
+                pass
+    assert "Traceback" not in capfd.readouterr().err + caplog.text

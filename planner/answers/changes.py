@@ -185,11 +185,13 @@ def adapted(tried: Tried) -> tuple[Question, str] | None:
         tried = replace(tried, question=tried.with_length(FIT_LEAST_TOKENS))
     if tried.placement != replace(Placement(), split=tried.placement.split, shares=tried.placement.shares):
         return None  # the command says itself what is where
-    experts = _fewest_experts(tried, FIT_LEAVES_BYTES)
+    dealt_out = replace(tried, question=replace(tried.question, placement=replace(tried.placement, fill=True)))
+    free = 0 if tried.given > 1 else FIT_LEAVES_BYTES  # dealing leaves as much on every card by itself
+    experts = _fewest_experts(dealt_out, free)
     if experts is not None:
-        return tried.with_experts(
-            experts
-        ), f"--fit keeps the experts of {experts} layers on the host, as --n-cpu-moe {experts}"
+        dealt = ", and as many layers on each card as it holds" if tried.given > 1 else ""
+        words = f"--fit keeps the experts of {experts} layers on the host, as --n-cpu-moe {experts}{dealt}"
+        return dealt_out.with_experts(experts), words
     return _fewer_layers(tried, FIT_LEAVES_BYTES, "--fit")
 
 

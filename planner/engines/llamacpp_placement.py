@@ -14,14 +14,23 @@ from itertools import accumulate
 
 from planner.engines.llamacpp_buffers import buffers, draft_bytes
 from planner.engines.llamacpp_setting import HEAD_FIRST_SINCE, Setting
-from planner.engines.placement import HOST, Card, Override, Placed, Placement, part_targets, patterns_of
+from planner.engines.placement import (
+    FIT_LEAVES_BYTES,
+    HOST,
+    Card,
+    Override,
+    Placed,
+    Placement,
+    part_targets,
+    patterns_of,
+)
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.memory.limits import largest, smallest
 from planner.memory.weight_formats import WeightPlan
 from planner.model.moe import Moe
 from planner.model.spec import Layer, ModelSpec
-from planner.units import GIB
+from planner.units import GIB, ceil_div
 
 ROWS = ("row", "tensor", "graph")
 """Splits that cut every matrix."""
@@ -115,7 +124,7 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     count, total = len(found.layers), len(found.layers) + 1
     wanted = total if placement.layers is None else min(placement.layers, total)
     first = max(total - wanted, 0) if found.head_first else max(count - wanted, 0)
-    shares = _shares(placement, found.cards)
+    shares = _filling(found, placement, first, wanted) or _shares(placement, found.cards)
     points = [share / sum(shares) for share in accumulate(shares)]
     _, not_read = patterns_of(placement.overrides)
     weights, caches = [0.0] * len(points), [0] * len(points)
@@ -150,6 +159,39 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     reads = (round(read + (head if head_here else 0)), round(on_host + (0 if head_here else head)))
     on_cards = max(0, min(wanted, count, count - first))  # none where the head alone would be first
     return Placed(cards, round(host), host_cache, on_cards, head_here, reads, placement, not_read, shares_there)
+
+
+def _filling(found: Sizes, placement: Placement, first: int, wanted: int) -> tuple[float, ...]:
+    """Counts the layers that each card takes until it is full; () where the placement does not ask for it.
+
+    A layer that no card has room for goes to the last one, which is then too small.
+    """
+    sizes = [size for size in found.cards if size is not None]
+    if (
+        not placement.fill
+        or placement.shares
+        or placement.split in ROWS
+        or len(sizes) < 2
+        or len(sizes) < len(found.cards)
+    ):
+        return ()
+    beside = ceil_div(found.beside, len(sizes))
+    left = [
+        size - found.other - beside - FIT_LEAVES_BYTES - (0 if card else found.tower) for card, size in enumerate(sizes)
+    ]
+    counts, card = [0.0] * len(sizes), 0
+    for index in range(first, first + wanted):
+        if index < len(found.layers):
+            one = found.layers[index]
+            there = one.parts.get("experts", 0) if placement.expert_layers < 0 or index < placement.expert_layers else 0
+            need = sum(one.parts.values()) + one.rest - there + (0 if placement.cache_on_host else one.cache)
+        else:
+            need = found.head + (found.embedding if found.tied else 0)
+        while card < len(left) - 1 and left[card] < need:
+            card += 1
+        left[card] -= need
+        counts[card] += 1
+    return tuple(counts) if wanted else ()
 
 
 @dataclass(frozen=True)
@@ -255,6 +297,8 @@ def best(found: Sizes, placement: Placement, free: int = 0) -> Placement | None:
 
     Experts leave the cards first, those of as few layers as will do; only then whole layers do, as --fit does it.
     """
+    if any("experts" in one.parts for one in found.layers):
+        placement = replace(placement, fill=True)
     experts = fewest_experts(found, placement, free)
     if experts is not None:
         return replace(placement, expert_layers=experts) if experts else placement

@@ -40,6 +40,7 @@ class Placement:
     cache_on_host  --no-kv-offload
     split          none, layer, row or tensor
     shares         -ts, one number a device
+    fill           where no shares are given: as many layers a device as it holds with 1 GiB left, in order, as --fit deals them
     """
 
     layers: int | None = None
@@ -49,6 +50,7 @@ class Placement:
     cache_on_host: bool = False
     split: str = "layer"
     shares: tuple[float, ...] = ()
+    fill: bool = False
 
     @property
     def open(self) -> bool:

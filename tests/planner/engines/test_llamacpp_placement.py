@@ -209,3 +209,22 @@ def test_host_memory_is_taken_where_it_counts(capsys: pytest.CaptureFixture[str]
 def test_wrong_placements_are_asked_back(capsys: pytest.CaptureFixture[str], flags: str, said: str) -> None:
     code, out, err = run(capsys, f"estimate qwen3-8b --engine llamacpp --gpu 3090 -c 8192 {flags}")
     assert code in (1, 2) and not out and said in err and err.count("\n") == 1
+
+
+def test_fit_deals_as_many_layers_to_each_card_as_it_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    """gpt-oss-120b on two 5090 runs with --n-cpu-moe 3 (llama.cpp PR 15077); by equal shares the first card stays half empty."""
+    line = "check --gpu 2x5090 --json -- llama-server -hf ggml-org/gpt-oss-120b-GGUF --ctx-size 131072"
+    code, out, _ = run(capsys, line)
+    assert code == 0 and any("--n-cpu-moe 3," in note for note in json.loads(out)["notes"])
+
+
+@given(st.integers(-1, 60), st.integers(0, 60), st.sampled_from(["qwen3-30b-a3b", "llama-3.1-8b"]))
+def test_dealt_layers_are_all_of_them(experts: int, layers: int, name: str) -> None:
+    found = sized(name)
+    plain = Placement(layers=layers, expert_layers=experts)
+    dealt = placed(found, Placement(layers=layers, expert_layers=experts, fill=True))
+    there = placed(found, plain)
+    assert sum(card.weight_bytes + card.cache_bytes for card in dealt.cards) == pytest.approx(
+        sum(card.weight_bytes + card.cache_bytes for card in there.cards), abs=8
+    )
+    assert (dealt.host_bytes, dealt.layers_on_cards) == (there.host_bytes, there.layers_on_cards)

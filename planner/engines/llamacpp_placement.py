@@ -124,7 +124,7 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     count, total = len(found.layers), len(found.layers) + 1
     wanted = total if placement.layers is None else min(placement.layers, total)
     first = max(total - wanted, 0) if found.head_first else max(count - wanted, 0)
-    shares = _filling(found, placement, first, wanted) or _shares(placement, found.cards)
+    shares = _filling(found, placement, first=first, wanted=wanted) or _shares(placement, found.cards)
     points = [share / sum(shares) for share in accumulate(shares)]
     _, not_read = patterns_of(placement.overrides)
     weights, caches = [0.0] * len(points), [0] * len(points)
@@ -161,7 +161,7 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     return Placed(cards, round(host), host_cache, on_cards, head_here, reads, placement, not_read, shares_there)
 
 
-def _filling(found: Sizes, placement: Placement, first: int, wanted: int) -> tuple[float, ...]:
+def _filling(found: Sizes, placement: Placement, *, first: int, wanted: int) -> tuple[float, ...]:
     """Counts the layers that each card takes until it is full; () where the placement does not ask for it.
 
     A layer that no card has room for goes to the last one, which is then too small.

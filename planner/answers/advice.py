@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+from planner.answers.changes import flags_of
 from planner.answers.users import UsersAsked, most_users
 from planner.dtypes.names import float_dtype
 from planner.engines.registry import family
@@ -148,48 +149,59 @@ def _estimate(asked: SpeedAsked) -> Estimate:
     return estimate(asked.spec, replace(asked.request, batch=1), device_capacity(asked.devices[0]))
 
 
-# What a change is called, by engine; `None` where it has none.
-_KV = {
-    "sglang": "--kv-cache-dtype fp8_e4m3",
-    "tensorrt-llm": "kv_cache_config: {dtype: fp8}",
-    "lmdeploy": "--quant-policy 8",
-}
 _SLOTS = {"sglang": "--max-running-requests", "llamacpp": "-np", "tgi": "--max-concurrent-requests"}
-_TP = {"sglang": "--tp", "tensorrt-llm": "--tp_size", "lmdeploy": "--tp"}
 _SHARES = {
     "sglang": "--mem-fraction-static",
-    "tensorrt-llm": "free_gpu_memory_fraction:",
+    "tensorrt-llm": "--kv_cache_free_gpu_memory_fraction",
     "lmdeploy": "--cache-max-entry-count",
     "vllm": "--gpu-memory-utilization",
+}
+_EIGHT_BITS = {"lmdeploy": "int8", "exllamav2": "exl3_q8", "exllamav3": "exl3_q8"} | dict.fromkeys(LLAMA, "q8_0")
+_DRAFTS = {
+    "sglang": "--speculative-algorithm NGRAM",
+    "vllm": '--speculative-config \'{"method": "ngram", "num_speculative_tokens": 4}\'',
 }
 
 
 def _changes(running: Running, asked: SpeedAsked, one: Estimate) -> Iterator[tuple[str, Running]]:
-    """(what to write, the server with that changed)."""
+    """(what to write, the server with that changed), for what the engine has a flag or a file for."""
     engine = "" if asked.engine is None else asked.engine.name
-    engine, llama = family(engine) if engine not in LLAMA else engine, engine in LLAMA
-    sixteen = float_dtype(one.fmt.name) is not None
-    if sixteen and llama:
+    llama, names = engine in LLAMA, flags_of(engine or "vllm")
+    if not llama and engine not in _EIGHT_BITS:
+        engine = family(engine)
+    if float_dtype(one.fmt.name) is not None and "kv" in names:
         attention = "on" if engine == "llamacpp" else None
-        yield "-ctk q8_0 -ctv q8_0", replace(running, kv_dtype="q8_0", flash_attn=attention)
-    elif sixteen:
-        eight = "int8" if engine == "lmdeploy" else "fp8"
-        yield _KV.get(engine, "--kv-cache-dtype fp8"), replace(running, kv_dtype=eight)
-    fast = "fp8" in asked.devices[0].dense_flops_per_s
+        yield (
+            names["kv"],
+            replace(running, kv_dtype=_EIGHT_BITS.get(engine, "fp8"), flash_attn=attention or running.flash_attn),
+        )
     if float_dtype(one.plan.fmt.name) is not None and asked.spec.quantization is None:
-        if llama:
-            yield "a Q4_K_M file in place of this one", replace(running, dtype="q4_k_m")
-        else:
-            if fast:
-                yield "--quantization fp8", replace(running, dtype="fp8")
-            yield "an AWQ checkpoint (4 bit) in place of this one", replace(running, dtype="awq")
+        yield from _smaller_weights(running, names, llama=llama, fp8="fp8" in asked.devices[0].dense_flops_per_s)
     if engine in SHARES:
         given = asked.engine.options.fraction if asked.engine is not None else None
         if given is None or given < SHARE:
             yield f"{_SHARES[engine]} {float(SHARE)}", replace(running, share=SHARE)
     tp = running.tp or 1
+<<<<<<< HEAD
     if not llama and tp <= 8:  # llama.cpp splits by layers, which makes no request faster
         yield f"{_TP.get(engine, '--tensor-parallel-size')} {2 * tp}", replace(running, tp=2 * tp)
     if asked.drafting is None and engine in ("vllm", "sglang") and asked.spec.model_type:
         words = '--speculative-config \'{"method": "ngram", "num_speculative_tokens": 4}\''
         yield (words if engine != "sglang" else "--speculative-algorithm NGRAM"), replace(running, drafter="ngram")
+=======
+    if names.get("tp", "").startswith("--") and tp <= 8:  # llama.cpp splits by layers, which makes no request faster
+        yield f"{names['tp']} {2 * tp}", replace(running, tp=2 * tp)
+    if asked.drafting is None and engine in _DRAFTS and asked.spec.model_type:
+        yield _DRAFTS[engine], replace(running, drafter="ngram")
+
+
+def _smaller_weights(
+    running: Running, names: dict[str, str], *, llama: bool, fp8: bool
+) -> Iterator[tuple[str, Running]]:
+    """Weights of fewer bits: a flag that makes them, or a file that holds them."""
+    if llama:
+        yield "a Q4_K_M file in place of this one", replace(running, dtype="q4_k_m")
+        return
+    if fp8 and "weights" in names:
+        yield names["weights"], replace(running, dtype="fp8")
+    yield "an AWQ checkpoint (4 bit) in place of this one", replace(running, dtype="awq")

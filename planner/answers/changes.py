@@ -85,7 +85,7 @@ def server_changes(tried: Tried, engine: EngineAnswer, starts: bool) -> Iterator
     starts   whether the command starts as it is: then only changes that admit more requests are of use
     """
     question, given = tried.question, tried.given
-    names = _FLAGS.get(question.engine) or _FLAGS.get(family(question.engine), {})
+    names = flags_of(question.engine)
     for mend in engine.refusal.mends if engine.refusal is not None else ():
         if mend.startswith("--") and len(mend.split()) == 2:  # others name a flag to give, without a value
             flag, value = mend.split()
@@ -127,6 +127,16 @@ _LLAMA_FLAGS = {
     "koboldcpp": {"kv": "--quantkv 1", "ctx": "--contextsize", "moe": "--moecpu", "layers": "--gpulayers"},
     "ollama": {"kv": "OLLAMA_KV_CACHE_TYPE=q8_0", "ctx": "", "moe": "", "layers": ""},
 }
+
+
+def flags_of(engine: str) -> dict[str, str]:
+    """Returns what the changes are called by an engine: `kv`, `weights`, `length`, `tp` and others, those that it has.
+
+    >>> flags_of("vllm-v1")["tp"], flags_of("koboldcpp")["kv"], flags_of("transformers")
+    ('--tensor-parallel-size', '--quantkv 1', {})
+    """
+    own = {"ik_llamacpp": "llamacpp"}.get(engine, engine)
+    return _FLAGS.get(own) or _FLAGS.get(family(own)) or _LLAMA_FLAGS.get(own, {})
 
 
 def llama_changes(tried: Tried) -> Iterator[tuple[str, Question, int]]:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from planner.answers import advice, changes
+from planner.engines.registry import ENGINES
 from planner.launch.read import TABLES
+from planner.options.running import Load, Running, speed_of
 from planner.reconcile.refusals import REFUSALS
 
 PLANNER = Path(__file__).parents[3] / "planner"
@@ -72,3 +75,37 @@ def test_why_a_server_stopped_names_flags_of_that_engine() -> None:
         ]
         others = [*TABLES["sglang"].by_name]
         assert [flag for flag in unknown(texts, engine) if flag not in others] == [], node.name
+
+
+@pytest.mark.parametrize(
+    ("function", "engine"), [("tensorrt", "tensorrt-llm"), ("lmdeploy", "lmdeploy"), ("_pytorch", "lmdeploy")]
+)
+def test_what_a_log_of_the_others_advises_is_a_flag_of_that_engine(function: str, engine: str) -> None:
+    tree = ast.parse((PLANNER / "reconcile" / "fractions_of_free.py").read_text())
+    (found,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
+    texts = list(mends_in(found))
+    assert texts and unknown(texts, engine) == []
+
+
+@pytest.mark.parametrize("engine", sorted({**changes._FLAGS, **changes._LLAMA_FLAGS}))
+def test_what_check_would_change_is_a_flag_of_that_engine(engine: str) -> None:
+    texts = list((changes._FLAGS.get(engine) or changes._LLAMA_FLAGS[engine]).values())
+    assert unknown(texts, {"exllamav2": "exllamav3"}.get(engine, engine)) == []
+
+
+def advised(engine: str, tp: int | None = None) -> list[str]:
+    """What the advice for a running server would have written, for each flag that the engine could be given."""
+    running = Running(model="llama-3.1-8b", gpu="h100-sxm", engine=engine, tp=tp)
+    asked = speed_of(running, Load(8, 1000, 200))
+    return [words for words, _ in advice._changes(running, asked, advice._estimate(asked))]
+
+
+@pytest.mark.parametrize("engine", sorted(set(ENGINES) - {"transformers"}))
+def test_what_a_running_server_is_advised_is_a_flag_of_that_engine(engine: str) -> None:
+    own = {"ik_llamacpp": "llamacpp", "exllamav2": "exllamav3"}.get(engine, re.sub("-(v0|v1|pytorch)$", "", engine))
+    texts = advised(engine)
+    assert texts and unknown(texts, own) == []
+
+
+def test_an_engine_without_flags_for_it_is_advised_nothing_of_the_kind() -> None:
+    assert not any(FLAG.search(words) for words in advised("transformers"))

@@ -182,13 +182,6 @@ def _changes(running: Running, asked: SpeedAsked, one: Estimate) -> Iterator[tup
         if given is None or given < SHARE:
             yield f"{_SHARES[engine]} {float(SHARE)}", replace(running, share=SHARE)
     tp = running.tp or 1
-<<<<<<< HEAD
-    if not llama and tp <= 8:  # llama.cpp splits by layers, which makes no request faster
-        yield f"{_TP.get(engine, '--tensor-parallel-size')} {2 * tp}", replace(running, tp=2 * tp)
-    if asked.drafting is None and engine in ("vllm", "sglang") and asked.spec.model_type:
-        words = '--speculative-config \'{"method": "ngram", "num_speculative_tokens": 4}\''
-        yield (words if engine != "sglang" else "--speculative-algorithm NGRAM"), replace(running, drafter="ngram")
-=======
     if names.get("tp", "").startswith("--") and tp <= 8:  # llama.cpp splits by layers, which makes no request faster
         yield f"{names['tp']} {2 * tp}", replace(running, tp=2 * tp)
     if asked.drafting is None and engine in _DRAFTS and asked.spec.model_type:

@@ -10,9 +10,12 @@ from planner.deployment.answer import answer_dict
 from planner.deployment.question import Question
 from planner.deployment.search import Answer, search
 from planner.deployment.simulated import verified
-from planner.deployment.two_pools import Beside, beside
 from planner.options.plan import TOP
 from planner.shown import NO, Shown, html_table, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from planner.deployment.two_pools import Beside
 
 COLUMNS = (
     "device",
@@ -61,5 +64,6 @@ def plan_answer(
     if not question.disaggregate:
         return DeploymentsAnswer(found, top)
     from planner.deployment.pools_simulated import verified_pools
+    from planner.deployment.two_pools import beside
 
     return DeploymentsAnswer(found, top, verified_pools(beside(found, question.link)))

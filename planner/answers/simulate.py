@@ -11,7 +11,7 @@ from planner.files.read import read_text
 from planner.memory.estimate import estimate
 from planner.memory.request import device_capacity
 from planner.options.simulate import SimulateAsked
-from planner.serving.pools_run import serve_pools
+from planner.serving.pools_served import serve_pools
 from planner.serving.server import server, with_measured_steps
 from planner.serving.simulate import Answer, serve
 from planner.shown import NO, Shown

@@ -9,9 +9,12 @@ from typing import Any
 from planner.deployment.candidate import Miss, layout_words
 from planner.deployment.plan import Plan, start
 from planner.deployment.search import Answer, Point, neighbours
-from planner.deployment.two_pools import Beside, Pools, start_commands
 from planner.errors import KvplanError
 from planner.memory.estimate import SCHEMA_VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from planner.deployment.two_pools import Beside, Pools
 
 RANKS = ("tp", "pp", "ep", "dp")
 
@@ -74,6 +77,8 @@ def pools_dict(pools: Pools) -> dict[str, Any]:
     """Returns two pools: what runs where, how fast, what is sent."""
     state, (tpot_low, tpot_high), (ttft_low, ttft_high) = pools.state, pools.tpot_range, pools.ttft_range
     found = pools.decode.room.found
+    from planner.deployment.two_pools import start_commands  # loaded with the pools
+
     first, second = start_commands(pools)
     return {
         "name": pools.words,

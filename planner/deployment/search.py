@@ -205,7 +205,7 @@ def _fewest(candidate: Candidate, targets: Targets) -> int | None:
         state = candidate.state(replicas)
         return not failures(state, targets) and state is not None and state.waiting < 1
 
-    return smallest(meets, candidate.most_replicas)
+    return 1 if meets(1) else smallest(meets, candidate.most_replicas)  # one often does, and then no other is asked
 
 
 def _missed(candidate: Candidate) -> Miss:

@@ -13,8 +13,7 @@ from planner.deployment.question import Question
 from planner.deployment.room import Sizes
 from planner.deployment.search import Answer, order
 from planner.serving.pools import pool_of
-from planner.serving.pools_run import Side
-from planner.serving.replica import Policy
+from planner.serving.replica import Policy, Side
 from planner.serving.result import REJECTED, Simulation, percentiles
 from planner.serving.scheduler import simulate
 from planner.units import PS_PER_SECOND, ceil_div
@@ -95,6 +94,7 @@ def check(plan: Plan) -> Check:
         side.pool,
         side.policy,
         users=users,
+        occupancy=False,
         think_ps=exponential_ps(load.think_seconds, SEED, "pauses") if users and load.think_seconds else None,
     )
     requests = len(run.requests)

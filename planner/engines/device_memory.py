@@ -11,7 +11,6 @@ from fractions import Fraction
 
 from planner.engines.base import Version
 from planner.engines.video_profile import encoder_bytes as tower_bytes
-from planner.errors import KvplanError
 from planner.memory.activations import Estimated, activation_bytes
 from planner.memory.estimate import Estimate
 from planner.model.recurrent import Recurrent
@@ -294,14 +293,7 @@ def _switched(estimate: Estimate) -> bool:
 
 def device_of(estimate: Estimate) -> Device | None:
     """Finds the catalogue's device of this capacity, None where it is a bare size."""
-    from planner.catalogue.entries import find_device
-
-    if estimate.capacity is None:
-        return None
-    try:
-        return find_device(estimate.capacity.name)
-    except KvplanError:
-        return None
+    return estimate.device
 
 
 def _is_amd(estimate: Estimate) -> bool:

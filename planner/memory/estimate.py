@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import FLOAT_BYTES, float_dtype, kv_format
-from planner.errors import BadRequest, one_line
+from planner.errors import BadRequest, KvplanError, one_line
 from planner.frozen import dataclass
 from planner.memory.activations import PREFILL_TOKENS, Estimated, OverheadLine, activation_bytes, overhead_lines
 from planner.memory.request import Capacity, Request
@@ -24,6 +24,8 @@ from planner.units import MAX_BYTES, MAX_COUNT, MAX_TOKENS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from planner.catalogue.device import Device
 
 SCHEMA_VERSION = 2
 
@@ -110,6 +112,18 @@ class Estimate:
             sequence_kv_bytes(self.spec, tokens, self.source_tokens, fmt=self.fmt) for tokens in (now, now + cycle)
         )
         return (then - have) // cycle
+
+    @cached_property
+    def device(self) -> Device | None:
+        """Finds the catalogue's device of this capacity, once; None where it is a bare size."""
+        from planner.catalogue.entries import find_device
+
+        if self.capacity is None:
+            return None
+        try:
+            return find_device(self.capacity.name)
+        except KvplanError:
+            return None
 
     @cached_property
     def token_cycle(self) -> int:

@@ -137,7 +137,8 @@ class Full(Cache):
         return self.tokens_kept(tokens, source_tokens) * self.kv_heads * (self.k_dim + self.v_dim)
 
     def on_rank(self, tp: int) -> Cache:
-        return replace(self, kv_heads=heads_on_rank(self.kv_heads, tp))
+        heads = heads_on_rank(self.kv_heads, tp)
+        return self if heads == self.kv_heads else replace(self, kv_heads=heads)
 
     def equation(
         self, batch: int, tokens: int, source_tokens: int, fmt: CacheFormat

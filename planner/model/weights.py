@@ -52,7 +52,7 @@ class Weight:
         if self.part == "experts" and ep > 1:
             count, tp = ceil_div(count, ep), max(1, tp // ep)
         if tp == 1 or not self.split:
-            return replace(self, count=count)
+            return self if count == self.count else replace(self, count=count)
         extent = self.cols if self.split == "cols" else self.rows
         units = self.units or extent
         if extent % units:

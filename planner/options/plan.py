@@ -8,7 +8,6 @@ from typing import Any
 from planner.catalogue.device import Device
 from planner.deployment.cost import parse_prices
 from planner.deployment.question import SORTS, Question
-from planner.deployment.two_pools import check_asked
 from planner.dtypes.names import kv_format
 from planner.engines.base import Options
 from planner.errors import BadRequest, UsageError
@@ -16,6 +15,7 @@ from planner.extras.shared_device import Extras
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
+from planner.options.drafting import ACCEPTANCE, drafting_of
 from planner.options.engine import EngineAsked
 from planner.options.lengths import SEQ_OF_A_LOAD, with_parts
 from planner.options.load import ANSWERS, LINK, devices_of, load_of, targets_or_usual
@@ -36,7 +36,6 @@ from planner.options.readers import (
     usd_per_hour,
     weight_dtype,
 )
-from planner.options.speed import ACCEPTANCE, drafting_of
 from planner.options.tables import Flag
 
 TOP = 8
@@ -87,6 +86,8 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
         raise UsageError("--link joins two pools: add --disaggregate")
     devices = _devices(given, spec, engine)
     if given["disaggregate"]:
+        from planner.deployment.two_pools import check_asked
+
         check_asked(None if engine is None else engine.name, given["link"], devices[0])
     question = Question(
         spec,

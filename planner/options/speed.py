@@ -8,16 +8,17 @@ from typing import Any
 
 from planner.catalogue.device import Device
 from planner.errors import UsageError
-from planner.lookup import machine_with, model_spec
+from planner.lookup import machine_with
 from planner.machine.speed import LINEARS
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
+from planner.options.drafting import ACCEPTANCE, drafting_of
 from planner.options.engine import EngineAsked, engine_of
 from planner.options.lengths import SEQ_OF_A_LOAD, USUAL_ANSWER, parts_of, usual_parts
 from planner.options.measured import MEASURED, MeasuredAsked, measured_of
 from planner.options.model import device_of, request_of, spec_of, with_ranks
-from planner.options.readers import choice, count, counts, names, share, switch, text, tokens
+from planner.options.readers import choice, count, counts, names, switch, text, tokens
 from planner.options.tables import Flag
 from planner.speed.drafting import DraftingAsked
 from planner.speed.energy import GRID_GRAMS, parse_grid
@@ -32,10 +33,6 @@ def grid(value: Any, name: str) -> float:
 
 DEFAULT_BATCHES = (1, 8, 32, 128)
 PROMPT_TOKENS, OUTPUT_TOKENS = 1024, USUAL_ANSWER
-ACCEPTANCE = Flag(
-    "--acceptance", "SHARE", "How often a drafted token is accepted, 0 to 1 (default: what is published of the method, as a range).",
-    share, "Engine",
-)  # fmt: skip
 FLAGS: tuple[Flag, ...] = (
     *flags.MODEL,
     Flag("--gpu", "NAME", "A device of `kvplan gpus`, `local` for this machine, or several: h100-sxm,l40s.", names, "Device"),
@@ -92,32 +89,6 @@ class SpeedAsked:
     grid_grams: float = GRID_GRAMS
     host: Device | None = None
     bring_back: str | None = None
-
-
-METHOD_NAMES = {"ngram": "ngram", "eagle": "eagle3", "eagle3": "eagle3", "mtp": "mtp"}
-
-
-def drafting_of(given: Mapping[str, Any], engine: EngineAsked | None) -> DraftingAsked | None:
-    """Reads what the flags say of speculative decoding; None where no flag is about it."""
-    named, tokens, acceptance = given["drafter"], given["draft_tokens"], given["acceptance"]
-    by_engine = engine.options.num_speculative_tokens if engine is not None else 0
-    if named is None and tokens is None and not by_engine:
-        if acceptance is not None:
-            raise UsageError(
-                "--acceptance is of drafted tokens: say how many with --draft-tokens N, or name a --drafter"
-            )
-        return None
-    method = METHOD_NAMES.get((named or "").strip().lower())
-    model = model_spec(named, online=bool(given.get("online"))) if named is not None and method is None else None
-    if model is not None:
-        method = "draft-model"
-    if model is None and method is None and acceptance is None:
-        raise UsageError(
-            "how many of the drafted tokens are accepted? Write --drafter ngram, eagle3, mtp or MODEL, or --acceptance SHARE, "
-            "for example 0.7"
-        )
-    default = 1 if method == "mtp" else 4
-    return DraftingAsked(method, model, tokens or by_engine or default, acceptance)
 
 
 def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:

@@ -50,6 +50,15 @@ class Policy:
             raise BadRequest(f"routing {self.routing!r} is not known; choose one of: {', '.join(ROUTINGS)}")
 
 
+@dataclass(frozen=True)
+class Side:
+    """Replicas of a kind as they are simulated: steps, cache and schedule."""
+
+    model: StepModel
+    pool: Pool
+    policy: Policy
+
+
 class Sequence:
     """A request in a replica. `computed` of `target` tokens are in the cache while its prompt is under way."""
 
@@ -105,7 +114,8 @@ class Flight:
 class Replica:
     """One engine: what waits, what runs, and the steps under way."""
 
-    def __init__(self, model: StepModel, pool: Pool, policy: Policy, rows: Requests, done: Callable[[int], None]):
+    def __init__(self, side: Side, rows: Requests, done: Callable[[int], None], occupancy: Timeline) -> None:
+        model, pool, policy = side.model, side.pool, side.policy
         self.model, self.pool, self.policy, self.rows, self.done = model, pool, policy, rows, done
         self.waiting: deque[Sequence] = deque()
         self.running: dict[int, Sequence] = {}  # by row, in order of arrival
@@ -120,7 +130,7 @@ class Replica:
         self.flight_bytes = 0  # of sequences whose prompt is under way, in the flight
         self.tickets = 0
         self.busy_ps = self.steps = self.events = self.preemptions = self.prefill_tokens = self.peak_bytes = 0
-        self.occupancy = Timeline()
+        self.occupancy = occupancy
         self._terms: dict[int, StepTerms] = {}
 
     @property

@@ -31,8 +31,8 @@ from itertools import repeat
 
 from planner.errors import BadRequest
 from planner.serving.block_pool import Pool
-from planner.serving.replica import Policy, Replica
-from planner.serving.result import REJECTED, Requests, Simulation, summed
+from planner.serving.replica import Policy, Replica, Side
+from planner.serving.result import REJECTED, Requests, Simulation, Timeline, summed
 from planner.speed.step import StepModel
 from planner.workloads.arrivals import Arrival
 from planner.workloads.traces import HASH_TOKENS
@@ -98,12 +98,14 @@ def simulate(
     users: int = 0,
     think_ps: Iterator[int] | None = None,
     progress: Callable[[int], None] | None = None,
+    occupancy: bool = True,
 ) -> Simulation:
     """Runs `arrivals`, in order of time, to the last token.
 
     pool, model   of one replica
     users         that many ask in a closed loop, each again after its answer and the next of `think_ps` (0 without);
                   `arrivals` then gives lengths alone
+    occupancy     whether the pool's use over time is sampled
     progress      called with the number of requests arrived so far, now and then
 
     One request of 100 tokens and 3 tokens out, a step of 1 second: prefill, then two decode steps.
@@ -117,7 +119,7 @@ def simulate(
     """
     source = _Closed(arrivals, users, repeat(0) if think_ps is None else think_ps) if users else _Open(arrivals)
     try:
-        return _Run(source, model, pool, policy, progress).run()
+        return _Run(source, Side(model, pool, policy), progress, occupancy).run()
     except OverflowError:
         raise BadRequest("the run is longer than 106 days; simulate fewer requests, or more load") from None
 
@@ -126,11 +128,12 @@ class _Run:
     """Time over all replicas: what ends at a moment, then who arrives at it, then who starts."""
 
     def __init__(
-        self, source: _Open | _Closed, model: StepModel, pool: Pool, policy: Policy, progress: Callable[[int], None] | None
-    ) -> None:  # fmt: skip
-        self.source, self.pool, self.policy, self.progress = source, pool, policy, progress
+        self, source: _Open | _Closed, side: Side, progress: Callable[[int], None] | None, occupancy: bool
+    ) -> None:
+        self.source, self.pool, self.policy, self.progress = source, side.pool, side.policy, progress
         self.rows = Requests()
-        self.replicas = [Replica(model, pool, policy, self.rows, self._done) for _ in range(policy.replicas)]
+        lines = [Timeline() if occupancy else Timeline(interval_ps=NEVER) for _ in range(self.policy.replicas)]
+        self.replicas = [Replica(side, self.rows, self._done, line) for line in lines]
         self.ends: list[tuple[int, int]] = []  # of flights, by replica; one that was cut is there twice
         self.turn = 0
         self.in_system = self.in_system_ps = self.now = 0

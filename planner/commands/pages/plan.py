@@ -10,11 +10,14 @@ from planner.deployment.answer import changed_formats
 from planner.deployment.candidate import layout_words, missed, place
 from planner.deployment.plan import Plan, start
 from planner.deployment.search import Answer, neighbours
-from planner.deployment.two_pools import Beside
 from planner.errors import KvplanError
 from planner.speed.drafting import pays_words
 from planner.terminal.tables import bad, dim, good, table
 from planner.units import gib, human_bytes, human_seconds, percent, significant
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from planner.deployment.two_pools import Beside
 
 LABEL = 26
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.serving.block_pool import Pool
-from planner.serving.pools_run import Side, simulate_pools
-from planner.serving.replica import Policy
+from planner.serving.pools_run import simulate_pools
+from planner.serving.replica import Policy, Side
 from planner.serving.steady_state import Replica
 from planner.serving.two_pools import JoinedSteps, Prefills, TwoPools, decoding_load, waiting_seconds
 from planner.speed.step import Linear

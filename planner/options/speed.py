@@ -99,11 +99,8 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
     placing = {flag.parameter: given.pop(flag.parameter) for flag in flags.PLACEMENT_FLAGS}
     if len(given["gpu"]) == 1:
         alone = with_ranks({**given, "gpu": given["gpu"][0], "n_gpu_layers": None})
-        devices: tuple[Device, ...] = (
-            _together(given["gpu"][0], given["memory"])
-            if "cards" in alone
-            else device_of(alone["gpu"], given["memory"]),
-        )
+        unlike = _together(given["gpu"][0], given["memory"]) if "cards" in alone else None
+        devices: tuple[Device, ...] = (unlike or device_of(alone["gpu"], given["memory"]),)
         given = {**alone, "gpu": (alone["gpu"],)}
     else:
         given = {**with_ranks({**given, "gpu": None}), "gpu": given["gpu"]}

@@ -189,7 +189,7 @@ def data_of(rows: Iterable[Row]) -> Data:
 def _passes(row: Row) -> tuple[Pass, Pass, Pass]:
     sums, rates = work(row.answer), rates_of(row.device, row.answer)
     serving = row.load == "serving"
-    decode = decode_pass(sums, rates, row.running, row.prompt + 1, row.prompt + row.output)
+    decode = decode_pass(sums, rates, row.running, first_tokens=row.prompt + 1, last_tokens=row.prompt + row.output)
     pieces = row.ubatch or UBATCH_TOKENS if population(row.engine, row.load, row.device).engine == LLAMA else None
     prompts = 1 if serving else ceil_div(row.batch, sums.sharding.dp)
     prefill = prefill_pass(sums, rates, prompts, prompt=Prompt(row.prompt, row.cached), ubatch=pieces)

@@ -111,7 +111,7 @@ def ratios(
     state: State | None = replica.at_users(users) if rate is None else replica.at_rate(rate)
     assert state is not None
     run = simulate(
-        synthetic(*mixes, requests, rate_per_s=rate), model, Pool.of_blocks(10**7), Policy(SEQUENCES, CHUNK),
+        synthetic(*mixes, requests, rate_per_s=rate), model, Pool.of_blocks(10**7), policy=Policy(SEQUENCES, CHUNK),
         users=users, think_ps=exponential_ps(pause, 1, "pauses") if pause else None,
     )  # fmt: skip
     rows = run.requests

@@ -78,7 +78,7 @@ def a_day(trace: str | None, requests: int = DAY_REQUESTS) -> dict[str, Any]:
     load = workload(trace, requests)
     one = replica(load)
     policy = Policy(one.max_num_seqs, one.max_num_batched_tokens, one.longest_tokens)
-    run = simulate(load.arrivals(), one.model, one.pool, policy)
+    run = simulate(load.arrivals(), one.model, one.pool, policy=policy)
     seconds = time.process_time() - began
     return {
         "requests": len(run.requests),
@@ -94,7 +94,7 @@ def a_day(trace: str | None, requests: int = DAY_REQUESTS) -> dict[str, Any]:
 
 def few(arrivals: list[Arrival]) -> tuple[Simulation, float]:
     began = time.perf_counter()
-    run = simulate(arrivals, STEPS, Pool.of_blocks(BLOCKS), Policy(SEATS, BUDGET))
+    run = simulate(arrivals, STEPS, Pool.of_blocks(BLOCKS), policy=Policy(SEATS, BUDGET))
     return run, time.perf_counter() - began
 
 
@@ -139,7 +139,7 @@ def closed_loop(row: Row) -> tuple[float, float]:
     constants = constants_for(row.engine, row.device, row.load)
     run = simulate(
         [Arrival(0, row.prompt, row.output)] * (ROUNDS_A_USER * row.batch), step_model(row.answer, row.device, constants),
-        Pool.of_blocks(1 << 40), Policy(max(SEATS, row.batch), 8192), users=row.batch,
+        Pool.of_blocks(1 << 40), policy=Policy(max(SEATS, row.batch), 8192), users=row.batch,
     )  # fmt: skip
     ttft, tpot = run.ttft_seconds(), run.tpot_seconds()
     return constants.request_seconds + sum(ttft) / len(ttft), sum(tpot) / len(tpot) if tpot else 0.0

@@ -48,7 +48,7 @@ class Cache:
         max_tokens: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-    ) -> None:
+    ) -> None:  # parameters: the sides of a shape
         self.shapes, self.batch, self.max_tokens = tuple(shapes), batch, max_tokens
         self.dtype, self.device = dtype, torch.device(device)
         self.lengths = [0] * len(self.shapes)
@@ -276,7 +276,9 @@ class QuantisedRing(Ring):
     x ≈ code · scale + minimum.
     """
 
-    def __init__(self, batch: int, heads: int, length: int, dim: int, fmt: KvFormat, like: Tensor) -> None:
+    def __init__(
+        self, batch: int, heads: int, length: int, dim: int, fmt: KvFormat, like: Tensor
+    ) -> None:  # parameters: the sides of a shape
         self.fmt, self.length, self.dim, self.dtype = fmt, length, dim, like.dtype
         self.group = min(fmt.group or dim, dim)
         self.groups = ceil_div(dim, fmt.group or dim) if dim else 0
@@ -454,7 +456,7 @@ def make_cache(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     blocks: int | None = None,
-) -> Cache:
+) -> Cache:  # parameters: the sides of a shape
     """Makes the cache called `strategy` (`planner.memory.cache_strategies.STRATEGIES`) for `batch` rows of up to
     `max_tokens`.
     """

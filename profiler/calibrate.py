@@ -106,7 +106,7 @@ def calibrate(
     device = device or choose()
     progress = progress or Progress(0, quiet=True)
     with no_gradients():
-        runner = Calibrator(spec, device, tuple(running_dtype(spec, name) for name in dtypes), linears)
+        runner = Calibrator(spec, device, tuple(running_dtype(spec, name) for name in dtypes), linears=linears)
         work = [piece for number in range(ROUNDS) for piece in runner.work(unseen, first=number == 0)]
         progress.total = sum(weight for _, weight, _, _ in work)
         for words, weight, action, arguments in work:
@@ -120,7 +120,9 @@ def calibrate(
 class Calibrator:
     """One machine, one model to probe; each method adds a round of samples."""
 
-    def __init__(self, spec: ModelSpec, device: Device, dtypes: tuple[str, ...], linears: Sequence[str] | None) -> None:
+    def __init__(
+        self, spec: ModelSpec, device: Device, dtypes: tuple[str, ...], *, linears: Sequence[str] | None
+    ) -> None:
         self.spec, self.device, self.dtypes = spec, device, dtypes
         self.linears = {dtype: _linears(device, dtype, linears) for dtype in dtypes}
         self.samples = Samples()
@@ -231,7 +233,9 @@ class Calibrator:
             for tokens in (16, 64, 256, 1024):
                 self._attention(dtype, 1, kv_heads, groups, tokens, tokens)
 
-    def _attention(self, dtype: str, batch: int, kv_heads: int, groups: int, context: int, new: int) -> None:
+    def _attention(
+        self, dtype: str, batch: int, kv_heads: int, groups: int, context: int, new: int
+    ) -> None:  # parameters: the sides of a shape
         seconds = attention_seconds(dtype, batch, kv_heads, groups, 64, context, new, self.device)
         self.samples.attention[dtype, batch, kv_heads, groups, 64, context, new] += seconds
 
@@ -313,7 +317,7 @@ def matmul_times(
 
 def attention_seconds(
     dtype: str, batch: int, kv_heads: int, groups: int, dim: int, context: int, new: int, device: Device
-) -> list[float]:
+) -> list[float]:  # parameters: the sides of a shape
     """Measures the seconds of one layer's attention, each repeat, over caches in turn that together exceed any cache."""
     kind, place = torch_dtype(dtype), device.torch_device
     pair_bytes = 2 * batch * kv_heads * context * dim * kind.itemsize

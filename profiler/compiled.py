@@ -26,7 +26,9 @@ def compiled_step(model: GPT, device: Device) -> Iterator[Step]:
     forward = torch.compile(model.forward, dynamic=True, mode=mode)
 
     @torch.inference_mode()
-    def step(model: GPT, token: Tensor, cache: Cache, starts: Tensor | None = None) -> Tensor:
+    def step(
+        model: GPT, token: Tensor, cache: Cache, starts: Tensor | None = None
+    ) -> Tensor:  # parameters: a signature that others call
         result: Tensor = forward(token, cache, starts, last_only=True)[:, -1]
         return result.clone() if mode == "reduce-overhead" else result
 

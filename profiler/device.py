@@ -19,22 +19,17 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
 import torch
 
 from planner.errors import BadRequest, one_line
-from planner.units import MIB, ceil_div
+from planner.units import ceil_div
 from profiler.results import Environment
 
 CUDA_BLOCK_BYTES = 512
-CUDA_SMALL_BYTES = MIB  # allocations up to here come from small segments
-CUDA_SMALL_SEGMENT_BYTES = 2 * MIB
-CUDA_MIDDLE_BYTES = 10 * MIB  # and below this from middle ones
-CUDA_MIDDLE_SEGMENT_BYTES = 20 * MIB
-CUDA_ROUND_BYTES = 2 * MIB
 
 
 def cuda_block_bytes(size_bytes: int) -> int:
@@ -46,45 +41,6 @@ def cuda_block_bytes(size_bytes: int) -> int:
     (512, 512, 1536, 0)
     """
     return ceil_div(size_bytes, CUDA_BLOCK_BYTES) * CUDA_BLOCK_BYTES
-
-
-def cuda_segment_bytes(size_bytes: int) -> int:
-    """Counts the segment that the allocator asks the driver for when no cached one fits.
-
-    Up to 1 MiB: 2 MiB; below 10 MiB: 20 MiB; else rounded up to 2 MiB. Source: c10/cuda/CUDACachingAllocator.
-
-    >>> [cuda_segment_bytes(n) // 2**20 for n in (1, 2**20, 2**20 + 1, 10 * 2**20, 11 * 2**20 + 1)]
-    [2, 2, 20, 10, 12]
-    """
-    size_bytes = cuda_block_bytes(size_bytes)
-    if not size_bytes:
-        return 0
-    if size_bytes <= CUDA_SMALL_BYTES:
-        return CUDA_SMALL_SEGMENT_BYTES
-    if size_bytes < CUDA_MIDDLE_BYTES:
-        return CUDA_MIDDLE_SEGMENT_BYTES
-    return ceil_div(size_bytes, CUDA_ROUND_BYTES) * CUDA_ROUND_BYTES
-
-
-def cuda_reserved_bytes(sizes: Iterable[int]) -> int:
-    """Counts the segments that tensors of these sizes take, allocated in turn with nothing freed between.
-
-    >>> cuda_reserved_bytes([512] * 4096) // 2**20, cuda_reserved_bytes([512] * 4097) // 2**20
-    (2, 4)
-    """
-    room = {CUDA_SMALL_SEGMENT_BYTES: 0, CUDA_MIDDLE_SEGMENT_BYTES: 0}
-    total = 0
-    for size_bytes in sizes:
-        block, segment = cuda_block_bytes(size_bytes), cuda_segment_bytes(size_bytes)
-        pool = CUDA_SMALL_SEGMENT_BYTES if block <= CUDA_SMALL_BYTES else CUDA_MIDDLE_SEGMENT_BYTES
-        if block >= CUDA_MIDDLE_BYTES:
-            total += segment
-            continue
-        if room[pool] < block:
-            total += segment
-            room[pool] = segment
-        room[pool] -= block
-    return total
 
 
 class Device:
@@ -134,9 +90,6 @@ class Device:
         return float(last - first)
 
     def allocated_bytes(self) -> int | None:
-        return None
-
-    def reserved_peak_bytes(self) -> int | None:
         return None
 
     def peak_bytes(self) -> int | None:
@@ -223,9 +176,6 @@ class Cuda(Device):
 
     def peak_bytes(self) -> int | None:
         return int(self.api.max_memory_allocated(self.index))
-
-    def reserved_peak_bytes(self) -> int | None:
-        return int(self.api.max_memory_reserved(self.index))
 
     def resident_bytes(self) -> int | None:
         return None

@@ -272,7 +272,9 @@ def _answer_item(torch: Any, model: Any) -> Iterator[None]:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Answer(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:  # parameters: a signature that others call
             if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
                 return True if args[0].dtype == torch.bool else 0.0 if args[0].is_floating_point() else 0
             return func(*args, **(kwargs or {}))

@@ -95,7 +95,7 @@ class State:
 
 
 def enable_kv_cache(
-    model: nn.Module, strategy: str = "concat", max_tokens: int | None = None, example: Tensor | None = None
+    model: nn.Module, strategy: str = "concat", max_tokens: int | None = None, *, example: Tensor | None = None
 ) -> nn.Module:
     """Adds a cache; the model comes back, changed in place.
 

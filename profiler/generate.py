@@ -71,7 +71,9 @@ def pad_left(
 
 
 @torch.inference_mode()
-def prefill(model: GPT, tokens: Tensor, cache: Cache, starts: Tensor | None = None) -> Tensor:
+def prefill(
+    model: GPT, tokens: Tensor, cache: Cache, starts: Tensor | None = None
+) -> Tensor:  # parameters: a signature that others call
     """Runs the prompts [B, T] through the model into an emptied cache; logits of their last tokens [B, V]."""
     cache.reset(starts)
     logits: Tensor = model(tokens, cache, starts, last_only=True)
@@ -79,7 +81,9 @@ def prefill(model: GPT, tokens: Tensor, cache: Cache, starts: Tensor | None = No
 
 
 @torch.inference_mode()
-def decode_step(model: GPT, token: Tensor, cache: Cache, starts: Tensor | None = None) -> Tensor:
+def decode_step(
+    model: GPT, token: Tensor, cache: Cache, starts: Tensor | None = None
+) -> Tensor:  # parameters: a signature that others call
     """One more token a row, [B, 1], or the whole sequences [B, T] for a cache that keeps nothing; logits [B, V]."""
     logits: Tensor = model(token, cache, starts, last_only=True)
     return logits[:, -1]
@@ -149,7 +153,7 @@ def generate(
     sampling: Sampling | None = None,
     stop: int | Sequence[int] = (),
     on_token: Callable[[list[int]], None] | None = None,
-) -> Generated:
+) -> Generated:  # parameters: what one run is made of
     """Extends each prompt by at most `new_tokens`; a row ends at a `stop` token, all end together.
 
     `cache`: a strategy's name, or a cache made before. `on_token` gets each step's tokens as they come.

@@ -44,7 +44,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class Norm(nn.Module):
     """RMSNorm or LayerNorm over the last `width` numbers; `offset`: the gain is 1 + weight (Gemma)."""
 
-    def __init__(self, width: int, eps: float, kind: str = "rms", offset: bool = False) -> None:
+    def __init__(self, width: int, eps: float, kind: str = "rms", *, offset: bool = False) -> None:
         super().__init__()
         self.width, self.eps, self.kind, self.offset = width, eps, kind, offset
         self.weight = nn.Parameter(torch.empty(width))
@@ -397,7 +397,7 @@ class GPT(nn.Module):
 
 
 def _norm(whole: Design, width: int) -> Norm:
-    return Norm(width, whole.eps, whole.norm, whole.recipe.gain_offset)
+    return Norm(width, whole.eps, whole.norm, offset=whole.recipe.gain_offset)
 
 
 def build(

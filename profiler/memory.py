@@ -21,7 +21,7 @@ from planner.memory.cache_strategies import LayerShape, concat_peak_bytes, layer
 from planner.model.parameters import parameters
 from profiler.caches import Cache, ConcatCache, make_cache, storage_bytes
 from profiler.device import Device
-from profiler.generate import decode_step, prefill
+from profiler.generate import cache_for, decode_step, prefill
 from profiler.gpt import GPT
 from profiler.results import Check
 
@@ -65,7 +65,7 @@ def _pool_lengths(cache: Cache) -> list[int] | None:
     return [cache.max_tokens] * cache.batch if cache.name == "paged" else None
 
 
-def kv_checks(
+def kv_checks(  # parameters: what one run is made of
     model: GPT, device: Device, strategies: Iterable[str], *, batch: int, prompt_tokens: int, max_tokens: int, tp: int = 1,
     rank: int | None = None,
 ) -> list[Check]:  # fmt: skip
@@ -159,16 +159,7 @@ def peak_checks(model: GPT, device: Device, strategy: str, *, batch: int, tokens
     held: list[Cache] = []
 
     def run_prefill() -> None:
-        held.append(
-            make_cache(
-                strategy,
-                shapes,
-                batch=batch,
-                max_tokens=max_tokens,
-                dtype=model.embedding.dtype,
-                device=device.torch_device,
-            )
-        )
+        held.append(cache_for(model, strategy, batch=batch, max_tokens=max_tokens))
         prefill(model, ids[:, :tokens], held[0])
 
     def run_step() -> None:

@@ -64,7 +64,7 @@ def prefill_times(
     )
 
 
-def decode_times(
+def decode_times(  # parameters: what one run is made of
     model: GPT, device: Device, *, batch: int, context: int, strategy: str = "static", steps: int = DECODE_STEPS,
     step: Callable[..., Tensor] | None = None,
 ) -> Times:  # fmt: skip

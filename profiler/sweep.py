@@ -93,7 +93,7 @@ def sweep(
     progress: Progress | None = None,
     device: Device | None = None,
     make: Callable[[ModelSpec, Settings, Device | None], Profile] = Profile,
-) -> Measurement:
+) -> Measurement:  # parameters: what one run is made of
     """Runs every point of the grid once. `begun`: a result whose points are kept; `save` is called after each point."""
     progress = progress or Progress(0, quiet=True)
     progress.total = len(grid.places()) or 1

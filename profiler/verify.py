@@ -293,7 +293,7 @@ def verify_all(
     try:
         while waiting or running:
             while waiting and len(running) < max(1, processes):
-                running.append(_Child(context, waiting.popleft(), limit_seconds, memory_bytes))
+                running.append(_Child(context, waiting.popleft(), limit_seconds, memory_bytes=memory_bytes))
             patience = min(child.seconds_left() for child in running)
             wait([child.receiver for child in running], timeout=max(0.0, patience))
             for child in [child for child in running if child.done()]:
@@ -318,7 +318,7 @@ def _context() -> Any:
 class _Child:
     """One model in a process of its own."""
 
-    def __init__(self, context: Any, task: Task, limit_seconds: float, memory_bytes: int | None) -> None:
+    def __init__(self, context: Any, task: Task, limit_seconds: float, *, memory_bytes: int | None) -> None:
         self.task, self.limit = task, limit_seconds
         self.receiver, sender = context.Pipe(duplex=False)
         self.started = time.monotonic()
@@ -362,7 +362,9 @@ class _Child:
         self.receiver.close()
 
 
-def _work(sender: Connection, name: str, config: dict[str, Any], memory_bytes: int | None) -> None:
+def _work(
+    sender: Connection, name: str, config: dict[str, Any], memory_bytes: int | None
+) -> None:  # parameters: what one run is made of
     """In the child: compare, send the verdict."""
     if memory_bytes is not None:
         _limit_memory(memory_bytes)

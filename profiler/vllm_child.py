@@ -15,7 +15,7 @@ MARK = "KVPLAN-ANSWER "
 
 
 # long: one session of a process of its own
-def main(folder: str, budgets: list[int], length: int, batched: int) -> None:
+def main(folder: str, budgets: list[int], length: int, batched: int) -> None:  # parameters: what one run is made of
     """Prints vLLM's blocks, groups, page and concurrency, or its refusal, for each budget in bytes."""
     os.environ.update(
         VLLM_ENABLE_V1_MULTIPROCESSING="0", HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", VLLM_CPU_KVCACHE_SPACE="1"

@@ -136,7 +136,7 @@ def question(
     runs: tuple[Run, ...] = (),
     plans: tuple[PlanFile, ...] = (),
     assume: str | None = None,
-) -> Question:
+) -> Question:  # parameters: what it makes is made of, each by name
     """Builds a question from names; the models of the runs are added where the catalogue knows them.
 
     Without a length: 8k, or what the longest model can do. Without devices: those of the runs, else three usual ones.

@@ -93,7 +93,9 @@ def estimate_of(cases: Cases, row: Row, capacity: Capacity | None = None) -> Est
 
 def answer_at(cases: Cases, row: Row, pool: int | None, *, capacity: Capacity | None = None) -> EngineAnswer:
     """Asks the row's engine for its answer with `pool` bytes for the cache."""
-    return answer_of(row["engine"], row["version"] or None, estimate_of(cases, row, capacity), options_of(row, pool))
+    return answer_of(
+        row["engine"], row["version"] or None, estimate_of(cases, row, capacity), options=options_of(row, pool)
+    )
 
 
 def budget_interval(row: Row) -> tuple[int, int] | None:
@@ -230,7 +232,7 @@ def llama_answer(cases: Cases, row: Row) -> dict[str, Any]:
     )
     request = Request(min(512, int(row["ctx_size"])), k_dtype=row["k_dtype"] or None, v_dtype=row["v_dtype"] or None)
     found = estimate(cases.spec(row["model"]), request)
-    return answer_of(row["program"], row["build"] or None, found, options).to_dict()
+    return answer_of(row["program"], row["build"] or None, found, options=options).to_dict()
 
 
 def llama_checks(row: Row, answer: dict[str, Any]) -> list[Check]:

@@ -189,20 +189,3 @@ class Verified:
             f"{', '.join(model['model'] for model in filled)}.",
             f"- {len(unknown)} catalogue models are of types that transformers does not have: {', '.join(unknown)}.",
         ]
-
-
-def verified_numbers(cases: Cases, model: dict[str, Any]) -> tuple[int, list[int]]:
-    """Returns (parameters of what was built, cache bytes of each run) as we have them now."""
-    spec = cases.spec(model["model"])
-    towers = sum(size for part, size in parameters_by_part(spec).items() if part in TOWERS)
-    runs = []
-    prompt = model["caches"][0]["tokens"]  # an encoder reads as many
-    source = (prompt if spec.source_tokens is None else spec.source_tokens) if spec.has_cross_attention else 0
-    for check in model["caches"]:
-        tokens = check["tokens"]
-        caches = [(cache, count) for layer, count in spec.groups for cache in layer.caches]
-        runs.append(
-            check["batch"]
-            * sum(count * (c.kv_bytes(tokens, source, BF16) + c.state_bytes(BF16)) for c, count in caches)
-        )
-    return parameters(spec) - (towers if model.get("text_only") else 0), runs

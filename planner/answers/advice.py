@@ -100,7 +100,7 @@ def advice(
     asked = speed_of(running, load)
     one, engine = _estimate(asked), None if asked.engine is None else asked.engine.label
     device = asked.devices[0]
-    fit = fitted(observed, one, device, constants_for(engine, device)) if observed else None
+    fit = fitted(observed, one, device, base=constants_for(engine, device)) if observed else None
 
     def outcome(flags: str, changed: Running, slots: int | None = slots) -> Outcome:
         question = speed_of(changed, load)

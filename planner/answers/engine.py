@@ -31,7 +31,7 @@ def engine_answer(asked: EngineAsked, estimate: Estimate) -> EngineAnswer:
     for given in (estimate.request.k_dtype, estimate.request.v_dtype):
         if known and given and kv_format(given).name not in known:
             raise BadRequest(f"{name} has no KV dtype {kv_format(given).name}; choose one of: {', '.join(known)}")
-    answer = answer_of(name, version, estimate, options)
+    answer = answer_of(name, version, estimate, options=options)
     if answer.overhead is not None and named_with_tower(estimate):
         answer = replace(answer, assumptions=(*answer.assumptions, NAMED_WITH_TOWER))
     if estimate.bounded and answer.fits is False:
@@ -49,7 +49,7 @@ def limited(asked: EngineAsked, estimate: Estimate, answer: EngineAnswer) -> Eng
     if name in STARTED_FOR:
         request = replace(estimate.request, seq_tokens=min(estimate.request.seq_tokens, found.positions))
         shorter = estimate_of(estimate.spec, request, estimate.capacity)
-        at_most = answer_of(name, version, shorter, replace(options, max_model_len=found.positions))
+        at_most = answer_of(name, version, shorter, options=replace(options, max_model_len=found.positions))
     return within_positions(answer, estimate, options, at_most=at_most)
 
 
@@ -61,7 +61,7 @@ def with_own_length(asked: EngineAsked, estimate: Estimate, answer: EngineAnswer
     given, own = asked.options.max_model_len, estimate.spec.max_positions
     if given is None or own is None or given >= own or answer.refusal is not None or estimate.capacity is None:
         return answer
-    alone = answer_of(asked.name, asked.version, estimate, replace(asked.options, max_model_len=None))
+    alone = answer_of(asked.name, asked.version, estimate, options=replace(asked.options, max_model_len=None))
     if alone.refusal is None or not alone.refusal.sure:
         return answer
     flag = "--context-length" if asked.name == "sglang" else "--max-model-len"

@@ -89,7 +89,7 @@ def engines_answer(asked: EnginesAsked) -> EnginesAnswer:
     for name, version, label in TABLE:
         try:
             options = asked.options[name]
-            answer = answer_of(name, version, found, options)
+            answer = answer_of(name, version, found, options=options)
             asked_of = EngineAsked(name, version, options)
             stored = kv_name(as_stored(asked_of, found), name)
             rows.append(EngineRow(label, limited(asked_of, found, answer), kv_dtype=stored))

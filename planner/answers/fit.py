@@ -453,7 +453,7 @@ def request_bytes(estimate: Estimate, lengths: Iterable[int]) -> dict[int, int]:
     extras = estimate.request.extras
 
     def beside(length: int) -> int:
-        return 0 if extras is None else extras.sequence_bytes(estimate, stage.stage, caches, length)
+        return 0 if extras is None else extras.sequence_bytes(estimate, stage.stage, caches, tokens=length)
 
     return {
         length: stage.state_bytes

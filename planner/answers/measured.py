@@ -26,5 +26,5 @@ def constants_from(  # parameters: what a speed is asked for
             asked.text, estimate, device, load=load, engine=engine, prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
         ), None  # fmt: skip
-    found = fitted(asked.points, estimate, device, base)
+    found = fitted(asked.points, estimate, device, base=base)
     return found.constants, found

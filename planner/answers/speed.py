@@ -327,7 +327,7 @@ def _compute_bound(
     rates, sums = rates_of(device, estimate), work(estimate)
 
     def reads(batch: int) -> bool:
-        step = decode_pass(sums, rates, batch, *lengths)
+        step = decode_pass(sums, rates, batch, first_tokens=lengths[0], last_tokens=lengths[1])
         if constants is None:
             computing = step.compute_seconds + step.expert_compute_seconds
             return computing < step.weight_seconds + step.expert_seconds + step.cache_seconds

@@ -220,12 +220,13 @@ class _Catalogue:
         noun: str,
         compiled: str,
         folder: str,
+        *,
         key: Callable[[str], str],
         keys: Callable[[Mapping[str, Any]], list[str]],
         build: Callable[[Mapping[str, Any], str], Any],
         about: Callable[[Any], tuple[str, ...]],
         advice: str,
-    ) -> None:
+    ) -> None:  # parameters: what it makes is made of, each by name
         self.noun = noun
         self.compiled = compiled  # the file's name in model_configs/
         self.folder = folder  # the folder's name in the user's own
@@ -385,11 +386,11 @@ _MODELS = _Catalogue(
     "model",
     "models.jsonl",
     "models",
-    model_key,
-    model_keys,
-    model_from_raw,
-    lambda entry: (str(entry.config.get("model_type") or ""),),
-    "`kvplan models QUERY` lists them, or give a config.json",
+    key=model_key,
+    keys=model_keys,
+    build=model_from_raw,
+    about=lambda entry: (str(entry.config.get("model_type") or ""),),
+    advice="`kvplan models QUERY` lists them, or give a config.json",
 )
 
 
@@ -397,9 +398,9 @@ _DEVICES = _Catalogue(
     "device",
     "gpus.jsonl",
     "gpus",
-    device_key,
-    device_keys,
-    device_from_raw,
-    lambda entry: (entry.vendor or "",),
-    "`kvplan gpus QUERY` lists them",
+    key=device_key,
+    keys=device_keys,
+    build=device_from_raw,
+    about=lambda entry: (entry.vendor or "",),
+    advice="`kvplan gpus QUERY` lists them",
 )

@@ -46,7 +46,7 @@ def answered(log: Sequence[str], asked: ServerAsked) -> ServerAnswer:
             ledgers += found
             if asked.record:
                 with locked(asked.record):  # several may record at once: nothing that one added is lost
-                    write_whole(asked.record, merged(asked.record, found, name, asked.running.gpu), "--record")
+                    write_whole(asked.record, merged(asked.record, found, name, gpu=asked.running.gpu), "--record")
     read = Read(tuple(ledgers), tuple(points), tuple(metrics), tuple(notes))
     answer = server_answer(log, read, asked.running, targets=asked.targets)
     if asked.record and answer.speeds:

@@ -227,13 +227,13 @@ def engine_answers(question: Question, found: Estimate, chunk: int) -> tuple[lis
     def of(tokens: int) -> Estimate:
         return estimate(found.spec, replace(found.request, seq_tokens=tokens), found.capacity)
 
-    longest = answer_of(name, version, of(load.longest_tokens), options)
+    longest = answer_of(name, version, of(load.longest_tokens), options=options)
     refusal = longest.refusal
     if options.max_num_seqs is None and refusal and refusal.mends and refusal.mends[0].startswith("--max-num-seqs"):
         options = (
             mended(options, refusal) or options
         )  # a default that hybrids refuse is not what a server is started with
-        longest = answer_of(name, version, of(load.longest_tokens), options)
+        longest = answer_of(name, version, of(load.longest_tokens), options=options)
     short = [n for n in lengths if n < load.longest_tokens]
     points = [(n, request_bytes_of(name, version, of(n), options=options)) for n in short]
     return [*points, (load.longest_tokens, longest.request_bytes)], longest

@@ -98,7 +98,7 @@ def token_costs(
     prompt_seconds: float,
     cached_seconds: float,
     decode_seconds: float,
-) -> TokenCosts:
+) -> TokenCosts:  # parameters: the quantities of its equation, each by name
     """Splits a request's share of the hour by the machine time that its parts take.
 
     request = usd_per_hour / 3600 / requests_per_s, divided as prompt_seconds : cached_seconds : decode_seconds;

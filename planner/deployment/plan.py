@@ -218,7 +218,7 @@ def start(plan: Plan) -> tuple[str | None, EngineAnswer | None]:
         options = replace(options, max_model_len=None, parallel=most, ctx_size=most * load.longest_tokens)
     asked = replace(found.request, seq_tokens=load.longest_tokens, batch=1)
     estimated = estimate(found.spec, asked, found.capacity)
-    answer = answer_of(name, version, estimated, options)
+    answer = answer_of(name, version, estimated, options=options)
     line = command(answer, estimated, options)
     if (
         name in ("vllm", "sglang")

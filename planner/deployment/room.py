@@ -183,5 +183,5 @@ class Sizes:
             self.others, self.sharding, tokens, source_tokens=self._source(tokens), fmt=self.found.fmt
         )
         extras = self.found.request.extras
-        beside = 0 if extras is None else extras.sequence_bytes(self.found, self.stage, self.caches, tokens)
+        beside = 0 if extras is None else extras.sequence_bytes(self.found, self.stage, self.caches, tokens=tokens)
         return self.state + others + self.growing(own_tokens) + beside

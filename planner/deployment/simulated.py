@@ -92,7 +92,7 @@ def check(plan: Plan) -> Check:
         arrivals_of(load, None if users else plan.state.rate_per_s, count),
         side.model,
         side.pool,
-        side.policy,
+        policy=side.policy,
         users=users,
         occupancy=False,
         think_ps=exponential_ps(load.think_seconds, SEED, "pauses") if users and load.think_seconds else None,

@@ -68,7 +68,9 @@ def tensorrt_llm(  # parameters: as every engine
     """
     number = (parse_version(version) if version else None) or LATEST
     recent = number >= SMALL_BLOCKS_SINCE
-    return _answer(TENSORRT_LLM, 32 if recent else 64, BATCH if recent else 0, estimate, options, version)
+    return _answer(
+        TENSORRT_LLM, 32 if recent else 64, BATCH if recent else 0, estimate=estimate, options=options, version=version
+    )
 
 
 def lmdeploy(
@@ -78,8 +80,10 @@ def lmdeploy(
     `BlockManager`. Its PyTorch engine takes `runtime_bytes` off first.
     """
     if generation == "pytorch":
-        return _answer(LMDEPLOY_PYTORCH, _pytorch_block(estimate), 0, estimate, options, version)
-    return _answer(LMDEPLOY, 64, 0, estimate, options, version)
+        return _answer(
+            LMDEPLOY_PYTORCH, _pytorch_block(estimate), 0, estimate=estimate, options=options, version=version
+        )
+    return _answer(LMDEPLOY, 64, 0, estimate=estimate, options=options, version=version)
 
 
 def runtime_bytes(prefill_tokens: int, batches: int, vocab: int) -> int:
@@ -142,7 +146,7 @@ def _stage_bytes(estimate: Estimate, stage: range, words: str) -> int:
 
 
 def _answer(
-    rules: Rules, block: int, sequences: int, estimate: Estimate, options: Options, version: str | None
+    rules: Rules, block: int, sequences: int, *, estimate: Estimate, options: Options, version: str | None
 ) -> EngineAnswer:
     block = want(options.block_size, block, "--block-size")
     one = token_bytes(estimate, rules.words) * block

@@ -54,12 +54,12 @@ def answer(
     ranks = estimate.request.sharding
     estimate = _with_f16(replace(estimate, request=replace(estimate.request, sharding=Sharding())))
     _check(estimate, build_of(version, program), program)
-    setting = settings(estimate, options, version, program)
+    setting = settings(estimate, options, version, program=program)
     if options.pool_bytes is not None and options.ctx_size is None:
-        setting = _largest_context(estimate, options, version, setting)
+        setting = _largest_context(estimate, options, version, asked=setting)
     found = buffers(estimate, setting)
     compute = compute_buffer(estimate, setting)
-    one = _one_request(estimate, options, version, setting)
+    one = _one_request(estimate, options, version, setting=setting)
     pool = _pool(found, setting, estimate)
     seq = estimate.request.seq_tokens
     most = (
@@ -164,22 +164,22 @@ def _with_f16(estimate: Estimate) -> Estimate:
     return replace(estimate, fmt=CacheFormat(k, v, estimate.fmt.model_dtype_bytes))
 
 
-def _largest_context(estimate: Estimate, options: Options, version: str | None, asked: Setting) -> Setting:
+def _largest_context(estimate: Estimate, options: Options, version: str | None, *, asked: Setting) -> Setting:
     """The longest context whose buffers stay within the pool, not beyond the model's positions for every slot."""
     pool = options.pool_bytes or 0
 
     def at(n: int) -> Setting:
-        return settings(estimate, replace(options, ctx_size=n), version, asked.program)
+        return settings(estimate, replace(options, ctx_size=n), version, program=asked.program)
 
     longest = (estimate.spec.max_positions or estimate.request.seq_tokens) * asked.slots
     best = largest(lambda n: buffers(estimate, at(n)).total <= pool, min(longest, MAX_TOKENS))
     return at(max(best, 1))
 
 
-def _one_request(estimate: Estimate, options: Options, version: str | None, setting: Setting) -> int:
+def _one_request(estimate: Estimate, options: Options, version: str | None, *, setting: Setting) -> int:
     """What one slot takes: its stream, or the cells of a unified cache that the request fills."""
     own = replace(options, ctx_size=estimate.request.seq_tokens, parallel=1, kv_unified=True)
-    one = settings(estimate, own, version, setting.program)
+    one = settings(estimate, own, version, program=setting.program)
     return buffers(estimate, replace(one, swa_full=setting.swa_full)).total
 
 

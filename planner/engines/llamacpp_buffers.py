@@ -49,7 +49,6 @@ class Buffers:
     state: int
     full_layers: int
     window_layers: int
-    state_layers: int
     k: int
     v: int
     draft: int = 0
@@ -108,7 +107,6 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
                 continue
             if isinstance(cache, Recurrent):
                 sums["state"] += count * state_bytes(cache, spec.name) * setting.slots * (1 + setting.snapshots)
-                sums["state_layers"] += count
                 continue
             if isinstance(cache, IndexKeys):
                 _add_index(
@@ -116,7 +114,7 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
                 )
                 continue
             if isinstance(cache, Latent):
-                k, v = _latent_row(cache, mixer, setting, fmt, spec.name)
+                k, v = _latent_row(cache, mixer, setting, fmt=fmt, name=spec.name)
                 if cache.indexer_dim:
                     _add_index(sums, setting, fmt, (cache.indexer_dim, 0), count)
             elif isinstance(cache, Full) and not isinstance(cache, Cross):
@@ -251,7 +249,7 @@ def has_window_cache(estimate: Estimate) -> bool:
     return bool(kinds & {SlidingWindow, Chunked}) and Full in kinds
 
 
-def _latent_row(cache: Latent, mixer: object, setting: Setting, fmt: CacheFormat, name: str) -> tuple[int, int]:
+def _latent_row(cache: Latent, mixer: object, setting: Setting, *, fmt: CacheFormat, name: str) -> tuple[int, int]:
     """(K, V) bytes of a token in one MLA layer.
 
     llama.cpp: all heads before b5134 (PR 12801), K latent + rope and V latent to b7829, then K alone; ollama all heads

@@ -97,7 +97,7 @@ def build_of(version: str | None, program: str) -> int:
     return number[0] if program in ("llamacpp", "ik_llamacpp") and len(number) == 1 else LATEST[0]
 
 
-def settings(estimate: Estimate, options: Options, version: str | None, program: str) -> Setting:
+def settings(estimate: Estimate, options: Options, version: str | None, *, program: str) -> Setting:
     """Works out cells and streams from the flags, as the program does.
 
     From b6980 (PR 17046) the context is padded to 256; one stream of it when unified, else a stream a slot of
@@ -130,7 +130,7 @@ def settings(estimate: Estimate, options: Options, version: str | None, program:
         streams=slots if keeps_compressed(estimate) else streams,  # a stream for every slot, unified or not
         seq_cells=ceil_div(max(ceil_div(whole, streams), 1), pad) * pad,
         ubatch=min(want(options.ubatch_size, batch if kobold else DEFAULT_UBATCH, "--ubatch-size"), batch), batch=batch, flash=flash, pad=pad,
-        swa_full=options.swa_full or not (options.useswa or _keeps_windows(estimate, build, number, program)),
+        swa_full=options.swa_full or not (options.useswa or _keeps_windows(estimate, build, number, program=program)),
         mla_mode=3 if options.mla_mode is None else options.mla_mode, version=number,
         snapshots=draft_tokens(estimate, options) if _rolls_back(estimate, program) else 0,
     )  # fmt: skip
@@ -146,7 +146,7 @@ def _rolls_back(estimate: Estimate, program: str) -> bool:
     return program == "ik_llamacpp" or kind.startswith(ROLLBACK)
 
 
-def _keeps_windows(estimate: Estimate, build: int, version: Version, program: str) -> bool:
+def _keeps_windows(estimate: Estimate, build: int, version: Version, *, program: str) -> bool:
     """Tells whether layers with a window keep the window alone, by program and release.
 
     llama.cpp from b5427; KoboldCpp from 1.114; LM Studio from its engine 2.11; ollama in its own engine from 0.6.3 (the types it has) and

@@ -118,7 +118,7 @@ def family(engine: str) -> str:
     return engine.removesuffix("-pytorch") if module == "fractions_of_free" else module
 
 
-def answer_of(name: str, version: str | None, estimate: Estimate, options: Options) -> EngineAnswer:
+def answer_of(name: str, version: str | None, estimate: Estimate, *, options: Options) -> EngineAnswer:
     """Asks the engine `name`, as `parse_engine` gives it, for its answer."""
     module, function, told = ENGINES[name]
     made = getattr(import_module(f"planner.engines.{module}"), function)(estimate, options, version, told)
@@ -132,7 +132,7 @@ def request_bytes_of(name: str, version: str | None, estimate: Estimate, *, opti
     """
     module, _, told = ENGINES[name]
     if module != "vllm":
-        return answer_of(name, version, estimate, options).request_bytes
+        return answer_of(name, version, estimate, options=options).request_bytes
     from planner.engines import vllm
 
     return vllm.request_bytes(estimate, options, version, generation=told)

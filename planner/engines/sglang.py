@@ -100,10 +100,10 @@ def answer(
         cell = with_drafts(cell, estimate)
     longest = want(options.max_model_len, default_length(estimate), "--max-model-len")
     page = want(options.block_size, 1, "--page-size")
-    size, fraction = _budget(estimate, options, number, version is not None)
+    size, fraction = _budget(estimate, options, number, version_known=version is not None)
 
     def cut(at: int) -> Pool:
-        return pool(cell, options, at, page, longest)
+        return pool(cell, options, at, page=page, longest=longest)
 
     ranged = None if size is None else Ranged(cut(size.bytes), cut(size.low), cut(size.high))
     seq = estimate.request.seq_tokens
@@ -117,11 +117,11 @@ def answer(
     beside = 0 if number >= DRAFTS_IN_POOL_SINCE or compressed else _drafter_beside(estimate, cell, ranged)
     refusal = heads_refusal(estimate, "--tp") or sglang_refusal(estimate)
     if refusal is None and ranged is not None:
-        refusal = _refusal(estimate, options, ranged, fraction, table, beside)
+        refusal = _refusal(estimate, options, ranged, fraction=fraction, table=table, beside=beside)
     if compressed and refusal is None and ranged is not None:
         refusal = sglang_compressed.windows_refusal(ranged, cell.window, number)
     if refusal is None and ranged is not None and most == 0 and seq <= longest:
-        refusal = _no_request(ranged, cell, seq, longest)
+        refusal = _no_request(ranged, cell, seq, longest=longest)
     if refusal is not None:
         most = 0
     extra = {
@@ -154,7 +154,7 @@ def answer(
         if ranged
         else (),
         reasons=reasons,
-        assumptions=_assumptions(estimate, options, fraction, version),
+        assumptions=_assumptions(estimate, options, fraction, version=version),
         extra=extra,
         refusal=refusal,
     )
@@ -208,7 +208,7 @@ def _drafter_beside(estimate: Estimate, cell: Cell, ranged: Ranged | None) -> in
 
 
 def _refusal(
-    estimate: Estimate, options: Options, ranged: Ranged, fraction: Fraction | None, table: Table | None, beside: int
+    estimate: Estimate, options: Options, ranged: Ranged, *, fraction: Fraction | None, table: Table | None, beside: int
 ) -> Refusal | None:
     """No pool at all, or a request table or drafter larger than the share that mem_fraction_static leaves."""
     if ranged.pool.bytes <= 0 or (ranged.pool.tokens <= 0 and not ranged.pool.extra["state_slots"]):
@@ -236,7 +236,7 @@ def _refusal(
     )
 
 
-def _no_request(ranged: Ranged, cell: Cell, seq: int, longest: int) -> Refusal:
+def _no_request(ranged: Ranged, cell: Cell, seq: int, *, longest: int) -> Refusal:
     """The pool holds no request of this length: the server starts, and refuses such requests alone.
 
     Source: sglang `scheduler.py`, max_req_len = min(context_len - 1, max_total_num_tokens - 1); `tests/cases/logs/sglang-tp4.log`
@@ -313,7 +313,7 @@ def _state_bytes(cache: Recurrent, estimate: Estimate) -> int:
     )
 
 
-def pool(cell: Cell, options: Options, size: int, page: int, longest: int) -> Pool:
+def pool(cell: Cell, options: Options, size: int, *, page: int, longest: int) -> Pool:
     """Cuts `size` bytes left for cache into tokens.
 
     One pool: floor(size / cell), to a multiple of the page. Windows apart: full tokens F and ratio · F sliding
@@ -357,7 +357,7 @@ def _most(found: Pool, cell: Cell, seq: int) -> int:
 
 
 def _budget(
-    estimate: Estimate, options: Options, version: Version, version_known: bool
+    estimate: Estimate, options: Options, version: Version, *, version_known: bool
 ) -> tuple[Estimated | None, Fraction | None]:
     """rest = free after the weights - free before them · (1 - mem_fraction_static); no profile run.
 
@@ -467,7 +467,7 @@ def _reasons(cell: Cell, options: Options, estimate: Estimate) -> tuple[str, ...
 
 
 def _assumptions(
-    estimate: Estimate, options: Options, fraction: Fraction | None, version: str | None
+    estimate: Estimate, options: Options, fraction: Fraction | None, *, version: str | None
 ) -> tuple[str, ...]:
     lines = [f"SGLang {version or NEWEST}" + ("" if version else ", the newest release read (no version given)")]
     if fraction is not None and estimate.capacity is not None and options.pool_bytes is None:

@@ -32,7 +32,7 @@ def answer(
     stages = stage_ranges(len(estimate.spec.layers), pp=estimate.request.sharding.pp)
     caches = layer_caches(estimate)
     one = max(
-        sum(_layer_bytes(cache, length, kind, estimate) for index, cache in caches if index in stage)
+        sum(_layer_bytes(cache, length, kind, estimate=estimate) for index, cache in caches if index in stage)
         for stage in stages
     )
     reasons = {
@@ -56,15 +56,15 @@ def answer(
     )
 
 
-def _layer_bytes(cache: Cache, length: int, kind: str, estimate: Estimate) -> int:
+def _layer_bytes(cache: Cache, length: int, kind: str, *, estimate: Estimate) -> int:
     fmt, source = estimate.fmt, estimate.source_tokens
     if kind == "quantized" and type(cache) is Full and length > RESIDUAL_TOKENS:
         four = CacheFormat(kv_format("int4"), kv_format("int4"), fmt.model_dtype_bytes)
         return cache.kv_bytes(length - RESIDUAL_TOKENS, source, four) + cache.kv_bytes(RESIDUAL_TOKENS, source, fmt)
-    return _kept(cache, length, fmt, source, kind == "static") + cache.state_bytes(fmt)
+    return _kept(cache, length, fmt, source=source, static=kind == "static") + cache.state_bytes(fmt)
 
 
-def _kept(cache: Cache, length: int, fmt: CacheFormat, source: int, static: bool) -> int:
+def _kept(cache: Cache, length: int, fmt: CacheFormat, *, source: int, static: bool) -> int:
     limit = most_kept(cache)
     if limit is not None and not static:
         length = min(length, limit - 1)

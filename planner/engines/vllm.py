@@ -80,8 +80,8 @@ def answer(
     """
     setting, estimate = _read(estimate, options, version, generation=generation)
     sizes = _sizes(estimate, options, setting)
-    made = (_made_v1 if setting.v1 else _made_v0)(estimate, options, setting, sizes)
-    return _answer(estimate, options, setting, sizes, made)
+    made = (_made_v1 if setting.v1 else _made_v0)(estimate, options, setting, sizes=sizes)
+    return _answer(estimate, options, setting, sizes=sizes, made=made)
 
 
 def request_bytes(estimate: Estimate, options: Options, version: str | None, *, generation: str | None = None) -> int:
@@ -91,14 +91,14 @@ def request_bytes(estimate: Estimate, options: Options, version: str | None, *, 
         found = _layout(estimate, options, setting)
         return found.request_blocks(estimate.request.seq_tokens) * found.block_bytes
     vllm_v0.check(estimate)
-    return vllm_v0.request_bytes(estimate, options, setting.version, estimate.request.seq_tokens)
+    return vllm_v0.request_bytes(estimate, options, setting.version, length=estimate.request.seq_tokens)
 
 
 def _read(
     estimate: Estimate, options: Options, version: str | None, *, generation: str | None
 ) -> tuple[Setting, Estimate]:
     """The setting, and the estimate in the formats that this version stores."""
-    setting = settings(estimate, options, version, generation)
+    setting = settings(estimate, options, version, generation=generation)
     if setting.v1 and setting.version < DRAFT_MODELS_SINCE:
         refuse_draft_model(estimate, f"vLLM {setting.label}")
     if takes_float32(estimate, options, setting.version):
@@ -190,14 +190,14 @@ def _sizes(estimate: Estimate, options: Options, setting: Setting) -> Sizes:
     return Sizes(size, found.activation if known else None, found.overhead)
 
 
-def _made_v0(estimate: Estimate, options: Options, setting: Setting, sizes: Sizes) -> Made:
+def _made_v0(estimate: Estimate, options: Options, setting: Setting, *, sizes: Sizes) -> Made:
     vllm_v0.check(estimate)
 
     def cut(at: int) -> Pool:
-        return vllm_v0.pool(estimate, options, setting.version, at, setting.longest)
+        return vllm_v0.pool(estimate, options, setting.version, size=at, longest=setting.longest)
 
     size = sizes.pool
-    taken = vllm_v0.request_bytes(estimate, options, setting.version, estimate.request.seq_tokens)
+    taken = vllm_v0.request_bytes(estimate, options, setting.version, length=estimate.request.seq_tokens)
     if size is None:
         return Made(None, taken, setting.block, None)
     ranged = Ranged(cut(size.bytes), cut(size.low), cut(size.high))
@@ -232,15 +232,15 @@ def _layout(estimate: Estimate, options: Options, setting: Setting) -> vllm_v1.L
     return vllm_v1.layout(estimate, options, setting)
 
 
-def _made_v1(estimate: Estimate, options: Options, setting: Setting, sizes: Sizes) -> Made:
+def _made_v1(estimate: Estimate, options: Options, setting: Setting, *, sizes: Sizes) -> Made:
     found = _layout(estimate, options, setting)
 
     def cut(at: int) -> Pool:
-        return vllm_v1.pool(found, at, setting.version, setting.longest)
+        return vllm_v1.pool(found, at, setting.version, longest=setting.longest)
 
     blocks = found.request_blocks(estimate.request.seq_tokens)
     taken = blocks * found.block_bytes
-    reasons = _reasons_v1(estimate, options, setting, found)
+    reasons = _reasons_v1(estimate, options, setting, found=found)
     size = sizes.pool
     if size is None:
         return Made(None, taken, found.block, None, reasons=reasons)
@@ -311,7 +311,7 @@ def _lines_v1(pool: Pool, setting: Setting, refusal: Refusal | None) -> tuple[st
     return tuple(lines)
 
 
-def _reasons_v1(estimate: Estimate, options: Options, setting: Setting, found: vllm_v1.Layout) -> tuple[str, ...]:
+def _reasons_v1(estimate: Estimate, options: Options, setting: Setting, *, found: vllm_v1.Layout) -> tuple[str, ...]:
     reasons = []
     forms = {group.kind.form for group in found.groups}
     if "state" in forms:
@@ -378,7 +378,7 @@ def _assumed(estimate: Estimate, options: Options, setting: Setting) -> tuple[st
 
 # long: a field of the answer a line
 def _answer(
-    estimate: Estimate, options: Options, setting: Setting, sizes: Sizes, made: Made
+    estimate: Estimate, options: Options, setting: Setting, *, sizes: Sizes, made: Made
 ) -> EngineAnswer:  # everything that the question and the engine say of it meets here
     logical = logical_bytes(estimate)
     most, reasons = made.most, made.reasons

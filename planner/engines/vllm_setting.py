@@ -87,7 +87,7 @@ class Setting:
         )
 
 
-def settings(estimate: Estimate, options: Options, text: str | None, generation: str | None = None) -> Setting:
+def settings(estimate: Estimate, options: Options, text: str | None, *, generation: str | None = None) -> Setting:
     """Fills in vLLM's defaults for the flags that are not given.
 
     Source: `EngineArgs._set_default_args` and `get_batch_defaults` (batched tokens and sequences by device),
@@ -97,7 +97,7 @@ def settings(estimate: Estimate, options: Options, text: str | None, generation:
     version = _number(text, generation)
     v1 = generation == "v1" or (generation is None and runs_v1(estimate, version))
     longest = want(options.max_model_len, default_length(estimate), "--max-model-len")
-    batched, sequences = _default_batch(estimate, v1, version, longest)
+    batched, sequences = _default_batch(estimate, v1, version, longest=longest)
     default_fraction = Fraction(92, 100) if version >= HIGHER_UTILISATION_SINCE else Fraction(9, 10)
     fraction = default_fraction if options.fraction is None else options.fraction
     beside = options.max_num_seqs is None and not v1 and _shares_its_card(estimate, fraction)
@@ -112,7 +112,7 @@ def settings(estimate: Estimate, options: Options, text: str | None, generation:
         longest=longest,
         batched=batched,
         sequences=want(options.max_num_seqs, min(sequences, batched) if v1 else sequences, "--max-num-seqs"),
-        block=want(options.block_size, default_block(estimate, v1, version, longest), "--block-size"),
+        block=want(options.block_size, default_block(estimate, v1, version, longest=longest), "--block-size"),
         hybrid=_hybrid_manager(estimate, options, version),
         in_flight=batched * batches_under_way(estimate, options, version),
         cache_mode=cache_mode(estimate, options, version),
@@ -183,7 +183,7 @@ def caches_of(estimate: Estimate) -> list[object]:
     return [cache for layer, _ in estimate.spec.groups for cache in layer.caches]
 
 
-def _default_batch(estimate: Estimate, v1: bool, version: Version, longest: int) -> tuple[int, int]:
+def _default_batch(estimate: Estimate, v1: bool, version: Version, *, longest: int) -> tuple[int, int]:
     """Gives (batched tokens, sequences) of a server without these flags.
 
     V0: a step holds the longest request, unless that is above 32,768 and chunked prefill comes on by itself (from
@@ -253,7 +253,7 @@ def default_length(estimate: Estimate) -> int:
     return max(estimate.spec.max_positions or 0, estimate.request.seq_tokens)
 
 
-def default_block(estimate: Estimate, v1: bool, version: Version, longest: int) -> int:
+def default_block(estimate: Estimate, v1: bool, version: Version, *, longest: int) -> int:
     """Returns the tokens of a block where no flag says: 16; MLA 64 where FlashMLA runs (a record of 576, Hopper or an
     unknown device), 128 with CUTLASS MLA (Blackwell before 0.12), 64 with a sparse indexer; 128 on CPU (MLA 16) and
     Gaudi; a sixteenth of the longest request, 16 to 256, on TPU.

@@ -111,7 +111,7 @@ def _query_heads(estimate: Estimate) -> int:
     return max(1, ceil_div(heads, estimate.request.sharding.tp))
 
 
-def pool(estimate: Estimate, options: Options, version: Version, size: int, longest: int) -> Pool:
+def pool(estimate: Estimate, options: Options, version: Version, *, size: int, longest: int) -> Pool:
     """Cuts `size` bytes into blocks: floor(size / block bytes); the CPU's come from the swap space.
 
     Source: vLLM 0.6.6.post1 `Worker.determine_num_available_blocks`, `LLMEngine._initialize_kv_caches`
@@ -131,7 +131,7 @@ def pool(estimate: Estimate, options: Options, version: Version, size: int, long
     return Pool(size, tokens, blocks, block, tokens, Fraction(tokens, longest), extra)
 
 
-def request_bytes(estimate: Estimate, options: Options, version: Version, length: int) -> int:
+def request_bytes(estimate: Estimate, options: Options, version: Version, *, length: int) -> int:
     """Counts the bytes of the blocks that one request of `length` tokens takes."""
     block = want(options.block_size, BLOCK_TOKENS, "--block-size")
     return ceil_div(length, block) * block_bytes(estimate, version, block)

@@ -74,7 +74,7 @@ class LayerKind:
     shape: Cache | None = None
     held: int = 0
 
-    def blocks(self, length: int, block: int, in_flight: int, dcp: int) -> int:
+    def blocks(self, length: int, block: int, in_flight: int, *, dcp: int) -> int:
         """Counts the most blocks that one request of `length` tokens holds.
 
         full cdiv(length, block); sliding cdiv(min(window - 1 + in flight, length), block) + 1; state as `held` says.
@@ -133,7 +133,7 @@ class Layout:
 
     def group_blocks(self, group: Group, length: int) -> int:
         """Counts the blocks of one group that a request of `length` tokens may hold."""
-        return group.kind.blocks(length, group.block, self.in_flight, self.dcp)
+        return group.kind.blocks(length, group.block, self.in_flight, dcp=self.dcp)
 
     def request_blocks(self, length: int) -> int:
         """Counts the blocks of the pool that a request of `length` tokens may hold."""
@@ -148,7 +148,7 @@ class Layout:
         """
         if self.version < GROUPS_CHECKED_SINCE:
             return sum(
-                count * page * kind.blocks(length, _block_of(kind, self.groups), self.in_flight, self.dcp)
+                count * page * kind.blocks(length, _block_of(kind, self.groups), self.in_flight, dcp=self.dcp)
                 for kind, count, page in self.needs
             )
         size = self.block_bytes if self.version >= STAGES_CHECKED_SINCE else self._whole_block_bytes()
@@ -187,7 +187,7 @@ def layout(estimate: Estimate, options: Options, setting: Setting) -> Layout:
         needs = tuple((name, count, name.token_bytes * block) for name, count in counts.items())
     else:
         blocks, page = equal_pages(names, _steps(estimate, setting))
-        groups = _groups(kinds, blocks, ranges, setting.version)
+        groups = _groups(kinds, blocks, ranges, version=setting.version)
         pages = tuple(page * max(group.layers[stage] for group in groups) for stage in range(len(ranges)))
         needs = tuple((name, count, page) for name, count in counts.items())
     return Layout(
@@ -259,7 +259,7 @@ def equal_pages(names: list[LayerKind], steps: Steps) -> tuple[dict[LayerKind, i
 
 
 def _groups(
-    kinds: list[tuple[int, LayerKind]], blocks: Mapping[LayerKind, int], ranges: list[range], version: Version
+    kinds: list[tuple[int, LayerKind]], blocks: Mapping[LayerKind, int], ranges: list[range], *, version: Version
 ) -> tuple[Group, ...]:
     """Each kind cut into groups of `group_size` layers, every n-th layer to the n-th group."""
     layers = {name: [index for index, kind in kinds if kind == name] for name in blocks}
@@ -300,13 +300,13 @@ def layer_kinds(estimate: Estimate, options: Options, setting: Setting) -> list[
     found: list[tuple[int, LayerKind]] = []
     for index, cache in layer_caches(estimate):
         if id(cache) not in made:
-            made[id(cache)] = _kinds_of(cache, estimate, options, setting)
+            made[id(cache)] = _kinds_of(cache, estimate, options, setting=setting)
         found += [(index, kind) for kind in made[id(cache)]]
     if not found:
         raise UnsupportedModel(f"{estimate.spec.name}: no layer keeps a cache, so vLLM makes no pool")
     last = len(estimate.spec.layers) - 1
     if options.draft_layers is None and (own := drafted_caches(estimate)):
-        return found + [(last, kind) for cache in own for kind in _kinds_of(cache, estimate, options, setting)]
+        return found + [(last, kind) for cache in own for kind in _kinds_of(cache, estimate, options, setting=setting)]
     drafts = options.draft_layers if options.draft_layers is not None else int(options.num_speculative_tokens > 0)
     if drafts:
         drafted = next((kind for _, kind in found if kind.form == "full"), None)
@@ -318,7 +318,7 @@ def layer_kinds(estimate: Estimate, options: Options, setting: Setting) -> list[
     return found
 
 
-def _kinds_of(cache: Cache, estimate: Estimate, options: Options, setting: Setting) -> tuple[LayerKind, ...]:
+def _kinds_of(cache: Cache, estimate: Estimate, options: Options, *, setting: Setting) -> tuple[LayerKind, ...]:
     fmt = estimate.fmt
     if isinstance(cache, Shared) or cache.kind == "no cache":
         return ()
@@ -329,7 +329,7 @@ def _kinds_of(cache: Cache, estimate: Estimate, options: Options, setting: Setti
     if isinstance(cache, IndexKeys):
         return (LayerKind("full", cache.token_bytes(fmt), shape=cache),)
     if isinstance(cache, Recurrent):
-        size = state_bytes(cache, estimate, options, setting)
+        size = state_bytes(cache, estimate, options, setting=setting)
         return (LayerKind("state", 0, size, held=states_held(cache, draft_tokens(estimate, options), setting)),)
     if isinstance(cache, Full):
         token = cache.kv_heads * cache.vector_pair_bytes(fmt)
@@ -372,7 +372,7 @@ def states_held(cache: Recurrent, drafts: int, setting: Setting) -> int:
     return 2 + drafts + int(checkpoint)
 
 
-def state_bytes(cache: Recurrent, estimate: Estimate, options: Options, setting: Setting) -> int:
+def state_bytes(cache: Recurrent, estimate: Estimate, options: Options, *, setting: Setting) -> int:
     """Counts a recurrent layer's page on one rank: conv (columns - 1 + drafts) in the model's dtype, the rest as
     `state_dtype`.
 
@@ -380,17 +380,19 @@ def state_bytes(cache: Recurrent, estimate: Estimate, options: Options, setting:
     """
     if cache.label in REFUSED_STATES:
         raise UnsupportedModel(f"{estimate.spec.name}: vLLM does not run {cache.label} layers")
-    recurrent = FLOAT_BYTES[state_dtype(cache, estimate, options, setting)]
-    return sum(_part_bytes(part, estimate, draft_tokens(estimate, options), recurrent) for part in cache.parts)
+    recurrent = FLOAT_BYTES[state_dtype(cache, estimate, options, setting=setting)]
+    return sum(
+        _part_bytes(part, estimate, draft_tokens(estimate, options), recurrent=recurrent) for part in cache.parts
+    )
 
 
-def _part_bytes(part: StatePart, estimate: Estimate, drafts: int, recurrent: int) -> int:
+def _part_bytes(part: StatePart, estimate: Estimate, drafts: int, *, recurrent: int) -> int:
     if part.columns:
         return part.elements // part.columns * (part.columns - 1 + drafts) * estimate.fmt.model_dtype_bytes
     return part.elements * recurrent
 
 
-def state_dtype(cache: Recurrent, estimate: Estimate, options: Options, setting: Setting) -> str:
+def state_dtype(cache: Recurrent, estimate: Estimate, options: Options, *, setting: Setting) -> str:
     """Returns the dtype of the state: the flag's, else what the config says, else the model's (fp32 for types whose
     configs all say so).
 
@@ -430,7 +432,7 @@ def _said_dtype(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def pool(found: Layout, size: int, version: Version, longest: int) -> Pool:
+def pool(found: Layout, size: int, version: Version, *, longest: int) -> Pool:
     """Cuts `size` bytes of the poorest worker into blocks, and writes the two lines printed of them.
 
     num_blocks = floor(size / page / layers of a group). Printed to 0.20.0: num_blocks // groups · tokens of the

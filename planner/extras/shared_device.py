@@ -225,7 +225,7 @@ class Extras:
     projector: Projector | None = None
 
     def on_stage(
-        self, estimate: Estimate, index: int, layers: list[tuple[Layer, int]], caches: Mapping[Cache, int]
+        self, estimate: Estimate, index: int, layers: list[tuple[Layer, int]], *, caches: Mapping[Cache, int]
     ) -> tuple[tuple[OverheadLine, ...], int]:
         """(what the fullest device of a stage holds besides, cache bytes that each sequence adds there)."""
         lines = [_adapter_line(lora, estimate, index, layers=layers) for lora in self.adapters]
@@ -242,9 +242,9 @@ class Extras:
             )
             size = estimate.request.sharding.sequences_on_rank(self.idle_sessions) * each
             lines.append(OverheadLine("idle sessions", size, size, size, f"{self.idle_sessions:,} kept on the device"))
-        return tuple(lines), self.sequence_bytes(estimate, index, caches, estimate.request.seq_tokens)
+        return tuple(lines), self.sequence_bytes(estimate, index, caches, tokens=estimate.request.seq_tokens)
 
-    def sequence_bytes(self, estimate: Estimate, index: int, caches: Mapping[Cache, int], tokens: int) -> int:
+    def sequence_bytes(self, estimate: Estimate, index: int, caches: Mapping[Cache, int], *, tokens: int) -> int:
         """What each running sequence of `tokens` adds on the fullest device of a stage, the model's own cache apart."""
         drafts = 0 if self.drafter is None else self.drafter.draft_tokens
         return self._drafting_bytes(estimate, index, caches, tokens=tokens, drafts=drafts)

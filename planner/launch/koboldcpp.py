@@ -56,4 +56,4 @@ hordegenlen= websearch jinja jinja_tools admin admindir= adminpassword= savedata
 nobostoken enableguidance maxrequestsize= failsafe genlimit= ratelimit= cli exporttemplate= exportconfig= unpack=
 -h|--help version analyze= testmemory
 """
-TABLE: Table = table("koboldcpp", "KoboldCpp v1.115", USED, MATTERS, QUIET, underscores=False)
+TABLE: Table = table("koboldcpp", "KoboldCpp v1.115", USED, matters=MATTERS, quiet=QUIET, underscores=False)

@@ -197,7 +197,7 @@ mmproj-auto -cnv|--conversation|-no-cnv|--no-conversation|-nocnv -i|--interactiv
 -ld|--logdir= log-enable log-new log-append log-format= -ptc|--print-token-count= --tfs=
 penalize-nl|--no-penalize-nl chat-template-inputs= parallel-tool-calls
 """
-TABLE: Table = table("llamacpp", "llama.cpp v0.5.0", USED, MATTERS, QUIET, underscores=True)
+TABLE: Table = table("llamacpp", "llama.cpp v0.5.0", USED, matters=MATTERS, quiet=QUIET, underscores=True)
 
 BENCH_USED = """
 -m|--model=                                      model text
@@ -247,7 +247,9 @@ BENCH_QUIET = """
 -h|--help --version -hft|--hf-token= --offline --list-devices --poll= -r|--repetitions= --prio= --delay= -o|--output=
 -oe|--output-err= -v|--verbose --progress --no-warmup -w|--warmup=
 """
-BENCH: Table = table("llamacpp", "llama-bench of llama.cpp v0.5.0", BENCH_USED, BENCH_MATTERS, BENCH_QUIET)
+BENCH: Table = table(
+    "llamacpp", "llama-bench of llama.cpp v0.5.0", BENCH_USED, matters=BENCH_MATTERS, quiet=BENCH_QUIET
+)
 
 # Where a variable is not LLAMA_ARG_ and the flag's longest name in capitals.
 ENVIRONMENT = {

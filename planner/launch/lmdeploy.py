@@ -72,4 +72,4 @@ max-concurrent-requests= max-log-len= model-name= node-rank= proxy-url= reasonin
 revision= routing-strategy= search-scale server-name= server-port= serving-strategy= session-id= ssl stream-output
 tool-call-parser= top-k= top-p= trust-remote-code work-dir= -temp|--temperature= -h|--help enable-metrics
 """
-TABLE: Table = table("lmdeploy", "LMDeploy 0.18.0", USED, MATTERS, QUIET, abbreviations=True, equals=True)
+TABLE: Table = table("lmdeploy", "LMDeploy 0.18.0", USED, matters=MATTERS, quiet=QUIET, abbreviations=True, equals=True)

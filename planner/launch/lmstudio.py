@@ -22,7 +22,7 @@ MATTERS = """
 --estimate-only : LM Studio prints its own estimate and loads nothing
 """
 QUIET = "identifier= -y|--yes host= port= exact log-level= quiet verbose"
-TABLE: Table = table("lmstudio", "LM Studio 0.4, lms load", USED, MATTERS, QUIET, equals=True)
+TABLE: Table = table("lmstudio", "LM Studio 0.4, lms load", USED, matters=MATTERS, quiet=QUIET, equals=True)
 DEFAULT_TOKENS = 4096
 
 

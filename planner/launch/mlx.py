@@ -37,7 +37,7 @@ host= port= allowed-origins= trust-remote-code log-level= chat-template= use-def
 --max-tokens|-m= chat-template-args= chat-template-config= extra-eos-token=+ system-prompt= --prompt|-p= prefill-response=
 xtc-probability= xtc-threshold= min-tokens-to-keep= seed= ignore-chat-template verbose=
 """
-TABLE: Table = table("mlx", "mlx-lm 0.32.2", USED, MATTERS, QUIET, abbreviations=True, equals=True)
+TABLE: Table = table("mlx", "mlx-lm 0.32.2", USED, matters=MATTERS, quiet=QUIET, abbreviations=True, equals=True)
 # A scale and a bias of 16 bit for 64 numbers: 4.5 and 8.5 bits a number.
 _CACHE_TYPES = {4: "int4", 8: "q8_0"}
 

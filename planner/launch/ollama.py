@@ -8,7 +8,7 @@ QUIET = """
 -v|--version --verbose --insecure --nowordwrap --format= --think=? --hidethinking --truncate=? --dimensions=
 --keepalive= --experimental --experimental-yolo --experimental-websearch -h|--help
 """
-TABLE: Table = table("ollama", "ollama v0.33.0", "", "", QUIET, equals=True)
+TABLE: Table = table("ollama", "ollama v0.33.0", "", matters="", quiet=QUIET, equals=True)
 
 # PARAMETER lines of a Modelfile, and /set parameter
 PARAMETERS_USED = {

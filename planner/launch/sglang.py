@@ -387,5 +387,13 @@ speculative-ngram-branch-length= speculative-ngram-max-match-window-size= specul
 """
 
 TABLE: Table = table(
-    "sglang", "SGLang 0.5.23", USED, MATTERS, QUIET, opposites="no", abbreviations=True, underscores=False, equals=True
+    "sglang",
+    "SGLang 0.5.23",
+    USED,
+    matters=MATTERS,
+    quiet=QUIET,
+    opposites="no",
+    abbreviations=True,
+    underscores=False,
+    equals=True,
 )

@@ -53,7 +53,9 @@ tool-format= harmony=? muse-glimmer=? draft-model-dir= draft-rope-scale= draft-r
 override-preset= lora-dir= embedding-model-dir= embeddings-device= cuda-malloc-async=? unsafe-launch=? realtime-process-priority=?
 disable-request-streaming=? seqlog=? seqlog-server-url= seqlog-api-key= force-enable-thinking=? -h|--help
 """
-TABLE: Table = table("exllamav3", "TabbyAPI of August 2026", USED, MATTERS, QUIET, underscores=True, equals=True)
+TABLE: Table = table(
+    "exllamav3", "TabbyAPI of August 2026", USED, matters=MATTERS, quiet=QUIET, underscores=True, equals=True
+)
 _MARKS = (
     "cache_mode",
     "cache_size",

@@ -118,14 +118,14 @@ def table(
     engine: str,
     read_from: str,
     used: str,
+    *,
     matters: str,
     quiet: str,
-    *,
     opposites: str = "",
     abbreviations: bool = False,
     underscores: bool = False,
     equals: bool = False,
-) -> Table:
+) -> Table:  # parameters: what it makes is made of, each by name
     """Builds a table from its three texts: lines `names field reader`, lines `names : effect`, and words.
 
     Names are joined by `|`; one without a dash is a long one; a name ends in = (takes a value), =? (perhaps),

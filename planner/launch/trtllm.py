@@ -33,4 +33,6 @@ tokenizer= custom-tokenizer= host= port= custom-module-dirs= log-level= num-post
 revision= reasoning-parser= tool-parser= fail-fast-on-attention-window-too-large otlp-traces-endpoint= media-io-kwargs=
 chat-template= skip-tokenizer-init help served-model-name= extra-encoder-options=
 """
-TABLE: Table = table("tensorrt-llm", "TensorRT-LLM 1.2", USED, MATTERS, QUIET, underscores=True, equals=True)
+TABLE: Table = table(
+    "tensorrt-llm", "TensorRT-LLM 1.2", USED, matters=MATTERS, quiet=QUIET, underscores=True, equals=True
+)

@@ -212,5 +212,13 @@ disable-mm-preprocessor-cache mm-processor-cache
 """
 
 TABLE: Table = table(
-    "vllm", "vLLM 0.33.0", USED, MATTERS, QUIET, opposites="disable", abbreviations=True, underscores=True, equals=True
+    "vllm",
+    "vLLM 0.33.0",
+    USED,
+    matters=MATTERS,
+    quiet=QUIET,
+    opposites="disable",
+    abbreviations=True,
+    underscores=True,
+    equals=True,
 )

@@ -248,7 +248,7 @@ class Calibration:
 
     def step_seconds(
         self, spec: ModelSpec, *, batch: int, context_tokens: int, new_tokens: int = 1, dtype: str, linear: str = "plain",
-        corrected: bool = True,
+        corrected: bool = True,  # parameters: the quantities of its equation, each by name
     ) -> float:  # fmt: skip
         """One forward pass: decode (`new_tokens` 1, the last of `context_tokens`) or prefill of `new_tokens`."""
         rows, style = batch * new_tokens, style_of(spec)
@@ -344,7 +344,7 @@ def style_of(spec: ModelSpec) -> str:
     return "learned" if len(tables) > 1 else "rope"
 
 
-def speedup(
+def speedup(  # parameters: the quantities of its equation, each by name
     calibration: Calibration, spec: ModelSpec, *, batch: int, prompt_tokens: int, new_tokens: int, dtype: str, linear: str = "plain"
 ) -> float:  # fmt: skip
     """Computes seconds of uncached generation over cached: every step a prefill of all so far, against prefill and

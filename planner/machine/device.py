@@ -246,7 +246,7 @@ def _known_or_bare(
     vendor: str,
     note: str | None,
     any_memory: bool = False,
-) -> Device:
+) -> Device:  # parameters: what it makes is made of, each by name
     """The catalogue's device of that name, with the driver's memory; or one of which no more is known."""
     shown = one_line(name, 100)
     source = f"{asked}: {shown}"

@@ -109,7 +109,7 @@ def local_speed(
     output_tokens: int,
     batch: int,
     linear: str = "plain",
-) -> Speed:
+) -> Speed:  # parameters: the quantities of its equation, each by name
     """Estimates one static batch on the calibrated device: prompts prefilled together, then a step a token.
 
     TTFT = step(batch · prompt);  TPOT = mean of step(batch) over the contexts prompt + 1 .. prompt + output
@@ -157,7 +157,7 @@ def local_speed(
 
 def decode_parts(
     calibration: Calibration, estimate: Estimate, rates: Rates, *, batch: int, first: int, last: int, linear: str
-) -> dict[str, float]:
+) -> dict[str, float]:  # parameters: the quantities of its equation, each by name
     """Splits the mean decode step into its parts: products with attention (by what binds them), the rest of layers, of
     the step.
     """

@@ -68,7 +68,7 @@ def activation_bytes(
     dtype_bytes: int,
     tp: int = 1,
     fused_attention: bool = True,
-) -> Estimated:
+) -> Estimated:  # parameters: the quantities of its equation, each by name
     """Returns the peak of one prefill step of `prefill_tokens` tokens on one rank.
 
     bytes = tokens·(per_token + context·per_score) + sequences·per_sequence, with

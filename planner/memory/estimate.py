@@ -187,7 +187,7 @@ class Estimate:
         weights = rank_weight_bytes(self.spec, self.plan, sharding)[index] if known else 0
         activation = self._activation(sequences) if known else Estimated(0, 0, 0, "not counted")
         beside, cache_beside = (
-            ((), 0) if request.extras is None else request.extras.on_stage(self, index, layers, caches)
+            ((), 0) if request.extras is None else request.extras.on_stage(self, index, layers, caches=caches)
         )
         held = sequences * (kv + state + cache_beside) + weights + sum(line.bytes for line in beside)
         lines = overhead_lines(self.capacity.kind if self.capacity else "cuda", sharding.devices, held)

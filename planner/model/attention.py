@@ -71,7 +71,9 @@ class Attention(Mixer):
         return self.v_dim or self.head_dim
 
     def weights(self) -> tuple[Weight, ...]:
-        def project(name: str, width: int, heads: int, split: str, bias: bool) -> tuple[Weight, ...]:
+        def project(
+            name: str, width: int, heads: int, split: str, bias: bool
+        ) -> tuple[Weight, ...]:  # parameters: what it makes is made of, each by name
             return linear(self.part, width * heads, self.hidden, bias=bias, split=split, units=heads, name=name)
 
         out = linear(

@@ -134,7 +134,7 @@ def mamba1(
     proj_bias: bool = False,
     conv_bias: bool = True,
     inner_norms: bool = False,
-) -> StateMixer:
+) -> StateMixer:  # parameters: what it makes is made of, each by name
     """Describes Mamba: a selective state space of `state` numbers a channel.
 
     h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t x_t,  y_t = C_t h_t + D x_t,  Δ, B, C computed from x_t.
@@ -175,7 +175,7 @@ def mamba2(
     out_bias: bool = False,
     conv_bias: bool = True,
     gated_norm: bool = True,
-) -> StateMixer:
+) -> StateMixer:  # parameters: what it makes is made of, each by name
     """Describes Mamba-2: a state of head_dim x state a head, one decay a head, B and C shared by a group of heads.
 
     h_t = exp(Δ_t A) h_{t-1} + Δ_t x_t B_tᵀ,  y_t = h_t C_t + D x_t

@@ -74,7 +74,7 @@ def linear(
     count: int = 1,
     active: int = -1,
     name: str = "",
-) -> tuple[Weight, ...]:
+) -> tuple[Weight, ...]:  # parameters: what it makes is made of, each by name
     """Describes a linear layer y = W x (+ b), W [rows, cols].
 
     >>> sum(w.parameters for w in linear("mlp", 3072, 768, bias=True))

@@ -116,7 +116,7 @@ def measured_on(
         sharding = layout.sharding
     one = estimate(spec, replace(whole, sharding=sharding, batch=1), room)
     base = constants_for(engine, device)
-    fit = fitted(points.points, one, device, base)
+    fit = fitted(points.points, one, device, base=base)
     own = own_speed(
         fit, points.points, base, name="--measured", device=device.name,
         engine=engine or "", model=spec.name, shape=work(one).shape, date="",

@@ -29,7 +29,7 @@ class Keys:
             if default is None:
                 raise BadConfig(f"{self.shown}: no {self.arch}.{key} in its metadata")
             return default
-        return self._whole(key, value, low, high)
+        return self._whole(key, value, low, high=high)
 
     def per_layer(self, key: str, layers: int, default: int | None = None, *, low: int = 0) -> list[int]:
         """A number for each layer: a list of at least so many, or one number for all."""
@@ -38,7 +38,7 @@ class Keys:
             return [self.number(key, default, low=low)] * layers
         if len(value) < layers:
             raise BadConfig(f"{self.shown}: {self.arch}.{key} has {len(value)} entries for {layers} layers")
-        return [self._whole(key, item, low, MAX_WIDTH) for item in value[:layers]]
+        return [self._whole(key, item, low, high=MAX_WIDTH) for item in value[:layers]]
 
     def flags(self, key: str, layers: int) -> list[bool] | None:
         value = self.raw(key)
@@ -48,7 +48,7 @@ class Keys:
             raise BadConfig(f"{self.shown}: {self.arch}.{key} is no list of {layers} truth values")
         return [bool(item) for item in value[:layers]]
 
-    def _whole(self, key: str, value: Any, low: int, high: int) -> int:
+    def _whole(self, key: str, value: Any, low: int, *, high: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise BadConfig(
                 f"{self.shown}: {self.arch}.{key} is {one_line(repr(value), 40)}; a whole number from {low:,} to {high:,} is wanted"

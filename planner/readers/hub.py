@@ -49,11 +49,6 @@ _REPO = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
 _REVISION = re.compile(r"^[\w./-]{1,120}$")
 
 
-def is_hub_url(name: str) -> bool:
-    """Tells whether a text is an address: hf://, https:// or http://."""
-    return name.startswith(("hf://", "https://", "http://"))
-
-
 def hub_name(text: str) -> HubName:
     """Reads org/name, org/name@revision, org/name:Q4_K_M, org/name/file.gguf, hf://... or a page's address.
 
@@ -129,7 +124,9 @@ class Transport(Protocol):
         """(commit, size of each file)."""
         ...
 
-    def read(self, repo: str, commit: str, file: str, offset: int, length: int) -> bytes:
+    def read(
+        self, repo: str, commit: str, file: str, offset: int, length: int
+    ) -> bytes:  # parameters: a signature that others call
         """Exactly these bytes."""
         ...
 
@@ -284,7 +281,9 @@ class HuggingFaceTransport:
             raise BadConfig(f"{one_line(repo, 80)}: the Hub's answer has no list of files")
         return str(raw.get("sha")), _sizes(repo, siblings)
 
-    def read(self, repo: str, commit: str, file: str, offset: int, length: int) -> bytes:
+    def read(
+        self, repo: str, commit: str, file: str, offset: int, length: int
+    ) -> bytes:  # parameters: a signature that others call
         if length <= 0:
             return b""
         url = self.hub.hf_hub_url(repo, file, revision=commit)
@@ -390,4 +389,4 @@ def _refusal(repo: str, error: Exception) -> KvplanError:
     return KvplanError(f"{shown}: the Hub could not be asked ({kind}: {one_line(without_secrets(str(error)), 120)})")
 
 
-__all__: Sequence[str] = ["HubFile", "HubName", "Repository", "Transport", "hub_name", "is_hub_url", "read_hub"]
+__all__: Sequence[str] = ["HubFile", "HubName", "Repository", "Transport", "hub_name", "read_hub"]

@@ -75,7 +75,7 @@ def transformer(
     mlp_bias: bool = True,
     norm_vectors: int = 4,
     more: Weights = (),
-) -> Weights:
+) -> Weights:  # parameters: what it makes is made of, each by name
     """Lists the weights of the equal layers of an encoder: attention (biased unless told), MLP, norms, `more`."""
     heads_count = f.int(heads)
     if width % heads_count:

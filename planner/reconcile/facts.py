@@ -294,7 +294,7 @@ class Log:
             key += f"/{run.section}"
         if pattern.facts[0] in POOL_FACTS and self._stamp and not run.pool_stamp:
             run.pool_stamp = self._stamp
-        key = _unlike(run, pattern, groups, key)
+        key = _unlike(run, pattern, groups, key=key)
         for name, value in zip(pattern.facts, groups, strict=True):
             if value is not None and not (pattern.key is not None and name == "device"):
                 run.put(name, key, value)
@@ -309,7 +309,7 @@ class Log:
         return self.current[engine]
 
 
-def _unlike(run: Run, pattern: Pattern, groups: tuple[str | None, ...], key: str) -> str:
+def _unlike(run: Run, pattern: Pattern, groups: tuple[str | None, ...], *, key: str) -> str:
     """The key of a buffer; a second one of another size on the same device, or of as many cells, counts by itself."""
     for name, value in zip(pattern.facts, groups, strict=True):
         if name in REPEATED and value is not None:

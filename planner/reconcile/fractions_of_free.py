@@ -13,12 +13,13 @@ from planner.reconcile.model import answer_or_note, estimate_of, known_version, 
 from planner.units import GIB, MIB
 
 
+# long: a log from its first line to its last
 def tensorrt(run: Run, given: Given, made: Draft) -> None:
     """Fills the ledger of one TensorRT-LLM engine."""
     version = known_version(made)
     free, pool = run.bytes("free_gib", poorest=True), run.bytes("available_gib", poorest=True) or run.whole("kv_bytes")
     fraction = run.share() or Fraction(9, 10)
-    made.entries += [
+    made.add(
         Entry("card", run.bytes("card_gib", poorest=True)),
         Entry("engine (weights)", run.bytes("weights_mib") or run.bytes("weights_gib")),
         Entry("outside PyTorch", run.bytes("outside_gib")),
@@ -27,17 +28,19 @@ def tensorrt(run: Run, given: Given, made: Draft) -> None:
         Entry("runtime buffers", _either(run, "runtime")),
         Entry("decoder buffers", _either(run, "decoder")),
         Entry("free before the cache", free),
-    ]
+    )
     predicted = exact(int(free * fraction), f"{float(fraction):g} of what is free") if free is not None else None
-    made.entries.append(Entry("KV cache pool", pool, predicted))
+    made.add(Entry("KV cache pool", pool, predicted))
     if free is not None and pool is not None:
-        made.unexplained = pool - int(free * fraction)
+        made.change(unexplained=pool - int(free * fraction))
     spec = spec_of(run, given, made)
-    found = estimate_of(run, given, made, spec, 1) if spec else None
+    found = estimate_of(run, given, made, spec=spec, seq=1) if spec else None
     if found is not None and pool is not None:
         options = given.overlaid(Options(block_size=run.positive("block_tokens")))
         ends = [
-            answer_or_note(made, "tensorrt-llm", version, found, replace(options, pool_bytes=max(1, pool + step)))
+            answer_or_note(
+                made, "tensorrt-llm", version, estimate=found, options=replace(options, pool_bytes=max(1, pool + step))
+            )
             for step in (-HALF_GIB, HALF_GIB)
         ]
         if ends[0] and ends[1]:
@@ -46,13 +49,19 @@ def tensorrt(run: Run, given: Given, made: Draft) -> None:
                 logged = run.whole(name)
                 if logged is not None:
                     figure = Figure(name, logged, low[key], high[key])
-                    figure = replace(figure, reason=why(figure, made))
-                    made.figures.append(figure)
+                    figure = replace(figure, reason=why(figure, made.ledger))
+                    made.add_figures(figure)
     if pool is None:
-        made.missing.append('the pool ("for max tokens in paged KV cache"): a log of INFO level')
+        made.miss('the pool ("for max tokens in paged KV cache"): a log of INFO level')
     tokens = run.whole("tokens")
     if free and fraction < Fraction(95, 100):
-        gain(made, "--kv_cache_free_gpu_memory_fraction 0.95", int(free * (Fraction(95, 100) - fraction)), pool, tokens)
+        gain(
+            made,
+            "--kv_cache_free_gpu_memory_fraction 0.95",
+            int(free * (Fraction(95, 100) - fraction)),
+            pool=pool,
+            tokens=tokens,
+        )
 
 
 def _either(run: Run, name: str) -> int | None:
@@ -63,25 +72,30 @@ def _either(run: Run, name: str) -> int | None:
     return int(value * (MIB if (run.text(f"{name}_unit") or "G").startswith("M") else GIB))
 
 
+# long: a log from its first line to its last
 def lmdeploy(run: Run, given: Given, made: Draft) -> None:
     """Fills the ledger of one LMDeploy turbomind server."""
     block, blocks = run.bytes("block_mib"), run.whole("blocks")
     pool = block * blocks if block is not None and blocks is not None else None
     if run.text("quant_policy") in ("4", "8"):
-        made.kv_dtype = f"int{run.text('quant_policy')}"
+        made.change(kv_dtype=f"int{run.text('quant_policy')}")
     spec = spec_of(run, given, made)
-    found = estimate_of(run, replace(given, kv_dtype=given.kv_dtype or made.kv_dtype), made, spec, 1) if spec else None
+    found = (
+        estimate_of(run, replace(given, kv_dtype=given.kv_dtype or made.ledger.kv_dtype), made, spec=spec, seq=1)
+        if spec
+        else None
+    )
     if run.text("pytorch_engine") is not None:
         _pytorch(run, made, found)
         return
-    made.entries.append(Entry("KV cache pool", pool))
+    made.add(Entry("KV cache pool", pool))
     if found is not None and block is not None:
         answer = answer_or_note(
             made,
             "lmdeploy",
-            made.version,
-            found,
-            Options(pool_bytes=pool or GIB, block_size=run.positive("block_size")),
+            made.ledger.version,
+            estimate=found,
+            options=Options(pool_bytes=pool or GIB, block_size=run.positive("block_size")),
         )
         if answer is not None:
             size = answer.to_dict()["block_bytes"]
@@ -90,29 +104,41 @@ def lmdeploy(run: Run, given: Given, made: Draft) -> None:
                 "within the rounding of the log" if figure.agrees else "another model, layout or cache type than found"
             )
             figure = replace(figure, reason=words)
-            made.figures.append(figure)
+            made.add_figures(figure)
             if pool is not None and blocks is not None:
-                made.entries[-1] = replace(made.entries[-1], predicted=exact(size * blocks))
-                made.unexplained = pool - size * blocks
+                *earlier, pool_entry = made.ledger.entries
+                made.change(entries=(*earlier, replace(pool_entry, predicted=exact(size * blocks))))
+                made.change(unexplained=pool - size * blocks)
     fraction = run.share()
     if pool is None:
-        made.missing.append('the pool ("[BlockManager] max_block_count"): a log with TM_LOG_LEVEL=INFO')
+        made.miss('the pool ("[BlockManager] max_block_count"): a log with TM_LOG_LEVEL=INFO')
     elif fraction is not None and fraction < Fraction(9, 10):
         tokens = (blocks or 0) * 64
-        gain(made, "--cache-max-entry-count 0.9", int(pool / fraction * (Fraction(9, 10) - fraction)), pool, tokens)
+        gain(
+            made,
+            "--cache-max-entry-count 0.9",
+            int(pool / fraction * (Fraction(9, 10) - fraction)),
+            pool=pool,
+            tokens=tokens,
+        )
 
 
 def _pytorch(run: Run, made: Draft, found: Estimate | None) -> None:
     """LMDeploy's PyTorch engine prints its blocks and their tokens, no bytes: those are the model's."""
-    made.engine = "lmdeploy-pytorch"
+    made.change(engine="lmdeploy-pytorch")
     blocks, tokens = run.whole("blocks"), run.positive("block_size") or 64
     options = Options(pool_bytes=GIB, block_size=tokens)
-    answer = answer_or_note(made, made.engine, made.version, found, options) if found is not None else None
+    answer = (
+        answer_or_note(made, made.ledger.engine, made.ledger.version, estimate=found, options=options)
+        if found is not None
+        else None
+    )
     pool = None if answer is None or blocks is None else blocks * answer.to_dict()["block_bytes"]
     if blocks is not None:
-        made.readings["tokens in the pool"] = float(blocks * tokens)
+        made.change(readings={**made.ledger.readings, "tokens in the pool": float(blocks * tokens)})
         size = None if pool is None else exact(pool, "its blocks, in bytes of the model's")
-        made.entries.append(Entry("KV cache pool", None, size, "LMDeploy's PyTorch engine prints blocks, not bytes"))
+        made.add(Entry("KV cache pool", None, size, "LMDeploy's PyTorch engine prints blocks, not bytes"))
     share = run.share()
     if share is not None and share < Fraction(9, 10) and pool and blocks:
-        gain(made, "--cache-max-entry-count 0.9", int(pool / share * (Fraction(9, 10) - share)), pool, blocks * tokens)
+        freed = int(pool / share * (Fraction(9, 10) - share))
+        gain(made, "--cache-max-entry-count 0.9", freed, pool=pool, tokens=blocks * tokens)

@@ -154,36 +154,36 @@ class Ledger:
         }
 
 
-@dataclass
 class Draft:
-    """A ledger while an engine's reader fills it; `ledger` returns it whole. The names mean the same there."""
+    """A ledger that an engine's reader adds to, line by line; `ledger` is what there is of it so far."""
 
-    engine: str
-    version: str | None
-    model: str | None
-    taken_as: str | None = None
-    tp: int = 1
-    pp: int = 1
-    kv_dtype: str | None = None
-    weight_dtype: str | None = None
-    workers: list[str] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
-    unexplained: int | None = None
-    missing: list[str] = field(default_factory=list)
-    more_room: list[Room] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    run: Run | None = None
-    stopped: Stopped | None = None
-    readings: dict[str, float] = field(default_factory=dict)
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
 
-    def ledger(self) -> Ledger:
-        """Returns what was filled in, frozen."""
-        filled: dict[str, Any] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            filled[item.name] = tuple(value) if isinstance(value, list) else value
-        return Ledger(**filled)
+    def change(self, **fields: Any) -> None:
+        """Sets fields of the ledger, by their names there."""
+        self.ledger = replace(self.ledger, **fields)
+
+    def add(self, *entries: Entry) -> None:
+        """Adds lines of bytes."""
+        self.change(entries=(*self.ledger.entries, *entries))
+
+    def add_figures(self, *figures: Figure) -> None:
+        """Adds counts that the log prints."""
+        self.change(figures=(*self.ledger.figures, *figures))
+
+    def add_room(self, room: Room) -> None:
+        """Adds a change that would give more room."""
+        self.change(more_room=(*self.ledger.more_room, room))
+
+    def miss(self, words: str) -> None:
+        """Says what the log does not hold, and the flag that would say it."""
+        self.change(missing=(*self.ledger.missing, words))
+
+    def note(self, words: str) -> None:
+        """Adds a remark, once."""
+        if words not in self.ledger.notes:
+            self.change(notes=(*self.ledger.notes, words))
 
 
 def exact(size: int, words: str = "counted") -> Estimated:
@@ -191,7 +191,7 @@ def exact(size: int, words: str = "counted") -> Estimated:
     return Estimated(size, size, size, words)
 
 
-def why(figure: Figure, made: Draft) -> str:
+def why(figure: Figure, ledger: Ledger) -> str:
     """Gives one reason for a count that is not ours."""
     if figure.agrees:
         return "within the rounding of the printed budget"
@@ -200,9 +200,9 @@ def why(figure: Figure, made: Draft) -> str:
         return "one block and the rounding of the log"
     if figure.name in ("blocks", "tokens", "concurrency"):
         ratio = figure.high / figure.logged if figure.logged else 0.0
-        if made.tp > 1 and abs(ratio - made.tp) < 0.01 * made.tp:
-            return f"the printed budget is the sum over {made.tp} devices"
-        if made.tp * made.pp > 1 and off < 0:
+        if ledger.tp > 1 and abs(ratio - ledger.tp) < 0.01 * ledger.tp:
+            return f"the printed budget is the sum over {ledger.tp} devices"
+        if ledger.tp * ledger.pp > 1 and off < 0:
             return "minimum over ranks: another worker than the printed one had less"
         if off < 0 and abs(off) <= 0.12:
             return "more layers in the pool than the model's own: a drafter (EAGLE, MTP) would explain it"
@@ -247,11 +247,11 @@ def readings_of(run: Run) -> dict[str, float]:
 
 def eight_bit_room(made: Draft, pool: int | None, tokens: int | None) -> None:
     """Adds an 8-bit cache to what would give more room, where the cache is of 16 bit."""
-    if pool and tokens and made.kv_dtype in ("bf16", "fp16"):
-        made.more_room.append(Room("--kv-cache-dtype fp8", 0, tokens))
+    if pool and tokens and made.ledger.kv_dtype in ("bf16", "fp16"):
+        made.add_room(Room("--kv-cache-dtype fp8", 0, tokens))
 
 
-def gain(made: Draft, flags: str, size: int, pool: int | None, tokens: int | None) -> None:
+def gain(made: Draft, flags: str, size: int, *, pool: int | None, tokens: int | None) -> None:
     """Adds a change that frees bytes to what would give more room; in tokens by what a token took in this log."""
     if size > 0:
-        made.more_room.append(Room(flags, size, size * tokens // pool if pool and tokens else None))
+        made.add_room(Room(flags, size, size * tokens // pool if pool and tokens else None))

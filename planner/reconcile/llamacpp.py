@@ -27,57 +27,55 @@ def llama(run: Run, given: Given, made: Draft) -> None:
     ollama = any(name.startswith("ollama_") for name, _ in run.values)
     ik = run.text("mla_attn") is not None or run.text("ik") is not None
     program = given.program or ("ik_llamacpp" if ik else "llamacpp")
-    made.engine = "ollama" if ollama and given.program is None else "koboldcpp" if run.text("kobold") else program
-    made.kv_dtype = run.text("k_type")
-    if made.engine == "ollama":
-        made.version = given.version or run.text("ollama_version")
-    elif made.engine == "koboldcpp":
-        made.version = given.version or run.text("kobold")
+    made.change(engine="ollama" if ollama and given.program is None else "koboldcpp" if run.text("kobold") else program)
+    made.change(kv_dtype=run.text("k_type"))
+    if made.ledger.engine == "ollama":
+        made.change(version=given.version or run.text("ollama_version"))
+    elif made.ledger.engine == "koboldcpp":
+        made.change(version=given.version or run.text("kobold"))
     elif given.version is None and run.text("version") is None:
-        made.missing.append("the build: --engine llamacpp==bNNNN; the newest rules are used")
+        made.miss("the build: --engine llamacpp==bNNNN; the newest rules are used")
     spec = spec_of(run, given, made)
     summed = run.total_bytes("kv_mib") or run.bytes("kv_self_mib")
     devices = run.total_bytes("kv_device_mib") or None  # 0.00 MiB each: a dry run (--fit)
     kv = summed or devices
     state, compute = run.bytes("state_mib"), run.by_key("compute_mib")
-    answer = _predicted(run, given, made, spec, program) if spec else None
+    answer = _predicted(run, given, made, spec=spec, program=program) if spec else None
     values = answer.to_dict() if answer else {}
     for device, size in sorted(run.by_key("weights_mib").items()):
-        made.entries.append(Entry(f"weights on {one_line(device, 20)}", _mib(size)))
+        made.add(Entry(f"weights on {one_line(device, 20)}", _mib(size)))
     cache = exact(values["kv_bytes"]) if values else None
-    made.entries.append(Entry("KV cache", kv, cache, "; ".join(answer.reasons) if answer else ""))
+    made.add(Entry("KV cache", kv, cache, "; ".join(answer.reasons) if answer else ""))
     if state is not None or values.get("state_bytes"):
-        made.entries.append(Entry("recurrent state", state, exact(values["state_bytes"]) if values else None))
+        made.add(Entry("recurrent state", state, exact(values["state_bytes"]) if values else None))
     for device, size in sorted(compute.items()):
         host = device.upper().endswith(("HOST", "CPU"))
         ours = None if host or answer is None else answer.compute_buffer
         words = ""
         if ours is not None and _layers_on_cpu(run) and _mib(size) > ours.high:
             words = "layers lie on the CPU: their weights are copied to the card for a batch, which is not modelled"
-        made.entries.append(Entry(f"compute buffer on {one_line(device, 20)}", _mib(size), ours, words))
-    made.entries += _breakdown(run)
+        made.add(Entry(f"compute buffer on {one_line(device, 20)}", _mib(size), ours, words))
+    made.add(*_breakdown(run))
     if summed is not None and devices is not None:
-        made.unexplained = devices - summed
+        made.change(unexplained=devices - summed)
     elif kv is not None and cache is not None:
-        made.unexplained = kv - cache.bytes
+        made.change(unexplained=kv - cache.bytes)
     if _half_of_two(run, values):
-        made.missing.append("one of the two caches (layers with windows and those without): a whole log")
-        made.unexplained = None
+        made.miss("one of the two caches (layers with windows and those without): a whole log")
+        made.change(unexplained=None)
     elif cache is not None and kv is not None:
-        lines = max(1, len(run.all("kv_mib")))
-        figure = Figure(
-            "KV cache MiB", kv / MIB, (cache.bytes - lines * HALF_MIB) / MIB, (cache.bytes + lines * HALF_MIB) / MIB
-        )
-        words = (
-            "within the rounding of the log"
-            if figure.agrees
-            else "another build, --swa-full, layers or type than found in the log"
-        )
-        figure = replace(figure, reason=words)
-        made.figures.append(figure)
+        half = max(1, len(run.all("kv_mib"))) * HALF_MIB
+        made.add_figures(_kv_figure(kv, cache.bytes, half, unlike="another build, --swa-full"))
     if kv is None:
-        made.missing.append('the KV cache ("KV self size", "llama_kv_cache: size"): a log from the start of the model')
+        made.miss('the KV cache ("KV self size", "llama_kv_cache: size"): a log from the start of the model')
     _more_room(made, run, kv)
+
+
+def _kv_figure(logged: int, ours: int, half: float, *, unlike: str) -> Figure:
+    """The cache in MiB beside ours, which is known to `half` of a printed digit; `unlike` may be why it is another."""
+    figure = Figure("KV cache MiB", logged / MIB, (ours - half) / MIB, (ours + half) / MIB)
+    words = "within the rounding of the log" if figure.agrees else f"{unlike}, layers or type than found in the log"
+    return replace(figure, reason=words)
 
 
 def _layers_on_cpu(run: Run) -> bool:
@@ -102,10 +100,10 @@ def _half_of_two(run: Run, predicted: Mapping[str, Any]) -> bool:
     return two and len(run.all("kv_mib")) == 1
 
 
-def _predicted(run: Run, given: Given, made: Draft, spec: ModelSpec, program: str) -> EngineAnswer | None:
+def _predicted(run: Run, given: Given, made: Draft, *, spec: ModelSpec, program: str) -> EngineAnswer | None:
     ctx = given.max_model_len or given.options.ctx_size or context_of(run)
     if not ctx or not 0 < ctx <= MAX_TOKENS:
-        made.missing.append("n_ctx: --max-model-len N")
+        made.miss("n_ctx: --max-model-len N")
         return None
     k, v = (
         GGML_NAMES.get((run.text(name) or "").lower(), (run.text(name) or "").lower()) for name in ("k_type", "v_type")
@@ -133,9 +131,9 @@ def _predicted(run: Run, given: Given, made: Draft, spec: ModelSpec, program: st
     try:
         found = estimate(spec, Request(1, k_dtype=k or None, v_dtype=v or k or None), given.capacity)
     except KvplanError as error:
-        made.notes.append(f"no prediction: {error}")
+        made.note(f"no prediction: {error}")
         return None
-    return answer_or_note(made, program, version, found, options)
+    return answer_or_note(made, program, version, estimate=found, options=options)
 
 
 def context_of(run: Run) -> int | None:
@@ -182,40 +180,38 @@ def _mib(text: str) -> int:
 
 def _more_room(made: Draft, run: Run, kv: int | None) -> None:
     cells = run.whole("n_ctx")
-    if kv and made.kv_dtype in ("f16", "bf16"):
-        gain(made, "--cache-type-k q8_0 --cache-type-v q8_0", kv - kv * 34 // 64, kv, cells)
+    if kv and made.ledger.kv_dtype in ("f16", "bf16"):
+        gain(made, "--cache-type-k q8_0 --cache-type-v q8_0", kv - kv * 34 // 64, pool=kv, tokens=cells)
     ubatch, device = run.whole("n_ubatch"), run.largest("compute_mib")
     if ubatch and device and ubatch > 128 and device * MIB > 256 * MIB:
-        gain(made, f"--ubatch-size {ubatch // 2}", int(device * MIB) // 2, kv, cells)
+        gain(made, f"--ubatch-size {ubatch // 2}", int(device * MIB) // 2, pool=kv, tokens=cells)
 
 
 def ollama(run: Run, given: Given, made: Draft) -> None:
     """Fills the ledger of ollama's own lines alone: sizes, no dimensions."""
     kv, weights, compute = (_in_both_units(run, name) for name in ("kv", "weights", "compute"))
-    made.entries += [Entry("weights", weights), Entry("KV cache", kv), Entry("compute graph", compute)]
+    made.add(Entry("weights", weights), Entry("KV cache", kv), Entry("compute graph", compute))
     spec, ctx = spec_of(run, given, made), given.max_model_len or run.whole("ctx_size")
     if spec is None or not ctx:
         if not ctx:
-            made.missing.append("the context: --max-model-len N")
+            made.miss("the context: --max-model-len N")
         return
     found = estimate(spec, Request(1, k_dtype=given.kv_dtype, v_dtype=given.kv_dtype))
     answer = answer_or_note(
-        made, "ollama", made.version, found, Options(ctx_size=ctx, parallel=run.positive("parallel") or 1)
+        made,
+        "ollama",
+        made.ledger.version,
+        estimate=found,
+        options=Options(ctx_size=ctx, parallel=run.positive("parallel") or 1),
     )
     if answer and kv is not None:
         size = answer.to_dict()["kv_bytes"] + answer.to_dict()["state_bytes"]
-        made.entries[1] = replace(made.entries[1], predicted=exact(size))
-        made.unexplained = kv - size
+        weights_entry, cache_entry, *later = made.ledger.entries
+        made.change(entries=(weights_entry, replace(cache_entry, predicted=exact(size)), *later))
+        made.change(unexplained=kv - size)
         printed = GIB if run.text("kv_gib") else MIB
         half = max(1, len(run.all("kv_gib")) + len(run.all("kv_mib"))) * 0.051 * printed  # one decimal of each
-        figure = Figure("KV cache MiB", kv / MIB, (size - half) / MIB, (size + half) / MIB)
-        words = (
-            "within the rounding of the log"
-            if figure.agrees
-            else "another release, layers or type than found in the log"
-        )
-        figure = replace(figure, reason=words)
-        made.figures.append(figure)
+        made.add_figures(_kv_figure(kv, size, half, unlike="another release"))
 
 
 def _in_both_units(run: Run, name: str) -> int | None:

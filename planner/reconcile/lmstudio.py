@@ -17,15 +17,17 @@ def lmstudio(run: Run, given: Given, made: Draft) -> None:
     if spec is not None and ctx:
         found = estimate(spec, Request(1, k_dtype=given.kv_dtype, v_dtype=given.kv_dtype))
         answer = answer_or_note(
-            made, "lmstudio", made.version, found, given.overlaid(Options(ctx_size=ctx, parallel=1))
+            made,
+            "lmstudio",
+            made.ledger.version,
+            estimate=found,
+            options=given.overlaid(Options(ctx_size=ctx, parallel=1)),
         )
         if answer is not None and answer.ranged is not None:
             cache = exact(answer.ranged.pool.bytes)
-    made.entries += [
+    made.add(
         Entry("file", run.bytes("weights_gb")),
         Entry("context", run.bytes("kv_gb"), cache, "LM Studio's own estimate: cache and buffers"),
         Entry("together", run.bytes("whole_gb")),
-    ]
-    made.notes.append(
-        "LM Studio wrote an estimate before the load, not what was allocated: the log of its engine says that"
     )
+    made.note("LM Studio wrote an estimate before the load, not what was allocated: the log of its engine says that")

@@ -62,19 +62,19 @@ def model_named(name: str) -> ModelSpec | None:
 def spec_of(run: Run, given: Given, made: Draft) -> ModelSpec | None:
     """Finds the model: as given, else as the log names it, else (llama.cpp) from the dimensions it prints."""
     if given.spec is not None:
-        made.taken_as = given.spec.name
+        made.change(taken_as=given.spec.name)
         return given.spec
-    if made.model:
-        found = model_named(made.model)
+    if made.ledger.model:
+        found = model_named(made.ledger.model)
         if found is not None and _same_layers(run, found):
-            made.taken_as = found.name
+            made.change(taken_as=found.name)
             return found
     found = _by_dimensions(run)
     if found is not None:
-        made.taken_as = BY_DIMENSIONS
+        made.change(taken_as=BY_DIMENSIONS)
         return found
-    what = f"model {made.model!r} is not in the catalogue" if made.model else "the model is not named"
-    made.missing.append(f"{what}: --model NAME or --config FILE")
+    what = f"model {made.ledger.model!r} is not in the catalogue" if made.ledger.model else "the model is not named"
+    made.miss(f"{what}: --model NAME or --config FILE")
     return None
 
 
@@ -122,47 +122,46 @@ def _by_dimensions(run: Run) -> ModelSpec | None:
         return None
 
 
-def estimate_of(run: Run, given: Given, made: Draft, spec: ModelSpec, seq: int) -> Estimate | None:
+def estimate_of(run: Run, given: Given, made: Draft, *, spec: ModelSpec, seq: int) -> Estimate | None:
     """Estimates with the log's layout and formats; what the log leaves open is named."""
     running = float_dtype((run.text("dtype") or "").removeprefix("torch.")) if run.text("dtype") else None
     quantised = run.text("quantization")
     published = bool(spec.config.get("quantization_config"))  # the entry itself says how it is stored
     stored = None if published else _WEIGHTS.get(quantised.lower()) if quantised else running
-    made.weight_dtype = given.dtype or stored
+    made.change(weight_dtype=given.dtype or stored)
     said = canonical(run.text("kv_dtype") or "auto")
     said = "auto" if said.startswith("torch") else said
-    made.kv_dtype = given.kv_dtype or (running if said == "auto" else said) or None
-    if quantised and made.weight_dtype is None and not published:
-        made.missing.append(f"how {one_line(quantised, 40)} stores the weights: --dtype")
+    made.change(kv_dtype=given.kv_dtype or (running if said == "auto" else said) or None)
+    if quantised and made.ledger.weight_dtype is None and not published:
+        made.miss(f"how {one_line(quantised, 40)} stores the weights: --dtype")
     request = Request(
         seq_tokens=min(max(seq, 1), MAX_TOKENS),
-        dtype=made.weight_dtype,
-        k_dtype=made.kv_dtype,
-        v_dtype=made.kv_dtype,
-        sharding=Sharding(tp=made.tp, pp=made.pp, dcp=run.ranks("dcp") or 1),
+        dtype=made.ledger.weight_dtype,
+        k_dtype=made.ledger.kv_dtype,
+        v_dtype=made.ledger.kv_dtype,
+        sharding=Sharding(tp=made.ledger.tp, pp=made.ledger.pp, dcp=run.ranks("dcp") or 1),
     )
     try:
         return estimate(spec, request, given.capacity)
     except KvplanError as error:
-        made.notes.append(f"no prediction: {error}")
+        made.note(f"no prediction: {error}")
         return None
 
 
 def answer_or_note(
-    made: Draft, engine: str, version: str | None, estimate: Estimate, options: Options
+    made: Draft, engine: str, version: str | None, *, estimate: Estimate, options: Options
 ) -> EngineAnswer | None:
     """Asks the engine for its answer; a refusal becomes a note, and None."""
     try:
-        return answer_of(engine, version, estimate, options)
+        return answer_of(engine, version, estimate, options=options)
     except KvplanError as error:
-        if f"no prediction: {error}" not in made.notes:
-            made.notes.append(f"no prediction: {error}")
+        made.note(f"no prediction: {error}")
         return None
 
 
 def known_version(made: Draft) -> str | None:
     """Returns the version if it can be read, else the newest rules, and says so."""
-    if made.version is None:
-        made.missing.append("the version: --engine NAME==VERSION; the rules of the newest confirmed one are used")
+    if made.ledger.version is None:
+        made.miss("the version: --engine NAME==VERSION; the rules of the newest confirmed one are used")
         return None
-    return made.version if parse_version(made.version) or "dev" in made.version else None
+    return made.ledger.version if parse_version(made.ledger.version) or "dev" in made.ledger.version else None

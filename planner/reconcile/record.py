@@ -33,7 +33,7 @@ LLAMA_COLUMNS = (
 )  # fmt: skip
 
 
-def merged(path: str, ledgers: Sequence[Ledger], log: str, gpu: str | None) -> str:
+def merged(path: str, ledgers: Sequence[Ledger], log: str, *, gpu: str | None) -> str:
     """Writes the text of the case file `path` with a row for each ledger; a new file has the columns of its rows.
 
     Raises KvplanError where it is no case file, or one of the other kind: llama.cpp's rows have columns of their own.

@@ -28,19 +28,20 @@ def ledger_of(run: Run, given: Given) -> Ledger:
     """Makes the ledger of one run."""
     named = run.text("model") or run.text("name") or run.text("file")
     name = one_line(named.strip().strip("'\""), 120) if named else None
-    made = Draft(run.engine, given.version or run.text("version"), name, run=run, workers=run.workers)
-    made.tp = given.tp or run.ranks("tp") or 1
-    made.pp = given.pp or run.ranks("pp") or 1
     said = canonical(run.text("kv_dtype") or "auto")
-    made.kv_dtype = given.kv_dtype or (None if said == "auto" or said.startswith("torch") else said)
-    made.readings = readings_of(run)
-    made.stopped = stopped(run)
+    kv_dtype = given.kv_dtype or (None if said == "auto" or said.startswith("torch") else said)
+    made = Draft(
+        Ledger(
+            run.engine, given.version or run.text("version"), name, run=run, workers=tuple(run.workers),
+            tp=given.tp or run.ranks("tp") or 1, pp=given.pp or run.ranks("pp") or 1, kv_dtype=kv_dtype,
+            readings=readings_of(run), stopped=stopped(run),
+        )
+    )  # fmt: skip
     MAKERS[run.engine](run, given, made)
     if run.unread:
-        made.notes.append(run.unread_words)
+        made.note(run.unread_words)
     if run.mixed:
         what = "; ".join(f"{name} {one_line(said, 100)}" for name, said in run.mixed.items())
-        made.missing.insert(0, f"which server said what: lines of several lie between one another ({what})")
-        made.unexplained = None
-        made.figures = []
-    return made.ledger()
+        which = f"which server said what: lines of several lie between one another ({what})"
+        made.change(missing=(which, *made.ledger.missing), unexplained=None, figures=())
+    return made.ledger

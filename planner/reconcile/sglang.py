@@ -24,7 +24,7 @@ def sglang(run: Run, given: Given, made: Draft) -> None:
     fraction = run.share()
     longest = given.max_model_len or run.whole("max_model_len")
     spec = spec_of(run, given, made)
-    found = estimate_of(run, given, made, spec, longest or 1) if spec else None
+    found = estimate_of(run, given, made, spec=spec, seq=longest or 1) if spec else None
     options = given.overlaid(
         Options(
             fraction=fraction,
@@ -49,49 +49,49 @@ def sglang(run: Run, given: Given, made: Draft) -> None:
     derived = (
         exact(max(0, budget), "free after the weights - free before x (1 - fraction)") if budget is not None else None
     )
-    made.entries += [
+    made.add(
         Entry("free before the weights", before),
         Entry("weights", weights, loaded),
         *([Entry("free after the weights", after)] if after is not None else []),
         Entry("KV cache pool (K and V)", pool, derived if not states else None),
-    ]
+    )
     if states:
-        made.entries.append(Entry("recurrent states", states))
+        made.add(Entry("recurrent states", states))
     if table is not None:
-        made.entries.append(
+        made.add(
             Entry("request table", None, exact(table), "int32 [running requests + 1, context + 4], on top of the pool")
         )
     if left is not None:
-        made.entries.append(Entry("free after the pools", left))
+        made.add(Entry("free after the pools", left))
     graphs = _graphs(run)
     if graphs is not None:
-        made.entries.append(Entry("CUDA graphs", graphs, None, "out of the unclaimed share"))
+        made.add(Entry("CUDA graphs", graphs, None, "out of the unclaimed share"))
     if after is not None and pool is not None and left is not None:
-        made.unexplained = after - left - pool - (states or 0) - (table or 0)
+        made.change(unexplained=after - left - pool - (states or 0) - (table or 0))
     elif budget is not None and pool is not None:
-        made.unexplained = budget - pool - (states or 0)
+        made.change(unexplained=budget - pool - (states or 0))
     tokens = run.whole("tokens") or run.whole("pool_tokens")
     if found is not None and (pool is not None or budget is not None):
         middle, spread = (pool + (states or 0), 2 * HALF_GIB) if pool is not None else (budget or 0, 2 * HALF_GIB)
         ends = [
-            answer_or_note(made, "sglang", version, found, replace(options, pool_bytes=max(1, middle + step)))
+            answer_or_note(
+                made, "sglang", version, estimate=found, options=replace(options, pool_bytes=max(1, middle + step))
+            )
             for step in (-spread, spread)
         ]
         if ends[0] and ends[1] and tokens is not None:
             low, high = ends[0].to_dict(), ends[1].to_dict()
             figure = Figure("tokens", tokens, low["printed_tokens"], high["printed_tokens"])
-            figure = replace(figure, reason=why(figure, made))
-            made.figures.append(figure)
+            figure = replace(figure, reason=why(figure, made.ledger))
+            made.add_figures(figure)
     if pool is None and tokens is None:
-        made.missing.append(
-            'the pool ("KV Cache is allocated", "max_total_num_tokens"): a log of INFO level from the start'
-        )
+        made.miss('the pool ("KV Cache is allocated", "max_total_num_tokens"): a log of INFO level from the start')
     if fraction is None:
-        made.missing.append('mem_fraction_static ("server_args="): it is not an option here, only the budget needs it')
+        made.miss('mem_fraction_static ("server_args="): it is not an option here, only the budget needs it')
     eight_bit_room(made, pool, tokens)
     if before and fraction is not None and fraction < Fraction(92, 100):
         more = Fraction(3, 100)
-        gain(made, f"--mem-fraction-static {float(fraction + more):.2f}", int(before * more), pool, tokens)
+        gain(made, f"--mem-fraction-static {float(fraction + more):.2f}", int(before * more), pool=pool, tokens=tokens)
 
 
 def _pool(run: Run) -> int | None:

@@ -37,41 +37,41 @@ def vllm(run: Run, given: Given, made: Draft) -> None:
         given = replace(given, capacity=Capacity(f"{gib(card)} card", card))
     longest = given.max_model_len or run.whole("max_model_len")
     spec = spec_of(run, given, made)
-    found = estimate_of(run, given, made, spec, longest or 1) if spec else None
+    found = estimate_of(run, given, made, spec=spec, seq=longest or 1) if spec else None
     options = given.overlaid(_options(run, longest))
-    derived = answer_or_note(made, engine, version, found, options) if found else None
-    _entries(run, made, card, pool, found, derived, options)
+    derived = answer_or_note(made, engine, version, estimate=found, options=options) if found else None
+    _entries(run, made, card, pool=pool, estimate=found, derived=derived, options=options)
     if found and pool is not None:
         ends = [
-            answer_or_note(made, engine, version, found, replace(options, pool_bytes=pool + step))
+            answer_or_note(made, engine, version, estimate=found, options=replace(options, pool_bytes=pool + step))
             for step in (-HALF_GIB, HALF_GIB)
         ]
         if ends[0] and ends[1]:
-            _figures(run, made, ends[0].to_dict(), ends[1].to_dict())
+            _figures(run, made, ends[0].to_dict(), high=ends[1].to_dict())
     elif found and first and derived is None:
-        at = answer_or_note(made, engine, version, found, replace(options, pool_bytes=GIB))
+        at = answer_or_note(made, engine, version, estimate=found, options=replace(options, pool_bytes=GIB))
         if at:
-            _figures(run, made, at.to_dict(), at.to_dict())
+            _figures(run, made, at.to_dict(), high=at.to_dict())
     if pool is None and run.text("needed_gib") is None:
-        made.missing.append('the cache budget ("Available KV cache memory"): a log of INFO level from the start')
+        made.miss('the cache budget ("Available KV cache memory"): a log of INFO level from the start')
     if card is None:
-        made.missing.append("the card's memory: --gpu NAME or --memory SIZE")
+        made.miss("the card's memory: --gpu NAME or --memory SIZE")
     tokens = run.whole("tokens") or ((run.whole("blocks") or 0) * 16 or None)
     eight_bit_room(made, pool, tokens)
     used = options.fraction or Fraction(9, 10)
     if card and used < Fraction(95, 100) and run.text("pool_given") is None and run.text("on_cpu") is None:
-        gain(made, "--gpu-memory-utilization 0.95", int(card * (Fraction(95, 100) - used)), pool, tokens)
+        gain(made, "--gpu-memory-utilization 0.95", int(card * (Fraction(95, 100) - used)), pool=pool, tokens=tokens)
     if derived and derived.activation and (options.max_num_seqs or derived.extra["max_num_seqs"]) > 64 and found:
-        fewer = answer_or_note(made, engine, version, found, replace(options, max_num_seqs=64))
+        fewer = answer_or_note(made, engine, version, estimate=found, options=replace(options, max_num_seqs=64))
         if fewer and fewer.activation:
-            gain(made, "--max-num-seqs 64", derived.activation.bytes - fewer.activation.bytes, pool, tokens)
+            gain(made, "--max-num-seqs 64", derived.activation.bytes - fewer.activation.bytes, pool=pool, tokens=tokens)
 
 
 def _era(run: Run, made: Draft) -> str | None:
     """A release of the time where only that one printed such lines: V1 of 0.7 counts blocks of the GPU alone."""
     counted = run.text("blocks") is not None and run.text("cpu_blocks") is None and run.text("tokens") is None
-    if made.version is None and counted:
-        made.notes.append("taken as 0.7.3: V1 printed blocks in place of tokens in that release")
+    if made.ledger.version is None and counted:
+        made.note("taken as 0.7.3: V1 printed blocks in place of tokens in that release")
         return "0.7.3"
     return None
 
@@ -110,18 +110,19 @@ def _entries(
     run: Run,
     made: Draft,
     card: int | None,
+    *,
     pool: int | None,
     estimate: Estimate | None,
     derived: EngineAnswer | None,
     options: Options,
-) -> None:
+) -> None:  # parameters: the quantities of its equation, each by name
     """Budget = weights + activation + non-torch + pool, of the poorest worker; graphs come on top."""
     budget = run.bytes("budget_gib", poorest=True)
     if budget is None and card is not None:
         fraction = options.fraction
         if fraction is None and derived is not None:
             fraction = Fraction(derived.extra["fraction"]).limit_denominator(1000)
-            made.notes.append(f"gpu_memory_utilization {float(fraction):g}, the default: the log does not say")
+            made.note(f"gpu_memory_utilization {float(fraction):g}, the default: the log does not say")
         budget = int(card * fraction) if fraction else None
     weights = run.bytes("weights_gib")
     activation, other = run.bytes("activation_gib"), run.bytes("non_torch_gib")
@@ -131,18 +132,19 @@ def _entries(
         activation = max(0, peak - weights)
     loaded = weights_loaded(estimate) if estimate is not None and estimate.spec.weights_known else None
     if budget is not None:
-        made.entries.append(Entry("budget (card x utilisation)", budget))
-    made.entries.append(Entry("weights", weights, loaded))
+        made.add(Entry("budget (card x utilisation)", budget))
+    made.add(Entry("weights", weights, loaded))
     predicted_activation = derived.activation if derived else None
     predicted_other = derived.overhead if derived else None
     consumed = run.bytes("consumed_gib") if weights is None else None
     if consumed is not None:
-        made.entries[-1:] = [Entry("weights and non-torch memory", consumed, _together(loaded, predicted_other))]
-        made.entries.append(Entry("activation peak", activation, predicted_activation))
+        both_held = Entry("weights and non-torch memory", consumed, _together(loaded, predicted_other))
+        made.change(entries=(*made.ledger.entries[:-1], both_held))
+        made.add(Entry("activation peak", activation, predicted_activation))
         parts = [consumed, activation, pool]
     elif activation is not None or other is not None:
-        made.entries.append(Entry("activation peak", activation, predicted_activation))
-        made.entries.append(Entry("non-torch memory", other, predicted_other))
+        made.add(Entry("activation peak", activation, predicted_activation))
+        made.add(Entry("non-torch memory", other, predicted_other))
         parts = [weights, activation, other, pool]
     else:
         together = None
@@ -151,10 +153,11 @@ def _entries(
         both = _together(predicted_activation, predicted_other)
         words = "not printed: what is left of the budget"
         if together is not None and together < 0:
-            words, made.unexplained = "weights and pool are more than the budget: another utilisation or card", together
+            words = "weights and pool are more than the budget: another utilisation or card"
+            made.change(unexplained=together)
         elif both is not None and together is not None and not both.low <= together <= both.high:
             words += "; outside the range expected"
-        made.entries.append(Entry("activation peak and non-torch memory", together, both, words))
+        made.add(Entry("activation peak and non-torch memory", together, both, words))
         parts = [weights, together, pool]
     derived_pool = None
     if derived is not None and derived.ranged is not None:
@@ -162,20 +165,17 @@ def _entries(
         derived_pool = Estimated(middle, low, high)
     workers = len(run.by_key("available_gib"))
     reason = f"the poorest of {workers} workers decides" if workers > 1 else ""
-    made.entries.append(Entry("KV cache pool", pool, derived_pool, reason))
+    made.add(Entry("KV cache pool", pool, derived_pool, reason))
     frontend = run.bytes("frontend_gib")
     if frontend is not None:
-        made.entries.append(Entry("kept for decoding images", frontend, None, "taken off the pool"))
+        made.add(Entry("kept for decoding images", frontend, None, "taken off the pool"))
         parts.append(frontend)
     graphs = run.bytes("graphs_gib")
     if graphs is not None:
-        made.entries.append(
-            Entry("CUDA graphs", graphs, None, "captured after the pool, outside the budget before 0.21")
-        )
-    if budget is not None and made.unexplained is None and all(part is not None for part in parts):
-        made.unexplained = _left_over(
-            made, budget - sum(part or 0 for part in parts), run.bytes("graphs_estimated_gib")
-        )
+        made.add(Entry("CUDA graphs", graphs, None, "captured after the pool, outside the budget before 0.21"))
+    if budget is not None and made.ledger.unexplained is None and all(part is not None for part in parts):
+        left = budget - sum(part or 0 for part in parts)
+        made.change(unexplained=_left_over(made, left, run.bytes("graphs_estimated_gib")))
 
 
 def _together(one: Estimated | None, other: Estimated | None) -> Estimated | None:
@@ -189,11 +189,11 @@ def _left_over(made: Draft, left: int, graphs: int | None) -> int:
     """From 0.21 the estimate of the graphs is taken off the budget, unless its environment variable says no."""
     if graphs is None or abs(left - graphs) >= abs(left):
         return left
-    made.entries.append(Entry("CUDA graphs, estimated in the budget", graphs))
+    made.add(Entry("CUDA graphs, estimated in the budget", graphs))
     return left - graphs
 
 
-def _figures(run: Run, made: Draft, low: dict[str, Any], high: dict[str, Any]) -> None:
+def _figures(run: Run, made: Draft, low: dict[str, Any], *, high: dict[str, Any]) -> None:
     """Blocks, tokens, concurrency and the start-up check, each at both ends of the printed budget's rounding."""
     budgeted = (
         ("blocks", "pool_blocks", 0.0),
@@ -208,10 +208,10 @@ def _figures(run: Run, made: Draft, low: dict[str, Any], high: dict[str, Any]) -
             or (name in ("blocks", "tokens", "concurrency") and not run.text("available_gib"))
         ):
             continue
-        made.figures.append(Figure(name, float(logged), low[key] - slack, high[key] + slack))
+        made.add_figures(Figure(name, float(logged), low[key] - slack, high[key] + slack))
     for name, key, scale in (("needed_gib", "needed_bytes", GIB), ("estimated_max_len", "estimated_max_model_len", 1)):
         logged = run.smallest(name)
         if logged is not None:
             slack = 0.0051 if scale == GIB else 0
-            made.figures.append(Figure(name, float(logged), low[key] / scale - slack, high[key] / scale + slack))
-    made.figures = [replace(figure, reason=why(figure, made)) for figure in made.figures]
+            made.add_figures(Figure(name, float(logged), low[key] / scale - slack, high[key] / scale + slack))
+    made.change(figures=tuple(replace(figure, reason=why(figure, made.ledger)) for figure in made.ledger.figures))

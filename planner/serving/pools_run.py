@@ -41,11 +41,13 @@ def simulate_pools(arrivals: Iterable[Arrival], prefill: Side, decode: Side, *, 
     ([4.0], [6.0])
     """
     asked = list(arrivals)
-    first = simulate([one._replace(output_tokens=1) for one in asked], prefill.model, prefill.pool, prefill.policy)
+    first = simulate(
+        [one._replace(output_tokens=1) for one in asked], prefill.model, prefill.pool, policy=prefill.policy
+    )
     lanes = min(prefill.policy.replicas, decode.policy.replicas)
     come, lane_wait, sent = _sent(first.requests, lanes, token_ps)
     joins = [Arrival(time, asked[i].prompt_tokens, asked[i].output_tokens, asked[i].prompt_tokens) for time, i in come]
-    second = simulate(joins, JoinedSteps(decode.model), decode.pool, decode.policy)
+    second = simulate(joins, JoinedSteps(decode.model), decode.pool, policy=decode.policy)
     rows = _merged(asked, first.requests, second.requests, order=[i for _, i in come])
     waiting = max(first.waiting_at_last, second.waiting_at_last)
     spent = sum(last - arrival for last, arrival in zip(rows.last_ps, rows.arrival_ps, strict=True) if last != REJECTED)
@@ -76,7 +78,10 @@ def _merged(asked: list[Arrival], first: Requests, second: Requests, *, order: l
     for row, arrival in enumerate(asked):
         at = place.get(row)
         rows.add(
-            arrival.time_ps, arrival.prompt_tokens, arrival.output_tokens, -1 if at is None else second.replica[at]
+            arrival.time_ps,
+            arrival.prompt_tokens,
+            arrival.output_tokens,
+            replica=-1 if at is None else second.replica[at],
         )
         if at is None or second.last_ps[at] == REJECTED:
             continue

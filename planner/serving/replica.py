@@ -81,7 +81,7 @@ class Flight:
 
     __slots__ = ("end_ps", "first_ps", "prefilled", "slope_ps", "start_ps", "steps")
 
-    def __init__(self, start_ps: int, steps: int, first_ps: int, slope_ps: int, prefilled: list[Sequence]) -> None:
+    def __init__(self, start_ps: int, steps: int, first_ps: int, *, slope_ps: int, prefilled: list[Sequence]) -> None:
         self.start_ps = start_ps
         self.steps = steps
         self.first_ps = first_ps
@@ -114,7 +114,7 @@ class Flight:
 class Replica:
     """One engine: what waits, what runs, and the steps under way."""
 
-    def __init__(self, side: Side, rows: Requests, done: Callable[[int], None], occupancy: Timeline) -> None:
+    def __init__(self, side: Side, rows: Requests, done: Callable[[int], None], *, occupancy: Timeline) -> None:
         model, pool, policy = side.model, side.pool, side.policy
         self.model, self.pool, self.policy, self.rows, self.done = model, pool, policy, rows, done
         self.waiting: deque[Sequence] = deque()
@@ -195,11 +195,11 @@ class Replica:
             self._single(now, chunks, prefilled)
         else:
             steps, first_ps, slope_ps = self._jump()
-            self.flight = Flight(now, steps, first_ps, slope_ps, [])
+            self.flight = Flight(now, steps, first_ps, slope_ps=slope_ps, prefilled=[])
 
     def _single(self, now: int, chunks: list[tuple[int, int]], prefilled: list[Sequence]) -> None:
         duration = step_ps(self.model, self.decoding.count, self.decoding.reached(1), chunks=chunks)
-        self.flight = Flight(now, 1, duration + self.loading_ps, 0, prefilled)
+        self.flight = Flight(now, 1, duration + self.loading_ps, slope_ps=0, prefilled=prefilled)
         self.loading_ps = 0
 
     def _preempt(self) -> None:

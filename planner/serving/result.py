@@ -44,7 +44,7 @@ class Requests:
     def __len__(self) -> int:
         return len(self.arrival_ps)
 
-    def add(self, arrival_ps: int, prompt_tokens: int, output_tokens: int, replica: int) -> int:
+    def add(self, arrival_ps: int, prompt_tokens: int, output_tokens: int, *, replica: int) -> int:
         """A new row; its number."""
         self.arrival_ps.append(arrival_ps)
         self.prompt_tokens.append(prompt_tokens)

@@ -89,12 +89,12 @@ class _Closed:
         heappush(self.times, now + next(self.think_ps))
 
 
-def simulate(
+def simulate(  # parameters: what one run is made of
     arrivals: Iterable[Arrival],
     model: StepModel,
     pool: Pool,
-    policy: Policy,
     *,
+    policy: Policy,
     users: int = 0,
     think_ps: Iterator[int] | None = None,
     progress: Callable[[int], None] | None = None,
@@ -119,7 +119,7 @@ def simulate(
     """
     source = _Closed(arrivals, users, repeat(0) if think_ps is None else think_ps) if users else _Open(arrivals)
     try:
-        return _Run(source, Side(model, pool, policy), progress, occupancy).run()
+        return _Run(source, Side(model, pool, policy), progress, occupancy=occupancy).run()
     except OverflowError:
         raise BadRequest("the run is longer than 106 days; simulate fewer requests, or more load") from None
 
@@ -128,12 +128,12 @@ class _Run:
     """Time over all replicas: what ends at a moment, then who arrives at it, then who starts."""
 
     def __init__(
-        self, source: _Open | _Closed, side: Side, progress: Callable[[int], None] | None, occupancy: bool
+        self, source: _Open | _Closed, side: Side, progress: Callable[[int], None] | None, *, occupancy: bool
     ) -> None:
         self.source, self.pool, self.policy, self.progress = source, side.pool, side.policy, progress
         self.rows = Requests()
         lines = [Timeline() if occupancy else Timeline(interval_ps=NEVER) for _ in range(self.policy.replicas)]
-        self.replicas = [Replica(side, self.rows, self._done, line) for line in lines]
+        self.replicas = [Replica(side, self.rows, self._done, occupancy=line) for line in lines]
         self.ends: list[tuple[int, int]] = []  # of flights, by replica; one that was cut is there twice
         self.turn = 0
         self.in_system = self.in_system_ps = self.now = 0
@@ -169,12 +169,12 @@ class _Run:
         if self.progress is not None and len(self.rows) % 4096 == 0:
             self.progress(len(self.rows))
         if not self.replicas[0].fits(arrival):
-            self.rows.add(self.now, arrival.prompt_tokens, arrival.output_tokens, REJECTED)
+            self.rows.add(self.now, arrival.prompt_tokens, arrival.output_tokens, replica=REJECTED)
             self.source.done(self.now)
             return
         number = self._route()
         replica = self.replicas[number]
-        index = self.rows.add(self.now, arrival.prompt_tokens, arrival.output_tokens, number)
+        index = self.rows.add(self.now, arrival.prompt_tokens, arrival.output_tokens, replica=number)
         self.in_system += 1
         if replica.arrive(index, arrival, self.now) and replica.flight is not None:
             heappush(self.ends, (replica.flight.end_ps, number))

@@ -104,7 +104,7 @@ def _engine_pool(estimate: Estimate, asked: Asked | None) -> EnginePool:
         raise BadRequest(
             f"{name} is not simulated: how it admits and batches requests is not modelled; choose vllm, {', '.join(OTHER_SCHEDULERS)}"
         )
-    answer = answer_of(name, version, estimate, options)
+    answer = answer_of(name, version, estimate, options=options)
     if answer.ranged is None or answer.ranged.pool.bytes < 1:
         raise NoRoom(f"{name} has no memory left for a KV pool here; take a larger device or --tp")
     pool = pool_of(estimate, answer.ranged.pool.bytes, answer.block_tokens or BLOCK_TOKENS)

@@ -329,7 +329,7 @@ def serve(
     routing: str = "round-robin",
     targets: Targets | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Answer:
+) -> Answer:  # parameters: what one run is made of
     """Runs a workload on `replicas` of a layout; each of its data-parallel ranks schedules for itself.
 
     Raises BadRequest where not one request could be served.
@@ -343,7 +343,7 @@ def serve(
         workload.arrivals(),
         replica.model,
         replica.pool,
-        policy,
+        policy=policy,
         users=workload.users,
         think_ps=(pause + before_ps for pause in workload.think_ps()),
         progress=progress,

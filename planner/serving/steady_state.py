@@ -119,7 +119,7 @@ class Replica:
         before_seconds: float = 0.0,
         queue_scale: float = 1.0,
         slower: float = 1.0,
-    ) -> None:
+    ) -> None:  # parameters: the quantities of its equation, each by name
         self.model, self.load, self.chunk_tokens, self.most = model, load, chunk_tokens, most
         self.share, self.before_seconds, self.slower = share, before_seconds, slower
         self.queue_scale = queue_scale
@@ -384,7 +384,7 @@ class Replica:
 
     def _state(
         self, users: float, rate: float, decoding: float, *, waiting: float, others: float, mean: float, at_share: float
-    ) -> State:
+    ) -> State:  # parameters: the quantities of its equation, each by name
         seen = self._seen(decoding, others)
         step = self.decode_seconds(seen)
         own = sum(

@@ -131,7 +131,7 @@ class _Point:
         return found
 
 
-def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, base: Constants) -> Fitted:
+def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, *, base: Constants) -> Fitted:
     """Fits constants to measured points, from those in `base`: each point is met as nearly as the points agree with one
     another.
 
@@ -144,7 +144,9 @@ def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, base:
         raise BadRequest(f"--measured: {len(points):,} points; at most {MOST_POINTS} are fitted at once")
     sums, rates = work(estimate), rates_of(device, estimate)
     base = model_constants(base, sums)
-    known = [_Point(_case(point, sums, rates, base, estimate.source_tokens), point) for point in points]
+    known = [
+        _Point(_case(point, sums, rates, base=base, source_tokens=estimate.source_tokens), point) for point in points
+    ]
     for point in known:
         _check(point, device)
     base, found = _best(known, base)
@@ -159,16 +161,16 @@ def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, base:
 def _best(points: Sequence[_Point], base: Constants) -> tuple[Constants, list[float]]:
     """(base, logs of the multipliers): as shipped, or with reading and computing one after the other."""
     start = [0.0] * len(KNOBS)
-    found = _fit(points, base, start, STEPS)
+    found = _fit(points, base, start, steps=STEPS)
     if len(points) < SERIAL_POINTS:
         return base, found
     other = replace(base, serial=1.0)
-    serial = _fit(points, other, start, STEPS)
+    serial = _fit(points, other, start, steps=STEPS)
     sums = [sum(e**2 for e in _errors(points, b, logs)) for b, logs in ((base, found), (other, serial))]
     return (other, serial) if sums[1] < sums[0] - SERIAL_BETTER else (base, found)
 
 
-def _case(point: Observed, sums: Work, rates: Rates, base: Constants, source_tokens: int) -> Case:
+def _case(point: Observed, sums: Work, rates: Rates, *, base: Constants, source_tokens: int) -> Case:
     load = point.load if point.output_tokens > 1 else "static"
     return Case(sums, rates, base, point.prompt_tokens, point.output_tokens, point.batch, load, source_tokens)
 
@@ -219,7 +221,7 @@ def _errors(points: Sequence[_Point], base: Constants, logs: Sequence[float]) ->
     ]
 
 
-def _fit(points: Sequence[_Point], base: Constants, start: Sequence[float], steps: int) -> list[float]:
+def _fit(points: Sequence[_Point], base: Constants, start: Sequence[float], *, steps: int) -> list[float]:
     """Gauss-Newton with damping: a step that makes it worse is tried again with a larger one."""
     logs, damping, delta = list(start), 1e-2, 1e-4
     errors = _errors(points, base, logs)
@@ -273,7 +275,7 @@ def _left_out(points: Sequence[_Point], base: Constants, found: Sequence[float])
     folds = min(len(points), MOST_FOLDS)
     for fold in range(folds if len(points) > 2 else 0):
         others = [point for i, point in enumerate(points) if i % folds != fold]
-        constants = stretched(base, _fit(others, base, found, STEPS_LEFT_OUT))
+        constants = stretched(base, _fit(others, base, found, steps=STEPS_LEFT_OUT))
         for point in points[fold::folds]:
             names = [n for n, s in (("tpot", point.observed.tpot_seconds), ("ttft", point.observed.ttft_seconds)) if s]
             for name, log in zip(names, point.logs(constants), strict=True):

@@ -22,7 +22,7 @@ MEASURED_KEYS = ("tpot_ms", "ttft_ms", "tok_s", "batch", "seq", "prompt", "answe
 MEASURED_SPREAD = {"tpot": 1.25, "tpot of experts": 1.4, "ttft": 1.5}
 
 
-def with_measured_point(
+def with_measured_point(  # parameters: the quantities of its equation, each by name
     text: str, estimate: Estimate, device: Device, *, load: str = "serving", engine: str | None = None,
     prompt_tokens: int | None = None, output_tokens: int | None = None,
 ) -> Constants:  # fmt: skip

@@ -142,7 +142,7 @@ class Pass:
 
 
 def decode_pass(
-    sums: Work, rates: Rates, batch: int, first_tokens: int, last_tokens: int, *, verified: int = 1
+    sums: Work, rates: Rates, batch: int, *, first_tokens: int, last_tokens: int, verified: int = 1
 ) -> Pass:
     """Computes the mean step that gives each of `batch` sequences a token, at contexts first..last; `verified` as
     `decode_of`.

@@ -163,7 +163,7 @@ def speed(
     drafts: Drafts | None = None,
     cached_tokens: int = 0,
     host: Host | None = None,
-) -> Speed:
+) -> Speed:  # parameters: the quantities of its equation, each by name
     """Estimates TTFT, TPOT and tokens a second of a model in the formats and layout of `estimate`, on that many of
     `device`, with a range.
 
@@ -188,7 +188,7 @@ def speed(
     Leaves out: images, queues that grow (see the simulator), other tenants, clocks that throttle.
     Raises BadRequest for lengths that mean nothing, and for a device whose bandwidth or FLOP/s are not known.
     """
-    _check(prompt_tokens, output_tokens, batch, load)
+    _check(prompt_tokens, output_tokens, batch, load=load)
     found = model_constants(constants or constants_for(engine, device, load), work(estimate))
     running = batch if most is None else max(1, min(batch, most))
     case = Case(
@@ -202,7 +202,7 @@ def speed(
     if host is not None:
         share = parts["host"] / sum(parts.values())
         low, high = low * (1 - share + share * host.fast), high * (1 - share + share * host.slow)
-    tpot_seconds = _figure(sum(parts.values()), low, high, case.tpot_bound())
+    tpot_seconds = _figure(sum(parts.values()), low, high, bound=case.tpot_bound())
     queued = load == "serving" and batch > 1
     ends = (found.queue.low, found.queue.high) if queued else (found.ttft_low, found.ttft_high)
     ttft, bound = case.ttft()
@@ -213,7 +213,7 @@ def speed(
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         load=load,
-        ttft_seconds=_figure(ttft, *ends, bound),
+        ttft_seconds=_figure(ttft, low=ends[0], high=ends[1], bound=bound),
         tpot_seconds=tpot_seconds,
         prefill_tokens_per_s=case.prefill_rate(),
         tpot_parts=parts,
@@ -238,13 +238,13 @@ def tpot_range(constants: Constants, experts: bool) -> tuple[float, float]:
     return min(constants.tpot_low, constants.experts_low), max(constants.tpot_high, constants.experts_high)
 
 
-def _figure(seconds: float, low: float, high: float, bound: float) -> Figure:
+def _figure(seconds: float, low: float, high: float, *, bound: float) -> Figure:
     """An expectation and its range, none of them below the bound."""
     value = max(bound, seconds)
     return Figure(value, max(bound, value * low), value * high, bound)
 
 
-def _check(prompt_tokens: int, output_tokens: int, batch: int, load: str) -> None:
+def _check(prompt_tokens: int, output_tokens: int, batch: int, *, load: str) -> None:
     for name, value in (("--prompt", prompt_tokens), ("--answer", output_tokens), ("--batch", batch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise BadRequest(f"{name} {value!r} is not a whole number of at least 1")
@@ -281,7 +281,9 @@ class Case:
     def _whole_step(self, rates: Rates, output: int) -> Pass:
         first = self.cached + self.prompt
         verified = 1 if self.drafts is None else 1 + self.drafts.tokens
-        return decode_pass(self.sums, rates, self.batch, first + 1, first + output, verified=verified)
+        return decode_pass(
+            self.sums, rates, self.batch, first_tokens=first + 1, last_tokens=first + output, verified=verified
+        )
 
     def tpot_parts(self, load: str | None = None, output: int | None = None) -> dict[str, float]:
         """Seconds between two tokens, by part."""
@@ -306,7 +308,7 @@ class Case:
         others = parts.pop("prefill of others", 0.0)
         if drafts.sums is not None:
             first = self.cached + self.prompt
-            step = decode_pass(drafts.sums, self.rates, self.batch, first + 1, first + output)
+            step = decode_pass(drafts.sums, self.rates, self.batch, first_tokens=first + 1, last_tokens=first + output)
             one = sum(decode_parts(replace(step, steps=0, sequences=0), None, 1, constants=self.constants).values())
             parts["drafts"] = drafts.tokens * one
         each = {name: seconds / drafts.tokens_a_step for name, seconds in parts.items()}
@@ -368,7 +370,7 @@ class Case:
     def prefill_rate(self) -> Figure:
         """Prompt tokens a second of all replicas when nothing else runs."""
         seconds, bound = self.prefill(self.held)
-        figure = _figure(seconds, self.constants.ttft_low, self.constants.ttft_high, bound)
+        figure = _figure(seconds, self.constants.ttft_low, self.constants.ttft_high, bound=bound)
         return figure.inverse(float(self.held * self.prompt * self.sums.sharding.dp))
 
 

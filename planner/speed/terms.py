@@ -71,12 +71,12 @@ def decode_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term]
     case = case_of(estimate, device, found)
     rates, constants, step = case.rates, case.constants, case.step()
     drafts, scale = found.drafts, tpot_scale(step, constants)
-    terms = [*_bytes(case), *_roof(step, rates, constants, scale * constants.roof_scale, prefill=False)]
+    terms = [*_bytes(case), *_roof(step, rates, constants, scale=scale * constants.roof_scale, prefill=False)]
     parts, each = found.tpot_parts, 1.0
     if drafts is not None:  # parts are of a token; a step's are so many times that
         each = drafts.tokens_a_step
         parts = {name: seconds * each for name, seconds in parts.items()}
-    terms += _fixed(step, constants, parts, scale * constants.fixed_scale)
+    terms += _fixed(step, constants, parts, scale=scale * constants.fixed_scale)
     if found.host is not None:
         lies = f"{percent(found.host.dense_share, 1)} of the weights and {percent(found.host.expert_share, 1)} of the experts"
         rate = f"{found.host.rates.bandwidth_bytes_per_s:.4g} B/s".replace("e+", "e")
@@ -133,7 +133,7 @@ def _bytes(case: Case) -> list[Term]:
     return [*terms, Term("computing", scores, step.flops, "FLOP")]
 
 
-def _roof(step: Pass, rates: Rates, constants: Constants, scale: float, *, prefill: bool) -> list[Term]:
+def _roof(step: Pass, rates: Rates, constants: Constants, *, scale: float, prefill: bool) -> list[Term]:
     """Reading and computing, at what is reached of the rates; the larger counts, of `Constants.serial` 1 both."""
     memory, compute = memory_seconds(step, constants), products_seconds(step, constants, prefill=prefill)
     dense = replace(step, expert_seconds=0.0, expert_compute_seconds=0.0, attention_seconds=0.0, pad_seconds=0.0)
@@ -172,7 +172,7 @@ def _share(at_peak_seconds: float, seconds: float) -> str:
     return f"{at_peak_seconds / seconds:.4g}" if seconds else "1"
 
 
-def _fixed(step: Pass, constants: Constants, parts: dict[str, float], scale: float) -> list[Term]:
+def _fixed(step: Pass, constants: Constants, parts: dict[str, float], *, scale: float) -> list[Term]:
     """Layers, steps, sequences, all-reduces: counts times what each takes."""
     sent = f"{_seconds(step.message_seconds)} / {constants.link_efficiency:.3g}"
     if step.shared_seconds:
@@ -200,8 +200,8 @@ def prefill_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term
     step = case.prefill_pass(ceil_div(prompts_of(found), case.sums.sharding.dp))
     parts = {name: seconds * constants.ttft_scale for name, seconds in fixed_parts(step, constants).items() if seconds}
     terms = [
-        *_roof(step, case.rates, constants, constants.ttft_scale, prefill=True),
-        *_fixed(step, constants, parts, constants.ttft_scale),
+        *_roof(step, case.rates, constants, scale=constants.ttft_scale, prefill=True),
+        *_fixed(step, constants, parts, scale=constants.ttft_scale),
     ]
     copied = case.copied_seconds(step.steps)
     if copied and found.host is not None:

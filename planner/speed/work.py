@@ -202,13 +202,18 @@ def work(estimate: Estimate) -> Work:
         raise BadRequest(f"{estimate.spec.name}: its speed cannot be said without its weights; add --heads --hidden "
                          "--intermediate --vocab")  # fmt: skip
     return _work(
-        estimate.spec, request.dtype, request.k_dtype, request.v_dtype, request.sharding, estimate.source_tokens
+        estimate.spec,
+        request.dtype,
+        request.k_dtype,
+        v_dtype=request.v_dtype,
+        sharding=request.sharding,
+        source_tokens=estimate.source_tokens,
     )
 
 
 def work_of(spec: ModelSpec, dtype: str | None = None) -> Work:
     """Counts as `work` does, for a whole model on one device: weights and cache in `dtype`, or as its config says."""
-    return _work(spec, dtype, dtype, dtype, Sharding(), spec.source_tokens or 0)
+    return _work(spec, dtype, dtype, v_dtype=dtype, sharding=Sharding(), source_tokens=spec.source_tokens or 0)
 
 
 def decode_read_bytes(spec: ModelSpec, *, batch: int, context_tokens: int, element_bytes: int) -> float:
@@ -231,7 +236,13 @@ def prefill_flops(spec: ModelSpec, *, batch: int, tokens: int) -> float:
 # long: one sum, a term a line
 @lru_cache(maxsize=4096)
 def _work(
-    spec: ModelSpec, dtype: str | None, k_dtype: str | None, v_dtype: str | None, sharding: Sharding, source_tokens: int
+    spec: ModelSpec,
+    dtype: str | None,
+    k_dtype: str | None,
+    *,
+    v_dtype: str | None,
+    sharding: Sharding,
+    source_tokens: int,
 ) -> Work:
     plan = weight_plan(spec, dtype)
     fmt = cache_format(spec, Request(1, dtype=dtype, k_dtype=k_dtype, v_dtype=v_dtype))

@@ -96,7 +96,7 @@ def replayed(
     prefix_share: float = 0.0,
     seed: int = 1,
     timed: bool = True,
-) -> Iterator[Arrival]:
+) -> Iterator[Arrival]:  # parameters: what it makes is made of, each by name
     """Replays a trace at its own times divided by `speed_up`, or at Poisson times where it has none and a rate is given.
 
     Not `timed`, all come at 0: users of a closed loop make their own times.

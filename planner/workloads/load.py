@@ -176,7 +176,7 @@ def load(
     prefix_common: bool = True,
     pairs: Iterable[tuple[int, int]] | None = None,
     trace: Trace | None = None,
-) -> Load:
+) -> Load:  # parameters: what it makes is made of, each by name
     """Makes a Load from two mixes, independent of each other unless `pairs` (prompt, output) says who has which.
 
     Raises BadRequest where neither or both of users and rate are given, and where no request has a second token.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date
 from statistics import median
 from typing import Any
@@ -12,18 +11,15 @@ import click
 from planner.answers.calibrated import StoreAnswer, store_answer
 from planner.catalogue.entries import own_path
 from planner.catalogue.own_speeds import to_json as own_json
-from planner.dtypes.names import float_dtype
-from planner.errors import BadRequest, UsageError, one_line
 from planner.files.write import check_file, make_parent
-from planner.lookup import model_spec
 from planner.machine.calibration import Calibration, device_file_path
-from planner.options.calibrated import store_asked
+from planner.options.calibrated import StoreAsked
 from planner.terminal.output import emit, to_json, write_whole
 from planner.terminal.tables import bad, bold, dim, good, table, wrapped
 from planner.units import bandwidth, human_seconds
+from profiler.commands.calibrate_asked import CalibrateAsked, calibrate_asked, stored_asked
 from profiler.commands.torch_wanted import want_torch
 
-OF_FROM = ("name", "gpu", "engine", "tp", "kv_dtype")
 MOST_SHOWN = 12
 
 
@@ -63,41 +59,40 @@ def command(**values: Any) -> None:
     With --from nothing is measured: constants are fitted to your own points, on any device of `kvplan gpus`, and stored
     under a name that --gpu takes in every command (docs/measured.md).
     """
+    output, as_json = values["output"], values["as_json"]
     if values["files"]:
-        _store(values)
-        return
-    if given := [f"--{name.replace('_', '-')}" for name in OF_FROM if values[name] is not None]:
-        raise UsageError(f"{', '.join(given)} go with --from FILE, which says what was measured")
+        _store(stored_asked(values), output, as_json)
+    else:
+        _measure(calibrate_asked(values), output or device_file_path(), as_json)
+
+
+def _measure(asked: CalibrateAsked, path: str, as_json: bool) -> None:
+    """Measures this machine, writes the device file and says what it holds."""
     want_torch("kvplan calibrate")
     from planner.terminal.progress import Progress
     from profiler.calibrate import calibrate
     from profiler.device import choose
 
-    spec = model_spec(values["model"] or "gpt2")
-    linears = None if values["linear"] is None else _linears(values["linear"])
-    path = values["output"] or device_file_path()
     make_parent(path)
     check_file(path)
     found = calibrate(
-        spec,
-        device=choose(values["device"]),
-        dtypes=_dtypes(values["dtype"] or "fp32,bf16"),
-        linears=linears,
+        asked.spec,
+        device=choose(asked.device),
+        dtypes=asked.dtypes,
+        linears=asked.linears,
         progress=Progress(0),
     )
     write_whole(path, found.to_json())
-    emit(found.to_json() if values["as_json"] else wrapped(page(found, path)))
+    emit(found.to_json() if as_json else wrapped(page(found, path)))
 
 
-def _store(values: Mapping[str, Any]) -> None:
+def _store(asked: StoreAsked, output: str | None, as_json: bool) -> None:
     """Fits constants to points, writes them under a name and says what is stored."""
-    if values["linear"] is not None or values["device"] is not None:
-        raise UsageError("--linear and --device are of a measurement on this machine: leave them out with --from")
-    answer = store_answer(store_asked(values["files"], values), date.today().isoformat())
-    path = values["output"] or own_path(answer.own.name)
+    answer = store_answer(asked, date.today().isoformat())
+    path = output or own_path(answer.own.name)
     make_parent(path)
     write_whole(path, own_json(answer.own))
-    emit(to_json(answer.to_dict()) if values["as_json"] else wrapped("\n".join(stored_page(answer, path))))
+    emit(to_json(answer.to_dict()) if as_json else wrapped("\n".join(stored_page(answer, path))))
 
 
 def stored_page(answer: StoreAnswer, path: str) -> list[str]:
@@ -123,24 +118,6 @@ def stored_page(answer: StoreAnswer, path: str) -> list[str]:
 
 def _time(seconds: float | None) -> str:
     return "-" if seconds is None else human_seconds(seconds)
-
-
-def _dtypes(text: str) -> list[str]:
-    found = []
-    for name in text.split(","):
-        known = float_dtype(name)
-        if known is None:
-            raise BadRequest(f"--dtype {one_line(name, 30)!r} is not one the profiler runs in; choose fp32, fp16, bf16")
-        found.append(known)
-    return list(dict.fromkeys(found))
-
-
-def _linears(text: str) -> list[str]:
-    found = [name.strip() for name in text.split(",")]
-    for name in found:
-        if name not in ("plain", "packed"):
-            raise BadRequest(f"--linear {one_line(name, 30)!r} is not known; choose plain or packed")
-    return found
 
 
 def page(found: Calibration, path: str) -> str:

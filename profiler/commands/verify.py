@@ -14,12 +14,12 @@ import click
 from planner.catalogue.entries import models
 from planner.errors import BadConfig, BadRequest, KvplanError, one_line
 from planner.files.read import parse_json, read_text
-from planner.files.write import check_file
 from planner.lookup import model_spec
 from planner.terminal.output import emit, to_json, write_whole
 from planner.terminal.tables import bad, dim, good, table, wrapped
-from planner.units import gib, parse_bytes, plural
+from planner.units import gib, plural
 from profiler import verify
+from profiler.commands.verify_asked import VerifyAsked, verify_asked
 from profiler.verify import DIFFERENT, EXACT, EXPLAINED, FAILED, UNKNOWN, Task, Verdict
 from profiler.verify_engine import EngineVerdict, verify_vllm
 from profiler.verify_llama import LlamaVerdict, verify_llama
@@ -69,7 +69,7 @@ MAX_SECONDS = 24 * 3600
     metavar="FILE",
     help="Write the JSON to FILE after each model; what it holds already is taken over.",
 )
-def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
+def command(names: tuple[str, ...], **values: Any) -> None:
     """Compare parameters and cache bytes of every layer with the transformers implementation.
 
     With --engine the engine itself is asked in place of transformers.
@@ -79,65 +79,66 @@ def command(names: tuple[str, ...], every: bool, **values: Any) -> None:
     prefill and two decode steps with its own cache classes. Needs the [verify] extra (transformers, torch).
     Exit code 3 on a difference without a known reason, 1 when a model could not be compared.
     """
-    if bool(names) == every:
-        raise click.UsageError("which MODEL? Names or config files, or --all (not both)")
-    check_file(values["output"])
-    if values["engine"] == "llamacpp":
-        _against_libllama(names, values)
-    if values["library"] is not None:
-        raise click.UsageError("--library is libllama's: add --engine llamacpp")
-    tasks = _tasks(names, every)
-    if values["engine"]:
-        _against_engine(tasks, values)
-    memory = parse_bytes(values["memory_limit"])
+    asked = verify_asked(names, values)
+    if asked.engine == "llamacpp":
+        _against_libllama(asked)
+    elif asked.engine:
+        _against_engine(asked)
+    else:
+        _against_transformers(asked)
+
+
+def _against_transformers(asked: VerifyAsked) -> None:
+    """Each model beside its class in transformers, the file written after each; ends the command."""
+    tasks = _tasks(asked)
     transformers, torch = verify.library_versions()
-    known = {} if values["fresh"] or not values["output"] else _earlier(values["output"], transformers, torch)
+    known = {} if asked.fresh or not asked.output else _earlier(asked.output, transformers, torch)
     verdicts: list[Verdict] = []
-    for verdict in _progress(_run(tasks, known, values, memory=memory), len(tasks)):
+    for verdict in _progress(_run(tasks, known, asked), len(tasks)):
         verdicts.append(verdict)
-        if values["output"] and known.get(verdict.model) is not verdict:
-            write_whole(values["output"], _file_text(_report(verdicts, transformers, torch)))
+        if asked.output and known.get(verdict.model) is not verdict:
+            write_whole(asked.output, _file_text(_report(verdicts, transformers, torch)))
     order = {task.name: i for i, task in enumerate(tasks)}
     verdicts.sort(key=lambda verdict: order.get(verdict.model, len(order)))
     report = _report(verdicts, transformers, torch)
-    if values["output"]:
-        write_whole(values["output"], _file_text(report))
-    emit(to_json(report) if values["as_json"] else wrapped("\n".join(_page(verdicts, transformers, torch))))
-    raise SystemExit(_exit_code(verdicts, every))
+    if asked.output:
+        write_whole(asked.output, _file_text(report))
+    emit(to_json(report) if asked.as_json else wrapped("\n".join(_page(verdicts, transformers, torch))))
+    raise SystemExit(_exit_code(verdicts, asked.every))
 
 
-def _against_engine(tasks: list[Task], values: dict[str, Any]) -> None:
+def _against_engine(asked: VerifyAsked) -> None:
     """Each model beside the installed vLLM; ends the command."""
-    verdicts = [verify_vllm(task.name, task.config) for task in tasks]
-    _end(verdicts, _engine_page(verdicts), values)
+    verdicts = [verify_vllm(task.name, task.config) for task in _tasks(asked)]
+    _end(verdicts, _engine_page(verdicts), asked)
     if any(one.error for one in verdicts):
         raise SystemExit(1)
     raise SystemExit(0 if all(one.agrees for one in verdicts) else UNEXPLAINED)
 
 
-def _against_libllama(names: tuple[str, ...], values: dict[str, Any]) -> None:
+def _against_libllama(asked: VerifyAsked) -> None:
     """Each GGUF file's contexts beside libllama; ends the command."""
     verdicts = []
-    for name in names:
+    for name in asked.names:
         if not name.lower().endswith(".gguf") or not os.path.isfile(name):
             raise BadRequest(
                 f"{one_line(name, 80)}: libllama reads GGUF files; name one (its header is enough, weights are not read)"
             )
-        verdicts.append(verify_llama(os.path.basename(name), model_spec(name), name, values["library"]))
+        verdicts.append(verify_llama(os.path.basename(name), model_spec(name), name, asked.library))
     if not verdicts:
         raise click.UsageError("which .gguf files? --all is of the catalogue, which holds configs")
-    _end(verdicts, _llama_page(verdicts), values)
+    _end(verdicts, _llama_page(verdicts), asked)
     if any(one.agrees is False for found in verdicts for one in found.contexts):
         raise SystemExit(UNEXPLAINED)
     raise SystemExit(0 if all(one.agrees for one in verdicts) else 1)
 
 
-def _end(verdicts: Sequence[EngineVerdict | LlamaVerdict], page: list[str], values: dict[str, Any]) -> None:
+def _end(verdicts: Sequence[EngineVerdict | LlamaVerdict], page: list[str], asked: VerifyAsked) -> None:
     """Writes what was found."""
     found = to_json({"models": [one.to_dict() for one in verdicts]})
-    if values["output"]:
-        write_whole(values["output"], found + "\n")
-    emit(found if values["as_json"] else wrapped("\n".join(page)))
+    if asked.output:
+        write_whole(asked.output, found + "\n")
+    emit(found if asked.as_json else wrapped("\n".join(page)))
 
 
 def _llama_page(verdicts: list[LlamaVerdict]) -> list[str]:
@@ -181,11 +182,11 @@ def _exit_code(verdicts: list[Verdict], every: bool) -> int:
     return int(FAILED in found or (UNKNOWN in found and not every))
 
 
-def _tasks(names: tuple[str, ...], every: bool) -> list[Task]:
-    if every:
+def _tasks(asked: VerifyAsked) -> list[Task]:
+    if asked.every:
         return [Task(entry.name, entry.config) for entry in models()]
     tasks: list[Task] = []
-    for name in names:
+    for name in asked.names:
         spec = model_spec(name)
         if not isinstance(spec.config.get("model_type"), str):
             raise BadRequest(f"{one_line(name, 80)}: a config.json is wanted; transformers builds a model from that")
@@ -193,7 +194,7 @@ def _tasks(names: tuple[str, ...], every: bool) -> list[Task]:
     return tasks
 
 
-def _run(tasks: list[Task], known: dict[str, Verdict], values: dict[str, Any], *, memory: int) -> Iterator[Verdict]:
+def _run(tasks: list[Task], known: dict[str, Verdict], asked: VerifyAsked) -> Iterator[Verdict]:
     """What an earlier file holds, where neither the config nor our answer changed; then the others."""
     left = []
     for task in tasks:
@@ -203,7 +204,7 @@ def _run(tasks: list[Task], known: dict[str, Verdict], values: dict[str, Any], *
         else:
             left.append(task)
     yield from verify.verify_all(
-        left, processes=values["processes"], limit_seconds=values["time_limit"], memory_bytes=memory
+        left, processes=asked.processes, limit_seconds=asked.limit_seconds, memory_bytes=asked.memory_bytes
     )
 
 

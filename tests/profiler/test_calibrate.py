@@ -52,7 +52,7 @@ def test_probed_points_are_not_held_back(found: Calibration) -> None:
 
 
 def test_a_model_with_few_positions_is_probed_at_the_last_of_them() -> None:
-    runner = calibration_module.Calibrator(small("gpt2"), choose("cpu"), ("fp32",), ("plain",))
+    runner = calibration_module.Calibrator(small("gpt2"), choose("cpu"), ("fp32",), linears=("plain",))
     limit = small("gpt2").max_positions
     assert limit is not None and limit < 1024
     assert runner._probed(("gpt2", "fp32", "plain", 1, limit, 1))
@@ -62,7 +62,7 @@ def test_a_model_with_few_positions_is_probed_at_the_last_of_them() -> None:
 
 def test_every_point_was_measured_in_every_round(found: Calibration) -> None:
     device, rounds = choose("cpu"), calibration_module.ROUNDS
-    runner = calibration_module.Calibrator(small("gpt2"), device, ("fp32",), ("plain",))
+    runner = calibration_module.Calibrator(small("gpt2"), device, ("fp32",), linears=("plain",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration_module, "STEPS", 2)
         for _ in range(rounds):

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the profiler needs torch: pip install 'llm-kvplan[profile]'")
 
 from planner.errors import BadRequest
-from profiler.device import Cuda, Device, Mps, choose, cuda_reserved_bytes, environment, is_out_of_memory
+from profiler.device import Cuda, Device, Mps, choose, environment, is_out_of_memory
 from profiler.measure import laps, measure
 
 MIB = 1 << 20
@@ -57,9 +57,6 @@ class FakeCuda:
     def memory_reserved(self, index: int) -> int:
         return self.reserved
 
-    def max_memory_reserved(self, index: int) -> int:
-        return self.reserved
-
     def reset_peak_memory_stats(self, index: int) -> None:
         self.peak = self.live
 
@@ -92,7 +89,7 @@ def test_cuda_peak_counts_from_the_reset() -> None:
     device = Cuda(api=api)
     api.work(0, 3 * MIB)
     api.work(0, -2 * MIB)
-    assert (device.allocated_bytes(), device.peak_bytes(), device.reserved_peak_bytes()) == (MIB, 3 * MIB, 3 * MIB)
+    assert (device.allocated_bytes(), device.peak_bytes()) == (MIB, 3 * MIB)
     device.reset_peak()
     assert device.peak_bytes() == MIB
     assert device.free_bytes == 9 * MIB  # free in the driver, and idle in the allocator
@@ -100,19 +97,13 @@ def test_cuda_peak_counts_from_the_reset() -> None:
     assert api.calls == ["empty_cache"]
 
 
-def test_cuda_rounds_tensors_to_blocks_and_segments() -> None:
+def test_cuda_rounds_tensors_to_blocks() -> None:
     assert Cuda(api=FakeCuda()).round_bytes(513) == 1024
     assert Device().round_bytes(513) == 513
-    assert cuda_reserved_bytes([]) == 0
-    # twelve layers of 768 KiB share small segments of 2 MiB, two in each
-    assert cuda_reserved_bytes([768 * 1024] * 12) == 12 * MIB
-    assert cuda_reserved_bytes([5 * MIB] * 4) == 20 * MIB
-    assert cuda_reserved_bytes([5 * MIB] * 5) == 40 * MIB
 
 
 def test_cpu_says_none_where_torch_would_say_zero() -> None:
     assert Device().allocated_bytes() is None
-    assert Device().reserved_peak_bytes() is None
 
 
 def test_cpu_figures_come_from_proc(tmp_path: Path) -> None:

@@ -53,18 +53,8 @@ from planner.units import ceil_div
 
 def gated_delta_net_layer(f: Fields, index: int) -> tuple[Mixer, ...]:
     """Builds the mixer of a gated delta net layer, which keeps a state of fixed size."""
-    key_heads, value_heads = f.int("linear_num_key_heads"), f.int("linear_num_value_heads")
-    check_multiple(f, "linear_num_value_heads", value_heads, of="linear_num_key_heads", base=key_heads)
-    return (
-        gated_delta_net(
-            hidden=f.int("hidden_size"),
-            key_heads=key_heads,
-            value_heads=value_heads,
-            key_dim=f.int("linear_key_head_dim"),
-            value_dim=f.int("linear_value_head_dim"),
-            conv_kernel=f.int("linear_conv_kernel_dim"),
-        ),
-    )
+    heads = f.int("linear_num_key_heads"), f.int("linear_num_value_heads")
+    return _delta_net(f, heads, (f.int("linear_key_head_dim"), f.int("linear_value_head_dim")))
 
 
 def _olmo_delta_net(f: Fields, index: int) -> tuple[Mixer, ...]:
@@ -72,15 +62,20 @@ def _olmo_delta_net(f: Fields, index: int) -> tuple[Mixer, ...]:
     heads = f.int("num_attention_heads")
     key_heads = f.int("linear_num_key_heads", heads)
     key_dim = f.int("linear_key_head_dim", max(1, 3 * f.int("hidden_size") // (4 * key_heads)))
-    value_heads = f.int("linear_num_value_heads", heads)
-    check_multiple(f, "linear_num_value_heads", value_heads, of="linear_num_key_heads", base=key_heads)
+    dims = key_dim, f.int("linear_value_head_dim", 2 * key_dim)
+    return _delta_net(f, (key_heads, f.int("linear_num_value_heads", heads)), dims)
+
+
+def _delta_net(f: Fields, heads: tuple[int, int], dims: tuple[int, int]) -> tuple[Mixer, ...]:
+    """A gated delta net of that many (key, value) heads, each as wide as `dims`."""
+    check_multiple(f, "linear_num_value_heads", heads[1], of="linear_num_key_heads", base=heads[0])
     return (
         gated_delta_net(
             hidden=f.int("hidden_size"),
-            key_heads=key_heads,
-            value_heads=value_heads,
-            key_dim=key_dim,
-            value_dim=f.int("linear_value_head_dim", 2 * key_dim),
+            key_heads=heads[0],
+            value_heads=heads[1],
+            key_dim=dims[0],
+            value_dim=dims[1],
             conv_kernel=f.int("linear_conv_kernel_dim"),
         ),
     )

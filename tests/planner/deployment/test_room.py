@@ -76,9 +76,9 @@ def test_an_engines_pool_and_request_take_the_place_of_ours(engine: str) -> None
     mine = of(wanted)
     options = Options(max_model_len=5000)
     short, longest = (estimate(LLAMA, replace(mine.found.request, seq_tokens=n), L40S) for n in (4500, 5000))
-    answer = answer_of(engine, None, longest, options)
+    answer = answer_of(engine, None, longest, options=options)
     counted = request_bytes_of(engine, None, short, options=options)
-    assert counted == answer_of(engine, None, short, options).request_bytes
+    assert counted == answer_of(engine, None, short, options=options).request_bytes
     theirs = engine_room(mine, [(4500, counted), (5000, answer.request_bytes)], answer, load=wanted)
     ranged = answer.ranged
     assert ranged is not None and theirs.pool_bytes == ranged.pool.bytes != mine.pool_bytes
@@ -88,7 +88,9 @@ def test_an_engines_pool_and_request_take_the_place_of_ours(engine: str) -> None
 def test_llamacpp_reserves_a_slot_of_the_longest_request_for_each() -> None:
     wanted = asked(4000, 1000)
     mine = of(wanted)
-    answer = answer_of("llamacpp", None, estimate(LLAMA, replace(mine.found.request, seq_tokens=5000), L40S), Options())
+    answer = answer_of(
+        "llamacpp", None, estimate(LLAMA, replace(mine.found.request, seq_tokens=5000), L40S), options=Options()
+    )
     theirs = engine_room(mine, [(5000, answer.request_bytes)], answer, load=wanted)
     assert theirs.admitted == mine.pool_bytes // answer.request_bytes
 

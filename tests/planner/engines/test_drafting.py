@@ -30,7 +30,7 @@ def asked(model: ModelSpec, drafter: Drafter | None = None, seq: int = 8192, **r
 
 
 def answered(engine: str, version: str | None, found: Estimate, **options: Any) -> dict[str, Any]:
-    return answer_of(engine, version, found, Options(**options)).to_dict()
+    return answer_of(engine, version, found, options=Options(**options)).to_dict()
 
 
 def test_an_eagle_head_is_a_layer_more_in_vllms_pool() -> None:

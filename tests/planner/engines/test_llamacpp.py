@@ -203,7 +203,7 @@ def test_each_card_holds_its_own_layers() -> None:
 def test_the_cells_of_all_cards_are_the_whole_cache() -> None:
     spec = read_entry(find_model("gemma-3-27b"))
     found = estimate(spec, Request(8192, sharding=Sharding(pp=3)), Capacity("card", 80 * GIB))
-    setting = llamacpp.settings(found, Options(ctx_size=8192), None, "llamacpp")
+    setting = llamacpp.settings(found, Options(ctx_size=8192), None, program="llamacpp")
     placed = llamacpp.answer(found, Options(ctx_size=8192), None).placed
     assert placed is not None and len(placed.cards) == 3 and not placed.host_cache_bytes
     assert sum(card.cache_bytes for card in placed.cards) == llamacpp_buffers.buffers(found, setting).total

@@ -30,7 +30,7 @@ def whole(name: str, dtype: str = "q8_0", tokens: int = 8192) -> Estimate:
 
 def sized(name: str, cards: tuple[int, ...] = CARDS, version: str | None = None) -> Sizes:
     found = whole(name)
-    return sizes(found, settings(found, Options(), version, "llamacpp"), compute=0, cards=cards)
+    return sizes(found, settings(found, Options(), version, program="llamacpp"), compute=0, cards=cards)
 
 
 MOE, DENSE, TIED = sized("qwen3-30b-a3b"), sized("llama-3.1-8b"), sized("gemma-3-27b")

@@ -28,7 +28,7 @@ def asked(name: str, seq: int = 1024, kv: str | None = None, tp: int = 1, batch:
 
 
 def of(engine: str, found: Estimate, version: str | None = None, **options: Any) -> EngineAnswer:
-    return answer_of(engine, version, found, Options(**options))
+    return answer_of(engine, version, found, options=Options(**options))
 
 
 def test_tensorrt_llm_rounds_blocks_up() -> None:

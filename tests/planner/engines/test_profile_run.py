@@ -158,7 +158,7 @@ def test_what_cuda_and_nccl_hold_before_the_weights(gpu: str, tp: int, least: fl
 def test_tensorrt_llm_buffers_go_with_slots_and_vocabulary() -> None:
     """0.20, 2,048 slots, vocabulary of 128,256: 2.2 + 6.0 + 8.0 GiB were printed."""
     found = asked("llama-3.3-nemotron-super-49b", "h200")
-    activation = answer_of("tensorrt-llm", "0.20.0", found, Options()).activation
+    activation = answer_of("tensorrt-llm", "0.20.0", found, options=Options()).activation
     assert activation is not None
     assert activation.bytes / GIB == pytest.approx(16.2, rel=0.07)
 
@@ -178,7 +178,7 @@ def test_the_second_model_runner_keeps_less_for_graphs() -> None:
 @pytest.mark.parametrize("engine", ["vllm-v0", "vllm-v1", "sglang", "tensorrt-llm", "lmdeploy"])
 def test_a_card_too_small_for_the_weights_is_said_and_nothing_is_negative(engine: str) -> None:
     """Llama-3.1-8B in 16 bit, 14.96 GiB, on a T4 of 14.74."""
-    answer = answer_of(engine, None, asked("llama-3.1-8b"), Options())
+    answer = answer_of(engine, None, asked("llama-3.1-8b"), options=Options())
     assert answer.ranged is not None
     assert (answer.ranged.pool.bytes, answer.ranged.pool.tokens, answer.most_requests) == (0, 0, 0)
     assert answer.lines == (NO_ROOM,)

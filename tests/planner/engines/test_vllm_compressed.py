@@ -49,7 +49,9 @@ def test_what_a_server_of_0_26_prints_is_as_it_said() -> None:
     """
     longest = 121_344
     found, setting = made("0.26.0", max_model_len=longest, max_num_batched_tokens=8192, num_speculative_tokens=1)
-    low, high = (vllm_v1.pool(found, int(size * GIB), setting.version, longest).printed or 0 for size in (7.705, 7.715))
+    low, high = (
+        vllm_v1.pool(found, int(size * GIB), setting.version, longest=longest).printed or 0 for size in (7.705, 7.715)
+    )
     assert low <= 150_992 <= high
 
 

@@ -189,7 +189,9 @@ def test_shares_of_the_whole_are_refused() -> None:
 def test_slots_are_taken_from_an_engines_pool() -> None:
     slots = Extras((Lora(8, 16, slots=True),))
     plain, less = (
-        answer_of("vllm", "0.11.2", estimate(LLAMA, Request(8192, extras=r), capacity("h100-sxm", None)), Options())
+        answer_of(
+            "vllm", "0.11.2", estimate(LLAMA, Request(8192, extras=r), capacity("h100-sxm", None)), options=Options()
+        )
         for r in (None, slots)
     )
     assert plain.ranged is not None and less.ranged is not None

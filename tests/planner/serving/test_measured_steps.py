@@ -45,7 +45,7 @@ def test_static_and_prefill_points_predict_the_engine_under_load(rate: str) -> N
     """Mean TTFT and TPOT within 10 %, p95 of TTFT within 15 %."""
     wanted = SERVED[rate]
     arrivals = [Arrival(round(seconds * 1e12), prompt, output) for seconds, prompt, output in wanted["plan"]]
-    run = simulate(arrivals, steps(), Pool.of_blocks(100_000), Policy(32, 512))
+    run = simulate(arrivals, steps(), Pool.of_blocks(100_000), policy=Policy(32, 512))
     ttft, tpot = run.ttft_seconds(), run.tpot_seconds()
     assert sum(ttft) / len(ttft) == pytest.approx(wanted["ttft_mean"], rel=0.10)
     assert sum(tpot) / len(tpot) == pytest.approx(wanted["tpot_mean"], rel=0.10)

@@ -52,7 +52,7 @@ def test_a_window_stops_growing_and_a_state_never_grows():
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "deepseek-v2-lite", "gpt2"])
 def test_vllms_pool_has_its_blocks_and_limits(name):
     asked = found(name)
-    answer = answer_of("vllm", "0.11.2", asked, Options())
+    answer = answer_of("vllm", "0.11.2", asked, options=Options())
     mine = vllm_pool(asked, Options(), "0.11.2")
     pool = answer.ranged.pool
     assert mine.pool.pool_bytes == pool.blocks * pool.extra["block_bytes"]

@@ -48,7 +48,7 @@ def test_targets_count_requests_that_meet_both():
     """Steps of 1 s: the first waits 1 s for its token, the second, which comes during its last step, 1.5 s."""
     second = 10**12
     arrivals = [Arrival(0, 5, 3), Arrival(2 * second + second // 2, 5, 1)]
-    run = simulate(arrivals, Linear(fixed_ps=second), Pool.of_blocks(9), Policy())
+    run = simulate(arrivals, Linear(fixed_ps=second), Pool.of_blocks(9), policy=Policy())
     assert run.ttft_seconds() == [1.0, 1.5] and run.tpot_seconds() == [1.0]
     assert [run.meeting(*targets) for targets in ((None, None), (1.0, None), (1.5, 0.9), (1.5, 1.0), (0.5, None))] == [
         2,
@@ -62,7 +62,9 @@ def test_targets_count_requests_that_meet_both():
 
 def test_throughput_and_shares_of_time_by_hand():
     second = 10**12
-    run = simulate([Arrival(0, 5, 3), Arrival(7 * second, 5, 3)], Linear(fixed_ps=second), Pool.of_blocks(4), Policy())
+    run = simulate(
+        [Arrival(0, 5, 3), Arrival(7 * second, 5, 3)], Linear(fixed_ps=second), Pool.of_blocks(4), policy=Policy()
+    )
     assert (run.seconds, run.utilisation, run.requests_per_s) == (10.0, 0.6, 0.2)
     assert run.output_tokens_per_s == pytest.approx(0.6)
     assert run.mean_concurrency == pytest.approx(0.6)

@@ -91,7 +91,7 @@ def prefix_pools():
 
 
 def assert_equal(arrivals, model, pool, policy, users=0, think=0):
-    run = simulate(arrivals, model, pool, policy, users=users, think_ps=repeat(think))
+    run = simulate(arrivals, model, pool, policy=policy, users=users, think_ps=repeat(think))
     plain = Reference(arrivals, model, pool, policy, users, think).run()
     rows = run.requests
     found = [
@@ -139,7 +139,7 @@ def test_the_pool_at_a_moment_is_what_the_step_under_way_holds(arrivals, model, 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 400), st.integers(0, 50), st.integers(1, 90), st.integers(0, 4000))
 def test_a_flight_is_cut_at_the_first_step_boundary_not_before_a_moment(first, slope, steps, moment):
-    flight = Flight(0, steps, first, slope, [])
+    flight = Flight(0, steps, first, slope_ps=slope, prefilled=[])
     spans = [sum(first + slope * i for i in range(n)) for n in range(steps + 1)]
     assert [flight.span_ps(n) for n in range(steps + 1)] == spans
     flight.cut(moment)
@@ -149,7 +149,7 @@ def test_a_flight_is_cut_at_the_first_step_boundary_not_before_a_moment(first, s
 def test_one_request_by_hand():
     """Prompt of 40 in chunks of 16: 3 steps; the third gives the first token, then two steps of one token."""
     model = Linear(fixed_ps=1000, sequence_ps=10, token_ps=5, kv_ps=(1,))
-    run = simulate([Arrival(7, 40, 3)], model, Pool.of_blocks(3), Policy(8, 16))
+    run = simulate([Arrival(7, 40, 3)], model, Pool.of_blocks(3), policy=Policy(8, 16))
     rows = run.requests
     assert rows.scheduled_ps[0] == 7
     assert rows.first_ps[0] == 7 + 3 * 1000 + 5 * 40
@@ -160,13 +160,15 @@ def test_one_request_by_hand():
 def test_decodes_go_first_and_the_prompt_gets_what_is_left_of_the_budget():
     """While one decodes, a prompt of 10 has 4 of 5 tokens a step: chunks of 4, 4, 2."""
     model = Linear(fixed_ps=1)
-    run = simulate([Arrival(0, 5, 9), Arrival(0, 10, 1)], model, Pool.of_blocks(9), Policy(2, 5))
+    run = simulate([Arrival(0, 5, 9), Arrival(0, 10, 1)], model, Pool.of_blocks(9), policy=Policy(2, 5))
     assert list(run.requests.first_ps) == [1, 4]
 
 
 def test_the_latest_arrival_is_preempted_recomputed_and_keeps_its_first_token():
     """Two of 16 + 17 tokens need 3 blocks each at their ends; 4 are there. The second is dropped at its 17th token."""
-    run = simulate([Arrival(0, 16, 18), Arrival(0, 16, 18)], Linear(fixed_ps=1), Pool.of_blocks(4), Policy(2, 100))
+    run = simulate(
+        [Arrival(0, 16, 18), Arrival(0, 16, 18)], Linear(fixed_ps=1), Pool.of_blocks(4), policy=Policy(2, 100)
+    )
     rows = run.requests
     assert list(rows.preemptions) == [0, 1]
     assert list(rows.first_ps) == [1, 1]
@@ -177,15 +179,15 @@ def test_the_latest_arrival_is_preempted_recomputed_and_keeps_its_first_token():
 
 def test_what_never_fits_is_rejected_and_counted_and_disturbs_nobody():
     few = Pool.of_blocks(4)
-    run = simulate([Arrival(0, 60, 5), Arrival(0, 60, 6), Arrival(1, 1, 1)], Linear(fixed_ps=1), few, Policy())
+    run = simulate([Arrival(0, 60, 5), Arrival(0, 60, 6), Arrival(1, 1, 1)], Linear(fixed_ps=1), few, policy=Policy())
     assert (run.rejected, run.served, list(run.requests.replica)) == (1, 2, [0, -1, 0])
-    assert simulate([Arrival(0, 60, 5)], Linear(fixed_ps=1), few, Policy(longest_tokens=64)).rejected == 1
+    assert simulate([Arrival(0, 60, 5)], Linear(fixed_ps=1), few, policy=Policy(longest_tokens=64)).rejected == 1
 
 
 def test_a_prefix_that_is_cached_is_neither_computed_nor_held_twice():
     shared = tuple(range(4))  # 2048 tokens; the last block of a prompt is always computed
     arrivals = [Arrival(0, 2049, 2, 0, shared), Arrival(10**6, 2049, 2, 0, shared), Arrival(10**6, 2049, 2, 0, shared)]
-    run = simulate(arrivals, Linear(fixed_ps=1, token_ps=1), Pool.of_blocks(200), Policy())
+    run = simulate(arrivals, Linear(fixed_ps=1, token_ps=1), Pool.of_blocks(200), policy=Policy())
     assert list(run.requests.hit_tokens) == [0, 2048, 2048]
     assert run.prefill_tokens == 2049 + 1 + 1
     assert run.peak_bytes == 128 + 2 * 1
@@ -196,7 +198,7 @@ def test_the_longest_idle_prefix_gives_way_first():
     times = [0, 10**7, 2 * 10**7, 3 * 10**7, 4 * 10**7]
     prefixes = [(1, 2), (3, 4), (5, 6), (3, 4), (1, 2)]
     arrivals = [Arrival(time, 1025, 1, 0, ids) for time, ids in zip(times, prefixes, strict=True)]
-    run = simulate(arrivals, Linear(fixed_ps=1), Pool.of_blocks(2 * 64 + 1 + 2), Policy())
+    run = simulate(arrivals, Linear(fixed_ps=1), Pool.of_blocks(2 * 64 + 1 + 2), policy=Policy())
     assert list(run.requests.hit_tokens) == [0, 0, 0, 1024, 0]
 
 
@@ -233,7 +235,7 @@ def test_routing_by_turns_and_by_load():
     by = {
         routing: list(
             simulate(
-                arrivals, Linear(fixed_ps=10), Pool.of_blocks(99), Policy(replicas=2, routing=routing)
+                arrivals, Linear(fixed_ps=10), Pool.of_blocks(99), policy=Policy(replicas=2, routing=routing)
             ).requests.replica
         )
         for routing in ROUTINGS
@@ -262,7 +264,7 @@ def test_one_at_a_time_waits_as_the_pollaczek_khinchine_formula_says(load):
     times = [service(row) / 1e12 for row in rows]
     rate = load / mean(times)
     arrivals = [row._replace(time_ps=at) for row, at in zip(rows, poisson_ps(rate, 5), strict=False)]
-    run = simulate(arrivals, model, Pool.of_blocks(10**6), Policy(1, 10**6))
+    run = simulate(arrivals, model, Pool.of_blocks(10**6), policy=Policy(1, 10**6))
     assert run.busy_ps == sum(service(row) for row in rows)
     busy = rate * mean(times)
     expected = rate * mean([t * t for t in times]) / (2 * (1 - busy))
@@ -274,7 +276,7 @@ def test_littles_law_at_a_replica_that_batches():
     """L = rate · W over the run: the time integral of the number in the system is the sum of the latencies."""
     prompts, outputs = from_percentiles("p50=800,p95=6000"), from_percentiles("p50=200,p95=900")
     model = Linear(fixed_ps=10**10, token_ps=3 * 10**7, kv_ps=(50_000,))
-    run = simulate(synthetic(prompts, outputs, 3000, rate_per_s=4.0), model, Pool.of_blocks(20_000), Policy())
+    run = simulate(synthetic(prompts, outputs, 3000, rate_per_s=4.0), model, Pool.of_blocks(20_000), policy=Policy())
     rows = run.requests
     assert run.in_system_ps == sum(rows.last_ps[i] - rows.arrival_ps[i] for i in range(len(rows)))
     assert run.mean_concurrency == pytest.approx(run.requests_per_s * mean(run.latency_seconds()))
@@ -285,7 +287,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another():
 
     def last(seed):
         arrivals = synthetic(mix, mix, 300, rate_per_s=20.0, seed=seed)
-        return list(simulate(arrivals, Linear(fixed_ps=10**10), Pool.of_blocks(100), Policy()).requests.last_ps)
+        return list(simulate(arrivals, Linear(fixed_ps=10**10), Pool.of_blocks(100), policy=Policy()).requests.last_ps)
 
     assert last(1) == last(1) != last(2)
 
@@ -293,7 +295,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another():
 def test_users_in_a_closed_loop_never_have_more_than_one_request_each():
     mix = from_percentiles("p50=100,p95=300")
     run = simulate(
-        synthetic(mix, mix, 500), Linear(fixed_ps=10**10), Pool.of_blocks(1000), Policy(), users=7, think_ps=repeat(10**12)
+        synthetic(mix, mix, 500), Linear(fixed_ps=10**10), Pool.of_blocks(1000), policy=Policy(), users=7, think_ps=repeat(10**12)
     )  # fmt: skip
     rows = run.requests
     changes = sorted([(at, 1) for at in rows.arrival_ps] + [(at, -1) for at in rows.last_ps])
@@ -312,7 +314,7 @@ def test_vidur_gives_the_same_times():
     rows = [(0.0, 374, 44), (4.314579, 396, 109), (4.541877, 879, 55), (4.710427, 91, 16), (5.892655, 91, 16)]
     arrivals = [Arrival(round(at * 1e12), prompt, output) for at, prompt, output in rows]
     model = Linear(fixed_ps=8 * 10**9, token_ps=30 * 10**6, kv_ps=(50_000,))
-    run = simulate(arrivals, model, Pool.of_blocks(20_000), Policy(256, 2048))
+    run = simulate(arrivals, model, Pool.of_blocks(20_000), policy=Policy(256, 2048))
     assert run.latency_seconds() == pytest.approx([0.3640714, 0.91784645, 0.4738856, 0.1358761, 0.13080425], abs=1e-9)
 
 
@@ -328,7 +330,7 @@ def test_vidur_gives_the_same_times():
 )
 def test_requests_that_mean_nothing_are_refused(arrivals, words):
     with pytest.raises(BadRequest, match=words):
-        simulate(arrivals, Linear(fixed_ps=1), Pool.of_blocks(9), Policy())
+        simulate(arrivals, Linear(fixed_ps=1), Pool.of_blocks(9), policy=Policy())
 
 
 @pytest.mark.parametrize(
@@ -348,5 +350,5 @@ def test_policies_and_pools_that_mean_nothing_are_refused(made):
 
 
 def test_nothing_arrives_and_nothing_happens():
-    run = simulate([], Linear(fixed_ps=1), Pool.of_blocks(9), Policy())
+    run = simulate([], Linear(fixed_ps=1), Pool.of_blocks(9), policy=Policy())
     assert (run.end_ps, run.steps, run.requests_per_s, run.utilisation, run.mean_concurrency) == (0, 0, 0.0, 0.0, 0.0)

@@ -161,7 +161,7 @@ def test_the_formulas_agree_with_the_simulator_when_requests_arrive_at_random(mo
     one = Replica(model, load(*mixes, rate_per_s=1.0), chunk_tokens=2048, most=200)
     rate = share * one.full_rate_per_s
     state = one.at_rate(rate)
-    run = simulate(synthetic(*mixes, 3000, rate_per_s=rate), model, Pool.of_blocks(10**6), Policy(200, 2048))
+    run = simulate(synthetic(*mixes, 3000, rate_per_s=rate), model, Pool.of_blocks(10**6), policy=Policy(200, 2048))
     _agree(state, run, tpot=0.10, ttft=0.35)
 
 
@@ -170,7 +170,7 @@ def test_the_formulas_agree_with_the_simulator_when_requests_arrive_at_random(mo
 def test_the_formulas_agree_with_the_simulator_in_a_closed_loop(model: Linear, users: int) -> None:
     mixes = from_percentiles("p50=600,p95=1800"), from_percentiles("p50=200,p95=500")
     state = Replica(model, load(*mixes, users=users), chunk_tokens=2048, most=200).at_users(users)
-    run = simulate(synthetic(*mixes, 3000), model, Pool.of_blocks(10**6), Policy(200, 2048), users=users)
+    run = simulate(synthetic(*mixes, 3000), model, Pool.of_blocks(10**6), policy=Policy(200, 2048), users=users)
     _agree(state, run, tpot=0.06, ttft=0.35)
 
 

@@ -55,7 +55,7 @@ def prefill(tokens: int) -> Observed:
 
 def eight() -> Fitted:
     points = [decode(batch) for batch in (1, 4, 16)] + [prefill(tokens) for tokens in (64, 256, 512, 1024, 1900)]
-    return fitted(points, model(), CORES, constants_for("vllm", CORES))
+    return fitted(points, model(), CORES, base=constants_for("vllm", CORES))
 
 
 @pytest.mark.parametrize("batch", [2, 8, 32])
@@ -76,14 +76,14 @@ LOADS = {
 
 def eleven() -> Fitted:
     points = [decode(n) for n in (1, 2, 4, 8, 16, 32)] + [prefill(tokens) for tokens in (64, 256, 512, 1024, 1900)]
-    return fitted(points, model(), CORES, constants_for("vllm", CORES))
+    return fitted(points, model(), CORES, base=constants_for("vllm", CORES))
 
 
 def off(rate: str, found: Constants | None = None) -> tuple[float, float, float]:
     """Mean TTFT, its p95 and mean TPOT of the simulated server, over those measured, less 1."""
     found, measured = found or eight().constants, SERVED[rate]
     arrivals = [Arrival(round(at * PS_PER_SECOND), prompt, output) for at, prompt, output in measured["plan"]]
-    ran = simulate(arrivals, step_model(model(), CORES, found), Pool.of_blocks(100_000), Policy(32, 512))
+    ran = simulate(arrivals, step_model(model(), CORES, found), Pool.of_blocks(100_000), policy=Policy(32, 512))
     ttft, tpot, before = sorted(ran.ttft_seconds()), ran.tpot_seconds(), found.before_seconds
     return (
         (sum(ttft) / len(ttft) + before) / measured["ttft_mean"] - 1,
@@ -122,7 +122,7 @@ def test_a_processor_that_reads_and_computes_in_turn_is_told_from_one_that_does_
     for batch in (1, 16, 64, 256):
         made = speed(model(), gpu, prompt_tokens=512, output_tokens=128, batch=batch, load="static", constants=base)
         points.append(Observed(batch, 512, 128, "static", None, made.tpot_seconds.value, "made"))
-    assert fitted(points, model(), gpu, base).constants.serial == 0
+    assert fitted(points, model(), gpu, base=base).constants.serial == 0
 
 
 def test_what_grows_with_the_batch_at_one_length_is_not_blamed_on_the_cache() -> None:
@@ -148,7 +148,7 @@ def test_points_made_with_known_constants_are_met(stretch: float) -> None:
     for batch, prompt in ((1, 512), (4, 512), (16, 1024), (64, 2048)):
         made = speed(model(), gpu, prompt_tokens=prompt, output_tokens=128, batch=batch, constants=true)
         points.append(Observed(batch, prompt, 128, "serving", made.ttft_seconds.value, made.tpot_seconds.value, "made"))
-    found = fitted(points, model(), gpu, base)
+    found = fitted(points, model(), gpu, base=base)
     for point in points:
         again = speed(
             model(), gpu, prompt_tokens=point.prompt_tokens, output_tokens=128, batch=point.batch, constants=found.constants
@@ -160,24 +160,24 @@ def test_points_made_with_known_constants_are_met(stretch: float) -> None:
 def test_a_time_below_the_bound_names_the_file_and_the_bound() -> None:
     fast = replace(decode(1), tpot_seconds=0.001)
     with pytest.raises(BadRequest, match=r"served: tpot 1 ms, and two cores cannot be faster than 12\.3 ms"):
-        fitted([fast], model(), CORES, constants_for("vllm", CORES))
+        fitted([fast], model(), CORES, base=constants_for("vllm", CORES))
 
 
 def test_no_point_and_too_many_are_refused() -> None:
     for points in ([], [decode(1)] * (MOST_POINTS + 1)):
         with pytest.raises(BadRequest, match="--measured"):
-            fitted(points, model(), CORES, constants_for("vllm", CORES))
+            fitted(points, model(), CORES, base=constants_for("vllm", CORES))
 
 
 def test_few_points_have_no_narrower_range_than_one() -> None:
-    found = fitted([decode(4)] * 3, model(), CORES, constants_for("vllm", CORES))
+    found = fitted([decode(4)] * 3, model(), CORES, base=constants_for("vllm", CORES))
     assert found.tpot.worst < 0.1
     assert found.constants.tpot_high >= MEASURED_SPREAD["tpot"]
     assert found.constants.ttft_high >= MEASURED_SPREAD["ttft"]
 
 
 def test_two_points_leave_none_out() -> None:
-    found = fitted([decode(1), decode(4)], model(), CORES, constants_for("vllm", CORES))
+    found = fitted([decode(1), decode(4)], model(), CORES, base=constants_for("vllm", CORES))
     assert found.tpot.points == 0
     assert "too few points to leave one out" in found.constants.origin
 
@@ -197,7 +197,7 @@ def test_a_queue_that_points_under_load_show_is_part_of_plan() -> None:
     for batch in (4, 16, 64):
         made = speed(model(), gpu, prompt_tokens=1024, output_tokens=128, batch=batch, load="serving", constants=slow)
         points.append(Observed(batch, 1024, 128, "serving", made.ttft_seconds.value, made.tpot_seconds.value, "made"))
-    scale = fitted(points, model(), gpu, base).constants.queue_scale
+    scale = fitted(points, model(), gpu, base=base).constants.queue_scale
     assert 1.5 < scale < 4
     asked = load(LengthMix({1024: 1}, ""), LengthMix({128: 1}, ""), rate_per_s=20.0)
     waits = [

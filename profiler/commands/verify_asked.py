@@ -1,0 +1,56 @@
+"""Reads what `kvplan verify` asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from planner.files.write import check_file
+from planner.units import parse_bytes
+
+
+@dataclass(frozen=True)
+class VerifyAsked:
+    """Models to hold against another implementation, and how.
+
+    every           all models of the catalogue, in place of `names`
+    engine          vllm or llamacpp; None: transformers
+    library         folder or file of a libllama
+    limit_seconds   what a model may take; `memory_bytes` what a process may take
+    fresh           nothing is taken over from an earlier `output`
+    """
+
+    names: tuple[str, ...]
+    every: bool
+    engine: str | None
+    library: str | None
+    processes: int
+    limit_seconds: int
+    memory_bytes: int
+    fresh: bool
+    output: str | None
+    as_json: bool
+
+
+def verify_asked(names: tuple[str, ...], values: Mapping[str, Any]) -> VerifyAsked:
+    """Reads the question of `verify` from its flags; refuses an output that cannot be written before anything runs."""
+    if bool(names) == values["every"]:
+        raise click.UsageError("which MODEL? Names or config files, or --all (not both)")
+    check_file(values["output"])
+    if values["library"] is not None and values["engine"] != "llamacpp":
+        raise click.UsageError("--library is libllama's: add --engine llamacpp")
+    return VerifyAsked(
+        names=names,
+        every=values["every"],
+        engine=values["engine"],
+        library=values["library"],
+        processes=values["processes"],
+        limit_seconds=values["time_limit"],
+        memory_bytes=parse_bytes(values["memory_limit"]),
+        fresh=values["fresh"],
+        output=values["output"],
+        as_json=values["as_json"],
+    )

@@ -73,3 +73,25 @@ def test_a_cached_token_costs_its_bytes_at_the_bandwidth_that_one_sequence_reach
 def test_other_files_are_refused_with_the_form_that_is_wanted(text: str) -> None:
     with pytest.raises(BadRequest):
         measured_steps(text, "points.json", sums())
+
+
+def mean_times(rate: str, policy: Policy) -> tuple[float, float, float]:
+    """(mean TTFT, its 95th percentile, mean TPOT) in seconds of the recorded arrivals under other settings."""
+    arrivals = [Arrival(round(seconds * 1e12), prompt, output) for seconds, prompt, output in SERVED[rate]["plan"]]
+    run = simulate(arrivals, steps(), Pool.of_blocks(100_000), policy)
+    ttft, tpot = run.ttft_seconds(), run.tpot_seconds()
+    return sum(ttft) / len(ttft), sorted(ttft)[int(0.95 * (len(ttft) - 1))], sum(tpot) / len(tpot)
+
+
+def test_fewer_sequences_at_once_wait_longer_and_decode_faster() -> None:
+    wide, narrow = (mean_times("rate_4.0", policy) for policy in (Policy(32, 512), Policy(8, 512)))
+    assert narrow[0] > 2 * wide[0] and narrow[2] < wide[2]
+
+
+if __name__ == "__main__":
+    print("requests/s  max_num_seqs  tokens a step  mean TTFT  p95 TTFT  mean TPOT")
+    for rate in ("rate_1.0", "rate_2.0", "rate_3.0", "rate_4.0"):
+        for seats, tokens in ((32, 512), (8, 128)):
+            ttft, late, tpot = mean_times(rate, Policy(seats, tokens))
+            times = f"{1e3 * ttft:6,.0f} ms  {1e3 * late:5,.0f} ms  {1e3 * tpot:6.1f} ms"
+            print(f"{rate[5:]:>10}  {seats:12}  {tokens:13}  {times}")

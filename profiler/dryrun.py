@@ -102,12 +102,13 @@ def dry_run(config: Mapping[str, Any], shapes: Sequence[Shape], decode_steps: in
     transformers.logging.set_verbosity_error()  # it names each custom kernel that is not installed
     cfg, filled = _config_object(transformers, config)
     model, text_only = _build(torch, transformers, cfg)
+    model = getattr(model, "thinker", model)  # Qwen's Omni models: the talker is a model of its own, with its own cache
     model.eval()
     fallbacks: list[str] = []
     runs: list[Run] = []
     with torch.no_grad():
         for shape in shapes:
-            runs += _run_with_fallbacks(torch, model, shape, decode_steps=decode_steps, used=fallbacks)
+            runs += _run_or_its_text_model(torch, model, shape, decode_steps=decode_steps, used=fallbacks)
     return DryRun(
         class_name=type(model).__name__,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -247,6 +248,18 @@ def _reason(error: Exception | None) -> str:
 
 
 # -- running -----------------------------------------------------------------------------------------------
+
+
+def _run_or_its_text_model(torch: Any, model: Any, shape: Shape, *, decode_steps: int, used: list[str]) -> list[Run]:
+    """The whole model; where its own forward pass fails (Llama 4's, of 5.24), its text model, which keeps the cache."""
+    try:
+        return _run_with_fallbacks(torch, model, shape, decode_steps=decode_steps, used=used)
+    except DryRunFailed:
+        inner = getattr(model, "language_model", None)
+        if inner is None or not hasattr(inner, "config"):
+            raise
+        used.clear()
+        return _run_with_fallbacks(torch, inner, shape, decode_steps=decode_steps, used=used)
 
 
 def _run_with_fallbacks(torch: Any, model: Any, shape: Shape, *, decode_steps: int, used: list[str]) -> list[Run]:

@@ -367,6 +367,7 @@ def _with_ties(inner: Mapping[str, Any], raw: Mapping[str, Any], kind: Type) -> 
 _TOWERS = {
     "vision_config": "vision tower",
     "audio_config": "audio tower",
+    "visual": "vision tower",  # Qwen-VL of 2023, inside a config of type qwen
     "speech_config": "speech tower",
     "encoder_config": "encoder",
     "perceiver_config": "perceiver",

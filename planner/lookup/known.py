@@ -71,7 +71,8 @@ def words_agree(asked: Parts, item: Known) -> bool:
     missing = item.parts.words - asked.words
     if extra & {"distill", "distilled"}:
         return not missing
-    return not missing or bool(missing <= OMITTED and (asked.sizes or missing <= {"distill", "distilled", "vision"}))
+    unsized = {"distill", "distilled", "vision"} if item.parts.sizes else {"distill", "distilled"}
+    return not missing or bool(missing <= OMITTED and (asked.sizes or missing <= unsized))
 
 
 def sizes_agree(asked: Parts, item: Known) -> bool:

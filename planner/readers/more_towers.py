@@ -437,3 +437,46 @@ def deepseek_v41(f: Fields, hidden: int) -> Weights:
     )
     merged = width * v.int("downsample_ratio") ** 2
     return (*linear(VISION, width, patch_elements(v)), *layers, *two_layers(merged, hidden, hidden, bias=False))
+
+
+def dots_ocr(f: Fields, hidden: int) -> Weights:
+    """Lists the weights of dots.ocr's tower: gated layers without biases, and two layers over squares of its patches.
+
+    Source: vLLM 0.33.0 dots_ocr.py; 1,262,091,264 parameters, which with the text model are the checkpoint's 3,039,179,264.
+    """
+    defaults = {
+        "embed_dim": 1536, "intermediate_size": 4224, "num_hidden_layers": 42, "num_attention_heads": 12,
+        "patch_size": 14, "spatial_merge_size": 2, "use_bias": False, "post_norm": True,
+    }  # fmt: skip
+    v = section(f, "vision_config", defaults)
+    if v is None:
+        return ()
+    width, bias = v.int("embed_dim"), v.flag("use_bias")
+    square = width * v.int("spatial_merge_size") ** 2
+    plain = {"qkv_bias": bias, "out_bias": bias}
+    return (
+        *linear(VISION, width, patch_elements(v), bias=True),
+        *transformer(v, width, attention=plain, gated=True, mlp_bias=bias, norm_vectors=2),
+        vector(VISION, width, 2 if v.flag("post_norm") else 1),
+        vector(PROJECTOR, width, 2),
+        *two_layers(square, square, hidden, bias=True),
+    )
+
+
+def phi3_v(f: Fields, hidden: int) -> Weights:
+    """Lists the weights of CLIP ViT-L/14 at 336 pixels, two separators of four patches, and an MLP of two layers.
+
+    Source: vLLM 0.33.0 phi3v.py, where the tower is fixed; 325,541,888 parameters, as Phi-3.5-vision has beside its text.
+    """
+    f.get("img_processor")
+    f.get("embd_layer")
+    sizes = {
+        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "image_size": 336, "patch_size": 14,
+    }  # fmt: skip
+    square = 4 * 1024
+    return (
+        *towers.clip(Fields(sizes, where=f.where)),
+        vector(PROJECTOR, square, 2),
+        *two_layers(square, hidden, hidden, bias=True),
+    )

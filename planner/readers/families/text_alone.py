@@ -63,6 +63,10 @@ TYPES: dict[str, Type] = {
     "aria": outer("aria_text", VISION),
     "minicpmv": Type(text_of=_minicpm_text, towers=more_towers.minicpmv),
     "minicpmo": Type(text_of=_minicpm_text, towers=more_towers.minicpmo),
+    # The text model's keys lie outside, beside vision_config or img_processor.
+    "dots_ocr": Type(text="qwen2", towers=more_towers.dots_ocr, source="vLLM 0.33.0 dots_ocr.py: a Qwen2"),
+    "phi3_v": Type(text="phi3", towers=more_towers.phi3_v, source="vLLM 0.33.0 phi3v.py: a Phi-3"),
+    "phi4mm": Type(text="phi3", towers=not_counted("its towers and their LoRA adapters are"), source="vLLM 0.33.0 phi4mm.py: a Phi-4-mini"),
     "lfm3_vl": outer("lfm3", VISION),
     "minicpmv4_7": outer("qwen3_5_text", VISION),
     "minicpm_ocr": outer("qwen3_5_text", VISION),

@@ -634,10 +634,9 @@ def device_scales(data: Data, constants: Constants) -> dict[str, dict[str, float
 # -- how far off it is -------------------------------------------------------------------------------------------
 
 
-def choose(entries: Sequence[dict[str, Any]], row: Row, asked: Population) -> tuple[dict[str, Any], Constants]:
-    """The entry and the constants that a question gets, as `constants_for` finds them."""
-    entry = next(entry for entry in entries if serves(entry, asked))
-    return entry, constants_of(entry, row.device, asked)
+def entry_of(entries: Sequence[dict[str, Any]], asked: Population) -> dict[str, Any]:
+    """The entry that a question gets, as `constants_for` finds it; `constants_of` makes its constants for a device."""
+    return next(entry for entry in entries if serves(entry, asked))
 
 
 def errors_of(data: Data, entries: Sequence[dict[str, Any]], index: np.ndarray) -> np.ndarray:
@@ -645,11 +644,12 @@ def errors_of(data: Data, entries: Sequence[dict[str, Any]], index: np.ndarray) 
     found = np.full(len(data), np.nan)
     together: dict[tuple[int, str], list[int]] = {}
     for i in index:
-        entry = next(entry for entry in entries if serves(entry, data.populations[i]))
+        entry = entry_of(entries, data.populations[i])
         together.setdefault((id(entry), data.rows[i].device.name), []).append(int(i))
     for rows in together.values():
         where = np.array(rows)
-        _, constants = choose(entries, data.rows[where[0]], data.populations[where[0]])
+        first, asked = data.rows[where[0]], data.populations[where[0]]
+        constants = constants_of(entry_of(entries, asked), first.device, asked)
         found[where] = data.at(where).errors(constants)
     return found[index]
 
@@ -791,7 +791,7 @@ def covered(found: Fitted, split: str) -> np.ndarray:
     inside = np.zeros(len(found.data), bool)
     for i, row in enumerate(found.data.rows):
         asked = found.data.populations[i]
-        entry = next(entry for entry in found.entries if serves(entry, asked))
+        entry = entry_of(found.entries, asked)
         seen = split in SPLITS[:2] and row.device.name in entry["devices"]
         limits = entry["range_seen" if seen else "range_unseen"]
         low, high = limits["ttft_low"], limits["ttft_high"]
@@ -857,7 +857,7 @@ def errors_by_entry(found: Fitted) -> list[dict[str, Any]]:
     for entry in found.entries:
         if not entry["engine"]:
             continue
-        mine = fits & np.array([serves(entry, asked) and choose(found.entries, row, asked)[0] is entry
+        mine = fits & np.array([serves(entry, asked) and entry_of(found.entries, asked) is entry
                                 for row, asked in zip(found.data.rows, found.data.populations, strict=True)])  # fmt: skip
         steps = mine & ~found.data.of_prefill
         for split in (SPLITS[1], SPLITS[2], SPLITS[3]):
@@ -893,7 +893,8 @@ def queued_of(rows: Sequence[Row], entries: Sequence[dict[str, Any]]) -> Queued:
     """The parts of each row's TTFT, by the constants that it gets."""
     parts = []
     for row in rows:
-        _, constants = choose(entries, row, population(row.engine, row.load, row.device))
+        asked = population(row.engine, row.load, row.device)
+        constants = constants_of(entry_of(entries, asked), row.device, asked)
 
         def first(queue: Queue, constants: Constants = constants, row: Row = row) -> float:
             return row.predicted(replace(constants, queue=queue, experts_queue=queue)).value
@@ -998,7 +999,7 @@ def under_load(entries: Sequence[dict[str, Any]], rows: Sequence[Row]) -> list[d
     folds = np.random.default_rng(1).integers(0, FOLDS, len(rows))
     queued, dense = queued_of(rows, entries), np.array([row.dense for row in rows])
     asked = [population(row.engine, row.load, row.device) for row in rows]
-    chosen = np.array([id(choose(entries, row, who)[0]) for row, who in zip(rows, asked, strict=True)])
+    chosen = np.array([id(entry_of(entries, who)) for who in asked])
     names = [(work(row.answer).shape, row.device.name) for row in rows]
     found: dict[bytes, OfQueue] = {}  # entries with few rows share those of all
     lines = []

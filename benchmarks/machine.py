@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -17,6 +18,16 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def children_cpu_seconds(run: Callable[[], object]) -> float:
+    """User and system seconds of the processes that `run` starts and waits for."""
+    import resource  # Unix alone has it
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def peak_rss_bytes() -> int | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from machine import header
+from machine import children_cpu_seconds, header
 
 from planner.lookup import device, model_spec
 from planner.memory.estimate import estimate
@@ -81,10 +80,8 @@ def main() -> int:
             print(f"{kind:24}{len(values):6}  {name:10}{numbers}  {off:.3f}")
     if not asked.no_search:
         print("\nthe five questions of docs/examples.md, a process each, start of Python included:")
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, str(ROOT / "docs" / "examples.py"), "--time"], check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        print(f"{after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime:5.2f} s of CPU  together")
+        words = [sys.executable, str(ROOT / "docs" / "examples.py"), "--time"]
+        print(f"{children_cpu_seconds(lambda: subprocess.run(words, check=True)):5.2f} s of CPU  together")
     return 0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from machine import header
+from machine import children_cpu_seconds, header
 
 PLAN = (
     "plan", "llama-3.1-8b", "--gpu", "h100-sxm,l40s,a100-80gb", "--rate", "5", "--prompt", "1000", "--answer", "300",
@@ -32,13 +31,12 @@ START = ("gpus", "l40s")
 def cpu_seconds(arguments: Sequence[str], tree: Path) -> float:
     """User and system seconds of one process that runs kvplan from `tree`."""
     surroundings = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, "-m", "kvplan", *arguments], cwd=tree, check=True, stdout=subprocess.DEVNULL,
-        env=surroundings | {"PYTHONPATH": str(tree)},
+    return children_cpu_seconds(
+        lambda: subprocess.run(
+            [sys.executable, "-m", "kvplan", *arguments], cwd=tree, check=True, stdout=subprocess.DEVNULL,
+            env=surroundings | {"PYTHONPATH": str(tree)},
+        )
     )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> int:

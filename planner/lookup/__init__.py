@@ -182,7 +182,7 @@ def machine_with(name: str, memory: str | None) -> Machine:
     """Finds the devices that a name gives, each with the memory that --memory gives in place of its own.
 
     >>> machine_with("3090+3060", "8GiB").memory_bytes >> 30, machine_with("3090+3060", None).memory_bytes >> 30
-    (16, 36)
+    (16, 35)
     """
     found = machine(name)
     if memory is None:

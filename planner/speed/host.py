@@ -45,7 +45,11 @@ class Host:
     def on_card(self, step: Pass) -> Pass:
         """Returns the part of a step that the card does."""
         part = self._part(step, 1 - self.dense_share, 1 - self.expert_share, cache=1 - self.cache_share)
-        return replace(part, layers=part.layers * (1 - self.layers))
+        return replace(
+            part,
+            layers=part.layers * (1 - self.layers),
+            routed_layers=part.routed_layers * (1 - self.expert_share),
+        )
 
     def on_host(self, step: Pass) -> Pass:
         """Returns the host's part of a step whose seconds are at the host's own rates."""

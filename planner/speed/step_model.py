@@ -34,7 +34,11 @@ class LinearSteps:
     score_ps: tuple[int, ...]
 
     def terms(self, sequences: int, chunks: Sequence[tuple[int, int]]) -> StepTerms:
-        """Weights are read once for decoding sequences and chunks together; chunks compute at the prefill's rate."""
+        """Weights are read once for decoding sequences and chunks together; chunks compute at the prefill's rate.
+
+        Left out: on a processor, a request's way in (`request_seconds`) where the beginning of its prompt is cached: a
+        chunk with tokens before it is taken for a later piece of its prompt.
+        """
         sums, rates, c = self.sums, self.rates, self.constants
         rows = max(1.0, sequences / sums.sharding.pp) if sequences else 0.0
         new, cached = 0.0, rows * sums.sequence_bytes

@@ -17,8 +17,9 @@ from planner.memory.request import Request
 from planner.readers import read_entry
 from planner.speed.constants import constants_for
 from planner.speed.host import Host
-from planner.speed.passes import rates_of
+from planner.speed.passes import decode_pass, rates_of
 from planner.speed.speed import Speed, speed
+from planner.speed.work import work
 
 RTX_4090, RYZEN = find_device("rtx-4090"), find_device("ryzen-9-5950x")
 
@@ -129,3 +130,14 @@ def test_no_part_of_a_step_is_negative(layers: int) -> None:
         "qwen3-30b-a3b", gpu="rtx-4090", engine="llamacpp", dtype="q8_0", flags={"n_gpu_layers": layers}
     )
     assert all(seconds > 0 for seconds in found.speeds[0].tpot_parts.values())
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_what_the_card_and_the_host_do_is_the_step(experts: float, layers: float) -> None:
+    """The card launched the kernels of all routed layers, though the host computes the experts of some."""
+    answer = mixture()
+    part = host(answer, experts, layers=layers, dense_share=layers, cache_share=layers)
+    step = decode_pass(work(answer), rates_of(RTX_4090, answer), 1, 512, 640)
+    card, there = part.on_card(step), part.on_host(step)
+    for name in ("layers", "routed_layers", "weight_seconds", "expert_seconds", "cache_seconds", "compute_seconds"):
+        assert getattr(card, name) + getattr(there, name) == pytest.approx(getattr(step, name))

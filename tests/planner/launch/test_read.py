@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from planner.errors import BadRequest, KvplanError, UnknownName
 from planner.launch.question import Question
 from planner.launch.read import one_question, question_of, questions_in
+from tests.kvplan.test_own_names import run
 
 
 def asked(text: str) -> Question:
@@ -566,3 +567,10 @@ def test_a_wrapper_that_is_not_known_and_one_that_starts_several_are_said_so() -
 
 def test_a_pinned_vllm_of_uvx_is_a_server() -> None:
     assert (asked("uvx vllm==0.11.0 serve m").version, asked("uvx vllm@0.11.0 serve m").model) == ("0.11.0", "m")
+
+
+def test_the_environment_says_the_generation_and_engine_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """gpustack issue 1800: VLLM_USE_V1=0 in 0.8.3 is the first engine, which profiles images otherwise than V1."""
+    line = "check --gpu 3090 --engine vllm==0.8.3 -- VLLM_USE_V1=0 vllm serve Qwen/Qwen2.5-VL-7B-Instruct --max-model-len 8192"
+    _, out, _ = run(capsys, line)
+    assert "vLLM 0.8.3, the first (V0) engine" in " ".join(out.split())

@@ -134,7 +134,7 @@ class _Header:
     data: bytes
 
     def read(self, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset`, of those that came."""
+        """Returns `length` bytes from `offset` of what came; what did not come is refused."""
         piece = self.data[offset : offset + length]
         if not piece:
             raise BadRequest(f"{self.name}: its header is longer than the {len(self.data):,} bytes that were sent")

@@ -31,7 +31,7 @@ class State:
 
     @staticmethod
     def of(pairs: Iterable[tuple[str, str]]) -> State:
-        """The state of an address; BadRequest for a control that is not there."""
+        """Reads the state of an address; BadRequest for a control that is not there."""
         values: dict[str, str] = {}
         compared = []
         for name, value in pairs:
@@ -69,7 +69,7 @@ class State:
         return urlencode([("c", one) for one in (*self.compared, self.query)])
 
     def takes(self, flags: str) -> bool:
-        """Whether these are flags with values that the page has controls for."""
+        """Tells whether the page has controls for these flags and their values."""
         words = flags.split()
         names = [word.removeprefix("--").replace("-", "_") for word in words[::2]]
         return bool(words) and len(words) % 2 == 0 and set(names) <= set(CONTROLS)

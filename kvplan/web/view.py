@@ -115,7 +115,7 @@ class Parts:
     missing: list[str] = field(default_factory=list)
 
     def of(self, name: str, make: Callable[[], T]) -> T | None:
-        """What `make` returns; None where it refuses, with its words kept."""
+        """Returns what `make` makes; None where it refuses, with its words kept."""
         try:
             return make()
         except KvplanError as error:

@@ -157,7 +157,7 @@ class Verified:
 
     @property
     def models(self) -> list[dict[str, Any]]:
-        """Those whose type transformers knows."""
+        """Returns the models whose type transformers knows."""
         return [model for model in self.raw.get("models", ()) if model["status"] != "unknown to transformers"]
 
     @property

@@ -52,7 +52,7 @@ class Outcome:
 
     @property
     def tokens_per_s_device(self) -> float:
-        """Of one device."""
+        """Returns the output tokens a second of one device."""
         return self.tokens_per_s / self.devices
 
 

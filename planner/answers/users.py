@@ -32,7 +32,7 @@ class UsersAsked:
     drafts: Drafts | None = None
 
     def speed(self, batch: int, constants: Constants) -> Speed:
-        """How fast so many run at once."""
+        """Computes how fast so many users are served at once."""
         return speed(
             self.estimate, self.device, prompt_tokens=self.prompt_tokens, output_tokens=self.output_tokens, batch=batch,
             constants=constants, drafts=self.drafts,

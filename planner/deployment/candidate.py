@@ -83,7 +83,7 @@ class Candidate:
 
     @cached_property
     def replica(self) -> Replica:
-        """One of the `dp` ranks that serve sequences of their own."""
+        """Returns the formulas of one of the `dp` ranks, each of which serves sequences of its own."""
         return Replica(
             self.steps,
             self.question.load,
@@ -103,7 +103,9 @@ class Candidate:
         return price_of(self.device, self.question.prices)
 
     def state(self, replicas: int, replica: Replica | None = None) -> State | None:
-        """Each rank under its share of the load; None where that is more than it can carry."""
+        """Returns the steady state of each rank under its share of the load; None where that is more than it can
+        carry.
+        """
         if replica is not None:
             return self._state(replicas, replica)
         if replicas not in self._states:
@@ -124,7 +126,7 @@ class Candidate:
 
     @property
     def most_replicas(self) -> int:
-        """More would stand idle, or be more devices than are searched."""
+        """Returns the most replicas worth trying: more would stand idle, or take more devices than are searched."""
         most = MAX_DEVICES // self.sharding.devices
         users = self.question.load.users
         if users is None or self.question.idle_sessions:
@@ -132,7 +134,7 @@ class Candidate:
         return max(1, min(most, ceil_div(users, self.sharding.dp)))
 
     def holding(self, replicas: int) -> Candidate:
-        """With its share of the idle sessions where there are so many replicas."""
+        """Returns the candidate as it is with so many replicas, each of which keeps its share of the idle sessions."""
         if not self.question.idle_sessions:
             return self
         kept = ceil_div(self.question.idle_sessions, replicas * self.sharding.dp)

@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def requests_per_s(self) -> float:
-        """Of all ranks; the fullest has its users rounded up, the others fewer."""
+        """Returns the requests a second of all ranks; the fullest has its users rounded up, the others fewer."""
         users = self.candidate.question.load.users
         return self.state.rate_per_s * (self.ranks if users is None else users / self.state.users)
 
@@ -99,7 +99,9 @@ class Plan:
 
     @property
     def tpot_range(self) -> tuple[float, float | None]:
-        """None: with steps that slow the load is more than can be carried."""
+        """Returns TPOT at the fast and at the slow end of its range; None where the load cannot be carried by steps
+        that slow.
+        """
         low, high = self.ends
         assert low is not None
         return max(low.tpot_seconds, self.tpot_bound_seconds), None if high is None else high.tpot_seconds
@@ -164,7 +166,9 @@ class Plan:
 
     @cached_property
     def capacity(self) -> tuple[float, str]:
-        """(the most users, or requests a second, that these replicas carry within the targets; what stops more)."""
+        """Returns (the most users, or requests a second, that these replicas carry within the targets; what stops
+        more).
+        """
         candidate, load, targets = self.candidate, self.candidate.question.load, self.candidate.question.targets
         if load.users is not None:
 

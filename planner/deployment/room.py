@@ -55,7 +55,7 @@ class Room:
     idle_bytes: int = 0
 
     def keeping(self, sessions: int) -> Room:
-        """With the cache of so many idle sessions in the pool, in place of those that are there."""
+        """Returns the room with the cache of so many idle sessions in the pool, in place of those it keeps now."""
         idle = sessions * self.session_bytes
         left = self.pool_bytes + self.idle_bytes - idle
         less = _room(self.found, left, self.prefix_bytes, longest=self.longest_bytes, held=self.held)
@@ -178,7 +178,9 @@ class Sizes:
         return rank_kv_bytes(self.grow, self.sharding, tokens, source_tokens=self._source(tokens), fmt=self.found.fmt)
 
     def own(self, tokens: int, own_tokens: int) -> int:
-        """A sequence of `tokens`, `own_tokens` of them behind the common prefix, with a drafter's cache beside it."""
+        """Counts the bytes of a sequence of `tokens`, of which `own_tokens` lie behind the common prefix; a drafter's
+        cache is counted.
+        """
         others = rank_kv_bytes(
             self.others, self.sharding, tokens, source_tokens=self._source(tokens), fmt=self.found.fmt
         )

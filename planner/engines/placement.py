@@ -54,7 +54,7 @@ class Placement:
 
     @property
     def open(self) -> bool:
-        """Whether nothing is said of what lies on the host."""
+        """Tells whether the flags leave open what lies on the host."""
         return self == Placement(split=self.split, shares=self.shares)
 
     @property

@@ -309,7 +309,8 @@ def _docker(words: Sequence[str], env: dict[str, str]) -> tuple[str, list[str], 
 
 
 def mounted(value: str) -> dict[str, str]:
-    """{folder in the container: folder outside} of -v outside:inside, where the one outside has a model's name (a digit is in it).
+    """Returns {folder in the container: folder outside} of -v outside:inside, where the outer one has a model's name
+    (a digit is in it).
 
     >>> mounted("/data/Qwen3-32B:/model:ro"), mounted("type=bind,source=/data/phi-4,target=/model"), mounted("cache:/root")
     ({'/model': '/data/Qwen3-32B'}, {'/model': '/data/phi-4'}, {})

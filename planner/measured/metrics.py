@@ -62,7 +62,7 @@ class Histogram:
     buckets: Mapping[float, float] = field(default_factory=dict)
 
     def since(self, before: Histogram | None) -> Histogram:
-        """What came after `before`; all of it where the server was started anew."""
+        """Returns what came after `before`; all of it where the server was started anew."""
         if before is None or self.count < before.count or self.total < before.total:
             return self
         buckets = {bound: max(0.0, value - before.buckets.get(bound, 0.0)) for bound, value in self.buckets.items()}
@@ -70,11 +70,12 @@ class Histogram:
 
     @property
     def mean(self) -> float | None:
-        """The mean; None of nothing."""
+        """Returns the mean; None where nothing was counted."""
         return self.total / self.count if self.count > 0 and self.total >= 0 else None
 
     def quantile(self, share: float) -> float | None:
-        """On a straight line inside its bucket, as Prometheus does; None where it lies beyond the last bound.
+        """Returns the value below which that share lies, on a straight line inside its bucket as Prometheus does;
+        None beyond the last bound.
 
         >>> Histogram(3.0, 4, {0.5: 2.0, 1.0: 4.0, math.inf: 4.0}).quantile(0.75)
         0.75
@@ -212,7 +213,7 @@ class Served:
     decoding: float | None = None
 
     def point(self, source: str) -> MeasuredPoint:
-        """The same as a benchmark's point."""
+        """Returns the same figures as a point of a benchmark."""
         return MeasuredPoint(
             tool="/metrics", source=source, engine=self.engine, model=self.model, sequences=self.in_flight,
             prompt_tokens=self.prompt_tokens, output_tokens=self.output_tokens, ttft_seconds=self.ttft_seconds,

@@ -84,7 +84,7 @@ class MeasuredFile:
     notes: tuple[str, ...] = ()
 
     def of(self, source: str) -> MeasuredFile:
-        """The same, each point saying which file it is from."""
+        """Returns the same points, each saying which file it is from."""
         named = one_line(source, 120)
         return replace(self, points=tuple(replace(point, source=named) for point in self.points))
 

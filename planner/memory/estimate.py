@@ -57,7 +57,7 @@ class OnDevice:
 
     @property
     def sequence_bytes(self) -> int:
-        """All that grows with the sequences."""
+        """Sums all that grows with the sequences."""
         return self.kv_bytes + self.state_bytes + self.extra_cache_bytes
 
     @property
@@ -95,7 +95,7 @@ class Estimate:
 
     @cached_property
     def state_bytes(self) -> int:
-        """Recurrent state: does not grow."""
+        """Counts the recurrent state, which does not grow."""
         return self.request.batch * sum(
             count * cache.state_bytes(self.fmt) for layer, count in self.spec.groups for cache in layer.caches
         )

@@ -27,7 +27,9 @@ class StoredPlan(WeightPlan):
     whole: Mapping[str, int] | None = None
 
     def exactness_on(self, devices: int, stages: int = 1) -> str:
-        """Exact on one device; ranks share each part in proportion, whatever its dtypes."""
+        """Says how exact the weights of one device are: exact on one; ranks share each part in proportion, whatever
+        its dtypes.
+        """
         return "exact" if devices == 1 else "estimated"
 
     def total(self, weights: Iterable[tuple[Weight, int]]) -> int:

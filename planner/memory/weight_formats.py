@@ -73,6 +73,8 @@ class WeightPlan:
         return sum(self._bytes(weight, count) for weight, count in counts.items())
 
     def exactness_on(self, devices: int, stages: int = 1) -> str:
-        """Exact in one stage, whatever its ranks; pipeline stages may hold layers of other formats than the mean."""
+        """Says how exact the weights of one device are: exact in one stage, whatever its ranks; stages may hold
+        layers of other formats than the mean.
+        """
         uneven = any(len(shares) > 1 for (_, name), shares in self.mixed.items() if name)
         return "estimated" if uneven and stages > 1 and self.exactness == "exact" else self.exactness

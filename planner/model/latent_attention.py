@@ -137,7 +137,7 @@ class LatentAttention(Mixer):
 
     @property
     def reach(self) -> int | None:
-        """The newest tokens that a query attends to; None of all."""
+        """Returns how many of the newest tokens a query attends to; None: all."""
         return None
 
     def cache(self) -> Cache:

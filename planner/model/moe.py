@@ -32,7 +32,9 @@ class Moe:
 
     @property
     def activation_width(self) -> int:
-        """The same as an MLP for each active expert and for the shared ones."""
+        """Counts the elements that one token has alive: those of an MLP, for each active expert and for the shared
+        ones.
+        """
         return (3 if self.gated else 2) * (self.active * self.expert_width + self.shared_width)
 
     def weights(self) -> tuple[Weight, ...]:

@@ -54,12 +54,12 @@ class StoredWeights:
 
     @cached_property
     def bytes(self) -> int:
-        """Of all tensors, multi-token-prediction layers too."""
+        """Sums the bytes of all tensors, those of multi-token-prediction layers too."""
         return sum(group.bytes for group in self.groups)
 
     @cached_property
     def loaded_bytes(self) -> int:
-        """Of what a model without its multi-token-prediction layers loads."""
+        """Sums the bytes that a server loads which leaves out multi-token-prediction layers."""
         return sum(group.bytes for group in self.groups if group.part != MTP)
 
     @cached_property

@@ -121,13 +121,13 @@ class Transport(Protocol):
     """What is asked of the Hub."""
 
     def files(self, repo: str, revision: str | None) -> tuple[str, Mapping[str, int]]:
-        """(commit, size of each file)."""
+        """Returns (commit, size of each file)."""
         ...
 
     def read(
         self, repo: str, commit: str, file: str, offset: int, length: int
     ) -> bytes:  # parameters: a signature that others call
-        """Exactly these bytes."""
+        """Returns exactly these bytes."""
         ...
 
 

@@ -52,7 +52,7 @@ class TypeKeys:
         return tuple(alias for alias, key in self.aliases.items() if key in names) + names
 
     def foreign(self, name: str) -> bool:
-        """Whether a shared key is not one of this class, so that its implementation never sees it."""
+        """Tells whether the type's class lacks a shared key, so that its implementation never sees it."""
         if name in self.keys or name in self.aliases:
             return False
         return name in INTERNAL or (self.known and name in SHARED)

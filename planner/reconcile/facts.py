@@ -102,19 +102,19 @@ class Run:
         return [number for value in self.all(name) if (number := as_number(value)) is not None]
 
     def smallest(self, name: str) -> Fraction | None:
-        """The poorest worker's value."""
+        """Returns the value of the worker that has least."""
         return min(self.numbers(name), default=None)
 
     def largest(self, name: str) -> Fraction | None:
         return max(self.numbers(name), default=None)
 
     def bytes(self, name: str, poorest: bool = False) -> int | None:
-        """A size whose unit ends the name."""
+        """Returns a size in bytes; its unit is the end of its name."""
         value = self.smallest(name) if poorest else self.largest(name)
         return None if value is None else int(value * unit_of(name))
 
     def total_bytes(self, name: str) -> int | None:
-        """Over all devices or buffers."""
+        """Sums a size over all devices or buffers."""
         found = self.numbers(name)
         return int(sum(found) * unit_of(name)) if found else None
 
@@ -123,7 +123,7 @@ class Run:
         return None if value is None else int(value)
 
     def positive(self, name: str) -> int | None:
-        """A count that can be one, else None."""
+        """Returns a count of at least 1; None where the log says none, or something that is no such count."""
         value = self.whole(name)
         return value if value is not None and 0 < value <= 10**9 else None
 
@@ -138,7 +138,7 @@ class Run:
 
     @property
     def unread_words(self) -> str:
-        """What was skipped because a number in it is none, in one line; empty where nothing was."""
+        """Says in one line what was skipped because its number cannot be read; empty where nothing was."""
         if not self.unread:
             return ""
         many = "a line was" if len(self.unread) == 1 else f"{len(self.unread):,} lines were"
@@ -151,11 +151,11 @@ class Run:
 
     @property
     def tells(self) -> bool:
-        """Something that a ledger can show."""
+        """Tells whether the log holds anything that a ledger can show."""
         return self.has_pool or any(name in TOLD_FACTS or name.startswith((SHOWN, REFUSAL)) for name, _ in self.values)
 
     def says(self, name: str) -> bool | None:
-        """A switch among the arguments; None where it is not said."""
+        """Returns whether a switch is on among the arguments; None where the log does not say it."""
         return {"true": True, "false": False}.get((self.text(name) or "").lower())
 
     @property

@@ -35,7 +35,7 @@ class Pattern:
         return self.regex.search(line) if self.needs in line else None
 
     def is_unreadable(self, line: str) -> bool:
-        """Say whether `line`, in which nothing was found, is such a line but for a number that is none."""
+        """Tells whether `line`, in which nothing was found, would match if its number could be read."""
         return self.unreadable is not None and self.needs in line and self.unreadable.search(line) is not None
 
 

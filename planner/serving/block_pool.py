@@ -56,7 +56,7 @@ class Pool:
         return cls(blocks, (BlockKind(block_tokens, 1),))
 
     def held_bytes(self, tokens: int) -> int:
-        """What a sequence with `tokens` in the cache holds.
+        """Counts the bytes that a sequence with `tokens` in the cache holds.
 
         >>> Pool.of_blocks(100).held_bytes(33)
         3
@@ -83,7 +83,7 @@ class PrefixCache:
         self.idle: OrderedDict[int, None] = OrderedDict()  # its first is found at once, however many left before it
 
     def hits(self, ids: Sequence[int]) -> int:
-        """How many of the leading blocks are here.
+        """Counts how many of the leading blocks are in the pool.
 
         >>> cache = PrefixCache()
         >>> cache.use([7, 8]); cache.release([7, 8])
@@ -107,7 +107,7 @@ class PrefixCache:
             self.uses[block] = self.uses.get(block, 0) + 1
 
     def release(self, ids: Sequence[int]) -> None:
-        """A request lets go: the last block becomes idle first, so that a prefix outlives what follows it."""
+        """Lets go of a request's blocks: the last becomes idle first, so that a prefix outlives what follows it."""
         for block in reversed(ids):
             left = self.uses.pop(block) - 1
             if left:

@@ -78,7 +78,7 @@ class Decoding:
         self.bases_by_ticket: dict[int, int] = {}
 
     def join(self, ticket: int, tokens: int, steps_left: int) -> None:
-        """A sequence with `tokens` in the cache now decodes for `steps_left` steps; a ticket is used once."""
+        """Lets a sequence with `tokens` in the cache decode for `steps_left` steps; a ticket is used once."""
         base = tokens - self.step
         self.bases_by_ticket[ticket] = base
         self._count(base, 1)
@@ -88,7 +88,7 @@ class Decoding:
                 heappush(window.crossings, (window.limit - base, ticket))
 
     def leave(self, ticket: int) -> int:
-        """A sequence no longer decodes; the tokens it has in the cache."""
+        """Takes a sequence out and returns how many tokens it has in the cache."""
         base = self.bases_by_ticket.pop(ticket)
         self._count(base, -1)
         return base + self.step
@@ -108,7 +108,7 @@ class Decoding:
                 residues.add(base, sign)
 
     def advance(self, steps: int) -> None:
-        """`steps` tokens more for each; none may cross a window before the last of them (`next_event`)."""
+        """Adds `steps` tokens to each sequence; none may cross a window before the last of them (`next_event`)."""
         self.step += steps
         for window in self.windows.values():
             self._cross(window)
@@ -144,7 +144,9 @@ class Decoding:
         return steps
 
     def reached(self, steps: int) -> list[int]:
-        """Cached tokens that each kind of attention layer reads in the step that many from here, all sequences."""
+        """Counts the cached tokens that each kind of attention layer reads, all sequences together, in the step so
+        many from here.
+        """
         step = self.step + steps
         found = []
         for reach in self.reaches:
@@ -156,11 +158,11 @@ class Decoding:
         return found
 
     def growing(self) -> list[int]:
-        """By how many tokens `reached` grows each step."""
+        """Returns by how many tokens `reached` grows each step."""
         return [self.count if reach is None else self.windows[reach].below for reach in self.reaches]
 
     def held_bytes(self, steps: int) -> int:
-        """What they hold of the pool in the step that many from here; as far as `next_event`."""
+        """Counts what the sequences hold of the pool in the step so many from here, as far as `next_event`."""
         step = self.step + steps
         total = self.count * self.sequence_bytes
         for kind, residues in self.kinds:

@@ -140,7 +140,7 @@ class Replica:
     # -- arrivals -------------------------------------------------------------------------------------------
 
     def fits(self, arrival: Arrival) -> bool:
-        """Whether it could ever be served: the last token it outputs is never cached."""
+        """Tells whether the request could ever be served: the last token it outputs is never cached."""
         longest, total = self.policy.longest_tokens, arrival.prompt_tokens + arrival.output_tokens
         return (longest is None or total <= longest) and self.pool.held_bytes(total - 1) <= self.pool.pool_bytes
 
@@ -323,7 +323,7 @@ class Replica:
     # -- land: the steps are done -----------------------------------------------------------------------------
 
     def land(self) -> None:
-        """The flight is over: its tokens are there, sequences end, others begin to decode."""
+        """Ends the flight: its tokens are there, sequences end, others begin to decode."""
         flight = self.flight
         assert flight is not None
         now, self.flight = flight.end_ps, None

@@ -45,7 +45,7 @@ class Requests:
         return len(self.arrival_ps)
 
     def add(self, arrival_ps: int, prompt_tokens: int, output_tokens: int, *, replica: int) -> int:
-        """A new row; its number."""
+        """Adds a row for a request and returns its number."""
         self.arrival_ps.append(arrival_ps)
         self.prompt_tokens.append(prompt_tokens)
         self.output_tokens.append(output_tokens)

@@ -62,7 +62,7 @@ class _Open:
             raise BadRequest("requests must come in order of time, from 0 on")
 
     def done(self, now: int) -> None:
-        """Nobody waits for an answer before asking again."""
+        """Does nothing when a request ends: in an open loop nobody waits for an answer before asking again."""
 
 
 class _Closed:

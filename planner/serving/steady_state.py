@@ -73,7 +73,7 @@ class _Prompt:
     steps: int
 
     def added_seconds(self, alone: float) -> float:
-        """`alone`: how much of what a step hides of a piece it hides of this one."""
+        """Returns what a prompt adds to the steps: its last piece from as beside another's (`alone` 0) to as alone (1)."""
         return self.full_seconds + self.shared_seconds - alone * (self.shared_seconds - self.alone_seconds)
 
 
@@ -148,7 +148,7 @@ class Replica:
         return self.slower * step_ps(self.model, sequences, reached, chunks=chunks) / PS_PER_SECOND
 
     def decode_seconds(self, sequences: float) -> float:
-        """d(n): a step without prompts; n need not be whole."""
+        """Returns d(n), the seconds of a step without prompts; n need not be whole."""
         low = max(1, math.floor(sequences))
         share = max(0.0, sequences - low)
         for n in (low, low + 1) if share else (low,):
@@ -212,7 +212,7 @@ class Replica:
     # The state at n decoding sequences
 
     def added_seconds(self, decoding: float, others: float = 1.0) -> float:
-        """x: what one request's prompt adds to the steps, on average."""
+        """Returns x, what one request's prompt adds to the steps on average."""
         alone = self._alone(decoding, others)
         low, high, share = self._between(decoding, others)
         below = self._mean_prompt(low).added_seconds(alone)
@@ -280,12 +280,12 @@ class Replica:
 
     @cached_property
     def held_tokens(self) -> float:
-        """Held by a decoding sequence, on average."""
+        """Returns the tokens that a decoding sequence holds on average."""
         return sum(held.tokens * held.share for held in self.load.held_sequences)
 
     @cached_property
     def full(self) -> float:
-        """Decoding sequences when nothing more goes in: the pool is full, or prompts fill the time."""
+        """Returns how many sequences decode when nothing more goes in: the pool is full, or prompts fill the time."""
 
         def over(n: float) -> float:
             return max(self.prefill_share(n) - NEARLY_FULL, self.held(n) / self.most - 1)

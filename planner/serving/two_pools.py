@@ -98,12 +98,12 @@ class Prefills:
 
     @cached_property
     def own_seconds(self) -> float:
-        """Of a prompt alone, on average."""
+        """Returns the mean seconds of a prompt that is prefilled alone."""
         return sum(seconds * share for seconds, share in self.own)
 
     @cached_property
     def full_seconds(self) -> float:
-        """Of a prompt in steps that are filled, on average."""
+        """Returns the mean seconds of a prompt in steps that are filled."""
         hit = round(self.load.cached_tokens)
         new = max(1, round(self.load.prompt_tokens) - hit)
         together = self.chunk_tokens // new

@@ -59,11 +59,11 @@ class MeasuredSteps:
 
     @property
     def score_ps(self) -> tuple[int, ...]:
-        """Computing with one cached token is in `kv_ps`."""
+        """Returns zeros: the time to compute with one cached token is part of `kv_ps`."""
         return (0,) * len(self.sums.reads)
 
     def terms(self, sequences: int, chunks: Sequence[tuple[int, int]]) -> StepTerms:
-        """Everything adds up: the engine was measured step by step, not operator by operator.
+        """Lists the terms of a step, which add up: the engine was measured step by step, not operator by operator.
 
         A step of `sequences` was measured at `context_tokens` each; what the simulator adds for each cached token is
         taken off there.

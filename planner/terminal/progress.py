@@ -43,7 +43,7 @@ class Progress:
         self.show(words)
 
     def show(self, words: str) -> None:
-        """What is going on now."""
+        """Says what is going on now."""
         now = self.clock()
         if self.quiet or now - self.start < SILENT_SECONDS or now - self.last < EVERY_SECONDS:
             return

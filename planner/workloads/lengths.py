@@ -55,7 +55,7 @@ class LengthMix:
         return self.longest
 
     def clipped(self, longest: int) -> LengthMix:
-        """Longer requests counted as `longest` tokens, and said so.
+        """Counts longer requests as `longest` tokens, and says so.
 
         >>> LengthMix({10: 1, 20: 3}, "mine").clipped(15).words
         'mine; 3 of 4 are longer than 15 tokens and counted as that'

@@ -71,7 +71,7 @@ class Workload:
 
     @cached_property
     def pace(self) -> Fraction:
-        """By what a trace's times are divided."""
+        """Returns by what the times of a trace are divided."""
         if self.trace is not None and self.trace.has_times and self.rate_per_s:
             return speed_up_to(self.trace, self.rate_per_s)
         return self.speed_up

@@ -198,7 +198,7 @@ def _normed_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
 
 
 def hyper_connections(f: Fields, index: int) -> tuple[Weight, ...]:
-    """One before attention, one before the MLP."""
+    """Lists the hyper-connections of a layer: one before attention, one before the MLP."""
     return hyper_connection(f.int("hidden_size"), f.int("hc_mult", 4)) * 2
 
 

@@ -248,7 +248,7 @@ def _gemma4_extra(f: Fields, index: int) -> tuple[Weight, ...]:
 
 
 def muse_kinds(f: Fields) -> list[str]:
-    """Every fourth layer global, counted back from the last."""
+    """Lists the kinds of layers: every fourth is global, counted back from the last."""
     count = layer_count(f)
     return [FULL if (count - 1 - index) % 4 == 0 else SLIDING for index in range(count)]
 
@@ -265,7 +265,7 @@ def muse_gate(f: Fields, index: int) -> tuple[Weight, ...]:
 
 
 def outer(text: str, tower: Callable[[Fields, int], tuple[Weight, ...]], **more: Any) -> Type:
-    """A file whose text model is nested and has the type `text` unless it names another."""
+    """Describes a type whose text model is nested in its file, and has the type `text` unless the file names another."""
     return Type(nested=NESTED, text=text, towers=tower, **more)
 
 

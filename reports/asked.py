@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 RUN_FILE = "run.json"
 FLAGS: tuple[Flag, ...] = (
     Flag("--gpu", "NAME...", "A device of `kvplan gpus`, or `local`. Repeatable, or a list: l4,l40s.", text, "Device"),
-    Flag("--memory", "SIZE...", "Plain memory of a device, for example 24GiB. Repeatable.", text, "Device"),
+    Flag("--memory", "SIZE...", "Memory of one device, for example 24GiB. Repeatable.", text, "Device"),
     Flag("--seq", "N", "Tokens of a sequence (default: 8k, or what the longest model can do).", tokens, "Load"),
     *flags.BATCH,
     *flags.ASSUME,

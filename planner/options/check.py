@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 WANTED = "paste a command after --, or name a file (- reads it from stdin): kvplan check --gpu 2x3090 -- vllm serve ..."
 FLAGS: tuple[Flag, ...] = (
     Flag("--gpu", "NAME", "The devices: 3090, 2x3090, local (default: this machine's).", text, "Device"),
-    Flag("--memory", "SIZE", "Plain memory of a device, for example 24GiB.", size, "Device"),
+    Flag("--memory", "SIZE", "Memory of one device, for example 24GiB.", size, "Device"),
     Flag("--model", "MODEL", "What the command's model is: a name of `kvplan models`, or a file.", text, "Model"),
     Flag("--seq", "N", "Tokens of a request (default: the longest that the command admits).", tokens, "Load"),
     Flag("--engine", "NAME==VERSION", "The engine's version, where the text does not name it.", text, "Engine"),

@@ -72,7 +72,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--speed-up", "X", "A trace's own times divided by X.", factor, "Load"),
     Flag("--requests", "N", "Requests to run (default: the whole trace, else 5000, or 20 a user).", count, "Load"),
     Flag("--prefix-share", "X", "Share of each prompt that is found in the cache: 0.6.", share, "Load"),
-    Flag("--seed", "N", "Of all that is drawn (default: 1).", count_or_zero, "Load"),
+    Flag("--seed", "N", "Seed of all that is drawn at random (default: 1).", count_or_zero, "Load"),
     Flag("--replicas", "N", "Replicas of the layout (default: 1).", count_up_to(MAX_REPLICAS), "Layout"),
     Flag("--routing", "|".join(ROUTINGS), "Which replica a request goes to (default: round-robin).", choice(*ROUTINGS), "Layout"),
     Flag("--disaggregate", "xPyD", "Two pools: 2P3D has two replicas that read prompts and three that decode.", pools, "Layout"),

@@ -117,7 +117,7 @@ ONLINE = _in(
 
 ROPE = _in(
     "Model",
-    ("--rope-scaling", "X", "Positions times X, by RoPE scaling (YaRN).", rope_factor),
+    ("--rope-scaling", "X", "Multiply the positions by X: RoPE scaling (YaRN).", rope_factor),
 )
 
 
@@ -152,7 +152,7 @@ DTYPE = _in(
 DEVICE = _in(
     "Device",
     ("--gpu", "NAME", "A device of `kvplan gpus`, or `local`.", text),
-    ("--memory", "SIZE", "Plain memory of a device, for example 24GiB.", text),
+    ("--memory", "SIZE", "Memory of one device, for example 24GiB.", text),
 )
 
 
@@ -187,11 +187,11 @@ RUNTIME = (
         choice("fused", "eager"),
         "Load",
     ),
-    Flag("--activation", "SIZE", "For activations, in place of the estimate.", size_or_zero, "Device"),
+    Flag("--activation", "SIZE", "Bytes for activations, in place of the estimate.", size_or_zero, "Device"),
     Flag(
         "--overhead",
         "NAME=SIZE...",
-        "A line of it: context, allocator or your own.",
+        "One line of overhead: context, allocator or your own.",
         overhead,
         "Device",
     ),
@@ -410,7 +410,7 @@ ENGINE = (
     Flag(
         "--engine",
         "NAME",
-        "In its terms: vllm, vllm==0.11.2, sglang ...",
+        "Answer in its terms: vllm, vllm==0.11.2, sglang ...",
         text,
         "Engine",
     ),
@@ -419,7 +419,7 @@ ENGINE = (
     Flag(
         "--emit",
         "[FORM]",
-        "The start command of it; compose or k8s: a file.",
+        "Print its start command; compose or k8s: a file.",
         emit_form,
         "Engine",
     ),

@@ -34,6 +34,8 @@ def simulate_pools(arrivals: Iterable[Arrival], prefill: Side, decode: Side, *, 
 
     One request: a prompt of 100 tokens in one step of 1 s, 2 s on the link, then three steps of 1 s.
 
+    >>> from planner.serving.block_pool import Pool
+    >>> from planner.serving.replica import Policy
     >>> from planner.speed.step import Linear
     >>> side = Side(Linear(fixed_ps=10**12), Pool.of_blocks(100), Policy())
     >>> run = simulate_pools([Arrival(0, 100, 3)], side, side, token_ps={100: 2 * 10**12})

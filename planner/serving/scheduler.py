@@ -111,7 +111,7 @@ def simulate(  # parameters: what one run is made of
     One request of 100 tokens and 3 tokens out, a step of 1 second: prefill, then two decode steps.
 
     >>> from planner.speed.step import Linear
-    >>> run = simulate([Arrival(0, 100, 3)], Linear(fixed_ps=10**12), Pool.of_blocks(100), Policy())
+    >>> run = simulate([Arrival(0, 100, 3)], Linear(fixed_ps=10**12), Pool.of_blocks(100), policy=Policy())
     >>> run.ttft_seconds(), run.latency_seconds(), run.steps
     ([1.0], [3.0], 3)
 

@@ -200,8 +200,9 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
         and answer.engine.refusal is not None
         and answer.engine.refusal.starts
     ):
-        asked = _within_the_pool(asked, answer)
-        answer = _answered(asked, capacity, device, given=given)
+        shorter = _within_the_pool(asked, answer)
+        if shorter is not asked:
+            asked, answer = shorter, _answered(shorter, capacity, device, given=given)
     if not advise:
         return answer
     if not answer.starts and question.engine in LLAMA and asked.devices <= given:

@@ -42,6 +42,7 @@ class LazyGroup(click.Group):
         if name not in COMMANDS and not name.startswith("-"):
             from difflib import get_close_matches  # only on the way to an error
 
+            _no_engine(name)
             meant = MEANT.get(name.lower())
             close = [meant] if meant else get_close_matches(name[:60], COMMANDS, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
@@ -54,6 +55,20 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Interrupted from None
+
+
+def _no_engine(name: str) -> None:
+    """Says what to do with the name of an engine that stands where a command is wanted."""
+    from planner.engines.registry import parse_engine  # only on the way to an error
+
+    try:
+        engine, _ = parse_engine(name)
+    except KvplanError:
+        return
+    raise click.UsageError(
+        f"{one_line(name, 40)!r} is an engine: kvplan estimate MODEL --gpu NAME --engine {engine}; or paste the command "
+        "that starts it: kvplan check --gpu NAME -- COMMAND"
+    )
 
 
 @click.group(

@@ -44,7 +44,7 @@ MOST_PLANS = 50
 PLAN_SECONDS = 20.0
 FILES = (".json", ".safetensors", ".csv", ".jsonl", ".yaml", ".yml", "/", "\\")
 NOT_HERE = ("config", "online", "trace", "emit")
-"""Flags that open a file or the network, or that are of a shell."""
+"""Flags that open a file or the network, or that are of a shell; so are all whose value is a FILE."""
 _POINT = re.compile(
     r"\s*[a-z_]{1,20}\s?=\s?[\w.]{1,20}(?:[\s,;]{1,3}[a-z_]{1,20}\s?=\s?[\w.]{1,20}){0,20}\s*", re.ASCII
 )
@@ -185,7 +185,7 @@ def _deep(value: Any, left: int) -> bool:
 
 def _allowed(flag: Flag) -> bool:
     wanted = flag.section != "Output" or flag.parameter in ("sort", "top")
-    return wanted and flag.parameter not in NOT_HERE
+    return wanted and flag.parameter not in NOT_HERE and flag.metavar != "FILE"
 
 
 def _value(flag: Flag, value: Any) -> Any:

@@ -316,13 +316,24 @@ def _nothing(name: str, asked: DeviceParts) -> str:
     known = _index(device_state())
     same = [item.device.name for item in known if any(part.card == asked.card for part in item.parts)]
     begins = [item.device.name for item in known if any(_alike(asked.card, part.card) for part in item.parts)]
+    swapped = [item.device.name for item in known if any(_swapped(asked.card, part.card) for part in item.parts)]
     near = (
         list(dict.fromkeys(same + begins))[:MOST_CHOICES]
+        or list(dict.fromkeys(swapped))[:MOST_CHOICES]
         or _of_near_number(asked, known)
         or _spelled(asked.card, known)
     )
     hint = f"; near it: {', '.join(near)}" if near else ""
     return f"no device is called {shown}{hint}; {LIST_THEM}"
+
+
+def _swapped(one: str, other: str) -> bool:
+    """Tells whether two neighbours stand in each other's place: rtx4900 and rtx4090."""
+    differ = [place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]]
+    if len(one) != len(other) or len(differ) != 2 or differ[1] != differ[0] + 1:
+        return False
+    first, second = differ
+    return (one[first], one[second]) == (other[second], other[first])
 
 
 _NUMBERED = re.compile(r"([a-z]{0,4}?)(\d{2,4})([a-z]*)")

@@ -444,3 +444,9 @@ def test_completion_prints_what_the_shell_evaluates_and_says_where(run: Runner, 
     assert f"kvplan completion {shell}" in run("completion").out
     wrong = run("completion", "tcsh")
     assert wrong.code == 2 and "bash" in wrong.err
+
+
+@pytest.mark.parametrize("name, engine", [("vllm", "vllm"), ("llama.cpp", "llamacpp"), ("sglang", "sglang")])
+def test_the_name_of_an_engine_alone_says_what_to_ask(run: Runner, name: str, engine: str) -> None:
+    found = run(name)
+    assert found.code == 2 and f"--engine {engine}" in found.err and "did you mean" not in found.err

@@ -29,6 +29,7 @@ from kvplan.cli import main
 from kvplan.outside import KINDS
 from kvplan.web.app import create_app
 from kvplan.web.guard import HEADERS, MOST_BODY, WAITING, Guard
+from planner.errors import KvplanError
 
 MODELS = ("llama-3.1-8b", "gemma-3-27b", "deepseek-v3", "mamba-2.8b", "gpt2", "qwen3-30b-a3b", "gpt-oss-20b", "t5-base")
 GPUS = ("rtx-4090", "h100-sxm", "l4", "mi300x", "nope")
@@ -451,3 +452,29 @@ def test_bytes_after_a_request_that_ends_its_connection_make_no_traceback(
             while line.recv(65536):
                 pass
     assert "Traceback" not in capfd.readouterr().err + caplog.text
+
+
+@pytest.mark.parametrize("kind", [name for name in KINDS if name != "plan"])
+def test_a_file_that_is_there_is_opened_by_no_parameter(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A path in --mmproj was read over HTTP: what is named here must not be opened by any way."""
+    path = tmp_path / "config.json"
+    path.write_text('{"model_type": "gpt2"}')
+    opened: list[str] = []
+    for module, name in ((builtins, "open"), (io, "open"), (os, "open"), (os, "scandir"), (os, "listdir")):
+        whole = getattr(module, name)
+        monkeypatch.setattr(
+            module,
+            name,
+            lambda given, *rest, _whole=whole, **named: opened.append(str(given)) or _whole(given, *rest, **named),
+        )
+    assert not [flag.name for flag in KINDS[kind].flags if flag.metavar == "FILE"]
+    refused = 0
+    for parameter in ("mmproj", "model", *(flag.parameter for flag in KINDS[kind].flags)):
+        for text in (str(path), f"{path}:8kx2", str(tmp_path)):
+            try:
+                outside.answer(kind, {"model": "gpt2", "gpu": "l4", parameter: text})
+            except KvplanError:
+                refused += 1
+    assert refused > 20 and [one for one in opened if str(tmp_path) in one] == []

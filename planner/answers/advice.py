@@ -163,19 +163,19 @@ _DRAFTS = {
 }
 
 
-def _changes(running: Running, asked: SpeedAsked, one: Estimate) -> Iterator[tuple[str, Running]]:
+def _changes(running: Running, asked: SpeedAsked, estimate: Estimate) -> Iterator[tuple[str, Running]]:
     """(what to write, the server with that changed), for what the engine has a flag or a file for."""
     engine = "" if asked.engine is None else asked.engine.name
     llama, names = engine in LLAMA, flags_of(engine or "vllm")
     if not llama and engine not in _EIGHT_BITS:
         engine = family(engine)
-    if float_dtype(one.fmt.name) is not None and "kv" in names:
+    if float_dtype(estimate.fmt.name) is not None and "kv" in names:
         attention = "on" if engine == "llamacpp" else None
         yield (
             names["kv"],
             replace(running, kv_dtype=_EIGHT_BITS.get(engine, "fp8"), flash_attn=attention or running.flash_attn),
         )
-    if float_dtype(one.plan.fmt.name) is not None and asked.spec.quantization is None:
+    if float_dtype(estimate.plan.fmt.name) is not None and asked.spec.quantization is None:
         yield from _smaller_weights(running, names, llama=llama, fp8="fp8" in asked.devices[0].dense_flops_per_s)
     if engine in SHARES:
         given = asked.engine.options.fraction if asked.engine is not None else None

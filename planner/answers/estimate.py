@@ -134,12 +134,12 @@ def estimate_answers(asked: EstimateAsked) -> tuple[EstimateAnswer, ...]:
     return tuple(answers)
 
 
-def _stored(asked: EstimateAsked, found: Estimate) -> Estimate:
+def _stored(asked: EstimateAsked, estimate: Estimate) -> Estimate:
     if asked.engine is None:
-        return found
+        return estimate
     from planner.answers.engine import as_stored  # only where an engine is named
 
-    return as_stored(asked.engine, found)
+    return as_stored(asked.engine, estimate)
 
 
 def estimate_answer(asked: EstimateAsked) -> EstimateAnswer | Answers[EstimateAnswer]:

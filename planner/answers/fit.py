@@ -331,13 +331,13 @@ def _without_pool(engine: EngineAnswer) -> bool:
     return engine.ranged is None and engine.most_requests is None
 
 
-def _stored(asked: FitAsked, found: Estimate) -> Estimate:
+def _stored(asked: FitAsked, estimate: Estimate) -> Estimate:
     """The estimate in the formats that the engine stores, where one is named."""
     if asked.engine is None:
-        return found
+        return estimate
     from planner.answers.engine import as_stored
 
-    return as_stored(asked.engine, found)
+    return as_stored(asked.engine, estimate)
 
 
 def fit_answer(asked: FitAsked) -> FitAnswer:

@@ -36,6 +36,7 @@ _MEMORY = re.compile(
     r"(?<![\d.a-z])(\d{1,4}(?=\s*gi?b)|\d{1,3}(?=\s*g))\s*(?:gib|gb|g)(?![a-z0-9])|(?<=[a-z])-(\d{2,3})(?=$|\s)",
     re.IGNORECASE,
 )
+_TERABYTES = re.compile(r"(?<![\d.a-z])(\d(?:\.\d+)?)\s*ti?b(?![a-z0-9])", re.IGNORECASE)  # of a processor: EPYC 9755 1.5TB
 _MIG = re.compile(r"(?<![\d.a-z])([1-7]g\.\d{1,3}gb)(?:\+me(?:\.all)?)?", re.IGNORECASE)
 
 
@@ -132,6 +133,7 @@ def _mobile(words: list[str]) -> bool:
 
 def _take_memory(text: str) -> tuple[str, int | None]:
     found = None
+    text = _TERABYTES.sub(lambda match: f"{round(float(match.group(1)) * 1024)}gb", text)
     for match in _MEMORY.finditer(text):
         if match.group(1):
             found = match

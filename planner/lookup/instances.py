@@ -44,6 +44,8 @@ _FIXED: tuple[tuple[str, str, int], ...] = (
     (r"dgx[-_]a100[-_]640gb", "A100-SXM4-80GB", 8), (r"dgx[-_]a100[-_]320gb", "A100-SXM4-40GB", 8),
     (r"dgx[-_]h100", "H100-SXM5-80GB", 8), (r"dgx[-_]h200", "H200-SXM-141GB", 8), (r"dgx[-_]b200", "B200-HGX-180GB", 8),
     (r"dgx[-_]b300", "B300-HGX", 8),
+    # Huawei: vllm-ascend's documentation gives "Atlas 800 A2 (64G x 8)" and "Atlas 800 A3 (64G x 16)"
+    (r"atlas[-_]800[it]?[-_]a2", "Ascend-910B3-64GB", 8), (r"atlas[-_]800[it]?[-_]a3", "Ascend-910C-per-die", 16),
     # Oracle
     (r"bm\.gpu4\.8", "A100-SXM4-40GB", 8), (r"bm\.gpu\.a100-v2\.8", "A100-SXM4-80GB", 8), (r"bm\.gpu\.h100\.8", "H100-SXM5-80GB", 8),
     (r"bm\.gpu\.h200\.8", "H200-SXM-141GB", 8), (r"bm\.gpu\.b200\.8", "B200-HGX-180GB", 8), (r"bm\.gpu\.mi300x\.8", "MI300X-192GB", 8),

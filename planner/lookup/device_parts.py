@@ -36,7 +36,9 @@ _MEMORY = re.compile(
     r"(?<![\d.a-z])(\d{1,4}(?=\s*gi?b)|\d{1,3}(?=\s*g))\s*(?:gib|gb|g)(?![a-z0-9])|(?<=[a-z])-(\d{2,3})(?=$|\s)",
     re.IGNORECASE,
 )
-_TERABYTES = re.compile(r"(?<![\d.a-z])(\d(?:\.\d+)?)\s*ti?b(?![a-z0-9])", re.IGNORECASE)  # of a processor: EPYC 9755 1.5TB
+_TERABYTES = re.compile(
+    r"(?<![\d.a-z])(\d(?:\.\d+)?)\s*ti?b(?![a-z0-9])", re.IGNORECASE
+)  # of a processor: EPYC 9755 1.5TB
 _MIG = re.compile(r"(?<![\d.a-z])([1-7]g\.\d{1,3}gb)(?:\+me(?:\.all)?)?", re.IGNORECASE)
 
 

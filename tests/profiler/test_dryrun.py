@@ -110,7 +110,7 @@ def test_children_verify_several_models_within_their_limits(tmp_path: Path) -> N
         Task("unknown", {**SMALL, "model_type": "internlm2"}),
         Task("refused", {"model_type": "nothing"}),
     ]
-    found = {verdict.model: verdict for verdict in verify.verify_all(tasks, limit_seconds=120, memory_bytes=4 << 30)}
+    found = {verdict.model: verdict for verdict in verify.verify_all(tasks, limit_seconds=600, memory_bytes=4 << 30)}
     assert found["good"].status == EXACT
     assert found["unknown"].status == UNKNOWN and "no model_type 'internlm2'" in found["unknown"].words
     assert found["refused"].status == FAILED and "not one kvplan knows" in found["refused"].words

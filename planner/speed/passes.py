@@ -46,7 +46,7 @@ class Rates:
     narrow: bool = False  # products run in fewer bits than the float type
     plain_flops_per_s: float = 0.0  # in the float type, where attention runs
     watts: float = 0.0  # board power, 0 where it is not known, and of processors, whose cores decide
-    pcie_bytes_per_s: float = 31.5e9  # from host memory over PCIe
+    pcie_bytes_per_s: float = float(pcie_bytes_per_s(4))  # from host memory over PCIe
 
     @property
     def most_flops_per_s(self) -> float:

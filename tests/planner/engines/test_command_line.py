@@ -73,7 +73,7 @@ def test_fit_answers_in_the_engines_terms(capsys: pytest.CaptureFixture[str]) ->
         ("estimate llama-7b --seq 1k --engine llamacpp --kv-dtype fp8", "llamacpp has no KV dtype fp8"),
         ("estimate llama-7b --seq 1k --engine llamacpp --flash-attn maybe", "maybe"),
         ("estimate llama-7b --seq 1k --engine vllm --block-size 0", "is out of range"),
-        ("estimate llama-7b --seq 1k --engine transformers --emit", "not started from a command line"),
+        ("estimate llama-7b --seq 1k --engine transformers --emit", "is a library and has no start command"),
         ("engines llama-7b", "a device is wanted"),
     ],
 )

@@ -140,5 +140,6 @@ def test_what_the_system_lets_nobody_write_is_refused_before(
     finally:
         monkeypatch.undo()
         folder.chmod(0o700)
-    assert "\n" not in str(error.value) and str(target) in str(error.value)
+    said = str(error.value)  # a long path is cut
+    assert "\n" not in said and said.startswith(f"-o {target}"[:60])
     assert [one.name for one in folder.iterdir()] == (["answer"] if kind == "file" else [])

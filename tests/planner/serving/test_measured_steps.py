@@ -78,7 +78,7 @@ def test_other_files_are_refused_with_the_form_that_is_wanted(text: str) -> None
 def mean_times(rate: str, policy: Policy) -> tuple[float, float, float]:
     """(mean TTFT, its 95th percentile, mean TPOT) in seconds of the recorded arrivals under other settings."""
     arrivals = [Arrival(round(seconds * 1e12), prompt, output) for seconds, prompt, output in SERVED[rate]["plan"]]
-    run = simulate(arrivals, steps(), Pool.of_blocks(100_000), policy)
+    run = simulate(arrivals, steps(), Pool.of_blocks(100_000), policy=policy)
     ttft, tpot = run.ttft_seconds(), run.tpot_seconds()
     return sum(ttft) / len(ttft), sorted(ttft)[int(0.95 * (len(ttft) - 1))], sum(tpot) / len(tpot)
 

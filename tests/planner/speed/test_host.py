@@ -137,7 +137,7 @@ def test_what_the_card_and_the_host_do_is_the_step(experts: float, layers: float
     """The card launched the kernels of all routed layers, though the host computes the experts of some."""
     answer = mixture()
     part = host(answer, experts, layers=layers, dense_share=layers, cache_share=layers)
-    step = decode_pass(work(answer), rates_of(RTX_4090, answer), 1, 512, 640)
+    step = decode_pass(work(answer), rates_of(RTX_4090, answer), 1, first_tokens=512, last_tokens=640)
     card, there = part.on_card(step), part.on_host(step)
     for name in ("layers", "routed_layers", "weight_seconds", "expert_seconds", "cache_seconds", "compute_seconds"):
         assert getattr(card, name) + getattr(there, name) == pytest.approx(getattr(step, name))

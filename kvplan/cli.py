@@ -118,6 +118,8 @@ def _is_model(name: str) -> bool:
     """Whether a first word that is no command names a model: a file, or a name that is found."""
     if os.sep in name or os.path.exists(name):
         return True
+    if "==" in name:  # vllm==0.11.2
+        return False
     from planner.lookup import model_spec  # only where there is no such command
 
     try:

@@ -67,7 +67,7 @@ def _spelled(asked: Parts, known: tuple[Known, ...]) -> Parts | None:
     from difflib import get_close_matches  # slow to import, and only wanted when a name is wrong
 
     families = sorted({word for item in known for word in item.parts.words if len(word) > 2})
-    right = {word: get_close_matches(word[:40], families, n=1, cutoff=0.88) for word in asked.words if len(word) > 2}
+    right = {word: get_close_matches(word[:40], families, n=1, cutoff=0.85) for word in asked.words if len(word) > 2}
     if not any(right.values()):
         return None
     return replace(asked, words=frozenset(right[word][0] if right.get(word) else word for word in asked.words))

@@ -446,7 +446,9 @@ def test_completion_prints_what_the_shell_evaluates_and_says_where(run: Runner, 
     assert wrong.code == 2 and "bash" in wrong.err
 
 
-@pytest.mark.parametrize("name, engine", [("vllm", "vllm"), ("llama.cpp", "llamacpp"), ("sglang", "sglang")])
+@pytest.mark.parametrize(
+    "name, engine", [("vllm", "vllm"), ("llama.cpp", "llamacpp"), ("sglang", "sglang"), ("vllm==0.11.2", "vllm")]
+)
 def test_the_name_of_an_engine_alone_says_what_to_ask(run: Runner, name: str, engine: str) -> None:
     found = run(name)
     assert found.code == 2 and f"--engine {engine}" in found.err and "did you mean" not in found.err

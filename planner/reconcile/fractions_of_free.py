@@ -123,14 +123,14 @@ def lmdeploy(run: Run, given: Given, made: Draft) -> None:
         )
 
 
-def _pytorch(run: Run, made: Draft, found: Estimate | None) -> None:
+def _pytorch(run: Run, made: Draft, estimate: Estimate | None) -> None:
     """LMDeploy's PyTorch engine prints its blocks and their tokens, no bytes: those are the model's."""
     made.change(engine="lmdeploy-pytorch")
     blocks, tokens = run.whole("blocks"), run.positive("block_size") or 64
     options = Options(pool_bytes=GIB, block_size=tokens)
     answer = (
-        answer_or_note(made, made.ledger.engine, made.ledger.version, estimate=found, options=options)
-        if found is not None
+        answer_or_note(made, made.ledger.engine, made.ledger.version, estimate=estimate, options=options)
+        if estimate is not None
         else None
     )
     pool = None if answer is None or blocks is None else blocks * answer.to_dict()["block_bytes"]

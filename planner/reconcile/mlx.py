@@ -28,14 +28,14 @@ def mlx(run: Run, given: Given, made: Draft) -> None:
         made.note("weights above nine tenths of what Metal recommends: sudo sysctl iogpu.wired_limit_mb=N raises it")
 
 
-def _a_token(run: Run, made: Draft, found: Estimate | None) -> None:
+def _a_token(run: Run, made: Draft, estimate: Estimate | None) -> None:
     """What LM Studio says of a token of context: K and V, and the scores of a prefill step, beside ours."""
     tokens, scores = run.whole("token_bytes"), run.whole("score_bytes")
-    if found is None:
+    if estimate is None:
         return
     for name, logged, ours in (
-        ("K and V of a token, B", tokens, found.kv_bytes_per_token),
-        ("scores of a token, B", scores, score_bytes(found, 1)),
+        ("K and V of a token, B", tokens, estimate.kv_bytes_per_token),
+        ("scores of a token, B", scores, score_bytes(estimate, 1)),
     ):
         if logged is not None:
             made.add_figures(Figure(name, float(logged), float(ours), float(ours), "as LM Studio counts it"))

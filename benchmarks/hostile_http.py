@@ -29,8 +29,7 @@ sys.path[:0] = [str(REPOSITORY), str(Path(__file__).resolve().parent)]
 
 from machine import header
 
-from kvplan.outside import KINDS
-from tests.kvplan.web.test_http import HOSTILE
+from tests.kvplan.web.test_http import HOSTILE, wrong_question
 
 GOOD = "/api/fit?model=llama-3.1-8b&gpu=l4&engine=vllm&seq=8k"
 PAGES = (
@@ -79,19 +78,7 @@ sys.exit(main(["web", "--port", "0"]))
 
 def request_of(chance: random.Random) -> bytes:
     """One request with something wrong in it."""
-    kind, flags = chance.choice(tuple(KINDS)), []
-    flags = [
-        *(flag.parameter for flag in KINDS[kind].flags),
-        "model",
-        "config",
-        "trace",
-        "online",
-        "nonsense",
-        "output_file",
-    ]
-    asked: dict[str, object] = {"model": "gpt2", "gpu": "l4"}
-    for name in chance.sample(flags, chance.randint(1, 2)):
-        asked[name] = chance.choice((*HOSTILE, 10**30, -5, 0.5, None, True, [1, 2], [], {"a": [{}]}, ["x"] * 100))
+    kind, asked = wrong_question(chance)
     query = urlencode({name: str(value) for name, value in asked.items()}, errors="replace")
     method, path, lines, body = "GET", f"/api/{kind}?{query}", "", b""
     roll = chance.random()

@@ -138,6 +138,11 @@ PCIE_LANES = 16
 _PCIE = {3: (8, 128, 130), 4: (16, 128, 130), 5: (32, 128, 130), 6: (64, 242, 256)}
 
 
+def slot_generation(device: Device) -> int:
+    """Returns the PCIe generation that a device's slot is counted as: its own within 3 to 6, 4 where it is not known."""
+    return min(max(device.pcie_gen or 4, 3), 6)
+
+
 def pcie_bytes_per_s(generation: int) -> int:
     """Returns the bytes a second of 16 lanes in one direction: lanes · GT/s / 8 · payload. A ceiling: packet headers are left
     out, and copies reach 80 to 90 % of it.

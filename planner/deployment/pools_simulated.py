@@ -7,9 +7,7 @@ from dataclasses import replace
 from planner.deployment.candidate import Check, missed
 from planner.deployment.simulated import MOST_REQUESTS, REQUESTS, arrivals_of, check_of, side_of
 from planner.deployment.two_pools import Beside, Pools, with_replicas
-from planner.serving.pools_run import simulate_pools
-from planner.speed.transfer import cache_bytes
-from planner.units import PS_PER_SECOND
+from planner.serving.pools_run import simulate_pools, transfers_ps
 
 ROUNDS = 8
 LIVES = 4  # as many requests as are under way, this many times over
@@ -43,11 +41,7 @@ def check(pools: Pools) -> Check:
     if load.trace is not None:
         count = min(count, len(load.trace))
     arrivals = list(arrivals_of(load, state.rate_per_s, count))
-    sides = [pools.prefill.room.found, pools.decode.room.found]
-    sent = {
-        n: round(pools.link.seconds(max(cache_bytes(side, n) for side in sides)) * PS_PER_SECOND)
-        for n in {one.prompt_tokens for one in arrivals}
-    }
+    sent = transfers_ps(arrivals, pools.link, [pools.prefill.room.found, pools.decode.room.found])
     reads = side_of(pools.prefill, pools.prefill_replicas * pools.prefill.sharding.dp)
     decodes = side_of(pools.decode, pools.decode_replicas * pools.decode.sharding.dp)
     run = simulate_pools(arrivals, reads, decodes, token_ps=sent).decode

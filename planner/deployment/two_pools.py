@@ -21,7 +21,7 @@ from planner.errors import BadRequest, KvplanError
 from planner.memory.limits import smallest
 from planner.serving.steady_state import Replica
 from planner.serving.two_pools import JoinedSteps, PoolsState, Prefills, TwoPools, decoding_load
-from planner.speed.transfer import DEFAULT_LINK, Link, cache_bytes, link_of
+from planner.speed.transfer import DEFAULT_LINK, Link, link_of, sent_bytes
 
 MOST_REPLICAS = 256  # of one pool
 ENGINES = ("vllm", "vllm-v1", "sglang", "tensorrt-llm", "lmdeploy")  # that can serve in two pools
@@ -80,7 +80,7 @@ class Pools:
     def prompt_bytes(self) -> int:
         """Bytes of a mean prompt's cache on the rank that has most of it to send or to take."""
         tokens = round(self.decode.question.load.prompt_tokens)
-        return max(cache_bytes(one.room.found, tokens) for one in (self.prefill, self.decode))
+        return sent_bytes((self.prefill.room.found, self.decode.room.found), tokens)
 
     @cached_property
     def tpot_range(self) -> tuple[float, float | None]:
@@ -258,7 +258,7 @@ def with_replicas(pools: Pools, reading: bool, decoding: bool) -> Pools | None:
 def _pools(prefill: Candidate, decode: Candidate, link: Link, *, slower: tuple[float, float] = (1.0, 1.0)) -> TwoPools:
     """A replica of each; `slower` are factors on the steps of the first and of the second."""
     load, sides = decode.question.load, (prefill.room.found, decode.room.found)
-    sent = tuple(link.seconds(max(cache_bytes(side, item.tokens) for side in sides)) for item in load.prompts)
+    sent = tuple(link.seconds(sent_bytes(sides, item.tokens)) for item in load.prompts)
     joined = Replica(
         JoinedSteps(decode.steps), decoding_load(load), chunk_tokens=decode.chunk_tokens, most=decode.room.admitted,
         share=decode.question.targets.ttft_share, slower=slower[1],

@@ -4,13 +4,16 @@ are done, and decoded on the second. The rules of both are told in `planner.serv
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from planner.memory.estimate import Estimate
 from planner.serving.replica import Side
 from planner.serving.result import REJECTED, Requests, Simulation
 from planner.serving.scheduler import simulate
 from planner.serving.two_pools import JoinedSteps
+from planner.speed.transfer import Link, sent_bytes
+from planner.units import PS_PER_SECOND
 from planner.workloads.arrivals import Arrival
 
 
@@ -59,6 +62,12 @@ def simulate_pools(arrivals: Iterable[Arrival], prefill: Side, decode: Side, *, 
         preemptions=first.preemptions + second.preemptions,
     )  # fmt: skip
     return PoolsRun(first, whole, sent, lane_wait, lanes)
+
+
+def transfers_ps(arrivals: Iterable[Arrival], link: Link, sides: Sequence[Estimate]) -> dict[int, int]:
+    """Computes the picoseconds that the cache of each length of prompt takes over a link between layouts."""
+    lengths = {one.prompt_tokens for one in arrivals}
+    return {tokens: round(link.seconds(sent_bytes(sides, tokens)) * PS_PER_SECOND) for tokens in lengths}
 
 
 def _sent(rows: Requests, lanes: int, token_ps: dict[int, int]) -> tuple[list[tuple[int, int]], int, int]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from planner.catalogue.device import Device
 from planner.errors import BadRequest
 from planner.serving.pools import NoRoom
-from planner.serving.pools_run import simulate_pools
+from planner.serving.pools_run import simulate_pools, transfers_ps
 from planner.serving.replica import Policy, Side
 from planner.serving.server import Server
 from planner.serving.simulate import Answer, PoolsBeside, serve, steady_load
@@ -37,8 +37,7 @@ def serve_pools(
         for count in counts
     )  # fmt: skip
     arrivals = list(workload.arrivals())
-    times = {n: link.seconds(cache_bytes(replica.found, n)) for n in {one.prompt_tokens for one in arrivals}}
-    run = simulate_pools(arrivals, reads, decodes, token_ps={n: round(s * PS_PER_SECOND) for n, s in times.items()})
+    run = simulate_pools(arrivals, reads, decodes, token_ps=transfers_ps(arrivals, link, [replica.found]))
     if not run.decode.served:
         raise NoRoom(f"none of the {len(arrivals):,} requests fits the pools")
     both = serve(replica, workload, device=device, replicas=sum(counts), targets=targets)

@@ -167,20 +167,16 @@ class Replica:
         return self._prompts[sequences]
 
     def _prompt(self, tokens: int, hit: int, sequences: int, *, alone: float) -> _Prompt:
-        """The first full piece has what a request costs on its way in; the others cost a line in the tokens before them,
-        so the middle one stands for all of them."""
-        whole, rest = divmod(tokens - hit, self.chunk_tokens)
+        """What a prompt adds to steps of so many sequences, of which one takes `alone`; the rest of a prompt once by
+        itself and once with another's."""
+        whole, rest = pieces(tokens, hit, self.chunk_tokens)
         full = first = second = 0.0
-        if whole:
-            full = self._step(sequences, [(self.chunk_tokens, hit)]) - alone
-        if whole > 1:
-            middle = hit + whole * self.chunk_tokens // 2
-            full += (whole - 1) * (self._step(sequences, [(self.chunk_tokens, middle)]) - alone)
-        if rest:
-            piece = (rest, hit + whole * self.chunk_tokens)
-            one = self._step(sequences, [piece])
-            first, second = one - alone, self._step(sequences, [piece, piece]) - one
-        return _Prompt(full, first, second, whole + bool(rest))
+        for count, piece in whole:
+            full += count * (self._step(sequences, [piece]) - alone)
+        if rest is not None:
+            one = self._step(sequences, [rest])
+            first, second = one - alone, self._step(sequences, [rest, rest]) - one
+        return _Prompt(full, first, second, sum(count for count, _ in whole) + (rest is not None))
 
     def prompts(self, decoding: float, others: float) -> list[tuple[float, int]]:
         """(x, steps) of each bin at n decoding sequences; between the powers of GRID on lines.
@@ -405,6 +401,27 @@ class Replica:
             prefill_share=min(1.0, rate * self.added_seconds(decoding, others)),
             utilisation=min(1.0, rate / self.full_rate_per_s),
         )
+
+
+Piece = tuple[int, int]
+"""New tokens, and tokens of the same prompt before them."""
+
+
+def pieces(tokens: int, hit: int, chunk_tokens: int) -> tuple[list[tuple[int, Piece]], Piece | None]:
+    """Cuts what is new of a prompt, behind `hit` cached tokens, into (how many, full piece) and the rest that fills none.
+
+    The first full piece has what a request costs on its way in; the others cost a line in the tokens before them, so the
+    middle one stands for all of them.
+
+    >>> pieces(1000, 100, 256)
+    ([(1, (256, 100)), (2, (256, 484))], (132, 868))
+    >>> pieces(64, 0, 256)
+    ([], (64, 0))
+    """
+    whole, rest = divmod(tokens - hit, chunk_tokens)
+    full = [(1, (chunk_tokens, hit))] if whole else []
+    full += [(whole - 1, (chunk_tokens, hit + whole * chunk_tokens // 2))] if whole > 1 else []
+    return full, (rest, hit + whole * chunk_tokens) if rest else None
 
 
 def root(rising: Callable[[float], float], low: float, high: float) -> float:

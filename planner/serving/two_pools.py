@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from planner.serving.steady_state import NEARLY_FULL, FirstToken, Replica, State, root
+from planner.serving.steady_state import NEARLY_FULL, FirstToken, Replica, State, pieces, root
 from planner.speed.step import StepModel, StepTerms, step_ps
 from planner.units import PS_PER_SECOND
 from planner.workloads.arrivals import BLOCK_TOKENS, cached_tokens
@@ -88,13 +88,9 @@ class Prefills:
         return self.slower * step_ps(self.model, 0, nothing, chunks=chunks) / PS_PER_SECOND
 
     def _alone(self, tokens: int) -> float:
-        """Each full piece costs a line in the tokens before it, so the middle one stands for all but the first."""
-        hit = cached_tokens(tokens, self.load.prefix_share)
-        whole, rest = divmod(tokens - hit, self.chunk_tokens)
-        seconds = self._step([(self.chunk_tokens, hit)]) if whole else 0.0
-        if whole > 1:
-            seconds += (whole - 1) * self._step([(self.chunk_tokens, hit + whole * self.chunk_tokens // 2)])
-        return seconds + (self._step([(rest, hit + whole * self.chunk_tokens)]) if rest else 0.0)
+        whole, rest = pieces(tokens, cached_tokens(tokens, self.load.prefix_share), self.chunk_tokens)
+        seconds = sum((count * self._step([piece]) for count, piece in whole), 0.0)
+        return seconds + (self._step([rest]) if rest is not None else 0.0)
 
     @cached_property
     def own_seconds(self) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from planner.catalogue.device import Device, pcie_bytes_per_s
+from planner.catalogue.device import Device, pcie_bytes_per_s, slot_generation
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.memory.sharding import MAX_RANKS
@@ -71,7 +71,7 @@ def rates_of(device: Device, estimate: Estimate) -> Rates:
         )
     ranks = estimate.request.sharding.tp
     link = device.interconnect if ranks <= bridged_ranks(device) else None
-    pcie = float(pcie_bytes_per_s(min(max(device.pcie_gen or 4, 3), 6)))
+    pcie = float(pcie_bytes_per_s(slot_generation(device)))
     per_s = (link.bytes_per_s_per_direction if link else None) or pcie
     plain = plain_flops_per_s(device, estimate) or peak
     halves = 2.0 if GEFORCE.match(device.name) and peak <= device.dense_flops_per_s.get("fp16", 0) else 1.0

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from planner.catalogue.device import Device, pcie_bytes_per_s
+from planner.catalogue.device import Device, pcie_bytes_per_s, slot_generation
 from planner.errors import BadRequest, one_line
 from planner.memory.estimate import Estimate, caches_on_rank, rank_kv_bytes
 from planner.memory.sharding import stages
@@ -108,7 +109,7 @@ def _named(text: str, device: Device, name: str) -> Link:
         rate, latency, words = NETWORKS[key]
         return Link(words, float(rate), latency)
     if key == "pcie":
-        generation = min(max(device.pcie_gen or 4, 3), 6)
+        generation = slot_generation(device)
         words = f"PCIe {generation}.0 x16"
         return Link(words, float(pcie_bytes_per_s(generation)), RDMA_SECONDS, PCIE_REACHED, 0.8, 0.9)
     if key == "nvlink":
@@ -167,6 +168,11 @@ def tier_of(text: str, device: Device, name: str) -> Tier:
             "rate that is reached, 5GB/s"
         )
     return Tier(link_of(text, device, name), True)
+
+
+def sent_bytes(sides: Iterable[Estimate], tokens: int) -> int:
+    """Counts what the rank that has most to send or to take of one prompt's cache holds, between layouts of one model."""
+    return max(cache_bytes(side, tokens) for side in sides)
 
 
 def cache_bytes(estimate: Estimate, tokens: int) -> int:

@@ -146,24 +146,30 @@ async def ask(app: Any, path: str, query: str = "", body: bytes = b"", method: s
     return sent[0]["status"], b"".join(one.get("body", b"") for one in sent[1:])
 
 
+def wrong_question(chance: random.Random) -> tuple[str, dict[str, Any]]:
+    """A kind of question, and its parameters with one or two that are wrong."""
+    kind = chance.choice(tuple(KINDS))
+    flags = [
+        *(flag.parameter for flag in KINDS[kind].flags),
+        "model",
+        "config",
+        "trace",
+        "online",
+        "nonsense",
+        "output_file",
+    ]
+    asked: dict[str, Any] = {"model": "gpt2", "gpu": "l4"}
+    for name in chance.sample(flags, chance.randint(1, 2)):
+        asked[name] = chance.choice((*HOSTILE, 10**30, -5, 0.5, None, True, [1, 2], [], {"a": [{}]}, ["x"] * 100))
+    return kind, asked
+
+
 async def hostile_requests(app: Any, count: int) -> dict[int, int]:
     """`count` requests with a wrong parameter or two, by GET and by POST; how many had which status."""
     chance = random.Random(7)
     statuses: dict[int, int] = {}
     for number in range(count):
-        kind = chance.choice(tuple(KINDS))
-        flags = [
-            *(flag.parameter for flag in KINDS[kind].flags),
-            "model",
-            "config",
-            "trace",
-            "online",
-            "nonsense",
-            "output_file",
-        ]
-        asked: dict[str, Any] = {"model": "gpt2", "gpu": "l4"}
-        for name in chance.sample(flags, chance.randint(1, 2)):
-            asked[name] = chance.choice((*HOSTILE, 10**30, -5, 0.5, None, True, [1, 2], [], {"a": [{}]}, ["x"] * 100))
+        kind, asked = wrong_question(chance)
         if number % 2:
             status, body = await ask(app, f"/api/{kind}", body=json.dumps(asked).encode(), method="POST")
         else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from planner.answers.setup import has_experts
+from planner.engines import ollama_releases
 from planner.engines.base import EngineAnswer, parse_version
 from planner.engines.placement import FIT_LEAVES_BYTES, Placement
 from planner.engines.registry import family
@@ -172,23 +173,23 @@ def _fewest_experts(tried: Tried, free: int) -> int | None:
 def adapted(tried: Tried) -> tuple[Question, str] | None:
     """Returns (the question as the engine itself changes it, in words), None where it changes nothing.
 
-    ollama and KoboldCpp put the layers that do not fit on the host. llama.cpp's --fit shortens a context that the command leaves
-    open, then moves experts, then layers. What the command sets stays.
+    KoboldCpp and ollama before 0.30 put the layers that do not fit on the host. llama.cpp's --fit shortens a context that the
+    command leaves open, then moves experts, then layers; ollama starts it so from 0.30, with a context. What is set stays.
     """
     question = tried.question
-    names = {flag.name for flag in question.flags if flag.value.strip().lower() in ("off", "0", "false")}
     own = {"ollama": "ollama", "koboldcpp": "KoboldCpp"}.get(question.engine)
-    if own and tried.placement.layers is None:
-        return _fewer_layers(tried, 0, own)
-    build = (parse_version(question.version) if question.version else None) or (FIT_SINCE,)
-    if (
-        question.engine != "llamacpp"
-        or question.said == "llama-bench"
-        or build[0] < FIT_SINCE
-        or names & {"-fit", "--fit"}
-    ):
+    served = (
+        question.engine == "ollama" and ollama_releases.version_of(question.version) >= ollama_releases.SERVER_SINCE
+    )
+    if own and not served:
+        return _fewer_layers(tried, 0, own) if tried.placement.layers is None else None
+    if not (served or _has_fit(question)):
         return None
-    if question.options.ctx_size is None and not any(flag.name in ("-c", "--ctx-size") for flag in question.flags):
+    if (
+        not served
+        and question.options.ctx_size is None
+        and not any(flag.name in ("-c", "--ctx-size") for flag in question.flags)
+    ):
         found = _shorter_context(tried)
         if found is not None:
             return found
@@ -203,6 +204,14 @@ def adapted(tried: Tried) -> tuple[Question, str] | None:
         words = f"--fit keeps the experts of {experts} layers on the host, as --n-cpu-moe {experts}{dealt}"
         return dealt_out.with_experts(experts), words
     return _fewer_layers(tried, FIT_LEAVES_BYTES, "--fit")
+
+
+def _has_fit(question: Question) -> bool:
+    """Whether the program is a llama-server, or its like, with --fit on."""
+    off = {flag.name for flag in question.flags if flag.value.strip().lower() in ("off", "0", "false")}
+    build = (parse_version(question.version) if question.version else None) or (FIT_SINCE,)
+    new = question.engine == "llamacpp" and question.said != "llama-bench" and build[0] >= FIT_SINCE
+    return new and not off & {"-fit", "--fit"}
 
 
 def _shorter_context(tried: Tried) -> tuple[Question, str] | None:

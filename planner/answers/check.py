@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -13,6 +13,7 @@ from planner.answers.setup import Setup, setup
 from planner.answers.speed import SpeedAnswer, speed_on
 from planner.answers.verdict import AT_MOST, REFUSES, SCALED, STARTS, STARTS_TIGHT, TOO_LONG, UNCERTAIN, tight
 from planner.catalogue.device import Device
+from planner.engines import ollama_releases
 from planner.engines.base import EngineAnswer
 from planner.engines.placement import Placed
 from planner.engines.sglang import experts_on_host
@@ -191,6 +192,7 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
     if devices is not None and question.engine in LLAMA and question.devices is None:
         question = replace(question, devices=devices)
     question = _with_gone_flags(_with_ollamas_length(question, spec, capacity))
+    question = _with_ollamas_slots(question, lambda more: _all_on_cards(more, spec, capacity, cards))
     asked = replace(setup(question, spec, seq=seq), cards=cards)
     given = devices if devices is not None else question.devices or asked.devices
     answer = _answered(asked, capacity, device, given=given)
@@ -214,6 +216,13 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
             answer = _answered(asked, capacity, device, given=given)
     speed, why = _speed(answer)
     return replace(answer, speed=speed, no_speed=why, advice=tuple(_advice(answer, capacity)))
+
+
+def _all_on_cards(question: Question, spec: ModelSpec, capacity: Capacity, cards: tuple[Device, ...]) -> bool:
+    """Whether the devices hold all layers and the head."""
+    asked = replace(setup(question, spec), cards=cards)
+    placed = _answered(asked, capacity, None, given=asked.devices).placed
+    return placed is not None and placed.head_on_cards and placed.layers_on_cards == len(spec.layers)
 
 
 def _with_gone_flags(question: Question) -> Question:
@@ -242,15 +251,31 @@ def _within_the_pool(asked: Setup, answer: CheckAnswer) -> Setup:
 def _with_ollamas_length(question: Question, spec: ModelSpec, capacity: Capacity) -> Question:
     """ollama's own context where none is set: by the memory of all devices, and not beyond the model's.
 
-    Source: ollama v0.33.0, server/routes.go, defaultNumCtx.
+    Source: ollama v0.33.0, server/routes.go, defaultNumCtx; before 0.15.5 envconfig's 4,096, before 0.6.7 2,048.
     """
     if question.engine != "ollama" or question.seq_tokens is not None:
         return question
     total = capacity.bytes * (question.devices or 1)
-    tokens = 262_144 if total >= 47 * GIB else 32_768 if total >= 23 * GIB else 4096
+    fixed = ollama_releases.default_context(ollama_releases.version_of(question.version))
+    tokens = fixed or (262_144 if total >= 47 * GIB else 32_768 if total >= 23 * GIB else 4096)
     tokens = min(tokens, spec.max_positions or tokens)
-    note = f"no context length is set: ollama takes {human_tokens(tokens)} tokens with this much memory"
+    why = "" if fixed else " with this much memory"
+    note = f"no context length is set: ollama takes {human_tokens(tokens)} tokens{why}"
     return with_length(replace(question, notes=(*question.notes, note)), tokens)
+
+
+def _with_ollamas_slots(question: Question, holds: Callable[[Question], bool]) -> Question:
+    """As many slots as an older ollama takes where OLLAMA_NUM_PARALLEL is not set: 4, from 0.6.7 2, where all layers fit so.
+
+    holds   whether the cards hold all layers of a question. Source: server/sched.go, `defaultParallel`, to 0.9.
+    """
+    slots = ollama_releases.default_slots(ollama_releases.version_of(question.version))
+    if question.engine != "ollama" or slots == 1 or question.requests is not None or not question.seq_tokens:
+        return question
+    note = f"no OLLAMA_NUM_PARALLEL: ollama {question.version} makes {slots} slots where all layers fit so"
+    options = replace(question.options, parallel=slots)
+    more = with_length(replace(question, options=options, notes=(*question.notes, note)), question.seq_tokens)
+    return more if holds(more) else question
 
 
 def _answered(asked: Setup, capacity: Capacity, device: Device | None, *, given: int) -> CheckAnswer:

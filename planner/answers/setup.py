@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from planner.catalogue.device import Device
 from planner.dtypes.names import float_dtype
 from planner.engines import ollama_releases
-from planner.engines.base import parse_version
 from planner.engines.positions import CAPS, OVERRIDES, SCALES_ITSELF
 from planner.engines.registry import family
 from planner.errors import BadRequest, KvplanError, one_line
@@ -66,11 +65,8 @@ def _with_stored_cache(question: Question, spec: ModelSpec, notes: list[str]) ->
 
     Source: ollama llm/server.go, "quantized kv cache requested but flash attention disabled" (issue 14137); ollama before 0.30.
     """
-    asked, version = (
-        question.k_dtype,
-        parse_version(question.version) if question.version else ollama_releases.SERVER_SINCE,
-    )
-    if question.engine != "ollama" or asked is None or asked.lower() in ("f16", "fp16") or version is None:
+    asked, version = question.k_dtype, ollama_releases.version_of(question.version)
+    if question.engine != "ollama" or asked is None or asked.lower() in ("f16", "fp16"):
         return question
     if version >= ollama_releases.SERVER_SINCE:
         return question
@@ -143,6 +139,10 @@ def _within_positions(question: Question, spec: ModelSpec, notes: list[str]) -> 
         return question, replace(spec, max_positions=wanted)
     if question.engine.split("-v")[0] in OVERRIDES:
         return question, spec
+    if question.engine == "ollama" and ollama_releases.version_of(question.version) < ollama_releases.TRIMS_SINCE:
+        notes.append(f"{wanted:,} tokens are beyond the model's {limit:,} positions, where answers fall apart: ollama before "
+                     "0.9.3 holds them all the same")  # fmt: skip
+        return question, replace(spec, max_positions=wanted)
     capped = CAPS.get(question.engine, "beyond them answers fall apart")
     notes.append(f"{wanted:,} tokens are asked, and the model has {limit:,} positions: {capped}")
     options = question.options

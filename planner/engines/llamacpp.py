@@ -16,6 +16,7 @@ from typing import Any
 
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import kv_format
+from planner.engines import ollama_layers
 from planner.engines.base import EngineAnswer, Options, Pool, Ranged, Refusal
 from planner.engines.llamacpp_buffers import Buffers, buffers
 from planner.engines.llamacpp_placement import CONTEXT_BYTES, Sizes, best, fewest_experts, most_layers, placed, sizes
@@ -67,7 +68,7 @@ def answer(
         if seq <= setting.seq_cells and setting.streams > 1
         else min(setting.slots, setting.seq_cells // seq)
     )
-    where, refusal = _layout(estimate, setting, options, compute=compute, ranks=ranks)
+    where, refusal, ollamas = _layout(estimate, setting, options, compute=compute, ranks=ranks)
     if options.pool_bytes is not None and found.total > options.pool_bytes:
         most = 0
     reasons = _reasons(found, setting, estimate)
@@ -85,23 +86,25 @@ def answer(
         overhead=Estimated(CONTEXT_BYTES, GIB // 8, GIB, "context of the device backend"),
         fits=most >= min(estimate.request.batch, setting.slots),
         most_requests=most,
-        lines=_lines(found, setting, estimate),
+        lines=(*_lines(found, setting, estimate), *_ollama_lines(ollamas)),
         reasons=reasons,
         assumptions=(*_assumptions(setting, estimate, version), *_unread(where)),
         refusal=refusal,
         placed=where,
+        extra={} if ollamas is None else ollamas.to_dict(),
     )
 
 
 def _layout(
     estimate: Estimate, setting: Setting, options: Options, *, compute: Estimated, ranks: Sharding
-) -> tuple[Placed | None, Refusal | None]:
-    """Where weights and cells lie, and why that does not load; the best split where a host's memory is given for it.
+) -> tuple[Placed | None, Refusal | None, ollama_layers.Predicted | None]:
+    """Where weights and cells lie, and why that does not load; the best split where a host's memory is given for it. Of ollama
+    also what it says of that.
 
     llama.cpp lays whole layers on each card (--split-mode layer), the cache of a layer beside its weights.
     """
     if not estimate.spec.weights_known:
-        return None, None
+        return None, None, None
     asked = options.placement or Placement()
     if ranks.tp > 1 and asked.split == "layer":
         asked = replace(asked, split="row")
@@ -109,17 +112,33 @@ def _layout(
     count = ranks.devices if size is not None else max(ranks.devices, len(asked.shares))
     cards = options.cards or (size,) * count
     found = sizes(estimate, setting, compute=compute.bytes, cards=cards)
+    ollamas = ollama_layers.predicted(estimate, setting, found) if asked.open else None
+    if ollamas is not None:
+        asked = _as_ollama(asked, ollamas)
     if options.host_bytes is not None and asked.open and placed(found, asked).short_bytes > 0:
         asked = best(found, asked, FIT_LEAVES_BYTES) or best(found, asked) or asked
     where = placed(found, asked)
+    if setting.program == "ollama" and not setting.ollama_engine and size is not None:
+        ollamas = ollama_layers.served(where, len(found.layers) + 1)
     if where.short_bytes > 0:
         low = placed(replace(found, other=compute.low), asked)
         mends = partial(_mends, found, asked, setting.program)
-        return where, Refusal(_too_much(where), mends, sure=low.short_bytes > 0)
+        return where, Refusal(_too_much(where), mends, sure=low.short_bytes > 0), None
     if options.host_bytes is not None and where.host_bytes > options.host_bytes:
         said = f"the host would hold {gib(where.host_bytes)} and has {gib(options.host_bytes)}"
-        return where, Refusal(f"{said}: fewer bits a weight, or more memory")
-    return where, None
+        return where, Refusal(f"{said}: fewer bits a weight, or more memory"), ollamas
+    return where, None, ollamas
+
+
+def _ollama_lines(ollamas: ollama_layers.Predicted | None) -> tuple[str, ...]:
+    return () if ollamas is None else (f"ollama ps: {ollamas.text}",)
+
+
+def _as_ollama(asked: Placement, ollamas: ollama_layers.Predicted) -> Placement:
+    """Puts as many layers on each card as ollama does by its own count."""
+    shares = tuple(float(count) for count in ollamas.cards) if sum(1 for count in ollamas.cards if count) else ()
+    layers = ollamas.layers if ollamas.layers < ollamas.of else None
+    return replace(asked, layers=layers, shares=asked.shares or (shares if len(shares) > 1 else ()))
 
 
 def _too_much(where: Placed) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from planner.launch.llamacpp import ENVIRONMENT as LLAMA_NAMES
+from planner.launch.llamacpp import TABLE as LLAMA_TABLE
 from planner.launch.secrets import is_secret_name
 from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED, Table
 
@@ -102,8 +103,8 @@ def classify(name: str, table: Table) -> tuple[str, str]:
         return USED, ""
     if name in _EFFECTS:
         return MATTERS, _EFFECTS[name]
-    if table.engine == "llamacpp" and name.startswith("LLAMA_ARG_"):
-        flag = table.by_name.get(llama_flag(name))
+    if name.startswith("LLAMA_ARG_") and table.engine in ("llamacpp", "ollama"):
+        flag = LLAMA_TABLE.by_name.get(llama_flag(name))
         return (UNKNOWN, "") if flag is None else (flag.kind, flag.effect)
     if _QUIET.fullmatch(name) or is_secret_name(name):
         return QUIET, ""

@@ -361,7 +361,8 @@ def ollama_question(program: Program, values: dict[str, Any], rest: Sequence[str
     text = program.words[2] if program.words[1:2] == ("Modelfile",) else None
     model, given, flags, notes = (rest[0] if rest else None, {}, (), []) if text is None else read_modelfile(text)
     env = ollama_values(program.env)
-    slots = count(env.get("parallel") or given.get("parallel") or "1", "OLLAMA_NUM_PARALLEL")
+    parallel = env.get("parallel") or given.get("parallel")
+    slots = count(parallel or "1", "OLLAMA_NUM_PARALLEL")
     per_slot = given.get("ctx_size") or env.get("context_per_slot")
     length = count(per_slot, "num_ctx") if per_slot else None
     cache = _no_auto(env.get("kv_dtype"))
@@ -377,7 +378,7 @@ def ollama_question(program: Program, values: dict[str, Any], rest: Sequence[str
         k_dtype=cache,
         v_dtype=cache,
         devices=_visible(program, values),
-        requests=slots,
+        requests=slots if parallel else None,
         seq_tokens=length,
         options=engine_options(
             {},
@@ -386,10 +387,17 @@ def ollama_question(program: Program, values: dict[str, Any], rest: Sequence[str
             flash_attn=flash,
             ubatch_size=ubatch,
         ),
-        placement=Placement(layers=None if layers is None or layers == "-1" else whole(layers, "num_gpu", least=0)),
+        placement=_ollama_placement(values, layers),
         overhead_bytes=whole(env["overhead_bytes"], "OLLAMA_GPU_OVERHEAD", least=0, most=1 << 50)
         if "overhead_bytes" in env
         else 0,
         flags=extra,
         notes=tuple(notes),
     )
+
+
+def _ollama_placement(values: dict[str, Any], layers: str | None) -> Placement:
+    """What num_gpu says, and LLAMA_ARG_ variables that ollama's llama-server reads."""
+    if layers is not None and layers != "-1":
+        values = {**values, "gpu_layers": whole(layers, "num_gpu", least=0)}
+    return _placement(values) or Placement()

@@ -134,7 +134,7 @@ def _question(program: Program) -> Question:
     """The flags of a program, read by its table."""
     table = TABLES[program.name]
     given, rest = read_arguments(_program_words(program), table)
-    if program.name in ("llamacpp", "llama-bench"):
+    if program.name in ("llamacpp", "llama-bench", "ollama"):
         given = [*_from_environment(program.env, table), *given]
     values = read_values(given)
     made = _maker(program.name)(program, values, rest)
@@ -188,10 +188,11 @@ def _program_words(program: Program) -> Sequence[str]:
 
 
 def _from_environment(env: Mapping[str, str], table: Table) -> list[Given]:
-    """llama.cpp reads LLAMA_ARG_ variables before its flags."""
+    """llama.cpp reads LLAMA_ARG_ variables before its flags; ollama hands its own on to the llama-server that it starts (0.30)."""
     found = []
+    flags = llamacpp.TABLE if table.engine == "ollama" else table
     for name, text in env.items():
-        flag = table.by_name.get(llama_flag(name)) if name.startswith("LLAMA_ARG_") else None
+        flag = flags.by_name.get(llama_flag(name)) if name.startswith("LLAMA_ARG_") else None
         if flag is not None and (flag.takes != "0" or text.strip().lower() in ("1", "true", "on", "enabled")):
             found.append(Given(name, flag, () if flag.takes == "0" else (text,)))
     return found

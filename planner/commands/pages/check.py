@@ -119,6 +119,8 @@ def _memory(answer: CheckAnswer) -> list[str]:
         ]
     else:
         pieces.append(f"{gib(answer.capacity.bytes)} a device")
+    if says := answer.engine.extra.get("ollama_ps"):
+        pieces.append(f"ollama ps: {says}")
     return _wrap("memory: " + "; ".join(pieces), "", "  ")
 
 

@@ -268,11 +268,14 @@ class Estimate:
     def exactness(self) -> dict[str, str]:
         cache = "upper bound" if self.spec.upper_bound else "exact"
         weights = "not counted" if not self.spec.weights_known else "upper bound" if self.spec.upper_bound else ""
+        of_plan = self.plan.exactness_on(self.request.sharding.devices, self.request.sharding.pp)
+        # a tower that is not counted; a checkpoint's headers count every part
+        lower = "lower bound" if self.spec.partial and self.spec.stored is None else "exact"
         return {
             "kv_bytes": cache,
             "state_bytes": cache,
-            "parameters": weights or "exact",
-            "weight_bytes": weights or self.plan.exactness_on(self.request.sharding.devices, self.request.sharding.pp),
+            "parameters": weights or lower,
+            "weight_bytes": weights or (lower if of_plan == "exact" else of_plan),
             "activation_bytes": "estimated" if self.spec.weights_known else "not counted",
             "overhead_bytes": "estimated",
         }

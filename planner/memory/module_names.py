@@ -174,7 +174,7 @@ def _add_tower(made: Matcher, name: str) -> None:
         made.towers.add("projector")
     elif not _NO_MATRIX.search(name):
         made.towers.add("audio" if re.search("audio|speech", name) else "vision")
-        if "visual" in name:  # Qwen's and GLM's towers hold their own merger
+        if "visual" in name or "vision_backbone" in name:  # towers of Qwen, GLM, Molmo hold what joins them
             made.towers.add("projector")
 
 

@@ -60,6 +60,7 @@ class ModelSpec:
     max_positions    longest sequence, with the config's own RoPE scaling; None where nothing says it
     rope_factor      what --rope-scaling multiplied them by
     mtp              multi-token-prediction weights: on disk, not built by transformers, not in `parameters`
+    partial          a part that is loaded (a tower) is named and not counted: its weights are a lower bound
     weights_known    false for a model described by hand without its widths: only the cache is answered
     notes            what the reader implied, in words, each with its source
     config           the config as read, for those who need more of it (the profiler)
@@ -87,6 +88,7 @@ class ModelSpec:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     upper_bound: bool = False
+    partial: bool = False
     weights_known: bool = True
     config: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
     stored: StoredWeights | None = field(default=None, repr=False)

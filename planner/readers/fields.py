@@ -70,6 +70,12 @@ class Fields:
         self.foreign: list[str] = []  # keys that are set, and that the type's implementation does not have
         self.notes: list[str] = []
         self.warnings: list[str] = []
+        self.partial = False  # a part of the model that is loaded is named and not counted
+
+    def leave_out(self, words: str) -> None:
+        """Names a part that is not counted: the weights are then a lower bound."""
+        self.warnings.append(words)
+        self.partial = True
 
     def names(self, key: str) -> tuple[str, ...]:
         """The names under which a file may have `key`, those that win first."""

@@ -130,7 +130,7 @@ def _mobilenet(f: Fields, v: Fields) -> Weights:
     """The image encoder is known by name only: its size is that of the architecture."""
     size = _TIMM_ENCODERS.get(v.text("architecture"))
     if size is None:
-        f.warnings.append("vision tower not counted: its architecture is not one kvplan knows")
+        f.leave_out("vision tower not counted: its architecture is not one kvplan knows")
         return ()
     return (Weight(VISION, size, 1, linear=False),)
 

@@ -201,8 +201,7 @@ class Repository:
             raise BadConfig(f"{self.repo} has neither a {CONFIG} nor GGUF files at {self.commit[:12]}")
         raw = parse_json(self.whole(CONFIG, MAX_CONFIG_BYTES), f"{self.repo}/{CONFIG}")
         spec = read_config(raw, name=self.repo, where=self.repo, assume_full=assume_full)
-        if not spec.quantization:
-            spec = with_file_beside(spec, self._object)
+        spec = with_file_beside(spec, self._object)
         found = self._checkpoint()
         return attach(spec, found) if found is not None else spec
 

@@ -44,16 +44,30 @@ def read_file(path: str, assume_full: bool = False) -> ModelSpec:
         other = os.path.join(folder, file)
         return load_json(other) if os.path.isfile(other) else None
 
-    return spec if spec.quantization else with_file_beside(spec, beside)
+    return with_file_beside(spec, beside)
 
 
 def with_file_beside(spec: ModelSpec, read: Callable[[str], Mapping[str, Any] | None]) -> ModelSpec:
-    """Adds to a spec the quantisation config that lies in a file beside its config.json, where there is one."""
+    """Adds to a spec what a file beside its config.json says of the weights: how they are stored, or (exl3) each tensor."""
+    if spec.quantization:
+        return _with_tensors_beside(spec, read) if spec.quantization.get("quant_method") == "exl3" else spec
     found = quantization_beside(read)
     if found is None:
         return spec
     config, file = found
     return replace(spec, quantization=config, notes=(*spec.notes, f"how weights are stored is read from {file}"))
+
+
+def _with_tensors_beside(spec: ModelSpec, read: Callable[[str], Mapping[str, Any] | None]) -> ModelSpec:
+    """Adds the tensors that ExLlamaV3 lists in a file of its own: bytes as stored, where bits a weight are a mean."""
+    from planner.readers import exl3  # only for its files
+
+    try:
+        raw = read(exl3.FILE)
+        stored = None if raw is None else exl3.storage_of(raw, exl3.FILE, len(spec.layers))
+    except BadConfig as error:
+        return replace(spec, warnings=(*spec.warnings, f"{exl3.FILE} is not read, so the config decides: {error}"))
+    return spec if stored is None else replace(spec, stored=stored)
 
 
 def config_path(path: str) -> str:
@@ -111,7 +125,7 @@ ENCODERS = frozenset(
     """
     albert bert bge beit big_bird bigbird bros camembert clip clip_text_model clip_vision_model convbert convnext data2vec_text
     deberta deberta_v2 deit dinov2 dinov3_vit distilbert electra ernie esm eurobert flaubert fnet funnel gte_new hubert ibert
-    jina_bert layoutlm layoutlmv3 longformer luke megatron_bert mobilebert modernbert mpnet mra new nezha nomic_bert
+    jina_bert layoutlm layoutlmv3 longformer luke megatron_bert mobilebert modernbert mpnet mra new nezha nomic_bert nvembed
     nystromformer perceiver rembert roberta roberta_prelayernorm roformer roc_bert siglip siglip2 siglip_vision_model splinter
     squeezebert swin swinv2 vit vit_mae wav2vec2 wav2vec2_bert wavlm xlm xlm_roberta xlm_roberta_xl xlnet xmod yoso
     """.split()
@@ -220,6 +234,7 @@ def read_config(
         notes=spec.notes + tuple(notes),
         warnings=spec.warnings + tuple(warnings),
         upper_bound=bool(unread) or unknown,
+        partial=f.partial or outer.partial or whole.partial,
         weights_known=spec.weights_known and not unsized,
         config=raw,
     )
@@ -382,12 +397,10 @@ def _warn_of_uncounted(outer: Fields, text_type: str) -> None:
     """Name each tower that the file has and that nothing counted: its weights are missing from every total."""
     named = outer.raw.get("mm_vision_tower")  # LLaVA of its own repository: the tower is another checkpoint
     if isinstance(named, str) and named:
-        outer.warnings.append(
-            f"vision tower and projector not counted: the file names the tower {one_line(named, 80)!r}"
-        )
+        outer.leave_out(f"vision tower and projector not counted: the file names the tower {one_line(named, 80)!r}")
     for key, words in _TOWERS.items():
         if isinstance(outer.raw.get(key), Mapping) and key not in outer.used:
-            outer.warnings.append(
+            outer.leave_out(
                 f"{words} not counted: kvplan does not know the {key} beside a text model of type "
                 f"{one_line(text_type, 40)!r}"
             )

@@ -12,7 +12,7 @@ from typing import Any
 from planner.model.attention import Attention
 from planner.model.mlp import Mlp
 from planner.model.weights import Weight, linear, vector
-from planner.readers import qwen_towers, towers
+from planner.readers import older_towers, qwen_towers, towers
 from planner.readers.fields import Fields
 from planner.readers.tower_parts import (
     AUDIO,
@@ -369,9 +369,7 @@ def minicpmv(f: Fields, hidden: int) -> Weights:
                 "num_attention_heads": 16, "image_size": 980, "patch_size": 14}  # fmt: skip
     v = section(f, "vision_config", defaults)
     if v is None:
-        if f.get("vision_encoder"):
-            f.warnings.append("its vision tower is not counted: the file names it and gives no sizes")
-        return ()
+        return older_towers.minicpmv2(f, hidden) if f.get("vision_encoder") else ()
     resampler = (
         table(PROJECTOR, f.int("query_num", 64), hidden),
         *linear(PROJECTOR, hidden, v.int("hidden_size")),
@@ -386,7 +384,7 @@ def minicpmv(f: Fields, hidden: int) -> Weights:
 def minicpmo(f: Fields, hidden: int) -> Weights:
     """Lists the weights of MiniCPM-V's tower; of those that hear and speak none, which is said."""
     f.get("audio_config")
-    f.warnings.append("its audio tower and its speech decoder are not counted: text model and vision tower alone")
+    f.leave_out("its audio tower and its speech decoder are not counted: text model and vision tower alone")
     return minicpmv(f, hidden)
 
 

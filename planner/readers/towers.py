@@ -121,7 +121,7 @@ def _llava_tower(f: Fields) -> tuple[Weights, int] | None:
         return siglip(v, head=True), v.int("hidden_size")
     if kind == "pixtral":
         return pixtral(v), v.int("hidden_size")
-    f.warnings.append("vision tower not counted: its model_type is not one kvplan knows for this model")
+    f.leave_out("vision tower not counted: its model_type is not one kvplan knows for this model")
     return None
 
 

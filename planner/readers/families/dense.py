@@ -12,7 +12,7 @@ from planner.errors import BadConfig
 from planner.model.attention import Mixer
 from planner.model.mlp import Mlp
 from planner.model.weights import Weight, linear, vector
-from planner.readers import decoder
+from planner.readers import decoder, older_towers
 from planner.readers.fields import Fields
 from planner.readers.layer_kinds import (
     DENSE,
@@ -174,6 +174,22 @@ def _half_width(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
 LLAMA = Type(source="transformers LlamaConfig", kinds=listed_or_full)
 QWEN_WINDOW = layer_types(window_from_layer)
 
+_REFINED_WEB = Type(
+    source="falcon-7b of 2023 configuration_RW.py; 7B's file: 14,434,449,852 bytes",
+    renames={
+        "num_hidden_layers": ("n_layer", "num_hidden_layers"),
+        "num_attention_heads": ("n_head", "num_attention_heads"),
+        "num_kv_heads": ("n_head_kv", "num_kv_heads"),
+        "num_key_value_heads": "num_heads_never_read",
+        "intermediate_size": "ffn_hidden_size",
+        "mlp_bias": "bias",
+    },
+    defaults={"tie_word_embeddings": True, "max_position_embeddings": 2048},
+    implied={"norm": "layer", "layer_norms": 0, "mlp_gated": False, "mlp_4x": True},
+    mixers={FULL: _falcon},
+    extra=_falcon_norms,
+)
+
 TYPES: dict[str, Type] = {
     "gpt2": Type(
         renames=GPT2_KEYS,
@@ -235,6 +251,9 @@ TYPES: dict[str, Type] = {
         mixers={FULL: _falcon},
         extra=_falcon_norms,
     ),
+    # Falcon under the name of its first files, whose 40B layout is said by the type.
+    "RefinedWebModel": _REFINED_WEB,
+    "RefinedWeb": replace(_REFINED_WEB, implied={**_REFINED_WEB.implied, "new_decoder_architecture": True}),
     "mpt": Type(
         renames={"hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads",
                  "max_position_embeddings": "max_seq_len"},
@@ -283,10 +302,21 @@ TYPES: dict[str, Type] = {
         kinds=WINDOW_ALL,
     ),
     "qwen": Type(
+        towers=older_towers.qwen_vl,
         source="Qwen-72B modeling_qwen.py: MHA, bias on q, k, v; intermediate_size counts gate and up together",
         renames={"head_dim": "kv_channels", "max_position_embeddings": ("seq_length", "max_position_embeddings")},
         implied={"qkv_bias": True, "o_bias": False},
         mlps={DENSE: _half_width},
+    ),
+    "molmo_text": Type(
+        source="vLLM 0.33.0 molmo.py: a Qwen2 with a table of 128 further tokens",
+        renames={"vocab_size": ("embedding_size", "vocab_size"), "tie_word_embeddings": ("weight_tying", "tie_word_embeddings")},
+        implied={"o_bias": False}, mlps={DENSE: _half_width},
+        model_extra=lambda f: (vector("embedding", 128 * f.int("hidden_size")),),
+    ),
+    "PanguEmbedded": Type(
+        source="vLLM 0.33.0 openpangu.py: `bias` for q, k, v and o; openPangu-Embedded-7B's index: 16,061,784,576 bytes",
+        renames={"qkv_bias": "bias", "o_bias": "bias", "attention_bias": "bias"},
     ),
     "qwen2": Type(implied={"qkv_bias": True, "o_bias": False}, kinds=QWEN_WINDOW),
     "qwen3": Type(implied={"qk_norm": "head"}, defaults={"head_dim": 128}, kinds=QWEN_WINDOW),

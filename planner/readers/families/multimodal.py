@@ -282,6 +282,7 @@ LLAVA_SIZES = {
     "mistral": _sizes(4096, 14336, 32, heads=32, vocab=32000, num_key_value_heads=8),
     "qwen2": _sizes(4096, 22016, 32, heads=32, vocab=151936, num_key_value_heads=32),
 }
+FUYU_SIZES = {"persimmon": _sizes(4096, 16384, 36, heads=64, vocab=262144)}
 
 QWEN2_TEXT = Type(
     defaults={"num_key_value_heads": 8, "max_window_layers": 80},

@@ -76,7 +76,7 @@ def not_counted(what: str) -> Callable[[Fields, int], tuple[Weight, ...]]:
     def none(f: Fields, hidden: int) -> tuple[Weight, ...]:
         for key in TOWER_SECTIONS:
             f.get(key)
-        f.warnings.append(f"{what} not counted: the text model and its cache alone")
+        f.leave_out(f"{what} not counted: the text model and its cache alone")
         return ()
 
     return none

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from planner.errors import UnsupportedModel, one_line
-from planner.readers import more_towers
-from planner.readers.families.multimodal import LLAVA_SIZES, outer
+from planner.readers import more_towers, older_towers
+from planner.readers.families.multimodal import FUYU_SIZES, LLAVA_SIZES, outer
 from planner.readers.families.newest import not_counted
 from planner.readers.model_types import Type
 
@@ -35,7 +35,9 @@ _CPM_TEXTS = {
 
 def _minicpm_text(raw: Mapping[str, Any], shown: str) -> str:
     """Returns the type of MiniCPM-V's or -o's text model; UnsupportedModel for a version that is not known."""
-    version = str(raw.get("version", ""))
+    version = str(raw.get("version") or "")
+    if not version and "scale_emb" in raw:  # MiniCPM-V and MiniCPM-V 2 give none, and MiniCPM's own factor
+        return "minicpm"
     if version not in _CPM_TEXTS:
         known = ", ".join(name for name in _CPM_TEXTS if "." in name)
         raise UnsupportedModel(
@@ -58,6 +60,14 @@ TYPES: dict[str, Type] = {
     "granite_docling": outer("granite_docling_text", VISION),
     "paddleocr_vl": outer("paddleocr_vl_text", VISION),
     "deepseek_ocr2": outer("deepseek_ocr2_text", VISION),
+    "deepseek_vl_v2": Type(
+        source="vLLM 0.33.0 deepseek_vl2.py, deepseek_ocr.py; DeepSeek-OCR's index: 6,672,212,480 bytes",
+        nested=("language_config",), text="deepseek", towers=older_towers.deepseek_ocr,
+    ),
+    "molmo": Type(
+        source="vLLM 0.33.0 molmo.py; intermediate_size counts gate and up together",
+        text="molmo_text", towers=older_towers.molmo,
+    ),
     "deepseek_vl": outer("llama", VISION, text_sizes=LLAVA_SIZES),
     "deepseek_vl_hybrid": outer("llama", VISION, text_sizes=LLAVA_SIZES),
     "aria": outer("aria_text", VISION),
@@ -82,7 +92,7 @@ TYPES: dict[str, Type] = {
     "video_llava": outer("llama", VISION, text_sizes=LLAVA_SIZES),
     "llava_next_video": outer("llama", VISION, text_sizes=LLAVA_SIZES),
     "hyperclovax_vision_v2": outer("hyperclovax", VISION),
-    "fuyu": outer("persimmon", not_counted("its projection of patches is")),
+    "fuyu": outer("persimmon", older_towers.fuyu, text_sizes=FUYU_SIZES),
     "cosmos3_omni": outer("qwen3_vl_text", VISION),
     "qwen3_asr": outer("qwen3", AUDIO),
     "fun_asr_nano": outer("qwen3", AUDIO),

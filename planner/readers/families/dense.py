@@ -12,7 +12,7 @@ from planner.errors import BadConfig
 from planner.model.attention import Mixer
 from planner.model.mlp import Mlp
 from planner.model.weights import Weight, linear, vector
-from planner.readers import decoder, older_towers
+from planner.readers import decoder
 from planner.readers.fields import Fields
 from planner.readers.layer_kinds import (
     DENSE,
@@ -174,6 +174,15 @@ def _half_width(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
 LLAMA = Type(source="transformers LlamaConfig", kinds=listed_or_full)
 QWEN_WINDOW = layer_types(window_from_layer)
 
+def _qwen_vl_tower(f: Fields, hidden: int) -> tuple[Weight, ...]:
+    """Lists the tower of Qwen-VL, whose text model and file are Qwen's."""
+    if f.section("visual") is None:
+        return ()
+    from planner.readers.older_towers import qwen_vl  # a plain answer does not load towers
+
+    return qwen_vl(f, hidden)
+
+
 _REFINED_WEB = Type(
     source="falcon-7b of 2023 configuration_RW.py; 7B's file: 14,434,449,852 bytes",
     renames={
@@ -302,7 +311,7 @@ TYPES: dict[str, Type] = {
         kinds=WINDOW_ALL,
     ),
     "qwen": Type(
-        towers=older_towers.qwen_vl,
+        towers=_qwen_vl_tower,
         source="Qwen-72B modeling_qwen.py: MHA, bias on q, k, v; intermediate_size counts gate and up together",
         renames={"head_dim": "kv_channels", "max_position_embeddings": ("seq_length", "max_position_embeddings")},
         implied={"qkv_bias": True, "o_bias": False},

@@ -174,6 +174,7 @@ def _half_width(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
 LLAMA = Type(source="transformers LlamaConfig", kinds=listed_or_full)
 QWEN_WINDOW = layer_types(window_from_layer)
 
+
 def _qwen_vl_tower(f: Fields, hidden: int) -> tuple[Weight, ...]:
     """Lists the tower of Qwen-VL, whose text model and file are Qwen's."""
     if f.section("visual") is None:

@@ -37,6 +37,8 @@ class Options:
     host_bytes   host memory for what does not lie on the cards; given, the best split is taken
     mm_items     images and videos of one prompt (--limit-mm-per-prompt)
     gpu_experts  experts of a layer that stay on the device, the rest computes on the host (SGLang with KTransformers)
+    state_slots  recurrent states of SGLang's pool, whatever fits (--max-mamba-cache-size)
+    offline, server  vLLM was started by LLM(...) in Python, or as a server; neither where nobody says
     """
 
     pool_bytes: int | None = None
@@ -61,6 +63,9 @@ class Options:
     cuda_graph_max_bs: int | None = None
     swa_ratio: Fraction | None = None
     mamba_ratio: Fraction | None = None
+    mamba_strategy: str | None = None
+    state_slots: int | None = None
+    disable_radix_cache: bool = False
     enable_dp_attention: bool = False
     ctx_size: int | None = None
     parallel: int | None = None
@@ -77,6 +82,10 @@ class Options:
     cache_implementation: str | None = None
     mm_items: tuple[int, int] | None = None
     gpu_experts: int | None = None
+    offline: bool = False
+    server: bool = False
+    chunked_prefill: bool | None = None
+    performance_mode: str | None = None
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,9 @@ FLASHINFER_ONCE: tuple[Version, Version] = ((0, 11), (0, 11, 1))
 # probabilities and their draws (2 + 4 + 4 + 4 B), and a row of scratch for each program. Source: `topk_topp_sampler.py`, 0.17.1.
 TRITON_BYTES, TRITON_PROGRAMS, TRITON_LEAST = 14, 132, 8
 TRITON_SINCE: Version = (0, 17)
-# Between PR 2031 (0.2.6) and PR 9352 (0.6.4) the profile run asked the driver, which also counts what torch's
+# Between PR 2031 (0.2.5, whose worker.py asks `mem_get_info`) and PR 9352 (0.6.4) the profile run asked the driver, which also counts what torch's
 # allocator has cached: both parts of the run add up, and fragments double the forward pass.
-DRIVER_PROFILE: tuple[Version, Version] = ((0, 2, 6), (0, 6, 4))
+DRIVER_PROFILE: tuple[Version, Version] = ((0, 2, 5), (0, 6, 4))
 # AWQ's kernel wrote eight partial products of every token until PR 2566 (0.3.0) dequantised first.
 AWQ_COPIES = 8
 AWQ_COPIES_UNTIL: Version = (0, 3)

@@ -33,6 +33,7 @@ from planner.engines.capability import sglang_refusal
 from planner.engines.device_memory import context_before_weights, kept_on_device, weights_loaded
 from planner.engines.drafting import drafted_caches, drafter_of, drafter_weights
 from planner.engines.sglang_fraction import DRAFTS_IN_POOL_SINCE, default_fraction
+from planner.engines.sglang_states import DRAFTING_REQUESTS, StateRule, state_rule
 from planner.engines.vllm import logical_bytes, with_sparse_record
 from planner.engines.vllm_setting import architecture, default_length
 from planner.errors import UnsupportedModel
@@ -50,7 +51,6 @@ from planner.units import GIB, human_bytes, human_tokens
 # Architectures whose windows get a pool of their own (`is_hybrid_swa_model`); every other window is charged in full.
 SPLIT_TYPES = ("llama4", "gpt_oss", "gemma4", "mimo_v2", "step3p5")
 FULL_TOKENS_RATIO = Fraction(8, 10)
-MAMBA_RATIO = Fraction(9, 10)
 NEWEST = "0.5.23"  # the release read, on 2026-11-29
 
 
@@ -59,6 +59,7 @@ class Cell:
     """Bytes of one token on the fullest stage, by pool, and of one request's recurrent state.
 
     fixed, beside, running   of a compressed past: bytes taken first, tokens a request takes beside its window, most requests
+    rule     how states and tokens share the bytes, where there are states
     """
 
     full: int | Fraction
@@ -72,6 +73,7 @@ class Cell:
     fixed: int = 0
     beside: int = 0
     running: int | None = None
+    rule: StateRule | None = None
 
     @property
     def all(self) -> int | Fraction:
@@ -98,6 +100,8 @@ def answer(
     cell = _compressed_cell(estimate, options, number) if compressed else token_cell(estimate)
     if number >= DRAFTS_IN_POOL_SINCE and not compressed:
         cell = with_drafts(cell, estimate)
+    if cell.state:
+        cell = replace(cell, rule=state_rule(estimate, options, number))
     longest = want(options.max_model_len, default_length(estimate), "--max-model-len")
     page = want(options.block_size, 1, "--page-size")
     size, fraction = _budget(estimate, options, number, version_known=version is not None)
@@ -112,7 +116,7 @@ def answer(
     reasons = _reasons(cell, options, estimate)
     if seq > longest:
         most, reasons = 0, (*reasons, f"requests beyond a context length of {longest:,} are refused")
-    running = options.max_running_requests or _running(None if ranged is None else ranged.pool, longest)
+    running = _running(None if ranged is None else ranged.pool, cell, options, longest=longest)
     table = None if running is None else Table(running, longest)
     beside = 0 if number >= DRAFTS_IN_POOL_SINCE or compressed else _drafter_beside(estimate, cell, ranged)
     refusal = heads_refusal(estimate, "--tp") or sglang_refusal(estimate)
@@ -160,14 +164,19 @@ def answer(
     )
 
 
-def _running(found: Pool | None, longest: int) -> int | None:
-    """max_running_requests where no flag says: 512 whole contexts' worth, 2,048 to 4,096, at most half the tokens.
+def _running(found: Pool | None, cell: Cell, options: Options, *, longest: int) -> int | None:
+    """max_running_requests: as the flag says, 48 where tokens are drafted, else 512 whole contexts' worth, 2,048 to 4,096,
+    at most half the tokens; never more than there are recurrent states for.
 
-    Source: sglang 0.4.6 `init_memory_pool`, 0.5.23 `kv_cache_configurator.py`.
+    Source: sglang 0.4.6 `init_memory_pool`, 0.5.2 to 0.5.23 `speculative_hook.py`, 0.5.23 `kv_cache_configurator.py`.
     """
+    asked, rule = options.max_running_requests, cell.rule
+    if asked is None and rule is not None and rule.drafts:
+        asked = DRAFTING_REQUESTS
     if found is None or not found.tokens:
-        return None
-    return min(max(min(found.tokens * 512 // longest, 4096), 2048), max(1, found.tokens // 2))
+        return asked
+    running = asked or min(max(min(found.tokens * 512 // longest, 4096), 2048), max(1, found.tokens // 2))
+    return running if rule is None else max(1, min(running, rule.requests(found.extra["state_slots"])))
 
 
 @dataclass(frozen=True)
@@ -211,7 +220,15 @@ def _refusal(
     estimate: Estimate, options: Options, ranged: Ranged, *, fraction: Fraction | None, table: Table | None, beside: int
 ) -> Refusal | None:
     """No pool at all, or a request table or drafter larger than the share that mem_fraction_static leaves."""
-    if ranged.pool.bytes <= 0 or (ranged.pool.tokens <= 0 and not ranged.pool.extra["state_slots"]):
+    found = ranged.pool
+    if found.bytes > 0 and found.extra["state_slots"] and (found.tokens <= 0 < found.extra["cell_bytes"]):
+        return Refusal(
+            f"{found.extra['state_slots']:,} recurrent states, {human_bytes(found.extra['state_bytes'])}, leave nothing of "
+            f"the {human_bytes(found.bytes)} for tokens",
+            ("--max-running-requests", "--max-mamba-cache-size", "--mem-fraction-static", "--tp"),
+            sure=ranged.high.tokens <= 0,
+        )
+    if found.bytes <= 0 or (found.tokens <= 0 and not found.extra["state_slots"]):
         mends = ("--mem-fraction-static", "--tp")
         return Refusal("weights leave nothing of mem_fraction_static for the cache", mends, sure=ranged.high.bytes <= 0)
     if table is None or fraction is None or estimate.capacity is None or options.pool_bytes is not None:
@@ -317,14 +334,13 @@ def pool(cell: Cell, options: Options, size: int, *, page: int, longest: int) ->
     """Cuts `size` bytes left for cache into tokens.
 
     One pool: floor(size / cell), to a multiple of the page. Windows apart: full tokens F and ratio · F sliding
-    ones share the bytes, F = size / (full + ratio · sliding). Recurrent layers take ratio / (1 + ratio) first.
+    ones share the bytes, F = size / (full + ratio · sliding). Recurrent layers take their slots first (`StateRule.split`).
     """
     size = max(0, size)
-    left, states = max(0, size - cell.fixed), 0
-    if cell.state:
-        ratio = MAMBA_RATIO if options.mamba_ratio is None else options.mamba_ratio
-        states = int(size * ratio / (1 + ratio)) // cell.state
-        left = size - states * cell.state
+    left, states, state_bytes = max(0, size - cell.fixed), 0, 0
+    if cell.rule is not None:
+        states, state_bytes = cell.rule.split(size, cell.state)
+        left = max(0, size - state_bytes)
     ratio = FULL_TOKENS_RATIO if options.swa_ratio is None else options.swa_ratio
     token = cell.full + ratio * cell.sliding
     tokens = int(left / token) // page * page if token else 0
@@ -334,12 +350,15 @@ def pool(cell: Cell, options: Options, size: int, *, page: int, longest: int) ->
         "cell_bytes": int(cell.all),
         "sliding_tokens": sliding if cell.sliding else None,
         "state_slots": states if cell.state else None,
+        "state_bytes": state_bytes if cell.state else None,
+        "slots_of_a_request": None if cell.rule is None else cell.rule.held,
         "k_bytes": int(used * cell.k // cell.all) if cell.all else 0,
         "v_bytes": int(used * cell.v // cell.all) if cell.all else 0,
     }
     at_once = Fraction(tokens, longest)
-    if cell.state:
-        at_once = min(at_once, Fraction(states)) if token else Fraction(states)
+    if cell.rule is not None:
+        requests = Fraction(cell.rule.requests(states))
+        at_once = min(at_once, requests) if token else requests
     return Pool(size, tokens, tokens // page, page, tokens, at_once, extra)
 
 
@@ -349,8 +368,8 @@ def _most(found: Pool, cell: Cell, seq: int) -> int:
         counts.append(found.tokens // seq)
     if cell.sliding:
         counts.append(found.extra["sliding_tokens"] // (min(seq, cell.window) + cell.beside))
-    if cell.state:
-        counts.append(found.extra["state_slots"])
+    if cell.rule is not None:
+        counts.append(cell.rule.requests(found.extra["state_slots"]))
     if cell.running is not None:
         counts.append(cell.running)
     return int(min(counts))
@@ -458,12 +477,20 @@ def _reasons(cell: Cell, options: Options, estimate: Estimate) -> tuple[str, ...
         )
     if cell.fixed:
         reasons.append(f"the state of open blocks of as many requests, {human_bytes(cell.fixed)}, is taken first")
-    if cell.state:
-        reasons.append("recurrent states get a pool of their own before the tokens")
+    if cell.rule is not None:
+        reasons.append(_states_said(cell.rule))
     if not reasons:
         reasons.append("single tokens: no rounding to blocks")
     reasons.append("the request table (int32 [running requests + 1, context + 4]) comes on top of the pool")
     return tuple(reasons)
+
+
+def _states_said(rule: StateRule) -> str:
+    slots = "recurrent states get a pool of their own before the tokens"
+    if rule.fixed is not None:
+        slots += f": {rule.fixed:,} slots, whatever fits"
+    held = "" if rule.held == 1 else f"; a running request takes {rule.held} (--disable-radix-cache: 1)"
+    return slots + held + (f", and its drafts {rule.drafts} beside" if rule.drafts else "")
 
 
 def _assumptions(

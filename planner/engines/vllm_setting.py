@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from planner.engines import vllm_v0
+from planner.engines import vllm_batch, vllm_v0
 from planner.engines.base import LATEST, Options, Version, keeps_compressed, parse_version, want
 from planner.engines.device_memory import ProfileRun, device_of
+from planner.engines.vllm_batch import SEQUENCES
 from planner.errors import BadRequest
 from planner.memory.estimate import Estimate
 from planner.model.cache import Full
@@ -33,17 +34,10 @@ HYBRIDS_CACHE_PREFIXES_SINCE: Version = (0, 28)  # PR 50991
 CACHE_MODES_SINCE: Version = (0, 15)
 ALIGN_ALONE_SINCE: Version = (0, 28)
 IN_FLIGHT_SINCE: Version = (0, 26)  # PR 47728: `VllmConfig.max_in_flight_tokens`
-LARGE_BATCH_SINCE: Version = (0, 28)  # PR 51726
 FP32_STATES_ON_CPU_SINCE: Version = (0, 26)
-LARGE_DEVICE_BYTES = 70 * GIB
-LARGER_DEVICE_BYTES = 160 * GIB
 OLD_ARCHITECTURES = ("Volta", "Turing", "Pascal")
 FLASHINFER_STATES = ("Hopper", "Blackwell")
 MAMBA_LABELS = ("mamba", "mamba2")
-CHUNKED_ABOVE = 32768
-CHUNKED_BY_LENGTH_SINCE: Version = (0, 5, 3)  # EngineArgs.create_engine_config, `use_long_context`
-SEQUENCES = 256
-MULTIMODAL_TOKENS = 5120
 # Sequences by GiB that weights leave of the share, as Unsloth sets them (unsloth_zoo/vllm_utils.py of 2025; its logs
 # print "Num Sequences"). Eight of nine logs of V0 on a card shared with a trainer have them; one of an estimate of its own has 128 for 192.
 TRAINER_SEQUENCES = ((2, 128), (4, 160), (8, 192), (12, 224), (16, 256), (24, 288), (40, 320))
@@ -97,10 +91,10 @@ def settings(estimate: Estimate, options: Options, text: str | None, *, generati
     version = _number(text, generation)
     v1 = generation == "v1" or (generation is None and runs_v1(estimate, version))
     longest = want(options.max_model_len, default_length(estimate), "--max-model-len")
-    batched, sequences = _default_batch(estimate, v1, version, longest=longest)
+    batched, sequences = vllm_batch.default_batch(estimate, options, version, v1=v1, longest=longest)
     default_fraction = Fraction(92, 100) if version >= HIGHER_UTILISATION_SINCE else Fraction(9, 10)
     fraction = default_fraction if options.fraction is None else options.fraction
-    beside = options.max_num_seqs is None and not v1 and _shares_its_card(estimate, fraction)
+    beside = options.max_num_seqs is None and not v1 and not options.server and _shares_its_card(estimate, fraction)
     if beside:
         sequences = _sequences_beside_a_trainer(estimate, fraction)
     batched = want(options.max_num_batched_tokens, batched, "--max-num-batched-tokens")
@@ -181,30 +175,6 @@ def cache_mode(estimate: Estimate, options: Options, version: Version) -> str:
 def caches_of(estimate: Estimate) -> list[object]:
     """Lists the caches of each kind of layer once."""
     return [cache for layer, _ in estimate.spec.groups for cache in layer.caches]
-
-
-def _default_batch(estimate: Estimate, v1: bool, version: Version, *, longest: int) -> tuple[int, int]:
-    """Gives (batched tokens, sequences) of a server without these flags.
-
-    V0: a step holds the longest request, unless that is above 32,768 and chunked prefill comes on by itself (from
-    0.5.3), which it does not for multimodal models, MLA and LoRA; multimodal models have 5,120 at least. V1: by the
-    device's memory, 16,384 from 160 GiB on (0.28); CPUs 2,048 and 128 a rank.
-    """
-    capacity = estimate.capacity
-    if v1 and platform_of(estimate) == "cpu":
-        ranks = estimate.request.sharding.tp * estimate.request.sharding.pp
-        return 2048 * ranks, 128 * ranks
-    if v1:
-        larger = bool(capacity and capacity.bytes >= LARGER_DEVICE_BYTES and version >= LARGE_BATCH_SINCE)
-        large = bool(capacity and capacity.bytes >= LARGE_DEVICE_BYTES and "a100" not in capacity.name.lower())
-        tokens = 16384 if larger else 8192 if large else 2048
-        return tokens, (1024 if (large or larger) and version >= (0, 8, 3) else SEQUENCES)
-    extras = estimate.request.extras
-    adapters = bool(extras and extras.adapters)
-    whole = bool(estimate.spec.towers) or adapters or (version >= vllm_v0.MLA_SINCE and has_latents(estimate))
-    if longest > CHUNKED_ABOVE and version >= CHUNKED_BY_LENGTH_SINCE and not whole:
-        return 2048, SEQUENCES
-    return max(longest, MULTIMODAL_TOKENS if estimate.spec.towers else 2048), SEQUENCES
 
 
 def has_latents(estimate: Estimate) -> bool:

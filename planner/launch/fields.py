@@ -79,6 +79,8 @@ def server_question(program: Program, values: dict[str, Any], rest: Sequence[str
             num_speculative_tokens=tokens,
             mamba_ssm_dtype=_state_dtype(values.get("mamba_ssm_dtype")),
             compute_dtype=_no_auto(values.get("dtype")),
+            offline=program.offline,
+            server=not program.offline,
         ),
         pool_tokens=values.get("pool_tokens"),
         drafting=drafting,

@@ -89,6 +89,7 @@ class Program:
     # What stood before the words, the program itself last; what stood before that.
     wrapper: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
+    offline: bool = False
 
 
 def program_of(command: Command) -> Program | None:
@@ -126,7 +127,12 @@ def program_of(command: Command) -> Program | None:
         found = _by_flags(words, env) if words and words[0].startswith("-") else None
     if found is None:
         return None
-    return replace(_in_image(_after(outside, found), image, version, notes=notes), gpus=gpus, where=command.where)
+    return replace(
+        _in_image(_after(outside, found), image, version, notes=notes),
+        gpus=gpus,
+        where=command.where,
+        offline=command.offline,
+    )
 
 
 def _after(before: Sequence[str], found: Program) -> Program:

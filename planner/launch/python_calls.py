@@ -113,4 +113,4 @@ def _command(node: ast.Call, maker: tuple[str, ...], named: dict[str, Any]) -> C
         elif value is not None:
             words += [flag, str(value)]
     notes = (f"not read, for the text does not say what it is: {', '.join(unread[:8])}",) if unread else ()
-    return Command(tuple(words), where="", notes=notes)
+    return Command(tuple(words), where="", notes=notes, offline=_name(node.func) == "LLM")

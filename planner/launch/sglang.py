@@ -27,6 +27,9 @@ cuda-graph-max-bs|--cuda-graph-max-bs-decode=    cuda_graph_max_bs count
 swa-full-tokens-ratio=                           swa_ratio ratio
 mamba-full-memory-ratio=                         mamba_ratio ratio
 mamba-ssm-dtype=                                 mamba_ssm_dtype text
+mamba-radix-cache-strategy|--mamba-scheduler-strategy= mamba_strategy text
+max-mamba-cache-size=                            state_slots count
+disable-radix-cache                              disable_radix_cache switch
 speculative-algorithm|--speculative-algo=        draft_method text
 speculative-draft-model-path|--speculative-draft-model= draft_model text
 speculative-num-draft-tokens=                    num_speculative_tokens count
@@ -77,7 +80,6 @@ disable-flashinfer-cutlass-moe-fp4-allgather : exchange between ranks: speed
 disable-hybrid-swa-memory : windows are kept at full length: a larger cache than is said
 disable-overlap-schedule : steps are not scheduled ahead: a few per cent of speed
 disable-prefill-cuda-graph : no CUDA graphs of prefill: less graph memory
-disable-radix-cache : requests that share a prefix keep it each
 disable-shared-experts-fusion : shared experts in a kernel of their own: speed
 disaggregation-decode-enable-offload-kvcache : the cache moves to the host: a cache of prefixes
 disaggregation-decode-extra-slots= : further requests that are being received: request table
@@ -200,12 +202,10 @@ lora-target-modules=+ : which layers have adapters: their buffers
 lora-use-virtual-experts : adapters of experts: their buffers
 mamba-backend= : which recurrent kernel runs: speed
 mamba-max-states-per-path= : recurrent states of prefixes that are kept
-mamba-radix-cache-strategy|--mamba-scheduler-strategy= : recurrent states of prefixes: further copies a request
 mamba-track-interval= : recurrent states of prefixes that are kept
 max-ep-size= : room for ranks that join later
 max-loaded-loras= : adapters on the host
 max-lora-chunk-size= : adapter buffers
-max-mamba-cache-size= : so many recurrent states, whatever fits
 max-prefill-tokens= : tokens of prompts a step: TTFT
 min-free-slots-delay= : prompts wait for one another: TTFT
 mm-attention-backend= : which encoder kernel runs: speed

@@ -62,7 +62,7 @@ class Table:
             return {}
         found: dict[str, Flag] = {}
         for flag in self.flags:
-            if flag.takes == "0":
+            if flag.takes == "0" or (flag.takes == "?" and flag.reader == "switch"):
                 for name in opposite_names(flag.names, self.opposites):
                     if name not in self.by_name:
                         found.setdefault(name, flag)

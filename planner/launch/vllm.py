@@ -34,6 +34,8 @@ spec-tokens=                                     num_speculative_tokens count
 speculative-model=                               draft_model text
 num-speculative-tokens=                          num_speculative_tokens count
 enable-prefix-caching                            prefix_caching switch
+enable-chunked-prefill=?                         chunked_prefill switch
+performance-mode=                                performance_mode text
 async-scheduling                                 async_scheduling switch
 kv-events-config=                                kv_events_config json
 enable-lora                                      lora switch
@@ -72,7 +74,6 @@ ec-manager-config= : a shared cache of encoder outputs
 ec-transfer-config= : encoder outputs come from another server
 elastic-ep-max-dp-size= : room for ranks that join later
 enable-batch-sharded-sampling : sampling split over ranks: speed of large batches
-enable-chunked-prefill : prompts are cut to --max-num-batched-tokens a step; without it a step takes the longest prompt
 enable-cumem-allocator : vLLM's own allocator: a little more is reserved
 enable-dbo : two half batches overlap: speed of MoE on many ranks, and twice the buffers
 enable-elastic-ep : ranks join and leave: buffers for them
@@ -139,7 +140,6 @@ offload-params=+ : which weights are kept on the host
 offload-prefetch-step= : how early weights return from the host: speed
 optimization-level|-O= : compilation and CUDA graphs: graph memory and speed
 override-attention-dtype= : type of the attention
-performance-mode= : larger or smaller steps and graphs: TTFT against throughput
 prefill-context-parallel-size|-pcp= : prompts split over further devices
 prefill-schedule-interval= : how often prompts join: TTFT
 prefix-cache-retention-interval= : which blocks of a prefix stay

@@ -40,6 +40,7 @@ class Command:
     where   what to call it: the name of a service or of a model, where the file names it
     gpus    devices that the file gives it, None where it does not say
     notes   what the file says of it beside the command
+    offline a Python text makes the engine for itself: no server
     """
 
     words: tuple[str, ...]
@@ -47,6 +48,7 @@ class Command:
     where: str = ""
     gpus: int | None = None
     notes: tuple[str, ...] = ()
+    offline: bool = False
 
 
 def commands_of(text: str) -> list[Command]:

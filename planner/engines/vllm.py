@@ -28,7 +28,8 @@ from planner.engines.device_memory import (
 )
 from planner.engines.drafting import draft_tokens, refuse_draft_model
 from planner.engines.mxfp4 import padding
-from planner.engines.vllm_setting import SEQUENCES, Setting, settings
+from planner.engines.vllm_batch import SEQUENCES
+from planner.engines.vllm_setting import Setting, settings
 from planner.errors import BadRequest
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate

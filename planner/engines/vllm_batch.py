@@ -10,6 +10,7 @@ from planner.engines.base import Options, Version
 from planner.engines.device_memory import device_of
 from planner.memory.estimate import Estimate
 from planner.memory.request import Capacity
+from planner.model.cache import Cache
 from planner.model.latent_attention import Latent
 from planner.model.recurrent import Recurrent
 from planner.model.windows import SlidingWindow
@@ -106,7 +107,7 @@ def _chunked_by_length(estimate: Estimate, options: Options, version: Version, *
     return not (images or latents or states or drafts or adapters or _windows(estimate, caches))
 
 
-def _windows(estimate: Estimate, caches: list[object]) -> bool:
+def _windows(estimate: Estimate, caches: list[Cache]) -> bool:
     """Tells whether the config sets one window for all layers (`get_sliding_window`): a mix of layers has none."""
     config = estimate.spec.config
     if config.get("use_sliding_window") is False:

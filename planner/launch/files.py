@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from planner.errors import BadConfig, BadRequest, one_line
+from planner.launch import dynamo
 from planner.launch.manifests import container_command, kubernetes, production_stack, ray_serve
 from planner.launch.program import mounted
 from planner.launch.python_calls import python_commands
@@ -199,6 +200,8 @@ def _from_yaml(document: Any) -> Iterator[Command]:
         yield from production_stack(document)
     elif any(key == "model_loading_config" for key, _ in walk(document, 0, [0])):
         yield from ray_serve(document)
+    elif dynamo.is_service_file(document):
+        yield from dynamo.workers(document)
     elif is_config(document):
         yield config_command(document)
     elif isinstance(document.get("models"), Mapping):

@@ -7,12 +7,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from planner.launch.dynamo import refuse_request
+from planner.launch.node_labels import node_device
 from planner.launch.words import Command, commands_of, substitute
 from planner.launch.yaml_values import environment, plain, settings_command, walk, words_of
 
 
 def kubernetes(document: Mapping[str, Any]) -> Iterator[Command]:
-    """Finds the commands of a manifest's containers, of an operator's model, or of a script in a ConfigMap."""
+    """Finds the commands of a manifest's containers, of an operator's model, or of a script in a ConfigMap, each with the
+    device that the manifest wants its nodes to have."""
+    device = node_device(document)
+    yield from (replace(command, device=device) for command in _commands(document))
+
+
+def _commands(document: Mapping[str, Any]) -> Iterator[Command]:
     kind, name = str(document.get("kind", "")), ""
     if isinstance(document.get("metadata"), Mapping):
         name = plain(document["metadata"].get("name"))
@@ -23,6 +31,8 @@ def kubernetes(document: Mapping[str, Any]) -> Iterator[Command]:
     if kind == "LLMInferenceService" and isinstance(spec, Mapping):
         yield from _llm_inference_service(spec, name)
         return
+    if kind == "DynamoGraphDeploymentRequest":
+        refuse_request(document)
     if kind == "ConfigMap":
         yield from _scripts(document, name)
         return

@@ -90,6 +90,7 @@ class Program:
     wrapper: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
     offline: bool = False
+    device: str = ""
 
 
 def program_of(command: Command) -> Program | None:
@@ -106,7 +107,8 @@ def program_of(command: Command) -> Program | None:
     inner = _inner_shell(words) if place is None else None
     if inner is not None:
         for one in commands_of(inner):
-            found = program_of(replace(one, env={**env, **one.env}, where=command.where, gpus=command.gpus))
+            outer = replace(command, words=one.words, env={**env, **one.env}, notes=one.notes)
+            found = program_of(outer)
             if found is not None:
                 return _after(words[: words.index(inner)], found)
         return None
@@ -118,7 +120,7 @@ def program_of(command: Command) -> Program | None:
         version = _image_version(image)
         inner = _inner_shell(rest)
         if inner is not None:
-            found = program_of(Command(("sh", "-c", inner), env, command.where, gpus))
+            found = program_of(Command(("sh", "-c", inner), env, command.where, gpus, device=command.device))
             return None if found is None else _in_image(_after(outside, found), image, version, notes=notes)
         words = list(_image_words(image, " ".join(rest[:6])))
         words += rest[1:] if words[:1] == ["llama-server"] and rest[:1] in (["--server"], ["-s"]) else rest
@@ -132,6 +134,7 @@ def program_of(command: Command) -> Program | None:
         gpus=gpus,
         where=command.where,
         offline=command.offline,
+        device=command.device,
     )
 
 

@@ -69,6 +69,7 @@ class Question:
     options        the engine's own flags
     flags, environment   every one of them, named
     notes          what was understood of the text beside its flags
+    device         what a manifest wants its nodes to have, "" where it does not say
     """
 
     engine: str
@@ -101,3 +102,4 @@ class Question:
     environment: tuple[Said, ...] = ()
     notes: tuple[str, ...] = ()
     where: str = ""
+    device: str = ""

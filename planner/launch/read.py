@@ -150,6 +150,7 @@ def _question(program: Program) -> Question:
         ),
         notes=(*made.notes, *program.notes),
         where=program.where,
+        device=program.device,
     )
 
 

@@ -41,6 +41,7 @@ class Command:
     gpus    devices that the file gives it, None where it does not say
     notes   what the file says of it beside the command
     offline a Python text makes the engine for itself: no server
+    device  what a manifest wants its nodes to have
     """
 
     words: tuple[str, ...]
@@ -49,6 +50,7 @@ class Command:
     gpus: int | None = None
     notes: tuple[str, ...] = ()
     offline: bool = False
+    device: str = ""
 
 
 def commands_of(text: str) -> list[Command]:

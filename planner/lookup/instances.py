@@ -44,6 +44,7 @@ _FIXED: tuple[tuple[str, str, int], ...] = (
     (r"dgx[-_]a100[-_]640gb", "A100-SXM4-80GB", 8), (r"dgx[-_]a100[-_]320gb", "A100-SXM4-40GB", 8),
     (r"dgx[-_]h100", "H100-SXM5-80GB", 8), (r"dgx[-_]h200", "H200-SXM-141GB", 8), (r"dgx[-_]b200", "B200-HGX-180GB", 8),
     (r"dgx[-_]b300", "B300-HGX", 8),
+    (r"(?:dgx[-_])?gb200[-_]nvl(72|36|4)", "GB200-per-GPU", 0), (r"(?:dgx[-_])?gb300[-_]nvl(72)", "GB300-per-GPU", 0),
     # Huawei: vllm-ascend's documentation gives "Atlas 800 A2 (64G x 8)" and "Atlas 800 A3 (64G x 16)"
     (r"atlas[-_]800[it]?[-_]a2", "Ascend-910B3-64GB", 8), (r"atlas[-_]800[it]?[-_]a3", "Ascend-910C-per-die", 16),
     # Oracle

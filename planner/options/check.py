@@ -73,7 +73,8 @@ def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
     model = given["model"]
     question = _with_usual_weights(question, model or question.model)
     spec = model if isinstance(model, ModelSpec) else _spec(question, model)
-    there = _machine(given["gpu"], given["memory"], str(values.get("memory")))
+    question, gpu = _of_the_nodes(question, given["gpu"])
+    there = _machine(gpu, given["memory"], str(values.get("memory")))
     if there is None:
         return CheckAsked(
             question,
@@ -82,9 +83,9 @@ def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
             seq=given["seq"],
         )
     # One card by its name is as many of them as the command takes.
-    counted = there.count if there.count > 1 or re.match(r"\s*1\s*[x×*]", given["gpu"] or "") else None
+    counted = there.count if there.count > 1 or re.match(r"\s*1\s*[x×*]", gpu or "") else None
     cards = there.devices if there.mixed else ()
-    if given["memory"] is None and (said := taken_memory(given["gpu"] or there.smallest.name, there.smallest)):
+    if given["memory"] is None and (said := taken_memory(gpu or there.smallest.name, there.smallest)):
         question = replace(question, notes=(*question.notes, said))
     capacity = device_capacity(there.smallest)
     if there.mixed:
@@ -185,6 +186,20 @@ def _with_engine(asked: Question, text: str | None) -> Question:
     if asked.engine.startswith(f"{name}-v"):
         name = asked.engine
     return replace(asked, engine=name, version=version or asked.version)
+
+
+def _of_the_nodes(question: Question, gpu: str | None) -> tuple[Question, str | None]:
+    """The device of the manifest's own node labels, where --gpu names none; (the question with a note, the device)."""
+    if gpu is not None or not question.device:
+        return question, gpu
+    said = shown(question.device, 60)
+    try:
+        machine(question.device)
+    except KvplanError:
+        note = f"the manifest's nodes have {said}, which names no device here: --gpu says which"
+        return replace(question, notes=(*question.notes, note)), None
+    note = f"the device is that of the manifest's node labels, {said} (--gpu names another)"
+    return replace(question, notes=(*question.notes, note)), question.device
 
 
 def _machine(gpu: str | None, memory: int | None, written: str) -> Machine | None:

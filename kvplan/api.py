@@ -77,6 +77,7 @@ def estimate(  # type: ignore[overload-overlap]
     activation: Tokens | None = None,
     overhead: Mapping[str, Tokens] | None = None,
     mmproj: str | None = None,
+    host_memory: Tokens | None = None,
     engine: str | None = None,
     flags: EngineFlags | None = None,
     rope_scaling: float | str | None = None,
@@ -107,6 +108,7 @@ def estimate(
     activation: Tokens | None = None,
     overhead: Mapping[str, Tokens] | None = None,
     mmproj: str | None = None,
+    host_memory: Tokens | None = None,
     engine: str | None = None,
     flags: EngineFlags | None = None,
     rope_scaling: float | str | None = None,
@@ -137,6 +139,7 @@ def estimate(
     activation: Tokens | None = None,
     overhead: Mapping[str, Tokens] | None = None,
     mmproj: str | None = None,
+    host_memory: Tokens | None = None,
     engine: str | None = None,
     flags: EngineFlags | None = None,
     rope_scaling: float | str | None = None,
@@ -282,12 +285,19 @@ def engines(
     batch: int | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
+    k_dtype: str | None = None,
+    v_dtype: str | None = None,
     gpus: int | None = None,
     tp: int | None = None,
     pp: int | None = None,
     ep: int | None = None,
     dp: int | None = None,
     dcp: int | None = None,
+    source_tokens: Tokens | None = None,
+    prefill_tokens: Tokens | None = None,
+    fused_attention: bool = True,
+    activation: Tokens | None = None,
+    overhead: Mapping[str, Tokens] | None = None,
     flags: EngineFlags | None = None,
     rope_scaling: float | str | None = None,
     assume: str | None = None,
@@ -323,7 +333,11 @@ def speed(
     engine: str | None = None,
     flags: EngineFlags | None = None,
     host: str | None = None,
+    drafter: str | None = None,
+    draft_tokens: int | None = None,
+    acceptance: float | str | None = None,
     bring_back: str | None = None,
+    grid: float | str | None = None,
     measured: str | Sequence[str] | None = None,
     linear: str | None = None,
     dtype: str | None = None,
@@ -339,6 +353,8 @@ def speed(
     source_tokens: Tokens | None = None,
     prefill_tokens: Tokens | None = None,
     fused_attention: bool = True,
+    activation: Tokens | None = None,
+    overhead: Mapping[str, Tokens] | None = None,
     rope_scaling: float | str | None = None,
     assume: str | None = None,
     online: bool = False,
@@ -351,6 +367,9 @@ def speed(
     load     "serving" (the default) or "static": one batch from prompt to end
     flags    the engine's own, as `engine` takes them
     host     llama.cpp: the processor whose memory holds what flags={"n_cpu_moe": 24} or {"n_gpu_layers": 20} leave there
+    drafter  speculative decoding: a draft model, or "ngram", "eagle3", "mtp"; `acceptance` of a drafted token, 0 to 1
+    bring_back  where a prompt's cache is kept, against computing it again: "host", "nvme", "5GB/s"
+    grid     grams of CO2 of a kWh: 400, "400g/kWh"
     measured "tpot_ms=14.2 batch=8 seq=2048", or files of benchmarks: the constants are made from what was measured
 
     >>> answer = speed("llama-3.1-8b", gpu="h100-sxm", prompt=1000, answer=2, load="static")
@@ -428,6 +447,7 @@ def plan(
     lora: str | Sequence[str] | None = None,
     drafter: str | None = None,
     draft_tokens: int | None = None,
+    acceptance: float | str | None = None,
     also: str | Sequence[str] | None = None,
     idle_sessions: int | None = None,
     engine: str | None = None,
@@ -485,15 +505,22 @@ def simulate(
     ttft: str | None = None,
     tpot: str | None = None,
     measured: str | Sequence[str] | None = None,
+    steps: str | None = None,
     dtype: str | None = None,
     kv_dtype: str | None = None,
+    k_dtype: str | None = None,
+    v_dtype: str | None = None,
     gpus: int | None = None,
     tp: int | None = None,
     pp: int | None = None,
     ep: int | None = None,
     dp: int | None = None,
     dcp: int | None = None,
+    source_tokens: Tokens | None = None,
     prefill_tokens: Tokens | None = None,
+    fused_attention: bool = True,
+    activation: Tokens | None = None,
+    overhead: Mapping[str, Tokens] | None = None,
     engine: str | None = None,
     flags: EngineFlags | None = None,
     rope_scaling: float | str | None = None,
@@ -501,6 +528,9 @@ def simulate(
     online: bool = False,
 ) -> SimulateAnswer:
     """Simulates a server under a load, request by request, as `kvplan simulate` does.
+
+    disaggregate     "2P3D": two replicas read prompts, three decode, joined by `link`
+    steps            a file of steps measured on your own server, in place of the speed model
 
     >>> answer = simulate("gpt2", gpu="l4", prompt=100, answer=20, rate="5/s", requests=50)
     >>> answer["served"], answer["preemptions"]

@@ -1,4 +1,4 @@
-"""Makes frozen dataclasses whose methods are shared, for the classes that a plain `kvplan estimate` loads.
+"""Makes frozen dataclasses whose methods are shared, for the classes that commands load.
 
 The standard decorator writes the source of every method of every class and compiles it: 78 of the 206 million
 instructions of a plain answer. Here the classes share what that source would do. All else is as usual: `fields`,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from planner.deployment.answer import answer_dict
 from planner.deployment.question import Question
 from planner.deployment.search import Answer, search
 from planner.deployment.simulated import verified
+from planner.frozen import dataclass
 from planner.options.plan import TOP
 from planner.shown import NO, Shown, html_table, shown
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 
 SHIPPED = "shipped"
 INSTALLED = "installed"  # as an entry's memory_bytes: what the user put in

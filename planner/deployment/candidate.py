@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 from planner.catalogue.device import Device
@@ -15,7 +15,8 @@ from planner.engines.base import EngineAnswer, mended
 from planner.engines.registry import answer_of, request_bytes_of
 from planner.errors import BadRequest, UnsupportedModel
 from planner.extras.shared_device import split_pool
-from planner.memory.estimate import Estimate, estimate
+from planner.frozen import dataclass
+from planner.memory.estimate import Estimate
 from planner.memory.request import Request, device_capacity
 from planner.memory.sharding import Sharding
 from planner.serving.steady_state import Replica, State
@@ -214,7 +215,8 @@ def _candidate(
 
 
 def engine_answers(question: Question, found: Estimate, chunk: int) -> tuple[list[tuple[int, int]], EngineAnswer]:
-    """Asks the engine for the longest request of the load, and for its bytes of a short, a middle, a long and that one."""
+    """Asks the engine for the longest request of the load, which `found` is of, and for its bytes of a short, a middle, a long
+    and that one."""
     assert question.engine is not None
     load = question.load
     held = sorted(r.tokens for r in load.held_sequences)
@@ -226,18 +228,15 @@ def engine_answers(question: Question, found: Estimate, chunk: int) -> tuple[lis
     if name == "sglang":
         options = replace(options, chunked_prefill_size=options.chunked_prefill_size or chunk)
 
-    def of(tokens: int) -> Estimate:
-        return estimate(found.spec, replace(found.request, seq_tokens=tokens), found.capacity)
-
-    longest = answer_of(name, version, of(load.longest_tokens), options=options)
+    longest = answer_of(name, version, found, options=options)
     refusal = longest.refusal
     if options.max_num_seqs is None and refusal and refusal.mends and refusal.mends[0].startswith("--max-num-seqs"):
         options = (
             mended(options, refusal) or options
         )  # a default that hybrids refuse is not what a server is started with
-        longest = answer_of(name, version, of(load.longest_tokens), options=options)
+        longest = answer_of(name, version, found, options=options)
     short = [n for n in lengths if n < load.longest_tokens]
-    points = [(n, request_bytes_of(name, version, of(n), options=options)) for n in short]
+    points = zip(short, request_bytes_of(name, version, found, lengths=short, options=options), strict=True)
     return [*points, (load.longest_tokens, longest.request_bytes)], longest
 
 

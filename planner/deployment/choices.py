@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from planner.catalogue.device import Device
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.memory.request import device_capacity
 from planner.memory.sharding import Sharding
 from planner.memory.weight_plan import weight_plan

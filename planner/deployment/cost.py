@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from planner.catalogue.device import Device
 from planner.catalogue.entries import device_key
 from planner.errors import BadRequest, one_line
+from planner.frozen import dataclass
 
 SECONDS_PER_HOUR = 3600
 

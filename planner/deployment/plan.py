@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 from planner.deployment.candidate import Candidate, Check, failures
 from planner.deployment.cost import TokenCosts, token_costs, watt_hours_per_million_tokens
 from planner.engines.base import EngineAnswer
 from planner.engines.registry import answer_of, family
+from planner.frozen import dataclass
 from planner.memory.estimate import estimate
 from planner.memory.limits import largest
 from planner.serving.steady_state import State

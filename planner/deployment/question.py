@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from planner.catalogue.device import Device
 from planner.engines.base import Options
 from planner.extras.shared_device import Extras
+from planner.frozen import dataclass
 from planner.model.spec import ModelSpec
 from planner.speed.drafting import DraftingAsked
 from planner.workloads.load import Load

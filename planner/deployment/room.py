@@ -10,10 +10,11 @@ states are each sequence's own, whatever is shared.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from planner.engines.base import EngineAnswer
+from planner.frozen import dataclass
 from planner.memory.estimate import Estimate, caches_on_rank, estimate, rank_kv_bytes
 from planner.memory.request import Capacity, Request
 from planner.memory.sharding import stages

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 from planner.deployment.candidate import MAX_DEVICES, Candidate, Miss, _candidates, failures, place
 from planner.deployment.plan import Plan
 from planner.deployment.question import Question
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.memory.estimate import estimate
 from planner.memory.limits import smallest
 from planner.memory.request import Request

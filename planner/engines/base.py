@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Any
 
 from planner.engines.placement import Placed, Placement
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.sharding import Sharding, stage_sizes

@@ -6,11 +6,11 @@ constants were fitted on the start-up lines of `tests/cases/engine_logs.csv` tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 
 from planner.engines.base import Version
 from planner.engines.video_profile import encoder_bytes as tower_bytes
+from planner.frozen import dataclass
 from planner.memory.activations import Estimated, activation_bytes
 from planner.memory.estimate import Estimate
 from planner.model.recurrent import Recurrent

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 from planner.errors import BadRequest, one_line
+from planner.frozen import dataclass
 from planner.units import GIB
 
 TYPE_CHECKING = False

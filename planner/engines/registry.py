@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
 
 from planner.engines.base import EngineAnswer, Options, parse_version
 from planner.errors import UnknownName, one_line
 from planner.memory.estimate import Estimate
+from planner.memory.estimate import estimate as ask
 
 # name -> (module, function, what the function is told of the name)
 ENGINES: dict[str, tuple[str, str, str | None]] = {
@@ -126,13 +129,21 @@ def answer_of(name: str, version: str | None, estimate: Estimate, *, options: Op
     return made
 
 
-def request_bytes_of(name: str, version: str | None, estimate: Estimate, *, options: Options) -> int:
-    """Asks the engine `name` for the bytes of its pool that the request takes: `answer_of(...).request_bytes`, and no
-    more than that is worked out where the engine can.
+def request_bytes_of(
+    name: str, version: str | None, estimate: Estimate, *, lengths: Sequence[int], options: Options
+) -> list[int]:
+    """Asks the engine `name` for the bytes of its pool that requests of each length take: `answer_of(...).request_bytes`,
+    and no more than that is worked out where the engine can.
     """
     module, _, told = ENGINES[name]
+
+    def of(tokens: int) -> Estimate:
+        return ask(estimate.spec, replace(estimate.request, seq_tokens=tokens), estimate.capacity)
+
     if module != "vllm":
-        return answer_of(name, version, estimate, options=options).request_bytes
+        return [answer_of(name, version, of(tokens), options=options).request_bytes for tokens in lengths]
     from planner.engines import vllm
 
-    return vllm.request_bytes(estimate, options, version, generation=told)
+    if options.max_model_len is None:  # then the longest request, and all that hangs on it, is each one's own
+        return [vllm.request_bytes(of(n), options, version, lengths=[n], generation=told)[0] for n in lengths]
+    return vllm.request_bytes(estimate, options, version, lengths=lengths, generation=told)

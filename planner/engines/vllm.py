@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from planner.engines import vllm_compressed, vllm_v0, vllm_v1
 from planner.engines.base import (
@@ -31,6 +32,7 @@ from planner.engines.mxfp4 import padding
 from planner.engines.vllm_batch import SEQUENCES
 from planner.engines.vllm_setting import Setting, settings
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.estimate import estimate as ask
@@ -85,14 +87,23 @@ def answer(
     return _answer(estimate, options, setting, sizes=sizes, made=made)
 
 
-def request_bytes(estimate: Estimate, options: Options, version: str | None, *, generation: str | None = None) -> int:
-    """Counts the bytes of the pool that the request takes, as `answer` says them, without the budget that it works out."""
+def request_bytes(
+    estimate: Estimate,
+    options: Options,
+    version: str | None,
+    *,
+    lengths: Sequence[int],
+    generation: str | None = None,
+) -> list[int]:
+    """Counts the bytes of the pool that a request of each length takes, as `answer` says them, without the budget that it
+    works out.
+    """
     setting, estimate = _read(estimate, options, version, generation=generation)
     if setting.v1:
         found = _layout(estimate, options, setting)
-        return found.request_blocks(estimate.request.seq_tokens) * found.block_bytes
+        return [found.request_blocks(tokens) * found.block_bytes for tokens in lengths]
     vllm_v0.check(estimate)
-    return vllm_v0.request_bytes(estimate, options, setting.version, length=estimate.request.seq_tokens)
+    return [vllm_v0.request_bytes(estimate, options, setting.version, length=tokens) for tokens in lengths]
 
 
 def _read(

@@ -7,9 +7,9 @@ Source: arXiv:2106.09685; huggingface/peft.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from planner.errors import BadRequest, one_line
+from planner.frozen import dataclass
 from planner.model.attention import Attention, Mixer
 from planner.model.cross_attention import CrossAttention
 from planner.model.latent_attention import LatentAttention

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from planner.frozen import dataclass
 from planner.memory.activations import OverheadLine
 from planner.readers.mmproj import Mmproj
 

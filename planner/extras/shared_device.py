@@ -7,7 +7,7 @@ fewest devices count them too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from typing import Any
@@ -17,6 +17,7 @@ from planner.dtypes.names import FLOAT_BYTES, kv_format
 from planner.errors import BadRequest
 from planner.extras.lora import Lora, adapter_parameters, layers_parameters, table_parameters
 from planner.extras.projector import Projector
+from planner.frozen import dataclass
 from planner.memory.activations import OverheadLine
 from planner.memory.estimate import Estimate, estimate, rank_kv_bytes
 from planner.memory.limits import largest, pool_bytes

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+from planner.frozen import dataclass
 
 MAX_NAME = 200
 MOST_DEVICES = 4096

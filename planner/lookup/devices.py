@@ -7,12 +7,13 @@ with two sizes of memory, or in two forms of unlike speed, is asked back; a size
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from planner.catalogue.device import Device
 from planner.catalogue.entries import device_state, devices, known_device
 from planner.errors import BadRequest, UnknownName, one_line
+from planner.frozen import dataclass
 from planner.lookup.device_parts import MOST_DEVICES, DeviceParts, counted, device_parts
 from planner.lookup.instances import instance
 

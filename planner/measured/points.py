@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from planner.errors import KvplanError, one_line
 from planner.files.read import visible
+from planner.frozen import dataclass
 from planner.speed.observed import Observed
 
 

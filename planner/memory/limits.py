@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import Capacity, Request
 from planner.memory.sharding import Sharding

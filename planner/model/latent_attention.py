@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from planner.dtypes.kinds import CacheFormat
+from planner.frozen import dataclass
 from planner.model.attention import Mixer
 from planner.model.cache import Cache
 from planner.model.weights import Weight, linear, vector

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from planner.frozen import dataclass
 from planner.model.mlp import Mlp
 from planner.model.weights import Weight, linear, vector
 

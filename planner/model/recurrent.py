@@ -11,10 +11,11 @@ are cut differently, one tensor stands as two parts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import FLOAT_BYTES
+from planner.frozen import dataclass
 from planner.model.attention import Mixer
 from planner.model.cache import Cache
 from planner.model.weights import Weight, linear, vector

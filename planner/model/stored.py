@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
+
+from planner.frozen import dataclass
 
 MTP, BUFFER = "mtp", "buffer"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from planner.catalogue.device import Device
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.measured.points import MeasuredPoint
 from planner.measured.reader import read_measured
 from planner.memory.estimate import estimate

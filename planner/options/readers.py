@@ -247,6 +247,13 @@ def rate(value: Any, name: str) -> float:
     return parse_rate(_number_text(value, name, "a number of requests a second"))
 
 
+def grid(value: Any, name: str) -> float:
+    """Reads grams of CO2 a kWh: `400g/kWh`, or a plain number."""
+    from planner.speed.energy import parse_grid
+
+    return parse_grid(_number_text(value, name, "grams of CO2 a kWh"))
+
+
 def share(value: Any, name: str) -> float:
     """Reads a share from 0 to 1: 0.6, `60%`."""
     from planner.workloads.texts import parse_share

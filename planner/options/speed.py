@@ -18,18 +18,12 @@ from planner.options.engine import EngineAsked, engine_of
 from planner.options.lengths import SEQ_OF_A_LOAD, USUAL_ANSWER, parts_of, usual_parts
 from planner.options.measured import MEASURED, MeasuredAsked, measured_of
 from planner.options.model import device_of, request_of, spec_of, with_ranks
-from planner.options.readers import choice, count, counts, names, switch, text, tokens
+from planner.options.readers import choice, count, counts, grid, names, switch, text, tokens
 from planner.options.tables import Flag
 from planner.speed.drafting import DraftingAsked
-from planner.speed.energy import GRID_GRAMS, parse_grid
+from planner.speed.energy import GRID_GRAMS
 from planner.speed.speed import LOADS
 from planner.speed.unlike_cards import one_after_another
-
-
-def grid(value: Any, name: str) -> float:
-    """Reads grams of CO2 a kWh: 400g/kWh."""
-    return parse_grid(text(value, name))
-
 
 DEFAULT_BATCHES = (1, 8, 32, 128)
 PROMPT_TOKENS, OUTPUT_TOKENS = 1024, USUAL_ANSWER

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
 from planner.errors import BadConfig, one_line
+from planner.frozen import dataclass
 from planner.readers.sources import LocalFile, Source
 from planner.units import MAX_BYTES
 

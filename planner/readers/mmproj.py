@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from planner.errors import BadConfig, UnsupportedModel, one_line
+from planner.frozen import dataclass
 from planner.readers.gguf import GgufFile, read_parts
 from planner.units import ceil_div
 

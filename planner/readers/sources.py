@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import Protocol
 
 from planner.errors import BadConfig, one_line
+from planner.frozen import dataclass
 
 
 class Source(Protocol):

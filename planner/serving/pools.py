@@ -9,12 +9,11 @@ what does not grow (recurrent states, cross attention) is counted once a sequenc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from planner.engines import vllm, vllm_v1
 from planner.engines.base import Options
 from planner.engines.vllm_setting import settings
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.memory.estimate import Estimate, caches_on_rank, rank_kv_bytes
 from planner.memory.limits import largest
 from planner.memory.sharding import stages

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from planner.frozen import dataclass
 from planner.units import PS_PER_SECOND
 
 SAMPLES = 1024

@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
+from planner.frozen import dataclass
 from planner.speed.step import StepModel, step_ps
 from planner.units import PS_PER_SECOND
 from planner.workloads.arrivals import cached_tokens
@@ -132,6 +132,7 @@ class Replica:
         self._steps: dict[int, float] = {}
         self._prompts: dict[int, tuple[_Prompt, ...]] = {}
         self._means: dict[int, _Prompt] = {}
+        self._added: dict[tuple[float, float], float] = {}
         self._tpots: dict[tuple[float, float], float] = {}
 
     def slowed(self, factor: float) -> Replica:
@@ -209,10 +210,14 @@ class Replica:
 
     def added_seconds(self, decoding: float, others: float = 1.0) -> float:
         """Returns x, what one request's prompt adds to the steps on average."""
-        alone = self._alone(decoding, others)
-        low, high, share = self._between(decoding, others)
-        below = self._mean_prompt(low).added_seconds(alone)
-        return below + (share * (self._mean_prompt(high).added_seconds(alone) - below) if share else 0.0)
+        asked = decoding, others
+        if asked not in self._added:
+            alone = self._alone(decoding, others)
+            low, high, share = self._between(decoding, others)
+            below = self._mean_prompt(low).added_seconds(alone)
+            above = self._mean_prompt(high).added_seconds(alone) if share else below
+            self._added[asked] = below + share * (above - below)
+        return self._added[asked]
 
     def _mean_prompt(self, sequences: int) -> _Prompt:
         """All bins together."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import lru_cache
 
 from planner.errors import BadRequest, one_line
+from planner.frozen import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ Left out: that tokens come in bursts of 1 to 1 + k, which stretches single pause
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
+from planner.frozen import dataclass
 from planner.speed.constants import Constants
 from planner.speed.drafting import Drafts
 from planner.speed.step import StepTerms

@@ -9,9 +9,10 @@ not of the hardware: it is asked for, or taken from what was published of the me
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.memory.estimate import Estimate, estimate
 from planner.model.spec import ModelSpec
 from planner.speed.work import Experts, Read, Work, work

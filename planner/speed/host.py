@@ -9,8 +9,9 @@ Left out: layers whose cache lies on the host attend there in a prompt, too; cop
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from planner.frozen import dataclass
 from planner.speed.constants import Constants
 from planner.speed.passes import Pass, Rates, fixed_parts, roof_seconds
 

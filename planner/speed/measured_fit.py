@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from planner.catalogue.device import Device
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.memory.estimate import Estimate
 from planner.speed.constants import Constants
 from planner.speed.measured_point import MEASURED_SPREAD

@@ -7,8 +7,8 @@ and every engine run them. Pure shapes, no rates: `planner.machine.calibration` 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from planner.frozen import dataclass
 from planner.model.attention import Attention, Mixer
 from planner.model.latent_attention import LatentAttention
 from planner.model.spec import Layer, ModelSpec

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from planner.catalogue.device import Device, pcie_bytes_per_s, slot_generation
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.memory.estimate import Estimate
 from planner.memory.sharding import MAX_RANKS
 from planner.speed.constants import Constants
@@ -220,8 +220,7 @@ def prefill_pass(sums: Work, rates: Rates, prompts: int, *, prompt: Prompt, ubat
     )
 
 
-@dataclass(frozen=True)
-class Sent:
+class Sent(NamedTuple):
     """What ranks say to each other in a step: seconds at the link's full rate, and counts as `Pass` has them."""
 
     message_seconds: float

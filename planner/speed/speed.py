@@ -14,11 +14,12 @@ TPOT = max(bytes / (e_m · bandwidth), FLOPs / (e_c · peak))            the ste
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from planner.catalogue.device import Device
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.memory.estimate import Estimate
 from planner.memory.limits import smallest
 from planner.speed.constants import Constants, constants_for

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from planner.catalogue.device import Device
+from planner.frozen import dataclass
 from planner.memory.estimate import Estimate
 from planner.speed.constants import Constants
 from planner.speed.passes import (

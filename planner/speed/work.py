@@ -11,12 +11,12 @@ Left out: activations, kernel launches, images and sounds (towers run once a req
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import float_dtype
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.memory.estimate import Estimate, cache_format
 from planner.memory.limits import smallest
 from planner.memory.request import Request

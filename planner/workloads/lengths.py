@@ -7,10 +7,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from statistics import NormalDist
 
 from planner.errors import BadConfig, BadRequest, one_line
+from planner.frozen import dataclass
 from planner.units import MAX_TOKENS, parse_tokens
 from planner.workloads.rows import PAIR_KEYS, BadRow, RowReader, whole_tokens
 

@@ -7,11 +7,11 @@ few bins that keep the mean; the bins are narrow around the percentiles that tar
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
 from planner.errors import BadRequest
+from planner.frozen import dataclass
 from planner.workloads.arrivals import cached_tokens
 from planner.workloads.lengths import LengthMix
 from planner.workloads.traces import HASH_TOKENS, Trace

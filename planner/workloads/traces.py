@@ -16,11 +16,12 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from decimal import Decimal
 
 from planner.errors import BadConfig, one_line
+from planner.frozen import dataclass
 from planner.units import PS_PER_SECOND
 from planner.workloads.lengths import LengthMix
 from planner.workloads.rows import PAIR_KEYS, BadRow, RowReader, whole_tokens

@@ -8,12 +8,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kvplan
+from planner.options import tables
 
 
 def test_the_example_of_the_readme() -> None:
@@ -232,6 +234,9 @@ def test_what_a_config_calls_itself_is_escaped_in_a_notebook() -> None:
         (lambda: kvplan.fit("gpt2"), "a device is wanted: gpu=NAME"),
         (lambda: kvplan.speed("gpt2", gpu="l4", batch="x"), "batch='x'"),
         (lambda: kvplan.plan("gpt2", users=1), "prompt="),
+        (lambda: kvplan.speed("gpt2", gpu="l4", grid=-1), "grid='-1'"),
+        (lambda: kvplan.speed("gpt2", gpu="l4", acceptance=0.5), "acceptance= .*draft_tokens"),
+        (lambda: kvplan.speed("gpt2", gpu="l4", drafter="ngram", acceptance=2), "acceptance='?2"),
         (lambda: kvplan.simulate("gpt2", gpu="l4", rate="fast", prompt=1, answer=2), "rate='fast'"),
         (lambda: kvplan.engine("gpt2", "vllm", gpu="l4", flags={"max_num_seqs": 0}), "max_num_seqs=.?0"),
     ],
@@ -240,6 +245,29 @@ def test_errors_name_keywords_and_never_flags(call: Callable[[], object], words:
     with pytest.raises(kvplan.KvplanError, match=words) as caught:
         call()
     assert "--" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+NOT_KEYWORDS = {
+    *(flag.parameter for flag in (*tables.MODEL, *tables.OUTPUT)),  # a model is a dict; an answer has to_dict
+    *(flag.parameter for flag in (*tables.ENGINE_FLAGS, *tables.PLACEMENT_FLAGS)),  # flags={"max_model_len": 4096}
+    "attention", "explain", "emit",  # fused_attention=False; texts
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["estimate", "fit", "engines", "speed", "plan", "simulate", "check"])
+def test_a_function_takes_every_flag_of_its_command(name: str) -> None:
+    module = import_module(f"planner.options.{name}")
+    asked = {flag.parameter for flag in getattr(module, "FLAGS", tables.ESTIMATE)}
+    assert asked - NOT_KEYWORDS <= set(inspect.signature(getattr(kvplan, name)).parameters)
+
+
+def test_the_keywords_of_drafts_energy_and_caches_answer_as_the_flags_do(run: Callable[..., Any]) -> None:
+    ours = kvplan.speed(
+        "llama-3.1-8b", gpu="h100-sxm", batch=8, drafter="eagle3", acceptance=0.6, grid=50, bring_back="host"
+    )
+    words = "--gpu h100-sxm --batch 8 --drafter eagle3 --acceptance 0.6 --grid 50g/kWh --bring-back host --json"
+    assert json.loads(json.dumps(ours.to_dict())) == run("speed", "llama-3.1-8b", *words.split()).json
+    assert ours["co2_grams_per_million_tokens"] == pytest.approx(ours["wh_per_million_tokens"] * 0.05)
 
 
 def test_a_sweep_in_memory_has_the_rows_of_its_file(tmp_path: Path) -> None:

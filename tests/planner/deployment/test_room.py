@@ -77,8 +77,8 @@ def test_an_engines_pool_and_request_take_the_place_of_ours(engine: str) -> None
     options = Options(max_model_len=5000)
     short, longest = (estimate(LLAMA, replace(mine.found.request, seq_tokens=n), L40S) for n in (4500, 5000))
     answer = answer_of(engine, None, longest, options=options)
-    counted = request_bytes_of(engine, None, short, options=options)
-    assert counted == answer_of(engine, None, short, options=options).request_bytes
+    counted, least = request_bytes_of(engine, None, longest, lengths=(4500, 1), options=options)
+    assert counted == answer_of(engine, None, short, options=options).request_bytes > least
     theirs = engine_room(mine, [(4500, counted), (5000, answer.request_bytes)], answer, load=wanted)
     ranged = answer.ranged
     assert ranged is not None and theirs.pool_bytes == ranged.pool.bytes != mine.pool_bytes

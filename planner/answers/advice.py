@@ -88,16 +88,13 @@ class Advice:
         }
 
 
-def advice(
-    running: Running, observed: Sequence[Observed], *, load: Load, targets: Targets, slots: int | None = None
-) -> Advice:
+def advice(running: Running, observed: Sequence[Observed], *, load: Load, targets: Targets) -> Advice:
     """Tries every change that the engine has a flag for.
 
     running    what runs now
     observed   what was measured there; those that the device cannot reach raise BadRequest
-    slots      requests that the server runs at once at most, where it says so
     """
-    asked = speed_of(running, load)
+    asked, slots = speed_of(running, load), running.slots
     one, engine = _estimate(asked), None if asked.engine is None else asked.engine.label
     device = asked.devices[0]
     fit = fitted(observed, one, device, base=constants_for(engine, device)) if observed else None
@@ -122,8 +119,9 @@ def advice(
             tried.append(outcome(flags, changed))
         except KvplanError:
             continue  # a flag that this model, layout or version does not take
-    if slots is not None and engine is not None and asked.engine is not None:
-        tried.append(outcome(f"{_SLOTS.get(asked.engine.name, 'slots')} {2 * slots}", running, 2 * slots))
+    more = flags_of(running.engine_name).get("slots")
+    if slots is not None and more is not None:
+        tried.append(outcome(more.format(2 * slots), running, 2 * slots))
     worth = [change for change in tried if _worth(change, now)]
     worth.sort(key=lambda change: (-change.tokens_per_s_device, change.tpot_seconds))
     return Advice(load, targets, now, tuple(worth), len(observed), tuple(change.flags for change in tried))
@@ -149,7 +147,6 @@ def _estimate(asked: SpeedAsked) -> Estimate:
     return estimate(asked.spec, replace(asked.request, batch=1), device_capacity(asked.devices[0]))
 
 
-_SLOTS = {"sglang": "--max-running-requests", "llamacpp": "-np", "tgi": "--max-concurrent-requests"}
 _SHARES = {
     "sglang": "--mem-fraction-static",
     "tensorrt-llm": "--kv_cache_free_gpu_memory_fraction",

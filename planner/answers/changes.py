@@ -69,12 +69,12 @@ def streams(question: Question) -> int:
     return 1 if alone else question.options.parallel or 1
 
 
-# What a change is called, by engine
+# What a change is called, by engine; {} in `slots` is how many. llama.cpp parts its context among its slots.
 _FLAGS = {
-    "vllm": {"kv": "--kv-cache-dtype fp8", "weights": "--quantization fp8", "length": "--max-model-len", "share": "--gpu-memory-utilization", "tp": "--tensor-parallel-size"},
-    "sglang": {"kv": "--kv-cache-dtype fp8_e4m3", "weights": "--quantization fp8", "length": "--context-length", "tp": "--tp"},
-    "tensorrt-llm": {"kv": "kv_cache_config: {dtype: fp8}", "length": "--max_seq_len", "tp": "--tp_size"},
-    "lmdeploy": {"kv": "--quant-policy 8", "length": "--session-len", "tp": "--tp"},
+    "vllm": {"kv": "--kv-cache-dtype fp8", "weights": "--quantization fp8", "length": "--max-model-len", "share": "--gpu-memory-utilization", "tp": "--tensor-parallel-size", "slots": "--max-num-seqs {}"},
+    "sglang": {"kv": "--kv-cache-dtype fp8_e4m3", "weights": "--quantization fp8", "length": "--context-length", "tp": "--tp", "slots": "--max-running-requests {}"},
+    "tensorrt-llm": {"kv": "kv_cache_config: {dtype: fp8}", "length": "--max_seq_len", "tp": "--tp_size", "slots": "--max_batch_size {}"},
+    "lmdeploy": {"kv": "--quant-policy 8", "length": "--session-len", "tp": "--tp", "slots": "--max-batch-size {}"},
     "exllamav3": {"kv": "cache_mode 8,8", "length": "cache_size", "tp": "tensor_parallel true with a gpu_split of"},
     "exllamav2": {"kv": "cache_mode Q8", "length": "cache_size", "tp": "a gpu_split of"},
 }  # fmt: skip
@@ -124,9 +124,21 @@ def server_changes(tried: Tried, engine: EngineAnswer, starts: bool) -> Iterator
 
 
 _LLAMA_FLAGS = {
-    "llamacpp": {"kv": "-ctk q8_0 -ctv q8_0", "ctx": "-c", "moe": "--n-cpu-moe", "layers": "-ngl"},
+    "llamacpp": {
+        "kv": "-ctk q8_0 -ctv q8_0",
+        "ctx": "-c",
+        "moe": "--n-cpu-moe",
+        "layers": "-ngl",
+        "slots": "-np {} with twice the -c",
+    },
     "koboldcpp": {"kv": "--quantkv 1", "ctx": "--contextsize", "moe": "--moecpu", "layers": "--gpulayers"},
-    "ollama": {"kv": "OLLAMA_KV_CACHE_TYPE=q8_0", "ctx": "", "moe": "", "layers": ""},
+    "ollama": {
+        "kv": "OLLAMA_KV_CACHE_TYPE=q8_0",
+        "ctx": "",
+        "moe": "",
+        "layers": "",
+        "slots": "OLLAMA_NUM_PARALLEL={}",
+    },
 }
 
 

@@ -14,6 +14,7 @@ from planner.engines.registry import ENGINES, family
 from planner.errors import KvplanError, one_line
 from planner.measured.metrics import Reading, served
 from planner.measured.points import MeasuredPoint
+from planner.measured.server_config import ServerConfig
 from planner.memory.estimate import SCHEMA_VERSION
 from planner.options.running import Load, Running
 from planner.options.watch import WatchAsked
@@ -86,8 +87,11 @@ def server_answer(files: Sequence[str], read: Read, running: Running, *, targets
         now = served(read.metrics[-1][1], read.metrics[-2][1] if len(read.metrics) > 1 else None)
         points.append(now.point(read.metrics[-1][0]))
         name = running.model or model
-        asked = WatchAsked(name, running.gpu, running.tp, running.dtype, running.kv_dtype, targets)
-        load = watch_answer(asked, now)
+        asked = WatchAsked(
+            None if running.config else name, running.gpu, running.tp, running.dtype, running.kv_dtype, targets,
+            config=running.config, memory=running.memory,
+        )  # fmt: skip
+        load = watch_answer(asked, now, ServerConfig(slots=running.slots) if running.slots else None)
     running = running.with_own_share()
     speeds = beside(points, running, model) if points else ()
     found, why = _advice(speeds, running, model, targets=targets)
@@ -97,7 +101,11 @@ def server_answer(files: Sequence[str], read: Read, running: Running, *, targets
 
 def _several(read: Read, points: Sequence[MeasuredPoint]) -> tuple[str, ...]:
     """A note where the files are of several models: one page is of one server."""
-    names = [made.model or made.taken_as for made in read.ledgers] + [point.model for point in points]
+    served = {
+        made.run.text("served") for made in read.ledgers if made.run is not None
+    }  # what requests call a log's model
+    names = [made.model or made.taken_as for made in read.ledgers]
+    names += [point.model for point in points if point.model not in served]
     known = {_one_name(name): name for name in names if name}
     if len(known) < 2:
         return ()
@@ -132,7 +140,8 @@ def with_log(running: Running, ledgers: Sequence[Ledger]) -> Running:
     if family(found.engine_name) not in SAY_LIMITS or made.run is None:
         return found
     longest = running.max_model_len or made.run.positive("max_model_len")
-    return replace(found, share=running.share or made.run.share(), max_model_len=longest)
+    slots = running.slots or made.run.positive("sequences") or made.run.positive("running_requests")
+    return replace(found, share=running.share or made.run.share(), max_model_len=longest, slots=slots)
 
 
 def _advice(

@@ -82,9 +82,9 @@ def watch_answer(asked: WatchAsked, found: Served, config: ServerConfig | None =
     if found.output_tokens is None and asked.answer is not None:
         found = replace(found, output_tokens=float(asked.answer))
     said = config or ServerConfig()
-    name = asked.model or _named(found.model, said.model)
+    name = None if asked.config else asked.model or _named(found.model, said.model)
     answer = WatchAnswer(asked, found, config=config)
-    if asked.gpu is None or name is None:
+    if asked.gpu is None or (name is None and asked.config is None):
         lacks = "the device: --gpu NAME" if asked.gpu is None else "the model: --model NAME"
         return replace(answer, why_not=f"to say what is expected, kvplan wants {lacks}")
     load = Load(round(found.in_flight or 0), round(found.prompt_tokens or 0), round(found.output_tokens or 0))
@@ -98,7 +98,7 @@ def watch_answer(asked: WatchAsked, found: Served, config: ServerConfig | None =
         return replace(answer, why_not=str(refused))
     answer, observed = replace(answer, expected=expected.speeds[0]), found.point("/metrics").observed()
     try:
-        tried = advice(running, [observed] if observed else [], load=load, targets=asked.targets, slots=said.slots)
+        tried = advice(running, [observed] if observed else [], load=load, targets=asked.targets)
     except KvplanError as refused:
         return replace(answer, why_not=str(refused))
     return replace(answer, most_users=tried.now.most_users, by=tried.now.by, advice=tried)
@@ -111,18 +111,21 @@ def _no_load(found: Served) -> str:
     return "no request ended between the reads: their lengths are not known"
 
 
-def _running(asked: WatchAsked, found: Served, said: ServerConfig, *, name: str) -> Running:
+def _running(asked: WatchAsked, found: Served, said: ServerConfig, *, name: str | None) -> Running:
     """What runs: as the flags say, then as the server says of itself."""
     engine = ENGINES.get(found.engine, found.engine)
     versioned = engine is not None and said.version is not None and parse_version(said.version) is not None
     return Running(
         model=name,
+        config=asked.config,
         gpu=asked.gpu,
+        memory=asked.memory,
         engine=f"{engine}=={said.version}" if versioned else engine,
         tp=asked.tp or said.tp,
         dtype=asked.dtype,
         kv_dtype=asked.kv_dtype or said.kv_dtype,
         max_model_len=said.longest_tokens if engine in ("vllm", "sglang") else None,
+        slots=said.slots,
         share=Fraction(str(said.fraction)) if engine == "sglang" and said.fraction is not None else None,
     )
 

@@ -24,6 +24,7 @@ from planner.reconcile.ledger import Given, Ledger
 from planner.reconcile.reader import Source
 from planner.reconcile.record import merged
 from planner.reconcile.runs import ledger_of
+from planner.reconcile.vllm import set_by_hand
 from planner.terminal.output import write_whole
 from planner.terminal.progress import Progress
 from planner.terminal.tables import bad, bold, dim, good, table
@@ -217,6 +218,8 @@ def _verdict(made: Ledger) -> str:
         figures = f"; the figure of the log {'agrees' if agreeing else 'differs'}"
     if made.stopped is not None:
         return bad(f"STOPPED: {made.stopped}")
+    if made.unexplained is None and made.run is not None and set_by_hand(made.run):
+        return f"POOL SET BY HAND: no budget was cut, so there is none to close{figures}."
     if made.unexplained is None:
         return f"NOT CLOSED: the log does not print enough to close the ledger{figures}."
     if not made.closes:

@@ -16,7 +16,7 @@ AIPERF, GENAI = "AIPerf", "GenAI-Perf"
 # What stands beside the metrics, each an object with its unit
 KEYS = frozenset(
     "input_config aiperf_version schema_version start_time end_time was_cancelled error_summary benchmark_id telemetry_data "
-    "telemetry_stats server_metrics_data metadata".split()
+    "telemetry_stats server_metrics_data metadata run_info is_complete".split()
 )
 # Metrics that AIPerf 0.13 and GenAI-Perf 0.0.16 write (`tag` and `header` of aiperf/metrics), and the beginnings of their families
 METRICS = frozenset(
@@ -26,7 +26,7 @@ METRICS = frozenset(
     "output_token_count output_tokens_per_joule output_tokens_per_second_per_watt output_tps_per_watt prefill_throughput_per_user "
     "e2e_output_token_throughput benchmark_duration decode_duration goodput goodput_per_watt good_request_count good_request_fraction "
     "goodrequestfraction effective_latency effective_latency_co_aware error_isl error_input_sequence_length error_request_count "
-    "completed_request_count completed_requests_success_error context_overflow_count stream_setup_latency stream_prefill_latency "
+    "completed_request_count completed_requests completed_requests_success_error context_overflow_count stream_setup_latency stream_prefill_latency "
     "min_request_timestamp max_request_timestamp minimum_request_timestamp max_response_timestamp maximum_response_timestamp rtfx "
     "inverse_real_time_factor_rtfx num_images number_of_images image_latency image_throughput audio_duration video_inference_time "
     "video_peak_memory thinking_efficiency overall_thinking_efficiency reasoning_token_count performance_per_watt grace_period "
@@ -34,7 +34,8 @@ METRICS = frozenset(
 )
 FAMILIES = (
     "usage_", "total_", "overall_", "http_", "network_", "replay_", "spec_", "draft_", "accepted_", "acceptance_", "token_weighted_",
-    "energy_", "gpu_", "average_gpu", "nvidia_", "amd_", "credit_", "osl_", "accuracy_", "cpu_", "power_",
+    "energy_", "gpu_", "average_gpu", "nvidia_", "amd_", "credit_", "osl_", "accuracy_", "cpu_", "power_", "effective_", "active_",
+    "tokens_in_flight",
 )  # fmt: skip
 _COLUMN = re.compile(r"metric|unit|value|avg|min|max|std|count|sum|p\d{1,2}(?:\.\d{1,2})?", re.IGNORECASE)
 SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds": 1.0}
@@ -59,7 +60,7 @@ def aiperf(raw: Mapping[str, Any]) -> MeasuredFile | None:
         key: 0 for key, value in raw.items() if not (isinstance(value, Mapping) and "unit" in value and _is_metric(key))
     }
     point = _point(raw, tool, words(raw.get("aiperf_version")), model, _asked(config))
-    return MeasuredFile(tool, (point,), strange(others, KEYS, tool))
+    return MeasuredFile(tool, (point,), _recounted(raw) + strange(others, KEYS, tool))
 
 
 def aiperf_csv(text: str) -> MeasuredFile | None:
@@ -70,6 +71,8 @@ def aiperf_csv(text: str) -> MeasuredFile | None:
     header, raw = rows[0], dict[str, Any]()
     columns = [one for one in header if one and not _COLUMN.fullmatch(one[:20])]
     for row in rows[1:]:
+        if row and row[0] == "Endpoint":
+            break  # the devices' own table, of telemetry
         if len(row) > 1 and row[0] == "Metric":
             header = row
             columns += [one for one in row if one and not _COLUMN.fullmatch(one[:20])]
@@ -88,7 +91,7 @@ def aiperf_csv(text: str) -> MeasuredFile | None:
         "the CSV names neither model nor concurrency: the mean that was reached is taken; the JSON beside it says both"
     )
     unknown = dict.fromkeys([*columns, *(key for key in raw if not _is_metric(key))], 0)
-    return MeasuredFile(AIPERF, (point,), (note, *strange(unknown, KEYS, AIPERF)))
+    return MeasuredFile(AIPERF, (point,), (note, *_recounted(raw), *strange(unknown, KEYS, AIPERF)))
 
 
 def _is_metric(key: str) -> bool:
@@ -100,6 +103,13 @@ def _point(  # parameters: what all runs of a file share, beside the run
 ) -> MeasuredPoint:
     sequences, rate = asked
     times = {name: _seconds(raw, keys[0], "avg") for name, keys in _NAMES.items()}
+    (prompt, output), counted = _lengths(raw), number(at(raw, "output_sequence_length", "avg"))
+    rate_out, shown = number(at(raw, "output_token_throughput", "avg")), dict(_NAMES)
+    if _recounted(raw) and output and counted:
+        decoded = times["request"] - times["ttft"] if times["request"] and times["ttft"] else 0.0
+        times["tpot"] = decoded / (output - 1) if decoded > 0 and output > 1 else None
+        rate_out = rate_out and rate_out * output / counted
+        shown.pop("tpot")
     per_s = number(at(raw, "request_throughput", "avg"))
     reached = per_s * times["request"] if per_s and times["request"] else None  # Little's law
     return MeasuredPoint(
@@ -109,19 +119,40 @@ def _point(  # parameters: what all runs of a file share, beside the run
         model=model,
         sequences=sequences or reached,
         rate_per_s=rate,
-        prompt_tokens=number(at(raw, "input_sequence_length", "avg")),
-        output_tokens=number(at(raw, "output_sequence_length", "avg")),
+        prompt_tokens=prompt,
+        output_tokens=output,
         ttft_seconds=times["ttft"],
         tpot_seconds=times["tpot"],
         request_seconds=times["request"],
-        output_tokens_per_s=number(at(raw, "output_token_throughput", "avg")),
+        output_tokens_per_s=rate_out,
         requests=count(at(raw, "request_count", "avg")),
         percentiles=tuple(
             (name, share, seconds)
-            for name, keys in _NAMES.items()
+            for name, keys in shown.items()
             for share in (50.0, 95.0, 99.0)
             if (seconds := _seconds(raw, keys[0], f"p{share:g}")) is not None
         ),
+    )
+
+
+def _lengths(raw: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Returns tokens of a prompt and an answer, as the server counted them where it did (usage)."""
+    prompt, output = (number(at(raw, f"{side}_sequence_length", "avg")) for side in ("input", "output"))
+    sent, made = (number(at(raw, f"usage_{side}_tokens", "avg")) for side in ("prompt", "completion"))
+    return sent or prompt, made or output
+
+
+def _recounted(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Says so where the server counted other answers than the client; nothing where the two agree.
+
+    AIPerf takes the text of an answer apart with its own tokenizer unless --use-server-token-count is given, and its time a
+    token is over that count. A text does not always go back to the tokens that made it.
+    """
+    output, made = _lengths(raw)[1], number(at(raw, "output_sequence_length", "avg"))
+    if not output or not made or abs(made - output) <= 0.005 * output:
+        return ()
+    return (
+        f"answers are {made:.4g} tokens by AIPerf's tokenizer and {output:.4g} by the server: the server's count is taken",
     )
 
 

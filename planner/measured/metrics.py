@@ -187,7 +187,8 @@ def _vllm_pool(own: list[Sample]) -> float | None:
 class Served:
     """What a server does: gauges now, means and rates between two reads, or since its start.
 
-    seconds   between the reads; None since the start, where no rate is known
+    seconds   between the reads; None where that is not known, and since the start, where no rate is
+    between   two reads, not the time since the server started
     decoding  sequences of a step on the mean, where the server counts steps (llama-server)
     """
 
@@ -211,6 +212,7 @@ class Served:
     requests_per_s: float | None
     output_tokens_per_s: float | None
     decoding: float | None = None
+    between: bool = False
 
     def point(self, source: str) -> MeasuredPoint:
         """Returns the same figures as a point of a benchmark."""
@@ -261,7 +263,7 @@ def served(now: Reading, before: Reading | None = None, seconds: float | None = 
         output_tokens=mean.get("output_length") or _each(output, requests), requests=requests,
         requests_per_s=requests / elapsed if requests and elapsed else None,
         output_tokens_per_s=output / elapsed if output and elapsed else None,
-        decoding=_each(output, counts.get("decodes")),
+        decoding=_each(output, counts.get("decodes")), between=before is not None,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ class Running:
 
     engine   its name, or name and version: vllm==0.11.2
     share    of the device's memory that it may take
+    slots    requests that it runs at once at most
     shares   what the flags of all engines say of it, flag -> share: the one of the engine that runs counts
     """
 
@@ -40,6 +41,7 @@ class Running:
     kv_dtype: str | None = None
     max_model_len: int | None = None
     share: Fraction | None = None
+    slots: int | None = None
     flash_attn: str | None = None
     drafter: str | None = None
     shares: Mapping[str, Fraction] = field(default_factory=dict)

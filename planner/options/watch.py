@@ -14,7 +14,9 @@ from planner.workloads.targets import USUAL_TARGETS, Targets
 USUAL = USUAL_TARGETS
 FLAGS: tuple[Flag, ...] = (
     Flag("--model", "NAME", "The model, where the server names one that kvplan does not know.", text, "Model"),
+    Flag("--config", "FILE", "Its config.json, in place of --model.", text, "Model"),
     Flag("--gpu", "NAME", "The device that it runs on: then what kvplan expects stands beside.", text, "Device"),
+    Flag("--memory", "SIZE", "Memory of the device, where its name does not say: 64GiB.", text, "Device"),
     Flag("--tp", "N", "Tensor-parallel ranks.", count, "Layout"),
     Flag("--dtype", "D", "How weights are stored (default: the model's).", weight_dtype, "Precision"),
     Flag("--kv-dtype", "D", "How K and V are stored (default: the model's).", kv_dtype, "Precision"),
@@ -46,6 +48,8 @@ class WatchAsked:
     reads: int | None = None
     prompt: int | None = None
     answer: int | None = None
+    config: str | None = None
+    memory: str | None = None
 
 
 def watch_asked(values: Mapping[str, Any]) -> WatchAsked:
@@ -60,5 +64,5 @@ def watch_asked(values: Mapping[str, Any]) -> WatchAsked:
     targets = Targets(first, given["tpot"] or USUAL.tpot_seconds, share, assumed=assumed)
     return WatchAsked(
         given["model"], given["gpu"], given["tp"], given["dtype"], given["kv_dtype"], targets, given["every"], given["reads"],
-        given["prompt"], given["answer"],
+        given["prompt"], given["answer"], given["config"], given["memory"],
     )  # fmt: skip

@@ -23,6 +23,11 @@ def generation(run: Run) -> str:
     return "v0" if run.text("cpu_blocks") is not None and run.text("is_v1") is None else "v1"
 
 
+def set_by_hand(run: Run) -> bool:
+    """Whether the pool is as --kv-cache-memory-bytes or VLLM_CPU_KVCACHE_SPACE says; a plan kept from an earlier start is not."""
+    return run.text("pool_given") in ("Explicitly set", "reserved")
+
+
 def vllm(run: Run, given: Given, made: Draft) -> None:
     """Fills the ledger of one vLLM server."""
     engine = f"vllm-{generation(run)}"
@@ -116,9 +121,13 @@ def _entries(
     derived: EngineAnswer | None,
     options: Options,
 ) -> None:  # parameters: the quantities of its equation, each by name
-    """Budget = weights + activation + non-torch + pool, of the poorest worker; graphs come on top."""
+    """Budget = weights + activation + non-torch + pool, of the poorest worker; graphs come on top.
+
+    A pool that was set by hand (--kv-cache-memory-bytes, VLLM_CPU_KVCACHE_SPACE) is cut from no budget.
+    """
+    by_hand = pool is not None and set_by_hand(run)
     budget = run.bytes("budget_gib", poorest=True)
-    if budget is None and card is not None:
+    if budget is None and card is not None and not by_hand:
         fraction = options.fraction
         if fraction is None and derived is not None:
             fraction = Fraction(derived.extra["fraction"]).limit_denominator(1000)
@@ -151,7 +160,7 @@ def _entries(
         if budget is not None and weights is not None and pool is not None:
             together = budget - weights - pool
         both = _together(predicted_activation, predicted_other)
-        words = "not printed: what is left of the budget"
+        words = "not printed" if by_hand else "not printed: what is left of the budget"
         if together is not None and together < 0:
             words = "weights and pool are more than the budget: another utilisation or card"
             made.change(unexplained=together)
@@ -160,11 +169,11 @@ def _entries(
         made.add(Entry("activation peak and non-torch memory", together, both, words))
         parts = [weights, together, pool]
     derived_pool = None
-    if derived is not None and derived.ranged is not None:
+    if derived is not None and derived.ranged is not None and not by_hand:
         low, middle, high = derived.ranged.low.bytes, derived.ranged.pool.bytes, derived.ranged.high.bytes
         derived_pool = Estimated(middle, low, high)
     workers = len(run.by_key("available_gib"))
-    reason = f"the poorest of {workers} workers decides" if workers > 1 else ""
+    reason = f"the poorest of {workers} workers decides" if workers > 1 else "as it was set by hand" if by_hand else ""
     made.add(Entry("KV cache pool", pool, derived_pool, reason))
     frontend = run.bytes("frontend_gib")
     if frontend is not None:

@@ -12,7 +12,13 @@ from planner.units import human_seconds
 def page(answer: WatchAnswer, with_advice: bool = True) -> list[str]:
     """Writes who it is, the verdict, then measured beside expected."""
     found, expected = answer.served, answer.expected
-    span = f"over {found.seconds:,.0f} s" if found.seconds else "since it started"
+    span = (
+        f"over {found.seconds:,.0f} s"
+        if found.seconds
+        else "between two reads"
+        if found.between
+        else "since it started"
+    )
     lines = [
         bold(f"{found.engine}  {found.model or answer.asked.model or 'model not named'}, {span}"),
         _verdict(answer),

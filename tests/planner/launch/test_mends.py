@@ -14,6 +14,7 @@ from planner.engines.registry import ENGINES
 from planner.launch.read import TABLES
 from planner.options.running import Load, Running, speed_of
 from planner.reconcile.refusals import REFUSALS
+from planner.workloads.targets import USUAL_TARGETS
 
 PLANNER = Path(__file__).parents[3] / "planner"
 FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
@@ -109,3 +110,20 @@ def test_what_a_running_server_is_advised_is_a_flag_of_that_engine(engine: str) 
 
 def test_an_engine_without_flags_for_it_is_advised_nothing_of_the_kind() -> None:
     assert not any(FLAG.search(words) for words in advised("transformers"))
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "llamacpp", "tensorrt-llm", "lmdeploy", "ollama"])
+def test_more_requests_at_once_are_asked_for_by_the_engines_own_flag(engine: str) -> None:
+    names = {"vllm": "--max-num-seqs 16", "sglang": "--max-running-requests 16", "llamacpp": "-np 16 with twice the -c",
+             "tensorrt-llm": "--max_batch_size 16", "lmdeploy": "--max-batch-size 16", "ollama": "OLLAMA_NUM_PARALLEL=16"}  # fmt: skip
+    running = Running(model="llama-3.1-8b", gpu="h100-sxm", engine=engine, slots=8)
+    found = advice.advice(running, [], load=Load(8, 1000, 200), targets=USUAL_TARGETS)
+    assert names[engine] in found.tried
+    assert (found.now.most_users, found.now.by) == (8, "slots")
+
+
+def test_an_engine_without_a_flag_for_it_is_not_told_to_take_more_at_once() -> None:
+    running = Running(model="llama-3.1-8b", gpu="h100-sxm", engine="mlx", slots=8)
+    assert not any(
+        "16" in words for words in advice.advice(running, [], load=Load(8, 1000, 200), targets=USUAL_TARGETS).tried
+    )

@@ -195,3 +195,28 @@ def test_text_of_the_next_answer_is_no_key_that_ollama_printed() -> None:
     assert (len(found.points), found.notes) == (2 * len(alone.points), alone.notes)
     odd = ollama_verbose(block.replace("eval rate:", "new rate:  1 tokens/s\neval rate:"))
     assert odd is not None and any("new rate" in note for note in odd.notes)
+
+
+def recounted(usage: float | None) -> str:
+    """A profile of AIPerf whose client counts 95.25 tokens an answer, and whose server says `usage`."""
+    stats = {"request_latency": ("ms", 2175.0), "time_to_first_token": ("ms", 771.0), "inter_token_latency": ("ms", 14.9),
+             "request_throughput": ("requests/sec", 1.82), "input_sequence_length": ("tokens", 256), "output_sequence_length": ("tokens", 95.25),
+             "output_token_throughput": ("tokens/sec", 173.4), "usage_completion_tokens": ("tokens", usage)}  # fmt: skip
+    made = {name: {"unit": unit, "avg": value} for name, (unit, value) in stats.items() if value is not None}
+    return json.dumps(made | {"aiperf_version": "0.13.0"})
+
+
+def test_answers_of_aiperf_are_as_long_as_the_server_says() -> None:
+    """Its own tokenizer may take another number of tokens out of the text: 95 for 32 that were made."""
+    found = measured_text(recounted(32), "x")
+    assert found is not None and "the server's count is taken" in found.notes[0]
+    (point,) = found.points
+    assert (point.output_tokens, point.tpot_seconds) == (32, pytest.approx((2.175 - 0.771) / 31))
+    assert point.output_tokens_per_s == pytest.approx(173.4 * 32 / 95.25)
+
+
+@pytest.mark.parametrize("usage", [None, 95.25])
+def test_aiperf_that_agrees_with_its_server_is_read_as_it_is(usage: float | None) -> None:
+    found = measured_text(recounted(usage), "x")
+    assert found is not None and not found.notes
+    assert (found.points[0].output_tokens, found.points[0].tpot_seconds) == (95.25, pytest.approx(0.0149))

@@ -65,3 +65,17 @@ def test_a_trainers_sequences_are_read() -> None:
     assert peak.predicted is not None
     assert abs(peak.predicted.bytes / GIB - 0.88) < 0.01
     assert found.closes
+
+
+def test_a_pool_that_was_set_by_hand_is_cut_from_no_budget() -> None:
+    """VLLM_CPU_KVCACHE_SPACE and --kv-cache-memory-bytes: the pool is no prediction, and no share of the memory is missing."""
+    lines = [
+        "INFO 11-30 07:54:07 [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: model='smollm2-135m', dtype=torch.bfloat16, max_seq_len=2048",
+        "INFO 11-30 07:54:22 [cpu_worker.py:260] Explicitly set (1.0/23.54) GiB for KV cache on node 0.",
+        "INFO 11-30 07:54:22 [kv_cache_utils.py:2327] CPU KV cache size: 46,592 tokens",
+    ]
+    made = one(*lines)
+    assert made.logged_bytes("KV cache pool") == 1 << 30
+    assert [entry.name for entry in made.entries if entry.predicted is None] == ["KV cache pool"]
+    assert "budget (card x utilisation)" not in [entry.name for entry in made.entries]
+    assert all(figure.agrees for figure in made.figures) and made.figures

@@ -37,6 +37,7 @@ class Options:
     compute_dtype  --dtype of a server: the float type that it runs in, where a command says so
     host_bytes   host memory for what does not lie on the cards; given, the best split is taken
     mm_items     images and videos of one prompt (--limit-mm-per-prompt)
+    host_expert_layers  layers whose experts the processor computes (TabbyAPI's cpu_moe_offload_layers)
     gpu_experts  experts of a layer that stay on the device, the rest computes on the host (SGLang with KTransformers)
     state_slots  recurrent states of SGLang's pool, whatever fits (--max-mamba-cache-size)
     offline, server  vLLM was started by LLM(...) in Python, or as a server; neither where nobody says
@@ -87,6 +88,7 @@ class Options:
     server: bool = False
     chunked_prefill: bool | None = None
     performance_mode: str | None = None
+    host_expert_layers: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,21 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from planner.dtypes.kinds import CacheFormat
-from planner.engines.base import EngineAnswer, Options, Pool, Ranged, Refusal, layer_caches, stage_ranges, want
+from planner.engines.base import (
+    LATEST,
+    EngineAnswer,
+    Options,
+    Pool,
+    Ranged,
+    Refusal,
+    Version,
+    layer_caches,
+    parse_version,
+    stage_ranges,
+    want,
+)
 from planner.engines.device_memory import forward_bytes
+from planner.engines.llamacpp_placement import LOOKED_UP
 from planner.engines.vllm import logical_bytes
 from planner.errors import UnsupportedModel
 from planner.memory.activations import Estimated
@@ -31,6 +44,9 @@ CHUNK = 2048
 RESERVE = 96 * MIB  # autosplit_reserve, of the first card
 BATCH, BATCH_WITH_STATES = 128, 4
 CONTEXT = Estimated(400 * MIB, 250 * MIB, 800 * MIB, "CUDA context and kernels, not fitted")
+HEAD_BITS = 6  # a tied head is quantised by itself; 6 is the converters' default
+MOST_DEQUANTISED = 512 * 1024**2  # ExLlamaV2's max_dq_size: numbers of a matrix that it unpacks at once
+WINDOWS_SINCE: Version = (0, 0, 30)  # SlidingAttention, of April 2026; before windows are kept in full
 WINDOWS_KEPT = ("afmoe", "gemma4", "gpt_oss", "laguna", "step3")
 """Model types whose window layers keep a ring of their own (`SlidingAttention`); all others keep windows in full."""
 BEYOND_WINDOW = 2 * PAGE
@@ -40,11 +56,15 @@ _BITS = re.compile(r"exl3_q(\d)")
 
 @dataclass(frozen=True)
 class Kept:
-    """What rings and states are held for: `slots` (max_batch_size) requests, each with `drafts` drafted tokens; `second` is ExLlamaV2."""
+    """What rings and states are held for: `slots` (max_batch_size) requests, each with `drafts` drafted tokens; `second` is ExLlamaV2.
+
+    rings   whether window layers keep a ring of their own
+    """
 
     slots: int
     drafts: int = 0
     second: bool = False
+    rings: bool = True
 
 
 # long: a field of the answer a line
@@ -56,12 +76,13 @@ def answer(
     name, seq = generation or "exllamav3", estimate.request.seq_tokens
     taken = ceil_div(seq, PAGE) * PAGE
     size = ceil_div(want(options.ctx_size, taken * estimate.request.batch, "--ctx-size"), PAGE) * PAGE
-    slots = want(options.parallel, default_batch(estimate), "--parallel")
+    rings = not second and ((parse_version(version) if version else None) or LATEST) >= WINDOWS_SINCE
+    slots = want(options.parallel, default_batch(estimate, rings), "--parallel")
     chunk = ceil_div(max(PAGE, want(options.ubatch_size, CHUNK, "--ubatch-size")), PAGE) * PAGE
-    kept = Kept(slots, options.num_speculative_tokens, second)
+    kept = Kept(slots, options.num_speculative_tokens, second, rings)
     cache = cache_bytes(estimate, size, kept)
-    activation = _activation(estimate, chunk)
-    held = max(0, estimate.per_device.weight_bytes - embedding_bytes(estimate)) + RESERVE
+    activation = _activation(estimate, chunk, second)
+    held = max(0, estimate.per_device.weight_bytes - away_bytes(estimate, options)) + RESERVE
     left = None
     if estimate.capacity is not None and options.pool_bytes is None:
         ends = [(activation.bytes, CONTEXT.bytes), (activation.high, CONTEXT.high), (activation.low, CONTEXT.low)]
@@ -92,7 +113,7 @@ def answer(
         fits=None if most is None else most >= estimate.request.sharding.sequences_on_rank(estimate.request.batch),
         most_requests=most,
         lines=(f"Using configured cache_size: {size} tokens.",),
-        reasons=_reasons(estimate, second),
+        reasons=_reasons(estimate, kept),
         assumptions=(
             f"{'ExLlamaV2' if second else 'ExLlamaV3'} {version or 'of 2026'} under TabbyAPI: cache_size {size:,}, "
             f"max_batch_size {slots}, chunk_size {chunk:,}, autosplit_reserve 96 MiB",
@@ -102,22 +123,43 @@ def answer(
     )
 
 
-def embedding_bytes(estimate: Estimate) -> int:
-    """Returns the bytes of the embedding, which ExLlama keeps in host memory; 0 where it is the head as well.
+def away_bytes(estimate: Estimate, options: Options) -> int:
+    """Counts the weights that are not on the card: embedding, tables of n-grams, an image encoder, experts of some layers.
 
-    exllamav2 `embedding.py` and exllamav3 `modules/embedding.py` look tokens up on the processor. A model of 32 B at 4.0 bits
-    with 8,192 tokens takes 18,665 MiB by oobabooga/textgen PR 6903.
+    TabbyAPI loads the encoder with `vision: true` alone (options.mm_items), rows of n-grams come from disk, and experts of
+    `cpu_moe_offload_layers` (options.host_expert_layers) are computed on the processor.
     """
-    if estimate.spec.tied:
-        return 0
-    if estimate.spec.stored is not None:
-        return estimate.spec.stored.bytes_of("embedding")
-    return estimate.plan.total((weight, 1) for weight in estimate.spec.before if weight.part == "embedding")
+    spec, plan = estimate.spec, estimate.plan
+    away = embedding_bytes(estimate)
+    if options.mm_items is None and spec.stored is None:
+        away += plan.total((weight, 1) for weight in spec.towers)
+    tables = (w for layer, count in spec.groups for w in layer.weights for _ in range(count) if w.part == LOOKED_UP)
+    away += plan.total((weight, 1) for weight in tables)
+    if options.host_expert_layers:
+        sizes = [
+            plan.total((weight, 1) for weight in layer.weights if weight.part == "experts") for layer in spec.layers
+        ]
+        away += sum([size for size in sizes if size][: options.host_expert_layers])
+    return away
 
 
-def default_batch(estimate: Estimate) -> int:
+def embedding_bytes(estimate: Estimate) -> int:
+    """Returns the bytes of the embedding, which ExLlama keeps in host memory, less those of a head of its own where it is tied.
+
+    exllamav2 `embedding.py` and exllamav3 `modules/embedding.py` look tokens up on the processor; of a tied model the converters
+    store a head beside it, in 6 bits. A model of 32 B at 4.0 bits with 8,192 tokens takes 18,665 MiB by oobabooga/textgen PR
+    6903, Gemma 3 27B at 5.0 bits with 2,048 tokens 17,404 MiB by exllamav3 issue 50.
+    """
+    spec, stored = estimate.spec, estimate.spec.stored
+    if stored is not None:
+        return stored.bytes_of("embedding") if not spec.tied or stored.bytes_of("lm_head") else 0
+    whole = estimate.plan.total((weight, 1) for weight in spec.before if weight.part == "embedding")
+    return whole - (spec.vocab * spec.hidden * HEAD_BITS // 8 if spec.tied else 0)
+
+
+def default_batch(estimate: Estimate, kept_as_rings: bool = True) -> int:
     """Returns TabbyAPI's max_batch_size: 4 where layers keep a state or a ring for every request, else 128."""
-    rings = any(_kept_as_ring(estimate, cache) for _, cache in layer_caches(estimate))
+    rings = kept_as_rings and any(_kept_as_ring(estimate, cache) for _, cache in layer_caches(estimate))
     states = any(isinstance(cache, Recurrent) for _, cache in layer_caches(estimate))
     return BATCH_WITH_STATES if rings or states else BATCH
 
@@ -185,7 +227,7 @@ def _layer_bytes(estimate: Estimate, cache: Cache, *, tokens: int, kept: Kept) -
     if isinstance(cache, Recurrent) and not second:
         return kept.slots * _state_bytes(cache, estimate.fmt, kept.drafts)
     if isinstance(cache, Full) and not isinstance(cache, (Cross, Chunked)):
-        if not second and _kept_as_ring(estimate, cache):
+        if kept.rings and _kept_as_ring(estimate, cache):
             return (
                 kept.slots * ring_tokens(cache.window) * _fp16_bytes(cache) if isinstance(cache, SlidingWindow) else 0
             )
@@ -217,15 +259,21 @@ def _state_bytes(cache: Recurrent, fmt: CacheFormat, drafts: int) -> int:
     return total
 
 
-def _activation(estimate: Estimate, chunk: int) -> Estimated:
-    """A forward pass of a chunk, which the loader runs to see what is left; logits of the newest token alone."""
+def _activation(estimate: Estimate, chunk: int, second: bool) -> Estimated:
+    """A forward pass of a chunk, which the loader runs to see what is left; logits of the newest token alone.
+
+    ExLlamaV2 holds a buffer besides, from the start: the largest matrix unpacked to fp16, at most 1 GiB of it, the head's in
+    most models (`temp_dq_size`, `scratch_space_fixed`).
+    """
     given = estimate.request.activation_override
     if given is not None:
         return Estimated(given, given, given, "as given")
     size = forward_bytes(estimate, chunk) + 4 * estimate.spec.vocab
-    return Estimated(
-        size, size // 2, 3 * size, f"a chunk of {chunk:,} tokens, not fitted: no log of ExLlama stands behind it"
-    )
+    words = f"a chunk of {chunk:,} tokens, not fitted: no log of ExLlama stands behind it"
+    if not second:
+        return Estimated(size, size // 2, 3 * size, words)
+    fixed = 2 * min(estimate.spec.vocab * estimate.spec.hidden, MOST_DEQUANTISED)
+    return Estimated(fixed + size, fixed + size // 2, fixed + 3 * size, f"the head unpacked, and {words}")
 
 
 def _pool(estimate: Estimate, room: int, *, taken: int, kept: Kept) -> Pool:
@@ -247,11 +295,12 @@ def _refusal(estimate: Estimate, cache: int, *, left: list[int] | None, options:
     )
 
 
-def _reasons(estimate: Estimate, second: bool) -> tuple[str, ...]:
+def _reasons(estimate: Estimate, held: Kept) -> tuple[str, ...]:
+    second = held.second
     caches = [cache for _, cache in layer_caches(estimate)]
     found = [f"pages of {PAGE} tokens; the cache is allocated whole at the start"]
     if any(isinstance(cache, SlidingWindow) for cache in caches):
-        kept = not second and any(_kept_as_ring(estimate, cache) for cache in caches)
+        kept = held.rings and any(_kept_as_ring(estimate, cache) for cache in caches)
         found.append(
             "window layers keep a ring in fp16 for each of max_batch_size requests"
             if kept

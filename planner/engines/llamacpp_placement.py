@@ -34,6 +34,8 @@ from planner.units import GIB, ceil_div
 
 ROWS = ("row", "tensor", "graph")
 """Splits that cut every matrix."""
+LOOKED_UP = "per_layer_embedding"
+"""The part of a layer that is a table of n-grams, an input of the graph: llama.cpp keeps it on the host or on disk (PR 27742)."""
 CONTEXT_BYTES = GIB // 2
 """What the backend holds on each card before a model."""
 
@@ -54,6 +56,7 @@ class Sizes:
 
     embedding   the table, which stays on the host; a tied head is a second copy of it
     head        head, last norm, and what no layer claims
+    lookups     tables of n-grams (per_layer_token_embd), of which a token reads some rows: on the host
     tower       image or sound encoders, on the first card
     beside      what adapters and a drafter hold, weights and cache
     other       compute buffer and backend of each card
@@ -67,6 +70,7 @@ class Sizes:
     other: int
     tied: bool
     head_first: bool
+    lookups: int = 0
     cards: tuple[int | None, ...] = field(default=(None,))
 
 
@@ -77,21 +81,22 @@ def sizes(whole: Estimate, setting: Setting, *, compute: int, cards: Sequence[in
     spec, plan, stored = whole.spec, whole.plan, whole.spec.stored
     known: dict[int, _LayerSize] = {}
     by_layer = stored.layer_bytes if stored is not None and len(stored.layer_bytes) == len(spec.layers) else ()
-    layers = []
+    layers, lookups = [], 0
     for index, layer in enumerate(spec.layers):
         if id(layer) not in known:
             known[id(layer)] = _layer_size(whole, setting, layer)
         one = known[id(layer)]
+        lookups += _parts(spec, plan)[id(layer)].get(LOOKED_UP, 0)
         layers.append(replace(one, rest=by_layer[index] - sum(one.parts.values())) if by_layer else one)
     embedding = stored.bytes_of("embedding") if stored is not None else plan.total((w, 1) for w in spec.before)
     tower = plan.total((weight, 1) for weight in spec.towers)
     total = whole.per_device.weight_bytes
-    claimed = sum(sum(one.parts.values()) + one.rest for one in layers) + embedding + tower
+    claimed = sum(sum(one.parts.values()) + one.rest for one in layers) + embedding + tower + lookups
     outside = setting.program == "ik_llamacpp" or setting.ollama_engine
     return Sizes(
         layers=tuple(layers), embedding=embedding, head=max(0, total - claimed), tower=tower,
         beside=whole.per_device.extra_bytes + draft_bytes(whole, setting), other=compute + CONTEXT_BYTES, tied=spec.tied,
-        head_first=not outside and setting.build >= HEAD_FIRST_SINCE, cards=tuple(cards),
+        head_first=not outside and setting.build >= HEAD_FIRST_SINCE, lookups=lookups, cards=tuple(cards),
     )  # fmt: skip
 
 
@@ -108,7 +113,7 @@ def _parts(spec: ModelSpec, plan: WeightPlan) -> dict[int, dict[str, int]]:
 
 
 def _layer_size(whole: Estimate, setting: Setting, layer: Layer) -> _LayerSize:
-    parts = _parts(whole.spec, whole.plan)[id(layer)]
+    parts = {name: size for name, size in _parts(whole.spec, whole.plan)[id(layer)].items() if name != LOOKED_UP}
     shares = [mlp.active / mlp.experts for mlp in layer.mlps if isinstance(mlp, Moe) and mlp.experts]
     return _LayerSize(parts, 0, buffers(whole, setting, [(layer, 1)]).total, max(shares, default=1.0))
 
@@ -150,7 +155,7 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     dense_there = host - experts_there + (0 if head_here else head)
     shares_there = (_part(dense_there, dense_in_all + head), _part(experts_there, experts_in_all))
     weights[0] += found.tower if wanted else 0
-    host += found.embedding + (0 if wanted else found.tower) + (0 if head_here else found.head)
+    host += found.embedding + found.lookups + (0 if wanted else found.tower) + (0 if head_here else found.head)
     beside = [round(found.beside * share / sum(shares)) for share in shares] if wanted else [0] * len(shares)
     cards = tuple(
         Card(round(weight), cache, found.other + extra, capacity)

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from planner.engines.base import EngineAnswer, Options, Pool, Ranged, Refusal, layer_caches
+from planner.engines.base import (
+    LATEST,
+    EngineAnswer,
+    Options,
+    Pool,
+    Ranged,
+    Refusal,
+    Version,
+    layer_caches,
+    parse_version,
+    want,
+)
 from planner.engines.device_memory import forward_bytes
 from planner.engines.vllm import logical_bytes
 from planner.errors import UnsupportedModel
@@ -18,6 +29,7 @@ from planner.memory.limits import largest
 from planner.model.attention import Attention
 from planner.model.cache import Full
 from planner.model.cross_attention import Cross
+from planner.model.moe import Moe
 from planner.model.recurrent import Recurrent
 from planner.model.windows import Chunked, SlidingWindow
 from planner.units import MAX_TOKENS, ceil_div, human_bytes
@@ -28,6 +40,8 @@ FUSED_WIDTHS = (64, 80, 128)
 `scaled_dot_product_attention.cpp`, sdpa_full_supported_head_dim."""
 PREFILL_TOKENS = 2048  # --prefill-step-size
 IN_FLIGHT = 4
+MASK_BYTES = 4  # of a query and a key, while a prompt is read in steps
+LAST_LOGITS_SINCE: Version = (0, 27)  # the head is applied to the last token alone (PR 406 of August 2025)
 
 
 def answer(
@@ -40,7 +54,8 @@ def answer(
     seq, batch = estimate.request.seq_tokens, estimate.request.batch
     one = request_bytes(estimate, seq)
     weights = estimate.per_device.weight_bytes
-    activation = _activation(estimate)
+    step = want(options.ubatch_size, PREFILL_TOKENS, "--ubatch-size")
+    activation = _activation(estimate, step, (parse_version(version) if version else None) or LATEST)
     room = estimate.capacity
     left = None if room is None else room.bytes - weights - activation.bytes
     most = None if left is None else (max(0, left) // one if one else MAX_TOKENS)
@@ -77,22 +92,37 @@ def answer(
     )
 
 
-def _activation(estimate: Estimate) -> Estimated:
-    """Estimates what a prefill step of 2,048 tokens takes: vectors of the layers in flight, and scores where no kernel is fused.
+def _activation(estimate: Estimate, most: int, version: Version) -> Estimated:
+    """Estimates what a prefill step of `most` tokens takes: vectors of the layers in flight, scores where no kernel is fused,
+    and before 0.27 the logits of every token of the step.
 
-    bytes = 4 · forward(step) + scores. MLX hands the GPU many operations at once and keeps their arrays until all have run:
-    peaks less weights and cache are 4.6 times one layer's vectors (Qwen3-4B, mlx-lm PR 1569) and 2.7 times (Mistral 7B, PR 40).
-    The high end has 8, and of Mamba-2 the matrix of decays over a whole step, as mlx-lm had before it cut steps to 256 tokens.
+    bytes = 4 · (forward(step) + copies for the experts) + scores. MLX hands the GPU many operations at once and keeps their
+    arrays until all have run: peaks less weights and cache are 4.6 times one layer's vectors (Qwen3-4B, mlx-lm PR 1569), 2.7
+    times (Mistral 7B, PR 40) and, scores apart, 4 times (Qwen3.8-27B of 131,072 tokens, PR 1781). The high end has 8, and of
+    Mamba-2 the matrix of decays over a whole step, as mlx-lm had before it cut steps to 256 tokens.
     """
-    step = min(PREFILL_TOKENS, estimate.request.seq_tokens)
-    forward, scores = forward_bytes(estimate, step), score_bytes(estimate, estimate.request.seq_tokens)
-    words = f"a prefill step of {step:,} tokens"
+    step = min(most, estimate.request.seq_tokens)
+    forward = forward_bytes(estimate, step) + copied_bytes(estimate, step)
+    scores = score_bytes(estimate, estimate.request.seq_tokens, most)
+    logits = step * estimate.spec.vocab * 2 if version < LAST_LOGITS_SINCE else 0
+    words = f"a prefill step of {step:,} tokens" + (", and its logits" if logits else "")
     if scores:
         words += (
             f", and its scores: MLX has no fused kernel for heads other than {', '.join(map(str, FUSED_WIDTHS))} wide"
         )
-    high = 2 * IN_FLIGHT * forward + scores + decay_bytes(estimate, step)
-    return Estimated(IN_FLIGHT * forward + scores, forward, high, words)
+    fixed = scores + logits
+    high = 2 * IN_FLIGHT * forward + fixed + decay_bytes(estimate, step)
+    return Estimated(IN_FLIGHT * forward + fixed, forward, high, words)
+
+
+def copied_bytes(estimate: Estimate, step: int) -> int:
+    """Counts what the widest mixture of experts copies of a step: a row in and a row out for every active expert of a token.
+
+    2 · step · active · hidden · 2 B. Source: mlx-lm `models/switch_layers.py`; Qwen3.6-35B-A3B peaks at 21.4 GB with 512 and
+    21.9 GB with 1,024 tokens, 1 MB a token.
+    """
+    active = [mlp.active for layer, _ in estimate.spec.groups for mlp in layer.mlps if isinstance(mlp, Moe)]
+    return 2 * step * max(active, default=0) * estimate.spec.hidden * 2
 
 
 def decay_bytes(estimate: Estimate, step: int) -> int:
@@ -106,10 +136,11 @@ def decay_bytes(estimate: Estimate, step: int) -> int:
     return 2 * max(heads, default=0) * step * step * 4
 
 
-def score_bytes(estimate: Estimate, tokens: int) -> int:
-    """The scores of one prefill step against `tokens` of context, in the widest layer; 0 where a fused kernel runs.
+def score_bytes(estimate: Estimate, tokens: int, most: int = PREFILL_TOKENS) -> int:
+    """The scores of one prefill step against `tokens` of context, in the widest layer, and its mask; 0 where a fused kernel runs.
 
-    heads · min(2048, tokens) · tokens · 2 B; of one token of context heads · 2048 · 2 B. LM Studio's own fit counts the same (98,304 B a token
+    min(2048, tokens) · tokens · (heads · 2 B + 4 B), the mask of steps before the last: Qwen3.8-27B of 131,072 tokens peaks at 39.78,
+    32.26, 28.54 and 26.52 GB with steps of 2048, 1024, 512 and 256 (mlx-lm PR 1781), weights and cache being 24.80; of one token of context heads · 2048 · 2 B. LM Studio's own fit counts the same (98,304 B a token
     for 24 heads), and peaks of Qwen3.6-35B-A3B to 192k tokens show it (mlx-lm issue 1480: 16 heads, 1.4 GB for 16k).
     """
     heads = [
@@ -119,8 +150,9 @@ def score_bytes(estimate: Estimate, tokens: int) -> int:
         if isinstance(mixer, Attention) and mixer.head_dim not in FUSED_WIDTHS and isinstance(mixer.cache(), Full)
         and not isinstance(mixer.cache(), SlidingWindow)
     ]  # fmt: skip
-    step = PREFILL_TOKENS if tokens == 1 else min(PREFILL_TOKENS, tokens)
-    return max(heads, default=0) * step * tokens * 2
+    step = most if tokens == 1 else min(most, tokens)
+    mask = MASK_BYTES if heads and tokens > step else 0
+    return step * tokens * (max(heads, default=0) * 2 + mask)
 
 
 def request_bytes(estimate: Estimate, tokens: int) -> int:

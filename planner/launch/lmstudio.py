@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,11 @@ def lms_question(program: Program, values: dict[str, Any], rest: Sequence[str]) 
         length = DEFAULT_TOKENS
         notes.append(f"no --context-length: LM Studio takes {DEFAULT_TOKENS:,}")
     slots = values.get("parallel") or 1
+    if model is not None and re.search(r"(?<![a-z])mlx(?![a-z])", model.lower()):
+        notes.append("an MLX model runs in LM Studio's MLX engine: as mlx-lm; what does not fit shortens the context")
+        return Question(
+            engine="mlx", said=program.said, model=model, requests=slots, seq_tokens=length, options=Options(), notes=tuple(notes)
+        )  # fmt: skip
     return Question(
         engine="lmstudio",
         said=program.said,

@@ -15,6 +15,7 @@ USED = """
 --model=                                    model text
 --max-kv-size=                              max_kv_size count
 --kv-bits=                                  kv_bits count
+--prefill-step-size=                        ubatch_size count
 """
 MATTERS = """
 --adapter-path= : an adapter: its own file's size, on the device
@@ -22,7 +23,6 @@ MATTERS = """
 --num-draft-tokens= : tokens that a drafter proposes
 --kv-group-size= : numbers that share a scale in a quantised cache: 64 are counted
 --quantized-kv-start= : the first tokens of a quantised cache are kept in 16 bit
---prefill-step-size= : tokens of a prefill step: activations and the first token's time; 2,048 are counted
 --decode-concurrency= : requests that decode together
 --prompt-concurrency= : prompts that are read together
 --prompt-cache-size= : finished prompts that keep their cache
@@ -62,6 +62,6 @@ def mlx_question(program: Program, values: dict[str, Any], rest: Sequence[str]) 
         v_dtype=cache,
         requests=1,
         seq_tokens=length,
-        options=Options(),
+        options=Options(ubatch_size=values.get("ubatch_size")),
         notes=tuple(notes),
     )

@@ -29,14 +29,14 @@ backend=                             backend text
 draft-mode=                          draft_mode text
 draft-model-name=                    draft_model text
 draft-num-tokens=                    draft_tokens count
+cpu-moe-offload-layers=              host_expert_layers signed
+vision=?                             vision text
 """
 MATTERS = """
 autosplit-reserve=+ : memory kept free on each card, 96 MiB on the first is counted
 gpu-split-auto=? : layers are dealt over the cards by what is free
-cpu-moe-offload-layers= : experts on the processor: less on the card than is counted
 rope-scale= : positions are scaled: a longer context than the model's own
 rope-alpha= : positions are scaled: a longer context than the model's own
-vision=? : the image encoder is loaded: its weight counts where the model has one
 draft-cache-mode= : type of the drafter's cache
 draft-gpu-split=+ : shares of the cards for the drafter
 sysmem-recurrent-cache= : states kept in host memory
@@ -119,7 +119,12 @@ def tabby_question(program: Program, values: dict[str, Any], rest: Sequence[str]
     cards = [one for one in values.get("gpu_split") or () if re.fullmatch(r"\d+(\.\d+)?", one) and float(one) > 0]
     heads = small_words(values.get("split_heads")) in ("true", "yes", "1", "on")
     second = small_words(values.get("backend")) == "exllamav2"
-    options = engine_options({**values, "ctx_size": cache or longest, "max_model_len": None})
+    experts = max(0, values.get("host_expert_layers") or 0)
+    options = engine_options(
+        {**values, "ctx_size": cache or longest, "max_model_len": None, "host_expert_layers": experts}
+    )
+    if small_words(values.get("vision")) in ("true", "yes", "1", "on"):
+        options = replace(options, mm_items=(1, 0))
     drafting = _drafting(values)
     return Question(
         engine="exllamav2" if second else "exllamav3",

@@ -271,7 +271,10 @@ def _bpw(parts: Parts, words: frozenset[str]) -> NamedFormat:
 def _at_bits(bits: float) -> NamedFormat:
     config = {"quant_method": "exl2", "bits": bits}
     return NamedFormat(
-        "bpw", f"{bits:g} bits a weight (exl)", config, note="the mean of its matrices, as the name has it"
+        "bpw",
+        f"{bits:g} bits a weight (exl)",
+        config,
+        note="the mean of its matrices, as the name has it; ExLlama keeps the embedding on the host (--engine exllamav3)",
     )
 
 

@@ -143,6 +143,8 @@ def tokens_of(name: str) -> tuple[str, list[str], str]:
     text = re.sub(r"\.(safetensors|bin)$", "", text)
     text = re.sub(r"(?:-\d{5}-of-\d{5})?\.gguf$", "-gguf", text)
     text = re.sub(r"-\d{5}-of-\d{5}$", "", text)
+    text = re.sub(r"(?<=bpw)[-_]h\d(?:\.\d+)?(?:[-_]ng\d)?(?![a-z0-9])", "", text)  # ExLlama: head's, n-grams' bits
+    text = re.sub(r"(?<=exl[23])_(?=\d)", "-", text)  # Qwen3-32B-exl3_4.5bpw
     text = _without_maker(text)
     gguf, text = _take_gguf(text)
     return owner, _tokens(text), gguf

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from planner.catalogue.entries import find_model
 from planner.engines import mlx
 from planner.engines.base import Options
@@ -74,3 +76,15 @@ def test_a_prefill_step_is_2048_tokens_whatever_the_prompt() -> None:
     assert all(
         one is not None and one.low < least * 1e9 < one.high for one, least in zip(found, (0.70, 0.57), strict=True)
     )
+
+
+def test_peaks_of_long_prompts_follow_the_prefill_step() -> None:
+    """Qwen3.8-27B 4-bit, 131,072 tokens: mlx-lm PR 1781. The mask was set on steps of 2048 and 512; 1024 and 256 were kept back."""
+    for step, peak in ((2048, 39.78), (1024, 32.26), (512, 28.54), (256, 26.52)):
+        whole = estimate(
+            model_spec("mlx-community/Qwen3.8-27B-4bit"), Request(131072), Capacity("Apple", 128 * GIB, "host")
+        )
+        found = mlx.answer(whole, Options(ubatch_size=step), None)
+        assert found.activation is not None
+        total = whole.per_device.weight_bytes + found.request_bytes + found.activation.bytes
+        assert total / 1e9 == pytest.approx(peak, rel=0.01)

@@ -95,6 +95,8 @@ def server_answer(files: Sequence[str], read: Read, running: Running, *, targets
     running = running.with_own_share()
     speeds = beside(points, running, model) if points else ()
     found, why = _advice(speeds, running, model, targets=targets)
+    if load is not None and found is not None:  # one answer on one page: by all points, not by /metrics alone
+        load = replace(load, most_users=found.now.most_users, by=found.now.by)
     notes = (*read.notes, *_several(read, points))
     return ServerAnswer(tuple(files), running.gpu, read.ledgers, speeds, load, found, why, notes)
 

@@ -29,7 +29,7 @@ class StoreAsked:
 
 
 def store_asked(files: Sequence[str], values: Mapping[str, Any]) -> StoreAsked:
-    """Reads the question that `--from` asks; `values`: gpu, model, engine, tp, dtype, kv_dtype, name, None where not
+    """Reads the question that `--from` asks; `values`: gpu, memory, model, engine, tp, dtype, kv_dtype, name, None where not
     given.
     """
     if values.get("gpu") is None:
@@ -40,7 +40,7 @@ def store_asked(files: Sequence[str], values: Mapping[str, Any]) -> StoreAsked:
     model = values.get("model") or _only(points.models, "model", "--model NAME")
     known = tuple(engine for engine in points.engines if engine in ENGINES)
     engine = values.get("engine") or (_only(known, "engine", "--engine NAME") if known else None)
-    given = empty(FLAGS) | {key: values.get(key) for key in ("tp", "dtype", "kv_dtype")} | {
+    given = empty(FLAGS) | {key: values.get(key) for key in ("memory", "tp", "dtype", "kv_dtype")} | {
         "model": model, "gpu": (values["gpu"],), "engine": engine, "batch": "1",
     }  # fmt: skip
     asked = speed_asked(given)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from planner.catalogue.device import Device
 from planner.errors import BadRequest, UsageError
-from planner.lookup import device
+from planner.lookup import device, with_memory
 from planner.memory.request import Capacity, Request
 from planner.model.spec import ModelSpec
 from planner.options import extras
@@ -115,6 +115,7 @@ def _with_own(asked: FitAsked, given: Mapping[str, Any]) -> FitAsked:
         raise UsageError("--measured is of a device: --gpu NAME (kvplan gpus lists them)")
     card = None if gpu is None or (gpu.strip().lower() == "local" and not points) else device(gpu)
     if points and card is not None:
+        card = card if given["memory"] is None else with_memory(card, given["memory"])
         from planner.options.measured import measured_on, points_of  # the formulas of speed, where they are asked
 
         found = points_of(points)

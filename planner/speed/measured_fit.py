@@ -4,8 +4,8 @@
 
 A multiplier stretches one kind of time (`KNOBS`): a single point moves what it depends on, many points part reading
 from computing and both from what a step takes whatever its size. It is tried with reading that hides computing, as GPUs
-do, and with the two one after the other, as processors do (`Constants.serial`): the latter where it meets the points
-better by `SERIAL_BETTER`. Gauss-Newton steps with damping, derivatives by
+do, and with the two one after the other, as processors do (`Constants.serial`): the way that is not the device's own where
+it meets the points better by `SERIAL_BETTER`. Gauss-Newton steps with damping, derivatives by
 differences. Each point is then left out and predicted from the others: that error is the range of every answer.
 """
 
@@ -150,7 +150,7 @@ def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, *, ba
     ]
     for point in known:
         _check(point, device)
-    base, found = _best(known, base)
+    base, found = _best(known, base, processor=(device.vendor or "").upper() == "CPU")
     tpot, ttft = _left_out(known, base, found)
     sources = tuple(dict.fromkeys(point.source for point in points))
     constants = replace(stretched(base, found), **_spread(tpot, ttft, len(points)))
@@ -159,8 +159,8 @@ def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, *, ba
     return replace(made, constants=replace(constants, origin=f"{made.words}; beside: {base.origin}"))
 
 
-def _best(points: Sequence[_Point], base: Constants) -> tuple[Constants, list[float]]:
-    """(base, logs of the multipliers): as shipped, or with reading and computing one after the other."""
+def _best(points: Sequence[_Point], base: Constants, *, processor: bool) -> tuple[Constants, list[float]]:
+    """(base, logs of the multipliers): as shipped, or with reading and computing one after the other, as on a processor."""
     start = [0.0] * len(KNOBS)
     found = _fit(points, base, start, steps=STEPS)
     if len(points) < SERIAL_POINTS:
@@ -168,7 +168,7 @@ def _best(points: Sequence[_Point], base: Constants) -> tuple[Constants, list[fl
     other = replace(base, serial=1.0)
     serial = _fit(points, other, start, steps=STEPS)
     sums = [sum(e**2 for e in _errors(points, b, logs)) for b, logs in ((base, found), (other, serial))]
-    return (other, serial) if sums[1] < sums[0] - SERIAL_BETTER else (base, found)
+    return (other, serial) if sums[1] < sums[0] + (SERIAL_BETTER if processor else -SERIAL_BETTER) else (base, found)
 
 
 def _case(point: Observed, sums: Work, rates: Rates, *, base: Constants, source_tokens: int) -> Case:

@@ -45,6 +45,7 @@ MOST_SHOWN = 12
     "--name", metavar="NAME", help="Of --from: store them under NAME, then --gpu NAME uses them (default: mine)."
 )
 @click.option("--gpu", metavar="NAME", help="Of --from: the device that was measured.")
+@click.option("--memory", metavar="SIZE", help="Of --from: memory of the device, where its name does not say: 64GiB.")
 @click.option("--engine", metavar="NAME", help="Of --from: the engine, where the files do not say: vllm, llamacpp ...")
 @click.option("--tp", metavar="N", help="Of --from: tensor-parallel ranks.")
 @click.option("--kv-dtype", metavar="D", help="Of --from: how K and V are stored.")

@@ -12,7 +12,7 @@ from planner.lookup import model_spec
 from planner.model.spec import ModelSpec
 from planner.options.calibrated import StoreAsked, store_asked
 
-OF_FROM = ("name", "gpu", "engine", "tp", "kv_dtype")
+OF_FROM = ("name", "gpu", "memory", "engine", "tp", "kv_dtype")
 
 
 @dataclass(frozen=True)

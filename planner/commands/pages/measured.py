@@ -20,8 +20,10 @@ def measured_page(found: Sequence[Beside], device: str, notes: Sequence[str]) ->
         header = ["  at once", "lengths", "TTFT", "expected", "TPOT", "expected", "tok/s", "expected"]
         lines.append(table(header, rows))
         lines.append("  + above the range, - below it, ! beyond the bound of the device")
-        binds = [f"{one.expected.batch} at once: {one.expected.binds}" for one in found if one.expected is not None]
-        lines.append(f"  binds at {', '.join(dict.fromkeys(binds))}")
+        known = [one.expected for one in found if one.expected is not None]
+        binds = dict.fromkeys(f"{expected.batch} at once: {expected.binds}" for expected in known)
+        one_word = len(known) > 1 and len({expected.binds for expected in known}) == 1
+        lines.append(f"  binds at all: {known[0].binds}" if one_word else f"  binds at {', '.join(binds)}")
         origins = dict.fromkeys(one.expected.constants_from for one in found if one.expected is not None)
         lines += [f"  constants: {origin}" for origin in origins]
     reasons = dict.fromkeys(f"{one.point.source}: {one.why_not}" for one in found if one.why_not)

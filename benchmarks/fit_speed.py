@@ -43,13 +43,17 @@ from planner.speed.constants import (
     serves,
 )
 from planner.speed.passes import Pass, Prompt, decode_parts, decode_pass, prefill_pass, prefill_seconds, rates_of
-from planner.speed.speed import tpot_range
+from planner.speed.speed import prompt_range, tpot_range
 from planner.speed.work import work
 from planner.units import ceil_div
 from tests.speed_truth import DECODE, PP, PREFILL, QUEUED, REQUEST, TG, Row, llamacpp_rows, serving_rows
 
 OUT = ROOT / "model_configs" / "speed.json"
 LLAMA = "llamacpp"
+GEMV = "autoawq-gemv"
+GEMV_PREFILL = (
+    0.08  # of the peak: its kernels multiply a few rows at a time, prompts too, and read all weights for them
+)
 
 # Constant -> (how far, in logarithms, it may be from what all engines together say; its largest value).
 FITTED = {
@@ -81,13 +85,14 @@ OF_EXPERTS = {
     "expert_layer_seconds": (1.0, 1e-2),
     "expert_pad_rows": (1.0, 256.0),
     "expert_power_share": (0.7, 1.0),
+    "early_experts": (1.0, 10.0),  # of llama.cpp alone
 }
 FEW_STEPS = 15  # of a search that starts where a fit of nearly the same rows ended
 SOFT = 0.03  # errors below this weigh as squares: no row is measured better
 ROWS_OF_A_SCALE = 5  # a device's factor is believed by half when it has as many rows
-LARGEST_SCALE = 1.6
+LARGEST_SCALE = 2.0
 FOLDS = 5
-RANGE = (0.035, 0.965)
+RANGE = (0.04, 0.96)
 
 
 # -- rows as arrays ----------------------------------------------------------------------------------------
@@ -136,6 +141,10 @@ class Data:
         return np.array([not row.dense for row in self.rows])
 
     @cached_property
+    def early(self) -> np.ndarray:
+        return np.array([asked.early for asked in self.populations])
+
+    @cached_property
     def shapes(self) -> list[str]:
         return [work(row.answer).shape for row in self.rows]
 
@@ -152,6 +161,9 @@ class Data:
                 constants, shapes=(), roof_scale=np.array([one.roof for one in each]),
                 fixed_scale=np.array([one.fixed for one in each]), prompts_scale=np.array([one.prompts for one in each]),
             )  # fmt: skip
+        if constants.early_experts != 1.0:
+            slower = np.where(self.early, constants.early_experts, 1.0)
+            constants = replace(constants, expert_prefill_efficiency=constants.expert_prefill_efficiency / slower)
         step = sum(
             decode_parts(self.decode, self.others, self.output, constants=constants, maximum=np.maximum).values()
         )
@@ -203,7 +215,7 @@ def _kind(row: Row) -> int:
         return 0
     if row.kind == REQUEST:
         return 1
-    return 2 if row.measured == "ttft_ms" else 3
+    return 2 if row.is_first else 3
 
 
 # -- fitting -----------------------------------------------------------------------------------------------
@@ -255,6 +267,7 @@ def fit(data: Data, prior: Constants, *, start: Constants | None = None, steps: 
         if all(asked.engine == LLAMA for asked in data.populations):  # few rows: as its dense prompts
             centre[share], widths[share] = logs(prior)[NAMES.index("power_share")], STILL
         else:
+            widths[NAMES.index("early_experts")] = STILL
             centre[share] = max(centre[share], math.log(HALF_POWER))
         begin = centre if start is None else np.where(ROUTED, np.minimum(logs(start), CAPS), centre)
         return from_logs(_descend(data, centre, begin, widths, steps)[1])
@@ -308,7 +321,7 @@ def _descend(
 
 # -- entries of the shipped file -----------------------------------------------------------------------------
 
-FEWEST_ROWS = 5  # of a group with constants of its own
+FEWEST_ROWS = 3  # of a group with constants of its own
 FEWEST_ON_A_DEVICE = 3
 WIDE = {"tpot_low": 0.5, "tpot_high": 2.0, "ttft_low": 0.4, "ttft_high": 3.0}
 _fitted: dict[tuple[bytes, bytes], Constants] = {}
@@ -377,6 +390,9 @@ def _plans(data: Data, kept: Sequence[int]) -> list[Plan]:
     def still() -> Constants:
         return DEFAULT
 
+    def gemv() -> Constants:
+        return replace(DEFAULT, packed_prefill_efficiency=GEMV_PREFILL)
+
     def fitted_on(
         rows: list[int], prior: Callable[[], Constants], key: tuple[str, str, str]
     ) -> Callable[[], Constants]:
@@ -386,7 +402,7 @@ def _plans(data: Data, kept: Sequence[int]) -> list[Plan]:
     llama = fitted_on(llamas, still, (LLAMA, "", "")) if llamas else still
     kinds = {kind: fitted_on(rows, llama, (LLAMA, "", kind)) for kind, rows in sorted(classes.items())}
     plans: list[Plan] = [
-        (key, rows, kinds[key[2]] if key[0] == LLAMA else still)
+        (key, rows, kinds[key[2]] if key[0] == LLAMA else gemv if key[0] == GEMV else still)
         for key, rows in sorted(groups.items())
         if key[0] and len(rows) >= FEWEST_ROWS
     ]
@@ -524,6 +540,7 @@ def stretched(parts: Parts, centre: np.ndarray, stray: float) -> np.ndarray:
 
 
 FEWEST_OF_EXPERTS = 20
+FEWEST_OF_LLAMA = 5  # of llama.cpp on a class of devices: drawn to what all its rows with experts say
 
 
 def with_experts(
@@ -534,34 +551,43 @@ def with_experts(
     if not routed:
         return entry
     index = np.array(mine)
-    if len(mine) >= FEWEST_OF_EXPERTS and entry["engine"]:
+    enough = len(mine) >= (FEWEST_OF_LLAMA if entry["engine"] == LLAMA else FEWEST_OF_EXPERTS) and entry["engine"]
+    if enough:
         name = ("experts", entry["engine"], entry["generation"], *entry["classes"])
-        found = fit_once(data.at(index), entry["fit"], index, name)
+        prior = entry["fit"]
+        if entry["engine"] == LLAMA:  # few rows on many devices: what all of them say, where these say nothing
+            prior = replace(prior, **{name: getattr(every(True), name) for name in OF_EXPERTS})
+        found = fit_once(data.at(index), prior, index, name)
     else:
         found = every(entry["engine"] == LLAMA)
     rounded = {name: float(f"{getattr(found, name):.4g}") for name in OF_EXPERTS}
     if entry["engine"] == LLAMA:
         rounded["expert_power_share"] = entry["constants"]["power_share"]
-    own = entry["engine"] and len(mine) >= FEWEST_OF_EXPERTS
-    words = entry["words"] + (f" and {len(mine):,} with experts" if own else "")
+    words = entry["words"] + (f" and {len(mine):,} with experts" if enough else "")
     constants, devices = entry["constants"] | rounded, dict(entry["devices"])
-    if entry["engine"] and len(mine) >= FEWEST_OF_EXPERTS:
-        for name, scale in expert_scales(data.at(np.array(mine)), replace(DEFAULT, **constants), devices).items():
-            devices[name] = {"tpot_scale": 1.0, "ttft_scale": 1.0} | devices.get(name, {}) | {"experts_scale": scale}
+    if enough:
+        for name, scales in expert_scales(data.at(np.array(mine)), replace(DEFAULT, **constants), devices).items():
+            devices[name] = {"tpot_scale": 1.0, "ttft_scale": 1.0} | devices.get(name, {}) | scales
     return entry | {
         "constants": constants, "words": words, "expert_rows": len(mine), "devices": devices,
         "fit": replace(entry["fit"], **rounded),
     }  # fmt: skip
 
 
-def expert_scales(data: Data, constants: Constants, devices: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Each device's factor of TPOT of models with experts, beside its factor of dense ones."""
+def expert_scales(
+    data: Data, constants: Constants, devices: dict[str, dict[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Each device's factors of TPOT and of prompts of models with experts, beside its factors of dense ones."""
     found = {}
     for name in sorted({row.device.name for row in data.rows}):
         mine = data.where([row.device.name == name for row in data.rows])
         if len(mine) >= FEWEST_ON_A_DEVICE:
-            errors = mine.errors(constants.scaled(tpot=devices.get(name, {}).get("tpot_scale", 1.0)))
-            found[name] = round(scale_of(errors[~mine.of_prefill]), 4)
+            dense = devices.get(name, {})
+            errors = mine.errors(replace(constants, **dense))
+            found[name] = {
+                "experts_scale": round(scale_of(errors[~mine.of_prefill]), 4),
+                "experts_prompt_scale": round(scale_of(errors[mine.of_prefill]), 4),
+            }
     return found
 
 
@@ -609,12 +635,23 @@ def words_of(data: Data, key: tuple[str, str, str]) -> str:
     return f"fitted on {len(data)} rows of {label} on {MAKERS.get(classes, classes)}"
 
 
-def scale_of(errors: np.ndarray, believed: int = ROWS_OF_A_SCALE) -> float:
+def scale_of(errors: np.ndarray, believed: float = ROWS_OF_A_SCALE) -> float:
     """measured / ours of a device or a shape: its median, drawn towards 1 while rows are few."""
     if not len(errors):
         return 1.0
     factor = math.exp(-float(np.median(errors)) * len(errors) / (len(errors) + believed))
     return min(max(factor, 1 / LARGEST_SCALE), LARGEST_SCALE)
+
+
+APART = 0.3  # how far devices are from one another, in logarithms
+
+
+def scale_of_kind(errors: np.ndarray) -> float:
+    """measured / ours of one kind of prompt on a device: its median, drawn towards 1 by how far its rows disagree."""
+    if len(errors) < 2:
+        return 1.0
+    spread = max(0.1, 1.48 * float(np.median(np.abs(errors - np.median(errors)))))
+    return scale_of(errors, believed=1 + (spread / APART) ** 2)
 
 
 def device_scales(data: Data, constants: Constants) -> dict[str, dict[str, float]]:
@@ -627,7 +664,13 @@ def device_scales(data: Data, constants: Constants) -> dict[str, dict[str, float
         steps = scale_of(mine.errors(constants)[~mine.of_prefill])
         scaled = constants.scaled(tpot=steps)
         first = scale_of(mine.errors(scaled)[mine.of_prefill])
-        scales[name] = {"tpot_scale": round(steps, 4), "ttft_scale": round(first, 4)}
+        rest = mine.errors(constants.scaled(tpot=steps, ttft=first))
+        packed = mine.prefill.packed.astype(bool)  # kernels of their own, beside those for plain weights
+        plain, unpacked = (scale_of_kind(rest[mine.of_prefill & kind]) for kind in (~packed, packed))
+        scales[name] = {
+            "tpot_scale": round(steps, 4), "ttft_scale": round(first * plain, 4),
+            "packed_prompt_scale": round(unpacked / plain, 4),
+        }  # fmt: skip
     return scales
 
 
@@ -642,10 +685,11 @@ def entry_of(entries: Sequence[dict[str, Any]], asked: Population) -> dict[str, 
 def errors_of(data: Data, entries: Sequence[dict[str, Any]], index: np.ndarray) -> np.ndarray:
     """log(ours / measured) of the rows `index`, each by the constants that it would get."""
     found = np.full(len(data), np.nan)
-    together: dict[tuple[int, str], list[int]] = {}
+    together: dict[tuple[int, str, bool], list[int]] = {}
     for i in index:
         entry = entry_of(entries, data.populations[i])
-        together.setdefault((id(entry), data.rows[i].device.name), []).append(int(i))
+        key = (id(entry), data.rows[i].device.name, data.populations[i].early)
+        together.setdefault(key, []).append(int(i))
     for rows in together.values():
         where = np.array(rows)
         first, asked = data.rows[where[0]], data.populations[where[0]]
@@ -673,6 +717,8 @@ def quantiles(errors: np.ndarray) -> tuple[float, float]:
 
 
 FEWEST_OF_A_RANGE = 30
+FEWEST_OF_OWN_RANGE = 20  # of a device, or of a kind of measurement
+FEWEST_THAT_WIDEN = 8
 
 
 def ranges(data: Data, errors: np.ndarray, circles: Sequence[np.ndarray]) -> dict[str, float]:
@@ -682,8 +728,10 @@ def ranges(data: Data, errors: np.ndarray, circles: Sequence[np.ndarray]) -> dic
     for name, kinds in (("tpot", ~data.of_prefill & ~data.routed), ("ttft", data.of_prefill)):
         sizes = [np.flatnonzero(circle & kinds & ~np.isnan(errors)) for circle in circles]
         low, high = quantiles(errors[next(rows for rows in sizes if len(rows) >= FEWEST_OF_A_RANGE)])
-        if len(sizes[0]) >= FEWEST_ROWS:
-            own_low, own_high = quantiles(errors[sizes[0]])
+        own = [sizes[0]] if len(sizes[0]) >= FEWEST_ROWS else []
+        own += [rows for kind in (0, 1) if len(rows := sizes[0][data.kind[sizes[0]] == kind]) >= FEWEST_OF_OWN_RANGE]
+        for rows in own:  # all of them, single steps, whole requests: each has nine of ten inside
+            own_low, own_high = quantiles(errors[rows])
             low, high = min(low, own_low), max(high, own_high)
         found |= {f"{name}_low": low, f"{name}_high": high}
     return found
@@ -733,6 +781,8 @@ def fitted(rows: Sequence[Row]) -> Fitted:
         _give_ranges(found, entry)
         _give_expert_ranges(found, entry)
         _give_new_ranges(found, entry)
+        _give_stage_ranges(found, entry)
+        _give_device_ranges(found, entry)
         entry["range_unseen"] = wider(entry["range_seen"], entry["range_unseen"])
     return found
 
@@ -754,6 +804,46 @@ def _give_expert_ranges(found: Fitted, entry: dict[str, Any]) -> None:
     for side, split in (("range_seen", SPLITS[1]), ("range_unseen", SPLITS[2])):
         low, high = quantiles(found.errors[split][mine if mine.sum() >= FEWEST_OF_A_RANGE else routed])
         entry[side] |= {"experts_low": low, "experts_high": high}
+
+
+def _give_stage_ranges(found: Fitted, entry: dict[str, Any]) -> None:
+    """Of llama.cpp's prompts through several cards: rows left out, whose spread is that of one card and of the pipeline."""
+    if entry["engine"] != LLAMA:
+        return
+    data = found.data
+    mine = data.of_prefill & found.dense & np.array([row.answer.request.sharding.pp > 1 for row in data.rows])
+    mine &= np.array([asked.engine == LLAMA for asked in data.populations])
+    if mine.sum() >= FEWEST_OF_EXPERTS:
+        low, high = quantiles(found.errors[SPLITS[1]][mine])
+        for side in ("range_seen", "range_unseen"):
+            entry[side] |= {"stages_low": low, "stages_high": high}
+
+
+def _give_device_ranges(found: Fitted, entry: dict[str, Any]) -> None:
+    """A device with rows enough has the range that its own rows showed when they were left out; one with fewer of them has
+    the entry's, no narrower than its own."""
+    data, errors = found.data, found.errors[SPLITS[1]]
+    fits = np.array([not row.apart for row in data.rows])
+    mine = fits & np.array(
+        [serves(entry, asked) and entry_of(found.entries, asked) is entry for asked in data.populations]
+    )
+    places = np.array([row.device.name for row in data.rows])
+    single = np.array([row.answer.request.sharding.pp == 1 for row in data.rows])
+    kinds = {
+        "tpot": ~data.of_prefill & found.dense,
+        "experts": ~data.of_prefill & ~found.dense,
+        "ttft": data.of_prefill & single,
+    }
+    for name, factors in entry["devices"].items():
+        for what, kind in kinds.items():
+            rows = np.flatnonzero(mine & kind & (places == name))
+            if len(rows) < FEWEST_THAT_WIDEN:
+                continue
+            low, high = quantiles(errors[rows])
+            known = entry["range_seen"]
+            if len(rows) < FEWEST_OF_OWN_RANGE and f"{what}_low" in known:
+                low, high = min(low, known[f"{what}_low"]), max(high, known[f"{what}_high"])
+            factors |= {f"{what}_low": low, f"{what}_high": high}
 
 
 def _give_new_ranges(found: Fitted, entry: dict[str, Any]) -> None:
@@ -793,10 +883,11 @@ def covered(found: Fitted, split: str) -> np.ndarray:
         asked = found.data.populations[i]
         entry = entry_of(found.entries, asked)
         seen = split in SPLITS[:2] and row.device.name in entry["devices"]
-        limits = entry["range_seen" if seen else "range_unseen"]
-        low, high = limits["ttft_low"], limits["ttft_high"]
+        constants = _constants(found, entry["words"], row.device.name, asked)
+        if not seen:
+            constants = replace(constants, **entry["range_unseen"])
+        low, high = prompt_range(constants, row.answer.request.sharding.pp)
         if not found.data.of_prefill[i]:
-            constants = replace(_constants(found, entry["words"], row.device.name, asked), **limits)
             shape = "" if split == SPLITS[3] else found.data.shapes[i]  # a model that was left out is new
             low, high = tpot_range(constants.of_model(shape, experts=not found.dense[i]), not found.dense[i])
         inside[i] = low <= math.exp(-found.errors[split][i]) <= high
@@ -1068,7 +1159,10 @@ def where_it_fails(found: Fitted) -> list[dict[str, Any]]:
         "models below 1 B parameters, where the host's work for a step decides": lambda row: (
             row.dense and parameters(row.answer.spec) < 1e9
         ),
-        "tensor parallel over PCIe": lambda row: row.dense and shared_pcie(row),
+        "tensor parallel over PCIe": lambda row: row.dense and not row.apart and shared_pcie(row),
+        "tensor parallel over PCIe, set apart: builds of 2023": lambda row: (
+            row.dense and row.apart == "2023 build" and shared_pcie(row)
+        ),
         "vLLM of 2023 and 2024 on AMD": lambda row: (
             "vllm" in row.engine.lower()
             and row.device.vendor == "AMD"

@@ -88,6 +88,13 @@ class Row:
         return self.batch if self.most is None else max(1, min(self.batch, self.most))
 
     @property
+    def is_first(self) -> bool:
+        """Whether a first token was timed: a prompt rate of others than llama-bench is prompt / first call, way in and all."""
+        return self.measured == "ttft_ms" or (
+            self.measured == "prefill_tok_s" and population(self.engine, self.load, self.device).engine != "llamacpp"
+        )
+
+    @property
     def is_rate(self) -> bool:
         return not self.measured.endswith("_ms")
 
@@ -130,7 +137,7 @@ class Row:
             return found.tpot_seconds
         if self.kind == REQUEST:
             return found.request_seconds
-        if self.measured == "ttft_ms":
+        if self.is_first:
             return found.ttft_seconds
         return found.prefill_tokens_per_s.inverse(self.batch * self.prompt)
 
@@ -185,6 +192,9 @@ def _screened(row: Row) -> Row:
     return replace(row, apart="faster than the device") if row.seconds < bound else row
 
 
+OF_2024 = "1600"  # the build of rows that state no more than their year
+
+
 @lru_cache(maxsize=1)
 def llamacpp_rows() -> Rows:
     """`tests/cases/llamacpp_speed.csv`: llama-bench; layers split over several devices are pipeline stages."""
@@ -196,7 +206,9 @@ def llamacpp_rows() -> Rows:
             Row(
                 answer=_estimate(raw["model"], raw["weight_dtype"], "fp16", Sharding(pp=int(raw["gpus"]))),
                 device=find_device(raw["gpu"]),
-                engine="llamacpp" if int(raw["year"]) >= 2025 else "llamacpp==b1600",
+                engine=f"llamacpp==b{build}"
+                if (build := raw["build"] or OF_2024 * (int(raw["year"]) < 2025))
+                else "llamacpp",
                 load="static",
                 batch=1,
                 prompt=max(1, depth) if generates else tokens,

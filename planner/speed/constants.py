@@ -90,6 +90,7 @@ class Constants:
     unshared_reads       share of the cache reads that are not shared among the query heads of a KV head (kernels to 2024)
     expert_efficiency    of the device's bandwidth, reading routed experts
     expert_compute_efficiency, expert_prefill_efficiency   of its FLOP/s, in grouped products of a step, of a prefill
+    early_experts        how much longer experts' prompts took in llama.cpp to mid-2025 on AMD, before their products were grouped
     expert_pad_rows      rows that a prefill's product of one expert takes besides its own: tiles that are not full
     expert_layer_seconds a router, a choice, tokens sorted by expert and back, whatever their number
     link_efficiency      of the bandwidth between devices
@@ -98,6 +99,7 @@ class Constants:
     request_seconds      a request's way in before its prefill starts
     tpot_scale, ttft_scale  what a measured point, or the device itself, showed beside the model
     experts_scale        what the device showed besides, of TPOT of models with experts
+    packed_prompt_scale, experts_prompt_scale  the same of prompts: where weights are unpacked, and with experts
     roof_scale, fixed_scale, prompts_scale  what rows of the model's shape showed of the parts of TPOT (see `Shape`)
     tpot_low .. ttft_high   the range that holds 9 of 10 measured values, as factors of the expectation
     queue, experts_queue    TTFT under load, of dense models and of those with experts
@@ -105,6 +107,7 @@ class Constants:
     new_low, new_high    the range of TPOT of a model whose shape no row has; new_experts_ of one with experts
     ubatch_tokens        pieces of a prompt that pipeline stages work on in turn (llama.cpp); None: whole prompts
     experts_low, _high      the same of TPOT for a model with experts
+    stages_low, _high       the same of prompts that go through several cards in turn
     serial               share of the shorter of reading and computing that the longer does not hide: 0 in the shipped fits,
                          1 where one waits for the other (processors)
     queue_scale          how much longer than by its formula a request waits, as points under load showed
@@ -135,6 +138,8 @@ class Constants:
     tpot_scale: float = 1.0
     experts_scale: float = 1.0
     ttft_scale: float = 1.0
+    packed_prompt_scale: float = 1.0
+    experts_prompt_scale: float = 1.0
     large_reduce_seconds: float = 4.6e-6
     prompt_layer_seconds: float = 60e-6
     unshared_reads: float = 1e-6
@@ -146,6 +151,7 @@ class Constants:
     power_share: float = 1e-6
     expert_pad_rows: float = 1e-6
     expert_power_share: float = 1e-6
+    early_experts: float = 1.0
     queue: Queue = Queue()
     experts_queue: Queue = Queue()
     shapes: tuple[tuple[str, Shape], ...] = ()
@@ -159,6 +165,8 @@ class Constants:
     ubatch_tokens: int | None = None
     experts_low: float = 0.7
     experts_high: float = 2.5
+    stages_low: float = 1.0
+    stages_high: float = 1.0
     serial: float = 0.0
     queue_scale: float = 1.0
     measured_shape: str = ""
@@ -278,6 +286,11 @@ _CURRENT_FROM = {"vllm": (0, 8), "tensorrt-llm": (1, 0), "sglang": (0, 5)}
 _CURRENT_BUILD = 4400  # of llama.cpp: January 2025
 
 
+_GROUPED_BUILD = (
+    6000  # of llama.cpp, July 2025: from then on Vulkan and ROCm run a prompt's experts in groups, CUDA since b5200
+)
+
+
 UBATCH_TOKENS = 512  # llama.cpp's --ubatch-size
 
 
@@ -286,11 +299,14 @@ OLD, CURRENT = "to 2024", "current"
 
 @dataclass(frozen=True)
 class Population:
-    """Which measured rows a question is like: engine ("" for one that none are of), generation, class of device."""
+    """Which measured rows a question is like: engine ("" for one that none are of), generation, class of device; `early`
+    a llama.cpp whose prompts ran experts one by one.
+    """
 
     engine: str
     generation: str
     device_class: str
+    early: bool = False
 
 
 def population(engine: str | None, load: str, device: Device) -> Population:
@@ -300,7 +316,7 @@ def population(engine: str | None, load: str, device: Device) -> Population:
 
     >>> from planner.catalogue.entries import find_device
     >>> population("vllm==0.6.3", "serving", find_device("h100-sxm"))
-    Population(engine='vllm', generation='to 2024', device_class='nvidia hbm')
+    Population(engine='vllm', generation='to 2024', device_class='nvidia hbm', early=False)
     >>> population("TensorRT-LLM", "serving", find_device("b200")).generation
     'current'
     """
@@ -317,7 +333,9 @@ def population(engine: str | None, load: str, device: Device) -> Population:
     else:
         current = load == "serving"
     generation = CURRENT if current else OLD
-    return Population(kept, generation, device_class(device))
+    kind = device_class(device)
+    early = kept == "llamacpp" and kind == "amd" and build is not None and int(build[1]) < _GROUPED_BUILD
+    return Population(kept, generation, kind, early)
 
 
 def device_class(device: Device) -> str:
@@ -422,11 +440,12 @@ def constants_of(entry: Mapping[str, Any], device: Device, asked: Population) ->
     pieces = UBATCH_TOKENS if asked.engine == "llamacpp" else None
     queues: dict[str, Any] = {name: Queue(**entry[name]) for name in ("queue", "experts_queue") if name in entry}
     shapes, new = shapes_on(entry, device.name), entry.get("range_new", {})
+    fitted = dict(entry["constants"])
+    if asked.early:
+        fitted["expert_prefill_efficiency"] /= fitted.pop("early_experts", 1.0)
     return Constants(
-        **entry["constants"],
-        **ranges,
-        **new,
-        **(seen or {}),
+        **fitted,
+        **(ranges | new | (seen or {})),
         **queues,
         shapes=shapes,
         ubatch_tokens=pieces,

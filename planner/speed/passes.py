@@ -22,6 +22,16 @@ GEFORCE = re.compile(r"RTX-\d{4}(?!-Ada)")
 CHUNK_TOKENS = 8192  # a longer prefill runs in several steps
 
 
+# Where ranks share PCIe, a large all-reduce reaches less of it the more they are: on RTX PRO 6000 (64 GB/s each way) 38.8,
+# 30 and 24 GB/s a rank for 2, 4 and 8 of them (vLLM 0.24's tables of aiconfigurator 0.12, commit 095f58a, 512 MiB). On an
+# L40S machine without paths past its sockets 19, 3.7 and 2.0 of 32, while TensorRT-LLM's own L40S prompts need about 15.
+PCIE_SHARED_GROWTH = 0.25
+
+
+# GeForce cards have no peer access: what ranks send goes through host memory.
+GEFORCE_STAGED = 2.0
+
+
 # One all-reduce of a small message over PCIe takes so long for each rank: 6.5, 13 and 26 us for 2, 4 and 8 on L40S and
 # RTX PRO 6000, with NCCL and with the engines' own kernels (tables of aiconfigurator 0.12, commit 095f58a).
 PCIE_RANK_SECONDS = 3.2e-6
@@ -72,7 +82,7 @@ def rates_of(device: Device, estimate: Estimate) -> Rates:
     ranks = estimate.request.sharding.tp
     link = device.interconnect if ranks <= bridged_ranks(device) else None
     pcie = float(pcie_bytes_per_s(slot_generation(device)))
-    per_s = (link.bytes_per_s_per_direction if link else None) or pcie
+    per_s = (link.bytes_per_s_per_direction if link else None) or pcie / shared_pcie(device, ranks)
     plain = plain_flops_per_s(device, estimate) or peak
     halves = 2.0 if GEFORCE.match(device.name) and peak <= device.dense_flops_per_s.get("fp16", 0) else 1.0
     return Rates(
@@ -86,6 +96,19 @@ def rates_of(device: Device, estimate: Estimate) -> Rates:
         0.0 if device.vendor == "CPU" else float(device.tdp_watts or 0),
         pcie,
     )
+
+
+def shared_pcie(device: Device, ranks: int) -> float:
+    """Returns by how much less of PCIe's rate a rank's large messages get beside others: 1 + log2(ranks) / 4, twice that
+    on GeForce cards, whose messages go through host memory.
+
+    >>> from planner.catalogue.entries import find_device
+    >>> [shared_pcie(find_device(name), 4) for name in ("l40s", "rtx-4090")], shared_pcie(find_device("l40s"), 1)
+    ([1.5, 3.0], 1.0)
+    """
+    if ranks < 2:
+        return 1.0
+    return (1 + PCIE_SHARED_GROWTH * math.log2(ranks)) * (GEFORCE_STAGED if GEFORCE.match(device.name) else 1.0)
 
 
 def bridged_ranks(device: Device) -> int:
@@ -287,9 +310,8 @@ def products_seconds(work: Pass, constants: Constants, *, prefill: bool) -> Any:
 def _products(work: Pass, c: Constants, *, plain: float, routed: float) -> Any:
     """The seconds of the products at the shares `plain` of dense weights and `routed` of experts."""
     grouped = work.expert_compute_seconds + work.pad_seconds * c.expert_pad_rows
-    dense = work.compute_seconds / plain * power_factor(work, c)
-    experts = grouped / routed * expert_power_factor(work, c)
-    return dense + experts + work.attention_seconds / c.attention_efficiency
+    dense = work.compute_seconds / plain + work.attention_seconds / c.attention_efficiency
+    return dense * power_factor(work, c) + grouped / routed * expert_power_factor(work, c)
 
 
 def power_factor(work: Pass | Rates, constants: Constants) -> Any:
@@ -339,7 +361,15 @@ def between_ranks_seconds(work: Pass | Sent, constants: Constants) -> Any:
 def prefill_seconds(work: Pass, constants: Constants, maximum: Callable[..., Any] = max) -> Any:
     """Computes the seconds of a prefill with nothing else on the device."""
     roof = roof_seconds(work, constants, prefill=True, maximum=maximum)
-    return (roof + sum(fixed_parts(work, constants).values())) * constants.ttft_scale
+    return (roof + sum(fixed_parts(work, constants).values())) * ttft_scale(work, constants)
+
+
+def ttft_scale(work: Pass, constants: Constants) -> Any:
+    """Returns the factor on everything that a prefill takes: what prompts on the device showed, and besides those of
+    weights that are unpacked (kernels of their own) and of models with experts.
+    """
+    packed = _either(work.packed, constants.packed_prompt_scale, 1.0)
+    return constants.ttft_scale * packed * (1 + (constants.experts_prompt_scale - 1) * (work.routed_layers > 0))
 
 
 def others_seconds(work: Pass, constants: Constants) -> Any:

@@ -228,8 +228,18 @@ def speed(
 
 
 def model_constants(constants: Constants, sums: Work) -> Constants:
-    """Returns the constants for the model that `sums` are of; once more changes nothing."""
-    return constants.of_model(sums.shape, experts=bool(sums.experts))
+    """Returns the constants for the model that `sums` are of, in their layout; once more changes nothing."""
+    found = constants.of_model(sums.shape, experts=bool(sums.experts))
+    if sums.sharding.pp == 1:
+        return found
+    low, high = prompt_range(found, sums.sharding.pp)
+    return replace(found, ttft_low=low, ttft_high=high, stages_low=1.0, stages_high=1.0)
+
+
+def prompt_range(constants: Constants, stages: int) -> tuple[float, float]:
+    """Returns the range of a prefill as two factors of the expectation, wider where it goes through several stages."""
+    low, high = constants.ttft_low, constants.ttft_high
+    return (min(low, constants.stages_low), max(high, constants.stages_high)) if stages > 1 else (low, high)
 
 
 def tpot_range(constants: Constants, experts: bool) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from planner.speed.passes import (
     products_seconds,
     rates_of,
     tpot_scale,
+    ttft_scale,
 )
 from planner.speed.speed import Case, Speed
 from planner.speed.work import decode_of, mean_reach, work
@@ -198,10 +199,11 @@ def prefill_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term
     case = case_of(estimate, device, found)
     constants = case.constants
     step = case.prefill_pass(ceil_div(prompts_of(found), case.sums.sharding.dp))
-    parts = {name: seconds * constants.ttft_scale for name, seconds in fixed_parts(step, constants).items() if seconds}
+    scale = float(ttft_scale(step, constants))
+    parts = {name: seconds * scale for name, seconds in fixed_parts(step, constants).items() if seconds}
     terms = [
-        *_roof(step, case.rates, constants, scale=constants.ttft_scale, prefill=True),
-        *_fixed(step, constants, parts, scale=constants.ttft_scale),
+        *_roof(step, case.rates, constants, scale=scale, prefill=True),
+        *_fixed(step, constants, parts, scale=scale),
     ]
     copied = case.copied_seconds(step.steps)
     if copied and found.host is not None:

@@ -120,7 +120,7 @@ def test_what_is_said_of_drafts_and_pieces_is_of_a_model_that_is_partly_on_the_h
     with pytest.raises(SystemExit):
         main([*words.split(), "--json"])
     card = " ".join(json.loads(capsys.readouterr().out)["notes"])
-    assert "each piece of 2,048 tokens copies" in there and "from batch 3 on" in there
+    assert "each piece of 2,048 tokens copies" in there and "from batch 4 on" in there
     assert "saves time at every batch" in card
 
 

@@ -21,8 +21,8 @@ from planner.readers import read_entry
 from planner.readers.by_hand import by_hand
 from planner.speed.constants import DEFAULT, Queue, Shape, constants_for
 from planner.speed.measured_point import with_measured_point
-from planner.speed.passes import Prompt, prefill_pass, rates_of
-from planner.speed.speed import Figure, Speed, speed
+from planner.speed.passes import Prompt, prefill_pass, prefill_seconds, rates_of
+from planner.speed.speed import Figure, Speed, model_constants, speed
 from planner.speed.step import step_ps
 from planner.speed.step_model import step_model
 from planner.speed.work import (
@@ -407,3 +407,43 @@ def test_tokens_that_are_kept_are_attended_to_and_not_computed_again() -> None:
     assert after.attention_seconds == pytest.approx(
         alone.attention_seconds * (512 * 7680 + 512 * 513 / 2) / (512 * 513 / 2)
     )
+
+
+def test_ranks_over_pcie_get_of_it_what_was_measured() -> None:
+    """All-reduces of 512 MiB on RTX PRO 6000, bytes sent a second and rank: vLLM 0.24 in aiconfigurator 0.12 (095f58a)."""
+    card = device("rtx-pro-6000")
+    reached = constants_for("vllm", card).link_efficiency
+    for ranks, measured in ((2, 38.8e9), (4, 30.0e9), (8, 24.2e9)):
+        rate = rates_of(card, asked("llama-3.1-8b", sharding=Sharding(tp=ranks))).link_bytes_per_s
+        assert rate * reached == pytest.approx(measured, rel=0.3)
+    geforce, plain = (
+        rates_of(device(name), asked("llama-3.1-8b", sharding=Sharding(tp=2))) for name in ("rtx-4090", "l40s")
+    )
+    assert geforce.link_bytes_per_s == plain.link_bytes_per_s / 2  # no peer access: through host memory
+
+
+def test_early_builds_of_llamacpp_read_prompts_of_experts_slower() -> None:
+    card, answer = device("ryzen-ai-max-395-128gb"), asked("qwen3-30b-a3b", dtype="q4_k_m")
+    early, now = (ask(answer, card, engine=name, batch=1) for name in ("llamacpp==b5300", "llamacpp==b9000"))
+    assert early.ttft_seconds.value > 1.5 * now.ttft_seconds.value
+    assert early.tpot_seconds.value == pytest.approx(now.tpot_seconds.value)
+
+
+def test_prompts_on_a_device_have_a_factor_for_each_kind_of_weights() -> None:
+    step = prefill_pass(
+        work(asked("llama-3.1-8b", dtype="q4_k_m")), rates_of(H100, asked("llama-3.1-8b")), 1, prompt=Prompt(1000)
+    )
+    slower = replace(DEFAULT, packed_prompt_scale=1.5)
+    assert prefill_seconds(step, slower) == pytest.approx(1.5 * prefill_seconds(step, DEFAULT))
+    assert prefill_seconds(replace(step, packed=False), slower) == prefill_seconds(replace(step, packed=False), DEFAULT)
+    routed = replace(DEFAULT, experts_prompt_scale=2.0)
+    assert prefill_seconds(replace(step, routed_layers=32), routed) > 1.9 * prefill_seconds(step, routed)
+
+
+def test_a_prompt_through_several_cards_has_a_wider_range_that_is_widened_once() -> None:
+    constants = replace(DEFAULT, stages_low=0.2, stages_high=6.0)
+    one, four = (work(asked("llama-3.1-8b", sharding=Sharding(pp=stages))) for stages in (1, 4))
+    found = model_constants(constants, four)
+    assert (found.ttft_low, found.ttft_high) == (0.2, 6.0)
+    assert model_constants(constants, one).ttft_low == DEFAULT.ttft_low
+    assert model_constants(found, four) == found

@@ -15,6 +15,7 @@ from planner.dtypes.names import weight_format
 from planner.errors import one_line
 from planner.memory.module_names import Matcher, matcher
 from planner.memory.quantization_groups import compressed_tensors, modelopt
+from planner.memory.quantization_listed import spqr, vptq
 from planner.memory.quantization_torchao import quark, torchao
 from planner.memory.recipes import (
     Reader,
@@ -283,10 +284,12 @@ def _bitnet(config: Mapping[str, Any]) -> Recipe:
 
 
 def _higgs(config: Mapping[str, Any]) -> Recipe:
-    """HIGGS: `bits` a weight and a float scale per group (transformers integrations/higgs.py)."""
-    return or_unread(
-        integers("higgs", config.get("bits"), whole(config.get("group_size"), 256), group_bits=16), "higgs"
-    )
+    """HIGGS: `bits` a weight, a float scale a group, and tables of 2^bits and 2 · 4^bits a matrix (integrations/higgs.py)."""
+    bits = whole(config.get("bits"), 4, 1, high=8)
+    fmt = None if bits is None else integers("higgs", bits, whole(config.get("group_size"), 256), group_bits=16)
+    if fmt is None or bits is None:
+        return or_unread(None, "higgs")
+    return Recipe(replace(fmt, matrix_bits=16 * (2**bits + 2 * 4**bits)))
 
 
 def _aqlm(config: Mapping[str, Any]) -> Recipe:
@@ -351,6 +354,10 @@ def _gguf(config: Mapping[str, Any]) -> Recipe:
     from planner.dtypes.tables import gguf_file, gguf_parts
 
     named = str(config.get("file_type") or "").lower()
+    if not named and isinstance(config.get("gguf_file"), str):  # transformers: the file alone, its type in its name
+        named = config["gguf_file"].lower().removesuffix(".gguf").rpartition("-")[2].rpartition(".")[2]
+    if config.get("dequantize") is True:
+        return unread_all("gguf asks to dequantise at load")
     fmt = gguf_file(named)
     if fmt is None:
         return unread_all(f"gguf: file type {one_line(named, 20)!r} is not known")
@@ -373,7 +380,8 @@ def _gguf(config: Mapping[str, Any]) -> Recipe:
 
 
 def _gemma(config: Mapping[str, Any]) -> Recipe:
-    """transformers' Gemma files: bits by regular expression; the first that is found decides."""
+    """transformers' Gemma files: bits by regular expression, the first that is found decides; an fp32 scale a row, and two
+    of activations a linear layer (integrations/gemma_quant.py)."""
     bits = whole(config.get("num_bits"), 4, 1, high=8)
     if bits is None:
         return unread_all("gemma: num_bits not understood")
@@ -381,10 +389,14 @@ def _gemma(config: Mapping[str, Any]) -> Recipe:
     table = config.get("module_quant_configs")
     for pattern, given in table.items() if isinstance(table, Mapping) else ():
         own = whole(given.get("num_bits") if isinstance(given, Mapping) else None, bits, 1, high=8)
-        fmt = None if own is None else WeightFormat(f"gemma_int{own}", (own, 1), 1, 0, 16)
+        fmt = None if own is None else _gemma_format(own)
         rules.append(Rule(matcher([f".*(?:{pattern})"], expressions=True), fmt))
     untouched = UNTOUCHED - TOWERS - ({"embedding", "lm_head"} if config.get("quantize_embeddings") is True else set())
-    return Recipe(WeightFormat(f"gemma_int{bits}", (bits, 1), 1, 0, 16), tuple(few(rules)), untouched)
+    return Recipe(_gemma_format(bits), tuple(few(rules)), untouched)
+
+
+def _gemma_format(bits: int) -> WeightFormat:
+    return WeightFormat(f"gemma_int{bits}", (bits, 1), 1, 0, 32, matrix_bits=64)
 
 
 DEFAULT_HEAD_BITS = 6  # `-hb` of exllamav2's and exllamav3's convert.py
@@ -456,7 +468,7 @@ _METHODS: dict[str, Reader] = {
     "mxfp4": _mxfp4, "gpt_oss_mxfp4": _mxfp4, "nvfp4": _one("nvfp4"), "eetq": _eetq, "quanto": _quanto, "hqq": _hqq,
     "torchao": torchao, "quark": quark, "fp_quant": _fp_quant, "fouroversix": _four_over_six, "bitnet": _bitnet,
     "higgs": _higgs, "aqlm": _aqlm, "sinq": _sinq, "metal": _metal, "mlx": _mlx, "gemma": _gemma,
-    "gguf": _gguf, "exl2": _average("exl2"), "exl3": _average("exl3"), "modelopt": modelopt, "modelopt_fp4": modelopt,
+    "vptq": vptq, "spqr": spqr, "gguf": _gguf, "exl2": _average("exl2"), "exl3": _average("exl3"), "modelopt": modelopt, "modelopt_fp4": modelopt,
     "modelopt_mixed": modelopt, "modelopt_fp8": modelopt, "modelopt_mxfp8": modelopt, "petit_nvfp4": modelopt,
     "deepseek_v4_fp8": _fp8, "auto_awq": _awq, "auto_gptq": _gptq, "gptq_bitblas": _gptq, "moe_wna16": _moe_wna16,
     "marlin": _marlin, "gptq_marlin_24": _marlin, "w8a8_int8": _int8, "auto-round-int8": _int8, "blockwise_int8": _int8,

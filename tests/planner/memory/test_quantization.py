@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +43,15 @@ def groups(bits: float, group: int, group_bits: int, linear: int = LINEAR) -> fl
     return linear * bits / 8 + linear / group * group_bits / 8
 
 
+# 512 columns in one group, 8 rows a vector, 256 vectors in the book, no residual
+VPTQ = {"in_features": 512, "out_features": 1024, "vector_lens": [-1, 8], "num_centroids": [-1, 256], "num_res_centroids": [-1, -1],
+        "group_num": 1, "group_size": 512, "outlier_size": 0, "enable_norm": True, "enable_perm": True}  # fmt: skip
+MODULES = {
+    **{f"self_attn.{p}_proj": 512 * 512 for p in "qkvo"},
+    **{f"mlp.{p}_proj": 512 * 1024 for p in ("gate", "up", "down")},
+}
+
+
 WORKED: dict[str, tuple[dict[str, Any], float]] = {
     # transformers 5.24, one for each class of utils/quantization_config.py
     "auto-round": ({"quant_method": "auto-round", "bits": 4, "group_size": 128}, groups(4, 128, 20)),
@@ -61,7 +72,7 @@ WORKED: dict[str, tuple[dict[str, Any], float]] = {
     "compressed-tensors": ({"quant_method": "compressed-tensors", "config_groups": {"g": {"targets": ["Linear"], "weights":
         {"num_bits": 8, "type": "float", "strategy": "channel"}}}, "ignore": ["lm_head"]}, LINEAR + 4 * ROWS),
     "fbgemm_fp8": ({"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["lm_head"]}, LINEAR + 4 * ROWS),
-    "higgs": ({"quant_method": "higgs", "bits": 4, "p": 2, "group_size": 256}, groups(4, 256, 16)),
+    "higgs": ({"quant_method": "higgs", "bits": 4, "p": 2, "group_size": 256}, groups(4, 256, 16) + MATRICES * 2 * (16 + 2 * 256)),
     "fp_quant": ({"quant_method": "fp_quant", "forward_dtype": "mxfp4"}, groups(4, 32, 8)),
     "torchao int4": ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 128}}}}, groups(4, 128, 32)),
     "torchao float8": ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig", "_data": {}}}}, LINEAR + 4 * ROWS),
@@ -78,8 +89,16 @@ WORKED: dict[str, tuple[dict[str, Any], float]] = {
     "metal": ({"quant_method": "metal", "bits": 4, "group_size": 64}, groups(4, 64, 32)),
     "fouroversix": ({"quant_method": "fouroversix", "dtype": "nvfp4"}, groups(4, 16, 8)),
     "sinq": ({"quant_method": "sinq", "nbits": 4, "group_size": 64}, groups(4, 64, 32)),
-    "gemma": ({"quant_method": "gemma", "num_bits": 4, "module_quant_configs": {"self_attn": {"num_bits": 8}}}, ATTENTION + MLP / 2 + 2 * ROWS),
+    "gemma": ({"quant_method": "gemma", "num_bits": 4, "module_quant_configs": {"self_attn": {"num_bits": 8}}}, ATTENTION + MLP / 2 + 4 * ROWS + 8 * MATRICES),
     "nvfp4": ({"quant_method": "nvfp4"}, groups(4, 16, 8)),
+    "vptq of one bit in every up_proj": ({"quant_method": "vptq", "config_for_layers": {f"model.layers.{n}.mlp.up_proj": VPTQ for n in (0, 1)}},
+        2 * (LINEAR - 2 * 512 * 1024) + 2 * (4 * 128 * 128 + 2 * 8 * 256 + 6 * 512)),
+    "spqr of three bits": ({"quant_method": "spqr", "bits": 3, "beta1": 16, "beta2": 16, "shapes": {
+        f"model.layers.{n}.{m}.{t}.shape": c for n in (0, 1) for m, elements in MODULES.items() for t, c in (
+            ("dense_weights", elements // 16), ("row_offsets", 100), ("col_vals", elements // 128), ("in_perm", 0))}},
+        LINEAR / 2 + 4 * 100 * MATRICES + LINEAR / 32),
+    "mxfp8": ({"quant_method": "mxfp8", "weight_block_size": [1, 32]}, groups(8, 32, 8)),
+    "gguf": ({"quant_method": "gguf", "gguf_file": "Model-Q8_0.gguf"}, 34 / 32 * (LINEAR + REST) - 2 * REST),
     # vLLM, ModelOpt and others
     "modelopt W4A8": ({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ", "group_size": 128}, groups(4, 128, 16)),
     "modelopt excludes by glob": ({"quant_method": "modelopt", "quant_algo": "FP8", "exclude_modules": ["lm_head", "model.layers.0.self_attn*"]},
@@ -139,7 +158,8 @@ def test_mlx_files_have_a_key_of_their_own() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"quant_method": "vptq", "config_for_layers": {}}, {"quant_method": "spqr", "bits": 3},
+        {"quant_method": "vptq", "config_for_layers": {}}, {"quant_method": "spqr", "bits": 3}, {"quant_method": "spqr", "shapes": {"a.x.shape": 3}},
+        {"quant_method": "vptq", "config_for_layers": {"model.layers.0.mlp.up_proj": {"vector_lens": [-1, 0]}}},
         {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, {"quant_method": "modelopt", "quant_algo": "NEW_1"},
         {"quant_method": "torchao", "quant_type": "autoquant"}, {"quant_method": "quark"}, {"quant_method": "hqq"},
         {"quant_method": "bitnet", "quantization_mode": "online"}, {"quant_method": "fp8", "dequantize": True},
@@ -235,3 +255,24 @@ def test_a_hostile_expression_is_never_run() -> None:
     )
     found.hits(Weight("attention", 8, 8, name="q_proj"), 3, "llama")
     assert len(found.refused) == 4
+
+
+def test_every_form_that_transformers_writes_has_a_worked_number() -> None:
+    """The names are those of AUTO_QUANTIZATION_CONFIG_MAPPING in transformers 5.24.0 (quantizers/auto.py)."""
+    written = """gguf awq bitsandbytes_4bit bitsandbytes_8bit eetq gptq aqlm quanto quark fouroversix fp_quant hqq compressed-tensors
+        fbgemm_fp8 higgs torchao bitnet vptq spqr fp8 nvfp4 mxfp8 auto-round mxfp4 metal sinq gemma""".split()
+    worked = {str(config["quant_method"]) for config, _ in WORKED.values()}
+    for name in written:
+        assert {name, name.split("_4bit")[0].split("_8bit")[0]} & worked, name
+    transformers = pytest.importorskip("transformers.quantizers.auto")
+    if transformers.__spec__ and pytest.importorskip("transformers").__version__ == "5.24.0":
+        assert sorted(transformers.AUTO_QUANTIZATION_CONFIG_MAPPING) == sorted(written)
+
+
+def test_the_layers_that_transformers_builds_are_counted_to_the_byte() -> None:
+    """Printed by benchmarks/quantized_layouts.py: the state of a small Llama with each quantiser's own layers."""
+    cases = json.loads((Path(__file__).parents[2] / "cases" / "quantized_layouts.json").read_text())
+    for case in cases["layouts"]:
+        spec = read_config({"model_type": "llama", "torch_dtype": "bfloat16", **cases["model"],
+                            "quantization_config": case["quantization_config"]})  # fmt: skip
+        assert estimate(spec, Request(1)).weight_bytes == case["bytes"], case["name"]

@@ -2,6 +2,7 @@
 
     python benchmarks/config_sweep.py                 # all types; needs transformers and torch, on the meta device
     python benchmarks/config_sweep.py llama bart -v   # some, with each change that is not exact
+    python benchmarks/config_sweep.py llama --pairs 60    # two changes at a time, 60 drawn for each type (the same in every run)
 
 Each key that decides a size is dropped, set to null, doubled, given under another name of its class, and keys of other
 types are added. The parameters decide. Counted are: exact, explained (a note or a
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 import warnings
 from collections import Counter
@@ -89,6 +91,17 @@ def changes(config: Mapping[str, Any], model_type: str) -> Iterator[tuple[str, d
                 yield f"{key}: {what}", {**config, key: changed}
 
 
+def pairs(config: Mapping[str, Any], model_type: str, count: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Draws `count` configs with two changes, the second made in what the first left; the type's name is the seed."""
+    draw, first = random.Random(model_type), list(changes(config, model_type))
+    for _ in range(count if first else 0):
+        what, changed = draw.choice(first)
+        second = list(changes(changed, model_type))
+        if second:
+            also, both = draw.choice(second)
+            yield f"{what}, {also}", both
+
+
 def small(model_type: str) -> dict[str, Any]:
     """The config of a type as transformers writes it by default, narrowed so that it is built in no time."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -163,6 +176,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("types", nargs="*", help="model types (default: all that transformers has)")
     parser.add_argument("-v", "--verbose", action="store_true", help="print each change that is not exact")
+    parser.add_argument(
+        "--pairs", type=int, default=0, metavar="N", help="two changes at a time, N drawn for each type"
+    )
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     import transformers
@@ -172,16 +188,17 @@ def main() -> int:
     for model_type in asked.types or known_types():
         if not type_keys(model_type).known:
             continue
-        total += swept(model_type, asked.verbose)
+        total += swept(model_type, asked.verbose, asked.pairs)
     print("together: " + ", ".join(f"{count:,} {name}" for name, count in sorted(total.items())))
     return 1 if total["wrong"] else 0
 
 
-def swept(model_type: str, verbose: bool) -> Counter[str]:
+def swept(model_type: str, verbose: bool, drawn: int = 0) -> Counter[str]:
     """The counts of one type; a base config that is not exact itself is not changed further."""
     base = small(model_type)
     counts: Counter[str] = Counter()
-    for what, config in (("as it is", base), *changes(base, model_type)):
+    changed = pairs(base, model_type, drawn) if drawn else changes(base, model_type)
+    for what, config in (("as it is", base), *changed):
         verdict, words = judged(config)
         counts[verdict] += 1
         if (verbose and verdict not in ("exact", "rejected")) or verdict == "wrong":

@@ -346,6 +346,11 @@ def _mimo_mtp(f: Fields) -> tuple[Weight, ...]:
     return (*layer, *linear("mtp", hidden, 2 * hidden), *decoder.norm(f, hidden, 5)) * count
 
 
+def _mimo_said_mtp(f: Fields) -> tuple[Weight, ...]:
+    """Those of MiMo-V2.5 and later, whose files say how many there are."""
+    return _mimo_mtp(f) if f.has("num_nextn_predict_layers") else ()
+
+
 MIMO_V2 = Type(
     renames={**ROUTED, "sliding_window": ("sliding_window_size", "sliding_window")},
     defaults={
@@ -497,7 +502,7 @@ TYPES: dict[str, Type] = {
     "minimax_m3": MINIMAX_M3,
     "minimax_m3_vl_text": MINIMAX_M3,
     "mimo_v2_flash": replace(MIMO_V2, mtp=_mimo_mtp),
-    "mimo_v2": replace(MIMO_V2, source="MiMo-V2.5 config.json and checkpoint: MiMo-V2-Flash with q, k and v in one"),
+    "mimo_v2": replace(MIMO_V2, mtp=_mimo_said_mtp, source="MiMo-V2.5 config.json and checkpoint: MiMo-V2-Flash with q, k and v in one"),
     "afmoe": Type(
         renames={"n_shared_experts": "num_shared_experts",
                  "num_experts": ("num_experts", "num_local_experts")},

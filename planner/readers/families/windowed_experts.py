@@ -150,6 +150,20 @@ def _step_mtp(f: Fields) -> tuple[Weight, ...]:
 # --- Cohere ----------------------------------------------------------------------------------------------
 
 
+def _exaone_mtp(f: Fields) -> tuple[Weight, ...]:
+    """Layers with a dense MLP, and once for all a projection [hidden, 2·hidden] and three norms.
+
+    K-EXAONE's one comes to 528,513,280 parameters (0.52 B in its card). Source: vLLM 0.33.0 exaone_moe_mtp.py.
+    """
+    count = f.int("num_nextn_predict_layers", 0, low=0, high=MAX_LAYERS)
+    if not count:
+        return ()
+    hidden = f.int("hidden_size")
+    layer = tuple(w for piece in (*decoder.full(f, 0), *decoder.dense(f, 0)) for w in piece.weights())
+    each = (*layer, *decoder.norm(f, hidden, 2))
+    return (*each * count, *linear("mtp", hidden, 2 * hidden), *decoder.norm(f, hidden, 3))
+
+
 def _cohere_kinds(f: Fields) -> list[str]:
     """Windows with every n-th layer full; the first dense layers count by a period of their own."""
     first, count = f.int("first_k_dense_replace", 0, low=0), layer_count(f)
@@ -189,6 +203,7 @@ TYPES: dict[str, Type] = {
         implied={"attention_bias": False, "qk_norm": "head"},
         kinds=layer_types(letters("sliding_window_pattern", 4)),
         mlp_kinds=listed("mlp_layer_types", MLP_NAMES, dense_then_moe(default=1)),
+        mtp=_exaone_mtp,
     ),
     "cohere2_moe": Type(
         renames={**SHARED, "intermediate_size": "prefix_dense_intermediate_size",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from planner.catalogue.entries import find_model
 from planner.errors import UnsupportedModel
 from planner.memory.estimate import estimate
 from planner.memory.request import Request
@@ -102,3 +103,32 @@ def test_weights_without_a_tower_that_is_loaded_are_a_lower_bound() -> None:
     assert found.exactness["kv_bytes"] == "exact"
     named = {key: value for key, value in unknown.items() if key != "vision_config"}
     assert estimate(read_config(named), Request(8)).exactness["weight_bytes"] == "exact"
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        # attention of 64 heads of 128 and 8 for K and V, their norms, a dense MLP, a projection, five norms
+        ("k-exaone-236b-a23b", 2 * 6144 * 8192 + 2 * 6144 * 1024 + 2 * 128 + 3 * 6144 * 18432 + 2 * 6144**2 + 5 * 6144),
+        # q 1536, k and v 512 + 64, 64 heads of 128 + 64 and 128; a dense MLP of 12288, a projection, five norms, a table
+        (
+            "longcat-flash-560b",
+            6144 * 1536
+            + 1536
+            + 1536 * 64 * 192
+            + 6144 * 576
+            + 512
+            + 512 * 64 * 256
+            + 64 * 128 * 6144
+            + 3 * 6144 * 12288
+            + 2 * 6144**2
+            + 5 * 6144
+            + 131072 * 6144,
+        ),
+    ],
+)
+def test_layers_that_predict_further_tokens_are_said_with_their_size(name: str, size: int) -> None:
+    """vLLM 0.33.0 exaone_moe_mtp.py and longcat_flash_mtp.py."""
+    spec = read_config(find_model(name).config)
+    assert sum(weight.parameters for weight in spec.mtp) == size
+    assert any(f"{size:,}" in line for line in estimate(spec, Request(8)).warnings)

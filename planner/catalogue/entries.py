@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, replace
 from functools import cache, cached_property, lru_cache
@@ -46,6 +47,16 @@ class ModelEntry:
     notes: str | None = None
     positions: Mapping[str, int] = field(default_factory=dict)  # of a name whose file says another number
     origin: str = SHIPPED  # or the user's file
+
+
+def cached_repository(path: str) -> str | None:
+    """Names the repository of a folder of the Hub's cache; None for any other text.
+
+    >>> cached_repository("/root/.cache/huggingface/hub/models--Qwen--Qwen3-8B/snapshots/abc"), cached_repository("Qwen/Qwen3-8B")
+    ('Qwen/Qwen3-8B', None)
+    """
+    found = re.search(r"models--([\w.-]+?)--([\w.-]+)", path)
+    return None if found is None else f"{found.group(1)}/{found.group(2)}"
 
 
 def at_positions(entry: ModelEntry, name: str) -> ModelEntry:

@@ -1,4 +1,4 @@
-"""What vLLM and SGLang refuse by a card's compute capability: float types, formats of the cache and of the weights.
+"""What vLLM, SGLang and TensorRT-LLM refuse by a card's compute capability: float types, formats of the cache and of the weights.
 
 Read off vLLM 0.9.2 to 0.33.0 (`platforms/cuda.py`, `config/model.py`, `v1/attention/backends/triton_attn.py`,
 `get_min_capability` of each quantisation) and SGLang 0.5.23 (the same function; its loader compares).
@@ -22,6 +22,8 @@ _NO_HALF = ("gemma2", "gemma3", "gemma3_text", "glm4")  # vLLM `_FLOAT16_NOT_SUP
 NO_HALF_SINCE: Version = (0, 9)  # of the releases read; before, float16 was taken
 MARLIN_ON_TURING_SINCE: Version = (0, 14)
 MODELOPT_ON_AMPERE_SINCE: Version = (0, 28)
+NVFP4_TENSORRT, FP8_TENSORRT = 100, 89
+NEMOTRON_ON_HOPPER_SINCE: Version = (1, 3)
 _LEAST = {
     "bitsandbytes": 70, "awq": 75, "gptq": 60, "mxfp4": 80, "gpt_oss_mxfp4": 80, "experts_int8": 80, "fbgemm_fp8": 80,
     "torchao": 75, "fp_quant": 100, "compressed-tensors": 70,
@@ -82,6 +84,26 @@ def sglang_refusal(estimate: Estimate) -> Refusal | None:
     """Says which format of weights SGLang refuses on this card (a card without bfloat16 runs in float16 by itself)."""
     have = capability(estimate)
     return None if have is None else _weights_refusal(estimate, have, version=None)
+
+
+def tensorrt_llm_refusal(estimate: Estimate, version: Version) -> Refusal | None:
+    """Says which format of weights TensorRT-LLM has no kernel for on this card: NVFP4 before Blackwell, fp8 before Ada.
+
+    Source: its kernel's "FP4 Gemm not supported before Blackwell" (issue 5018; eight H200, issue 6038); Nemotron-H alone runs on
+    Hopper from 1.3 (PR 14775); the support matrix of 0.18.2 for fp8.
+    """
+    have, name = capability(estimate), estimate.plan.fmt.name
+    if have is None:
+        return None
+    hopper = have >= 90 and version >= NEMOTRON_ON_HOPPER_SINCE and estimate.spec.model_type.startswith("nemotron_h")
+    least = NVFP4_TENSORRT if name == "nvfp4" and not hopper else FP8_TENSORRT if name.startswith("fp8") else 0
+    if have >= least:
+        return None
+    kind, where = ("NVFP4", "Blackwell") if least == NVFP4_TENSORRT else ("fp8", "Ada")
+    return Refusal(
+        f"TensorRT-LLM has no {kind} kernel before {where} ({least / 10:.1f}); {architecture(estimate)} has {have / 10:.1f}: "
+        f"take the checkpoint in {'fp8' if have >= FP8_TENSORRT else 'int4 (AWQ) or bf16'}"
+    )
 
 
 def _weights_refusal(estimate: Estimate, have: int, *, version: Version | None) -> Refusal | None:

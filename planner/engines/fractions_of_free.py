@@ -20,6 +20,7 @@ from planner.engines.base import (
     stage_ranges,
     want,
 )
+from planner.engines.capability import tensorrt_llm_refusal
 from planner.engines.device_memory import forward_bytes, weights_loaded
 from planner.engines.vllm import logical_bytes
 from planner.errors import UnsupportedModel
@@ -163,6 +164,10 @@ def _answer(
     seq = estimate.request.seq_tokens
     taken = ceil_div(seq, block) * one
     most = None if ranged is None else (ranged.pool.blocks or 0) // (taken // one)
+    refusal = _cut_session(ranged, seq) if rules is LMDEPLOY and ranged is not None and not most else None
+    number = (parse_version(version) if version else None) or LATEST
+    if rules is TENSORRT_LLM and (no_kernel := tensorrt_llm_refusal(estimate, number)) is not None:
+        refusal, most = no_kernel, 0
     assumed = [f"{rules.words} {version or 'as modelled'}"]
     if estimate.capacity is not None and options.pool_bytes is None:
         assumed.append(
@@ -183,7 +188,7 @@ def _answer(
         lines=_lines(rules, ranged.pool, one) if ranged else (),
         reasons=_reasons(rules, block, estimate),
         assumptions=tuple(assumed),
-        refusal=_cut_session(ranged, seq) if rules is LMDEPLOY and ranged is not None and not most else None,
+        refusal=refusal,
         extra={"max_model_len": longest, "fraction": float(fraction)},
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from planner.catalogue.entries import cached_repository
 from planner.lookup.formats import RECIPE_OWNERS
 from planner.lookup.parts import on_a_site, without_site
 
@@ -19,9 +20,8 @@ def plain_name(text: str) -> str:
     'Qwen/Qwen3-8B'
     """
     clean = text.strip().strip("\"'")
-    cached = re.search(r"models--([\w.-]+?)--([\w.-]+)", clean)
-    if cached:
-        return f"{cached.group(1)}/{cached.group(2)}"
+    if (repository := cached_repository(clean)) is not None:
+        return repository
     if on_a_site(clean) or re.match(r"[\w-][\w.-]*/[\w.-]+/(?:tree|blob|resolve|raw)/", clean):
         pieces = without_site(clean).split("/")
         if pieces[-1].lower().endswith(".gguf"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from planner.catalogue.entries import find_model, models
+from planner.catalogue.entries import cached_repository, find_model, models
 from planner.dtypes.names import canonical, float_dtype
 from planner.engines.base import EngineAnswer, Options, parse_version
 from planner.engines.registry import answer_of
@@ -37,7 +37,10 @@ def model_named(name: str) -> ModelSpec | None:
 
     >>> model_named("/models/Qwen2.5-7B-Instruct-AWQ").name
     'qwen2.5-7b-awq'
+    >>> model_named("/root/.cache/huggingface/hub/models--Qwen--Qwen2.5-7B-Instruct/snapshots/a09a3545").name
+    'qwen2.5-7b'
     """
+    name = cached_repository(name) or name
     last = name.rstrip("/").rsplit("/", 1)[-1]
     candidates = [name, last, last.replace(" ", "-")]
     short = last.replace(" ", "-")

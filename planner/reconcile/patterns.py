@@ -186,6 +186,8 @@ OWN: tuple[Pattern, ...] = (
     # TensorRT-LLM
     p(TRT, r"TensorRT-LLM version:? v?([\w.+-]{1,40})", "version", start=True),
     p(TRT, r"Loaded engine size: NUM MiB", "weights_mib"),
+    p(TRT, r"Rank \d{1,4} uses NUM GB for model weights", "weights_gib"),
+    p(TRT, r"prefetching (\S{0,200}?models--\S{1,200}?/snapshots/\w{1,60})", "model"),
     p(TRT, r"Allocated NUM GiB for execution context memory", "execution_gib"),
     p(TRT, r"Allocated NUM MiB for execution context memory", "execution_mib"),
     p(TRT, r"Allocated NUM ([MG])i?B.{0,40}for.{0,20}runtime buffers", "runtime_gib", "runtime_unit"),

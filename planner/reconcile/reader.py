@@ -27,7 +27,7 @@ MOST_ZERO_BYTES = 16 << 20
 MOST_SILENT_BYTES = 8 << 30  # a server that runs for months writes less between two starts
 # The words of lines that may matter. None has a digit: lines that differ in digits alone are taken for alike.
 _OWN: tuple[bytes, ...] = (
-    b"vLLM API server version", b"LLM engine", b"LLMEngine", b"eights took", b"odel loading took", b"total_gpu_memory",
+    b"for model weights", b"prefetching", b"vLLM API server version", b"LLM engine", b"LLMEngine", b"eights took", b"odel loading took", b"total_gpu_memory",
     b"eights take", b"blocks:", b"KV cache size", b"KV cache memory", b"KV cache is needed", b"KV cache (", b"Maximum concurrency",
     b"Graph capturing", b"attention block size", b"max_num_batched_tokens", b"non-default args", b"args: Namespace", b"Free memory on device", b"CUDA graph memory: ", b"Num Sequences = ",
     b"torch peak memory", b"server_args", b"Load weight", b"Memory pool end", b"KV Cache is allocated",

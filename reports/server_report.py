@@ -13,6 +13,7 @@ from planner.answers.measured_beside import Beside, place
 from planner.answers.server import ServerAnswer
 from planner.answers.speed import speed_on
 from planner.reconcile.ledger import Ledger
+from planner.reconcile.vllm import set_by_hand
 from planner.speed.speed import Figure as Expected
 from planner.units import human_seconds, plural
 from reports.blocks import Block, Card, Lines, Picture, Report, Section, Table
@@ -42,8 +43,8 @@ def _cards(found: ServerAnswer) -> tuple[Card, ...]:
     cards = []
     for made in found.ledgers:
         agreeing = sum(figure.agrees for figure in made.figures)
-        words = made.stopped.text if made.stopped else "closes" if made.closes else "does not close"
-        cards.append(Card("Memory", made.stopped is None and bool(made.closes), words, (f"{agreeing} of {len(made.figures)} figures of the log agree",)))  # fmt: skip
+        good, words = _closes(made)
+        cards.append(Card("Memory", good, words, (f"{agreeing} of {len(made.figures)} figures of the log agree",)))
     places = [place(seconds, figure) for one in found.speeds for _, seconds, figure in one.pairs()]
     if places:
         inside = places.count("inside")
@@ -55,6 +56,17 @@ def _cards(found: ServerAnswer) -> tuple[Card, ...]:
         first = found.advice.changes[0]
         cards.append(Card("Best change", None, first.flags, (_gain_words(found.advice, 0),)))
     return tuple(cards)
+
+
+def _closes(made: Ledger) -> tuple[bool | None, str]:
+    """Whether the ledger closes, None where that cannot be told, and the words for it."""
+    if made.stopped is not None:
+        return False, made.stopped.text
+    if made.closes is not None:
+        return made.closes, "closes" if made.closes else "does not close"
+    if made.run is not None and set_by_hand(made.run):
+        return None, "the pool was set by hand"
+    return None, "the log does not print enough to close it"
 
 
 def _memory(made: Ledger) -> Section:

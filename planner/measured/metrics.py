@@ -22,8 +22,8 @@ PREFIXES = (
 )  # fmt: skip
 # What is asked -> names without prefix, the newest first; a counter may end in _total or not.
 GAUGES = {
-    "running": ("num_requests_running", "num_running_reqs", "requests_processing", "batch_current_size", "inflight_requests"),
-    "waiting": ("num_requests_waiting", "num_queue_reqs", "requests_deferred", "queue_size", "queued_requests"),
+    "running": ("num_requests_running", "num_running_reqs", "requests_processing", "batch_current_size", "active_requests", "inflight_requests", "num_active_requests"),
+    "waiting": ("num_requests_waiting", "num_queue_reqs", "requests_deferred", "queue_size", "queued_requests", "num_queued_requests", "server_queue_length"),
     "cache_share": ("kv_cache_usage_perc", "gpu_cache_usage_perc", "token_usage", "kv_cache_usage_ratio", "kv_cache_utilization"),
     "hit_share": ("cache_hit_rate", "kv_cache_hit_rate"),
     "pool_tokens": ("max_total_num_tokens",),
@@ -48,8 +48,8 @@ HISTOGRAMS = {
     "ttft": ("time_to_first_token_seconds",),
     "tpot": ("inter_token_latency_seconds", "time_per_output_token_seconds", "request_time_per_output_token_seconds", "request_mean_time_per_token_duration"),
     "request": ("e2e_request_latency_seconds", "request_duration", "request_duration_seconds"),
-    "prompt_length": ("request_prompt_tokens", "request_input_length", "input_sequence_tokens"),
-    "output_length": ("request_generation_tokens", "request_generated_tokens", "output_sequence_tokens"),
+    "prompt_length": ("request_prompt_tokens", "request_input_length", "input_sequence_tokens", "prompt_tokens_histogram"),
+    "output_length": ("request_generation_tokens", "request_generated_tokens", "output_sequence_tokens", "generation_tokens_histogram"),
 }  # fmt: skip
 
 
@@ -114,7 +114,11 @@ def reading(samples: Iterable[Sample]) -> Reading | None:
     own = [(name[len(prefix) :].lstrip("_:"), labels, value) for name, labels, value in kept if name.startswith(prefix)]
     models = {words(labels.get("model_name") or labels.get("model") or "") for _, labels, _ in own} - {None}
     gauges = {key: _gauge(own, names, key.endswith("_share")) for key, names in GAUGES.items()}
-    found_gauges = {key: value for key, value in gauges.items() if value is not None and value >= 0}
+    found_gauges = {
+        key: value
+        for key, value in gauges.items()
+        if value is not None and value >= 0 and not (key.endswith("_share") and value > 1)
+    }
     if (pool := _vllm_pool(own) or _trtllm_pool(own)) is not None:
         found_gauges["pool_tokens"] = pool
     counters = {

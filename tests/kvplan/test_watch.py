@@ -307,3 +307,35 @@ if __name__ == "__main__":
 
     check_changed(int(sys.argv[1]))
     print(f"{int(sys.argv[1]):,} changed texts: no traceback")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('dynamo_frontend_active_requests{model="m"} 5', ("running", 5.0)),  # since inflight_requests is deprecated
+        ('trtllm_num_active_requests{model_name="m"} 3', ("running", 3.0)),
+        ('trtllm_server_queue_length{model_name="m"} 2', ("waiting", 2.0)),
+        ('sglang:num_queue_reqs{model_name="m",tp_rank="0"} 3\nsglang:num_queue_reqs{model_name="m",tp_rank="1"} 11', ("waiting", 14.0)),
+    ],
+)  # fmt: skip
+def test_names_of_other_releases_are_known(line: str, says: tuple[str, float]) -> None:
+    """By the engines' sources and public texts of 2026: Dynamo's frontend, TensorRT-LLM's collector, SGLang with DP attention."""
+    found = reading(samples(line, "x"))
+    assert found is not None and found.gauges[says[0]] == says[1]
+
+
+def test_sglangs_own_histograms_of_lengths_are_read() -> None:
+    text = "\n".join(
+        f"sglang:{name}_{end} {value}"
+        for name, total in (("prompt_tokens_histogram", 4096), ("generation_tokens_histogram", 512))
+        for end, value in (("sum", total), ("count", 4))
+    )
+    found = reading(samples(text, "x"))
+    assert found is not None
+    assert (found.histograms["prompt_length"].mean, found.histograms["output_length"].mean) == (1024, 128)
+
+
+def test_a_share_above_one_is_none() -> None:
+    """A hit rate of 22.5 is percent or damaged: not guessed."""
+    found = reading(samples('sglang:cache_hit_rate{model_name="m"} 22.5\nsglang:token_usage{model_name="m"} 0.94', "x"))
+    assert found is not None and "hit_share" not in found.gauges and found.gauges["cache_share"] == 0.94

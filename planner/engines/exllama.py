@@ -26,7 +26,6 @@ from planner.engines.base import (
     want,
 )
 from planner.engines.device_memory import forward_bytes
-from planner.engines.llamacpp_placement import LOOKED_UP
 from planner.engines.vllm import logical_bytes
 from planner.errors import UnsupportedModel
 from planner.memory.activations import Estimated
@@ -133,8 +132,9 @@ def away_bytes(estimate: Estimate, options: Options) -> int:
     away = embedding_bytes(estimate)
     if options.mm_items is None and spec.stored is None:
         away += plan.total((weight, 1) for weight in spec.towers)
-    tables = (w for layer, count in spec.groups for w in layer.weights for _ in range(count) if w.part == LOOKED_UP)
-    away += plan.total((weight, 1) for weight in tables)
+    away += plan.total(
+        (weight, count) for layer, count in spec.groups for weight in layer.weights if weight.is_row_table
+    )
     if options.host_expert_layers:
         sizes = [
             plan.total((weight, 1) for weight in layer.weights if weight.part == "experts") for layer in spec.layers

@@ -34,8 +34,6 @@ from planner.units import GIB, ceil_div
 
 ROWS = ("row", "tensor", "graph")
 """Splits that cut every matrix."""
-LOOKED_UP = "per_layer_embedding"
-"""The part of a layer that is a table of n-grams, an input of the graph: llama.cpp keeps it on the host or on disk (PR 27742)."""
 CONTEXT_BYTES = GIB // 2
 """What the backend holds on each card before a model."""
 
@@ -86,7 +84,8 @@ def sizes(whole: Estimate, setting: Setting, *, compute: int, cards: Sequence[in
         if id(layer) not in known:
             known[id(layer)] = _layer_size(whole, setting, layer)
         one = known[id(layer)]
-        lookups += _parts(spec, plan)[id(layer)].get(LOOKED_UP, 0)
+        # A table of n-grams is an input of the graph: llama.cpp keeps it on the host or on disk (PR 27742).
+        lookups += plan.total((weight, 1) for weight in layer.weights if weight.is_row_table)
         layers.append(replace(one, rest=by_layer[index] - sum(one.parts.values())) if by_layer else one)
     embedding = stored.bytes_of("embedding") if stored is not None else plan.total((w, 1) for w in spec.before)
     tower = plan.total((weight, 1) for weight in spec.towers)
@@ -106,14 +105,15 @@ def _parts(spec: ModelSpec, plan: WeightPlan) -> dict[int, dict[str, int]]:
     found: dict[int, dict[str, int]] = {}
     for layer in spec.layers:
         if id(layer) not in found:
-            names = dict.fromkeys(weight.part for weight in layer.weights)
-            totals = (plan.total((weight, 1) for weight in layer.weights if weight.part == name) for name in names)
+            weights = [weight for weight in layer.weights if not weight.is_row_table]
+            names = dict.fromkeys(weight.part for weight in weights)
+            totals = (plan.total((weight, 1) for weight in weights if weight.part == name) for name in names)
             found[id(layer)] = dict(zip(names, totals, strict=True))
     return found
 
 
 def _layer_size(whole: Estimate, setting: Setting, layer: Layer) -> _LayerSize:
-    parts = {name: size for name, size in _parts(whole.spec, whole.plan)[id(layer)].items() if name != LOOKED_UP}
+    parts = _parts(whole.spec, whole.plan)[id(layer)]
     shares = [mlp.active / mlp.experts for mlp in layer.mlps if isinstance(mlp, Moe) and mlp.experts]
     return _LayerSize(parts, 0, buffers(whole, setting, [(layer, 1)]).total, max(shares, default=1.0))
 

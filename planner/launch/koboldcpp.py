@@ -38,6 +38,7 @@ MATTERS = """
 --nommap : weights that stay on the host are read whole: host memory
 --usemmap : how the file is read: host memory while it runs
 --usemlock : the file stays in host memory
+--nopipelineparallel : several devices take turns on one batch: smaller buffers, slower prompts
 --noavx2 : slower products on the processor
 --smartcontext : half of the context is kept free for what comes
 --mmprojcpu : the image encoder runs on the processor: its weight is not on the device

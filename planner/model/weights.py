@@ -43,6 +43,11 @@ class Weight:
         return self.rows * self.cols * self.count
 
     @property
+    def is_row_table(self) -> bool:
+        """Whether it is a per-layer embedding table (of n-grams, or of a vocabulary), of which a token reads some rows."""
+        return self.part == "per_layer_embedding" and not self.linear and self.split == "rows"
+
+    @property
     def active_parameters(self) -> int:
         return self.rows * self.cols * (self.count if self.active < 0 else min(self.active, self.count))
 

@@ -329,6 +329,7 @@ def _decoder_weights(spec: ModelSpec) -> list[tuple[Weight, int]]:
     skipped = {id(w) for w in (*spec.towers, *spec.encoder_extra)}
     for layer in spec.encoder:
         skipped |= {id(w) for w in layer.weights}
+    skipped |= {id(w) for layer, _ in spec.groups for w in layer.weights if w.is_row_table}  # n-grams
     kept = [
         (w, n)
         for w, n in all_weights(spec)

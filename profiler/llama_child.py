@@ -2,7 +2,8 @@
 
 The file is opened without its weights (`no_alloc`), a context is made for each question, and what the library logs of it is
 printed: one line of JSON each, marked. The parameters go by value in structures whose fields are checked against the
-library's own defaults before any is set. Source of the layout: llama.cpp's include/llama.h at v0.5.0 (September 2026).
+library's own defaults before any is set; the first of `ERAS` that they agree with is the library's. Source of the layouts:
+llama.cpp's include/llama.h from b7830 (January 2026) to b11739 (October 2026).
 """
 
 from __future__ import annotations
@@ -18,32 +19,46 @@ SPARE = 512  # bytes: more than any release's structure, so that one that has gr
 TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
 DEBUG = 1  # GGML_LOG_LEVEL_DEBUG
 U32, I32, PTR, BOOL = ctypes.c_uint32, ctypes.c_int32, ctypes.c_void_p, ctypes.c_bool
+MAPPED = ("use_mmap", "use_direct_io", "use_mlock")  # before load_mode
+ERAS = (  # (has load_mode, names of the counts behind n_seq_max, has ctx_type, has moe_cache_size)
+    (True, ("n_rs_seq", "n_outputs_max", "n_outputs_per_seq"), True, True),  # from b11548 or a little before
+    (True, ("n_rs_seq", "n_outputs_max", "n_outputs_per_seq"), True, False),
+    (True, ("n_rs_seq", "n_outputs_max"), True, False),
+    (False, ("n_rs_seq", "n_outputs_max", "n_outputs_per_seq"), True, False),
+    (False, ("n_rs_seq", "n_outputs_max"), True, False),
+    (False, ("n_rs_seq",), True, False),
+    (False, (), False, False),
+)
 
 
-class ModelParams(ctypes.Structure):
-    """`llama_model_params`."""
-
-    _fields_ = (
+def model_params(load_mode: bool) -> type[ctypes.Structure]:
+    """Lays out `llama_model_params`."""
+    modes = ("load_mode", "lazy_mode") if load_mode else ()
+    flags = ("vocab_only", *(() if load_mode else MAPPED), "check_tensors", "use_extra_bufts", "no_host", "no_alloc")
+    fields = (
         *((name, PTR) for name in ("devices", "tensor_buft_overrides")),
-        *((name, I32) for name in ("n_gpu_layers", "split_mode", "load_mode", "lazy_mode", "main_gpu")),
+        *((name, I32) for name in ("n_gpu_layers", "split_mode", *modes, "main_gpu")),
         *((name, PTR) for name in ("tensor_split", "progress_callback", "progress_data", "kv_overrides")),
-        *((name, BOOL) for name in ("vocab_only", "check_tensors", "use_extra_bufts", "no_host", "no_alloc", "load_mtp")),
+        *((name, BOOL) for name in (*flags, *(("load_mtp",) if load_mode else ()))),
         ("spare", ctypes.c_byte * SPARE),
     )  # fmt: skip
+    return type("ModelParams", (ctypes.Structure,), {"_fields_": fields})
 
 
-class ContextParams(ctypes.Structure):
-    """`llama_context_params`."""
-
-    _fields_ = (
-        *((name, U32) for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_rs_seq", "n_outputs_max", "n_outputs_per_seq")),
-        *((name, I32) for name in ("n_threads", "n_threads_batch", "ctx_type", "rope", "pooling", "attention", "flash_attn")),
+def context_params(counts: tuple[str, ...], ctx_type: bool, moe_cache: bool) -> type[ctypes.Structure]:
+    """Lays out `llama_context_params`."""
+    kinds = ("ctx_type",) if ctx_type else ()
+    fields = (
+        *((name, U32) for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", *counts)),
+        *((name, I32) for name in ("n_threads", "n_threads_batch", *kinds, "rope", "pooling", "attention", "flash_attn")),
         *((name, ctypes.c_float) for name in ("base", "scale", "ext", "attn", "fast", "slow")),
         ("orig_ctx", U32), ("defrag", ctypes.c_float), ("cb_eval", PTR), ("cb_data", PTR),
-        ("type_k", I32), ("type_v", I32), ("abort", PTR), ("abort_data", PTR),
+        ("type_k", I32), ("type_v", I32), *((("moe_cache_size", ctypes.c_size_t),) if moe_cache else ()),
+        ("abort", PTR), ("abort_data", PTR),
         *((name, BOOL) for name in ("embeddings", "offload_kqv", "no_perf", "op_offload", "swa_full", "kv_unified")),
         ("spare", ctypes.c_byte * SPARE),
     )  # fmt: skip
+    return type("ContextParams", (ctypes.Structure,), {"_fields_": fields})
 
 
 def say(answer: dict[str, Any]) -> None:
@@ -65,11 +80,31 @@ def library_in(folder: str) -> tuple[ctypes.CDLL, str]:
     return ctypes.CDLL(str(files[0]), mode=ctypes.RTLD_GLOBAL), files[0].name
 
 
-def known_layout(model: ModelParams, context: ContextParams) -> bool:
-    """Tells whether the library's own defaults lie where this release's structures have them."""
-    numbers = (context.n_batch, context.n_ubatch, context.n_seq_max, context.n_rs_seq, context.type_k, context.type_v)
-    flags = (model.vocab_only, model.check_tensors, model.no_alloc, context.offload_kqv, context.op_offload)
-    return numbers == (2048, 512, 1, 0, 1, 1) and flags == (False, False, False, True, True)
+def known_layout(model: ctypes.Structure, context: ctypes.Structure) -> bool:
+    """Tells whether the library's own defaults lie where an era's structures have them."""
+    numbers = ("n_batch", "n_ubatch", "n_seq_max", "n_threads", "n_threads_batch", "rope", "flash_attn", "type_k", "type_v")
+    on = [model.use_extra_bufts, context.offload_kqv, context.op_offload]  # type: ignore[attr-defined]
+    off = [model.vocab_only, model.check_tensors, model.no_host, model.no_alloc]  # type: ignore[attr-defined]
+    found = tuple(getattr(context, name) for name in numbers)
+    return found == (2048, 512, 1, 4, 4, -1, -1, 1, 1) and all(on) and not any(off) and getattr(model, "use_mmap", True)
+
+
+def layout_of(lib: ctypes.CDLL) -> tuple[ctypes.Structure, ctypes.Structure] | None:
+    """Finds the library's default parameters in the structures of its era; None of a library that none agrees with."""
+    for load_mode, counts, ctx_type, moe_cache in ERAS:
+        lib.llama_model_default_params.restype = model_params(load_mode)
+        lib.llama_context_default_params.restype = context_params(counts, ctx_type, moe_cache)
+        found = lib.llama_model_default_params(), lib.llama_context_default_params()
+        if known_layout(*found):
+            return found
+    return None
+
+
+def set_where_known(params: ctypes.Structure, values: dict[str, Any]) -> None:
+    """Sets the fields that the library's structure has."""
+    for name, value in values.items():
+        if any(name == field[0] for field in params._fields_):
+            setattr(params, name, value)
 
 
 # long: one session of a process of its own, from library to answer
@@ -88,38 +123,31 @@ def main(
     lib.llama_log_set(on_log, None)
     lib.ggml_backend_load_all_from_path(str(Path(library) if Path(library).is_dir() else Path(library).parent).encode())
     lib.llama_backend_init()
-    lib.llama_model_default_params.restype = ModelParams
-    lib.llama_context_default_params.restype = ContextParams
-    lib.llama_model_load_from_file.restype = lib.llama_init_from_model.restype = ctypes.c_void_p
-    lib.llama_model_load_from_file.argtypes = [ctypes.c_char_p, ModelParams]
-    lib.llama_init_from_model.argtypes = [ctypes.c_void_p, ContextParams]
-    lib.llama_free.argtypes = [ctypes.c_void_p]
-    wanted, plain = lib.llama_model_default_params(), lib.llama_context_default_params()
-    if not known_layout(wanted, plain):
-        say(
-            {"error": f"{name} lays its parameters out otherwise than llama.cpp v0.5.0, which is the one that is known"}
-        )
+    found = layout_of(lib)
+    if found is None:
+        say({"error": f"{name} lays its parameters out otherwise than llama.cpp from b7830 to b11739, which are known"})
         return
-    wanted.n_gpu_layers, wanted.load_mode, wanted.use_extra_bufts, wanted.no_alloc, wanted.load_mtp = (
-        0,
-        0,
-        False,
-        True,
-        False,
-    )
+    wanted, plain = found
+    lib.llama_model_load_from_file.restype = lib.llama_init_from_model.restype = ctypes.c_void_p
+    lib.llama_model_load_from_file.argtypes = [ctypes.c_char_p, type(wanted)]
+    lib.llama_init_from_model.argtypes = [ctypes.c_void_p, type(plain)]
+    lib.llama_free.argtypes = [ctypes.c_void_p]
+    host = {"n_gpu_layers": 0, "use_mmap": False, "load_mode": 0, "lazy_mode": 0, "use_extra_bufts": False, "no_alloc": True}
+    set_where_known(wanted, {**host, "load_mtp": False})
     model = lib.llama_model_load_from_file(file.encode(), wanted)
-    lib.llama_version.restype = ctypes.c_char_p
-    say({"library": name, "version": lib.llama_version().decode(), "loaded": bool(model), "log": "".join(log)[-20000:]})
+    version = ""
+    if hasattr(lib, "llama_version"):  # from b10335 or a little before
+        lib.llama_version.restype = ctypes.c_char_p
+        version = lib.llama_version().decode()
+    say({"library": name, "version": version, "loaded": bool(model), "log": "".join(log)[-20000:]})
     if not model:
         return
     for index, question in enumerate(questions[start:], start):
         log.clear()
         asked = lib.llama_context_default_params()
-        asked.n_threads = asked.n_threads_batch = 1
-        asked.swa_full = False  # as llama-server and llama-cli have it, not as the library
-        for key, value in question.items():
-            setattr(asked, key, TYPES[value] if key in ("type_k", "type_v") else value)
-        asked.n_outputs_max = asked.n_seq_max
+        fixed = {"n_threads": 1, "n_threads_batch": 1, "swa_full": False}  # as llama-server has it, not as the library
+        given = {key: TYPES[value] if key in ("type_k", "type_v") else value for key, value in question.items()}
+        set_where_known(asked, {**fixed, **given, "n_outputs_max": given.get("n_seq_max", 1)})
         say({"begin": index})
         context = lib.llama_init_from_model(model, asked)
         say({"index": index, "made": bool(context), "log": "".join(log)[-20000:]})

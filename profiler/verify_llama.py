@@ -102,9 +102,10 @@ class LlamaVerdict:
 
 
 def verify_llama(
-    name: str, spec: ModelSpec, file: str, library: str | None
-) -> LlamaVerdict:  # parameters: a model, its file and the library that reads it
-    """Asks libllama for every context of `QUESTIONS` and holds its answer against ours.
+    name: str, spec: ModelSpec, file: str, *, library: str | None, version: str | None = None
+) -> LlamaVerdict:
+    """Asks libllama for every context of `QUESTIONS` and holds its answer against ours, by the rules of the build that
+    is given or that the library names.
 
     Raises KvplanError without a library.
     """
@@ -113,16 +114,16 @@ def verify_llama(
         raise KvplanError(MISSING)
     if not os.path.exists(library):
         raise BadRequest(f"--library {one_line(library, 80)} does not exist; name the folder or file of a libllama")
-    version, error, found = "", "", []
+    error, found, named = "", [], version or ""
     for answer in _answers(library, file):
         if "error" in answer:
             error = _plain(answer["error"], library)
         elif "loaded" in answer:
-            version = answer["version"]
+            named = version or answer["version"]
             error = "" if answer["loaded"] else "libllama did not load it: " + one_line(_last(answer["log"]), 200)
         elif "index" in answer:
-            found.append(_compared(spec, version, QUESTIONS[answer["index"]], answer))
-    return LlamaVerdict(name, version, tuple(found), error)
+            found.append(_compared(spec, named, QUESTIONS[answer["index"]], answer))
+    return LlamaVerdict(name, named, tuple(found), error)
 
 
 def ours(spec: ModelSpec, version: str | None, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,7 +135,7 @@ def ours(spec: ModelSpec, version: str | None, question: Mapping[str, Any]) -> d
         ubatch_size=question.get("n_ubatch"), flash_attn=flash, swa_full=bool(question.get("swa_full")),
         kv_unified=bool(question.get("kv_unified")), num_speculative_tokens=question.get("n_rs_seq", 0),
     )  # fmt: skip
-    return llamacpp.answer(estimate(spec, Request(1, k_dtype=k, v_dtype=v), None), options, version).to_dict()
+    return llamacpp.answer(estimate(spec, Request(1, k_dtype=k, v_dtype=v), None), options, version or None).to_dict()
 
 
 def _compared(

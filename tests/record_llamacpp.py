@@ -47,7 +47,7 @@ def main(library: str, files: tuple[str, ...]) -> None:
     for file in files:
         name = Path(file).stem
         try:
-            found = verify_llama(name, model_spec(file), file, library)
+            found = verify_llama(name, model_spec(file), file, library=library)
         except KvplanError as error:
             raise click.ClickException(f"{file}: {error}") from None
         if found.error:

@@ -133,6 +133,8 @@ WEIGHT_FORMATS = {
                 "q5_k_s": 554, "q5_k_m": 569,
             }.items()
         ),
+        *(_gguf(name, bits) for name, bits in {"q1_0": 11250, "q2_0": 22500, "q6_0": 65000, "mxfp4_moe": 42500}.items()),
+        *(_gguf_mix(name, bits) for name, bits in {"q2_k_s": 297, "iq2_m": 293, "iq3_xs": 350, "iq3_m": 376}.items()),
         *(
             WeightFormat(name, (hundredths, 100), everywhere=True, estimated=True, source=_DYNAMIC)
             for name, hundredths in {"q6_k_xl": 740, "q8_k_xl": 950}.items()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from planner.memory.recipes import Recipe
 
+_GGUF = ("q", "iq", "tq", "mxfp4_moe")
 FP8_MLP = "fp8_mlp"  # Meta's recipe for Llama 3.1 405B: the MLPs of all but the first and the last layer
 
 
@@ -48,10 +49,26 @@ def _says(spec: ModelSpec, otherwise: str) -> str:
     return "the name says" if spec.read_as is not None and spec.read_as.weights else f"{otherwise} says"
 
 
+def _file_type_of(config: Mapping[str, Any]) -> str | None:
+    """Finds the type of a GGUF file that a name gave, where its matrices are known."""
+    if config.get("quant_method") != "gguf":
+        return None
+    from planner.memory.gguf_plan import is_file_type
+
+    named = str(config.get("file_type") or "").lower()
+    named = "mxfp4_moe" if named == "mxfp4" else named
+    return named if is_file_type(named) else None
+
+
 def _as_asked(spec: ModelSpec, dtype: str, float_name: str) -> WeightPlan:
     """One format for what it names: all linear layers, or with `fp8_mlp` the MLPs alone."""
     if canonical(dtype) == FP8_MLP:
         return _mlp_alone(spec, float_name)
+    if canonical(dtype).startswith(_GGUF):
+        from planner.memory.gguf_plan import gguf_plan, is_file_type  # only for a type of GGUF files
+
+        if is_file_type(canonical(dtype)):
+            return gguf_plan(spec, canonical(dtype))
     fmt = weight_format(dtype)
     if float_dtype(dtype):
         return WeightPlan(fmt, fmt, words=f"weights in {fmt.name}")
@@ -90,6 +107,12 @@ def _from_config(spec: ModelSpec, float_name: str) -> WeightPlan:
 
     Kept for a spec: the inverse questions ask hundreds of times.
     """
+    named = _file_type_of(spec.quantization or {})
+    if named is not None:
+        from planner.memory.gguf_plan import gguf_plan
+
+        plan = gguf_plan(spec, named, tables=(spec.quantization or {}).get("tables"))
+        return replace(plan, words=f"{plan.words}, as {_says(spec, 'the quantisation config')}")
     from planner.memory.quantization import read_recipe  # only for a model that is quantised
 
     config = {**(spec.quantization or {}), "tied": spec.tied}

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import Any
 
+from planner.dtypes.ggml import TENSOR_TYPES
 from planner.errors import BadConfig, one_line
 from planner.frozen import dataclass
 from planner.readers.sources import LocalFile, Source
@@ -32,18 +33,6 @@ MAX_NAME = 256
 MAX_FILES = 4096
 MAX_HEADER_BYTES = 512 << 20  # a vocabulary of a million long words stays below 64 MiB
 CHUNK = 1 << 18
-
-# type id -> (name, numbers in a block, bytes of a block). Source: package gguf 0.19.0 GGML_QUANT_SIZES.
-TENSOR_TYPES = {
-    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
-    7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 40), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110),
-    12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292),
-    16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50),
-    20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136),
-    24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8),
-    29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66),
-    39: ("MXFP4", 32, 17), 40: ("NVFP4", 64, 36), 41: ("Q1_0", 128, 18),
-}  # fmt: skip
 
 _TEXT, _LIST, _BOOL = 8, 9, 7
 _NUMBERS = {0: Struct("<B"), 1: Struct("<b"), 2: Struct("<H"), 3: Struct("<h"), 4: Struct("<I"), 5: Struct("<i"),
@@ -253,7 +242,7 @@ def _tensor(cursor: _Cursor) -> tuple[GgufTensor, int]:
     kind, offset = cursor.u32(), cursor.u64()
     if kind not in TENSOR_TYPES:
         raise cursor.wrong(f"gives the tensor {one_line(name, 80)!r} the type {kind}, which kvplan does not know")
-    type_name, block, block_bytes = TENSOR_TYPES[kind]
+    type_name, block, block_bytes, row_bytes = TENSOR_TYPES[kind]
     elements = 1
     for axis in shape:
         elements *= axis
@@ -265,7 +254,8 @@ def _tensor(cursor: _Cursor) -> tuple[GgufTensor, int]:
         )
     if offset > MAX_BYTES:
         raise cursor.wrong(f"puts the tensor {one_line(name, 80)!r} beyond any file")
-    return GgufTensor(name, type_name, shape, elements // block * block_bytes, elements), offset
+    size = elements // block * block_bytes + elements // shape[0] * row_bytes
+    return GgufTensor(name, type_name, shape, size, elements), offset
 
 
 # -- split files -------------------------------------------------------------------------------------------

@@ -34,9 +34,8 @@ MAX_SECONDS = 24 * 3600
 @click.argument("names", metavar="MODEL...", nargs=-1)
 @click.option(
     "--engine",
-    metavar="vllm|llamacpp",
-    type=click.Choice(["vllm", "llamacpp"]),
-    help="Compare with an installed vLLM ([verify-vllm], KVPLAN_ENGINE_PYTHON): blocks, tokens, concurrency; or with a libllama: caches of a .gguf MODEL.",
+    metavar="vllm|llamacpp[==BUILD]",
+    help="Compare with an installed vLLM ([verify-vllm], KVPLAN_ENGINE_PYTHON): blocks, tokens, concurrency; or with a libllama: caches of a .gguf MODEL, by the rules of BUILD (b9879) where the library does not say its own.",
 )
 @click.option(
     "--library", metavar="PATH", help="llamacpp: folder or file of a libllama (default: KVPLAN_LLAMA_LIBRARY)."
@@ -124,7 +123,9 @@ def _against_libllama(asked: VerifyAsked) -> None:
             raise BadRequest(
                 f"{one_line(name, 80)}: libllama reads GGUF files; name one (its header is enough, weights are not read)"
             )
-        verdicts.append(verify_llama(os.path.basename(name), model_spec(name), name, asked.library))
+        verdicts.append(
+            verify_llama(os.path.basename(name), model_spec(name), name, library=asked.library, version=asked.version)
+        )
     if not verdicts:
         raise click.UsageError("which .gguf files? --all is of the catalogue, which holds configs")
     _end(verdicts, _llama_page(verdicts), asked)

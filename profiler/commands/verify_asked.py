@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from planner.engines.base import parse_version
+from planner.errors import one_line
 from planner.files.write import check_file
 from planner.units import parse_bytes
 
@@ -18,6 +20,7 @@ class VerifyAsked:
 
     every           all models of the catalogue, in place of `names`
     engine          vllm or llamacpp; None: transformers
+    version         of a libllama that does not say its own
     library         folder or file of a libllama
     limit_seconds   what a model may take; `memory_bytes` what a process may take
     fresh           nothing is taken over from an earlier `output`
@@ -26,6 +29,7 @@ class VerifyAsked:
     names: tuple[str, ...]
     every: bool
     engine: str | None
+    version: str | None
     library: str | None
     processes: int
     limit_seconds: int
@@ -40,12 +44,14 @@ def verify_asked(names: tuple[str, ...], values: Mapping[str, Any]) -> VerifyAsk
     if bool(names) == values["every"]:
         raise click.UsageError("which MODEL? Names or config files, or --all (not both)")
     check_file(values["output"])
-    if values["library"] is not None and values["engine"] != "llamacpp":
+    engine, version = _engine_of(values["engine"])
+    if values["library"] is not None and engine != "llamacpp":
         raise click.UsageError("--library is libllama's: add --engine llamacpp")
     return VerifyAsked(
         names=names,
         every=values["every"],
-        engine=values["engine"],
+        engine=engine,
+        version=version,
         library=values["library"],
         processes=values["processes"],
         limit_seconds=values["time_limit"],
@@ -54,3 +60,15 @@ def verify_asked(names: tuple[str, ...], values: Mapping[str, Any]) -> VerifyAsk
         output=values["output"],
         as_json=values["as_json"],
     )
+
+
+def _engine_of(text: str | None) -> tuple[str | None, str | None]:
+    """Reads (engine, version) of --engine; the installed vLLM says its version itself."""
+    if text is None:
+        return None, None
+    engine, _, version = text.partition("==")
+    if engine not in ("vllm", "llamacpp") or (version and engine == "vllm"):
+        raise click.BadParameter(f"{one_line(text, 40)!r}: vllm, llamacpp or llamacpp==BUILD", param_hint="--engine")
+    if version and parse_version(version) is None:
+        raise click.BadParameter(f"{one_line(version, 40)!r} is no build: write it as b9879", param_hint="--engine")
+    return engine, version or None

@@ -27,7 +27,8 @@ from planner.memory.request import Request
 from planner.memory.sharding import Sharding
 from planner.model.parameters import active_parameters, parameters
 from planner.model.spec import ModelSpec
-from planner.readers.gguf import TENSOR_TYPES, read_gguf_file
+from planner.dtypes.ggml import TENSOR_TYPES
+from planner.readers.gguf import read_gguf_file
 from planner.readers.huggingface import read_config
 from tests.planner.readers.headers import gguf_header, text, write_gguf
 
@@ -567,7 +568,9 @@ def test_tensor_types_and_block_sizes_are_those_of_the_gguf_package() -> None:
     from gguf.constants import GGML_QUANT_SIZES
 
     theirs = {int(kind): (kind.name, *size) for kind, size in GGML_QUANT_SIZES.items()}
-    assert {kind: theirs.get(kind) for kind in TENSOR_TYPES} == TENSOR_TYPES
+    own_only = {9, 31, 32, 33, 42} | {kind for kind in TENSOR_TYPES if kind >= 97}  # Q8_1 is 36 bytes in libggml itself
+    ours = {kind: (name, block, size) for kind, (name, block, size, _) in TENSOR_TYPES.items() if kind not in own_only}
+    assert {kind: theirs.get(kind) for kind in ours} == ours
     assert set(theirs) <= set(TENSOR_TYPES)
 
 

@@ -82,7 +82,17 @@ def library_in(folder: str) -> tuple[ctypes.CDLL, str]:
 
 def known_layout(model: ctypes.Structure, context: ctypes.Structure) -> bool:
     """Tells whether the library's own defaults lie where an era's structures have them."""
-    numbers = ("n_batch", "n_ubatch", "n_seq_max", "n_threads", "n_threads_batch", "rope", "flash_attn", "type_k", "type_v")
+    numbers = (
+        "n_batch",
+        "n_ubatch",
+        "n_seq_max",
+        "n_threads",
+        "n_threads_batch",
+        "rope",
+        "flash_attn",
+        "type_k",
+        "type_v",
+    )
     on = [model.use_extra_bufts, context.offload_kqv, context.op_offload]  # type: ignore[attr-defined]
     off = [model.vocab_only, model.check_tensors, model.no_host, model.no_alloc]  # type: ignore[attr-defined]
     found = tuple(getattr(context, name) for name in numbers)
@@ -132,7 +142,14 @@ def main(
     lib.llama_model_load_from_file.argtypes = [ctypes.c_char_p, type(wanted)]
     lib.llama_init_from_model.argtypes = [ctypes.c_void_p, type(plain)]
     lib.llama_free.argtypes = [ctypes.c_void_p]
-    host = {"n_gpu_layers": 0, "use_mmap": False, "load_mode": 0, "lazy_mode": 0, "use_extra_bufts": False, "no_alloc": True}
+    host = {
+        "n_gpu_layers": 0,
+        "use_mmap": False,
+        "load_mode": 0,
+        "lazy_mode": 0,
+        "use_extra_bufts": False,
+        "no_alloc": True,
+    }
     set_where_known(wanted, {**host, "load_mtp": False})
     model = lib.llama_model_load_from_file(file.encode(), wanted)
     version = ""

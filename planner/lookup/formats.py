@@ -74,6 +74,15 @@ def format_of(parts: Parts) -> NamedFormat | None:
     return None
 
 
+# Unsloth's files of Qwen3.8-27B, Qwen3.6-35B-A3B, gemma-4-26B-A4B and gemma-4-E4B beside the plain types of the same models.
+_XL_SPREAD = {
+    "q2_k": "16 % smaller to 6 % larger",
+    "q3_k": "7 % smaller to 6 % larger",
+    "q4_k": "6 % smaller to 9 % larger",
+    "q5_k": "up to 9 % larger",
+}
+
+
 def gguf(kind: str, note: str = "") -> NamedFormat:
     """Returns the format of a GGUF file of one type; `kind` as llama.cpp writes it, in lower case."""
     base, assumed = kind, note
@@ -91,8 +100,10 @@ def gguf(kind: str, note: str = "") -> NamedFormat:
             match.group(1), match.group(1) + "_m"
         )
         if base != kind:
+            spread = _XL_SPREAD.get(kind[:4], "7 to 11 bits a weight")
             assumed = (
-                f"{kind.upper()} is the publisher's own mix, counted as {base.upper()}; read the file for its bytes"
+                f"{kind.upper()} is the publisher's own mix, counted as {base.upper()} (published files are {spread}); read "
+                "the file for its bytes"
             )
     elif kind in ("q4_k", "q5_k", "q3_k"):
         base = f"{kind}_m"

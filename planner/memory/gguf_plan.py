@@ -17,7 +17,20 @@ from planner.model.weights import TOWERS, Weight
 from planner.units import ceil_div
 
 # transformers' types whose GGUF files hold Q, K and V in one matrix, attn_qkv.
-ONE_QKV = ("bloom", "chatglm", "codeshell", "dbrx", "falcon", "gpt2", "gpt_bigcode", "gpt_neox", "mpt", "phi3", "phi4mm", "qwen")
+ONE_QKV = (
+    "bloom",
+    "chatglm",
+    "codeshell",
+    "dbrx",
+    "falcon",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neox",
+    "mpt",
+    "phi3",
+    "phi4mm",
+    "qwen",
+)
 # Published in MXFP4: their experts stay as they are, whatever the type of the file.
 KEPT_EXPERTS = ("gpt_oss",)
 # Of 80 layers and with few KV heads the quantiser gives V a type more (`LLM_TYPE_70B`).
@@ -42,7 +55,11 @@ class GgufPlan(WeightPlan):
             return (self.tower or self.float_fmt).matrix_bytes(weight.rows, weight.cols) * matrices
         found = (self.shapes or {}).get((weight.part, weight.name, weight.rows, weight.cols))
         shares = found or self.mixed.get((weight.part, weight.name))
-        if shares is None or weight.cols == 1 or not (found or weight.linear or weight.part in ("embedding", "lm_head")):
+        if (
+            shares is None
+            or weight.cols == 1
+            or not (found or weight.linear or weight.part in ("embedding", "lm_head"))
+        ):
             return self.float_fmt.matrix_bytes(weight.rows, weight.cols) * matrices
         layers = sum(share for _, share in shares)
         return ceil_div(
@@ -149,8 +166,7 @@ def _halves(spec: ModelSpec, layer: int, facts: Facts) -> WeightFormat:
     """A latent's K and V projections lie apart: attn_k_b with rows of a head's own key, attn_v_b with rows of the latent."""
     mixer = next(one for one in spec.layers[layer].mixers if isinstance(one, LatentAttention))
     k, v = (
-        tensor_format(next(types_of([Matrix("other", layer, cols)], facts)))
-        for cols in (mixer.nope_dim, mixer.kv_rank)
+        tensor_format(next(types_of([Matrix("other", layer, cols)], facts))) for cols in (mixer.nope_dim, mixer.kv_rank)
     )
     numerator = k.bits[0] * mixer.nope_dim * v.bits[1] + v.bits[0] * mixer.v_dim * k.bits[1]
     whole = (mixer.nope_dim + mixer.v_dim) * k.bits[1] * v.bits[1]

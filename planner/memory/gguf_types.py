@@ -27,7 +27,19 @@ FALLBACKS = {
 }  # fmt: skip
 LOW = ("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq2_m")
 OF_TWO_BITS = ("iq2_s", "iq2_m")
-EIGHT_OUTPUT = ("q2_k", "iq3_xs", "iq3_xxs", "q3_k_s", "q3_k_m", "iq4_nl", "q4_k_s", "q4_k_m", "iq3_s", "iq3_m", "iq4_xs")
+EIGHT_OUTPUT = (
+    "q2_k",
+    "iq3_xs",
+    "iq3_xxs",
+    "q3_k_s",
+    "q3_k_m",
+    "iq4_nl",
+    "q4_k_s",
+    "q4_k_m",
+    "iq3_s",
+    "iq3_m",
+    "iq4_xs",
+)
 OUTPUTS = {"q2_k": "q3_k", "iq3_xxs": "iq3_s", "q3_k_m": "q4_k", "q3_k_l": "q5_k", "iq3_m": "q4_k"}
 
 
@@ -163,9 +175,7 @@ def _value(facts: Facts, base: str, value: int, values: int) -> str:
         chosen = "q4_k"
     elif file_type == "q3_k_m":
         chosen = "q5_k" if value < 2 else "q4_k"
-    elif file_type == "q3_k_l":
-        chosen = "q5_k"
-    elif file_type in ("iq4_nl", "iq4_xs") and grouped:
+    elif file_type == "q3_k_l" or (file_type in ("iq4_nl", "iq4_xs") and grouped):
         chosen = "q5_k"
     elif file_type in ("q4_k_m", "q5_k_m") and _more_bits(value, values):
         chosen = "q6_k"

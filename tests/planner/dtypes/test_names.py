@@ -57,6 +57,8 @@ BITS_PER_WEIGHT = {
     # whole files of an 8B Llama, llama.cpp quantize README
     "q3_k_s": 3.5, "q3_k_m": 3.91, "q3_k_l": 4.27, "q4_0": 4.55, "q4_k_s": 4.58, "q4_k_m": 4.85, "q5_k_s": 5.54,
     "q5_k_m": 5.69,
+    "q1_0": 1.125, "q2_0": 2.25, "q6_0": 6.5, "mxfp4_moe": 4.25,
+    "q2_k_s": 2.97, "iq2_m": 2.93, "iq3_xs": 3.5, "iq3_m": 3.76,
     # Unsloth's UD files, between those of a mixture of experts and of a small dense model
     "q6_k_xl": 7.4, "q8_k_xl": 9.5,
 } | {

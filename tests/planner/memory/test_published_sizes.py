@@ -86,6 +86,33 @@ def test_a_gguf_takes_what_its_publisher_says_within_three_percent(written: str,
     assert estimate(model_spec(written), Request(128)).weight_bytes == pytest.approx(gb * 1e9, rel=0.03)
 
 
+# File sizes in GB of bartowski's model cards (imatrix but for the first two rows of types): Yi-1.5-34B-Chat, Behemoth-ReduX-123B
+# (Mistral Large's shape), Codestral-22B, Llama-3.1-70B, Ministral-8B-2410, gpt-oss-20b ("all FFN kept at MXFP4").
+CARDS = {
+    "yi-1.5-34b": (0.002, {
+        "q8_0": 36.54, "q6_k": 28.21, "q5_k_m": 24.32, "q5_k_s": 23.70, "q4_k_m": 20.65, "q4_k_s": 19.59, "iq4_nl": 19.52,
+        "iq4_xs": 18.47, "q3_k_l": 18.13, "q3_k_m": 16.65, "iq3_m": 15.56, "iq3_s": 15.01, "q3_k_s": 14.96, "iq3_xs": 14.23,
+        "iq3_xxs": 13.33, "q2_k": 12.82, "iq2_m": 11.79, "iq2_s": 10.89, "iq2_xs": 10.30, "iq2_xxs": 9.30, "iq1_m": 8.17, "iq1_s": 7.49}),
+    "mistral-large-2411": (0.0003, {
+        "q8_0": 130.28, "q6_k": 100.59, "q5_k_m": 86.49, "q5_k_s": 84.36, "q4_1": 76.72, "q4_k_m": 73.22, "q4_k_s": 69.57,
+        "iq4_nl": 69.22, "iq4_xs": 65.43, "q3_k_l": 64.55, "q3_k_m": 59.10, "iq3_m": 55.28, "q3_k_s": 52.85, "iq3_xs": 50.14,
+        "iq3_xxs": 47.01, "q2_k": 45.20, "iq2_m": 41.62, "iq2_s": 38.38, "iq2_xs": 36.08, "iq2_xxs": 32.43, "iq1_m": 28.39, "iq1_s": 25.96}),
+    "codestral-22b": (0.001, {"q6_k": 18.25, "q5_k_m": 15.72, "q4_k_m": 13.34, "q4_k_s": 12.66, "iq4_xs": 11.93, "q3_k_m": 10.75, "iq3_m": 10.06}),
+    "llama-3.1-70b": (0.0005, {"q8_0": 74.98, "q6_k": 57.89, "q5_k_m": 49.95, "q4_k_m": 42.52, "q4_k_s": 40.35, "iq4_xs": 37.90, "q3_k_l": 37.14, "iq3_m": 31.94, "q3_k_s": 30.91}),
+    "ministral-8b": (0.005, {"q6_k": 6.59, "q5_k_m": 5.72, "q4_k_m": 4.91, "iq4_xs": 4.45, "q3_k_m": 4.02, "iq3_m": 3.79, "iq2_m": 2.96}),
+    "gpt-oss-20b": (0.01, {"mxfp4_moe": 12.10, "q6_k": 12.04, "q5_k_m": 11.73, "q4_k_m": 11.67, "q4_0": 11.52, "iq4_xs": 11.56, "q2_k": 11.56}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "kind"), [(model, kind) for model, (_, sizes) in CARDS.items() for kind in sizes])
+def test_a_gguf_type_takes_what_the_publisher_card_says_to_its_last_digit_or_the_vocabulary(
+    model: str, kind: str
+) -> None:
+    within, sizes = CARDS[model]
+    found = estimate(model_spec(model), Request(128, dtype=kind))
+    assert found.weight_bytes / 1e9 == pytest.approx(sizes[kind], rel=within, abs=0.006)
+
+
 def test_a_block_in_a_list_of_compressed_tensors_is_that_module_and_not_its_matrices() -> None:
     """Qwen3.6-27B in 4 bit by llm-compressor, whose list names each `linear_attn` beside two of its small matrices.
 

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.dtypes.ggml import TENSOR_TYPES
 from planner.errors import BadConfig, KvplanError, UnsupportedModel
 from planner.lookup import model_spec
 from planner.memory.estimate import estimate
@@ -27,7 +28,6 @@ from planner.memory.request import Request
 from planner.memory.sharding import Sharding
 from planner.model.parameters import active_parameters, parameters
 from planner.model.spec import ModelSpec
-from planner.dtypes.ggml import TENSOR_TYPES
 from planner.readers.gguf import read_gguf_file
 from planner.readers.huggingface import read_config
 from tests.planner.readers.headers import gguf_header, text, write_gguf

@@ -20,26 +20,30 @@ TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0":
 DEBUG = 1  # GGML_LOG_LEVEL_DEBUG
 U32, I32, PTR, BOOL = ctypes.c_uint32, ctypes.c_int32, ctypes.c_void_p, ctypes.c_bool
 MAPPED = ("use_mmap", "use_direct_io", "use_mlock")  # before load_mode
-ERAS = (  # (has load_mode, names of the counts behind n_seq_max, has ctx_type, has moe_cache_size)
-    (True, ("n_rs_seq", "n_outputs_max", "n_outputs_per_seq"), True, True),  # from b11548 or a little before
-    (True, ("n_rs_seq", "n_outputs_max", "n_outputs_per_seq"), True, False),
-    (True, ("n_rs_seq", "n_outputs_max"), True, False),
-    (False, ("n_rs_seq", "n_outputs_max", "n_outputs_per_seq"), True, False),
-    (False, ("n_rs_seq", "n_outputs_max"), True, False),
-    (False, ("n_rs_seq",), True, False),
-    (False, (), False, False),
+ERAS = (  # (names of the modes, of the counts behind n_seq_max, has ctx_type, has moe_cache_size)
+    (
+        ("load_mode", "lazy_mode"),
+        ("n_rs_seq", "n_outputs_max", "n_outputs_per_seq"),
+        True,
+        True,
+    ),  # from b11548 or before
+    (("load_mode", "lazy_mode"), ("n_rs_seq", "n_outputs_max", "n_outputs_per_seq"), True, False),
+    (("load_mode",), ("n_rs_seq", "n_outputs_max", "n_outputs_per_seq"), True, False),
+    (("load_mode",), ("n_rs_seq", "n_outputs_max"), True, False),
+    ((), ("n_rs_seq", "n_outputs_max"), True, False),
+    ((), ("n_rs_seq",), True, False),
+    ((), (), False, False),
 )
 
 
-def model_params(load_mode: bool) -> type[ctypes.Structure]:
+def model_params(modes: tuple[str, ...]) -> type[ctypes.Structure]:
     """Lays out `llama_model_params`."""
-    modes = ("load_mode", "lazy_mode") if load_mode else ()
-    flags = ("vocab_only", *(() if load_mode else MAPPED), "check_tensors", "use_extra_bufts", "no_host", "no_alloc")
+    flags = ("vocab_only", *(() if modes else MAPPED), "check_tensors", "use_extra_bufts", "no_host", "no_alloc")
     fields = (
         *((name, PTR) for name in ("devices", "tensor_buft_overrides")),
         *((name, I32) for name in ("n_gpu_layers", "split_mode", *modes, "main_gpu")),
         *((name, PTR) for name in ("tensor_split", "progress_callback", "progress_data", "kv_overrides")),
-        *((name, BOOL) for name in (*flags, *(("load_mtp",) if load_mode else ()))),
+        *((name, BOOL) for name in (*flags, *(("load_mtp",) if modes else ()))),
         ("spare", ctypes.c_byte * SPARE),
     )  # fmt: skip
     return type("ModelParams", (ctypes.Structure,), {"_fields_": fields})
@@ -101,8 +105,8 @@ def known_layout(model: ctypes.Structure, context: ctypes.Structure) -> bool:
 
 def layout_of(lib: ctypes.CDLL) -> tuple[ctypes.Structure, ctypes.Structure] | None:
     """Finds the library's default parameters in the structures of its era; None of a library that none agrees with."""
-    for load_mode, counts, ctx_type, moe_cache in ERAS:
-        lib.llama_model_default_params.restype = model_params(load_mode)
+    for modes, counts, ctx_type, moe_cache in ERAS:
+        lib.llama_model_default_params.restype = model_params(modes)
         lib.llama_context_default_params.restype = context_params(counts, ctx_type, moe_cache)
         found = lib.llama_model_default_params(), lib.llama_context_default_params()
         if known_layout(*found):

@@ -23,8 +23,8 @@ from planner.engines.llamacpp_placement import CONTEXT_BYTES, Sizes, best, fewes
 from planner.engines.llamacpp_setting import (
     FP32,
     LOGITS_OF_OUTPUTS_SINCE,
+    MLA_OF_ONE_TYPE_SINCE,
     NEWEST,
-    NO_V_SINCE,
     PADDED_SINCE,
     STREAMS_SINCE,
     WINDOWS_SINCE,
@@ -165,9 +165,14 @@ def _mends(found: Sizes, asked: Placement, program: str) -> tuple[str, ...]:
 
 
 def _check(estimate: Estimate, build: int, program: str) -> None:
-    """Refuses what llama.cpp refuses: K and V of different types in an MLA cache (`llama_init_from_model`)."""
+    """Refuses what llama.cpp refuses: K and V of different types in an MLA cache (`llama_init_from_model`), from b10236."""
     latent = any(isinstance(cache, (Latent, Compressed)) for layer, _ in estimate.spec.groups for cache in layer.caches)
-    if latent and program != "ik_llamacpp" and build >= NO_V_SINCE and estimate.fmt.k.name != estimate.fmt.v.name:
+    if (
+        latent
+        and program != "ik_llamacpp"
+        and build >= MLA_OF_ONE_TYPE_SINCE
+        and estimate.fmt.k.name != estimate.fmt.v.name
+    ):
         raise BadRequest(
             f"{estimate.spec.name}: {program} wants K and V of one type in an MLA cache, not {estimate.fmt.k.name} and "
             f"{estimate.fmt.v.name}; give --k-dtype and --v-dtype the same"

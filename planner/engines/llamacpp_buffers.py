@@ -16,6 +16,7 @@ from planner.engines.llamacpp_setting import (
     IK_MTP_TYPES,
     IK_WITHOUT_MTP_SINCE,
     MLA_SINCE,
+    MTP_IN_CACHE,
     NO_V_SINCE,
     WINDOWS_BY_UBATCH_SINCE,
     Setting,
@@ -230,9 +231,14 @@ def _widest_v(estimate: Estimate) -> int:
 
 
 def _add_mtp(sums: dict[str, int], estimate: Estimate, setting: Setting) -> None:
-    """ik_llama.cpp before b3961 also allocates GLM-4.5's multi-token-prediction layers (47 for 46, 93 for 92)."""
+    """ik_llama.cpp before b3961, and llama.cpp in the builds of `MTP_IN_CACHE`, also allocate GLM-4.5's
+    multi-token-prediction layers (47 for 46, 93 for 92)."""
+    header = estimate.spec.config.get("gguf")
     extra = estimate.spec.config.get("num_nextn_predict_layers", 1)
-    if setting.program != "ik_llamacpp" or setting.build >= IK_WITHOUT_MTP_SINCE:
+    if header is not None:
+        extra = header.get("glm4moe.nextn_predict_layers", 0)
+    first, end = (0, IK_WITHOUT_MTP_SINCE) if setting.program == "ik_llamacpp" else MTP_IN_CACHE
+    if not first <= setting.build < end or setting.program not in ("ik_llamacpp", "llamacpp"):
         return
     if estimate.spec.model_type not in IK_MTP_TYPES or not isinstance(extra, int) or not sums["full_layers"]:
         return

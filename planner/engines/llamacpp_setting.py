@@ -12,6 +12,8 @@ from planner.memory.estimate import Estimate
 from planner.model.recurrent import Recurrent
 from planner.units import ceil_div
 
+NEWEST_BUILD = 99_999  # where none is named; b11739 of October 2026 is the newest that was run
+RELEASES = {(0, 2): 10_603, (0, 3): 10_796, (0, 4): 11_067}  # builds that name themselves so (`llama_version`)
 MLA_SINCE, NO_V_SINCE = 5134, 7830
 WINDOWS_SINCE, WINDOWS_BY_UBATCH_SINCE = 5427, 5554
 STREAMS_SINCE = 5913
@@ -24,6 +26,14 @@ OLLAMA_WINDOWS_SINCE: Version = (0, 6, 3)
 OLLAMA_ENGINE_TYPES = ("gemma3", "gemma3n", "gemma4", "gpt_oss", "gpt-oss", "llama4", "mistral3", "olmo3")
 GPT_OSS_MEMORY = 4096  # tokens that ollama's engine keeps of gpt-oss' windows of 128 (NewSWAMemCache)
 LMSTUDIO_WINDOWS_SINCE: Version = (2, 11)
+# Builds of 2026 that were run, the first that has a rule (the one before it that was run: 9102, 10335, 10152, 9445 and 10796).
+ROLLBACK_SINCE = 9209  # n_rs_seq, PR 22673
+ROLLBACK_OF_MORE_SINCE = 10_603  # Nemotron-H and LFM2 as well
+MLA_OF_ONE_TYPE_SINCE = 10_236
+MTP_IN_CACHE = (
+    9554,
+    11_067,
+)  # GLM-4.5's drafting layer has K and V in the model's own cache, from the first to before the second
 # Architectures whose state can be rolled back (`llm_arch_supports_rs_rollback`); elsewhere n_rs_seq is set to 0.
 ROLLBACK = (
     "qwen3_5",
@@ -49,7 +59,7 @@ DEFAULT_UBATCH, DEFAULT_BATCH = 512, 2048
 # The newest release that the rules were held against, on 2026-11-29.
 NEWEST = {"llamacpp": "v0.5.0", "ollama": "0.32.15", "lmstudio": "2.11 or later", "koboldcpp": "1.115"}
 FP32 = FLOAT_BYTES["fp32"]
-IK_MTP_TYPES = ("glm4_moe", "glm4v_moe")
+IK_MTP_TYPES = ("glm4_moe", "glm4v_moe", "gguf glm4moe")
 
 
 @dataclass(frozen=True)
@@ -91,10 +101,14 @@ def build_of(version: str | None, program: str) -> int:
     >>> build_of("b6900", "llamacpp"), build_of("v0.5.0", "llamacpp") == build_of(None, "llamacpp"), build_of("1.113.2", "koboldcpp")
     (6900, True, 7830)
     """
-    number = (parse_version(version) if version else None) or LATEST
-    if program == "koboldcpp" and version:
+    number = parse_version(version) if version else None
+    if number is None:
+        return NEWEST_BUILD
+    if program == "koboldcpp":
         return next(build for since, build in KOBOLD_BUILDS if number >= since)
-    return number[0] if program in ("llamacpp", "ik_llamacpp") and len(number) == 1 else LATEST[0]
+    if program not in ("llamacpp", "ik_llamacpp"):
+        return NEWEST_BUILD
+    return number[0] if len(number) == 1 else RELEASES.get(number[:2], NEWEST_BUILD)
 
 
 def settings(estimate: Estimate, options: Options, version: str | None, *, program: str) -> Setting:
@@ -132,7 +146,7 @@ def settings(estimate: Estimate, options: Options, version: str | None, *, progr
         ubatch=min(want(options.ubatch_size, batch if kobold else DEFAULT_UBATCH, "--ubatch-size"), batch), batch=batch, flash=flash, pad=pad,
         swa_full=options.swa_full or not (options.useswa or _keeps_windows(estimate, build, number, program=program)),
         mla_mode=3 if options.mla_mode is None else options.mla_mode, version=number,
-        snapshots=draft_tokens(estimate, options) if _rolls_back(estimate, program) else 0,
+        snapshots=draft_tokens(estimate, options) if _rolls_back(estimate, build, program=program) else 0,
     )  # fmt: skip
 
 
@@ -140,10 +154,13 @@ def _has_states(estimate: Estimate) -> bool:
     return any(isinstance(cache, Recurrent) for layer, _ in estimate.spec.groups for cache in layer.caches)
 
 
-def _rolls_back(estimate: Estimate, program: str) -> bool:
+def _rolls_back(estimate: Estimate, build: int, *, program: str) -> bool:
     """Tells whether drafts keep snapshots of the recurrent state (`llm_arch_supports_rs_rollback`)."""
     kind = estimate.spec.model_type.removeprefix("gguf ")
-    return program == "ik_llamacpp" or kind.startswith(ROLLBACK)
+    if program == "ik_llamacpp":
+        return True
+    since = ROLLBACK_OF_MORE_SINCE if kind.startswith(("nemotron_h", "lfm2")) else ROLLBACK_SINCE
+    return kind.startswith(ROLLBACK) and build >= since
 
 
 def _keeps_windows(estimate: Estimate, build: int, version: Version, *, program: str) -> bool:

@@ -116,7 +116,7 @@ def _chosen(one: Matrix, facts: Facts, value: int, *, values: int, before: int) 
     if file_type in LOW:
         return _of_few_bits(kind, facts, base, downs=before)
     if kind == "attn_v":
-        return _value(facts, base, value, values)
+        return _value(facts, base, value, values=values)
     if kind in ("attn_k", "attn_q"):
         if kind == "attn_k" and facts.experts == 8:
             return "q8_0"
@@ -162,7 +162,7 @@ def _of_few_bits(kind: str, facts: Facts, base: str, *, downs: int) -> str:
     return base
 
 
-def _value(facts: Facts, base: str, value: int, values: int) -> str:
+def _value(facts: Facts, base: str, value: int, *, values: int) -> str:
     file_type, grouped = facts.file_type, facts.queries >= 4
     chosen = base
     if file_type == "q2_k":

@@ -4,8 +4,7 @@
 
 FOLDER is one that benchmarks/serve_vllm.py wrote; without it the recording in tests/cases/vllm-server. The points make
 constants as `--measured` does. TPOT of points that were left out is that of `kvplan speed`; the load is the simulator's, of the very
-arrivals and lengths that the benchmark sent. A device is named as a user would: one core of the processor, by its bandwidth and
-FLOP/s.
+arrivals and lengths that the benchmark sent. The device is the whole processor, as a user would name it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -39,12 +38,7 @@ from planner.units import PS_PER_SECOND
 from planner.workloads.arrivals import Arrival
 
 RECORDED = ROOT / "tests" / "cases" / "vllm-server"
-CORE: Device = replace(
-    device("epyc-7763"),
-    name="one core",
-    bandwidth_bytes_per_s=25 * 10**9,
-    dense_flops_per_s=dict.fromkeys(("fp32", "fp16", "bf16"), 100 * 10**9),
-)
+PROCESSOR: Device = device("epyc-7763")  # of 64 cores; the server had one, which the points say
 BLOCKS = 512  # of 128 tokens: VLLM_CPU_KVCACHE_SPACE=1
 SETTINGS = {  # folder -> max_num_seqs and tokens of a step
     "rates": (32, 512),
@@ -67,7 +61,7 @@ class Recording:
     @cached_property
     def fit(self) -> Fitted:
         """Constants of the eight points."""
-        return fitted(self.points("points"), self.model, CORE, base=constants_for("vllm", CORE))
+        return fitted(self.points("points"), self.model, PROCESSOR, base=constants_for("vllm", PROCESSOR))
 
     def points(self, name: str) -> list[Observed]:
         """The points of a folder, by prompt and requests at once."""
@@ -79,7 +73,9 @@ class Recording:
         """(point, predicted TPOT, predicted TTFT in seconds) of points that made no constants."""
         for one in self.points("left-out"):
             lengths = {"prompt_tokens": one.prompt_tokens, "output_tokens": one.output_tokens}
-            found = speed(self.model, CORE, batch=one.batch, load="serving", constants=self.fit.constants, **lengths)  # type: ignore[arg-type]
+            found = speed(
+                self.model, PROCESSOR, batch=one.batch, load="serving", constants=self.fit.constants, **lengths
+            )  # type: ignore[arg-type]
             yield one, found.tpot_seconds.value, found.ttft_seconds.value
 
     def loads(self, name: str) -> Iterator[Load]:
@@ -94,7 +90,9 @@ class Recording:
         sent = sorted(zip(raw["start_times"], raw["input_lens"], raw["output_lens"], strict=True))
         arrivals = [Arrival(round((at - began) * PS_PER_SECOND), prompt, output) for at, prompt, output in sent]
         constants = self.fit.constants
-        run = simulate(arrivals, step_model(self.model, CORE, constants), Pool.of_blocks(BLOCKS, 128), policy=policy)
+        run = simulate(
+            arrivals, step_model(self.model, PROCESSOR, constants), Pool.of_blocks(BLOCKS, 128), policy=policy
+        )
         ttft, tpot = sorted(run.ttft_seconds()), run.tpot_seconds()
         simulated = (sum(ttft) / len(ttft), ttft[int(0.95 * (len(ttft) - 1))], sum(tpot) / len(tpot))
         way_in = constants.before_seconds

@@ -56,6 +56,13 @@ KNOBS: tuple[tuple[float, tuple[str, ...]], ...] = (
 QUEUE, REQUEST = (
     next(i for i, (_, names) in enumerate(KNOBS) if name in names) for name in ("queue", "request_seconds")
 )
+READS = ("memory_efficiency", "packed_efficiency", "expert_efficiency", "cache_efficiency")
+COMPUTES = (
+    "compute_efficiency", "expert_compute_efficiency", "prefill_efficiency", "packed_prefill_efficiency", "narrow_prefill_efficiency",
+    "expert_prefill_efficiency", "attention_efficiency", "mixed_efficiency",
+)  # fmt: skip
+# A server may be given a few cores of a processor: tried parts of its FLOP/s, then of its bandwidth, of which one core reaches more.
+COMPUTE_PARTS, READ_PARTS = (1, 4, 16, 64, 256), (1, 2, 4, 8, 16, 32)
 SERIAL_POINTS, SERIAL_BETTER = 3, 2.0  # points that can tell; what one more choice costs by Akaike's criterion
 
 
@@ -82,6 +89,7 @@ class Fitted:
     """Constants of one engine on one machine, with the points they are from and how those did when left out.
 
     logs   of the multiplier of each of `KNOBS`
+    part   the server had one in so many of the device's bandwidth and of its FLOP/s: a few cores of a processor
     """
 
     constants: Constants
@@ -90,10 +98,11 @@ class Fitted:
     tpot: LeftOutErrors
     ttft: LeftOutErrors
     logs: tuple[float, ...] = ()
+    part: tuple[int, int] = (1, 1)
 
     def applied(self, base: Constants) -> Constants:
         """Other constants of the same engine and device, stretched alike."""
-        return stretched(replace(base, serial=self.constants.serial), self.logs)
+        return stretched(of_part(replace(base, serial=self.constants.serial), *self.part), self.logs)
 
     @property
     def words(self) -> str:
@@ -150,13 +159,33 @@ def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, *, ba
     ]
     for point in known:
         _check(point, device)
-    base, found = _best(known, base, processor=(device.vendor or "").upper() == "CPU")
+    processor = (device.vendor or "").upper() == "CPU"
+    part = _part(known, base) if processor and len(points) >= SERIAL_POINTS else (1, 1)
+    base, found = _best(known, of_part(base, *part), processor=processor)
     tpot, ttft = _left_out(known, base, found)
     sources = tuple(dict.fromkeys(point.source for point in points))
     constants = replace(stretched(base, found), **_spread(tpot, ttft, len(points)))
     constants = _queued(constants, low=constants.ttft_low, high=constants.ttft_high)
-    made = Fitted(constants, len(points), sources, tpot, ttft, tuple(found))
+    made = Fitted(constants, len(points), sources, tpot, ttft, tuple(found), part)
     return replace(made, constants=replace(constants, origin=f"{made.words}; beside: {base.origin}"))
+
+
+def of_part(base: Constants, reads: int, computes: int) -> Constants:
+    """Makes the constants of a server that has one in so many of a device's bandwidth and of its FLOP/s."""
+    values: Mapping[str, float] = vars(base)
+    parts = {name: values[name] / reads for name in READS} | {name: values[name] / computes for name in COMPUTES}
+    return replace(base, **parts)  # type: ignore[arg-type]
+
+
+def _part(points: Sequence[_Point], base: Constants) -> tuple[int, int]:
+    """The part of a processor that the points like best: of its FLOP/s with a root of that of its bandwidth, then of that."""
+
+    def cost(part: tuple[int, int]) -> float:
+        made = replace(of_part(base, *part), serial=1.0)
+        return sum(e**2 for e in _errors(points, made, _fit(points, made, [0.0] * len(KNOBS), steps=STEPS_LEFT_OUT)))
+
+    computes = min(((math.isqrt(part), part) for part in COMPUTE_PARTS), key=cost)[1]
+    return min(((part, computes) for part in READ_PARTS), key=cost)
 
 
 def _best(points: Sequence[_Point], base: Constants, *, processor: bool) -> tuple[Constants, list[float]]:

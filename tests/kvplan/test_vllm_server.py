@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measured_server import CORE, Recording
+from benchmarks.measured_server import PROCESSOR, Recording
 from planner.measured.reader import read_measured
+from planner.speed.constants import constants_for
+from planner.speed.speed import model_constants
+from planner.speed.work import work
 
 Run = Callable[..., Any]
 CASES = Path(__file__).parents[1] / "cases" / "vllm-server"
@@ -115,4 +118,15 @@ def test_a_processor_reads_and_computes_in_turn_unless_its_points_say_otherwise(
     """The two ways meet these points equally well to within one choice; on a processor the one that processors have is taken."""
     made = Recording(CASES)
     assert made.fit.constants.serial == 1
-    assert (CORE.vendor or "").upper() == "CPU"
+    assert (PROCESSOR.vendor or "").upper() == "CPU"
+
+
+def test_a_server_with_one_core_of_many_is_known_by_its_points() -> None:
+    """One of 64 cores: in twice FLOP/s or half of them the points are met as well; without a part they are 20 % off when left out."""
+    made = Recording(CASES)
+    reads, computes = made.fit.part
+    assert reads > 1 and computes >= 16
+    assert made.fit.tpot.mean < 0.08
+    base = constants_for("vllm", PROCESSOR)
+    again = model_constants(base, work(made.model))
+    assert made.fit.applied(again).compute_efficiency == pytest.approx(made.fit.constants.compute_efficiency)

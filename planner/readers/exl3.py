@@ -53,10 +53,9 @@ def _tensors(table: Mapping[str, Any], shown: str) -> Iterator[StoredTensor]:
 
 def _tensor(name: str, given: object, shown: str) -> StoredTensor:
     entry = given if isinstance(given, Mapping) else {}
-    size, shape = entry.get("n_bytes"), entry.get("shape")
-    if type(size) is not int or not 0 <= size < 1 << 44 or not _is_shape(shape):
+    size, sides = entry.get("n_bytes"), _shape(entry.get("shape"))
+    if type(size) is not int or not 0 <= size < 1 << 44 or sides is None:
         raise BadConfig(f"{shown}: tensor {one_line(name, 80)!r} wants n_bytes and a shape of whole numbers")
-    sides = tuple(shape)
     elements = product(sides)
     if name.endswith(".trellis"):
         elements = sides[0] * TILE * sides[1] * TILE if len(sides) == 3 else 0
@@ -69,7 +68,8 @@ def _tensor(name: str, given: object, shown: str) -> StoredTensor:
 _DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "int16": "I16", "int32": "I32", "uint8": "U8"}
 
 
-def _is_shape(shape: object) -> bool:
-    return (
-        isinstance(shape, list) and len(shape) <= 8 and all(type(side) is int and 0 <= side < 1 << 40 for side in shape)
-    )
+def _shape(given: object) -> tuple[int, ...] | None:
+    """Reads up to eight whole numbers; None for anything else."""
+    if not isinstance(given, list) or len(given) > 8:
+        return None
+    return tuple(given) if all(type(side) is int and 0 <= side < 1 << 40 for side in given) else None

@@ -39,7 +39,7 @@ FEW = 4
 SECTIONS = ("text_config", "thinker_config", "llm_config")  # the text model of a multimodal file
 # What a class leaves open, and every published file gives.
 FILLED: dict[str, dict[str, Any]] = {
-    "deepseek_v2": {"num_experts_per_tok": 6}, "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2},
+    "deepseek_v2": {"num_experts_per_tok": 6}, "glm4_moe": {"head_dim": 128}, "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2},
     "dbrx": {"attn_config": {"kv_n_heads": 1, "rope_theta": 500000.0}},
 }  # fmt: skip
 DEPTHS = (

@@ -52,11 +52,12 @@ class LinearSteps:
                 cached += read.token_bytes * min(before + tokens, read.reach or before + tokens)
         hit = sums.experts_read(rows + new) if sums.experts else 0.0
         prefill = new * sums.row_flops + len(chunks) * sums.head_flops
-        products = prefill / prefill_efficiency(sums.packed, rates.narrow, c) * power_factor(rates, c)
+        attention = scores / c.attention_efficiency * rates.flops_per_s / (rates.plain_flops_per_s or rates.flops_per_s)
+        products = prefill / prefill_efficiency(sums.packed, rates.narrow, c) + attention
+        products *= power_factor(rates, c)
         if new and sums.experts:
             grouped = sums.expert_products(new) + sums.expert_pads(new) * c.expert_pad_rows
             products += grouped / c.expert_prefill_efficiency * expert_power_factor(rates, c)
-        products += scores / c.attention_efficiency * rates.flops_per_s / (rates.plain_flops_per_s or rates.flops_per_s)
         compute = decode / c.compute_efficiency + sums.expert_products(rows) / c.expert_compute_efficiency
         compute = compute * c.roof_scale + products * c.prompts_scale
         reading = c.packed_efficiency if sums.packed else c.memory_efficiency

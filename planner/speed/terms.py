@@ -16,6 +16,7 @@ from planner.speed.passes import (
     fixed_parts,
     memory_seconds,
     others_seconds,
+    power_factor,
     prefill_seconds,
     products_seconds,
     rates_of,
@@ -139,7 +140,7 @@ def _roof(step: Pass, rates: Rates, constants: Constants, *, scale: float, prefi
     memory, compute = memory_seconds(step, constants), products_seconds(step, constants, prefill=prefill)
     dense = replace(step, expert_seconds=0.0, expert_compute_seconds=0.0, attention_seconds=0.0, pad_seconds=0.0)
     scores, float_flops = (
-        step.attention_seconds / constants.attention_efficiency,
+        step.attention_seconds / constants.attention_efficiency * power_factor(step, constants),
         rates.plain_flops_per_s or rates.flops_per_s,
     )
     weights = memory_seconds(replace(dense, cache_seconds=0.0, unshared_seconds=0.0), constants)

@@ -19,12 +19,13 @@ from planner.memory.request import Request
 from planner.memory.sharding import Sharding
 from planner.readers import read_entry
 from planner.readers.by_hand import by_hand
-from planner.speed.constants import DEFAULT, Queue, Shape, constants_for
+from planner.speed.constants import DEFAULT, Constants, Queue, Shape, constants_for
 from planner.speed.measured_point import with_measured_point
 from planner.speed.passes import Prompt, prefill_pass, prefill_seconds, rates_of
 from planner.speed.speed import Figure, Speed, model_constants, speed
 from planner.speed.step import step_ps
 from planner.speed.step_model import step_model
+from planner.speed.terms import prefill_terms
 from planner.speed.work import (
     compute_bound_batch,
     decode_of,
@@ -447,3 +448,25 @@ def test_a_prompt_through_several_cards_has_a_wider_range_that_is_widened_once()
     assert (found.ttft_low, found.ttft_high) == (0.2, 6.0)
     assert model_constants(constants, one).ttft_low == DEFAULT.ttft_low
     assert model_constants(found, four) == found
+
+
+def test_a_prefills_terms_multiply_out_where_a_boards_power_slows_it() -> None:
+    answer, card = asked("llama-3-8b", dtype="q4_k_m"), device("l40s")
+    found = ask(answer, card, engine="llamacpp==b2700", batch=1, prompt_tokens=8192)
+    assert found.constants.power_share > 0.1
+    term = next(term for term in prefill_terms(answer, card, found) if term.name.strip("()") == "compute")
+    text = term.text.replace(",", "").replace("FLOP/s", "").replace("FLOP", "").replace(" x ", "*")
+    assert eval(text) == pytest.approx(term.value, rel=2e-3)
+
+
+def test_attention_of_a_chunk_is_slowed_by_the_boards_power_in_a_simulated_step_too() -> None:
+    answer, card = asked("llama-3-8b", dtype="q4_k_m"), device("l40s")
+    slowed = replace(DEFAULT, power_share=1.0)
+    ratio = rates_of(card, answer).power_ratio
+
+    def products(constants: Constants) -> float:
+        step = step_model(answer, card, constants)
+        return step_ps(step, 0, [0] * len(step.reaches), chunks=[(8192, 0)]) / PS_PER_SECOND
+
+    assert ratio > 1.02
+    assert products(slowed) == pytest.approx(products(DEFAULT) * ratio, rel=0.02)

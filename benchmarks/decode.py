@@ -1,6 +1,7 @@
 """Decode speed: our caches, transformers' generate and llama.cpp in turn, in one run, and what a cache gains.
 
     python benchmarks/decode.py                 # GPT-2 124M, fp32, batch 1, 4 and 16; 128 and 512 new tokens
+    python benchmarks/decode.py --batches 1,2,4,16 --tokens 32 --layers 4       # what `--linear auto` takes, beside both
     python benchmarks/decode.py --speedup       # cached against uncached over output lengths, beside what tutorials say
 
 Random weights, the same for all: ours are filled from the transformers model where that is installed, and the
@@ -28,6 +29,7 @@ sys.path.insert(0, str(REPOSITORY))
 import torch
 
 from benchmarks.machine import header
+from planner.errors import BadRequest
 from planner.lookup import model_spec
 from planner.machine.calibration import load_calibration, speedup
 from planner.model.spec import ModelSpec
@@ -37,6 +39,7 @@ from profiler import speed
 from profiler.device import Device, choose
 from profiler.generate import generate
 from profiler.gpt import GPT, build, initialise
+from profiler.layout import faster_layout
 
 PROMPT_TOKENS = 16
 BASELINE = "transformers, dynamic cache"
@@ -177,9 +180,13 @@ def contenders(spec: ModelSpec, dtype: str, gguf: str | None, folder: str) -> li
             load_state(model, reference.state_dict())
     else:
         initialise(packed)
-    packed.pack()
+    label, why_not = "kvplan, static cache, packed", ""
+    try:
+        packed.pack()
+    except BadRequest as error:  # this CPU has no such products
+        why_not = str(error)
     found = [
-        Contender("kvplan, static cache, packed", ours(packed, "static")),
+        Contender(label, None if why_not else ours(packed, "static"), why_not),
         Contender("kvplan, static cache, plain", ours(plain, "static")),
         Contender("kvplan, concat cache, plain", ours(plain, "concat")),
     ]
@@ -371,6 +378,9 @@ def main() -> int:
     else:
         print(f"{machine}, {arguments.rounds} rounds, all in turn; read bandwidth {read / 1e9:.1f} GB/s ({origin})")
         show(table, places, spec, 4 if arguments.dtype == "fp32" else 2, read)
+        for batch in dict.fromkeys(b for b, _ in places):
+            print(f"\nbatch {batch}: {faster_layout(spec, arguments.dtype, rows=batch, device=device).note}", end="")
+        print()
     if arguments.dtype == "fp32" and (label := disagreement(table)):
         print(f"\n{label} did not write the tokens that transformers wrote", file=sys.stderr)
         return 1

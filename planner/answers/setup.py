@@ -262,7 +262,10 @@ def _projector(question: Question, notes: list[str]) -> Projector | None:
 def _drafter(question: Question, spec: ModelSpec, notes: list[str]) -> Drafter | None:
     """The drafter of the command; a note where only its layers in the pool can be counted."""
     asked = question.drafting
-    if asked is None or asked.method in TABLES_DRAFT:
+    if asked is None:
+        return None
+    if asked.method in TABLES_DRAFT:
+        notes.append("speculative decoding without a model takes no memory; the speed is without drafts")
         return None
     if question.engine not in DRAFTING:
         notes.append(

@@ -12,7 +12,7 @@ from planner.memory.estimate import estimate
 from planner.memory.request import device_capacity
 from planner.options.simulate import SimulateAsked
 from planner.serving.pools_served import serve_pools
-from planner.serving.server import server, with_measured_steps
+from planner.serving.server import server, with_drafts, with_measured_steps
 from planner.serving.simulate import Answer, serve
 from planner.shown import NO, Shown
 from planner.speed.transfer import DEFAULT_LINK, link_of, tier_of
@@ -48,6 +48,8 @@ def simulate_answer(asked: SimulateAsked, arrived: Callable[[int], None] | None 
     if asked.steps is not None:
         text = read_text(asked.steps, most_bytes=1 << 20, what="a file of measured steps", option="--steps")
         replica = with_measured_steps(replica, text, asked.steps)
+    if asked.drafting is not None:
+        replica = with_drafts(replica, asked.drafting)
     if asked.tier_bytes is not None:
         tier = tier_of(asked.tier_from or "host", asked.device, "--kv-offloading-from")
         replica = replace(replica, tier=tier, tier_bytes=asked.tier_bytes)

@@ -8,13 +8,18 @@ from typing import Any
 from planner.errors import UsageError
 from planner.lookup import model_spec
 from planner.options.engine import EngineAsked
-from planner.options.readers import share
+from planner.options.readers import count, share, text
 from planner.options.tables import Flag
 from planner.speed.drafting import DraftingAsked
 
 ACCEPTANCE = Flag(
     "--acceptance", "SHARE", "How often a drafted token is accepted, 0 to 1 (default: what is published of the method, as a range).",
     share, "Engine",
+)  # fmt: skip
+DRAFTED = (
+    Flag("--drafter", "MODEL", "Speculative decoding: a draft MODEL, or the method ngram, eagle3, mtp.", text, "Engine"),
+    Flag("--draft-tokens", "N", "Tokens drafted in a step (default: --num-speculative-tokens, else 4, mtp 1).", count, "Engine"),
+    ACCEPTANCE,
 )  # fmt: skip
 METHOD_NAMES = {"ngram": "ngram", "eagle": "eagle3", "eagle3": "eagle3", "mtp": "mtp"}
 

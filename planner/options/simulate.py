@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 from planner.catalogue.device import Device
 from planner.errors import BadRequest, UsageError, one_line
+from planner.extras.shared_device import Extras
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
+from planner.options.drafting import DRAFTED, drafting_of
 from planner.options.engine import EngineAsked, engine_of
 from planner.options.lengths import SEQ_OF_A_LOAD, with_parts
 from planner.options.load import ANSWERS, LINK, mixes_of, targets_of, trace_of
@@ -33,6 +35,7 @@ from planner.options.readers import (
 )
 from planner.options.tables import Flag
 from planner.serving.replica import ROUTINGS
+from planner.speed.drafting import DraftingAsked
 from planner.units import parse_bytes
 from planner.workloads.targets import Targets
 from planner.workloads.workload import Workload, checked_requests
@@ -88,6 +91,7 @@ FLAGS: tuple[Flag, ...] = (
     *flags.RUNTIME,
     Flag("--engine", "NAME", "Whose pool and speed: vllm (the default), vllm==0.11.2, sglang, tensorrt-llm, lmdeploy.", text, "Engine"),
     *flags.ENGINE_FLAGS,
+    *DRAFTED,
     *flags.OUTPUT,
 )  # fmt: skip
 
@@ -100,6 +104,7 @@ class SimulateAsked:
     measured   what was measured: the constants are made from it
     steps      a file of measured steps, in place of the speed model
     pools      replicas that read prompts and that decode, in place of `replicas`; link: what joins them
+    drafting   speculative decoding, None without
     tier_bytes, tier_from   host memory of a replica for blocks that leave the pool, and the way back
     """
 
@@ -117,6 +122,7 @@ class SimulateAsked:
     link: str | None = None
     tier_bytes: int | None = None
     tier_from: str | None = None
+    drafting: DraftingAsked | None = None
 
 
 def simulate_questions(values: Mapping[str, Any]) -> tuple[SimulateAsked, ...]:
@@ -141,10 +147,18 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
             "--kv-offloading-size: the trace says of no prompt what it shares; hash_ids as Mooncake's has them do"
         )
     spec = spec_of(given)
+    drafting = drafting_of(given, engine)
+    if drafting is not None and given["steps"] is not None:
+        raise UsageError(
+            "--steps holds what was measured, with or without drafts: leave out --drafter and --draft-tokens"
+        )
     limits = (workload.longest_tokens, spec.max_positions, engine.options.max_model_len)
     return SimulateAsked(
         spec=spec,
-        request=request_of(given, min(limit for limit in limits if limit is not None)),
+        request=replace(
+            request_of(given, min(limit for limit in limits if limit is not None)),
+            extras=_drafter_beside(given, spec, engine),
+        ),
         device=device_of(given["gpu"], given["memory"]),
         workload=workload,
         targets=targets_of(given),
@@ -157,7 +171,17 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
         link=given["link"],
         tier_bytes=tier,
         tier_from=given["kv_offloading_from"],
+        drafting=drafting,
     )
+
+
+def _drafter_beside(given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsked) -> Extras | None:
+    """The drafter whose weights and cache are on the device; None without one, and for n-gram lookup, which takes nothing."""
+    if (given["drafter"] or "ngram").strip().lower() == "ngram":
+        return None
+    from planner.options.extras import extras_of
+
+    return extras_of(given, spec, engine=engine.name, online=given["online"])
 
 
 def _tier_bytes(given: Mapping[str, Any]) -> int | None:

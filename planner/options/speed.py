@@ -13,12 +13,12 @@ from planner.machine.speed import LINEARS
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
-from planner.options.drafting import ACCEPTANCE, drafting_of
+from planner.options.drafting import DRAFTED, drafting_of
 from planner.options.engine import EngineAsked, engine_of
 from planner.options.lengths import SEQ_OF_A_LOAD, USUAL_ANSWER, parts_of, usual_parts
 from planner.options.measured import MEASURED, MeasuredAsked, measured_of
 from planner.options.model import device_of, request_of, spec_of, with_ranks
-from planner.options.readers import choice, count, counts, grid, names, switch, text, tokens
+from planner.options.readers import choice, counts, grid, names, switch, text, tokens
 from planner.options.tables import Flag
 from planner.speed.drafting import DraftingAsked
 from planner.speed.energy import GRID_GRAMS
@@ -45,9 +45,7 @@ FLAGS: tuple[Flag, ...] = (
     *flags.ENGINE_FLAGS,
     *flags.PLACEMENT_FLAGS,
     Flag("--host", "NAME", "llama.cpp: the processor whose memory holds what the cards do not: ryzen-9-7950x (default: 40 to 80 GB/s).", text, "Device"),
-    Flag("--drafter", "MODEL", "Speculative decoding: a draft MODEL, or the method ngram, eagle3, mtp.", text, "Engine"),
-    Flag("--draft-tokens", "N", "Tokens drafted in a step (default: --num-speculative-tokens, else 4, mtp 1).", count, "Engine"),
-    ACCEPTANCE,
+    *DRAFTED,
     Flag("--bring-back", "FROM", "Bring a prompt's cache back against computing it: host, nvme, sata, 400g, or a rate, 5GB/s.", text, "Load"),
     Flag("--grid", "G/KWH", "Grams of CO2 of a kWh of electricity, for CO2 a million tokens (default: 473g/kWh, the world's mean of 2024).", grid, "Load"),
     Flag("--explain", "", "Every term of a step with its numbers.", switch, "Output"),

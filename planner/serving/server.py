@@ -15,6 +15,8 @@ from planner.model.spec import ModelSpec
 from planner.serving.block_pool import Pool
 from planner.serving.pools import EnginePool, NoRoom, pool_of, vllm_pool
 from planner.speed.constants import Constants
+from planner.speed.drafted_steps import DraftedSteps
+from planner.speed.drafting import DraftingAsked, Drafts, drafts_of
 from planner.speed.measured_steps import MeasuredSteps, measured_steps
 from planner.speed.step_model import LinearSteps, step_model
 from planner.speed.transfer import Tier, cache_bytes
@@ -39,7 +41,7 @@ class Server:
     """
 
     found: Estimate
-    model: LinearSteps | MeasuredSteps
+    model: LinearSteps | DraftedSteps | MeasuredSteps
     constants: Constants
     pool: Pool
     max_num_seqs: int
@@ -48,6 +50,7 @@ class Server:
     words: tuple[str, ...]
     tier: Tier | None = None
     tier_bytes: int = 0
+    drafts: Drafts | None = None
 
     @property
     def tier_blocks(self) -> tuple[int, int]:
@@ -77,6 +80,14 @@ def server(
         found, model, constants, engine.pool, engine.max_num_seqs, engine.max_num_batched_tokens, engine.longest_tokens,
         engine.words,
     )  # fmt: skip
+
+
+def with_drafts(replica: Server, asked: DraftingAsked) -> Server:
+    """Returns the replica with steps that verify drafted tokens; that each takes a place in a step's budget is left out."""
+    drafts = drafts_of(replica.found, asked)
+    assert drafts is not None and isinstance(replica.model, LinearSteps)
+    steps = DraftedSteps(replica.model, drafts)
+    return replace(replica, model=steps, drafts=drafts, words=(*replica.words, drafts.words()))
 
 
 def with_measured_steps(replica: Server, text: str, where: str) -> Server:

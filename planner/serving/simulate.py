@@ -109,7 +109,8 @@ class Answer:
     @property
     def tpot_range(self) -> tuple[float, float]:
         """Factors of the expectation between which nine of ten measured values lie."""
-        return tpot_range(self.server.constants, bool(self.server.model.sums.experts))
+        low, high = tpot_range(self.server.constants, bool(self.server.model.sums.experts))
+        return (low, high) if self.server.drafts is None else self.server.drafts.widened(low, high)
 
     @cached_property
     def ttft_seconds(self) -> list[float]:
@@ -242,6 +243,7 @@ class Answer:
             "pools": None if self.pools is None else self.pools.to_dict(),
             "analytic": None if self.analytic is None else self._analytic(self.analytic),
             "before_seconds": self.before_seconds,
+            "tokens_a_step": None if server.drafts is None else server.drafts.tokens_a_step,
             "tpot_range": list(self.tpot_range),
             "ttft_range": [server.constants.ttft_low, server.constants.ttft_high],
             "constants_from": server.constants.origin,

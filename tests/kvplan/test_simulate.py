@@ -347,3 +347,59 @@ def test_a_tier_for_a_trace_without_hashes_is_refused(run, tmp_path):
         "simulate", "llama-3.1-8b", "--gpu", "l4", "--trace", written(tmp_path, azure()), "--kv-offloading-size", "4"
     )
     assert ended.code == 1 and "hash_ids" in ended.err
+
+
+DRAFTED = (
+    "simulate",
+    "llama-3.1-8b",
+    "--gpu",
+    "h100-sxm",
+    "--rate",
+    "2",
+    "--prompt",
+    "1000",
+    "--answer",
+    "300",
+    "--requests",
+    "200",
+)
+
+
+def test_drafts_shorten_the_time_between_tokens_as_the_formulas_say(run):
+    plain = run(*DRAFTED, "--json").json
+    drafted = run(*DRAFTED, "--drafter", "eagle3", "--draft-tokens", "3", "--acceptance", "0.7", "--json").json
+    assert plain["tokens_a_step"] is None and drafted["tokens_a_step"] == pytest.approx(1 + 0.7 + 0.7**2 + 0.7**3)
+    tpot = drafted["tpot_seconds"]["mean"]
+    assert plain["tpot_seconds"]["mean"] / drafted["tokens_a_step"] < tpot < plain["tpot_seconds"]["mean"]
+    assert tpot == pytest.approx(drafted["analytic"]["tpot_seconds"], rel=0.05)
+    assert drafted["pool_bytes"] < plain["pool_bytes"]  # its head and cache are on the device
+
+
+def test_drafts_that_are_never_accepted_cost_time_and_a_head_more_than_a_lookup(run):
+    plain = run(*DRAFTED, "--json").json["tpot_seconds"]["mean"]
+    lookup, head = (
+        run(*DRAFTED, "--drafter", name, "--acceptance", "0", "--json").json["tpot_seconds"]["mean"]
+        for name in ("ngram", "eagle3")
+    )
+    assert plain < lookup < head
+
+
+def test_a_published_range_of_acceptance_widens_that_of_tpot(run):
+    given, published = (
+        run(*DRAFTED, "--drafter", "eagle3", *more, "--json").json for more in (("--acceptance", "0.7"), ())
+    )
+    assert given["tpot_seconds"] == published["tpot_seconds"]
+    assert published["tpot_range"][0] < given["tpot_range"][0] < given["tpot_range"][1] < published["tpot_range"][1]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--num-speculative-tokens", "3"), "--acceptance SHARE"),
+        (("--acceptance", "0.5"), "--draft-tokens N"),
+        (("--drafter", "ngram", "--steps", "points.json"), "leave out --drafter"),
+    ],
+)
+def test_drafts_are_never_without_effect(run, more, words):
+    found = run(*DRAFTED, *more)
+    assert found.code in (1, 2) and words in found.err and found.err.count("\n") == 1

@@ -136,13 +136,38 @@ def waiting_seconds(rate_per_s: float, served: Sequence[tuple[float, float]], bu
     >>> round(waiting_seconds(0.5, [(1.0, 1.0)], 0.5, ranks=1), 4), round(waiting_seconds(0.5, [(1.0, 1.0)], 0.5, ranks=4), 4)
     (0.5, 0.0279)
     """
-    mean = sum(seconds * share for seconds, share in served)
+    mean, spread = _spread(served)
     if not mean or not busy:
         return 0.0
     gaps = 1 / ranks
-    both = gaps + sum(seconds**2 * share for seconds, share in served) / mean**2 - 1
+    both = gaps + spread
     calmer = math.exp(-2 * (1 - busy) * (1 - gaps) ** 2 / (3 * busy * both)) if both > 0 else 0.0
     return rate_per_s * mean**2 / (1 - busy) * both / 2 * calmer
+
+
+def waiting_chance(served: Sequence[tuple[float, float]], busy: float, *, ranks: int) -> float:
+    """Computes how likely it is that a request waits in the line of `waiting_seconds`: fewer do than find a rank at work that
+    is busy the share ρ of the time, for requests that are dealt out in turn come more evenly.
+
+        P(W > 0) = ρ - (1 - Ca²)·ρ·(1 - ρ)·(1 + Ca² + ρ·Cs²) / (1 + ρ·(Cs² - 1) + ρ²·(4·Ca² + Cs²))
+
+    Kraemer and Langenbach-Belz (1976), for Ca² up to 1; with one rank it is M/G/1's ρ, exact.
+
+    >>> waiting_chance([(1.0, 1.0)], 0.5, ranks=1), round(waiting_chance([(1.0, 1.0)], 0.64, ranks=4), 3)
+    (0.5, 0.359)
+    """
+    mean, spread = _spread(served)
+    if not mean or not busy:
+        return 0.0
+    gaps = 1 / ranks
+    below = 1 + busy * (spread - 1) + busy**2 * (4 * gaps + spread)
+    return busy - (1 - gaps) * busy * (1 - busy) * (1 + gaps + busy * spread) / below
+
+
+def _spread(served: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """(mean, Cs²) of (seconds, share)."""
+    mean = sum(seconds * share for seconds, share in served)
+    return mean, sum(seconds**2 * share for seconds, share in served) / mean**2 - 1 if mean else 0.0
 
 
 @dataclass(frozen=True)
@@ -204,7 +229,11 @@ class TwoPools:
         lane = waiting_seconds(rate_per_s / self.lanes, sent, link, ranks=self.lanes)
         own = [(a + b, share) for (a, share), b in zip(self.prefills.own, self.transfer_seconds, strict=True)]
         join = decode.ttft_mean_seconds
-        first = FirstToken(self.before_seconds + join, own, wait + lane, max(busy, link))
+        chance = max(
+            waiting_chance(self.prefills.own, busy, ranks=self.prefill_ranks),
+            waiting_chance(sent, link, ranks=self.lanes),
+        )
+        first = FirstToken(self.before_seconds + join, own, wait + lane, chance)
         return PoolsState(
             rate_per_s, self.prefills.own_seconds, wait, busy, transfer, lane, link, join, decode,
             first.quantile_seconds(self.decode.share), first.mean_seconds,

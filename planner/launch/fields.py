@@ -269,13 +269,17 @@ def _bench_values(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _llama_model(values: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """(name, quantization) of -hf owner/name:Q4_K_M, -m path/to/file.gguf, --model-url."""
+    """(name, quantization) of -hf owner/name:Q4_K_M, -m path/to/file.gguf, --model-url; of NAME/model.gguf, as Jan keeps
+    its files, the folder's.
+    """
     if values.get("hub_model"):
         name, _, tag = str(values["hub_model"]).partition(":")
         return name, tag or _file_quantization(str(values.get("hub_file") or "")) or None
     text = values.get("model") or values.get("model_url")
     if not text:
         return None, None
+    if folder := re.fullmatch(r"(?:.*[/\\])?([^/\\]+)[/\\](?:ggml-)?model\.gguf", str(text), re.IGNORECASE):
+        text = f"{folder[1]}.gguf" if "-" in folder[1] else text
     return str(text), _file_quantization(str(text))
 
 

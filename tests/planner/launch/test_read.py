@@ -574,3 +574,16 @@ def test_the_environment_says_the_generation_and_engine_the_version(capsys: pyte
     line = "check --gpu 3090 --engine vllm==0.8.3 -- VLLM_USE_V1=0 vllm serve Qwen/Qwen2.5-VL-7B-Instruct --max-model-len 8192"
     _, out, _ = run(capsys, line)
     assert "vLLM 0.8.3, the first (V0) engine" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("/data/llamacpp/models/Qwen3-30B-A3B-IQ2_M/model.gguf", "Qwen3-30B-A3B-IQ2_M.gguf"),
+        ("models/model.gguf", "models/model.gguf"),
+        ("Qwen3-8B-Q4_K_M.gguf", "Qwen3-8B-Q4_K_M.gguf"),
+    ],
+)
+def test_a_file_that_is_called_model_has_its_folders_name(path: str, model: str) -> None:
+    """Jan keeps every model as NAME/model.gguf (janhq/jan issues 8181, 8236)."""
+    assert question_of(shlex.split(f"llama-server -m {path} -c 8192")).model == model

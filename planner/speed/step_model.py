@@ -70,10 +70,8 @@ class LinearSteps:
         fixed += (
             c.serial * c.request_seconds * sum(not before for _, before in chunks)
         )  # the host's work, on the same cores
-        if chunks and sequences:  # a pass of their own beside that of the decoding sequences
+        if chunks and sequences:  # their rows are read and computed beside those that decode; the step starts once
             memory += c.serial * weights / reading
-            launched = sums.launches * c.layer_seconds + sums.routed_layers * c.expert_layer_seconds + c.step_seconds
-            fixed += c.serial * launched * c.fixed_scale
         memory, compute = memory / rates.bandwidth_bytes_per_s * c.roof_scale, compute / rates.flops_per_s
         return StepTerms(
             _ps(fixed * c.tpot_scale),

@@ -157,7 +157,18 @@ ARCHITECTURES: dict[str, Arch] = {
     "rwkv6": Arch(state="rwkv"),
     "rwkv7": Arch(state="rwkv"),
 }
-NO_CACHE = ("bert", "clip", "t5encoder", "wavtokenizer", "embedding", "modern-bert", "llada", "dream", "rnd1")
+NO_CACHE = (
+    "bert",
+    "clip",
+    "t5encoder",
+    "wavtokenizer",
+    "embedding",
+    "modern-bert",
+    "llama-embed",
+    "llada",
+    "dream",
+    "rnd1",
+)
 DRAFTS = ("eagle3", "dflash", "gemma4-assistant")
 NOT_MODELLED = {
     "hy_v4": "indexer keys and a window",
@@ -171,6 +182,11 @@ NOT_MODELLED = {
     "t5": "an encoder's output",
     "qwen3tts": "speech tokens",
     "pockettts": "speech tokens",
+    # of llama.cpp b11739 (October 2026), read neither there nor here
+    **dict.fromkeys(
+        ("beam", "clef", "k2-horizon", "kolibri1", "maion-coder", "muse-spark", "vllm-decision2"),
+        "an architecture of October 2026",
+    ),
 }
 
 # What a file with no decoder in it is, by `general.type` or its architecture.

@@ -19,6 +19,7 @@ from planner.reconcile.model import answer_or_note, spec_of
 from planner.units import GIB, MAX_TOKENS, MIB
 
 GGML_NAMES = {"f16": "fp16", "f32": "fp32"}
+DRAFTERS = "/MTP"  # what the reader adds to devices of a drafting context
 
 
 # long: a log from its first line to its last
@@ -36,8 +37,8 @@ def llama(run: Run, given: Given, made: Draft) -> None:
     elif given.version is None and run.text("version") is None:
         made.miss("the build: --engine llamacpp==bNNNN; the newest rules are used")
     spec = spec_of(run, given, made)
-    summed = run.total_bytes("kv_mib") or run.bytes("kv_self_mib")
-    devices = run.total_bytes("kv_device_mib") or None  # 0.00 MiB each: a dry run (--fit)
+    summed = _of_the_model(run, "kv_mib") or run.bytes("kv_self_mib")
+    devices = _of_the_model(run, "kv_device_mib") or None  # 0.00 MiB each: a dry run (--fit)
     kv = summed or devices
     state, compute = run.bytes("state_mib"), run.by_key("compute_mib")
     answer = _predicted(run, given, made, spec=spec, program=program) if spec else None
@@ -46,6 +47,9 @@ def llama(run: Run, given: Given, made: Draft) -> None:
         made.add(Entry(f"weights on {one_line(device, 20)}", _mib(size)))
     cache = exact(values["kv_bytes"]) if values else None
     made.add(Entry("KV cache", kv, cache, "; ".join(answer.reasons) if answer else ""))
+    drafter = sum(_mib(size) for key, size in run.by_key("kv_device_mib").items() if DRAFTERS in key)
+    if drafter:
+        made.add(Entry("KV cache of the drafter (MTP)", drafter))
     if state is not None or values.get("state_bytes"):
         made.add(Entry("recurrent state", state, exact(values["state_bytes"]) if values else None))
     for device, size in sorted(compute.items()):
@@ -76,6 +80,12 @@ def _kv_figure(logged: int, ours: int, half: float, *, unlike: str) -> Figure:
     figure = Figure("KV cache MiB", logged / MIB, (ours - half) / MIB, (ours + half) / MIB)
     words = "within the rounding of the log" if figure.agrees else f"{unlike}, layers or type than found in the log"
     return replace(figure, reason=words)
+
+
+def _of_the_model(run: Run, name: str) -> int | None:
+    """Sums the cache's lines without those of a drafting context beside it, which is made after the model's own."""
+    sizes = [_mib(size) for key, size in run.by_key(name).items() if DRAFTERS not in key]
+    return sum(sizes) if sizes else None
 
 
 def _layers_on_cpu(run: Run) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from planner.lookup import model_spec
 from planner.reconcile.facts import Log, engines_of
 from planner.reconcile.ledger import Given, Ledger
 from planner.reconcile.runs import ledger_of
@@ -35,3 +36,24 @@ def test_buffers_of_devices_alone_are_held_against_the_prediction() -> None:
     found = without("ik-llama-cpp.log", "self size")
     assert found.closes is False
     assert found.unexplained is not None and found.unexplained < -(1 << 30)
+
+
+def test_a_drafting_context_is_beside_the_models_own_cache() -> None:
+    """Lines of a Qwen3.8-27B with MTP on Vulkan, four slots and two drafts, as published in a fixture on GitHub (2026-09)."""
+    lines = """
+0.06.588 I llama_context: n_seq_max     = 4
+0.06.588 I llama_context: n_ctx         = 8192
+0.06.588 I llama_context: kv_unified    = true
+0.06.599 I llama_kv_cache:    Vulkan0 KV buffer size =   512.00 MiB
+0.06.683 I llama_memory_recurrent:    Vulkan0 RS buffer size =  1795.50 MiB
+0.06.683 I llama_memory_recurrent: size = 1795.50 MiB (     4 cells,  64 layers,  4 seqs  2 rs_seq), R (f32):   67.50 MiB, S (f32): 1728.00 MiB
+0.06.767 I sched_reserve:    Vulkan0 compute buffer size =   568.53 MiB
+0.06.852 I srv    load_model: creating MTP draft context against the target model 'qwen3.8-27b-ud-q4km.gguf'
+0.06.857 I llama_kv_cache:    Vulkan0 KV buffer size =    32.00 MiB
+""".splitlines()
+    (run,) = engines_of(Log().read(lines))
+    found = ledger_of(run, Given(spec=model_spec("qwen3.8-27b")))
+    sizes = {entry.name: entry.logged for entry in found.entries}
+    assert found.closes and sizes["KV cache"] == 512 << 20 and sizes["KV cache of the drafter (MTP)"] == 32 << 20
+    state = next(entry for entry in found.entries if entry.name == "recurrent state")
+    assert state.predicted is not None and state.logged == state.predicted.bytes

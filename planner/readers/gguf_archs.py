@@ -196,4 +196,5 @@ OTHER_FILES = {
     "clip": "a vision or audio tower (mmproj): give the model's own file",
     "vocab": "a vocabulary or a header, without tensors: give the model's own file",
     "imatrix": "an importance matrix: give the model's own file",
+    "controlvector": "a control vector: name the model that it steers",
 }

@@ -650,3 +650,15 @@ def test_deepseek_v4_keeps_a_window_entries_and_keys_of_its_indexer(tmp_path: Pa
         4 * 2 * (64 + 16) * (2 + 4) // 2,
     )  # the block before: values in 16 bit, gates in fp32
     assert found.kv_bytes == window + (320 * (64 + 16) + 10 * 64) * 2 + waiting
+
+
+def test_a_control_vector_is_named_for_what_it_is(tmp_path: Path) -> None:
+    """`general.architecture` of llama-cvector-generator's files (llama.cpp tools/cvector-generator)."""
+    key, name = b"general.architecture", b"controlvector"
+    body = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, len(name)) + name
+    body += struct.pack("<Q", 11) + b"direction.1" + struct.pack("<IQIQ", 1, 32, 0, 0)
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + body
+    path = tmp_path / "steer.gguf"
+    path.write_bytes(head + b"\0" * (-len(head) % 32 + 128))
+    with pytest.raises(UnsupportedModel, match="is a control vector"):
+        model_spec(str(path))

@@ -361,12 +361,11 @@ def _v2_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
 
 
 def _longcat_mtp(f: Fields) -> tuple[Weight, ...]:
-    """Lists one attention, a dense MLP, a projection [hidden, 2·hidden], five norms and a table: `model.mtp`, which no key
-    announces. Source: the names in vLLM 0.33.0 longcat_flash_mtp.py."""
+    """Lists one attention, a dense MLP, a projection, five norms and a table (vLLM 0.33.0 longcat_flash_mtp.py)."""
     hidden = f.int("hidden_size")
     layer = tuple(w for piece in (*mla(f, 0), *decoder.dense(f, 0)) for w in piece.weights())
-    table = Weight("embedding", f.int("vocab_size"), hidden, split="rows", linear=False)
-    return (*layer, *linear("mtp", hidden, 2 * hidden), *decoder.norm(f, hidden, 5), table)
+    own = (*linear("mtp", hidden, 2 * hidden), *decoder.norm(f, hidden, 5))
+    return (*layer, *own, Weight("embedding", f.int("vocab_size"), hidden, split="rows", linear=False))
 
 
 DEEPSEEK_V3 = Type(

@@ -192,7 +192,7 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
     if devices is not None and question.engine in LLAMA and question.devices is None:
         question = replace(question, devices=devices)
     question = _with_gone_flags(_with_ollamas_length(question, spec, capacity))
-    question = _with_ollamas_slots(question, lambda more: _all_on_cards(more, spec, capacity, cards))
+    question = _with_ollamas_slots(question, lambda more: _all_on_cards(more, spec, capacity=capacity, cards=cards))
     asked = replace(setup(question, spec, seq=seq), cards=cards)
     given = devices if devices is not None else question.devices or asked.devices
     answer = _answered(asked, capacity, device, given=given)
@@ -218,7 +218,7 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
     return replace(answer, speed=speed, no_speed=why, advice=tuple(_advice(answer, capacity)))
 
 
-def _all_on_cards(question: Question, spec: ModelSpec, capacity: Capacity, cards: tuple[Device, ...]) -> bool:
+def _all_on_cards(question: Question, spec: ModelSpec, *, capacity: Capacity, cards: tuple[Device, ...]) -> bool:
     """Whether the devices hold all layers and the head."""
     asked = replace(setup(question, spec), cards=cards)
     placed = _answered(asked, capacity, None, given=asked.devices).placed

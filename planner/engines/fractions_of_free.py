@@ -146,6 +146,20 @@ def _stage_bytes(estimate: Estimate, stage: range, words: str) -> int:
     return total
 
 
+def _no_kernel(rules: Rules, estimate: Estimate, version: str | None) -> Refusal | None:
+    if rules is not TENSORRT_LLM:
+        return None
+    return tensorrt_llm_refusal(estimate, (parse_version(version) if version else None) or LATEST)
+
+
+def _assumed(rules: Rules, estimate: Estimate, options: Options, *, version: str | None) -> tuple[str, ...]:
+    release = f"{rules.words} {version or 'as modelled'}"
+    if estimate.capacity is None or options.pool_bytes is not None:
+        return (release,)
+    fraction = rules.fraction if options.fraction is None else options.fraction
+    return (release, f"{rules.flag[2:]} {float(fraction):g} of what is free of {human_bytes(estimate.capacity.bytes)}")
+
+
 def _answer(
     rules: Rules, block: int, sequences: int, *, estimate: Estimate, options: Options, version: str | None
 ) -> EngineAnswer:
@@ -165,14 +179,8 @@ def _answer(
     taken = ceil_div(seq, block) * one
     most = None if ranged is None else (ranged.pool.blocks or 0) // (taken // one)
     refusal = _cut_session(ranged, seq) if rules is LMDEPLOY and ranged is not None and not most else None
-    number = (parse_version(version) if version else None) or LATEST
-    if rules is TENSORRT_LLM and (no_kernel := tensorrt_llm_refusal(estimate, number)) is not None:
+    if (no_kernel := _no_kernel(rules, estimate, version)) is not None:
         refusal, most = no_kernel, 0
-    assumed = [f"{rules.words} {version or 'as modelled'}"]
-    if estimate.capacity is not None and options.pool_bytes is None:
-        assumed.append(
-            f"{rules.flag[2:]} {float(fraction):g} of what is free of {human_bytes(estimate.capacity.bytes)}"
-        )
     return EngineAnswer(
         name=rules.name,
         version=version or "as modelled",
@@ -187,7 +195,7 @@ def _answer(
         most_requests=most,
         lines=_lines(rules, ranged.pool, one) if ranged else (),
         reasons=_reasons(rules, block, estimate),
-        assumptions=tuple(assumed),
+        assumptions=_assumed(rules, estimate, options, version=version),
         refusal=refusal,
         extra={"max_model_len": longest, "fraction": float(fraction)},
     )

@@ -108,7 +108,7 @@ def build_of(version: str | None, program: str) -> int:
         return next(build for since, build in KOBOLD_BUILDS if number >= since)
     if program not in ("llamacpp", "ik_llamacpp"):
         return NEWEST_BUILD
-    return number[0] if len(number) == 1 else RELEASES.get(number[:2], NEWEST_BUILD)
+    return number[0] if len(number) == 1 else RELEASES.get((number[0], number[1]), NEWEST_BUILD)
 
 
 def settings(estimate: Estimate, options: Options, version: str | None, *, program: str) -> Setting:

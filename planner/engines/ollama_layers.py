@@ -151,11 +151,11 @@ def _counted(model: _Model, free: Sequence[int], at: tuple[int, ...]) -> Predict
     room, dealt, over = list(used), dict.fromkeys(used, 0), 0 if used else model.first
     for index in range(count - 1, -1, -1):
         size = model.layers[index]
-        over += _put(_next(room, index, used, free, model.graph.larger + size), size, used, dealt)
+        over += _put(_next(room, index, model.graph.larger + size, used=used, free=free), size, used=used, dealt=dealt)
     need = model.graph.larger + model.last
     last = next((one for one in room if free[one] > used[one] + need), None)
     whole = sum(dealt.values()) >= count and last is not None
-    over += _put(last, model.last, used, dealt)
+    over += _put(last, model.last, used=used, dealt=dealt)
     graph = model.graph.full if whole else model.graph.partial
     vram = sum(used[one] + graph for one in used if dealt[one])
     rest = sum(used[one] for one in used if not dealt[one])
@@ -164,7 +164,7 @@ def _counted(model: _Model, free: Sequence[int], at: tuple[int, ...]) -> Predict
     return Predicted(layers, model.of, cards, vram + rest + over, vram + rest if layers else 0, vram + rest + over)
 
 
-def _next(room: list[int], index: int, used: dict[int, int], free: Sequence[int], need: int) -> int | None:
+def _next(room: list[int], index: int, need: int, *, used: dict[int, int], free: Sequence[int]) -> int | None:
     """The next card in turn that holds `need`; those that do not are out of the turn for good."""
     while room:
         card = room[index % len(room)]
@@ -174,7 +174,7 @@ def _next(room: list[int], index: int, used: dict[int, int], free: Sequence[int]
     return None
 
 
-def _put(card: int | None, size: int, used: dict[int, int], dealt: dict[int, int]) -> int:
+def _put(card: int | None, size: int, *, used: dict[int, int], dealt: dict[int, int]) -> int:
     """Puts a layer on a card; returns its bytes where there is none."""
     if card is None:
         return size

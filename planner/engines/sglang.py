@@ -478,19 +478,11 @@ def _reasons(cell: Cell, options: Options, estimate: Estimate) -> tuple[str, ...
     if cell.fixed:
         reasons.append(f"the state of open blocks of as many requests, {human_bytes(cell.fixed)}, is taken first")
     if cell.rule is not None:
-        reasons.append(_states_said(cell.rule))
+        reasons.append(cell.rule.said())
     if not reasons:
         reasons.append("single tokens: no rounding to blocks")
     reasons.append("the request table (int32 [running requests + 1, context + 4]) comes on top of the pool")
     return tuple(reasons)
-
-
-def _states_said(rule: StateRule) -> str:
-    slots = "recurrent states get a pool of their own before the tokens"
-    if rule.fixed is not None:
-        slots += f": {rule.fixed:,} slots, whatever fits"
-    held = "" if rule.held == 1 else f"; a running request takes {rule.held} (--disable-radix-cache: 1)"
-    return slots + held + (f", and its drafts {rule.drafts} beside" if rule.drafts else "")
 
 
 def _assumptions(

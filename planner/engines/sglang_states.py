@@ -73,6 +73,14 @@ class StateRule:
         """Counts the requests that may run at once."""
         return slots // self.held
 
+    def said(self) -> str:
+        """Says in words how many slots there are, and how many a request takes."""
+        slots = "recurrent states get a pool of their own before the tokens"
+        if self.fixed is not None:
+            slots += f": {self.fixed:,} slots, whatever fits"
+        held = "" if self.held == 1 else f"; a running request takes {self.held} (--disable-radix-cache: 1)"
+        return slots + held + (f", and its drafts {self.drafts} beside" if self.drafts else "")
+
     def _budget(self, size: int) -> int:
         return int(max(0, size) * self.ratio / (1 + self.ratio))
 

@@ -141,11 +141,7 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
     workload = workload_of(given)
     engine = engine_of({**given, "engine": given["engine"] or "vllm"})
     assert engine is not None
-    tier = _tier_bytes(given)
-    if tier is not None and (workload.trace is None or not workload.trace.ids):
-        raise BadRequest(
-            "--kv-offloading-size: the trace says of no prompt what it shares; hash_ids as Mooncake's has them do"
-        )
+    tier = _tier_bytes(given, workload)
     spec = spec_of(given)
     drafting = drafting_of(given, engine)
     if drafting is not None and given["steps"] is not None:
@@ -184,7 +180,7 @@ def _drafter_beside(given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsk
     return extras_of(given, spec, engine=engine.name, online=given["online"])
 
 
-def _tier_bytes(given: Mapping[str, Any]) -> int | None:
+def _tier_bytes(given: Mapping[str, Any], workload: Workload) -> int | None:
     """Reads --kv-offloading-size: with a unit, or in GiB as vLLM has it."""
     asked = given["kv_offloading_size"]
     if asked is None:
@@ -194,6 +190,10 @@ def _tier_bytes(given: Mapping[str, Any]) -> int | None:
     if given["trace"] is None or given["disaggregate"] is not None:
         raise UsageError(
             "--kv-offloading-size is of prompts that share their beginnings: give a --trace with prefix hashes, without --disaggregate"
+        )
+    if workload.trace is None or not workload.trace.ids:
+        raise BadRequest(
+            "--kv-offloading-size: the trace says of no prompt what it shares; hash_ids as Mooncake's has them do"
         )
     bare = re.fullmatch(r"\s*\d{1,6}(?:\.\d{1,3})?\s*", asked, re.ASCII)
     return parse_bytes(f"{asked.strip()}GiB" if bare else asked, "--kv-offloading-size")

@@ -24,7 +24,8 @@ PAGE = ROOT / "docs" / "examples.md"
 GENERATED = "<!-- written by `python docs/examples.py`; edit that, not this -->\n\n"
 GIB = 1 << 30
 Z95 = 1.6449  # standard deviations to the 95th percentile
-BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "fp8_block": 8, "int8": 8, "awq": 4 + 20 / 128, "q8_0": 8.5, "q4_k_m": 4.85}
+BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "fp8_block": 8, "int8": 8, "awq": 4 + 20 / 128, "q8_0": 8.5, "q4_k_m": 4.5}
+Q6_K = 6.5625  # bits of what a q4_k_m file keeps finer: the head, and V and the down projections of half the layers
 BANDWIDTH = {"H100-SXM5-80GB": 3350e9, "H200-SXM-141GB": 4800e9, "RTX-4090-24GB": 1008e9, "RTX-3090-24GB": 936e9,
              "L40S": 864e9, "Apple-M4-Pro": 273e9, "Apple-M3-Pro": 150e9, "A100-SXM4-80GB": 2039e9}  # fmt: skip
 
@@ -178,12 +179,30 @@ def _weights(done: Working, model: Dense | Latent, plan: dict[str, Any]) -> floa
         words = f"Weights: ({model.parameters / 1e9:.2f} B - {model.tables / 1e9:.2f} B) x {bits / 8:g} B + {model.tables / 1e9:.2f} B x 2 B [tables], over {tp} devices, GiB"
         done.line(words, stored / tp / GIB, own / GIB, 0.02)
         return stored / tp
+    if plan["weight_dtype"] == "q4_k_m" and model.tied:
+        return _k_quants(done, model, plan)
     table_bits = bits if plan["weight_dtype"].startswith("q") else 16
     stored = model.layer_parameters * bits / 8 + model.table_parameters * table_bits / 8
     tables = f"{model.table_parameters / 1e9:.3f} B x {table_bits / 8:g} B [embedding{' and head' if not model.tied else ''}]"
     words = f"Weights: {model.layer_words} = {model.layer_parameters / 1e9:.3f} B parameters, x {bits / 8:g} B + {tables}, over {tp} device{'s' if tp > 1 else ''}, GiB"
     done.line(words, stored / tp / GIB, own / GIB, 0.01)
     return stored / tp
+
+
+def _k_quants(done: Working, model: Dense, plan: dict[str, Any]) -> float:
+    """A q4_k_m file with a tied head: Q4_K, but Q6_K for the table and for V and the down projections of the first and last
+    eighth of the layers and every third between (llama.cpp src/llama-quant.cpp, `use_more_bits`)."""
+    bits, eighth, n = BITS["q4_k_m"], model.layers // 8, model.layers
+    finer = sum(one < eighth or one >= 7 * n // 8 or (one - eighth) % 3 == 2 for one in range(n))
+    each = model.hidden * (model.kv_heads * model.head_dim + model.intermediate)
+    stored = (model.layer_parameters * bits + finer * each * (Q6_K - bits) + model.table_parameters * Q6_K) / 8
+    words = (
+        f"Weights: {model.layer_words} = {model.layer_parameters / 1e9:.3f} B parameters, x {bits / 8:g} B [Q4_K], and "
+        f"{(Q6_K - bits) / 8:g} B more for V and down of {finer} layers: {finer} x {each / 1e6:.2f} M, + "
+        f"{model.table_parameters / 1e9:.3f} B x {Q6_K / 8:g} B [embedding, Q6_K], over 1 device, GiB"
+    )
+    done.line(words, stored / GIB, plan["per_device"]["weight_bytes"] / GIB, 0.01)
+    return stored
 
 
 def _token_bytes(done: Working, model: Dense | Latent, plan: dict[str, Any]) -> float:

@@ -77,7 +77,7 @@ def server(
     engine = _engine_pool(found, asked)
     model = step_model(found, device, constants)
     return Server(
-        found, model, constants, engine.pool, engine.max_num_seqs, engine.max_num_batched_tokens, engine.longest_tokens,
+        found, model, model.constants, engine.pool, engine.max_num_seqs, engine.max_num_batched_tokens, engine.longest_tokens,
         engine.words,
     )  # fmt: skip
 

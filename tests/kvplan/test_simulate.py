@@ -198,6 +198,15 @@ def test_windows_and_latents_have_pools_of_their_own(run, model):
     assert answer.json["served"] == 50
 
 
+def test_a_model_of_a_shape_that_no_row_has_has_the_range_that_speed_gives_it(run):
+    """Before, it had the range of the models that were measured on that device: x0.98 to x1.06 on an H100."""
+    load = ("--rate", "2", "--prompt", "800", "--answer", "200", "--requests", "50", "--json")
+    low, high = run("simulate", "llama-3.1-8b", "--gpu", "h100-sxm", *load).json["tpot_range"]
+    row = run("speed", "llama-3.1-8b", "--gpu", "h100-sxm", "--engine", "vllm", "--batch", "1", "--json").json
+    found = (row["tpot_seconds_low"] / row["tpot_seconds"], row["tpot_seconds_high"] / row["tpot_seconds"])
+    assert (low, high) == pytest.approx(found)
+
+
 def test_a_model_with_experts_has_the_wider_range_of_its_kind(run):
     asked = ("--prompt", "100", "--answer", "20", "--rate", "1/s", "--requests", "20", "--json")
     dense = run("simulate", "llama-3.1-8b", *GPU, *asked).json["tpot_range"]

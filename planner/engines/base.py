@@ -31,6 +31,7 @@ class Options:
     """Engine flags, under the engines' own names; None or False is the engine's own default.
 
     pool_bytes   the cache budget of the poorest device, in place of one derived from the device
+    num_gpu_blocks_override  blocks of vLLM's pool, whatever fits
     fraction     --gpu-memory-utilization, --mem-fraction-static, --kv-cache-free-gpu-memory-fraction or
                  --cache-max-entry-count: each engine reads its own
     cards        bytes of each card where they are unlike, in order
@@ -44,6 +45,7 @@ class Options:
     """
 
     pool_bytes: int | None = None
+    num_gpu_blocks_override: int | None = None
     fraction: Fraction | None = None
     max_model_len: int | None = None
     max_num_batched_tokens: int | None = None

@@ -105,6 +105,7 @@ def _vllm(answer: EngineAnswer, estimate: Estimate, options: Options) -> list[st
     ]
     if options.pool_bytes is not None and answer.extra["generation"] == "v1":
         pairs.append(("--kv-cache-memory-bytes", options.pool_bytes))
+    pairs.append(("--num-gpu-blocks-override", options.num_gpu_blocks_override))
     return ["vllm", "serve", model_id(estimate), *_flags(_mended(pairs, answer))]
 
 

@@ -37,7 +37,7 @@ from planner.memory.activations import Estimated
 from planner.memory.estimate import Estimate
 from planner.memory.estimate import estimate as ask
 from planner.model.latent_attention import Latent
-from planner.units import human_bytes, plural
+from planner.units import ceil_div, human_bytes, plural
 
 GRAPHS_IN_BUDGET_SINCE: Version = (0, 21)
 FP8_MLA_SINCE: Version = (0, 11)
@@ -208,7 +208,7 @@ def _made_v0(estimate: Estimate, options: Options, setting: Setting, *, sizes: S
     def cut(at: int) -> Pool:
         return vllm_v0.pool(estimate, options, setting.version, size=at, longest=setting.longest)
 
-    size = sizes.pool
+    size = _with_blocks(sizes.pool, options, vllm_v0.block_bytes(estimate, setting.version, setting.block))
     taken = vllm_v0.request_bytes(estimate, options, setting.version, length=estimate.request.seq_tokens)
     if size is None:
         return Made(None, taken, setting.block, None)
@@ -221,19 +221,22 @@ def _made_v0(estimate: Estimate, options: Options, setting: Setting, *, sizes: S
         f"Maximum concurrency for {setting.longest} tokens per request: {float(found.at_once):.2f}x",
     )
     return Made(
-        ranged, taken, setting.block, found.bytes // taken, lines, refusal=_too_long_v0(found, setting, ranged.high)
+        ranged, taken, setting.block, found.bytes // taken, lines, refusal=_too_long_v0(ranged, setting, options)
     )
 
 
-def _too_long_v0(pool: Pool, setting: Setting, most: Pool) -> Refusal | None:
+def _too_long_v0(ranged: Ranged, setting: Setting, options: Options) -> Refusal | None:
     """V0 raises where the pool holds fewer tokens than max_model_len."""
+    pool, block = ranged.pool, ranged.pool.block_tokens or vllm_v0.BLOCK_TOKENS
+    given = options.num_gpu_blocks_override is not None
+    more = f"--num-gpu-blocks-override {ceil_div(setting.longest, block)}" if given else "--gpu-memory-utilization"
     if pool.tokens >= setting.longest:
         return None
     return Refusal(
         f"the longest request (max_model_len {setting.longest:,}) is larger than the {pool.tokens:,} tokens that can "
         "be stored in KV cache",
-        (f"--max-model-len {max(1, pool.tokens)}", "--gpu-memory-utilization"),
-        sure=most.tokens < setting.longest,
+        (f"--max-model-len {max(1, pool.tokens)}", more),
+        sure=ranged.high.tokens < setting.longest,
     )
 
 
@@ -248,19 +251,64 @@ def _made_v1(estimate: Estimate, options: Options, setting: Setting, *, sizes: S
     found = _layout(estimate, options, setting)
 
     def cut(at: int) -> Pool:
-        return vllm_v1.pool(found, at, setting.version, longest=setting.longest)
+        return vllm_v1.pool(found, at, setting.version, longest=setting.longest, given=options.num_gpu_blocks_override)
 
     blocks = found.request_blocks(estimate.request.seq_tokens)
     taken = blocks * found.block_bytes
     reasons = _reasons_v1(estimate, options, setting, found=found)
-    size = sizes.pool
+    size = _with_blocks(sizes.pool, options, found.block_bytes)
     if size is None:
         return Made(None, taken, found.block, None, reasons=reasons)
     ranged = Ranged(cut(size.bytes), cut(size.low), cut(size.high))
-    refusal = _refusal_v1(ranged, size, setting)
+    given = options.num_gpu_blocks_override is not None
+    refusal = _refusal_v1(ranged, size, setting, given=given)
     lines = _lines_v1(ranged.pool, setting, refusal)
+    if given and sizes.pool is not None:
+        lines = (*_overriding(sizes.pool, ranged.pool), *lines[1:])
     low = "" if refusal is not None or not ranged.low.blocks else _too_few_states(ranged.low, setting)
     return Made(ranged, taken, found.block, (ranged.pool.blocks or 0) // blocks, lines, reasons, refusal, low)
+
+
+def _with_blocks(size: Estimated | None, options: Options, block_bytes: int) -> Estimated | None:
+    """Returns the memory for the cache, or where none is known that of the blocks given."""
+    blocks = options.num_gpu_blocks_override
+    if size is not None or blocks is None:
+        return size
+    return Estimated(blocks * block_bytes, blocks * block_bytes, blocks * block_bytes, "as given")
+
+
+def _overriding(fitting: Estimated, pool: Pool) -> tuple[str, str]:
+    """The two lines of a server whose blocks are given: the memory that was free, the blocks that fit it and those made."""
+    return (
+        f"Available KV cache memory: {gib_two(fitting.bytes)} GiB",
+        f"Overriding num_gpu_blocks={fitting.bytes // pool.extra['block_bytes']} with num_gpu_blocks_override={pool.blocks}",
+    )
+
+
+def _beyond_device(estimate: Estimate, options: Options, setting: Setting, made: Made) -> Refusal | None:
+    """Refuses a cache that was given in bytes or blocks and that the device does not hold beside the weights.
+
+    Nothing is profiled against it: vLLM allocates what it is told, and CUDA is out of memory.
+    """
+    capacity, in_blocks = estimate.capacity, options.num_gpu_blocks_override is not None
+    started = options.pool_bytes is not None and (options.server or options.offline)  # --kv-pool alone only supposes
+    if capacity is None or made.ranged is None or setting.platform != "gpu" or not estimate.spec.weights_known:
+        return None
+    if not (in_blocks or started):
+        return None
+    held = made.ranged.pool.bytes
+    weights = kept_on_device(loaded_by_vllm(estimate, setting.version), setting.offloaded_bytes)
+    if held + weights.low <= capacity.bytes:
+        return None
+    fits, flag, unit = budget(estimate, setting).pool, "--kv-cache-memory-bytes", 1
+    if in_blocks:
+        flag, unit = "--num-gpu-blocks-override", made.ranged.pool.extra["block_bytes"]
+    most = 0 if fits is None else max(0, fits.bytes) // unit
+    return Refusal(
+        f"the cache as given ({gib_two(held)} GiB) and the weights ({gib_two(weights.bytes)} GiB) are more than the "
+        f"{gib_two(capacity.bytes)} GiB of a device: CUDA out of memory",
+        (f"{flag} {most}" if most else flag, "--tensor-parallel-size"),
+    )
 
 
 def _no_room(size: Estimated) -> Refusal:
@@ -271,29 +319,37 @@ def _no_room(size: Estimated) -> Refusal:
     )
 
 
-def _refusal_v1(ranged: Ranged, size: Estimated, setting: Setting) -> Refusal | None:
+def _refusal_v1(ranged: Ranged, size: Estimated, setting: Setting, *, given: bool) -> Refusal | None:
     """Why a server stops at start-up: no cache at all, too little for max_model_len, or fewer blocks than sequences.
+
+    `given`: the blocks are those of --num-gpu-blocks-override, which the check counts from 0.20.1.
 
     Source: `_check_enough_kv_cache_memory`, and `CompilationConfig` from 0.20: "max_num_seqs exceeds available Mamba
     cache blocks" where full CUDA graphs are captured, which is the default.
     """
     pool = ranged.pool
-    if not pool.blocks:
+    counted = given and setting.version >= vllm_v1.GIVEN_BLOCKS_CHECKED_SINCE
+    if not pool.blocks or (size.bytes <= 0 and not counted):
         return _no_room(size)
+    more = "--gpu-memory-utilization"
     needed = pool.extra["needed_bytes"]
     if needed > pool.extra["available_bytes"]:
         longest = pool.extra["estimated_max_model_len"]
         mends = (f"--max-model-len {longest}",) if longest else ()
+        if counted:
+            short = needed - pool.extra["available_bytes"]
+            more = f"--num-gpu-blocks-override {pool.blocks + ceil_div(short, pool.extra['block_bytes'])}"
         return Refusal(
             f"{gib_two(needed)} GiB KV cache is needed for {setting.longest} tokens, {gib_two(pool.extra['available_bytes'])} "
             f"GiB are there; estimated maximum length {longest}",
-            (*mends, "--gpu-memory-utilization"),
+            (*mends, more),
             sure=needed > ranged.high.extra["available_bytes"],
         )
     if said := _too_few_states(pool, setting):
+        more = f"--num-gpu-blocks-override {setting.sequences}" if given else more
         return Refusal(
             said,
-            (f"--max-num-seqs {pool.blocks}", "--gpu-memory-utilization", "--enforce-eager"),
+            (f"--max-num-seqs {pool.blocks}", more, "--enforce-eager"),
             sure=setting.sequences > (ranged.high.blocks or 0),
         )
     return None
@@ -383,7 +439,7 @@ def _assumed(estimate: Estimate, options: Options, setting: Setting) -> tuple[st
         )
     if estimate.fmt.k.name == "fp8_ds_mla" and estimate.request.k_dtype != "fp8_ds_mla":
         assumed.append("a sparse indexer: vLLM stores fp8_ds_mla")
-    if estimate.capacity is not None and options.pool_bytes is None:
+    if estimate.capacity is not None and options.pool_bytes is None and options.num_gpu_blocks_override is None:
         assumed.append(f"gpu_memory_utilization {float(setting.fraction):g} of {human_bytes(estimate.capacity.bytes)}")
     return tuple(assumed)
 
@@ -403,6 +459,7 @@ def _answer(
     refusal = (
         heads_refusal(estimate, "--tensor-parallel-size")
         or vllm_refusal(estimate, options, setting.version)
+        or _beyond_device(estimate, options, setting, made)
         or made.refusal
     )
     if refusal is not None:

@@ -115,12 +115,12 @@ def pool(estimate: Estimate, options: Options, version: Version, *, size: int, l
     """Cuts `size` bytes into blocks: floor(size / block bytes); the CPU's come from the swap space.
 
     Source: vLLM 0.6.6.post1 `Worker.determine_num_available_blocks`, `LLMEngine._initialize_kv_caches`
-    (minimum over workers; printed as "# GPU blocks", "# CPU blocks" and "Maximum concurrency").
+    (minimum over workers, or --num-gpu-blocks-override; printed as "# GPU blocks", "# CPU blocks" and "Maximum concurrency").
     """
     block = want(options.block_size, BLOCK_TOKENS, "--block-size")
     one = block_bytes(estimate, version, block)
     size = max(0, size)
-    blocks = size // one
+    blocks = size // one if options.num_gpu_blocks_override is None else options.num_gpu_blocks_override
     swap = SWAP_BYTES if options.swap_space is None else options.swap_space
     tokens = blocks * block
     extra: dict[str, Any] = {
@@ -128,7 +128,15 @@ def pool(estimate: Estimate, options: Options, version: Version, *, size: int, l
         "block_bytes": one,
         "needed_bytes": ceil_div(longest, block) * one,
     }
-    return Pool(size, tokens, blocks, block, tokens, Fraction(tokens, longest), extra)
+    return Pool(
+        size if options.num_gpu_blocks_override is None else blocks * one,
+        tokens,
+        blocks,
+        block,
+        tokens,
+        Fraction(tokens, longest),
+        extra,
+    )
 
 
 def request_bytes(estimate: Estimate, options: Options, version: Version, *, length: int) -> int:

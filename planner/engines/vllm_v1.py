@@ -42,6 +42,8 @@ GROUPS_CHECKED_SINCE: Version = (0, 14)
 STAGES_CHECKED_SINCE: Version = (0, 17)
 ALL_GROUPS_CHECKED_SINCE: Version = (0, 19)
 NULL_BLOCK_SINCE: Version = (0, 29)
+# The check counts the blocks of --num-gpu-blocks-override; before, the memory that they take the place of.
+GIVEN_BLOCKS_CHECKED_SINCE: Version = (0, 20, 1)
 # A prefill writes a checkpoint of its state into a block of its own: Mamba-2 (`MambaMixer2.get_kv_cache_spec` of
 # 0.32), gated DeltaNet with FlashInfer's kernel (`qwen_gdn_linear_attn.py` of 0.33).
 MAMBA2_CHECKPOINT_SINCE: Version = (0, 32)
@@ -432,15 +434,18 @@ def _said_dtype(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def pool(found: Layout, size: int, version: Version, *, longest: int) -> Pool:
+def pool(found: Layout, size: int, version: Version, *, longest: int, given: int | None = None) -> Pool:
     """Cuts `size` bytes of the poorest worker into blocks, and writes the two lines printed of them.
 
     num_blocks = floor(size / page / layers of a group). Printed to 0.20.0: num_blocks // groups · tokens of the
     smallest block · dcp; from 0.20.1: int(concurrency · max_model_len). Concurrency = num_blocks / blocks that a
-    request of max_model_len may hold (before 0.9.1: tokens / max_model_len).
+    request of max_model_len may hold (before 0.9.1: tokens / max_model_len). `given` blocks take the place of those
+    that fit (`may_override_num_blocks`), and from 0.20.1 their bytes that of the memory in the check at start-up.
     """
     size = max(0, size)
-    blocks = size // found.block_bytes
+    blocks = size // found.block_bytes if given is None else given
+    held = size if given is None else given * found.block_bytes
+    size = held if version >= GIVEN_BLOCKS_CHECKED_SINCE else size
     tokens = blocks // len(found.groups) * found.block * found.dcp
     at_once = Fraction(blocks, found.request_blocks(longest)) if version >= HYBRID_SINCE else Fraction(tokens, longest)
     printed = int(at_once * longest) if version >= CONCURRENCY_PRINTED_SINCE else tokens
@@ -460,4 +465,4 @@ def pool(found: Layout, size: int, version: Version, *, longest: int) -> Pool:
         else largest(lambda n: found.check_bytes(n) <= usable, longest),
         "has_states": any(group.kind.form == "state" for group in found.groups),
     }
-    return Pool(size, tokens, blocks, found.block, printed, at_once, extra)
+    return Pool(held, tokens, blocks, found.block, printed, at_once, extra)

@@ -32,7 +32,7 @@ _PLAIN = {
     "num_speculative_tokens": "--num-speculative-tokens", "max_running_requests": "--max-running-requests",
     "chunked_prefill_size": "--chunked-prefill-size", "cuda_graph_max_bs": "--cuda-graph-max-bs",
     "ctx_size": "--ctx-size", "parallel": "--parallel", "batch_size": "--batch-size", "ubatch_size": "--ubatch-size",
-    "mla_mode": "--mla-mode",
+    "mla_mode": "--mla-mode", "num_gpu_blocks_override": "--num-gpu-blocks-override",
 }  # fmt: skip
 # Fields for which kvplan has no option under some engines, and why that is said and not asked.
 _NOT_OF = {

@@ -18,6 +18,7 @@ enable-expert-parallel|-ep                       expert_parallel switch
 device-ids=                                      device_ids text
 gpu-memory-utilization|--device-memory-utilization= fraction share
 kv-cache-memory-bytes|--kv-cache-memory=         pool_bytes vllm_bytes
+num-gpu-blocks-override=                         num_gpu_blocks_override count
 kv-cache-dtype=                                  kv_dtype text
 block-size=                                      block_size count
 swap-space=                                      swap_space gib
@@ -132,7 +133,6 @@ model-impl= : `transformers` runs the model's own code: speed
 moe-backend= : which expert kernel runs: speed
 monokernel : whole layers in one kernel: speed of small batches
 nnodes|-n= : ranks on several nodes: slower exchange than is counted
-num-gpu-blocks-override= : so many blocks of cache, whatever fits
 offload-backend= : how weights are kept on the host: speed
 offload-group-size= : every so many layers some are kept on the host: less weight on the device, slower steps
 offload-num-in-group= : so many layers of each group are kept on the host: less weight on the device, slower steps

@@ -312,10 +312,11 @@ ENGINE_FLAGS = _in(
     ("--no-async-scheduling", "", "vLLM: windows are charged one batch, not two.", switch, VLLM),
     ("--kv-events-config", "JSON", "vLLM to 0.19: turns the hybrid manager off.", text, VLLM),
     ("--kv-cache-memory-bytes", "SIZE", "vLLM: the cache of a device as given, as --kv-pool.", size, VLLM),
+    ("--num-gpu-blocks-override", "N", "vLLM: blocks of the cache, whatever fits.", count, VLLM),
     (
         "--num-speculative-tokens",
         "N",
-        "Draft tokens of a step: states, a drafter's layer.",
+        "Draft tokens of a step: states, a drafter.",
         count_up_to(1024, "no server drafts more in one step"),
         (*VLLM, *LLAMA, *EXLLAMA),
     ),

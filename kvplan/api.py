@@ -444,6 +444,7 @@ def plan(
     prefill_tokens: Tokens | None = None,
     disaggregate: bool = False,
     link: str | None = None,
+    grid: float | str | None = None,
     lora: str | Sequence[str] | None = None,
     drafter: str | None = None,
     draft_tokens: int | None = None,
@@ -464,6 +465,7 @@ def plan(
     rate             requests a second, 5 or "300/min", in place of users
     ttft, tpot       targets: "1s", "p99=2s"; "40ms"
     measured         a point, or files of benchmarks, of the one device that `gpu` names
+    grid             grams of CO2 of a kWh: 400, "400g/kWh"
 
     >>> answer = plan("llama-3.1-8b", users=50, prompt="p50=800,p95=6000", answer=200, tpot="40ms", gpu=["l40s"])
     >>> answer["plans"][0]["device"]

@@ -11,6 +11,7 @@ from planner.deployment.plan import Plan, start
 from planner.deployment.search import Answer, Point, neighbours
 from planner.errors import KvplanError
 from planner.memory.estimate import SCHEMA_VERSION
+from planner.speed.energy import Energy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def answer_dict(answer: Answer, top: int, two_pools: Sequence[Beside] = ()) -> d
             "budget_usd_per_hour": question.budget_usd_per_hour,
         },
         "sort": question.sort,
+        "grid_grams_per_kwh": question.grid_grams,
         "searched": answer.searched,
         "meet_the_targets": len(answer.plans),
         "plans": [plan_dict(plan) for plan in answer.plans[:top]],
@@ -84,6 +86,7 @@ def pools_dict(pools: Pools) -> dict[str, Any]:
         "name": pools.words,
         "devices": pools.devices,
         "usd_per_hour": pools.usd_per_hour,
+        **_energy(pools.energy),
         "weight_dtype": found.plan.fmt.name,
         "kv_dtype": found.fmt.name,
         "prefill": {
@@ -127,6 +130,18 @@ def pools_dict(pools: Pools) -> dict[str, Any]:
     }
 
 
+def _energy(found: Energy | None) -> dict[str, float | None]:
+    """Energy and CO2 of a million output tokens; None where the device's power is not known."""
+    output = "per_million_output_tokens"
+    names = {
+        f"wh_{output}": "watt_hours",
+        f"wh_{output}_low": "low",
+        f"wh_{output}_high": "high",
+        f"co2_grams_{output}": "grams",
+    }
+    return {key: None if found is None else getattr(found, name) for key, name in names.items()}
+
+
 def miss_dict(miss: Miss) -> dict[str, Any]:
     return {"reason": miss.reason, "words": miss.words, "has_over_may": None if miss.ratio > 1e2 else miss.ratio}
 
@@ -158,6 +173,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "usd_per_million_tokens": None if costs is None else costs.blended,
         "rated_watts": plan.watts,
         "rated_watt_hours_per_million_tokens": plan.watt_hours_per_million_tokens,
+        **_energy(plan.energy),
         "tpot_seconds": state.tpot_seconds,
         "tpot_seconds_low": tpot_low,
         "tpot_seconds_high": tpot_high,

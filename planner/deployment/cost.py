@@ -125,12 +125,3 @@ def token_costs(
         output=each(decode_seconds, output_tokens),
         blended=request / (prompt_tokens + output_tokens) * MILLION,
     )
-
-
-def watt_hours_per_million_tokens(watts: float, tokens_per_s: float) -> float:
-    """Returns an upper bound of the energy of a million tokens: every device at its rated power all the time.
-
-    >>> watt_hours_per_million_tokens(700, 1000)      # 1000 s of 700 W
-    194.44444444444446
-    """
-    return watts * MILLION / tokens_per_s / SECONDS_PER_HOUR

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from planner.deployment.candidate import Candidate, Check, failures
-from planner.deployment.cost import TokenCosts, token_costs, watt_hours_per_million_tokens
+from planner.deployment.cost import TokenCosts, token_costs
 from planner.engines.base import EngineAnswer
 from planner.engines.registry import answer_of, family
 from planner.frozen import dataclass
@@ -15,6 +15,7 @@ from planner.memory.estimate import estimate
 from planner.memory.limits import largest
 from planner.serving.steady_state import State
 from planner.speed.drafting import DraftingAsked
+from planner.speed.energy import Energy, energy, watt_hours_per_million_tokens
 from planner.speed.passes import rates_of
 from planner.speed.step import sides_ps
 from planner.speed.work import decode_of, work
@@ -60,8 +61,11 @@ class Plan:
     @property
     def requests_per_s(self) -> float:
         """Returns the requests a second of all ranks; the fullest has its users rounded up, the others fewer."""
+        return self._requests_per_s(self.state)
+
+    def _requests_per_s(self, state: State) -> float:
         users = self.candidate.question.load.users
-        return self.state.rate_per_s * (self.ranks if users is None else users / self.state.users)
+        return state.rate_per_s * (self.ranks if users is None else users / state.users)
 
     @property
     def tokens_per_s(self) -> float:
@@ -71,6 +75,26 @@ class Plan:
     @property
     def watt_hours_per_million_tokens(self) -> float | None:
         return None if self.watts is None else watt_hours_per_million_tokens(self.watts, self.tokens_per_s)
+
+    @cached_property
+    def energy(self) -> Energy | None:
+        """Energy of a million output tokens: all devices, reading prompts too, over what the load makes; None where the
+        TDP is not known.
+
+        The ends of the range are the rates where steps are as fast and as slow as theirs says; overloaded, replicas
+        whose steps take s times as long make at least 1/s of the tokens.
+        """
+        if self.watts is None:
+            return None
+        (fast, slow), (_, factor), expected = self.ends, self._slower, self.requests_per_s
+        rates = (
+            expected,
+            expected / factor if slow is None else self._requests_per_s(slow),
+            expected if fast is None else self._requests_per_s(fast),
+        )
+        question = self.candidate.question
+        first, low, high = (rate * question.load.output_tokens for rate in rates)
+        return energy(self.watts, (first, low, high), question.grid_grams)
 
     @cached_property
     def costs(self) -> TokenCosts | None:
@@ -93,10 +117,14 @@ class Plan:
     def ends(self) -> tuple[State | None, State | None]:
         """The state where steps are as fast, and as slow, as the range of the constants for TPOT says."""
         candidate = self.candidate
-        fast, slow = candidate.tpot_range
-        slow = max(slow, PCIE_SLOWER) if candidate.over_pcie else slow
-        low, high = (candidate.state(self.replicas, candidate.replica.slowed(factor)) for factor in (fast, slow))
+        low, high = (candidate.state(self.replicas, candidate.replica.slowed(factor)) for factor in self._slower)
         return low, high
+
+    @property
+    def _slower(self) -> tuple[float, float]:
+        """Factors on a step at the fast and at the slow end of its range."""
+        fast, slow = self.candidate.tpot_range
+        return fast, max(slow, PCIE_SLOWER) if self.candidate.over_pcie else slow
 
     @property
     def tpot_range(self) -> tuple[float, float | None]:

@@ -10,6 +10,7 @@ from planner.extras.shared_device import Extras
 from planner.frozen import dataclass
 from planner.model.spec import ModelSpec
 from planner.speed.drafting import DraftingAsked
+from planner.speed.energy import GRID_GRAMS
 from planner.workloads.load import Load
 from planner.workloads.targets import Targets
 
@@ -28,6 +29,7 @@ class Question:
     drafting          speculative decoding, None without
     idle_sessions     sessions whose cache stays in the pools, of all replicas together
     disaggregate      search two pools besides, joined by `link` (`planner.speed.transfer`)
+    grid_grams        CO2 of a kWh
     """
 
     spec: ModelSpec
@@ -48,3 +50,4 @@ class Question:
     idle_sessions: int = 0
     disaggregate: bool = False
     link: str | None = None
+    grid_grams: float = GRID_GRAMS

@@ -21,6 +21,7 @@ from planner.errors import BadRequest, KvplanError
 from planner.memory.limits import smallest
 from planner.serving.steady_state import Replica
 from planner.serving.two_pools import JoinedSteps, PoolsState, Prefills, TwoPools, decoding_load
+from planner.speed.energy import Energy, energy
 from planner.speed.transfer import DEFAULT_LINK, Link, link_of, sent_bytes
 
 MOST_REPLICAS = 256  # of one pool
@@ -95,6 +96,21 @@ class Pools:
         low = self._scaled(fast, c.ttft_low, self.link.slowed(self.link.high))
         high = self._scaled(slow, c.ttft_high, self.link.slowed(self.link.low))
         return (low or self.state).ttft_seconds, None if high is None else high.ttft_seconds
+
+    @cached_property
+    def energy(self) -> Energy | None:
+        """Energy of a million output tokens of both pools; None where the TDP is not known. An overloaded pool whose
+        steps take s times as long makes at least 1/s of the tokens.
+        """
+        watts, question = self.device.tdp_watts, self.decode.question
+        if watts is None:
+            return None
+        fast, slow = self.decode.tpot_range
+        expected = self.state.rate_per_s
+        low, high = (self._scaled(factor, 1.0, self.link) for factor in (fast, slow))
+        rates = (expected, high.rate_per_s if high else expected / slow, low.rate_per_s if low else expected)
+        first, least, most = (rate * question.load.output_tokens for rate in rates)
+        return energy(watts * self.devices, (first, least, most), question.grid_grams)
 
     @property
     def tight(self) -> bool:

@@ -17,6 +17,7 @@ from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.drafting import ACCEPTANCE, drafting_of
 from planner.options.engine import EngineAsked
+from planner.options.grid import GRID, grid_grams_of
 from planner.options.lengths import SEQ_OF_A_LOAD, with_parts
 from planner.options.load import ANSWERS, LINK, devices_of, load_of, targets_or_usual
 from planner.options.measured import MEASURED, measured_on, points_of
@@ -63,6 +64,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--prefill-tokens", "N", "Prompt tokens of one step (default: 2048).", tokens, "Load"),
     Flag("--disaggregate", "", "Search two pools besides, one that reads prompts and one that decodes, and say whether they pay.", switch, "Layout"),
     LINK,
+    GRID,
     *(flag for flag in flags.EXTRAS if flag.name in EXTRAS),
     ACCEPTANCE,
     flags.ENGINE[0],
@@ -108,6 +110,7 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
         idle_sessions=given["idle_sessions"] or 0,
         disaggregate=given["disaggregate"],
         link=given["link"],
+        grid_grams=grid_grams_of(given),
     )
     return question, given["top"] or TOP
 

@@ -15,10 +15,11 @@ from planner.model.spec import ModelSpec
 from planner.options import tables as flags
 from planner.options.drafting import DRAFTED, drafting_of
 from planner.options.engine import EngineAsked, engine_of
+from planner.options.grid import GRID, grid_grams_of
 from planner.options.lengths import SEQ_OF_A_LOAD, USUAL_ANSWER, parts_of, usual_parts
 from planner.options.measured import MEASURED, MeasuredAsked, measured_of
 from planner.options.model import device_of, request_of, spec_of, with_ranks
-from planner.options.readers import choice, counts, grid, names, switch, text, tokens
+from planner.options.readers import choice, counts, names, switch, text, tokens
 from planner.options.tables import Flag
 from planner.speed.drafting import DraftingAsked
 from planner.speed.energy import GRID_GRAMS
@@ -47,7 +48,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--host", "NAME", "llama.cpp: the processor whose memory holds what the cards do not: ryzen-9-7950x (default: 40 to 80 GB/s).", text, "Device"),
     *DRAFTED,
     Flag("--bring-back", "FROM", "Bring a prompt's cache back against computing it: host, nvme, sata, 400g, or a rate, 5GB/s.", text, "Load"),
-    Flag("--grid", "G/KWH", "Grams of CO2 of a kWh of electricity, for CO2 a million tokens (default: 473g/kWh, the world's mean of 2024).", grid, "Load"),
+    GRID,
     Flag("--explain", "", "Every term of a step with its numbers.", switch, "Output"),
     *flags.OUTPUT,
 )  # fmt: skip
@@ -120,7 +121,7 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         ),
         linear=given["linear"],
         drafting=drafting_of(given, engine),
-        grid_grams=GRID_GRAMS if given["grid"] is None else given["grid"],
+        grid_grams=grid_grams_of(given),
         host=host_of(given["host"], engine),
         bring_back=given["bring_back"],
     )

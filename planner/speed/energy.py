@@ -44,10 +44,30 @@ def energy_of(device: Device, found: Speed, grid_grams: float = GRID_GRAMS) -> E
     if not device.tdp_watts:
         return None
     rate = found.decode_tokens_per_s
-    joules = found.devices * device.tdp_watts * 1e6 / 3600
-    ends = ((SHARE, rate.value), (SHARE_LOW, rate.high), (SHARE_HIGH, rate.low))
-    value, low, high = (joules * share / per_s for share, per_s in ends)
+    return energy(found.devices * device.tdp_watts, (rate.value, rate.low, rate.high), grid_grams)
+
+
+def energy(watts: float, tokens_per_s: tuple[float, float, float], grid_grams: float = GRID_GRAMS) -> Energy:
+    """Computes the energy of a million output tokens of devices whose TDPs together are `watts`, at tokens a second
+    (expected, low, high).
+
+    >>> found = energy(700, (1000, 800, 1250), 400)      # 1000 s of 490 W; 800 s of 350 W; 1250 s of 700 W
+    >>> [round(value, 1) for value in (found.watt_hours, found.low, found.high, found.grams)]
+    [136.1, 77.8, 243.1, 54.4]
+    """
+    expected, slow, fast = tokens_per_s
+    ends = ((SHARE, expected), (SHARE_LOW, fast), (SHARE_HIGH, slow))
+    value, low, high = (watt_hours_per_million_tokens(watts * share, per_s) for share, per_s in ends)
     return Energy(value, low, high, grid_grams)
+
+
+def watt_hours_per_million_tokens(watts: float, tokens_per_s: float) -> float:
+    """Returns the watt hours of a million tokens made at so many a second while devices draw so many watts.
+
+    >>> watt_hours_per_million_tokens(700, 1000)      # 1000 s of 700 W
+    194.44444444444446
+    """
+    return watts * 1e6 / tokens_per_s / 3600
 
 
 def parse_grid(text: str) -> float:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kvplan
 from planner.errors import BadRequest, KvplanError
 from planner.options.load import clip, load_of
 from planner.workloads.lengths import LengthMix
@@ -146,6 +147,37 @@ def test_json_keeps_base_units_and_its_keys(plan: Run) -> None:
         best["devices"] == best["replicas"] * best["sharding"]["tp"] * best["sharding"]["pp"] * best["sharding"]["dp"]
     )
     assert best["simulated"]["tpot_seconds"] > 0 and best["changes_answers"]
+
+
+def test_energy_is_power_over_output_tokens_in_text_json_csv_and_python(plan: Run) -> None:
+    asked = (*ASKED, "--grid", "400g/kWh")
+    found = plan(*asked, "--json").json
+    first = found["plans"][0]
+    assert first["device"].startswith("H100") and found["grid_grams_per_kwh"] == 400
+    key = "wh_per_million_output_tokens"
+    hours = 1e6 / first["output_tokens_per_s"] / 3600  # 700 W a device
+    assert first[key] == pytest.approx(0.7 * 700 * first["devices"] * hours)
+    assert first[f"{key}_low"] < first[key] < first[f"{key}_high"]
+    assert first["co2_grams_per_million_output_tokens"] == pytest.approx(0.4 * first[key])
+    text = " ".join(plan(*asked).out.split())
+    assert f"energy {first[key]:.1f} Wh a million output tokens" in text and "g CO2 at 400 g/kWh" in text
+    row = next(csv.DictReader(io.StringIO(plan(*asked, "--csv").out)))
+    assert float(row[key]) == pytest.approx(first[key])
+    gpus = ["h100-sxm", "l4"]
+    lengths = {"prompt": "p50=500,p95=2000", "answer": "p50=200,p95=600", "ttft": "1s", "tpot": "40ms"}
+    ours = kvplan.plan("llama-3.1-8b", users=100, gpu=gpus, grid=400, **lengths)
+    assert ours["plans"][0][key] == first[key]
+
+
+def test_a_plan_takes_the_worlds_mean_grid_and_refuses_what_is_none(plan: Run, run: Run) -> None:
+    assert "g CO2 at 473 g/kWh" in " ".join(plan(*ASKED).out.split())
+    assert "--grid '400 kg' is not grams" in run(*ASKED, "--grid", "400 kg").refused(1)
+
+
+def test_a_device_that_waits_for_requests_is_said_to_draw_less(run: Run) -> None:
+    asked = ("plan", "gpt2", "--prompt", "300", "--answer", "100", "--gpu", "l4", "--as-published")
+    assert "part of the time nobody asks" in " ".join(run(*asked, "--rate", "0.1/s").out.split())
+    assert "nobody asks" not in run(*asked, "--users", "1").out
 
 
 def test_csv_has_a_row_a_plan(run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.commands.pages.assumed import assumed_lines
+from planner.commands.pages.energy import energy_words
 from planner.commands.pages.model_line import named
 from planner.deployment.answer import changed_formats
 from planner.deployment.candidate import layout_words, missed, place
@@ -101,13 +102,29 @@ def _targets(answer: Answer) -> str:
 
 def _table(answer: Answer, top: int) -> list[str]:
     share = f"TTFT p{100 * answer.question.targets.ttft_share:g}"
-    header = ["", "devices", "layout", "weights", "KV", "USD/h", "TPOT", "range", share, "range", "full", "binds"]
+    header = [
+        "",
+        "devices",
+        "layout",
+        "weights",
+        "KV",
+        "USD/h",
+        "Wh/M",
+        "TPOT",
+        "range",
+        share,
+        "range",
+        "full",
+        "binds",
+    ]
     rows = [_row(number, plan) for number, plan in enumerate(answer.plans[:top], 1)]
     lines = [table(header, rows, left=5)]
     more = len(answer.plans) - top
     if more > 0:
         lines.append(dim(f"  {more:,} more meet the targets (--top)"))
     shown = answer.plans[:top]
+    if any(plan.energy for plan in shown):
+        lines.append(dim("  Wh/M: watt hours a million output tokens"))
     if any(changed_formats(plan) for plan in shown):
         lines.append(dim("  * a format that is not the model's own: its answers change; test them"))
     if any(plan.tight for plan in shown):
@@ -142,6 +159,7 @@ def _row(number: int, plan: Plan) -> list[str]:
         found.plan.fmt.name + ("*" if c.formats.dtype is not None else ""),
         found.fmt.name + ("*" if c.formats.kv_dtype is not None else ""),
         "-" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f}",
+        "-" if plan.energy is None else significant(plan.energy.watt_hours),
         human_seconds(state.tpot_seconds),
         _range(*plan.tpot_range),
         human_seconds(state.ttft_seconds),
@@ -165,7 +183,7 @@ def _details(plan: Plan) -> list[str]:
     lines = [
         good(f"Best by {c.question.sort}: ") + f"{plan.devices} x {c.device.name}{each} ({layout_words(c.sharding)})"
     ]
-    lines += [*_memory(plan), *_speed(plan), *_drafts(plan), *_load(plan), *_money(plan)]
+    lines += [*_memory(plan), *_speed(plan), *_drafts(plan), *_load(plan), *_money(plan), *_power(plan)]
     lines += [_line(words, text) for words, text in _steps(plan)]
     try:
         command = start(plan)[0]
@@ -264,16 +282,19 @@ def _money(plan: Plan) -> list[str]:
                 f"a million tokens at this load: prompt {plan.costs.prompt:.3f}, {cached}output {plan.costs.output:.3f} USD",
             )
         )
-    if plan.watts is None:
-        lines.append(_line("power", f"no rated power of {c.device.name} is known"))
-    else:
-        lines.append(
-            _line(
-                "power, at most",
-                f"{plan.watts:,.0f} W rated, {plan.watt_hours_per_million_tokens:,.0f} Wh a million tokens",
-            )
-        )
-    return lines  # fmt: skip
+    return lines
+
+
+def _power(plan: Plan) -> list[str]:
+    """Rated power, and energy of a million output tokens."""
+    if plan.watts is None or plan.energy is None or plan.watt_hours_per_million_tokens is None:
+        return [_line("power", f"no rated power of {plan.candidate.device.name} is known")]
+    rated = f"{plan.watts:,.0f} W rated, {significant(plan.watt_hours_per_million_tokens)} Wh a million tokens"
+    lines = [_line("power, at most", f"{rated}, prompts too"), _line("energy", energy_words(plan.energy))]
+    load = plan.candidate.question.load
+    if plan.state.decoding < 1 and (load.users is None or load.think_seconds):
+        lines.append(_line("", "less than that: part of the time nobody asks, and a device draws little"))
+    return lines
 
 
 def _steps(plan: Plan) -> list[tuple[str, str]]:

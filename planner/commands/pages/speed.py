@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner.answers.speed import SpeedAnswer
 from planner.commands.pages.assumed import assumed_lines
+from planner.commands.pages.energy import energy_words
 from planner.commands.pages.model_line import headline
 from planner.speed.energy import energy_of
 from planner.speed.speed import Figure, Speed
@@ -186,11 +187,7 @@ def _facts(answer: SpeedAnswer, named: bool) -> list[str]:
     best = max(answer.speeds, key=lambda found: found.decode_tokens_per_s.value)
     energy = energy_of(answer.device, best, answer.asked.grid_grams)
     if energy is not None:
-        lines.append(
-            f"{lead}energy at batch {best.batch:,}: {significant(energy.watt_hours)} Wh a million output tokens "
-            f"({significant(energy.low)} to {significant(energy.high)}; devices alone, at 50 to 100 % of TDP), "
-            f"{significant(energy.grams)} g CO2 at {energy.grid_grams:g} g/kWh"
-        )
+        lines.append(f"{lead}energy at batch {best.batch:,}: {energy_words(energy)}")
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from planner.commands.pages.energy import energy_words
 from planner.deployment.candidate import layout_words
 from planner.deployment.plan import Plan
 from planner.deployment.two_pools import Beside, Pools, start_commands
@@ -95,6 +96,8 @@ def _details(pools: Pools) -> list[str]:
                       f"({human_seconds(state.join_seconds)})"),
         _line("load", f"{significant(state.rate_per_s)} requests/s"),
     ]  # fmt: skip
+    if pools.energy is not None:
+        lines.append(_line("energy", energy_words(pools.energy)))
     if pools.check is not None:
         check = pools.check
         lines.append(_line("simulated", f"TPOT {human_seconds(check.tpot_seconds)}, TTFT {human_seconds(check.ttft_seconds)}: "

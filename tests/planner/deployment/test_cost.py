@@ -15,7 +15,6 @@ from planner.deployment.cost import (
     parse_usd_per_hour,
     price_of,
     token_costs,
-    watt_hours_per_million_tokens,
 )
 from planner.errors import BadRequest
 
@@ -65,7 +64,3 @@ def test_what_is_no_price_is_refused(text: str) -> None:
 def test_a_price_without_a_device_or_an_amount_is_refused(text: str) -> None:
     with pytest.raises(BadRequest, match="--price"):
         parse_prices([text])
-
-
-def test_energy_is_rated_power_for_the_time_that_a_million_tokens_take() -> None:
-    assert watt_hours_per_million_tokens(3600, 10**6) == 1.0

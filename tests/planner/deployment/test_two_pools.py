@@ -28,6 +28,14 @@ def test_a_tight_tpot_beside_long_prompts_pays_and_says_what_both_take(pays) -> 
     assert pools["simulated"]["ttft_seconds"] <= 2.0 and pools["simulated"]["tpot_seconds"] <= 0.025
 
 
+def test_two_pools_pay_for_the_power_of_both(pays) -> None:
+    pools = pays.two_pools[0].pools
+    watts, rate = pools.devices * pools.device.tdp_watts, pools.state.rate_per_s
+    found = pools.energy
+    assert found.watt_hours == pytest.approx(0.7 * watts / (rate * pools.decode.question.load.output_tokens) / 3.6e-3)
+    assert found.low < found.watt_hours < found.high
+
+
 def test_the_link_carries_the_caches_of_the_prompts(pays) -> None:
     link = pays["disaggregated"][0]["pools"]["link"]
     # the rank with most of a prompt's 1.31 GB (320 KiB a token), at 87 % of 50 GB/s

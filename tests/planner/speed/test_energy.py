@@ -12,7 +12,7 @@ from planner.memory.estimate import estimate
 from planner.memory.request import Request
 from planner.memory.sharding import Sharding
 from planner.speed.constants import DEFAULT
-from planner.speed.energy import energy_of, parse_grid
+from planner.speed.energy import energy_of, parse_grid, watt_hours_per_million_tokens
 from planner.speed.speed import speed
 
 
@@ -27,6 +27,10 @@ def test_energy_is_power_over_rate() -> None:
     assert energy.low < energy.watt_hours < energy.high
     assert energy.grams == pytest.approx(energy.watt_hours * 0.4)
     assert energy_of(replace(h100, tdp_watts=None), found) is None
+
+
+def test_watt_hours_are_power_for_the_time_that_a_million_tokens_take() -> None:
+    assert watt_hours_per_million_tokens(3600, 10**6) == 1.0
 
 
 @pytest.mark.parametrize("text", ["", "-1", "nan", "1e9", "400 kg", "99999"])

@@ -15,6 +15,7 @@ class Moe:
     (several shared experts are one wide one), with a gate [1, hidden] when `shared_gate`.
     `expert_hidden`: experts read and write vectors of this width, behind one projection down and one up
     (Nemotron 3, Kimi K3); 0: they read the hidden state itself.
+    `router`: what chooses the experts where that is no single matrix (Zaya: a small MLP).
     """
 
     hidden: int
@@ -28,6 +29,7 @@ class Moe:
     shared_gate: bool = False
     extra: tuple[Weight, ...] = ()
     expert_hidden: int = 0
+    router: tuple[Weight, ...] = ()
 
     @property
     def activation_width(self) -> int:
@@ -45,7 +47,7 @@ class Moe:
             experts += linear("mlp", inner, self.hidden, name="fc1_latent_proj") + linear(
                 "mlp", self.hidden, inner, name="fc2_latent_proj"
             )
-        router: tuple[Weight, ...] = (Weight("router", self.experts, self.hidden, linear=False, name="gate|router"),)
+        router = self.router or (Weight("router", self.experts, self.hidden, linear=False, name="gate|router"),)
         if self.router_bias:
             router += (vector("router", self.experts),)
         shared: tuple[Weight, ...] = ()

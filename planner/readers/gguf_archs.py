@@ -182,7 +182,7 @@ NOT_MODELLED = {
     "t5": "an encoder's output",
     "qwen3tts": "speech tokens",
     "pockettts": "speech tokens",
-    # of llama.cpp b11739 (October 2026), read neither there nor here
+    # llama.cpp b11739 (October 2026) runs these; they are not read here
     **dict.fromkeys(
         ("beam", "clef", "k2-horizon", "kolibri1", "maion-coder", "muse-spark", "vllm-decision2"),
         "an architecture of October 2026",

@@ -339,7 +339,12 @@ def _text_part(raw: Mapping[str, Any], kind: Type, shown: str) -> tuple[Mapping[
             raise BadConfig(f"{shown}: key 'model_type' of {key} is not a text")
         if inner_type is None or inner_type == outer_type:
             inner_type = kind.text or outer_type
-        return _with_ties(inner, raw, kind), inner_type, _text_kind(kind, inner_type, outer_type, shown=shown)
+        said = {name: raw[name] for name in kind.outer_keys if name in raw}
+        return (
+            {**_with_ties(inner, raw, kind), **said},
+            inner_type,
+            _text_kind(kind, inner_type, outer_type, shown=shown),
+        )
     inner_type = kind.text_of(raw, shown) if kind.text_of else kind.text or outer_type
     return raw, inner_type, _text_kind(kind, inner_type, outer_type, shown=shown)
 
@@ -359,6 +364,7 @@ def _text_kind(kind: Type, inner_type: str, outer_type: str, *, shown: str) -> T
         implied={**inner.implied, **kind.implied},
         towers=kind.towers or inner.towers,
         source_tokens=kind.source_tokens or inner.source_tokens,
+        mtp=kind.mtp or inner.mtp,
     )
 
 

@@ -52,6 +52,7 @@ class Type:
     either_ties the head is tied when the file says so outside or inside (else the outside decides, where it speaks)
     inner_ties  without the key outside the text model's decides: published checkpoints hold a head of their own, although
                 the outer class of transformers would tie it
+    outer_keys  keys that the outer file has for the text model, over those of the section
     text_sizes  text model type -> class defaults of the sizes that files of this type leave out of it
     ignore      keys that look as if they changed the cache, and for this type do not
     per_layer   layers of one kind may differ (lists by layer): no sharing between them
@@ -78,6 +79,7 @@ class Type:
     ties_from: str = ""
     either_ties: bool = False
     inner_ties: bool = False
+    outer_keys: tuple[str, ...] = ()
     text_sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     per_layer: bool = False

@@ -19,6 +19,7 @@ MODULES = (
     "further",
     "text_alone",
     "deepseek_v41",
+    "zaya",
 )
 
 

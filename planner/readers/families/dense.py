@@ -200,6 +200,12 @@ _REFINED_WEB = Type(
     extra=_falcon_norms,
 )
 
+EXAONE4 = Type(
+    defaults={"sliding_window": 4096},
+    implied={"attention_bias": False, "qk_norm": "head"},
+    kinds=layer_types(letters("sliding_window_pattern", 4)),
+)
+
 TYPES: dict[str, Type] = {
     "gpt2": Type(
         renames=GPT2_KEYS,
@@ -392,11 +398,7 @@ TYPES: dict[str, Type] = {
         renames={"qkv_bias": "use_qkv_bias"}, implied={"norm": "layer", "layer_norms": 0, "o_bias": False},
         extra=_stablelm_norms,
     ),
-    "exaone4": Type(
-        defaults={"sliding_window": 4096},
-        implied={"attention_bias": False, "qk_norm": "head"},
-        kinds=layer_types(letters("sliding_window_pattern", 4)),
-    ),
+    "exaone4": EXAONE4,
     "exaone": replace(LLAMA, source="transformers 5.24.0 ExaoneConfig; EXAONE-3.5 config.json: num_layers",
                       defaults={"num_key_value_heads": 8},
                       renames={"num_hidden_layers": ("num_hidden_layers", "num_layers")}),

@@ -20,7 +20,8 @@ from planner.model.mlp import Mlp
 from planner.model.moe import Moe
 from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder, gemma_towers, more_towers, qwen_towers, towers
-from planner.readers.families.dense import QWEN_WINDOW
+from planner.readers.families.dense import EXAONE4, QWEN_WINDOW
+from planner.readers.families.windowed_experts import exaone_mtp
 from planner.readers.fields import Fields
 from planner.readers.layer_kinds import DENSE, FULL, SLIDING, all_of, every, layer_count, layer_types, sparse_step
 from planner.readers.model_types import LayerKinds, Type
@@ -404,7 +405,8 @@ TYPES: dict[str, Type] = {
     "muse_glimmer": outer("muse_glimmer_text", towers.muse_glimmer, ties_from="outer"),
     "minimax_m3_vl": outer("minimax_m3_vl_text", more_towers.minimax_m3, either_ties=True),
     "step3p7": outer("step3p5", more_towers.step3p7, ties_from="outer"),
-    "exaone4_5": outer("exaone4", more_towers.exaone4_5),
+    "exaone4_5_text": EXAONE4,  # as the first files of EXAONE 4.5 call it
+    "exaone4_5": outer("exaone4", more_towers.exaone4_5, mtp=exaone_mtp, outer_keys=("num_nextn_predict_layers",)),
     "aya_vision": outer("cohere2", more_towers.aya_vision),
     "cohere2_vision": outer("cohere2", more_towers.cohere2_vision),
     "glm4v": outer("glm4v_text", more_towers.glm4v),

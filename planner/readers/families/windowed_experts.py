@@ -150,10 +150,11 @@ def _step_mtp(f: Fields) -> tuple[Weight, ...]:
 # --- Cohere ----------------------------------------------------------------------------------------------
 
 
-def _exaone_mtp(f: Fields) -> tuple[Weight, ...]:
+def exaone_mtp(f: Fields) -> tuple[Weight, ...]:
     """Layers with a dense MLP, and once for all a projection [hidden, 2·hidden] and three norms.
 
-    K-EXAONE's one comes to 528,513,280 parameters (0.52 B in its card). Source: vLLM 0.33.0 exaone_moe_mtp.py.
+    K-EXAONE's one comes to 528,513,280 parameters (0.52 B in its card). Sources: vLLM 0.33.0
+    exaone_moe_mtp.py and exaone4_5_mtp.py.
     """
     count = f.int("num_nextn_predict_layers", 0, low=0, high=MAX_LAYERS)
     if not count:
@@ -203,7 +204,7 @@ TYPES: dict[str, Type] = {
         implied={"attention_bias": False, "qk_norm": "head"},
         kinds=layer_types(letters("sliding_window_pattern", 4)),
         mlp_kinds=listed("mlp_layer_types", MLP_NAMES, dense_then_moe(default=1)),
-        mtp=_exaone_mtp,
+        mtp=exaone_mtp,
     ),
     "cohere2_moe": Type(
         renames={**SHARED, "intermediate_size": "prefix_dense_intermediate_size",

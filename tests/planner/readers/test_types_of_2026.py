@@ -100,6 +100,17 @@ def test_the_letters_of_a_window_pattern_repeat_and_the_last_layer_is_global() -
     assert kinds == ["window", "window", "all", "window", "all"]
 
 
+def test_exaone_4_5_reads_its_predicting_layer_outside_the_text_section_by_either_name_of_it() -> None:
+    """A layer of 128 wide (q, o 128², k, v 64·128, two norms of 32, MLP 3·256·128, two norms), fc [128, 256], three norms."""
+    config = BY_TYPE["exaone4_5"]
+    old_name = {**config, "text_config": {**config["text_config"], "model_type": "exaone4_5_text"}}
+    for file in (config, old_name):
+        spec = read_config({**file, "num_nextn_predict_layers": 1})
+        assert parameters(spec) == parameters(read_config(file))
+        assert predicted(spec) == 2 * 128**2 + 2 * 64 * 128 + 64 + 3 * 256 * 128 + 256 + 2 * 128**2 + 384 == 180_928
+        assert not spec.warnings
+
+
 def test_step_reads_experts_by_text_or_list_and_cuts_the_prediction_layers_off_its_lists() -> None:
     listed = {**STEP, "moe_layers_enum": list(range(3, 45))}
     trimmed = {**STEP, "layer_types": STEP["layer_types"][:45], "num_nextn_predict_layers": 0}  # type: ignore[index]

@@ -333,6 +333,7 @@ def speed(
     engine: str | None = None,
     flags: EngineFlags | None = None,
     host: str | None = None,
+    backend: str | None = None,
     drafter: str | None = None,
     draft_tokens: int | None = None,
     acceptance: float | str | None = None,
@@ -367,6 +368,7 @@ def speed(
     load     "serving" (the default) or "static": one batch from prompt to end
     flags    the engine's own, as `engine` takes them
     host     llama.cpp: the processor whose memory holds what flags={"n_cpu_moe": 24} or {"n_gpu_layers": 20} leave there
+    backend  llama.cpp and its kin: "cuda", "rocm", "vulkan", "metal", "sycl", "cpu", in place of the device's own
     drafter  speculative decoding: a draft model, or "ngram", "eagle3", "mtp"; `acceptance` of a drafted token, 0 to 1
     bring_back  where a prompt's cache is kept, against computing it again: "host", "nvme", "5GB/s"
     grid     grams of CO2 of a kWh: 400, "400g/kWh"

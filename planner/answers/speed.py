@@ -26,6 +26,7 @@ from planner.options.engine import EngineAsked, started_for
 from planner.options.speed import SpeedAsked
 from planner.options.tables import LLAMA
 from planner.shown import NO, Shown
+from planner.speed.backends import OnBackend, backend_on, with_backend
 from planner.speed.bring_back import BroughtBack, brought_back
 from planner.speed.checked_on import LeftOut, left_out
 from planner.speed.constants import Constants, constants_for
@@ -37,7 +38,7 @@ from planner.speed.passes import CHUNK_TOKENS, decode_pass, memory_seconds, prod
 from planner.speed.speed import Speed, drafting_pays_below, model_constants, speed
 from planner.speed.terms import case_of
 from planner.speed.transfer import tier_of
-from planner.speed.work import work
+from planner.speed.work import stored_name, work
 from planner.units import MAX_COUNT, percent
 
 COLUMNS = ("model", "device", "engine", "batch", "fits", "ttft_seconds", "tpot_seconds", "decode_tokens_per_s", "binds")
@@ -51,6 +52,7 @@ class SpeedAnswer(Shown):
     constants   what the speeds were made with; None: summed from this machine's operator times
     fitted      how they were fitted to points that were given; None without such points
     back        a cache brought back against computing it; None where nobody asked
+    backend     of llama.cpp, and what it takes longer than the device's own; None for other engines and points given
     """
 
     asked: SpeedAsked
@@ -62,6 +64,7 @@ class SpeedAnswer(Shown):
     grid_grams: float = GRID_GRAMS
     fitted: Fitted | None = None
     back: BroughtBack | None = None
+    backend: OnBackend | None = None
 
     @cached_property
     def refused(self) -> Verdict | None:
@@ -165,6 +168,7 @@ class SpeedAnswer(Shown):
             "weight_dtype": self.estimate.plan.fmt.name,
             "kv_dtype": self.kv_dtype,
             "engine": self.engine,
+            "backend": None if self.backend is None else self.backend.name,
             "load": one.load,
             "prompt_tokens": one.prompt_tokens,
             "output_tokens": one.output_tokens,
@@ -197,6 +201,7 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
     if engine is None and asked.spec.model_type.startswith("gguf "):
         engine = "llamacpp"
         notes.append("a GGUF file: llama.cpp's constants; --engine says otherwise")
+    backend = _backend_of(one, device, asked, engine=engine)
     speeds, constants, fit = None, None, None
     if device.origin == "local":
         speeds, note = _calibrated(one, device, asked, engine=engine)
@@ -204,7 +209,8 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
     elif asked.linear is not None:
         raise UsageError("--linear goes with --gpu local: it says which of this machine's products are meant")
     if speeds is None:
-        speeds, constants, fit = _expected(one, device, asked, engine=engine)
+        speeds, constants, fit = _expected(one, device, asked, engine=engine, backend=backend)
+        notes += [backend.words()] if backend else []
     elif asked.drafting is not None:
         raise UsageError("drafts are not part of this machine's calibration: name a device of `kvplan gpus`")
     if asked.measured is not None:
@@ -219,7 +225,14 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
     if asked.bring_back is not None:
         back = _brought_back(one, device, asked, constants=constants)
         notes.append(back.line())
-    return SpeedAnswer(asked, one, device, speeds, constants, tuple(notes), fitted=fit, back=back)
+    return SpeedAnswer(asked, one, device, speeds, constants, tuple(notes), fitted=fit, back=back, backend=backend)
+
+
+def _backend_of(estimate: Estimate, device: Device, asked: SpeedAsked, *, engine: str | None) -> OnBackend | None:
+    """The backend of llama.cpp; None for other engines, and for points of one's own, whose backend nobody said."""
+    if engine is None or parse_engine(engine)[0] not in LLAMA or asked.measured is not None or device.own is not None:
+        return None
+    return backend_on(asked.backend, device, stored_name(estimate.plan))
 
 
 def _brought_back(estimate: Estimate, device: Device, asked: SpeedAsked, *, constants: Constants | None) -> BroughtBack:
@@ -236,7 +249,7 @@ def _brought_back(estimate: Estimate, device: Device, asked: SpeedAsked, *, cons
 
 
 def _expected(
-    estimate: Estimate, device: Device, asked: SpeedAsked, *, engine: str | None
+    estimate: Estimate, device: Device, asked: SpeedAsked, *, engine: str | None, backend: OnBackend | None
 ) -> tuple[tuple[Speed, ...], Constants, Fitted | None]:
     """Speeds by fitted constants, or by those of the point that was measured."""
     load, prompt, output = asked.load or "serving", asked.prompt_tokens, asked.output_tokens
@@ -246,6 +259,8 @@ def _expected(
     most = None if admission(estimate, asked.engine)(max(asked.batches)) else largest_batch(estimate, asked.engine)
     if constants.ubatch_tokens and asked.engine is not None and asked.engine.options.ubatch_size:
         constants = replace(constants, ubatch_tokens=asked.engine.options.ubatch_size)
+    if backend is not None and not backend.is_own:
+        constants = with_backend(model_constants(constants, work(estimate)), backend)
     drafting, host = drafts_of(estimate, asked.drafting), host_part(estimate, device, asked)
     speeds = tuple(
         speed(

@@ -21,6 +21,7 @@ from planner.options.measured import MEASURED, MeasuredAsked, measured_of
 from planner.options.model import device_of, request_of, spec_of, with_ranks
 from planner.options.readers import choice, counts, names, switch, text, tokens
 from planner.options.tables import Flag
+from planner.speed.backends import BACKENDS, check_backend
 from planner.speed.drafting import DraftingAsked
 from planner.speed.energy import GRID_GRAMS
 from planner.speed.speed import LOADS
@@ -46,6 +47,7 @@ FLAGS: tuple[Flag, ...] = (
     *flags.ENGINE_FLAGS,
     *flags.PLACEMENT_FLAGS,
     Flag("--host", "NAME", "llama.cpp: the processor whose memory holds what the cards do not: ryzen-9-7950x (default: 40 to 80 GB/s).", text, "Device"),
+    Flag("--backend", "NAME", "llama.cpp and its kin: cuda, rocm, vulkan, metal, sycl or cpu (default: the device's own).", choice(*BACKENDS), "Engine"),
     *DRAFTED,
     Flag("--bring-back", "FROM", "Bring a prompt's cache back against computing it: host, nvme, sata, 400g, or a rate, 5GB/s.", text, "Load"),
     GRID,
@@ -66,6 +68,7 @@ class SpeedAsked:
     grid_grams      CO2 of a kWh
     bring_back      where caches are kept, against computing them again
     host            the processor beside the cards, None where none was named
+    backend         of llama.cpp; None: the device's own
     """
 
     spec: ModelSpec
@@ -82,6 +85,7 @@ class SpeedAsked:
     grid_grams: float = GRID_GRAMS
     host: Device | None = None
     bring_back: str | None = None
+    backend: str | None = None
 
 
 def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
@@ -89,6 +93,7 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
     given = flags.read_values(FLAGS, values)
     if given["gpu"] is None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them), or --gpu local")
+    names_given = given["gpu"]
     placing = {flag.parameter: given.pop(flag.parameter) for flag in flags.PLACEMENT_FLAGS}
     if len(given["gpu"]) == 1:
         alone = with_ranks({**given, "gpu": given["gpu"][0], "n_gpu_layers": None})
@@ -124,7 +129,28 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         grid_grams=grid_grams_of(given),
         host=host_of(given["host"], engine),
         bring_back=given["bring_back"],
+        backend=_backend(
+            {**given, "gpu": names_given},
+            devices,
+            engine=engine.name if engine else "llamacpp" if spec.model_type.startswith("gguf ") else None,
+        ),
     )
+
+
+def _backend(given: Mapping[str, Any], devices: tuple[Device, ...], *, engine: str | None) -> str | None:
+    """The backend of llama.cpp; refused for other engines, for devices that do not run it and for points of one's own."""
+    name: str | None = given["backend"]
+    if name is None:
+        return None
+    if engine not in flags.LLAMA:
+        whose = "say --engine llamacpp" if engine is None else f"{engine} has none"
+        raise UsageError(f"--backend is of llama.cpp and its kin ({', '.join(flags.LLAMA)}): {whose}")
+    if given["measured"] or any(device.own is not None for device in devices):
+        raise UsageError("--backend: what was measured is of its backend already; leave --backend out")
+    for asked, device in zip(given["gpu"], devices, strict=True):
+        for card in machine_with(asked, given["memory"]).devices if " + " in device.name else (device,):
+            check_backend(name, card)
+    return name
 
 
 def _together(name: str, memory: str | None) -> Device:

@@ -109,6 +109,9 @@ def cut(config: Mapping[str, Any], layers: int = LAYERS) -> dict[str, Any]:
     for key in ("num_experts_per_tok", "num_experts_per_token", "top_k_experts"):
         if isinstance(inner.get(key), int):
             inner[key] = min(inner[key], 2)
+    shared = inner.get("num_kv_shared_layers")
+    if isinstance(shared, int) and depth > 1:  # as large a part of the layers: those that share want one that keeps
+        inner["num_kv_shared_layers"] = shared * kept // depth
     for key in ("n_group", "topk_group"):
         if isinstance(inner.get(key), int):
             inner[key] = 1
@@ -132,7 +135,10 @@ def _capacity(platform: str) -> Capacity:
 
 def _compared(found: Any, theirs: Mapping[str, Any], row: Mapping[str, Any]) -> Compared:
     options = Options(
-        pool_bytes=row["bytes"], max_model_len=LENGTH, max_num_batched_tokens=theirs["max_num_batched_tokens"]
+        pool_bytes=row["bytes"],
+        max_model_len=LENGTH,
+        max_num_batched_tokens=theirs["max_num_batched_tokens"],
+        fp32_states=theirs.get("fp32_states", True),  # a processor's own: vLLM sets them for AMX and AVX-512 BF16
     )
     ours = vllm.answer(found, options, theirs["version"].split("+")[0]).to_dict()
     if "refusal" in row:

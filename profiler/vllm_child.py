@@ -66,6 +66,7 @@ def main(folder: str, budgets: list[int], length: int, batched: int) -> None:  #
         "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
         "mamba_cache_mode": getattr(cache, "mamba_cache_mode", None),
         "prefix_caching": cache.enable_prefix_caching,
+        "fp32_states": getattr(cache, "mamba_ssm_cache_dtype", None) == "float32",
         "rows": rows,
     }
     print(MARK + json.dumps(answer), flush=True)

@@ -41,6 +41,7 @@ class Options:
     host_expert_layers  layers whose experts the processor computes (TabbyAPI's cpu_moe_offload_layers)
     gpu_experts  experts of a layer that stay on the device, the rest computes on the host (SGLang with KTransformers)
     state_slots  recurrent states of SGLang's pool, whatever fits (--max-mamba-cache-size)
+    fp32_states  the processor has AMX or AVX-512 BF16, for which vLLM keeps recurrent states in fp32
     offline, server  vLLM was started by LLM(...) in Python, or as a server; neither where nobody says
     """
 
@@ -86,6 +87,7 @@ class Options:
     cache_implementation: str | None = None
     mm_items: tuple[int, int] | None = None
     gpu_experts: int | None = None
+    fp32_states: bool = True
     offline: bool = False
     server: bool = False
     chunked_prefill: bool | None = None

@@ -398,7 +398,7 @@ def state_dtype(cache: Recurrent, estimate: Estimate, options: Options, *, setti
     """Returns the dtype of the state: the flag's, else what the config says, else the model's (fp32 for types whose
     configs all say so).
 
-    CPUs keep fp32 from 0.26. Nemotron-H's config is read from 0.13 on (PR 29978), and where it says nothing the
+    CPUs with AMX (0.26) or AVX-512 BF16 (0.31) keep fp32 (`CpuPlatform.check_and_update_config`). Nemotron-H's config is read from 0.13 on (PR 29978), and where it says nothing the
     state is 16-bit to 0.19 and fp32 from 0.20 (PR 39032).
     """
     own = {4: "fp32", 2: "bf16"}[estimate.fmt.model_dtype_bytes]
@@ -407,7 +407,7 @@ def state_dtype(cache: Recurrent, estimate: Estimate, options: Options, *, setti
         return "fp32"
     if cache.label == "short conv":
         return own
-    if setting.platform == "cpu" and setting.version >= FP32_STATES_ON_CPU_SINCE:
+    if setting.platform == "cpu" and options.fp32_states and setting.version >= FP32_STATES_ON_CPU_SINCE:
         return "fp32"
     if options.mamba_ssm_dtype:
         return options.mamba_ssm_dtype

@@ -61,6 +61,36 @@ def test_recorded_answers_agree_and_a_changed_one_differs(tmp_path: Path, monkey
     assert other.exit_code == 3 and "differs" in other.output
 
 
+def test_states_are_those_of_the_processor_that_vllm_ran_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without AMX and AVX-512 BF16 vLLM keeps the model's type: 273 blocks of 640 tokens in 1 GiB, 151 of 1,152 in fp32."""
+    config = CONFIGS["qwen3-next-80b-a3b-12"]
+    for fp32, blocks, block, tokens, at_once in ((False, 273, 640, 117706, 14.3684), (True, 151, 1152, 88356, 10.7857)):
+        row = {
+            "bytes": GIB,
+            "blocks": blocks,
+            "groups": 4,
+            "tokens": tokens,
+            "block_tokens": block,
+            "concurrency": at_once,
+        }
+        answer = {
+            "version": "0.32.0",
+            "platform": "cpu",
+            "max_num_batched_tokens": 4096,
+            "fp32_states": fp32,
+            "rows": [row],
+        }
+        monkeypatch.setenv("KVPLAN_ENGINE_PYTHON", interpreter(tmp_path, answer))
+        assert verify_engine.verify_vllm("qwen3-next-80b-a3b", config).agrees
+
+
+def test_a_cut_keeps_layers_that_others_share() -> None:
+    """Gemma 3n: 10 of 30 layers share a cache; of 12 it is 4, after layers of both kinds that keep theirs."""
+    kinds = (["sliding_attention"] * 4 + ["full_attention"]) * 6
+    short = verify_engine.cut({"num_hidden_layers": 30, "num_kv_shared_layers": 10, "layer_types": kinds})
+    assert (short["num_hidden_layers"], short["num_kv_shared_layers"]) == (12, 4)
+
+
 def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KVPLAN_ENGINE_PYTHON", "/nowhere/python")
     with pytest.raises(

@@ -43,7 +43,7 @@ from planner.memory.limits import largest
 from planner.model.cache import Cache, Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent
-from planner.model.recurrent import Recurrent
+from planner.model.recurrent import CONVOLVED, CONVOLVED_IN_TURNS, Recurrent
 from planner.model.sparse_attention import IndexKeys
 from planner.model.windows import Chunked, SlidingWindow, most_kept
 from planner.units import GIB, human_bytes, human_tokens
@@ -320,7 +320,13 @@ def _token_bytes(cache: Cache, estimate: Estimate) -> tuple[int, int]:
 
 
 def _state_bytes(cache: Recurrent, estimate: Estimate) -> int:
-    """conv (columns - 1) in the model's dtype, the rest fp32 (`mamba_ssm_dtype`, its default)."""
+    """conv (columns - 1) in the model's dtype, the rest fp32 (`mamba_ssm_dtype`, its default); Zaya's are all conv."""
+    if cache.label == CONVOLVED:
+        raise UnsupportedModel(
+            f"{estimate.spec.name}: SGLang reads Zaya in its older form alone (ZAYA1-base and the -legacy repositories)"
+        )
+    if cache.label == CONVOLVED_IN_TURNS:
+        return cache.state_bytes(estimate.fmt)
     two = estimate.fmt.model_dtype_bytes
     return sum(
         part.elements // part.columns * (part.columns - 1) * two

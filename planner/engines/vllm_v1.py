@@ -26,7 +26,7 @@ from planner.memory.limits import largest
 from planner.model.cache import Cache, Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent
-from planner.model.recurrent import Recurrent, StatePart
+from planner.model.recurrent import CONVOLVED, CONVOLVED_IN_TURNS, Recurrent, StatePart
 from planner.model.sparse_attention import IndexKeys
 from planner.model.windows import SlidingWindow
 from planner.units import ceil_div
@@ -52,7 +52,7 @@ HELD_FOREVER = 0
 
 # Recurrent layers whose state keeps fp32 whatever is asked (vLLM MambaStateDtypeCalculator.kda_state_dtype).
 FP32_STATES = ("kimi delta",)
-REFUSED_STATES = ("rg-lru", "rwkv")
+REFUSED_STATES = ("rg-lru", "rwkv", CONVOLVED, CONVOLVED_IN_TURNS)
 # Types whose published configs say mamba_ssm_dtype float32; catalogue entries may lack the key.
 FP32_TYPES = ("qwen3_5", "qwen4_exp")
 NEMOTRON_READ_SINCE: Version = (0, 13)

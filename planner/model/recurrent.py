@@ -108,6 +108,8 @@ PART = "mixer"
 
 
 FP32 = "fp32"
+CONVOLVED = "compressed convolutional attention"  # Zaya's states, beside the K and V of the same layer
+CONVOLVED_IN_TURNS = "compressed convolutional attention, the hidden state kept"  # as SGLang keeps them
 
 
 def depthwise(channels: int, kernel: int, units: int, *, bias: bool) -> tuple[Weight, ...]:

@@ -14,7 +14,7 @@ from planner.errors import BadConfig, UnsupportedModel
 from planner.model.attention import Attention, Mixer
 from planner.model.mlp import Mlp
 from planner.model.moe import Moe
-from planner.model.recurrent import PART, StateMixer, StatePart, conv_state, depthwise
+from planner.model.recurrent import CONVOLVED, CONVOLVED_IN_TURNS, PART, StateMixer, StatePart, depthwise
 from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder
 from planner.readers.fields import MAX_LAYERS, Fields
@@ -31,7 +31,7 @@ def _form(raw: Mapping[str, Any], shown: str) -> str:
     return TURNS if any(key in raw for key in _OLDER_KEYS) else "zaya"
 
 
-def _convolved(base: Attention, f: Fields, last: int) -> tuple[Mixer, ...]:
+def _convolved(base: Attention, f: Fields, last: int, *, label: str = CONVOLVED) -> tuple[Mixer, ...]:
     """Attention whose q and k pass two short convolutions, and half of whose v is that of the token before.
 
     Over the (heads + kv_heads) · head_dim channels of q and k: one filter of `cca_time0` a channel, then for each head
@@ -53,10 +53,8 @@ def _convolved(base: Attention, f: Fields, last: int) -> tuple[Mixer, ...]:
         vector(PART, channels, split="rows", units=heads),
         vector("attention", base.kv_heads, split="rows", units=base.kv_heads),
     )
-    columns = first + second - 2
-    state = (conv_state("conv", channels, columns, units=heads),) if columns else ()
-    before = StatePart("token before", last)
-    return (replace(base, k_is_v=True), StateMixer("compressed convolutional attention", weights, (*state, before)))
+    state = StatePart("conv", channels * (first + second - 2), None, heads)
+    return (replace(base, k_is_v=True), StateMixer(label, weights, (state, StatePart("token before", last))))
 
 
 def _with_keys(f: Fields, index: int, window: int | None = None) -> tuple[Mixer, ...]:
@@ -145,7 +143,7 @@ def _turn_attention(f: Fields, index: int) -> tuple[Mixer, ...]:
     note = "its window is not read: SGLang 0.5.23 keeps every token of every layer"
     if (f.get("sliding_window") or f.get("swa_layers")) and note not in f.notes:
         f.notes.append(note)
-    return _convolved(base, f, base.hidden)
+    return _convolved(base, f, base.hidden, label=CONVOLVED_IN_TURNS)
 
 
 def _turn_moe(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:

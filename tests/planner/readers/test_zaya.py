@@ -6,10 +6,15 @@ from typing import Any
 
 import pytest
 
+from planner.engines.base import Options
+from planner.engines.registry import answer_of
 from planner.errors import BadConfig, UnsupportedModel
+from planner.memory.estimate import estimate
+from planner.memory.request import Request
 from planner.model.parameters import parameters
 from planner.model.spec import ModelSpec
 from planner.readers.huggingface import read_config
+from planner.units import GIB
 
 ZAYA1_8B = {
     "model_type": "zaya", "hidden_size": 2048, "num_hidden_layers": 40, "num_attention_heads": 8, "num_key_value_heads": 2,
@@ -95,3 +100,20 @@ def test_what_the_class_does_not_run_is_refused_by_the_key(change: dict[str, Any
 def test_a_file_of_the_older_form_that_contradicts_itself_is_refused(change: dict[str, Any], named: str) -> None:
     with pytest.raises(BadConfig, match=named):
         read_config({**IN_TURNS, **change})
+
+
+def served(config: dict[str, Any], engine: str) -> Any:
+    return answer_of(engine, None, estimate(read_config(config), Request(8192)), options=Options(pool_bytes=10 * GIB))
+
+
+def test_sglang_keeps_two_columns_and_a_hidden_state_in_the_models_dtype_beside_the_tokens() -> None:
+    """40 · (2·1280 + 2048) · 2 B of state and 8,192 tokens of 40 · 2·2·128·2 B: 320.35 MiB."""
+    assert served(IN_TURNS, "sglang").request_bytes == 8192 * 40_960 + 368_640
+
+
+def test_an_engine_that_does_not_have_the_form_refuses_it() -> None:
+    with pytest.raises(UnsupportedModel, match="older form"):
+        served(ZAYA1_8B, "sglang")
+    for config in (ZAYA1_8B, IN_TURNS):
+        with pytest.raises(UnsupportedModel, match="vLLM does not run"):
+            served(config, "vllm")

@@ -14,7 +14,7 @@ from planner.errors import BadRequest, KvplanError, one_line
 from planner.extras.lora import Lora, slot_rank
 from planner.extras.projector import Projector
 from planner.extras.shared_device import Drafter, Extras, draft_model, eagle_head, mtp_head
-from planner.launch.question import Drafting, Question
+from planner.launch.question import TABLES_DRAFT, Drafting, Question
 from planner.launch.secrets import shown
 from planner.memory.request import Request
 from planner.memory.sharding import Sharding
@@ -26,7 +26,6 @@ from planner.options.tables import LLAMA
 from planner.readers.mmproj import read_mmproj
 
 DEFAULT_TOKENS = 8192
-TABLES_DRAFT = ("ngram", "suffix")  # drafts out of the text itself: no model, no cache
 # --quantization and --model-format -> our weight format; None: as the checkpoint says
 _QUANTIZATIONS = {
     "fp8": "fp8", "fbgemm_fp8": "fp8", "ptpc_fp8": "fp8", "w8a8_fp8": "fp8", "modelopt": "fp8", "modelopt_fp8": "fp8",

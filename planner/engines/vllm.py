@@ -403,7 +403,7 @@ def _reasons_v1(estimate: Estimate, options: Options, setting: Setting, *, found
     kinds = {cache.kind.split()[0] for layer, _ in estimate.spec.groups for cache in layer.caches}
     if (not setting.hybrid and kinds & {"sliding"}) or "chunked" in kinds:
         reasons.append("windows and chunks are charged at full length: the hybrid manager is off")
-    if draft_tokens(estimate, options) or options.draft_layers:
+    if options.draft_layers != 0 and (draft_tokens(estimate, options) or options.draft_layers):
         reasons.append("a drafter's layers share the pool")
     if found.dcp > 1:
         reasons.append(f"decode context parallel multiplies the printed tokens by {found.dcp}")

@@ -15,7 +15,7 @@ from planner.errors import BadRequest
 from planner.launch.environment import ollama_values, visible_devices
 from planner.launch.modelfile import read_modelfile
 from planner.launch.program import Program
-from planner.launch.question import Adapters, Drafting, Question, Said
+from planner.launch.question import TABLES_DRAFT, Adapters, Drafting, Question, Said
 from planner.launch.secrets import shown
 from planner.launch.values import count, switch, whole
 
@@ -77,6 +77,7 @@ def server_question(program: Program, values: dict[str, Any], rest: Sequence[str
         options=engine_options(
             values,
             num_speculative_tokens=tokens,
+            draft_layers=0 if drafting is not None and drafting.method in TABLES_DRAFT else None,
             mamba_ssm_dtype=_state_dtype(values.get("mamba_ssm_dtype")),
             compute_dtype=_no_auto(values.get("dtype")),
             offline=program.offline,

@@ -215,10 +215,17 @@ _SPECIAL: Mapping[str, Callable[[Any, str], list[str]]] = {
     "swa_ratio": lambda value, engine: ["--swa-full-tokens-ratio", _number(value)],
     "mamba_ratio": lambda value, engine: ["--mamba-full-memory-ratio", _number(value)],
     "quantization": lambda value, engine: [] if value.lower() in ("auto", "none", "compressed-tensors", "gguf") else ["--dtype", _format(value)],
-    "speculative_config": lambda value, engine: ["--num-speculative-tokens", str(value["num_speculative_tokens"])] if "num_speculative_tokens" in value else [],
+    "speculative_config": lambda value, engine: _drafts(value),
     "quant_policy": lambda value, engine: ["--kv-dtype", {4: "int4", 8: "int8"}[value]] if value in (4, 8) else [],
     "draft_mtp": lambda value, engine: ["--num-speculative-tokens", "1"],
 }  # fmt: skip
+
+
+def _drafts(config: Mapping[str, Any]) -> list[str]:
+    """How many tokens are drafted, and that n-grams of the text do it."""
+    words = ["--drafter", "ngram"] if config.get("method") == "ngram" else []
+    tokens = config.get("num_speculative_tokens")
+    return words + (["--num-speculative-tokens", str(tokens)] if tokens is not None else [])
 
 
 def _format(text: str) -> str:

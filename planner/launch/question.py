@@ -27,6 +27,9 @@ class Said:
         return f"{self.name}{joined}{self.value}" if self.value else self.name
 
 
+TABLES_DRAFT = ("ngram", "suffix")  # drafts out of the text itself: no model, no cache
+
+
 @dataclass(frozen=True)
 class Drafting:
     """Speculative decoding as the command asks for it.

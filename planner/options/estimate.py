@@ -66,11 +66,17 @@ def estimate_asked(values: Mapping[str, Any]) -> EstimateAsked:
             "--host-memory is for what llama.cpp's cards do not hold: add --engine llamacpp; kvplan fit takes it for idle sessions"
         )
     spec, beside = spec_of(given), None
-    if given["mmproj"] is not None:
-        from planner.options.extras import extras_of, without_towers  # only where something lies beside the model
+    drafts = engine is not None and engine.options.num_speculative_tokens
+    if given["mmproj"] is not None or drafts:
+        from planner.options.extras import (  # only where something lies beside the model
+            extras_of,
+            with_drafter,
+            without_towers,
+        )
 
-        spec = without_towers(spec)
-        named = {"mmproj": given["mmproj"], "flash_attn": given.get("flash_attn")}
+        named: Mapping[str, Any] = {name: given.get(name) for name in ("mmproj", "flash_attn")}
+        spec = without_towers(spec) if given["mmproj"] is not None else spec
+        named, engine = with_drafter(named, spec, engine)
         beside = extras_of(named, spec, engine=None if engine is None else engine.name)
     lengths = _lengths(spec, given["seq"], engine)
     if engine is not None and given["seq"] is not None:

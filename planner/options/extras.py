@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planner.catalogue.device import Device, pcie_bytes_per_s
 from planner.engines.registry import family
@@ -17,11 +17,15 @@ from planner.extras.projector import Projector
 from planner.extras.shared_device import Drafter, Extras, Other, draft_model, eagle_head, mtp_head
 from planner.lookup import model_spec
 from planner.memory.request import device_capacity
+from planner.model.recurrent import Recurrent
 from planner.model.spec import ModelSpec
 from planner.options.readers import count
 from planner.options.tables import EXTRAS
 from planner.readers.mmproj import read_mmproj
 from planner.units import parse_tokens
+
+if TYPE_CHECKING:
+    from planner.options.engine import EngineAsked
 
 DRAFTING = ("vllm", "vllm-v0", "vllm-v1", "sglang", "llamacpp", "ik_llamacpp", "lmstudio", "koboldcpp")
 """Engines whose rules of a drafter are known."""
@@ -30,6 +34,37 @@ DRAFTING = ("vllm", "vllm-v0", "vllm-v1", "sglang", "llamacpp", "ik_llamacpp", "
 def extras_given(given: Mapping[str, Any]) -> bool:
     """Tells whether anything on the command line shares the devices, or lies in a tier."""
     return any(given.get(flag.parameter) for flag in EXTRAS)
+
+
+def with_drafter(
+    given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsked | None
+) -> tuple[Mapping[str, Any], EngineAsked | None]:
+    """Names what drafts where an engine's flag says how many tokens: the model's own MTP layers, if it has some.
+
+    n-gram lookup has neither weights nor cache. Raises UsageError where the tokens would be drafted by nothing that can
+    be counted: their memory would be left out.
+    """
+    tokens = 0 if engine is None else engine.options.num_speculative_tokens
+    name = (given.get("drafter") or "").strip().lower()
+    if name == "ngram":
+        given = {**given, "drafter": None, "draft_tokens": None}
+        return given, None if engine is None else engine._replace(options=replace(engine.options, draft_layers=0))
+    if engine is None or not tokens or (engine.options.draft_layers is not None and not name):
+        return given, engine
+    if name:
+        if given.get("draft_tokens") not in (None, tokens):
+            raise UsageError("--draft-tokens and --num-speculative-tokens say the same: give one of them")
+        return {**given, "draft_tokens": tokens}, engine
+    if family(engine.name) == "vllm" and spec.mtp:
+        return {**given, "drafter": "mtp", "draft_tokens": tokens}, engine
+    if family(engine.name) != "vllm" and any(
+        isinstance(cache, Recurrent) for layer, _ in spec.groups for cache in layer.caches
+    ):
+        return given, engine  # snapshots of the states
+    raise UsageError(
+        f"--num-speculative-tokens {tokens}: what drafts for {spec.name}? kvplan fit counts --drafter eagle3, mtp or MODEL with "
+        "weights and cache; ngram takes none"
+    )
 
 
 def extras_of(

@@ -97,6 +97,8 @@ def fit_asked(values: Mapping[str, Any]) -> FitAsked:
     request = request_of(given, given["seq"] or longest or usual_tokens(spec))
     if engine is not None:
         request = laid_out(request, spec, engine)
+    named, engine = extras.with_drafter(given, spec, engine)
+    given = dict(named)
     asked = FitAsked(spec, request, room, mix=given["lengths"], engine=engine, emit=given["emit"], ngl=given["ngl"])
     if engine is not None and engine.name in flags.LLAMA:
         if engine.options.host_bytes is not None:

@@ -322,9 +322,7 @@ def _token_bytes(cache: Cache, estimate: Estimate) -> tuple[int, int]:
 def _state_bytes(cache: Recurrent, estimate: Estimate) -> int:
     """conv (columns - 1) in the model's dtype, the rest fp32 (`mamba_ssm_dtype`, its default); Zaya's are all conv."""
     if cache.label == CONVOLVED:
-        raise UnsupportedModel(
-            f"{estimate.spec.name}: SGLang reads Zaya in its older form alone (ZAYA1-base and the -legacy repositories)"
-        )
+        raise UnsupportedModel(f"{estimate.spec.name}: SGLang reads Zaya's older form alone (the -legacy repositories)")
     if cache.label == CONVOLVED_IN_TURNS:
         return cache.state_bytes(estimate.fmt)
     two = estimate.fmt.model_dtype_bytes

@@ -151,7 +151,7 @@ def cache_mode(estimate: Estimate, options: Options, version: Version) -> str:
     """Tells how recurrent states are cached: `none`, `align` (a request holds two) or `all` (one a block).
 
     Prefix caching decides: hybrids have it by default from 0.28 (PR 50991), models without attention never. With it,
-    the mode is `align`, or, for Mamba layers before 0.28, `all`; before 0.15 other layers had no prefix caching.
+    `none` is replaced, too; without it the mode is `none` whatever is given (`MambaModelConfig`). The mode is `align`, or, for Mamba layers before 0.28, `all`; before 0.15 other layers had no prefix caching.
     """
     labels = {cache.label for cache in caches_of(estimate) if isinstance(cache, Recurrent)}
     attention = any(isinstance(cache, (Full, Latent)) for cache in caches_of(estimate))
@@ -160,8 +160,6 @@ def cache_mode(estimate: Estimate, options: Options, version: Version) -> str:
     prefixes = options.prefix_caching
     if prefixes is None:
         prefixes = attention and version >= HYBRIDS_CACHE_PREFIXES_SINCE
-    if options.mamba_cache_mode is not None and options.prefix_caching is None:
-        return options.mamba_cache_mode
     if not prefixes:
         return "none"
     if options.mamba_cache_mode not in (None, "none"):

@@ -83,7 +83,9 @@ def _era(run: Run, made: Draft) -> str | None:
 
 def _options(run: Run, longest: int | None) -> Options:
     """The flags among the arguments that the log lists."""
-    mode = run.text("mamba_mode")
+    mode, prefixes = run.text("mamba_mode"), run.says("prefix_caching")
+    if prefixes is None and mode in ("none", "align", "all"):  # a log names the mode that came of it
+        prefixes = mode != "none"
     ssm = float_dtype(run.text("ssm_dtype") or "")
     drafts = run.positive("speculative") or 0
     return Options(
@@ -94,7 +96,7 @@ def _options(run: Run, longest: int | None) -> Options:
         block_size=None if (run.whole("block_tokens") or 0) > 256 else run.positive("block_size"),
         swap_space=_gib(run, "swap"),
         cpu_offload_bytes=_gib(run, "offload") or 0,
-        prefix_caching=run.says("prefix_caching"),
+        prefix_caching=prefixes,
         async_scheduling=run.says("async"),
         disable_hybrid=bool(run.says("hybrid_off")) or run.text("hybrid_turned_off") is not None,
         mamba_cache_mode=mode if mode in ("none", "align", "all") else None,

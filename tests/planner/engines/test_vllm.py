@@ -58,12 +58,8 @@ def test_hybrids_hold_two_states_from_0_28() -> None:
     block = int(str(old["block_bytes"]))
     assert old["request_bytes"] == (8 + 3 * 1) * block
     assert new["request_bytes"] == (8 + 3 * 2) * block
-    assert (
-        pool_of(found, "0.28.0", max_model_len=8192, mamba_cache_mode="none")["request_bytes"] == old["request_bytes"]
-    )
-    assert (
-        pool_of(found, "0.27.1", max_model_len=8192, mamba_cache_mode="align")["request_bytes"] == new["request_bytes"]
-    )
+    assert pool_of(found, "0.28.0", max_model_len=8192, prefix_caching=False)["request_bytes"] == old["request_bytes"]
+    assert pool_of(found, "0.27.1", max_model_len=8192, prefix_caching=True)["request_bytes"] == new["request_bytes"]
 
 
 def test_a_window_is_charged_with_the_batched_tokens_and_one_block() -> None:

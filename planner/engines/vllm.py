@@ -285,11 +285,8 @@ def _overriding(fitting: Estimated, pool: Pool) -> tuple[str, str]:
     )
 
 
-def _beyond_device(estimate: Estimate, options: Options, setting: Setting, made: Made) -> Refusal | None:
-    """Refuses a cache that was given in bytes or blocks and that the device does not hold beside the weights.
-
-    Nothing is profiled against it: vLLM allocates what it is told, and CUDA is out of memory.
-    """
+def _beyond_device(estimate: Estimate, options: Options, *, setting: Setting, made: Made) -> Refusal | None:
+    """Refuses a cache given in bytes or blocks that the device does not hold beside the weights: vLLM allocates what it is told."""
     capacity, in_blocks = estimate.capacity, options.num_gpu_blocks_override is not None
     started = options.pool_bytes is not None and (options.server or options.offline)  # --kv-pool alone only supposes
     if capacity is None or made.ranged is None or setting.platform != "gpu" or not estimate.spec.weights_known:
@@ -459,7 +456,7 @@ def _answer(
     refusal = (
         heads_refusal(estimate, "--tensor-parallel-size")
         or vllm_refusal(estimate, options, setting.version)
-        or _beyond_device(estimate, options, setting, made)
+        or _beyond_device(estimate, options, setting=setting, made=made)
         or made.refusal
     )
     if refusal is not None:

@@ -94,16 +94,7 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
     if given["gpu"] is None:
         raise UsageError("a device is wanted: --gpu NAME (kvplan gpus lists them), or --gpu local")
     names_given = given["gpu"]
-    placing = {flag.parameter: given.pop(flag.parameter) for flag in flags.PLACEMENT_FLAGS}
-    if len(given["gpu"]) == 1:
-        alone = with_ranks({**given, "gpu": given["gpu"][0], "n_gpu_layers": None})
-        unlike = _together(given["gpu"][0], given["memory"]) if "cards" in alone else None
-        devices: tuple[Device, ...] = (unlike or device_of(alone["gpu"], given["memory"]),)
-        given = {**alone, "gpu": (alone["gpu"],)}
-    else:
-        given = {**with_ranks({**given, "gpu": None}), "gpu": given["gpu"]}
-        devices = tuple(device_of(name, given["memory"]) for name in given["gpu"])
-    given = {**given, **placing}
+    given, devices = _devices(given)
     if given["measured"] and len(devices) > 1:
         raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
     engine = engine_of(given)
@@ -135,6 +126,18 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
             engine=engine.name if engine else "llamacpp" if spec.model_type.startswith("gguf ") else None,
         ),
     )
+
+
+def _devices(given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Device, ...]]:
+    """The devices asked, and the flags with the ranks that the name of a single one says."""
+    placing = {flag.parameter: given[flag.parameter] for flag in flags.PLACEMENT_FLAGS}
+    given = {name: value for name, value in given.items() if name not in placing}
+    if len(given["gpu"]) > 1:
+        several = {**with_ranks({**given, "gpu": None}), "gpu": given["gpu"], **placing}
+        return several, tuple(device_of(name, given["memory"]) for name in given["gpu"])
+    alone = with_ranks({**given, "gpu": given["gpu"][0], "n_gpu_layers": None})
+    unlike = _together(given["gpu"][0], given["memory"]) if "cards" in alone else None
+    return {**alone, "gpu": (alone["gpu"],), **placing}, (unlike or device_of(alone["gpu"], given["memory"]),)
 
 
 def _backend(given: Mapping[str, Any], devices: tuple[Device, ...], *, engine: str | None) -> str | None:

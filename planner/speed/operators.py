@@ -96,10 +96,10 @@ def layer_matmuls(layer: Layer) -> tuple[Matmul, ...]:
 
 
 def _products(weights: Iterable[Weight], *, fused: bool) -> list[Matmul]:
-    """A product a matrix; `fused`: one for all that split by rows and read the same input (q, k, v; gate, up)."""
+    """A product a matrix, none a table that is only looked up; `fused`: one for all that split by rows and read the same input."""
     outputs: dict[tuple[object, ...], int] = {}
     for i, weight in enumerate(weights):
-        if weight.cols > 1:
+        if weight.cols > 1 and not weight.is_row_table:
             together = fused and weight.split in ("rows", "kv")
             routed = 0 <= weight.active < weight.count
             share = weight.active / weight.count if routed else 1.0

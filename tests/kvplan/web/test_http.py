@@ -140,7 +140,7 @@ async def ask(app: Any, path: str, query: str = "", body: bytes = b"", method: s
         sent.append(message)
 
     scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode(),
-             "query_string": query.encode(), "headers": [(b"host", b"localhost")], "scheme": "http", "root_path": "",
+             "query_string": query.encode(), "headers": [(b"host", b"localhost"), (b"content-length", b"%d" % len(body))], "scheme": "http", "root_path": "",
              "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000)}  # fmt: skip
     await app(scope, receive, send)
     return sent[0]["status"], b"".join(one.get("body", b"") for one in sent[1:])

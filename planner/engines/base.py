@@ -283,6 +283,11 @@ def layer_caches(estimate: Estimate) -> tuple[tuple[int, Cache], ...]:
     return caches_of_layers(estimate.spec, estimate.request.sharding)
 
 
+def caches_of(estimate: Estimate) -> list[Cache]:
+    """Lists the caches of each kind of layer once."""
+    return [cache for layer, _ in estimate.spec.groups for cache in layer.caches]
+
+
 @lru_cache(maxsize=64)  # a search asks for the same ones at every length
 def caches_of_layers(spec: ModelSpec, sharding: Sharding) -> tuple[tuple[int, Cache], ...]:
     """Lists (index of the layer, its cache on a rank), in order: the same tuple for the same model and layout."""
@@ -298,7 +303,7 @@ def caches_of_layers(spec: ModelSpec, sharding: Sharding) -> tuple[tuple[int, Ca
 
 def keeps_compressed(estimate: Estimate) -> bool:
     """Tells whether layers keep DeepSeek-V4's compressed past, which vLLM, SGLang and llama.cpp lay out by rules of its own."""
-    return any(isinstance(cache, Compressed) for layer, _ in estimate.spec.groups for cache in layer.caches)
+    return any(isinstance(cache, Compressed) for cache in caches_of(estimate))
 
 
 def stage_ranges(layers: int, sizes: list[int] | None = None, pp: int = 1) -> list[range]:

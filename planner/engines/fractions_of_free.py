@@ -14,6 +14,7 @@ from planner.engines.base import (
     Ranged,
     Refusal,
     Version,
+    caches_of,
     gib_two,
     layer_caches,
     parse_version,
@@ -116,9 +117,7 @@ def _pytorch_runtime(estimate: Estimate, options: Options, fraction: Fraction) -
 
 def _pytorch_block(estimate: Estimate) -> int:
     """Blocks of 64 tokens; of 32 where heads are 512 wide and more (`_adjust_block_size`)."""
-    wide = any(
-        isinstance(cache, Full) and cache.k_dim >= 512 for layer, _ in estimate.spec.groups for cache in layer.caches
-    )
+    wide = any(isinstance(cache, Full) and cache.k_dim >= 512 for cache in caches_of(estimate))
     return 32 if wide else 64
 
 
@@ -221,7 +220,7 @@ def _cut_session(ranged: Ranged, seq: int) -> Refusal | None:
 
 def _reasons(rules: Rules, block: int, estimate: Estimate) -> tuple[str, ...]:
     reasons = [f"blocks of {block} tokens, rounded {'up' if rules.rounds_up else 'down'}"]
-    if any(isinstance(cache, (SlidingWindow, Chunked)) for layer, _ in estimate.spec.groups for cache in layer.caches):
+    if any(isinstance(cache, (SlidingWindow, Chunked)) for cache in caches_of(estimate)):
         reasons.append("windows are charged at full length")
     return tuple(reasons)
 

@@ -17,7 +17,7 @@ from typing import Any
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import kv_format
 from planner.engines import ollama_layers
-from planner.engines.base import EngineAnswer, Options, Pool, Ranged, Refusal
+from planner.engines.base import EngineAnswer, Options, Pool, Ranged, Refusal, caches_of
 from planner.engines.llamacpp_buffers import Buffers, buffers
 from planner.engines.llamacpp_placement import CONTEXT_BYTES, Sizes, best, fewest_experts, most_layers, placed, sizes
 from planner.engines.llamacpp_setting import (
@@ -166,7 +166,7 @@ def _mends(found: Sizes, asked: Placement, program: str) -> tuple[str, ...]:
 
 def _check(estimate: Estimate, build: int, program: str) -> None:
     """Refuses what llama.cpp refuses: K and V of different types in an MLA cache (`llama_init_from_model`), from b10236."""
-    latent = any(isinstance(cache, (Latent, Compressed)) for layer, _ in estimate.spec.groups for cache in layer.caches)
+    latent = any(isinstance(cache, (Latent, Compressed)) for cache in caches_of(estimate))
     if (
         latent
         and program != "ik_llamacpp"
@@ -327,7 +327,7 @@ def _reasons(found: Buffers, setting: Setting, estimate: Estimate) -> tuple[str,
         reasons.append("of an indexer over pools one key a cell is counted; what its pools take besides is not read")
     if found.state:
         reasons.append("recurrent state is kept in f32 and for every slot")
-    if any(isinstance(cache, Latent) for layer, _ in estimate.spec.groups for cache in layer.caches):
+    if any(isinstance(cache, Latent) for cache in caches_of(estimate)):
         reasons.append("MLA: K and V as this build keeps them" if found.v else "MLA: K alone, V is a view of it")
     if setting.streams > 1 and setting.seq_cells * setting.streams > setting.n_ctx:
         reasons.append(

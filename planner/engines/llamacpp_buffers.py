@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import kv_format
-from planner.engines.base import keeps_compressed
+from planner.engines.base import caches_of, keeps_compressed
 from planner.engines.drafting import drafted_caches
 from planner.engines.llamacpp_compressed import CompressedCache, compressed_caches
 from planner.engines.llamacpp_setting import (
@@ -226,7 +226,7 @@ def draft_bytes(estimate: Estimate, setting: Setting) -> int:
 
 def _widest_v(estimate: Estimate) -> int:
     """Numbers of the widest V row: without flash attention the rows of all layers are padded to it."""
-    found = [c for layer, _ in estimate.spec.groups for c in layer.caches if isinstance(c, Full)]
+    found = [c for c in caches_of(estimate) if isinstance(c, Full)]
     return max((cache.kv_heads * cache.v_dim for cache in found), default=0)
 
 
@@ -251,7 +251,7 @@ def has_window_cache(estimate: Estimate) -> bool:
     """Tells whether windows have a cache of their own: they do where windows and full layers alternate; a model of
     windows alone is kept in full.
     """
-    kinds = {type(cache) for layer, _ in estimate.spec.groups for cache in layer.caches}
+    kinds = {type(cache) for cache in caches_of(estimate)}
     return bool(kinds & {SlidingWindow, Chunked}) and Full in kinds
 
 

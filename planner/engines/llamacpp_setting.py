@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from planner.dtypes.names import FLOAT_BYTES
 from planner.engines import ollama_releases
-from planner.engines.base import LATEST, Options, Version, keeps_compressed, parse_version, want
+from planner.engines.base import LATEST, Options, Version, caches_of, keeps_compressed, parse_version, want
 from planner.engines.drafting import draft_tokens
 from planner.memory.estimate import Estimate
 from planner.model.recurrent import Recurrent
@@ -151,7 +151,7 @@ def settings(estimate: Estimate, options: Options, version: str | None, *, progr
 
 
 def _has_states(estimate: Estimate) -> bool:
-    return any(isinstance(cache, Recurrent) for layer, _ in estimate.spec.groups for cache in layer.caches)
+    return any(isinstance(cache, Recurrent) for cache in caches_of(estimate))
 
 
 def _rolls_back(estimate: Estimate, build: int, *, program: str) -> bool:

@@ -16,6 +16,7 @@ from planner.engines.base import (
     Ranged,
     Refusal,
     Version,
+    caches_of,
     layer_caches,
     parse_version,
     want,
@@ -130,7 +131,7 @@ def decay_bytes(estimate: Estimate, step: int) -> int:
 
     Source: mlx-lm `models/ssm.py` (`ssm_attn`); granite-4.0-h-small peaks at 23.5 GB of 18.1 GB of weights (mlx-lm PR 525).
     """
-    caches = [cache for layer, _ in estimate.spec.groups for cache in layer.caches]
+    caches = caches_of(estimate)
     mamba2 = [cache for cache in caches if isinstance(cache, Recurrent) and cache.label == "mamba2"]
     heads = [part.split for cache in mamba2 for part in cache.parts if part.name == "ssm"]
     return 2 * max(heads, default=0) * step * step * 4

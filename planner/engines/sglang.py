@@ -22,6 +22,7 @@ from planner.engines.base import (
     Ranged,
     Refusal,
     Version,
+    caches_of,
     heads_refusal,
     keeps_compressed,
     layer_caches,
@@ -459,7 +460,7 @@ def _lines(found: Pool, estimate: Estimate) -> tuple[str, ...]:
     if keeps_compressed(estimate):
         return (f"max_total_num_tokens={found.tokens}",)
     k, v = found.extra["k_bytes"], found.extra["v_bytes"]
-    latent = any(isinstance(cache, Latent) for layer, _ in estimate.spec.groups for cache in layer.caches)
+    latent = any(isinstance(cache, Latent) for cache in caches_of(estimate))
     sizes = f"KV size: {(k + v) / GIB:.2f} GB" if latent else f"K size: {k / GIB:.2f} GB, V size: {v / GIB:.2f} GB"
     return (f"KV Cache is allocated. #tokens: {found.tokens}, {sizes}", f"max_total_num_tokens={found.tokens}")
 
@@ -471,9 +472,7 @@ def _reasons(cell: Cell, options: Options, estimate: Estimate) -> tuple[str, ...
         reasons.append(
             f"two pools: layers with a window hold {float(ratio):g} of the tokens; the printed count is the full pool"
         )
-    elif cell.window or any(
-        isinstance(c, (SlidingWindow, Chunked)) for layer, _ in estimate.spec.groups for c in layer.caches
-    ):
+    elif cell.window or any(isinstance(c, (SlidingWindow, Chunked)) for c in caches_of(estimate)):
         reasons.append("windows are charged at full length for this architecture")
     if cell.beside:
         reasons.append(

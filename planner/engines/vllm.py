@@ -14,6 +14,7 @@ from planner.engines.base import (
     Ranged,
     Refusal,
     Version,
+    caches_of,
     gib_two,
     heads_refusal,
     keeps_compressed,
@@ -123,7 +124,7 @@ def with_sparse_record(estimate: Estimate) -> Estimate:
 
     Source: vLLM 0.11 `DeepseekV32ForCausalLM.verify_and_update_config`; bf16 given keeps bf16.
     """
-    sparse = any(isinstance(c, Latent) and c.indexer_dim for layer, _ in estimate.spec.groups for c in layer.caches)
+    sparse = any(isinstance(c, Latent) and c.indexer_dim for c in caches_of(estimate))
     request = estimate.request
     if keeps_compressed(estimate):
         return with_fp8(estimate, "vLLM")
@@ -397,7 +398,7 @@ def _reasons_v1(estimate: Estimate, options: Options, setting: Setting, *, found
         reasons.append(f"a window is charged window - 1 + {times}{setting.batched:,} batched tokens and one block more")
     if not packed and len({group.block for group in found.groups if group.kind.form not in ("state", "cross")}) > 1:
         reasons.append("page sizes made equal: layers of fewer bytes a token take more tokens a block")
-    kinds = {cache.kind.split()[0] for layer, _ in estimate.spec.groups for cache in layer.caches}
+    kinds = {cache.kind.split()[0] for cache in caches_of(estimate)}
     if (not setting.hybrid and kinds & {"sliding"}) or "chunked" in kinds:
         reasons.append("windows and chunks are charged at full length: the hybrid manager is off")
     if options.draft_layers != 0 and (draft_tokens(estimate, options) or options.draft_layers):

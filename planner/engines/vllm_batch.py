@@ -6,7 +6,7 @@ Read off `engine/arg_utils.py` and `config.py` of 0.4.2, 0.5.5, 0.6.3, 0.6.4, 0.
 from __future__ import annotations
 
 from planner.engines import vllm_v0
-from planner.engines.base import Options, Version
+from planner.engines.base import Options, Version, caches_of
 from planner.engines.device_memory import device_of
 from planner.memory.estimate import Estimate
 from planner.memory.request import Capacity
@@ -98,7 +98,7 @@ def _chunked_by_length(estimate: Estimate, options: Options, version: Version, *
         return False
     if options.prefix_caching and version < CHUNKED_WITH_PREFIXES_SINCE:
         return False
-    extras, caches = estimate.request.extras, [cache for layer, _ in estimate.spec.groups for cache in layer.caches]
+    extras, caches = estimate.request.extras, caches_of(estimate)
     images = bool(estimate.spec.towers) and version >= MULTIMODAL_SINCE
     latents = version >= vllm_v0.MLA_SINCE and any(isinstance(cache, Latent) for cache in caches)
     states = any(isinstance(cache, Recurrent) for cache in caches)

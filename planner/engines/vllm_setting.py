@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from planner.engines import vllm_batch, vllm_v0
-from planner.engines.base import LATEST, Options, Version, keeps_compressed, parse_version, want
+from planner.engines.base import LATEST, Options, Version, caches_of, keeps_compressed, parse_version, want
 from planner.engines.device_memory import ProfileRun, device_of
 from planner.engines.vllm_batch import SEQUENCES
 from planner.errors import BadRequest
@@ -168,16 +168,6 @@ def cache_mode(estimate: Estimate, options: Options, version: Version) -> str:
     if version < CACHE_MODES_SINCE:
         return "all" if mamba else "none"
     return "all" if mamba and version < ALIGN_ALONE_SINCE else "align"
-
-
-def caches_of(estimate: Estimate) -> list[object]:
-    """Lists the caches of each kind of layer once."""
-    return [cache for layer, _ in estimate.spec.groups for cache in layer.caches]
-
-
-def has_latents(estimate: Estimate) -> bool:
-    """Tells whether a layer keeps an MLA latent."""
-    return any(isinstance(cache, Latent) for cache in caches_of(estimate))
 
 
 def _shares_its_card(estimate: Estimate, fraction: Fraction) -> bool:

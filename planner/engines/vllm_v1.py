@@ -17,7 +17,7 @@ from typing import Any
 
 from planner.dtypes.kinds import CacheFormat
 from planner.dtypes.names import FLOAT_BYTES, float_dtype, kv_format
-from planner.engines.base import Options, Pool, Version, layer_caches, stage_ranges
+from planner.engines.base import Options, Pool, Version, caches_of, layer_caches, stage_ranges
 from planner.engines.drafting import draft_tokens, drafted_caches
 from planner.engines.vllm_setting import FP32_STATES_ON_CPU_SINCE, HYBRID_SINCE, Setting
 from planner.errors import BadRequest, UnsupportedModel
@@ -354,7 +354,7 @@ def _indexer(width: int) -> LayerKind:
 
 
 def _uses_latent(estimate: Estimate) -> bool:
-    return any(isinstance(cache, Latent) for layer, _ in estimate.spec.groups for cache in layer.caches)
+    return any(isinstance(cache, Latent) for cache in caches_of(estimate))
 
 
 def states_held(cache: Recurrent, drafts: int, setting: Setting) -> int:
@@ -398,8 +398,8 @@ def state_dtype(cache: Recurrent, estimate: Estimate, options: Options, *, setti
     """Returns the dtype of the state: the flag's, else what the config says, else the model's (fp32 for types whose
     configs all say so).
 
-    CPUs with AMX (0.26) or AVX-512 BF16 (0.31) keep fp32 (`CpuPlatform.check_and_update_config`). Nemotron-H's config is read from 0.13 on (PR 29978), and where it says nothing the
-    state is 16-bit to 0.19 and fp32 from 0.20 (PR 39032).
+    CPUs with AMX (0.26) or AVX-512 BF16 (0.31) keep fp32 (`CpuPlatform.check_and_update_config`). Nemotron-H's config is read
+    from 0.13 on (PR 29978), and where it says nothing the state is 16-bit to 0.19 and fp32 from 0.20 (PR 39032).
     """
     own = {4: "fp32", 2: "bf16"}[estimate.fmt.model_dtype_bytes]
     spec = estimate.spec

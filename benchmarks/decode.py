@@ -1,7 +1,7 @@
 """Decode speed: our caches, transformers' generate and llama.cpp in turn, in one run, and what a cache gains.
 
     python benchmarks/decode.py                 # GPT-2 124M, fp32, batch 1, 4 and 16; 128 and 512 new tokens
-    python benchmarks/decode.py --batches 1,2,4,16 --tokens 32 --layers 4       # what `--linear auto` takes, beside both
+    python benchmarks/decode.py --layouts --layers 4    # plain, packed and what `--linear auto` takes, in fp32 and bf16
     python benchmarks/decode.py --speedup       # cached against uncached over output lengths, beside what tutorials say
 
 Random weights, the same for all: ours are filled from the transformers model where that is installed, and the
@@ -35,6 +35,7 @@ from planner.machine.calibration import load_calibration, speedup
 from planner.model.spec import ModelSpec
 from planner.readers.huggingface import read_config
 from planner.speed.work import decode_read_bytes
+from planner.terminal.tables import table
 from profiler import speed
 from profiler.device import Device, choose
 from profiler.generate import generate
@@ -42,6 +43,7 @@ from profiler.gpt import GPT, build, initialise
 from profiler.layout import faster_layout
 
 PROMPT_TOKENS = 16
+LAYOUT_CONTEXT = 128
 BASELINE = "transformers, dynamic cache"
 # What tutorials print for GPT-2, by new tokens; a T4 is quoted with 7x on long outputs.
 CLAIMED = {10: 7.5, 25: 12.5, 50: 16.0, 100: 16.7}
@@ -204,11 +206,11 @@ def contenders(spec: ModelSpec, dtype: str, gguf: str | None, folder: str) -> li
     return [*found, llama_cpp(gguf, torch.get_num_threads(), written, why_not)]
 
 
-def measure(table: list[Contender], places: list[tuple[int, int]], rounds: int, vocab: int) -> None:
+def measure(all_of: list[Contender], places: list[tuple[int, int]], rounds: int, vocab: int) -> None:
     """Every contender at every (batch, new tokens), `rounds` times in turn; a short run of each first."""
     for batch, new in places:
         ids = torch.randint(0, vocab, (batch, PROMPT_TOKENS), generator=torch.Generator().manual_seed(batch))
-        running = [row for row in table if row.run is not None and (batch == 1 or "llama.cpp" not in row.label)]
+        running = [row for row in all_of if row.run is not None and (batch == 1 or "llama.cpp" not in row.label)]
         for number in range(rounds + 1):
             for row in running:
                 assert row.run is not None
@@ -220,25 +222,25 @@ def measure(table: list[Contender], places: list[tuple[int, int]], rounds: int, 
                     row.tokens[batch, new] = tokens
 
 
-def disagreement(table: list[Contender]) -> str | None:
+def disagreement(rows: list[Contender]) -> str | None:
     """The first contender with the same weights that did not write what transformers wrote."""
-    wanted = next((row.tokens for row in table if row.label == BASELINE), {})
-    for row in table:
+    wanted = next((row.tokens for row in rows if row.label == BASELINE), {})
+    for row in rows:
         if row.same_weights and any(wanted.get(place, tokens) != tokens for place, tokens in row.tokens.items()):
             return row.label
     return None
 
 
 def show(
-    table: list[Contender], places: list[tuple[int, int]], spec: ModelSpec, element_bytes: int, read: float
+    rows: list[Contender], places: list[tuple[int, int]], spec: ModelSpec, element_bytes: int, read: float
 ) -> None:
-    base = next(row for row in table if row.label == BASELINE)
-    width = max(len(row.label) for row in table)
+    base = next(row for row in rows if row.label == BASELINE)
+    width = max(len(row.label) for row in rows)
     for place in places:
         batch, new = place
         print(f"\nbatch {batch}, {PROMPT_TOKENS} prompt tokens, {new} new tokens")
         print(f"{'':{width}}  {'tok/s':>8}  {'best':>8}  {'x transformers':>14}  {'GB/s':>6}  share of read bandwidth")
-        for row in table:
+        for row in rows:
             if row.skipped:
                 print(f"{row.label:{width}}  skipped: {row.skipped}")
                 continue
@@ -319,6 +321,27 @@ def show_speedups(rows: list[dict[str, Any]]) -> None:
     print(WHY)
 
 
+def layout_rows(spec: ModelSpec, dtype: str, batches: list[int], rounds: int, device: Device) -> list[list[str]]:
+    """A row a batch: the shortest run of each layout and of the one that auto takes, each run some steps, in turns."""
+    models = {"plain": build(spec, dtype=dtype)}
+    try:
+        models["packed"] = build(spec, dtype=dtype, linear="packed")
+    except BadRequest as error:  # this CPU has no such products
+        print(str(error).split(";")[0])
+    rows = []
+    for batch in batches:
+        taken = faster_layout(spec, dtype, rows=(batch,), device=device).kind
+        runs = {**models, "auto": models[taken]}
+        least = dict.fromkeys(runs, float("inf"))
+        for _ in range(rounds):
+            for name, model in runs.items():
+                times = speed.decode_times(model, device, batch=batch, context=LAYOUT_CONTEXT, strategy="static")
+                least[name] = min(least[name], *times.seconds)
+        shown = [f"{1e3 * least[name]:.2f} ms" if name in least else "-" for name in ("plain", "packed", "auto")]
+        rows.append([dtype, str(batch), *shown[:2], taken, shown[2], f"{least['plain'] / least['auto']:.2f}"])
+    return rows
+
+
 def read_bandwidth(device: Device) -> tuple[float, str]:
     """What `kvplan calibrate` found here, else a quick measurement."""
     found = load_calibration()
@@ -333,13 +356,16 @@ def numbers(text: str) -> list[int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--batches", type=numbers, default=[1, 4, 16])
+    parser.add_argument("--batches", type=numbers, help="(default: 1,4,16)")
     parser.add_argument("--tokens", type=numbers, default=[128, 512])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--gguf", help="a GGUF file for llama.cpp (default: the same weights, written for this run)")
     parser.add_argument("--layers", type=int, help="fewer layers, for a quick look")
+    parser.add_argument(
+        "--layouts", action="store_true", help="a decode step in each layout and in that of --linear auto"
+    )
     parser.add_argument("--speedup", action="store_true", help="cached against uncached over output lengths")
     parser.add_argument("--outputs", type=numbers, default=list(speed.OUTPUT_TOKENS))
     parser.add_argument("--full", action="store_true", help="run long uncached generations whole")
@@ -362,14 +388,24 @@ def main() -> int:
             print(machine)
             show_speedups(rows)
         return 0
+    if arguments.layouts:
+        print(f"{machine.rpartition(', ')[0]}, {len(spec.layers)} layers of GPT-2, {LAYOUT_CONTEXT} tokens cached")
+        batches = arguments.batches or [1, 2, 4, 16]
+        rows = [
+            row for dtype in ("fp32", "bf16") for row in layout_rows(spec, dtype, batches, arguments.rounds, device)
+        ]
+        print(table(["dtype", "batch", "plain", "packed", "auto takes", "auto", "x plain"], rows))
+        return 0
     read, origin = read_bandwidth(device)
     # Long answers at batch 1, as people read them; the shorter length at the other batches.
-    places = [(b, n) for b in arguments.batches for n in (arguments.tokens if b == 1 else arguments.tokens[:1])]
+    places = [
+        (b, n) for b in arguments.batches or [1, 4, 16] for n in (arguments.tokens if b == 1 else arguments.tokens[:1])
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        table = contenders(spec, arguments.dtype, arguments.gguf, folder)
-        measure(table, places, arguments.rounds, spec.vocab)
+        running = contenders(spec, arguments.dtype, arguments.gguf, folder)
+        measure(running, places, arguments.rounds, spec.vocab)
     if arguments.json:
-        rows_of = {row.label: {f"batch {b}, {n} tokens": s for (b, n), s in row.seconds.items()} for row in table}
+        rows_of = {row.label: {f"batch {b}, {n} tokens": s for (b, n), s in row.seconds.items()} for row in running}
         print(
             json.dumps(
                 {"machine": machine, "rounds": arguments.rounds, "read_bytes_per_s": read, "seconds": rows_of}, indent=1
@@ -377,11 +413,8 @@ def main() -> int:
         )
     else:
         print(f"{machine}, {arguments.rounds} rounds, all in turn; read bandwidth {read / 1e9:.1f} GB/s ({origin})")
-        show(table, places, spec, 4 if arguments.dtype == "fp32" else 2, read)
-        for batch in dict.fromkeys(b for b, _ in places):
-            print(f"\nbatch {batch}: {faster_layout(spec, arguments.dtype, rows=batch, device=device).note}", end="")
-        print()
-    if arguments.dtype == "fp32" and (label := disagreement(table)):
+        show(running, places, spec, 4 if arguments.dtype == "fp32" else 2, read)
+    if arguments.dtype == "fp32" and (label := disagreement(running)):
         print(f"\n{label} did not write the tokens that transformers wrote", file=sys.stderr)
         return 1
     return 0

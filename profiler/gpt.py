@@ -22,7 +22,15 @@ from planner.model.parameters import parameters
 from planner.model.spec import ModelSpec
 from profiler.attention import attend, attention_mask
 from profiler.caches import Cache
-from profiler.linear import LINEAR_KINDS, Linear, check_packing, pack_matrix, packed_bytes, packed_linear
+from profiler.linear import (
+    LINEAR_KINDS,
+    Linear,
+    check_packing,
+    pack_matrix,
+    packed_bytes,
+    packed_linear,
+    unpacked_bytes,
+)
 from profiler.recipes import NORMS, Design, LayerDesign, Rope, design
 from profiler.rope import RopeTable, rotate
 
@@ -382,10 +390,22 @@ class GPT(nn.Module):
     @property
     def weight_bytes(self) -> int:
         """Bytes that the weights hold, packed ones with their padding; a packed tied head is a second copy."""
-        total = sum(p.nbytes for p in self.parameters()) + sum(b.nbytes for b in self.buffers())
-        return total + sum(packed_bytes(packed) for packed in self._packed())
+        return self._plain_bytes + sum(packed_bytes(packed) for packed in self.packed_matrices())
 
-    def _packed(self) -> Iterator[Tensor]:
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of its tensors as a checkpoint has them: a packed matrix without its padding, a tied head once."""
+        copy = self.packed_head
+        return self._plain_bytes + sum(
+            unpacked_bytes(packed) for packed in self.packed_matrices() if packed is not copy
+        )
+
+    @property
+    def _plain_bytes(self) -> int:
+        return sum(p.nbytes for p in self.parameters()) + sum(b.nbytes for b in self.buffers())
+
+    def packed_matrices(self) -> Iterator[Tensor]:
+        """Gives every reordered matrix, the tied head's last."""
         for module in self.modules():
             if isinstance(module, Linear) and module.packed is not None:
                 yield module.packed

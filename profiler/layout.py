@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,48 +10,73 @@ from torch import nn
 
 from planner.errors import BadRequest
 from planner.model.spec import ModelSpec
-from planner.speed.operators import layer_matmuls
-from planner.units import human_seconds
+from planner.speed.operators import Matmul, layer_matmuls
+from planner.units import human_bytes, human_seconds
 from profiler.device import Device
 from profiler.gpt import torch_dtype
 from profiler.linear import LINEAR_KINDS, Linear, check_packing
 from profiler.measure import measure
 
 COLD_BYTES = 128 << 20  # matrices in rotation are more than this together, so that none is in a cache
-ROUNDS = 7  # runs of each layout, in turns: a slow moment of the machine hits both
-MARGIN = 1.1  # packing has to be so much faster: it cannot be undone, and a tied head becomes a second copy
+ROUNDS = 9  # runs of each layout, in turns: a slow moment of the machine hits both
+MARGIN = 1.05  # packing has to be so much faster: it cannot be undone, and a tied head becomes a second copy
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What was chosen, and why, in words."""
+    """What was chosen, and why, in words; no words where there is no choice."""
 
     kind: str
     note: str
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (self.note,) if self.note else ()
 
-def faster_layout(spec: ModelSpec, dtype: str, *, rows: int, device: Device) -> Layout:
-    """Chooses `plain` or `packed` by the time of a layer's products with `rows` rows, a decode step's batch.
 
-    Takes a layer of the first kind. Where this device or dtype cannot pack, `plain` with the reason.
+def faster_layout(spec: ModelSpec, dtype: str, *, rows: Iterable[int], device: Device) -> Layout:
+    """Chooses `plain` or `packed` by the time of a layer's products with each number of `rows`, the batches of decode steps.
+
+    `packed` only where it is clearly faster with all of them; the layer is of the kind that most layers are. `plain` with
+    the reason where this dtype cannot be packed here or both layouts of a layer have no room beside each other.
     """
+    if device.kind != "cpu":
+        return Layout("plain", "")
+    if reason := _why_not(spec, dtype, device):
+        return Layout("plain", f"--linear auto took plain matrices: {reason}")
+    found = {number: layer_seconds(spec, dtype, rows=number, device=device) for number in dict.fromkeys(rows)}
+    kind = "packed" if all(s["plain"] > MARGIN * s["packed"] for s in found.values()) else "plain"
+    return Layout(kind, f"--linear auto took {kind} matrices: a layer's products took {_measured(found)}")
+
+
+def _why_not(spec: ModelSpec, dtype: str, device: Device) -> str:
+    """Says why packing is out of the question; empty where it is not."""
     try:
         check_packing(device.torch_device, torch_dtype(dtype))
     except BadRequest as error:
-        reason = str(error).removeprefix("--linear packed").lstrip(": ").split(";")[0]
-        return Layout("plain", f"--linear auto took plain matrices: {reason}")
-    seconds = layer_seconds(spec, dtype, rows=rows, device=device)
-    kind = "packed" if seconds["plain"] > MARGIN * seconds["packed"] else "plain"
-    measured = ", ".join(f"{name} {human_seconds(took)}" for name, took in seconds.items())
-    return Layout(
-        kind,
-        f"--linear auto took {kind} matrices: a layer's products with {rows:,} row{'s' * (rows > 1)} took {measured}",
+        return str(error).removeprefix("--linear packed").lstrip(": ").split(";")[0]
+    free, each = device.free_bytes, _layer_bytes(spec, dtype)
+    wanted = 2 * each * _copies(each)
+    if free is not None and wanted > free:
+        return f"trying both wants {human_bytes(wanted)} and {human_bytes(free)} are free"
+    return ""
+
+
+def _measured(found: dict[int, dict[str, float]]) -> str:
+    """
+    >>> _measured({1: {"plain": 0.002, "packed": 0.001}, 4: {"plain": 0.005, "packed": 0.001}})
+    'plain 2.00 ms, packed 1.00 ms with 1 row; plain 5.00 ms, packed 1.00 ms with 4 rows'
+    """
+    return "; ".join(
+        ", ".join(f"{kind} {human_seconds(took)}" for kind, took in seconds.items())
+        + f" with {rows:,} row{'s' * (rows > 1)}"
+        for rows, seconds in found.items()
     )
 
 
 def layer_seconds(spec: ModelSpec, dtype: str, *, rows: int, device: Device) -> dict[str, float]:
-    """Measures the products of the first layer in each layout, over copies that no cache holds: the least seconds of ROUNDS
-    runs, which take turns. Other programs only ever make a run longer, so the least is the one that they disturbed least.
+    """Measures the products of one layer in each layout, over copies that no cache holds: the least seconds of ROUNDS runs,
+    which take turns. Other programs only ever make a run longer, so the least is the one that they disturbed least.
     """
     runs = {kind: _products(spec, dtype, kind, rows=rows, device=device) for kind in LINEAR_KINDS}
     least = dict.fromkeys(runs, float("inf"))
@@ -65,22 +90,36 @@ def layer_seconds(spec: ModelSpec, dtype: str, *, rows: int, device: Device) -> 
 
 def _products(spec: ModelSpec, dtype: str, kind: str, *, rows: int, device: Device) -> tuple[Callable[[], None], int]:
     """Returns what multiplies `rows` rows by every matrix of so many copies of a layer, and the number of copies."""
-    number = torch_dtype(dtype)
-    sizes = [
-        (m.outputs, m.inputs) for m in layer_matmuls(spec.layers[0]) for _ in range(max(1, round(m.count * m.share)))
+    number, copies = torch_dtype(dtype), _copies(_layer_bytes(spec, dtype))
+    products = [
+        (matrix(m.outputs, m.inputs, number, kind=kind, device=device), max(1, round(m.rows_each(rows))))
+        for _ in range(copies)
+        for m in _matmuls(spec)
     ]
-    each = sum(outputs * inputs for outputs, inputs in sizes) * number.itemsize
-    copies = max(1, min(64, -(-COLD_BYTES // each)))
-    modules = [
-        matrix(outputs, inputs, number, kind=kind, device=device) for _ in range(copies) for outputs, inputs in sizes
-    ]
-    given = {inputs: torch.randn(rows, inputs, device=device.torch_device).to(number) for _, inputs in sizes}
+    given = {
+        (n, module.inputs): torch.randn(n, module.inputs, device=device.torch_device).to(number)
+        for module, n in products
+    }
 
     def run() -> None:
-        for module in modules:
-            module(given[module.inputs])
+        for module, n in products:
+            module(given[n, module.inputs])
 
     return run, copies
+
+
+def _matmuls(spec: ModelSpec) -> list[Matmul]:
+    """Lists the products of one token in the kind of layer that most layers are; of experts those that it is sent to."""
+    layer = max(spec.groups, key=lambda group: group[1])[0]
+    return [m for m in layer_matmuls(layer) for _ in range(max(1, round(m.count * m.share)))]
+
+
+def _layer_bytes(spec: ModelSpec, dtype: str) -> int:
+    return sum(m.outputs * m.inputs for m in _matmuls(spec)) * torch_dtype(dtype).itemsize
+
+
+def _copies(layer_bytes: int) -> int:
+    return max(1, min(64, -(-COLD_BYTES // layer_bytes)))
 
 
 def matrix(outputs: int, inputs: int, number: torch.dtype, *, kind: str, device: Device) -> Linear:

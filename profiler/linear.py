@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from planner.errors import BadRequest
 
 LINEAR_KINDS = ("plain", "packed")
+BLOCK_MOST = 64  # oneDNN pads each side of a matrix to its blocks, and none of its layouts has a longer one
 
 
 class Linear(nn.Module):
@@ -63,6 +64,17 @@ def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
 def packed_bytes(packed: Tensor) -> int:
     """Counts the bytes of a reordered matrix, padding to blocks included."""
     return int(torch.ops.mkldnn._nbytes(packed))
+
+
+def unpacked_bytes(packed: Tensor) -> int:
+    """Counts the bytes of the matrix that was reordered, as a checkpoint stores it."""
+    return packed.numel() * packed.dtype.itemsize
+
+
+def most_packed_bytes(packed: Tensor) -> int:
+    """Bounds the bytes of a reordered matrix: both sides padded to the longest block there is."""
+    outputs, inputs = (-(-side // BLOCK_MOST) * BLOCK_MOST for side in packed.shape)
+    return outputs * inputs * packed.dtype.itemsize
 
 
 def check_packing(device: torch.device, dtype: torch.dtype) -> None:

@@ -1,7 +1,7 @@
 """Bytes that are really there, each beside its prediction with the reason for any difference.
 
     kv_checks          storage of every strategy after a prefill and some steps: exact or the run fails
-    weight_check       what the weights hold
+    weight_checks      what the weights hold: the checkpoint's tensors exactly, what packing makes of them in a range
     transient_checks   old and new copies of a concat cache, alive at once
     peak_checks        the most that operators held in a prefill and in a decode step
 
@@ -23,6 +23,7 @@ from profiler.caches import Cache, ConcatCache, make_cache, storage_bytes
 from profiler.device import Device
 from profiler.generate import cache_for, decode_step, prefill
 from profiler.gpt import GPT
+from profiler.linear import most_packed_bytes, packed_bytes, unpacked_bytes
 from profiler.results import Check
 
 STEPS = 3
@@ -97,19 +98,25 @@ def kv_checks(  # parameters: what one run is made of
     return found
 
 
-def weight_check(model: GPT, linear: str) -> Check:
-    """Compares what the weights hold with parameters x bytes; packed ones have padding and a second copy of a tied
-    head.
+def weight_checks(model: GPT) -> list[Check]:
+    """Compares what the weights hold with parameters x bytes, to the byte; then what packed matrices take with their
+    padding and a second copy of a tied head, at least the matrices themselves and at most both sides padded to 64.
     """
     towers = sum(weight.parameters for weight in model.spec.towers)
     predicted = (parameters(model.spec) - towers) * model.embedding.element_size() + sum(
         b.nbytes for b in model.buffers()
     )
-    if linear == "plain":
-        return Check("weight_bytes", "all layers", predicted, model.weight_bytes)
-    head = model.embedding.nbytes if model.head is None else 0
-    reason = "packed into padded blocks" + ("; the tied head is a second copy" if head else "")
-    return Check("weight_bytes", "packed", predicted + head, model.weight_bytes, "close", reason=reason)
+    checks = [Check("weight_bytes", "all layers", predicted, model.stored_bytes)]
+    if packed := list(model.packed_matrices()):
+        least = sum(unpacked_bytes(matrix) for matrix in packed)
+        checks.append(
+            Check(
+                "packed_bytes", "matrices in blocks" + (", the head again" if model.packed_head is not None else ""),
+                least, sum(packed_bytes(matrix) for matrix in packed), "estimated", least,
+                sum(most_packed_bytes(matrix) for matrix in packed), reason="oneDNN pads to its blocks, this CPU's own",
+            )
+        )  # fmt: skip
+    return checks
 
 
 class WatchedConcat(ConcatCache):

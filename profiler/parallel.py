@@ -28,6 +28,7 @@ from profiler.caches import make_cache
 from profiler.device import Device, choose
 from profiler.generate import decode_step, prefill
 from profiler.gpt import GPT, Attention, LatentAttention, Layer, Mlp, Moe
+from profiler.layout import Layout, faster_layout
 from profiler.linear import Linear
 from profiler.measure import laps, measure
 from profiler.profile import CHECK_MAX_TOKENS, DECODE_TOKENS, Profile, Settings, no_gradients
@@ -183,28 +184,36 @@ def rank_checks(model: GPT, device: Device, settings: Settings, *, tp: int, rank
 
 def profile_parallel(spec: ModelSpec, settings: Settings, tp: int) -> Measurement | None:
     """Measures one model over `tp` processes; rank 0 gets the result, the others None."""
-    if settings.linear == "auto":
-        raise BadRequest(
-            "--linear auto and --tp do not go together: the ranks might not choose alike; write plain or packed"
-        )
     name = settings.device
     if name is None and torch.cuda.is_available():
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     device = choose(name)
     with joined(tp, device) as rank, no_gradients():
         runner = Profile(spec, replace(settings, linear="plain"), device)
+        layout = _shared_layout(runner, settings, rank)
         runner.build()
         split(runner.gpt, tp, rank)
-        if settings.linear == "packed":
+        if layout.kind == "packed":
             runner.gpt.pack()
         gathered: list[list[Check] | None] = [None] * tp
         dist.all_gather_object(gathered, rank_checks(runner.gpt, device, settings, tp=tp, rank=rank))
         for checks in gathered:
             runner.found.checks += checks or []
         _time_ranks(runner, tp)
-        runner.found.notes.append(f"tensor parallel over {tp} processes; embedding and head whole on each")
+        runner.found.notes += [f"tensor parallel over {tp} processes; embedding and head whole on each", *layout.notes]
         runner.found.figures["ranks_count"] = Reading(tp, "exact")
-        return replace(runner.result(), linear=settings.linear) if rank == 0 else None
+        return replace(runner.result(), linear=layout.kind) if rank == 0 else None
+
+
+def _shared_layout(runner: Profile, settings: Settings, rank: int) -> Layout:
+    """The layout of all ranks' matrices: with auto what rank 0 finds faster, on a layer that is not cut."""
+    if settings.linear != "auto":
+        return Layout(settings.linear, "")
+    found = [Layout("plain", "")]
+    if rank == 0:
+        found = [faster_layout(runner.spec, runner.dtype, rows=settings.batches, device=runner.device)]
+    dist.broadcast_object_list(found, src=0)
+    return found[0]
 
 
 def _time_ranks(runner: Profile, tp: int) -> None:

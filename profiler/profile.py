@@ -33,7 +33,7 @@ from profiler import memory, speed
 from profiler.device import Device, busy_words, choose, environment
 from profiler.generate import Sampling, cache_for, decode_step, generate, prefill
 from profiler.gpt import GPT, build, torch_dtype
-from profiler.layout import faster_layout
+from profiler.layout import Layout, faster_layout
 from profiler.linear import check_packing
 from profiler.measure import Times, unstable
 from profiler.recipes import design, shallower
@@ -51,12 +51,16 @@ SPEED_LOW, SPEED_HIGH = 0.75, 1.25  # the range a predicted speed is expected in
 
 @dataclass(frozen=True)
 class Settings:
-    """What to run. `caches`: the first is measured throughout, the others in decode; all sizes are checked anyway."""
+    """What to run. `caches`: the first is measured throughout, the others in decode; all sizes are checked anyway.
+
+    linear   how matrices are stored: plain, packed, or auto for the one that is faster at `batch`, or at all `sweep_batches`
+    """
 
     dtype: str | None = None
-    linear: str = "plain"
+    linear: str = "auto"
     device: str | None = None
     batch: int = 1
+    sweep_batches: tuple[int, ...] = ()
     caches: tuple[str, ...] = ("static", "concat")
     prompt_tokens: int = speed.PROMPT_TOKENS
     outputs: tuple[int, ...] = speed.OUTPUT_TOKENS
@@ -72,6 +76,11 @@ class Settings:
     sampling: Sampling = field(default_factory=Sampling)
     compile: bool = False
     trace: str | None = None
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Every batch that the layout of the matrices has to serve."""
+        return self.sweep_batches or (self.batch,)
 
     def check(self) -> None:
         for name in self.caches:
@@ -113,10 +122,6 @@ class Profile:
         self.dtype = running_dtype(spec, settings.dtype)
         design(self.spec)  # what cannot be built is said before anything is allocated
         self.found = Found()
-        if settings.linear == "auto":
-            layout = faster_layout(self.spec, self.dtype, rows=settings.batch, device=self.device)
-            self.settings = settings = replace(settings, linear=layout.kind)
-            self.found.notes.append(layout.note)
         if settings.linear == "packed":
             check_packing(self.device.torch_device, torch_dtype(self.dtype))
         self.element_bytes = cache_format(spec, Request(1, dtype=self.dtype)).model_dtype_bytes
@@ -130,6 +135,25 @@ class Profile:
         self.curves: dict[str, Curve] = {}
         self.model: GPT | None = None
         self.limit = min(spec.max_positions or 4096, 4096)
+        if settings.linear == "auto":
+            self._choose_layout()
+
+    def _choose_layout(self) -> None:
+        """Packed matrices where they are faster at this batch, there is room for them and nothing is compiled."""
+        settings, said = self.settings, "--linear auto took plain matrices: "
+        layout = Layout("plain", "")
+        if settings.compile:
+            layout = Layout("plain", said + "torch.compile has no program for packed ones")
+        elif self._has_room("plain"):  # `build` refuses a model that has none
+            layout = faster_layout(self.spec, self.dtype, rows=settings.batches, device=self.device)
+        if layout.kind == "packed" and not self._has_room("packed"):
+            layout = Layout("plain", said + "packed ones are faster, and there is no room for the tied head again")
+        self.settings = replace(settings, linear=layout.kind)
+        self.found.notes += layout.notes
+
+    def _has_room(self, linear: str) -> bool:
+        free = self.device.free_bytes
+        return free is None or self.wanted_bytes(self.spec, linear=linear) <= free
 
     @property
     def gpt(self) -> GPT:
@@ -255,15 +279,19 @@ class Profile:
             f"are free; {hint}"
         )
 
-    def wanted_bytes(self, spec: ModelSpec, batch: int | None = None, tokens: int | None = None) -> int:
-        """Weights, cache and activations of the largest thing that will be run."""
+    def wanted_bytes(
+        self, spec: ModelSpec, batch: int | None = None, tokens: int | None = None, *, linear: str | None = None
+    ) -> int:
+        """Weights, cache and activations of the largest thing that will be run; `linear`: in another layout."""
         tokens = tokens or self.limit
         request = Request(
             tokens, batch or self.settings.batch, self.dtype, prefill_tokens=min(tokens, max(PREFILL_TOKENS))
         )
         device = estimate(spec, request).per_device
-        copies = 2 if self.settings.linear == "packed" else 1  # matrices are reordered one by one, the tied head twice
-        head = spec.vocab * spec.hidden * self.element_bytes * (copies - 1)
+        packed = (
+            linear or self.settings.linear
+        ) == "packed"  # matrices are reordered one by one, the tied head is kept
+        head = spec.vocab * spec.hidden * self.element_bytes if packed and spec.tied else 0
         return device.weight_bytes + head + 2 * device.kv_bytes + device.activation.bytes
 
     def check_memory(self) -> None:
@@ -275,7 +303,7 @@ class Profile:
             found.checks += memory.kv_checks(
                 self.gpt, self.device, strategies, batch=batch, prompt_tokens=tokens, max_tokens=longest
             )
-        found.checks.append(memory.weight_check(self.gpt, settings.linear))
+        found.checks += memory.weight_checks(self.gpt)
         found.checks += memory.transient_checks(
             self.gpt, self.device, batch=settings.batch, tokens=min(64, self.limit - 2)
         )

@@ -102,7 +102,8 @@ def sweep(
     complete = True
     try:
         for dtype in grid.dtype:
-            runner = make(spec, replace(settings, dtype=dtype), device)
+            linear = _layout_of(done, dtype, settings.linear)
+            runner = make(spec, replace(settings, dtype=dtype, linear=linear, sweep_batches=grid.batch), device)
             runner.found.points += [p for p in done if p.dtype == dtype]
             places = [place for place in grid.places() if place[0] == dtype]
             others = [p for p in (result.points if result else ()) if p.dtype != dtype]
@@ -133,6 +134,12 @@ def _kept(begun: Measurement, spec: ModelSpec, settings: Settings) -> tuple[Poin
             f"--resume: that result is of {begun.model} with {begun.layers_run} layers, not {spec.name} with {layers}"
         )
     return tuple(p for p in begun.points if p.status in ("done", "skipped"))
+
+
+def _layout_of(done: Sequence[Point], dtype: str, asked: str) -> str:
+    """The layout of the matrices: as asked; with auto, a sweep that goes on keeps what its points were measured with."""
+    begun = (point.linear for point in done if point.dtype == dtype and point.status == "done")
+    return next(begun, asked) if asked == "auto" else asked
 
 
 def _merged(runner: Profile, others: Sequence[Point], before: Measurement | None) -> Measurement:

@@ -46,9 +46,10 @@ INTERRUPTED = 130
 @click.option(
     "--linear",
     type=click.Choice(["plain", "packed", "auto"]),
-    default="plain",
+    default="auto",
     show_default=True,
-    help="How matrices are stored; packed is oneDNN's layout for CPUs, auto the faster one, measured first.",
+    help="How matrices are stored; packed is oneDNN's layout for CPUs, auto the faster one at this dtype and batch, "
+    "measured first.",
 )
 @click.option("--layers", metavar="N", help="Run the first N layers only, at full width.")
 @click.option("--extrapolate", is_flag=True, help="Measure two depths and predict the time of all layers.")

@@ -14,12 +14,13 @@ from planner.catalogue.entries import find_model
 from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.estimate import estimate
 from planner.memory.request import Request
+from planner.model.moe import Moe
 from planner.model.spec import Layer, ModelSpec
 from planner.model.weights import Weight
 from planner.readers import read_entry
 from planner.readers.huggingface import read_config
 from profiler.gpt import GPT, build
-from profiler.linear import Linear, pack_matrix, packed_bytes
+from profiler.linear import Linear, most_packed_bytes, pack_matrix, packed_bytes, unpacked_bytes
 from profiler.recipes import design, shallower
 
 
@@ -80,8 +81,29 @@ def test_packed_weights_are_counted_with_their_padding_and_a_tied_head_twice() -
     assert not any(m.weight is not None for m in packed.modules() if isinstance(m, Linear))
     head = VOCAB * 64 * 4
     assert packed.weight_bytes >= plain.weight_bytes + head
-    matrix = torch.randn(96, 64)
-    assert packed_bytes(pack_matrix(matrix)) >= matrix.nbytes
+    assert packed.stored_bytes == plain.stored_bytes == plain.weight_bytes
+    for shape in ((96, 64), (1, 1), (65, 17), (VOCAB, 48)):
+        matrix = pack_matrix(torch.randn(shape))
+        assert 4 * shape[0] * shape[1] == unpacked_bytes(matrix) <= packed_bytes(matrix) <= most_packed_bytes(matrix)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_weights_of_packed_matrices_are_checked_to_the_byte(name: str) -> None:
+    from profiler.memory import weight_checks
+
+    exact, packed = weight_checks(build(small(name), dtype="fp32", linear="packed"))
+    assert (exact.expect, exact.verdict) == ("exact", "exact") and exact.predicted > 0
+    assert packed.verdict in ("exact", "within 2 %", "in range") and not packed.failed
+    assert len(weight_checks(build(small(name), dtype="fp32"))) == 1
+
+
+def test_a_matrix_too_many_in_a_packed_model_fails_the_check() -> None:
+    from profiler.memory import weight_checks
+
+    model = build(small("llama"), dtype="fp32", linear="packed")
+    model.surplus = Linear(8, 8)
+    model.surplus.pack()
+    assert weight_checks(model)[0].failed
 
 
 def test_unknown_dtypes_and_layouts_are_refused() -> None:
@@ -152,10 +174,48 @@ def test_the_faster_layout_is_taken_and_both_times_are_said(monkeypatch: pytest.
     from profiler import layout
     from profiler.device import choose
 
-    for times, kind in (({"plain": 2.0, "packed": 1.0}, "packed"), ({"plain": 1.0, "packed": 0.95}, "plain")):
+    for times, kind in (({"plain": 2.0, "packed": 1.0}, "packed"), ({"plain": 1.0, "packed": 0.97}, "plain")):
         monkeypatch.setattr(layout, "layer_seconds", lambda spec, dtype, times=times, **_: times)
-        found = layout.faster_layout(small("gpt2"), "fp32", rows=2, device=choose("cpu"))
+        found = layout.faster_layout(small("gpt2"), "fp32", rows=(2,), device=choose("cpu"))
         assert found.kind == kind and f"took {kind}" in found.note and "with 2 rows" in found.note
+
+
+def test_packing_has_to_be_faster_with_every_batch_that_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from profiler import layout
+    from profiler.device import choose
+
+    times = {1: {"plain": 2.0, "packed": 1.0}, 16: {"plain": 2.0, "packed": 1.95}}
+    monkeypatch.setattr(layout, "layer_seconds", lambda spec, dtype, *, rows, device: times[rows])
+    take = {
+        rows: layout.faster_layout(small("gpt2"), "fp32", rows=rows, device=choose("cpu")) for rows in ((1,), (1, 16))
+    }
+    assert [found.kind for found in take.values()] == ["packed", "plain"]
+    assert "with 1 row;" in take[1, 16].note and "with 16 rows" in take[1, 16].note
+
+
+def test_no_layout_is_tried_where_there_is_no_choice_or_no_room() -> None:
+    from profiler import layout
+    from profiler.device import Device
+
+    class Card(Device):
+        kind = "cuda"
+
+    class Full(Device):
+        free_bytes = 1 << 20  # type: ignore[assignment]
+
+    assert layout.faster_layout(small("gpt2"), "fp32", rows=(1,), device=Card()) == layout.Layout("plain", "")
+    full = layout.faster_layout(small("gpt2"), "fp32", rows=(1,), device=Full())
+    assert full.kind == "plain" and "1.00 MiB are free" in full.note
+
+
+def test_of_experts_only_those_that_a_token_is_sent_to_are_timed() -> None:
+    from profiler import layout
+
+    spec = small("mixtral")
+    sizes = {(m.outputs, m.inputs) for m in layout._matmuls(spec)}
+    experts = next(mlp for mlp in spec.layers[0].mlps if isinstance(mlp, Moe))
+    up = (2 * experts.expert_width, experts.hidden)
+    assert up in sizes and sum((m.outputs, m.inputs) == up for m in layout._matmuls(spec)) == experts.active
 
 
 def test_products_of_a_layer_are_measured_in_both_layouts() -> None:

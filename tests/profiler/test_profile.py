@@ -174,6 +174,60 @@ def test_a_depth_that_fits_is_named() -> None:
         Profile(model_spec("llama-7b"), Settings(dtype="fp32"), Some()).build()
 
 
+def _packed_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("profiler.layout.layer_seconds", lambda *_, **__: {"plain": 2.0, "packed": 1.0})
+
+
+def test_the_faster_layout_is_what_is_run_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    _packed_is_faster(monkeypatch)
+    found = profile(small("gpt2"), replace(QUICK, caches=("static",)))
+    assert found.linear == "packed" and not found.failed
+    assert {point.linear for point in found.points} == {"packed"}
+    assert any("took packed matrices" in note for note in found.notes)
+    assert {"weight_bytes", "packed_bytes"} <= {check.name for check in found.checks}
+
+
+def test_matrices_stay_plain_where_packed_ones_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    _packed_is_faster(monkeypatch)
+    found = Profile(small("gpt2"), replace(QUICK, compile=True))
+    assert found.settings.linear == "plain" and "torch.compile" in found.found.notes[0]
+
+
+def test_matrices_stay_plain_where_the_tied_head_has_no_room_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    _packed_is_faster(monkeypatch)
+    spec = model_spec("gpt2")
+    head = 4 * spec.vocab * spec.hidden
+    wanted = Profile(spec, replace(QUICK, linear="plain")).wanted_bytes(spec)
+
+    class Room(Device):
+        free_bytes = wanted + head - 1  # type: ignore[assignment]
+
+    class More(Device):
+        free_bytes = wanted + head  # type: ignore[assignment]
+
+    tight, wide = Profile(spec, QUICK, Room()), Profile(spec, QUICK, More())
+    assert tight.settings.linear == "plain" and "no room for the tied head" in tight.found.notes[0]
+    assert wide.settings.linear == "packed"
+
+
+def test_a_sweep_chooses_for_all_its_batches_and_keeps_the_layout_when_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+
+    def seconds(*_: object, rows: int, **__: object) -> dict[str, float]:
+        seen.append(rows)
+        return {"plain": 2.0, "packed": 1.0}
+
+    monkeypatch.setattr("profiler.layout.layer_seconds", seconds)
+    grid = Grid((1, 4), (16,), ("static",), ("fp32",))
+    first = sweep(small("gpt2"), QUICK, grid)
+    assert seen == [1, 4] and {p.linear for p in first.points} == {"packed"}
+    monkeypatch.setattr("profiler.layout.layer_seconds", lambda *_, **__: {"plain": 1.0, "packed": 2.0})
+    more = sweep(small("gpt2"), QUICK, replace(grid, context=(16, 32)), begun=first)
+    assert {p.linear for p in more.points} == {"packed"}
+
+
 def test_what_cannot_be_built_is_refused_at_once() -> None:
     with pytest.raises(UnsupportedModel, match="cannot build"):
         profile(model_spec("mamba-2.8b"), Settings())

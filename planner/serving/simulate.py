@@ -362,16 +362,19 @@ def serve(
 
 def steady_load(replica: Server, workload: Workload, run: Simulation) -> tuple[int, Load] | str:
     """Returns (sequences that a replica's pool admits, the load as formulas read it), or why there is no formula for it."""
-    rows = run.requests
+    rows, longest = run.requests, replica.longest_tokens
     hit = sum(rows.hit_tokens[i] for i in rows.served) / sum(rows.prompt_tokens[i] for i in rows.served)
     offered = workload.offered_per_s
     if not workload.users and offered is None:
         return "all requests come at one time"
+    prompts, outputs = workload.mixes
+    within, kept = prompts.within(None if longest is None else longest - 1)
     try:
         given = load(
-            *workload.mixes,
+            within,
+            outputs,
             users=workload.users or None,
-            rate_per_s=offered,
+            rate_per_s=None if offered is None else offered * kept,
             think_seconds=workload.think_seconds,
             prefix_share=hit,
             prefix_common=False,
@@ -391,7 +394,7 @@ def _steady(
     asked = steady_load(replica, workload, run)
     if isinstance(asked, str):
         return None, asked
-    (most, given), ranks, offered = asked, policy.replicas, workload.offered_per_s
+    (most, given), ranks, offered = asked, policy.replicas, asked[1].rate_per_s
     steady = Replica(
         replica.model, given, chunk_tokens=policy.max_num_batched_tokens, most=most, share=targets.ttft_share,
         before_seconds=replica.constants.before_seconds, queue_scale=replica.constants.queue_scale,

@@ -4,8 +4,9 @@
            + the step of the decoding pool that it joins
     TPOT = d(n), a step of the decoding pool; no prompt of others is in it
 
-Requests are dealt out to the prefill ranks in turn (`waiting_seconds`), and so are transfers to the lanes of the link: as
-many as the smaller pool has ranks. The decoding pool is `planner.serving.steady_state` with prompts that
+Requests are dealt out to the prefill ranks in turn (`planner.serving.waiting`), and so are transfers to the lanes of the
+link: as many as the smaller pool has ranks. A prompt that waited is read in a step with those that came while it did, as many
+as the step has tokens for, and gives its token when all of them are done. The decoding pool is `planner.serving.steady_state` with prompts that
 are cached but for what is left behind whole blocks of 16 tokens, computed as one more row of a step (vLLM computes a
 prompt's last token where it decodes). Left out: prefix hits of the decoding pool, layers sent while others are computed,
 memory that a prompt holds in the prefill pool until it was sent.
@@ -13,18 +14,40 @@ memory that a prompt holds in the prefill pool until it was sent.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from planner.serving.steady_state import NEARLY_FULL, FirstToken, Replica, State, pieces, root
+from planner.serving.steady_state import NEARLY_FULL, Replica, State, pieces, root
+from planner.serving.waiting import Waits, sojourn_quantile, waiting_chance, waiting_seconds
 from planner.speed.step import StepModel, StepTerms, step_ps
 from planner.units import PS_PER_SECOND
 from planner.workloads.arrivals import BLOCK_TOKENS, cached_tokens
-from planner.workloads.load import Load
+from planner.workloads.load import Bin, Load, binned
 
 OVERLOADED = 1e3  # as many users more than there are ask where a pool cannot carry the rate
+# Shares at which prompts are cut into bins, narrow where they are long: E[S²] of a mix with a tail lies in its last hundredth.
+EDGES = (
+    0.0,
+    0.2,
+    0.45,
+    0.55,
+    0.7,
+    0.8,
+    0.88,
+    0.92,
+    0.94,
+    0.96,
+    0.98,
+    0.985,
+    0.99,
+    0.9925,
+    0.995,
+    0.9975,
+    0.999,
+    0.9995,
+    1.0,
+)
 NEARLY = 0.01  # of the users: what a search for their rate may leave over
 
 
@@ -75,13 +98,15 @@ def decoding_load(load: Load) -> Load:
 class Prefills:
     """One rank that reads prompts and does nothing else.
 
-    own            (seconds, share) of each bin of prompts, alone on the rank
-    full_seconds   of one prompt where steps are filled with as many mean ones as a step takes
+    prompts        the load's, in bins that are narrow in the tail
+    own            (seconds, share) of each bin, alone on the rank
+    full_seconds   of one prompt where each is read in steps that are filled with its like
     """
 
     def __init__(self, model: StepModel, load: Load, *, chunk_tokens: int, slower: float = 1.0) -> None:
         self.model, self.load, self.chunk_tokens, self.slower = model, load, chunk_tokens, slower
-        self.own = [(self._alone(item.tokens), item.share) for item in load.prompts]
+        self.prompts: tuple[Bin, ...] = binned(load.mixes[0].counts.items(), EDGES)
+        self.own = [(self._alone(item.tokens), item.share) for item in self.prompts]
 
     def _step(self, chunks: Sequence[tuple[int, int]]) -> float:
         nothing = [0] * len(self.model.reaches)
@@ -100,12 +125,33 @@ class Prefills:
     @cached_property
     def full_seconds(self) -> float:
         """Returns the mean seconds of a prompt in steps that are filled."""
-        hit = round(self.load.cached_tokens)
-        new = max(1, round(self.load.prompt_tokens) - hit)
-        together = self.chunk_tokens // new
-        return (
-            self.own_seconds if together < 2 else min(self.own_seconds, self._step([(new, hit)] * together) / together)
+        return sum(
+            self._filled(item.tokens, alone) * share
+            for item, (alone, share) in zip(self.prompts, self.own, strict=True)
         )
+
+    def _filled(self, tokens: int, alone: float) -> float:
+        """Seconds of a prompt in a step with as many others of its length as there is room for."""
+        hit = cached_tokens(tokens, self.load.prefix_share)
+        together = self.chunk_tokens // (tokens - hit)
+        return alone if together < 2 else min(alone, self._step([(tokens - hit, hit)] * together) / together)
+
+    def shared_seconds(self, tokens: int, come: float) -> float:
+        """Computes what the last step of a prompt takes longer for `come` new tokens of others that came while it waited; of
+        what the step has room for they fill half on average, the other half being those before it.
+        """
+        hit = cached_tokens(tokens, self.load.prefix_share)
+        _, rest = pieces(tokens, hit, self.chunk_tokens)
+        if rest is None:
+            return 0.0
+        beside = round(min(come, (self.chunk_tokens - rest[0]) / 2))
+        return self._step([rest, (beside, 0)]) - self._step([rest]) if beside else 0.0
+
+    @cached_property
+    def new_tokens(self) -> float:
+        """Returns the mean of what is computed of a prompt."""
+        share = self.load.prefix_share
+        return sum(item.share * (item.tokens - cached_tokens(item.tokens, share)) for item in self.prompts)
 
     def utilisation(self, rate_per_s: float) -> float:
         """Returns the share of the rate at which it is full."""
@@ -125,49 +171,29 @@ class Prefills:
         return waiting_seconds(rate_per_s, self.own, self.utilisation(rate_per_s), ranks=ranks)
 
 
-def waiting_seconds(rate_per_s: float, served: Sequence[tuple[float, float]], busy: float, *, ranks: int) -> float:
-    """Computes the mean wait in a line of its own on each of `ranks`, to which requests that come at random are dealt out in
-    turn: the variation of their gaps is Ca² = 1 / ranks, that of the (seconds, share) of service is Cs².
+@dataclass(frozen=True)
+class FirstToken:
+    """The time to the first token: what always comes, what each bin of prompts takes, and the wait for those before it.
 
-        W = λ·S² / (1 - ρ) · (Ca² + Cs²) / 2 · g,     g = exp(-2·(1 - ρ)·(1 - Ca²)² / (3·ρ·(Ca² + Cs²)))
-
-    Kraemer and Langenbach-Belz (1976); with one rank it is M/G/1's λ·E[S²] / (2·(1 - ρ)), exact.
-
-    >>> round(waiting_seconds(0.5, [(1.0, 1.0)], 0.5, ranks=1), 4), round(waiting_seconds(0.5, [(1.0, 1.0)], 0.5, ranks=4), 4)
-    (0.5, 0.0279)
+    own     (seconds, seconds more where it waited, share of the requests)
+    share   of the requests that its quantile is for
     """
-    mean, spread = _spread(served)
-    if not mean or not busy:
-        return 0.0
-    gaps = 1 / ranks
-    both = gaps + spread
-    calmer = math.exp(-2 * (1 - busy) * (1 - gaps) ** 2 / (3 * busy * both)) if both > 0 else 0.0
-    return rate_per_s * mean**2 / (1 - busy) * both / 2 * calmer
 
+    always_seconds: float
+    own: tuple[tuple[float, float, float], ...]
+    waits: Waits
+    share: float
 
-def waiting_chance(served: Sequence[tuple[float, float]], busy: float, *, ranks: int) -> float:
-    """Computes how likely it is that a request waits in the line of `waiting_seconds`: fewer do than find a rank at work that
-    is busy the share ρ of the time, for requests that are dealt out in turn come more evenly.
+    @property
+    def mean_seconds(self) -> float:
+        """Its mean."""
+        own = sum((seconds + self.waits.chance * more) * share for seconds, more, share in self.own)
+        return self.always_seconds + self.waits.wait_seconds + own
 
-        P(W > 0) = ρ - (1 - Ca²)·ρ·(1 - ρ)·(1 + Ca² + ρ·Cs²) / (1 + ρ·(Cs² - 1) + ρ²·(4·Ca² + Cs²))
-
-    Kraemer and Langenbach-Belz (1976), for Ca² up to 1; with one rank it is M/G/1's ρ, exact.
-
-    >>> waiting_chance([(1.0, 1.0)], 0.5, ranks=1), round(waiting_chance([(1.0, 1.0)], 0.64, ranks=4), 3)
-    (0.5, 0.359)
-    """
-    mean, spread = _spread(served)
-    if not mean or not busy:
-        return 0.0
-    gaps = 1 / ranks
-    below = 1 + busy * (spread - 1) + busy**2 * (4 * gaps + spread)
-    return busy - (1 - gaps) * busy * (1 - busy) * (1 + gaps + busy * spread) / below
-
-
-def _spread(served: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """(mean, Cs²) of (seconds, share)."""
-    mean = sum(seconds * share for seconds, share in served)
-    return mean, sum(seconds**2 * share for seconds, share in served) / mean**2 - 1 if mean else 0.0
+    @property
+    def quantile_seconds(self) -> float:
+        """Its quantile."""
+        return self.always_seconds + sojourn_quantile(self.own, self.waits, self.share)
 
 
 @dataclass(frozen=True)
@@ -183,8 +209,17 @@ class PoolsState:
     link_utilisation: float
     join_seconds: float
     decode: State
-    ttft_seconds: float
-    ttft_mean_seconds: float
+    first: FirstToken
+
+    @property
+    def ttft_mean_seconds(self) -> float:
+        """Mean time to the first token."""
+        return self.first.mean_seconds
+
+    @cached_property
+    def ttft_seconds(self) -> float:
+        """Time to the first token of the share asked for."""
+        return self.first.quantile_seconds
 
     @property
     def tpot_seconds(self) -> float:
@@ -196,7 +231,7 @@ class PoolsState:
 class TwoPools:
     """`prefill_ranks` of one layout and `decode_ranks` of another.
 
-    transfer_seconds   of each bin of the load's prompts
+    transfer_seconds   of each bin of `prefills.prompts`
     before_seconds     a request's way in
     """
 
@@ -216,8 +251,9 @@ class TwoPools:
         """Returns the state with requests that arrive at random; None where a pool or the link cannot carry them."""
         each = rate_per_s / self.prefill_ranks
         busy = self.prefills.utilisation(each)
-        shares = [item.share for item in self.prefills.load.prompts]
-        sent = list(zip(self.transfer_seconds, shares, strict=True))
+        sent = [
+            (seconds, item.share) for seconds, item in zip(self.transfer_seconds, self.prefills.prompts, strict=True)
+        ]
         transfer = sum(seconds * share for seconds, share in sent)
         link = rate_per_s / self.lanes * transfer
         if max(busy, link) >= NEARLY_FULL:
@@ -225,19 +261,30 @@ class TwoPools:
         decode = self.decode.at_rate(rate_per_s / self.decode_ranks)
         if decode is None:
             return None
-        wait = self.prefills.wait_seconds(each, self.prefill_ranks)
-        lane = waiting_seconds(rate_per_s / self.lanes, sent, link, ranks=self.lanes)
-        own = [(a + b, share) for (a, share), b in zip(self.prefills.own, self.transfer_seconds, strict=True)]
-        join = decode.ttft_mean_seconds
-        chance = max(
-            waiting_chance(self.prefills.own, busy, ranks=self.prefill_ranks),
-            waiting_chance(sent, link, ranks=self.lanes),
+        read = self._line(self.prefills.own, each, busy, ranks=self.prefill_ranks)
+        lane = self._line(sent, rate_per_s / self.lanes, link, ranks=self.lanes)
+        first = FirstToken(
+            self.before_seconds + decode.ttft_mean_seconds, self._own(each, read), _both(read, lane), self.decode.share
         )
-        first = FirstToken(self.before_seconds + join, own, wait + lane, chance)
         return PoolsState(
-            rate_per_s, self.prefills.own_seconds, wait, busy, transfer, lane, link, join, decode,
-            first.quantile_seconds(self.decode.share), first.mean_seconds,
+            rate_per_s, self.prefills.own_seconds, read.wait_seconds, busy, transfer, lane.wait_seconds, link,
+            decode.ttft_mean_seconds, decode, first,
         )  # fmt: skip
+
+    @staticmethod
+    def _line(served: Sequence[tuple[float, float]], rate_per_s: float, busy: float, *, ranks: int) -> Waits:
+        wait = waiting_seconds(rate_per_s, served, busy, ranks=ranks)
+        return Waits(wait, waiting_chance(served, busy, ranks=ranks), tuple(served), busy)
+
+    def _own(self, rate_per_s: float, waits: Waits) -> tuple[tuple[float, float, float], ...]:
+        """Of each bin of prompts: its steps and its transfer, what it takes longer where it waited, its share."""
+        come = rate_per_s * waits.wait_seconds / waits.chance * self.prefills.new_tokens if waits.chance else 0.0
+        return tuple(
+            (seconds + sent, self.prefills.shared_seconds(item.tokens, come), share)
+            for (seconds, share), sent, item in zip(
+                self.prefills.own, self.transfer_seconds, self.prefills.prompts, strict=True
+            )
+        )
 
     def at_users(self, users: int) -> PoolsState | None:
         """Returns the state at the rate at which so many users ask who each wait for their answer and pause: Little's law,
@@ -262,3 +309,9 @@ class TwoPools:
         """More than users can ask: nothing waits, and steps hold one sequence."""
         load, own = self.prefills.load, self.prefills.own_seconds
         return users / (own + load.decode_steps * self.decode.decode_seconds(1) + load.think_seconds)
+
+
+def _both(read: Waits, lane: Waits) -> Waits:
+    """The waits of two lines together, in the shape of the longer one."""
+    longer = max(read, lane, key=lambda line: line.wait_seconds)
+    return replace(longer, wait_seconds=read.wait_seconds + lane.wait_seconds, chance=max(read.chance, lane.chance))

@@ -69,6 +69,19 @@ class LengthMix:
         words = f"{self.words}; {over:,} of {self.total:,} are longer than {longest:,} tokens and counted as that"
         return LengthMix(counts, words)
 
+    def within(self, longest: int | None) -> tuple[LengthMix, float]:
+        """Leaves out requests longer than `longest` tokens, as a server rejects them: (the others, their share); all where
+        none is left.
+
+        >>> mix, share = LengthMix({10: 1, 20: 3}, "").within(15)
+        >>> mix.counts, share
+        ({10: 1}, 0.25)
+        """
+        if longest is None or self.longest <= longest or min(self.counts) > longest:
+            return self, 1.0
+        kept = {length: count for length, count in self.counts.items() if length <= longest}
+        return LengthMix(kept, self.words), sum(kept.values()) / self.total
+
 
 def parse_mix(text: str, option: str = "--lengths") -> LengthMix:
     """Reads `p50=800,p95=6000`, or the path of a CSV or JSONL file of lengths; `option` is where it was given."""

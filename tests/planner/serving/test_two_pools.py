@@ -12,7 +12,8 @@ from planner.serving.block_pool import Pool
 from planner.serving.pools_run import simulate_pools
 from planner.serving.replica import Policy, Side
 from planner.serving.steady_state import Replica
-from planner.serving.two_pools import JoinedSteps, Prefills, TwoPools, decoding_load, waiting_seconds
+from planner.serving.two_pools import JoinedSteps, Prefills, TwoPools, decoding_load
+from planner.serving.waiting import waiting_seconds
 from planner.speed.step import Linear
 from planner.units import PS_PER_SECOND
 from planner.workloads.arrivals import Arrival, synthetic
@@ -31,7 +32,8 @@ def asked(prompt: int = 1000, output: int = 101, **more: object) -> Load:
 
 def pools(of: Load, x: int = 1, y: int = 1, sent: float = SENT) -> TwoPools:
     joined = Replica(JoinedSteps(STEPS), decoding_load(of), chunk_tokens=2048, most=500)
-    return TwoPools(Prefills(STEPS, of, chunk_tokens=2048), joined, x, y, (sent,) * len(of.prompts))
+    prefills = Prefills(STEPS, of, chunk_tokens=2048)
+    return TwoPools(prefills, joined, x, y, (sent,) * len(prefills.prompts))
 
 
 def test_at_no_load_ttft_is_the_prompt_the_transfer_and_the_step_it_joins() -> None:
@@ -120,3 +122,27 @@ def test_formulas_are_near_the_simulation(x: int, y: int, rate: float) -> None:
     assert state is not None
     assert state.ttft_mean_seconds == pytest.approx(sum(waits) / len(waits), rel=0.12)
     assert state.tpot_seconds == pytest.approx(sum(run.tpot_seconds()) / len(waits), rel=0.02)
+
+
+def test_few_long_prompts_among_short_ones_are_waited_for_as_the_simulation_says() -> None:
+    mix = LengthMix({200: 900, 2000: 90, 60_000: 10}, "")
+    of = load(mix, LengthMix({20: 1}, ""), rate_per_s=12.0)
+    state = pools(of).at_rate(12.0)
+    found = []
+    for seed in range(6):
+        sides = [Side(STEPS, Pool.of_blocks(100_000), Policy(500, 2048)) for _ in range(2)]
+        arrivals = synthetic(*of.mixes, 3000, rate_per_s=12.0, seed=seed)
+        run = simulate_pools(arrivals, *sides, token_ps=dict.fromkeys(mix.counts, round(SENT * PS_PER_SECOND))).decode
+        waits = sorted(run.ttft_seconds())
+        found.append((sum(waits) / len(waits), waits[int(0.95 * len(waits))]))
+    assert state is not None
+    assert state.ttft_mean_seconds == pytest.approx(sum(mean for mean, _ in found) / 6, rel=0.15)
+    assert state.ttft_seconds == pytest.approx(sum(late for _, late in found) / 6, rel=0.15)
+
+
+def test_a_prompt_that_waited_shares_its_last_step() -> None:
+    prefills = Prefills(STEPS, asked(), chunk_tokens=2048)
+    assert prefills.shared_seconds(1000, 0.0) == 0.0
+    assert prefills.shared_seconds(1000, 100.0) == pytest.approx(100 * 20e-6)
+    assert prefills.shared_seconds(1000, 1e9) == pytest.approx((2048 - 1000) / 2 * 20e-6)  # half of the room
+    assert prefills.shared_seconds(2048, 1e9) == 0.0  # a full step

@@ -136,15 +136,22 @@ def spec_of(found: Understood, full: bool = False) -> ModelSpec:
     spec = read_entry(found.entry, full)
     if found.exact:
         return spec
+    from planner.lookup.models import in_gguf
+    from planner.lookup.parts import parts_of
     from planner.model.read_as import ReadAs  # only where a name is not one of the catalogue's own
 
     weights = found.weights
     read_as = ReadAs(
-        found.asked, found.name, weights.words if weights else "", found.notes, bool(weights and weights.note)
-    )
+        found.asked, found.name, weights.words if weights else "", found.notes, bool(weights and weights.note),
+        gguf=weights is not None and in_gguf(parts_of(found.asked)), spread=weights.spread if weights else (0.0, 0.0),
+    )  # fmt: skip
     spec = replace(spec, name=found.name, read_as=read_as, notes=(*spec.notes, *found.notes))
     if weights is None:
         return spec
+    if read_as.gguf:
+        from planner.readers.in_a_gguf import held_in_a_gguf  # what its file holds beside
+
+        spec = held_in_a_gguf(spec, head=weights.head)
     return replace(
         spec,
         dtype=weights.dtype or spec.dtype,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from planner.errors import UnknownName, one_line
+from planner.lookup.gguf_files import EXACT, Spread, recipe
 from planner.lookup.parts import Parts
 
 TYPE_CHECKING = False
@@ -27,6 +28,8 @@ class NamedFormat:
     config  the quantization_config that such a repository carries; empty for plain floats
     dtype   the float type, where the name gives one (BF16)
     note    what was assumed, "" where nothing was
+    spread  how far below and above its count a publisher's files lie, as parts of it
+    head    a head lies beside the embedding that it is tied to
     """
 
     kind: str
@@ -34,6 +37,8 @@ class NamedFormat:
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
     dtype: str | None = None
     note: str = ""
+    spread: Spread = EXACT
+    head: bool = False
 
 
 # Publishers who quantise with llm-compressor, and keep one scale an output row ("dynamic") or a tensor.
@@ -63,7 +68,7 @@ def format_of(parts: Parts) -> NamedFormat | None:
     if "unquantized" in words:
         return NamedFormat("bf16", "bf16", dtype="bf16")
     if parts.gguf and "mlx" not in words:
-        return gguf(parts.gguf)
+        return gguf(parts.gguf, owner=parts.owner, words=words)
     for wanted, make in _ORDER:
         if words & wanted:
             return make(parts, words)
@@ -74,52 +79,29 @@ def format_of(parts: Parts) -> NamedFormat | None:
     return None
 
 
-# Unsloth's files of Qwen3.8-27B, Qwen3.6-35B-A3B, gemma-4-26B-A4B and gemma-4-E4B beside the plain types of the same models.
-_XL_SPREAD = {
-    "q2_k": "16 % smaller to 6 % larger",
-    "q3_k": "7 % smaller to 6 % larger",
-    "q4_k": "6 % smaller to 9 % larger",
-    "q5_k": "up to 9 % larger",
-}
-
-
-def gguf(kind: str, note: str = "") -> NamedFormat:
+def gguf(kind: str, note: str = "", *, owner: str = "", words: frozenset[str] = frozenset()) -> NamedFormat:
     """Returns the format of a GGUF file of one type; `kind` as llama.cpp writes it, in lower case."""
-    base, assumed = kind, note
-    if kind in ("q6_k_xl", "q8_k_xl"):
-        assumed = (
-            f"{kind.upper()} is the publisher's own mix, 7 to 11 bits a weight by model; read the file for its bytes"
-        )
-    elif match := re.fullmatch(r"(q[2456]_k)_l", kind):
-        base = {"q4_k": "q4_k_m", "q5_k": "q5_k_m"}.get(match.group(1), match.group(1))
-        assumed = f"{kind.upper()} is taken as bartowski's: {base.upper()} with embedding and head in Q8_0"
-        config = {"quant_method": "gguf", "file_type": base, "tables": "q8_0"}
-        return NamedFormat("gguf", f"gguf {kind.upper()}", config, note=assumed)
-    elif match := re.fullmatch(r"(q[2-8]_k)_(xl|l)", kind):
-        base = {"q2_k": "q2_k", "q6_k": "q6_k", "q3_k": "q3_k_l" if match.group(2) == "l" else "q3_k_m"}.get(
-            match.group(1), match.group(1) + "_m"
-        )
-        if base != kind:
-            spread = _XL_SPREAD.get(kind[:4], "7 to 11 bits a weight")
-            assumed = (
-                f"{kind.upper()} is the publisher's own mix, counted as {base.upper()} (published files are {spread}); read "
-                "the file for its bytes"
-            )
-    elif kind in ("q4_k", "q5_k", "q3_k"):
-        base = f"{kind}_m"
-    label = "gguf " + kind.upper()
-    return NamedFormat("gguf", label, {"quant_method": "gguf", "file_type": base}, note=assumed)
+    found = recipe(kind, owner, words)
+    config: dict[str, Any] = {"quant_method": "gguf", "file_type": found.base}
+    if found.own:
+        config["own"] = found.own
+    return NamedFormat("gguf", f"gguf {kind.upper()}", config, note=found.note or note, spread=found.spread)
 
 
 GGUF_DEFAULT = "Q4_K_M is taken: the type that llama.cpp downloads when none is named"
 
 
+_FLOATS = frozenset({"bf16", "fp16", "f16", "fp32", "f32", "float16", "float32", "bfloat16"})
+
+
 def _gguf_unnamed(parts: Parts, words: frozenset[str]) -> NamedFormat:
-    if words & {"bf16", "f16", "fp16"}:
+    if words & _FLOATS:
         return _float(parts, words)
+    if "mxfp4" in words:
+        return gguf("mxfp4", owner=parts.owner, words=words)
     if "qat" in words:
         return gguf("q4_0", "a GGUF of quantisation-aware training is Q4_0")
-    return gguf("q4_k_m", f"GGUF without a type; {GGUF_DEFAULT}")
+    return gguf("q4_k_m", f"GGUF without a type; {GGUF_DEFAULT}", owner=parts.owner)
 
 
 def _bits(formats: tuple[str, ...]) -> int | None:
@@ -290,7 +272,7 @@ def _at_bits(bits: float) -> NamedFormat:
 
 
 def _float(parts: Parts, words: frozenset[str]) -> NamedFormat:
-    dtype = "bf16" if words & {"bf16", "bfloat16"} else "fp32" if words & {"fp32", "f32"} else "fp16"
+    dtype = "bf16" if words & {"bf16", "bfloat16"} else "fp32" if words & {"fp32", "f32", "float32"} else "fp16"
     return NamedFormat(dtype, dtype, dtype=dtype)
 
 
@@ -312,5 +294,5 @@ _ORDER = (
     (frozenset({"mxfp4", "mxfp8"}), _mx),
     (frozenset({"fp8", "fp8dynamic", "w8afp8"}), _fp8),
     (frozenset({"int4", "int8", "int2", "int3", "w4a16", "w8a8", "w8a16", "w4a8", "w4a4", "w4afp8", "w2a16"}), _int),
-    (frozenset({"bf16", "fp16", "f16", "fp32", "f32", "float16", "bfloat16"}), _float),
+    (_FLOATS, _float),
 )

@@ -16,6 +16,7 @@ from planner.catalogue.entries import ModelEntry, at_positions, known_model, mod
 from planner.errors import UnknownName
 from planner.lookup import ollama
 from planner.lookup.formats import NamedFormat, format_of, gguf
+from planner.lookup.gguf_files import EXACT, LAYER_TABLE_ABOVE, by_hand, head_apart
 from planner.lookup.known import Known, known_names, meant, names_of, sizes_agree, words_agree
 from planner.lookup.parts import OMITTED, Parts, parts_of, without_site
 from planner.lookup.refusals import LIST_THEM, STORED, drafts, nothing, shown, which
@@ -368,13 +369,36 @@ def _answer(
         notes.append("a version with changed weights and the same shape")
     if item.parts.sizes and not asked.sizes:
         notes.append(f"the only size known here: {', '.join(sorted(item.parts.sizes))}")
-    weights = _as_published(item, wanted, "gguf" in asked.formats)
+    weights = _as_published(item, wanted, asked)
+    if weights is not None and in_gguf(asked):
+        weights = _in_a_file(weights, asked, entry)
     if weights is not None and weights.note:
         notes.append(weights.note)
     return Understood(name, entry, weights, tuple(notes))
 
 
-def _as_published(item: Known, wanted: NamedFormat | None, in_gguf: bool = False) -> NamedFormat | None:
+def in_gguf(asked: Parts) -> bool:
+    """Says whether a name is of a GGUF file: by the word, or by a type that only such files have."""
+    return bool(asked.gguf) or "gguf" in asked.formats
+
+
+def _in_a_file(weights: NamedFormat, asked: Parts, entry: ModelEntry) -> NamedFormat:
+    """What is so of a published GGUF file of this model: a publisher's hand in it, a tied head that lies apart."""
+    section = entry.config.get("text_config")
+    parts = [part for part in (entry.config, section) if isinstance(part, Mapping)]
+    types = [str(part.get("model_type") or "") for part in parts]
+    per_layer = any(part.get("hidden_size_per_layer_input") for part in parts)
+    spread, why = weights.spread, ""
+    if per_layer and spread != EXACT:
+        spread, why = (spread[0], LAYER_TABLE_ABOVE), "the table of each layer's embeddings may lie in Q8_0"
+    elif weights.kind == "gguf" and spread == EXACT:
+        spread, why = max(by_hand(asked.gguf, asked.owner, one, per_layer=per_layer) for one in types)
+    head = any(head_apart(asked.owner, asked.versions, one) for one in types)
+    notes = [one for one in (weights.note, why) if one]
+    return replace(weights, note="; ".join(notes), head=head, spread=spread)
+
+
+def _as_published(item: Known, wanted: NamedFormat | None, asked: Parts) -> NamedFormat | None:
     """The asked format, by the entry's own quantization_config where that is of the same kind."""
     own = _quantization(item.entry)
     if wanted is None:
@@ -382,11 +406,13 @@ def _as_published(item: Known, wanted: NamedFormat | None, in_gguf: bool = False
     kind = _kind_of(own)
     if own is None:
         return wanted
-    if kind == "mxfp4" and in_gguf and wanted.kind in ("bf16", "fp16"):
+    if kind == "mxfp4" and in_gguf(asked) and wanted.kind in ("bf16", "fp16"):
         return NamedFormat("mxfp4", "mxfp4 as published", own, note="a GGUF of it keeps its mxfp4 experts")
     if kind == "mxfp4" and wanted.kind == "gguf":
-        note = "a GGUF of it keeps its mxfp4 experts, whatever its type; the rest is counted in Q8_0"
-        return NamedFormat("mxfp4", "gguf MXFP4", gguf("mxfp4").config, note=note)
+        kept = "a GGUF of it keeps its mxfp4 experts, whatever its type"
+        if asked.gguf in ("", "mxfp4"):
+            return replace(gguf("mxfp4"), kind="mxfp4", note=f"{kept}; the rest is counted in Q8_0")
+        return replace(wanted, note=f"{wanted.note}; {kept}" if wanted.note else kept)
     if wanted.config.get("group_size", group := own.get("group_size")) != group and group is not None:
         return wanted  # another publisher's recipe for the same format
     if wanted.kind in (kind, item.kind) and (wanted.note or wanted.kind != "fp8" or "block" in wanted.words):

@@ -46,7 +46,7 @@ _FORMAT = re.compile(
 )
 # A GGUF file type, however its parts are joined: Q4_K_M, q4-k-m, Q4KM, IQ3_XXS, UD-Q4_K_XL, Q8_0, plain Q4.
 _GGUF = re.compile(
-    r"(?<![a-z0-9])(?:ud[-_]|smol[-_])?(?:"
+    r"(?<![a-z0-9])(?P<ud>ud[-_])?(?:smol[-_])?(?:"
     r"(?P<ik>i?q[1-8]_k(?:ss?|[lt])?(?=_r[48])|iq[1-6]_k(?:ss?|[lt])?)(?:_r[48])?"
     r"|(?P<iq>iq[1-4])[-_ ]?(?P<is>xxs|xs|s|m|nl)(?:_r[48])?"
     r"|q(?P<k>[2-8])[-_ ]?k(?:[-_ ]?(?P<ks>xl|s|m|l)(?![a-z]))?(?:[-_](?P<kx>xl|l))?"
@@ -191,7 +191,7 @@ def _take_gguf(text: str) -> tuple[str, str]:
     else:
         found = "mxfp4" if part["moe"] else _BARE[part["bare"]]
     again, rest = _take_gguf(
-        f"{text[: match.start()]} {text[match.end() :]}"
+        f"{text[: match.start()]} {'ud' if part['ud'] else ''} {text[match.end() :]}"
     )  # qat-q4_0-...-Q4_0: the last is the file's
     return again or found, rest
 

@@ -35,6 +35,7 @@ class OnDevice:
     """The fullest device of one pipeline stage.
 
     `extras` are what else lies there: adapters, a drafter, other models; `extra_cache_bytes` what they keep for the sequences.
+    `weight_range` is the least and the most of weights that only a file's name tells.
     """
 
     stage: int
@@ -46,6 +47,7 @@ class OnDevice:
     overhead: tuple[OverheadLine, ...]
     extras: tuple[OverheadLine, ...] = ()
     extra_cache_bytes: int = 0
+    weight_range: tuple[int, int] | None = None
 
     @property
     def overhead_bytes(self) -> int:
@@ -67,9 +69,10 @@ class OnDevice:
 
     @property
     def total_range(self) -> tuple[int, int]:
-        exact, lines = self.sequence_bytes + self.weight_bytes, (*self.overhead, *self.extras)
-        low = exact + self.activation.low + sum(line.low for line in lines)
-        return low, exact + self.activation.high + sum(line.high for line in lines)
+        least, most = self.weight_range or (self.weight_bytes, self.weight_bytes)
+        lines = (*self.overhead, *self.extras)
+        low = self.sequence_bytes + least + self.activation.low + sum(line.low for line in lines)
+        return low, self.sequence_bytes + most + self.activation.high + sum(line.high for line in lines)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -142,6 +145,11 @@ class Estimate:
     def weight_bytes(self) -> int:
         return self.plan.total(all_weights(self.spec))
 
+    @property
+    def weight_range(self) -> tuple[int, int]:
+        """The least and the most that the weights may take: their bytes, unless a GGUF file's name leaves them open."""
+        return self.plan.range_of(self.weight_bytes)
+
     @cached_property
     def stages(self) -> tuple[OnDevice, ...]:
         """The fullest device of each pipeline stage."""
@@ -197,6 +205,7 @@ class Estimate:
             kv_bytes=sequences * kv,
             state_bytes=sequences * state,
             weight_bytes=weights,
+            weight_range=self.plan.range_of(weights),
             activation=activation,
             overhead=override_lines(lines, request.overhead_override),
             extras=beside,
@@ -304,6 +313,8 @@ class Estimate:
             "parameters_by_part": parameters_by_part(self.spec) if known else None,
             "weight_dtype": self.plan.fmt.name if known else None,
             "weight_bytes": self.weight_bytes if known else None,
+            "weight_bytes_low": self.weight_range[0] if known else None,
+            "weight_bytes_high": self.weight_range[1] if known else None,
             "sharding": {name: getattr(sharding, name) for name in ("tp", "pp", "ep", "dp", "dcp")},
             "devices": sharding.devices,
             "device": self.capacity.name if self.capacity else None,

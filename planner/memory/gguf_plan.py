@@ -31,10 +31,15 @@ ONE_QKV = (
     "phi4mm",
     "qwen",
 )
+# First published before March 2026: the files that are there come from a quantiser of before.
+OLDER = (*ONE_QKV, "gemma3n", "gemma3n_text")
+# Matrices of these parts stay in 16 bit (`tensor_allows_quantization`: altup, laurel, per_layer_model_proj).
+KEPT_PARTS = ("altup", "laurel")
 # Published in MXFP4: their experts stay as they are, whatever the type of the file.
 KEPT_EXPERTS = ("gpt_oss",)
 # Of 80 layers and with few KV heads the quantiser gives V a type more (`LLM_TYPE_70B`).
 OF_SEVENTY = ("llama", "qwen2", "qwen2_vl", "qwen2_5_vl", "deci", "nemotron-nas", "apertus")
+_NEVER = ("router", "norm", "embedding", "lm_head", *KEPT_PARTS)
 _LEAVES = {"q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output"}
 _FEEDS = {"gate_proj": "ffn_gate", "up_proj": "ffn_up", "gate_up_proj": "ffn_up", "down_proj": "ffn_down"}
 Key = tuple[str, str, int, int]
@@ -51,7 +56,7 @@ class GgufPlan(WeightPlan):
 
     def _bytes(self, weight: Weight, count: int) -> int:
         matrices = weight.count * count
-        if weight.part in TOWERS:
+        if weight.part in TOWERS or _kept(weight):
             return (self.tower or self.float_fmt).matrix_bytes(weight.rows, weight.cols) * matrices
         found = (self.shapes or {}).get((weight.part, weight.name, weight.rows, weight.cols))
         shares = found or self.mixed.get((weight.part, weight.name))
@@ -76,18 +81,22 @@ def is_file_type(name: str) -> bool:
     return name in DEFAULTS
 
 
-def gguf_plan(spec: ModelSpec, file_type: str, *, tables: str | None = None) -> GgufPlan:
-    """Returns the plan of a file of one type; `tables`: the type of embedding and head where a publisher chose another.
+def gguf_plan(spec: ModelSpec, file_type: str, *, own: Mapping[str, object] | None = None) -> GgufPlan:
+    """Returns the plan of a file of one type; `own`: a publisher's types of `embedding` and `output`, and whether he has
+    an importance matrix (`imatrix`).
 
-    With an importance matrix for the types of `iq`, as they are published, without one for the others.
+    Without that word: with one for the types of `iq`, as they are published, without one for the others.
     """
-    facts = _facts(spec, file_type)
+    own = dict(own or {})
+    if not spec.tied and own.get("embedding_apart"):
+        own["embedding"] = own["embedding_apart"]
+    facts = _facts(spec, file_type, imatrix=bool(own.get("imatrix", file_type.startswith("iq"))))
     placed = list(_matrices(spec))
     shapes: dict[Key, dict[str, tuple[WeightFormat, int]]] = {}
     for (weight, kind, layer), name in zip(placed, types_of([_matrix(*one) for one in placed], facts), strict=True):
         fmt = tensor_format(name)
-        if tables and kind in ("embedding", "output"):
-            fmt = tensor_format(tables)
+        if own.get(kind):
+            fmt = tensor_format(str(own[kind]))
         elif kind.endswith("_exps") and spec.model_type in KEPT_EXPERTS:
             fmt = tensor_format("mxfp4")
         elif weight.name == "kv_b_proj":
@@ -105,13 +114,20 @@ def gguf_plan(spec: ModelSpec, file_type: str, *, tables: str | None = None) -> 
     )  # fmt: skip
 
 
-def _facts(spec: ModelSpec, file_type: str) -> Facts:
+def _kept(weight: Weight) -> bool:
+    """Whether a matrix stays in 16 bit: AltUp's and Laurel's, and what projects onto the embeddings of all layers."""
+    if weight.cols == 1 or not weight.linear:
+        return False
+    return weight.part in KEPT_PARTS or (weight.part == "per_layer_embedding" and not weight.name)
+
+
+def _facts(spec: ModelSpec, file_type: str, *, imatrix: bool) -> Facts:
     first = spec.layers[0].mixers[0] if spec.layers and spec.layers[0].mixers else None
     queries = first.heads // max(1, first.kv_heads) if isinstance(first, Attention) else 0
     experts = max((w.count for layer, _ in spec.groups for w in layer.weights if w.part == "experts"), default=0)
     return Facts(
         file_type, len(spec.layers), first.heads if isinstance(first, LatentAttention) else queries, experts,
-        tied=spec.tied, falcon=spec.model_type == "falcon", imatrix=file_type.startswith("iq"),
+        tied=spec.tied, falcon=spec.model_type == "falcon", imatrix=imatrix, older=spec.model_type in OLDER,
         seventy=len(spec.layers) == 80 and queries > 1 and spec.model_type in OF_SEVENTY,
     )  # fmt: skip
 
@@ -135,14 +151,16 @@ def _top_kind(weight: Weight) -> str:
     if weight.cols == 1 or weight.part in TOWERS or weight.part in ("norm", "router", "buffer"):
         return ""
     if weight.part == "per_layer_embedding":  # the table alone: its projection is small and kept
-        return "embedding" if weight.rows > weight.cols else ""
+        return "" if weight.linear else "layer_embedding"
+    if weight.part in KEPT_PARTS:
+        return ""
     return {"embedding": "embedding", "lm_head": "output"}.get(weight.part, "other" if weight.linear else "")
 
 
 def _of_layer(layer: Layer, index: int, model_type: str) -> Iterator[tuple[Weight, str, int]]:
     """A layer's matrices."""
     for weight in layer.weights:
-        if weight.cols == 1 or not weight.linear or weight.part in ("router", "norm", "embedding", "lm_head"):
+        if weight.cols == 1 or not weight.linear or weight.part in _NEVER:
             continue
         kind = _kind(weight, model_type)
         if kind in ("attn_q", "attn_k") and model_type in ONE_QKV:

@@ -1,7 +1,9 @@
 """Which ggml type each matrix of a GGUF file has, by the type of the file, as llama.cpp's quantiser chooses it.
 
 Source: llama.cpp src/llama-quant.cpp (`llama_tensor_get_type_impl`, `tensor_type_fallback`); the sizes that libllama b11739
-works out in a dry run are in tests/cases/llamacpp/file_types.jsonl. A publisher may choose otherwise with --tensor-type.
+works out in a dry run are in tests/cases/llamacpp/file_types.jsonl, b8368 of March 2026 says the same. Sources of 2025 give
+Q, K and V in one matrix and a table for each layer's embedding other types (`Facts.older`). A publisher may choose otherwise
+with --tensor-type.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ DEFAULTS = {
     "q5_k_s": "q5_k", "q5_k_m": "q5_k", "iq2_s": "iq2_xs", "iq2_m": "iq2_s", "iq3_xs": "iq3_s", "iq3_m": "iq3_s",
     "mxfp4_moe": "q8_0",
 }  # fmt: skip
+FLOATS = ("f16", "bf16", "f32")
 FALLBACKS = {
     **dict.fromkeys(("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_xs"), "iq4_nl"),
     **dict.fromkeys(("q2_0", "q2_k", "q3_k", "tq1_0", "tq2_0", "q1_0"), "q4_0"),
@@ -40,6 +43,8 @@ EIGHT_OUTPUT = (
     "iq3_m",
     "iq4_xs",
 )
+# Q, K and V in one matrix, until the quantiser of 2026 took it for V.
+OLDER_QKV = {"q3_k_m": "q4_k", "q3_k_l": "q4_k", "iq3_m": "q4_k", "q4_k_m": "q5_k", "q5_k_m": "q6_k"}
 OUTPUTS = {"q2_k": "q3_k", "iq3_xxs": "iq3_s", "q3_k_m": "q4_k", "q3_k_l": "q5_k", "iq3_m": "q4_k"}
 
 
@@ -50,6 +55,7 @@ class Facts:
     queries   heads that share one of K and V, of the first layer (0: it has none)
     layers    all layers, those that draft too
     imatrix   quantised with an importance matrix, as all files of two bits and less are
+    older     by a quantiser of 2025 or before
     """
 
     file_type: str
@@ -60,11 +66,12 @@ class Facts:
     falcon: bool = False
     seventy: bool = False
     imatrix: bool = False
+    older: bool = False
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One matrix on its way to a type: what it is (embedding, output, attn_q, ffn_down, ...), its layer, numbers of a row."""
+    """One matrix on its way to a type: what it is (embedding, layer_embedding, output, attn_q, ffn_down, ...), its layer, numbers of a row."""
 
     kind: str
     layer: int
@@ -105,13 +112,18 @@ def _more_bits(layer: int, layers: int) -> bool:
 
 def _chosen(one: Matrix, facts: Facts, value: int, *, values: int, before: int) -> str:
     """The type by what the matrix is, before the fallback; `value` and `before` count such matrices before it."""
-    file_type, base = facts.file_type, DEFAULTS[facts.file_type]
-    if one.kind == "output" or (one.kind == "embedding" and facts.tied):
+    file_type, base = facts.file_type, DEFAULTS.get(facts.file_type, facts.file_type)
+    if base in FLOATS:
+        return base
+    tables = ("embedding",) if facts.older else ("embedding", "layer_embedding")
+    if one.kind == "output" or (one.kind in tables and facts.tied):
         return _output(one, facts, base)
     if file_type == "mxfp4_moe":
         return "mxfp4" if one.kind.endswith("_exps") else "q8_0"
+    if one.kind == "attn_qkv" and facts.older:
+        return OLDER_QKV.get(file_type, base)
     kind = one.kind.removesuffix("_exps").replace("attn_qkv", "attn_v")
-    if kind == "embedding":
+    if kind in ("embedding", "layer_embedding"):
         return _embedding(file_type, base)
     if file_type in LOW:
         return _of_few_bits(kind, facts, base, downs=before)

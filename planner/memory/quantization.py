@@ -365,10 +365,6 @@ def _gguf(config: Mapping[str, Any]) -> Recipe:
     if named == "mxfp4":  # LLAMA_FTYPE_MOSTLY_MXFP4_MOE: experts in MXFP4, every other matrix in Q8_0
         rules = (Rule(matcher(["experts"]), fmt),)
         return Recipe(weight_format("q8_0"), rules, untouched=frozenset({"norm", *TOWERS}), about="estimated")
-    if config.get("tables") == "q8_0":  # bartowski's K_L: embedding and head in Q8_0, the rest as the type has it
-        rules = (Rule(matcher(["lm_head", "embedding", "embed_tokens"]), weight_format("q8_0")),)
-        layers = parts[0] if (parts := gguf_parts(named)) else fmt
-        return Recipe(layers, rules, untouched=frozenset({"norm", *TOWERS}), about="estimated")
     if parts := gguf_parts(named):
         tied = config.get("tied") is True
         rules = (

@@ -28,6 +28,7 @@ class WeightPlan:
     """`fmt` for the quantised matrices, `float_fmt` for the rest; `spared` parts stay float.
 
     mixed   (part, name) -> formats, where a config gives matrices formats of their own: it goes before `fmt`
+    spread  how far below and above the count the weights may lie, as parts of it
     """
 
     fmt: WeightFormat
@@ -37,6 +38,17 @@ class WeightPlan:
     words: str = ""
     warnings: tuple[str, ...] = ()
     mixed: Mapping[tuple[str, str], Shares] = field(default_factory=dict)
+    spread: tuple[float, float] = (0.0, 0.0)
+
+    def range_of(self, size: int) -> tuple[int, int]:
+        """Returns the least and the most that weights counted as `size` bytes may take: size · (1 - below), size · (1 + above).
+
+        >>> from planner.dtypes.names import weight_format
+        >>> WeightPlan(weight_format("bf16"), weight_format("bf16"), spread=(0.1, 0.25)).range_of(1000)
+        (900, 1250)
+        """
+        low, high = self.spread
+        return size - round(size * low), size + round(size * high)
 
     def bytes(self, weight: Weight) -> int:
         """Bytes of a `Weight`, all its equal matrices; the mean over the layers where these differ.

@@ -32,6 +32,15 @@ def weight_plan(spec: ModelSpec, dtype: str | None = None) -> WeightPlan:
     float_name = spec.dtype or "bf16"
     if dtype is not None:
         return _as_asked(spec, dtype, float_name)
+    if spec.read_as is not None and spec.read_as.gguf:
+        from planner.memory.gguf_beside import as_published  # only for the name of a GGUF file
+
+        return as_published(spec, _as_said(spec, float_name))
+    return _as_said(spec, float_name)
+
+
+def _as_said(spec: ModelSpec, float_name: str) -> WeightPlan:
+    """The plan of what config or name say."""
     if spec.quantization:
         return _from_config(spec, float_name)
     if spec.dtype:
@@ -111,7 +120,7 @@ def _from_config(spec: ModelSpec, float_name: str) -> WeightPlan:
     if named is not None:
         from planner.memory.gguf_plan import gguf_plan
 
-        plan = gguf_plan(spec, named, tables=(spec.quantization or {}).get("tables"))
+        plan = gguf_plan(spec, named, own=(spec.quantization or {}).get("own"))
         return replace(plan, words=f"{plan.words}, as {_says(spec, 'the quantisation config')}")
     from planner.memory.quantization import read_recipe  # only for a model that is quantised
 

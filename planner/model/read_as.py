@@ -14,6 +14,8 @@ class ReadAs:
     weights  the weight format that the name gives, in words; "" where it gives none
     notes    what was passed over or assumed
     rough    the name leaves something of the weights open: their bytes are an estimate
+    gguf     the name is of a GGUF file
+    spread   how far below and above the count such files lie, as parts of it
     """
 
     asked: str
@@ -21,6 +23,8 @@ class ReadAs:
     weights: str = ""
     notes: tuple[str, ...] = ()
     rough: bool = False
+    gguf: bool = False
+    spread: tuple[float, float] = (0.0, 0.0)
 
     @property
     def words(self) -> str:

@@ -105,7 +105,7 @@ def _body(answer: EstimateAnswer) -> list[str]:
     lines += _cache_lines(estimate)
     if estimate.spec.weights_known:
         lines += ["", f"Weights, {estimate.plan.fmt.name}"]
-        about = "" if estimate.plan.exactness == "exact" else f"  ({estimate.plan.exactness})"
+        about = "" if estimate.plan.exactness == "exact" else f"  ({estimate.plan.exactness}{_span(estimate)})"
         lines.append(
             f"  {estimate.parameters:,} parameters = {exact_bytes(estimate.weight_bytes)} = {gib(estimate.weight_bytes)}{about}"
         )
@@ -119,6 +119,12 @@ def _body(answer: EstimateAnswer) -> list[str]:
     elif estimate.request.sharding.devices > 1:
         lines += ["", *_device_lines(estimate)]
     return lines
+
+
+def _span(estimate: Estimate) -> str:
+    """From what to what weights may take that a file's name leaves open."""
+    low, high = estimate.weight_range
+    return f", {gib(low)} to {gib(high)}" if low < high else ""
 
 
 def _cache_lines(estimate: Estimate) -> list[str]:

@@ -66,3 +66,18 @@ def test_every_file_type_takes_what_the_quantiser_of_llama_cpp_works_out(tmp_pat
             row_bytes(name, t.shape[0]) * (t.elements // t.shape[0]) for t, name in zip(touched, found, strict=True)
         )
         assert size / MIB == pytest.approx(mib, abs=0.011), file_type
+
+
+def test_quantisers_before_2026_gave_one_matrix_of_q_k_and_v_types_of_its_own() -> None:
+    """llama-quant.cpp of 2025; bartowski's Phi-3.5-mini-instruct in 20 types is so (tests/cases/gguf_files.csv)."""
+    one = [Matrix("attn_qkv", layer, 3072) for layer in range(32)]
+    old = {kind: set(types_of(one, Facts(kind, 32, older=True))) for kind in ("q2_k", "q3_k_l", "q4_k_m", "iq2_m")}
+    assert old == {"q2_k": {"q2_k"}, "q3_k_l": {"q4_k"}, "q4_k_m": {"q5_k"}, "iq2_m": {"iq2_s"}}
+    assert set(types_of(one, Facts("q2_k", 32))) == {"q3_k"}
+
+
+def test_a_table_of_each_layers_embeddings_follows_the_head_since_2026() -> None:
+    """Of gemma-3n-E4B in Q4_K_M, quantised in 2025, 4,237,064,064 B; of gemma-4-E4B, in 2026, 5,335,291,936 B."""
+    table = [Matrix("layer_embedding", 0, 8960)]
+    assert list(types_of(table, Facts("q4_k_m", 35, tied=True, older=True))) == ["q4_k"]
+    assert list(types_of(table, Facts("q4_k_m", 35, tied=True))) == ["q6_k"]

@@ -16,6 +16,7 @@ from planner.extras.projector import Projector
 from planner.extras.shared_device import Drafter, Extras, draft_model, eagle_head, mtp_head
 from planner.launch.question import TABLES_DRAFT, Drafting, Question
 from planner.launch.secrets import shown
+from planner.lookup.parts import parts_of
 from planner.memory.request import Request
 from planner.memory.sharding import Sharding
 from planner.model.spec import ModelSpec
@@ -153,7 +154,10 @@ def _within_positions(question: Question, spec: ModelSpec, notes: list[str]) -> 
 
 
 def _without_unused_towers(question: Question, spec: ModelSpec, notes: list[str]) -> ModelSpec:
-    """llama.cpp loads an image encoder only from --mmproj (or with -hf); vLLM leaves it out when told to."""
+    """llama.cpp loads an image encoder only from --mmproj (or with -hf); vLLM leaves it out when told to.
+
+    Where the file of --mmproj is not here, its name says whether it is in Q8_0.
+    """
     if not spec.towers:
         return spec
     from_hub = any(flag.name in ("-hf", "-hfr", "--hf-repo", "--hf") for flag in question.flags)
@@ -164,6 +168,10 @@ def _without_unused_towers(question: Question, spec: ModelSpec, notes: list[str]
         return replace(spec, towers=())
     if any(flag.name.replace("_", "-") == "--language-model-only" for flag in question.flags):
         return replace(spec, towers=())
+    kind = parts_of(os.path.basename(question.projector or "")).gguf
+    if kind == "q8_0" and spec.quantization is not None:  # mmproj-Qwen3-VL-2B-Instruct-Q8_0.gguf; others have 16 bit
+        own = {**spec.quantization.get("own", {}), "tower": kind}
+        return replace(spec, quantization={**spec.quantization, "own": own})
     return spec
 
 

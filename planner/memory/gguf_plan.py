@@ -43,12 +43,13 @@ _NEVER = ("router", "norm", "embedding", "lm_head", *KEPT_PARTS)
 _LEAVES = {"q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output"}
 _FEEDS = {"gate_proj": "ffn_gate", "up_proj": "ffn_up", "gate_up_proj": "ffn_up", "down_proj": "ffn_down"}
 Key = tuple[str, str, int, int]
+_HALF, _FLOAT = tensor_format("f16"), tensor_format("f32")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GgufPlan(WeightPlan):
     """Every matrix of a shape and name in the types that its layers have; vectors, filters and routers in f32; towers, which
-    lie in a file of their own, in 16 bit.
+    lie in a file of their own, in 16 bit or in `tower`.
     """
 
     shapes: Mapping[Key, Shares] | None = None
@@ -56,8 +57,10 @@ class GgufPlan(WeightPlan):
 
     def _bytes(self, weight: Weight, count: int) -> int:
         matrices = weight.count * count
-        if weight.part in TOWERS or _kept(weight):
-            return (self.tower or self.float_fmt).matrix_bytes(weight.rows, weight.cols) * matrices
+        if _kept(weight):
+            return _HALF.matrix_bytes(weight.rows, weight.cols) * matrices
+        if weight.part in TOWERS:
+            return _of_tower(weight, self.tower or _HALF).matrix_bytes(weight.rows, weight.cols) * matrices
         found = (self.shapes or {}).get((weight.part, weight.name, weight.rows, weight.cols))
         shares = found or self.mixed.get((weight.part, weight.name))
         if (
@@ -109,7 +112,7 @@ def gguf_plan(spec: ModelSpec, file_type: str, *, own: Mapping[str, object] | No
         by_name[part, leaf] = by_name.get((part, leaf), ()) + found
     fmt = weight_format(file_type)
     return GgufPlan(
-        fmt, tensor_format("f32"), exactness="estimated", mixed=by_name, shapes=shares, tower=tensor_format("f16"),
+        fmt, tensor_format("f32"), exactness="estimated", mixed=by_name, shapes=shares, tower=tensor_format(str(own.get("tower", "f16"))),
         words=f"weights in {fmt.name}, each matrix in the type that llama.cpp's quantiser gives it",
     )  # fmt: skip
 
@@ -119,6 +122,20 @@ def _kept(weight: Weight) -> bool:
     if weight.cols == 1 or not weight.linear:
         return False
     return weight.part in KEPT_PARTS or (weight.part == "per_layer_embedding" and not weight.name)
+
+
+def _of_tower(weight: Weight, fmt: WeightFormat) -> WeightFormat:
+    """The type of a tower's weight: vectors and tables in f32, rows that are no whole number of blocks of 32 in f16.
+
+    Of the patches' convolution files in F16 have 16 bit, all others f32 (convert_hf_to_gguf.py).
+    """
+    if weight.cols == 1 or not weight.linear:
+        return _FLOAT
+    if fmt.name == _HALF.name:
+        return _HALF
+    if weight.part == "vision" and not weight.name:
+        return _FLOAT
+    return _HALF if weight.cols % 32 else fmt
 
 
 def _facts(spec: ModelSpec, file_type: str, *, imatrix: bool) -> Facts:

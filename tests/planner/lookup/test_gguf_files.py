@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from planner.answers.setup import setup
 from planner.errors import KvplanError
+from planner.launch.read import one_question
 from planner.lookup import model_spec
 from planner.lookup.models import understand
 from planner.memory.estimate import estimate
+from planner.memory.gguf_plan import gguf_plan
 from planner.memory.request import Request
 from planner.memory.weight_plan import weight_plan
 from planner.model.parameters import all_weights
@@ -96,3 +99,24 @@ def test_a_type_in_float_is_no_type_of_four_bits() -> None:
 def test_a_name_of_another_format_has_no_range() -> None:
     found = estimate(model_spec("Qwen/Qwen3.6-27B-FP8"), Request(128))
     assert found.weight_range == (found.weight_bytes, found.weight_bytes)
+
+
+def test_towers_have_the_sizes_of_published_files() -> None:
+    """A head of at most 40 kB. Of others Qwen2-VL and Qwen2.5-VL are 0.4 % below ours, GLM-4.6V 2.4 % above (its convolutions)."""
+    lines = [line for line in CASES.with_name("mmproj_files.csv").read_text().splitlines() if not line.startswith("#")]
+    for row in csv.DictReader(lines):
+        spec = model_spec(f"{row['repo']}:Q4_K_M")
+        plan = gguf_plan(spec, "q4_k_m", own={"tower": row["type"].lower()})
+        size = plan.total((weight, count) for weight, count in all_weights(spec) if weight.part in TOWERS)
+        assert 0 <= int(row["bytes"]) - size < 40_000, (row, size)
+
+
+def test_the_name_of_a_tower_says_its_type() -> None:
+    """A file that is not here: half the bytes of the matrices where its name says Q8_0."""
+    sizes = []
+    for kind in ("F16", "Q8_0"):
+        command = f"llama-server -m Qwen3-VL-2B-Instruct-Q4_K_M.gguf --mmproj mmproj-Qwen3-VL-2B-Instruct-{kind}.gguf"
+        question = one_question(command)
+        spec = setup(question, model_spec("Qwen3-VL-2B-Instruct-Q4_K_M.gguf"), seq=1024).spec
+        sizes.append(weight_plan(spec).total((w, count) for w, count in all_weights(spec) if w.part in TOWERS))
+    assert sizes == [819_376_128, 445_034_496]

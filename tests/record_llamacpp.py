@@ -1,5 +1,6 @@
 """Records what a libllama says of GGUF files, as cases: `python -m tests.record_llamacpp --library DIR FILE.gguf ...`
 
+With --add the rows of other models stay as another library said them.
 A file's header is kept, packed, with its length: no weights are read, so a sparse file of that length stands for it. The
 rows go to tests/cases/llamacpp/contexts.jsonl, which `tests/planner/engines/test_llamacpp_against_libllama.py` reads.
 """
@@ -40,10 +41,13 @@ def unpacked(row: dict[str, str], folder: Path) -> Path:
 
 @click.command()
 @click.option("--library", required=True, help="The folder or file of a libllama.")
+@click.option("--add", is_flag=True, help="Keep the recorded rows of other models.")
 @click.argument("files", nargs=-1, required=True)
-def main(library: str, files: tuple[str, ...]) -> None:
+def main(library: str, add: bool, files: tuple[str, ...]) -> None:
     """Writes the cases anew."""
-    rows = []
+    names = {Path(file).stem for file in files}
+    kept_rows = [json.loads(line) for line in CASES.read_text().splitlines()] if add else []
+    rows = [row for row in kept_rows if row["model"] not in names]
     for file in files:
         name = Path(file).stem
         try:

@@ -124,7 +124,7 @@ def with_most_slots(asked: EngineAsked, estimate: Estimate) -> EngineAsked:
     if placement.cache_on_host and options.host_bytes is None:
         return slots(estimate.request.batch)  # nothing says how much the host holds
     host = None if placement.open else options.host_bytes
-    high = min(MOST_SLOTS, MAX_TOKENS // tokens or 1)
+    high = 1 if estimate.spec.encoder else min(MOST_SLOTS, MAX_TOKENS // tokens or 1)  # T5 runs in one stream
     most = largest(lambda n: engine_answer(slots(n, host), estimate).refusal is None, high)
     return slots(most, host) if most else slots(estimate.request.batch, options.host_bytes)
 

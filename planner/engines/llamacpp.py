@@ -40,9 +40,10 @@ from planner.memory.estimate import Estimate
 from planner.memory.limits import largest
 from planner.memory.sharding import Sharding
 from planner.model.latent_attention import Latent
+from planner.model.latent_window import LatentWindow
 from planner.model.mlp import Mlp
 from planner.model.moe import Moe
-from planner.model.sparse_attention import Compressed, PooledIndexer
+from planner.model.sparse_attention import Compressed
 from planner.units import GIB, MAX_TOKENS, MIB, gib
 
 
@@ -166,7 +167,7 @@ def _mends(found: Sizes, asked: Placement, program: str) -> tuple[str, ...]:
 
 def _check(estimate: Estimate, build: int, program: str) -> None:
     """Refuses what llama.cpp refuses: K and V of different types in an MLA cache (`llama_init_from_model`), from b10236."""
-    latent = any(isinstance(cache, (Latent, Compressed)) for cache in caches_of(estimate))
+    latent = any(isinstance(cache, (Latent, LatentWindow, Compressed)) for cache in caches_of(estimate))
     if (
         latent
         and program != "ik_llamacpp"
@@ -323,8 +324,10 @@ def _reasons(found: Buffers, setting: Setting, estimate: Estimate) -> tuple[str,
         )
     if found.draft:
         reasons.append("the drafter has a cache of its own, as long as all slots together, in f16")
-    if any(isinstance(mixer, PooledIndexer) for layer, _ in estimate.spec.groups for mixer in layer.mixers):
-        reasons.append("of an indexer over pools one key a cell is counted; what its pools take besides is not read")
+    if estimate.spec.encoder:
+        reasons.append(
+            "T5: cells for as many layers as the encoder has; K and V of its output are computed in every step, not kept"
+        )
     if found.state:
         reasons.append("recurrent state is kept in f32 and for every slot")
     if any(isinstance(cache, Latent) for cache in caches_of(estimate)):
@@ -350,4 +353,6 @@ def _assumptions(setting: Setting, estimate: Estimate, version: str | None) -> t
         f"flash attention {'on' if setting.flash else 'off'}",
         f"K in {_ggml(estimate.fmt.k.name)}, V in {_ggml(estimate.fmt.v.name)}",
     )
+    if estimate.spec.encoder:
+        names = (*names, "an encoder is run by programs that call llama_encode; llama-server does not (issue 26565)")
     return tuple(names)

@@ -22,12 +22,13 @@ from planner.engines.llamacpp_setting import (
     Setting,
     latent_build,
 )
-from planner.errors import UnsupportedModel
+from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.estimate import Estimate
 from planner.model.cache import Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent, LatentAttention
-from planner.model.recurrent import Recurrent
+from planner.model.latent_window import LatentWindow
+from planner.model.recurrent import NGRAMS, Recurrent
 from planner.model.sparse_attention import BlockIndexer, Compressed, IndexKeys, PooledIndexer, SharedKvAttention
 from planner.model.spec import Layer
 from planner.model.windows import Chunked, SlidingWindow, most_kept
@@ -38,6 +39,9 @@ Groups = Sequence[tuple[Layer, int]]
 # which it began is not known.
 DSA_PROGRAMS = ("llamacpp", "ollama", "lmstudio")
 DSA_SINCE = 9340
+GLM_INDEXED_SINCE, GLM_DSA = 10_152, ("gguf glm-dsa", "glm_moe_dsa")
+POOLED_KEYS_SINCE = 11_413  # Qwen4-Exp's pooled keys lie beside its keys; b11227 keeps none
+T5_TYPES = ("t5", "mt5", "umt5")
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,7 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
     `groups`.
     """
     spec, fmt = estimate.spec, estimate.fmt
-    if spec.encoder:
-        raise UnsupportedModel(
-            f"{spec.name}: encoder-decoders are not modelled for {setting.program}; leave --engine out"
-        )
+    check_encoder(estimate, setting)
     split = has_window_cache(estimate)
     widest = _widest_v(estimate)
     sums = {name: 0 for name in Buffers.__dataclass_fields__ if name != "compressed"}
@@ -101,7 +102,7 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
     sums["state"] += packed[1]
     for layer, count in spec.groups if groups is None else groups:
         for cache, mixer in zip(layer.caches, layer.mixers, strict=True):
-            if isinstance(cache, Shared) or cache.kind == "no cache" or isinstance(cache, Compressed):
+            if isinstance(cache, (Shared, Compressed, Cross)) or cache.kind == "no cache":
                 continue
             if isinstance(mixer, SharedKvAttention) and isinstance(cache, SlidingWindow):
                 _add_raw(sums, setting, fmt, cache, count)
@@ -110,15 +111,16 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
                 sums["state"] += count * state_bytes(cache, spec.name) * setting.slots * (1 + setting.snapshots)
                 continue
             if isinstance(cache, IndexKeys):
-                _add_index(
-                    sums, setting, fmt, (_index_width(cache, mixer, setting, name=spec.name), _v_of(layer)), count
-                )
+                _add_index(sums, setting, fmt, _index_row(layer, mixer, setting, name=spec.name), count)
                 continue
-            if isinstance(cache, Latent):
-                k, v = _latent_row(cache, mixer, setting, fmt=fmt, name=spec.name)
-                if cache.indexer_dim:
+            if isinstance(cache, LatentWindow):
+                k, v = fmt.k.vector_bytes(cache.latent_dim + cache.rope_dim), 0
+                _check_dsa(setting, spec.name)
+            elif isinstance(cache, Latent):
+                k, v = _latent_row(cache, mixer, setting, fmt=fmt, name=spec.name, kind=spec.model_type)
+                if cache.indexer_dim and not _unindexed(spec.model_type, setting):
                     _add_index(sums, setting, fmt, (cache.indexer_dim, 0), count)
-            elif isinstance(cache, Full) and not isinstance(cache, Cross):
+            elif isinstance(cache, Full):
                 k, v = (
                     fmt.k.vector_bytes(cache.kv_heads * cache.k_dim),
                     fmt.v.vector_bytes(cache.kv_heads * cache.v_dim if setting.flash else widest),
@@ -127,7 +129,7 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
                 raise UnsupportedModel(
                     f"{spec.name}: how {setting.program} keeps {cache.kind} is not modelled; leave --engine out"
                 )
-            limit = most_kept(cache) or 0
+            limit = cache.window if isinstance(cache, LatentWindow) else most_kept(cache) or 0
             windowed = bool(limit) and split
             cells = (window_cells(setting, limit) if windowed else setting.seq_cells) * setting.streams
             if windowed:
@@ -137,6 +139,7 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
             sums["k"] += count * cells * k
             sums["v"] += count * cells * v
     if groups is None:
+        _as_encoder(sums, estimate)
         _add_mtp(sums, estimate, setting)
         sums["draft"] = draft_bytes(estimate, setting)
     sums["k"] += sum(one.bytes for one in packed[0])
@@ -185,23 +188,30 @@ def _add_index(
     sums["index_layers"] += count
 
 
-def _index_width(cache: IndexKeys, mixer: object, setting: Setting, *, name: str) -> int:
-    """Numbers of a key of MiniMax-M3's block indexer (llama-kv-cache-msa.cpp), or of GLM-5.3's over pools: a key a cell beside the
-    attention's own cells (llama-memory-hybrid-idx.h, PR 27773).
+def _index_row(layer: Layer, mixer: object, setting: Setting, *, name: str) -> tuple[int, int]:
+    """Numbers of (K, V) that a cell of an indexer's own cache has.
+
+    MiniMax-M3: one key, beside V rows as wide as a head's (llama-kv-cache-msa.cpp). Where tokens are pooled, what is pooled
+    lies beside it: Qwen4-Exp key and pooled key, GLM-5.3 key, gate and pooled key (llama-memory-hybrid-idx.cpp).
     """
-    if isinstance(mixer, PooledIndexer) and setting.program in DSA_PROGRAMS and setting.build >= DSA_SINCE:
-        return mixer.dim
-    known = isinstance(mixer, BlockIndexer) and setting.program in DSA_PROGRAMS and setting.build >= DSA_SINCE
-    if not known:
+    _check_dsa(setting, name)
+    if isinstance(mixer, PooledIndexer):
+        return 3 * mixer.dim, 0
+    if not isinstance(mixer, BlockIndexer):
+        raise UnsupportedModel(
+            f"{name}: how {setting.program} keeps these indexer keys is not modelled; leave --engine out"
+        )
+    if mixer.pool:
+        return (2 if mixer.pool > 1 and setting.build >= POOLED_KEYS_SINCE else 1) * mixer.dim, 0
+    return mixer.dim, next((cache.v_dim for cache in layer.caches if isinstance(cache, Full)), 0)
+
+
+def _check_dsa(setting: Setting, name: str) -> None:
+    """Refuses programs and builds whose caches of sparse attention are not known."""
+    if setting.program not in DSA_PROGRAMS or setting.build < DSA_SINCE:
         raise UnsupportedModel(
             f"{name}: how {setting.program} keeps indexer keys is not modelled for this version; leave --engine out"
         )
-    return cache.width
-
-
-def _v_of(layer: Layer) -> int:
-    """Numbers of one head's value in the layer's attention."""
-    return next((cache.v_dim for cache in layer.caches if isinstance(cache, Full)), 0)
 
 
 def draft_bytes(estimate: Estimate, setting: Setting) -> int:
@@ -222,6 +232,37 @@ def draft_bytes(estimate: Estimate, setting: Setting) -> int:
                 f"how {setting.program} keeps a drafter's {cache.kind} is not modelled; leave --drafter out"
             )
     return rows * setting.seq_cells * setting.streams
+
+
+def check_encoder(estimate: Estimate, setting: Setting) -> None:
+    """Refuses encoder-decoders that llama.cpp does not have (all but T5 and its heirs), and T5 in more than one stream.
+
+    Several streams abort while the first graph is laid out (ggml_can_repeat, seen in b11739).
+    """
+    spec = estimate.spec
+    if not spec.encoder:
+        return
+    if (
+        spec.model_type.removeprefix("gguf ") not in T5_TYPES
+        or setting.program == "ik_llamacpp"
+        or setting.ollama_engine
+    ):
+        raise UnsupportedModel(
+            f"{spec.name}: encoder-decoders are not modelled for {setting.program} (llama.cpp has T5 and its heirs alone); "
+            "leave --engine out"
+        )
+    if setting.streams > 1:
+        raise BadRequest(f"{spec.name}: llama.cpp aborts with T5 in {setting.streams} streams; give --parallel 1")
+
+
+def _as_encoder(sums: dict[str, int], estimate: Estimate) -> None:
+    """T5's decoder gets cells for as many layers as its encoder has; those of cross attention it does not keep: they are
+    computed from the encoder's output in every step. Source: llama.cpp models/t5.cpp; b11739 asked with other counts.
+    """
+    spec, layers = estimate.spec, sums["full_layers"]
+    if spec.encoder and layers:
+        for key in ("full", "k", "v", "full_layers"):
+            sums[key] = sums[key] // layers * len(spec.encoder)
 
 
 def _widest_v(estimate: Estimate) -> int:
@@ -252,19 +293,24 @@ def has_window_cache(estimate: Estimate) -> bool:
     windows alone is kept in full.
     """
     kinds = {type(cache) for cache in caches_of(estimate)}
-    return bool(kinds & {SlidingWindow, Chunked}) and Full in kinds
+    return (bool(kinds & {SlidingWindow, Chunked}) and Full in kinds) or {LatentWindow, Latent} <= kinds
 
 
-def _latent_row(cache: Latent, mixer: object, setting: Setting, *, fmt: CacheFormat, name: str) -> tuple[int, int]:
+def _unindexed(kind: str, setting: Setting) -> bool:
+    """Tells whether a build runs GLM-5 without its indexer, as plain MLA: to b10069, of which b8368 is the oldest that was asked."""
+    return setting.program == "llamacpp" and setting.build < GLM_INDEXED_SINCE and kind in GLM_DSA
+
+
+def _latent_row(
+    cache: Latent, mixer: object, setting: Setting, *, fmt: CacheFormat, name: str, kind: str
+) -> tuple[int, int]:  # parameters: a layer, and the model and the engine that have it
     """(K, V) bytes of a token in one MLA layer.
 
     llama.cpp: all heads before b5134 (PR 12801), K latent + rope and V latent to b7829, then K alone; ollama all heads
     before 0.6.7, K and V to 0.29. ik: -mla 0 all heads, 1 without flash attention K and V, else K alone.
     """
-    if cache.indexer_dim and (setting.program not in DSA_PROGRAMS or setting.build < DSA_SINCE):
-        raise UnsupportedModel(
-            f"{name}: how {setting.program} keeps a sparse indexer's keys is not modelled for this version; leave --engine out"
-        )
+    if cache.indexer_dim and not _unindexed(kind, setting):
+        _check_dsa(setting, name)
     latent, joined = cache.latent_dim, cache.latent_dim + cache.rope_dim
     ik = setting.program == "ik_llamacpp"
     plain = setting.mla_mode == 0 if ik else latent_build(setting) < MLA_SINCE
@@ -279,11 +325,13 @@ def _latent_row(cache: Latent, mixer: object, setting: Setting, *, fmt: CacheFor
 def state_bytes(cache: Recurrent, name: str) -> int:
     """Counts one sequence's state in one layer, all fp32; a convolution keeps its columns less one.
 
-    R = (d_conv - 1) · (d_inner + 2 · n_group · d_state) · 4 B, S = d_state · d_inner · 4 B.
+    R = (d_conv - 1) · (d_inner + 2 · n_group · d_state) · 4 B, S = d_state · d_inner · 4 B; of hashed n-grams
+    P = (d_conv - 1) · n · streams · hidden · 4 B, all of them.
     """
     if cache.label in ("rg-lru", "rwkv"):
         raise UnsupportedModel(f"{name}: llama.cpp's state of {cache.label} layers is not modelled; leave --engine out")
     return sum(
-        (part.elements // part.columns * (part.columns - 1) if part.columns else part.elements) * FP32
+        (part.elements // part.columns * (part.columns - (part.name != NGRAMS)) if part.columns else part.elements)
+        * FP32
         for part in cache.parts
     )

@@ -105,6 +105,7 @@ class StateMixer(Mixer):
 
 
 PART = "mixer"
+NGRAMS = "conv n-grams"  # Qwen4-Exp's columns of hashed n-grams, all of which are kept
 
 
 FP32 = "fp32"

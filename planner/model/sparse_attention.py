@@ -138,11 +138,16 @@ class Compressed(CompressedPast):
 
 @dataclass(frozen=True)
 class BlockIndexer(Mixer):
-    """MiniMax-M3: q [heads·dim, hidden] and k [dim, hidden], each with a norm of dim; caches k."""
+    """MiniMax-M3, Qwen4-Exp: q [heads·dim, hidden] and k [dim, hidden], each with a norm of dim; caches k.
+
+    `pool`: tokens whose keys are pooled to one when it is searched (Qwen4-Exp; 1: none); 0 of MiniMax-M3, which
+    chooses blocks. What an engine keeps of the pools is its own.
+    """
 
     hidden: int
     heads: int
     dim: int
+    pool: int = 0
 
     def weights(self) -> tuple[Weight, ...]:
         q = linear(INDEXER, self.heads * self.dim, self.hidden, name="wq")

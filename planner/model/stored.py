@@ -114,6 +114,7 @@ _PARTS = (
     ("indexer", r"indexer"),
     ("router", r"router|mlp\.gate\.|moe\.gate\.|mixer\.gate\.|feed_forward\.gate\.|e_score_correction_bias|expert_bias"
                r"|shared_expert_gate|ffn_gate_inp|exp_probs_b|ffn\.gate\."),
+    ("attention", r"attn_v_(exps|gate)"),
     ("shared_experts", r"shared_expert|shexp|shared_mlp|shared_head"),
     ("experts", r"experts?\.|experts_|_exps|_chexps"),
     ("norm", r"norm|(^|\.)ln_|layernorm|(^|\.)ln\d"),

@@ -109,7 +109,17 @@ _PLAIN = [
     "minicpm3",
     "mistral4",
     "plm",
+    "hrm_text",
+    "hy_v4",
+    "k2-horizon",
+    "pockettts",
+    "qwen3tts",
+    "t5",
+    "vllm-decision2",
 ]
+
+# A window whose layers the file lists, and must (llama.cpp b11739 loads none of these without the list).
+_LISTED = ("beam", "dots3note", "kolibri1", "maion-coder", "maple", "muse-spark", "spark2_5")
 
 ARCHITECTURES: dict[str, Arch] = {
     **{name: Arch() for name in _PLAIN},
@@ -148,6 +158,10 @@ ARCHITECTURES: dict[str, Arch] = {
     "kimi-k3": Arch(state="kimi"),
     "glm5-next": Arch(state="kimi"),
     "minimax-m3": Arch(),
+    **{name: Arch(0) for name in _LISTED},
+    "qwen4exp": Arch(state="delta"),
+    "rwkv6qwen2": Arch(state="rwkv"),
+    "arwkv7": Arch(state="rwkv"),
     "minimax-01": Arch(state="lightning"),
     "deepseek4": Arch(),
     "bailingmoe3": Arch(state="kimi"),
@@ -159,6 +173,7 @@ ARCHITECTURES: dict[str, Arch] = {
 }
 NO_CACHE = (
     "bert",
+    "clef",
     "clip",
     "t5encoder",
     "wavtokenizer",
@@ -169,26 +184,9 @@ NO_CACHE = (
     "dream",
     "rnd1",
 )
+# These read `attention.indexer.types`: a layer that shares another's choice keeps no keys (b11739; deepseek32 does not).
+INDEXER_TYPES = ("dots3note", "glm-dsa", "glm5-next", "hy_v4")
 DRAFTS = ("eagle3", "dflash", "gemma4-assistant")
-NOT_MODELLED = {
-    "hy_v4": "indexer keys and a window",
-    "dots3note": "indexer keys and a window",
-    "qwen4exp": "indexer keys, n-gram tables and a state",
-    "rwkv6qwen2": "a state of RWKV layers with grouped keys",
-    "arwkv7": "a state of RWKV layers with grouped keys",
-    "hrm_text": "layers that run several times",
-    "maple": "a window by its own rule",
-    "spark2_5": "a window by its own rule",
-    "t5": "an encoder's output",
-    "qwen3tts": "speech tokens",
-    "pockettts": "speech tokens",
-    # llama.cpp b11739 (October 2026) runs these; they are not read here
-    **dict.fromkeys(
-        ("beam", "clef", "k2-horizon", "kolibri1", "maion-coder", "muse-spark", "vllm-decision2"),
-        "an architecture of October 2026",
-    ),
-}
-
 # What a file with no decoder in it is, by `general.type` or its architecture.
 OTHER_FILES = {
     "adapter": "a LoRA adapter: name the base model, and give the adapter to `kvplan fit` with --lora",

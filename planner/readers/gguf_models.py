@@ -14,29 +14,20 @@ from functools import cached_property
 from planner.errors import BadConfig, UnsupportedModel, one_line
 from planner.model.attention import Attention, Mixer
 from planner.model.latent_attention import LatentAttention
-from planner.model.mlp import Mlp
-from planner.model.moe import Moe
-from planner.model.recurrent import (
-    StateMixer,
-    StatePart,
-    conv_state,
-    gated_delta_net,
-    kimi_delta,
-    mamba1,
-    mamba2,
-    short_conv,
-)
 from planner.model.spec import Layer, ModelSpec
 from planner.model.stored import StoredTensor, gather, part_of
 from planner.model.weights import Weight
 from planner.readers.gguf import GgufFile, GgufTensor, read_parts
-from planner.readers.gguf_archs import ARCHITECTURES, DRAFTS, NO_CACHE, NOT_MODELLED, OTHER_FILES, Arch
+from planner.readers.gguf_archs import ARCHITECTURES, DRAFTS, INDEXER_TYPES, NO_CACHE, OTHER_FILES, Arch
+from planner.readers.gguf_graphs import again, in_t5, stacks, t5_halves
 from planner.readers.gguf_keys import Keys
+from planner.readers.gguf_states import ngrams, state_of
 from planner.readers.gguf_stored import (
     StoredAttention,
     StoredCompressor,
     StoredIndexer,
     StoredLatent,
+    StoredLatentWindow,
     StoredMlp,
     StoredMoe,
     StoredShared,
@@ -74,8 +65,8 @@ def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
     if arch is None:
         raise _unknown(keys)
     model = _Model(file, keys, arch)
-    layers = model.layers()
-    top = [weight for tensor in model.top for weight in model.weights(tensor)]
+    encoder, layers = t5_halves(model) if keys.arch == "t5" else ((), model.layers())
+    top = [weight for tensor in model.top if not in_t5(tensor) for weight in model.weights(tensor)]
     stored = gather(
         [StoredTensor(t.name, t.type, t.shape, t.bytes, t.elements) for t in file.tensors],
         source="1 GGUF file" if file.files == 1 else f"{file.files} GGUF files",
@@ -97,6 +88,8 @@ def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
         ),
         towers=tuple(weight for weight in top if weight.part in ("vision", "audio", "projector")),
         tied=not any(tensor.name.startswith("output.") for tensor in model.top),
+        encoder=encoder,
+        encoder_extra=tuple(w for tensor in model.top if in_t5(tensor) == "enc" for w in model.weights(tensor)),
         mtp=tuple(weight for weight in model.mtp),
         max_positions=positions or None,
         dtype="fp16",
@@ -128,11 +121,6 @@ def _unknown(keys: Keys) -> UnsupportedModel:
     if keys.arch in DRAFTS:
         return UnsupportedModel(
             f"{keys.shown}: {arch!r} is a draft model: it runs beside its target; give the target's file"
-        )
-    if keys.arch in NOT_MODELLED:
-        return UnsupportedModel(
-            f"{keys.shown}: what llama.cpp keeps for {arch!r} ({NOT_MODELLED[keys.arch]}) is not read from GGUF; give its "
-            "Hugging Face config.json"
         )
     return UnsupportedModel(
         f"{keys.shown}: GGUF architecture {arch!r} is not one kvplan knows; give its Hugging Face config.json, or describe it "
@@ -188,7 +176,8 @@ class _Model:
             count *= axis
         if len(tensor.shape) == 1:
             return (Weight(part, cols, 1, linear=False),)
-        active = min(self.keys.number("expert_used_count", 1), count) if part == "experts" else -1
+        used = "attention.value_expert_used_count" if "attn_v_exps" in tensor.name else "expert_used_count"
+        active = min(self.keys.number(used, 1), count) if part == "experts" or "attn_v_exps" in tensor.name else -1
         linear = part not in ("embedding", "lm_head", "router", "norm")
         split, units = self._split(tensor.name, rows)
         return (Weight(part, rows, cols, count, active, split, units, linear),)
@@ -218,12 +207,20 @@ class _Model:
         windows = self._windows()
         shared = self.keys.number("attention.shared_kv_layers", 0, low=0, high=self.count)
         made = []
-        for index, block in enumerate(self.blocks):
+        sources = stacks(self.keys, self.count) if self.keys.arch == "hrm_text" else list(range(self.count))
+        for index, source in enumerate(sources):
+            block = self.blocks[source]
             if not block:
                 raise BadConfig(
                     f"{self.keys.shown}: layer {index} of {self.count} has no tensors; is a part of the file missing?"
                 )
-            made.append(self._layer(index, block, windows[index], shared=index >= self.count - shared))
+            layer = self._layer(index, block, windows[index], shared=index >= self.count - shared)
+            made.append(again(layer) if source in sources[:index] else layer)
+        if len(set(sources)) < len(sources):
+            self.notes.append(
+                f"{len(set(sources))} blocks of weights run as {len(sources)} layers, each with a cache of its own; "
+                "speeds count a block's weights once a step, and are too high"
+            )
         return tuple(made)
 
     def _windows(self) -> list[int]:
@@ -269,7 +266,7 @@ class _Model:
         rest = tuple(
             w for name, t in block.items() if name not in mixing and name not in feeding for w in self.weights(t)
         )
-        recurrent = self._recurrent(index, mixing)
+        recurrent = state_of(self.keys, self.arch.state, self.hidden, heads=self.heads, index=index, block=mixing)
         if self.keys.arch == "deepseek4":
             mixers: tuple[Mixer, ...] = self._deepseek4(index, mixing)
         elif recurrent is not None:
@@ -277,7 +274,7 @@ class _Model:
             attends = any(name.startswith(("attn_k.", "attn_q.")) for name in mixing) and self.keys.arch == "falcon-h1"
             if not attends:
                 own = set(mixing)
-            mixers = (replace(recurrent, weight_list=self._held(mixing, own)),)
+            mixers = (replace(recurrent, weight_list=self.held(mixing, own)),)
             if attends:
                 mixers = (self._attention(index, mixing, window, shared=shared, names=set(mixing) - own), *mixers)
         elif any(name.startswith(("attn_q", "attn_k", "attn_v", "attn_kv")) for name in mixing):
@@ -288,18 +285,30 @@ class _Model:
                     self.keys.number("attention.indexer.head_count"),
                     self.keys.number("attention.indexer.key_length"),
                 )
-                mixers += (StoredIndexer(self.hidden, heads, dim, held=self._held(mixing, keyed)),)
+                pool = self._pool() if self.keys.arch == "qwen4exp" else 0
+                mixers += (StoredIndexer(self.hidden, heads, dim, pool, held=self.held(mixing, keyed)),)
         else:
             mixers = ()
-            rest += self._held(mixing, set(mixing))
+            rest += self.held(mixing, set(mixing))
+        looked_up = ngrams(self.keys, self.hidden, block)
         return Layer(
-            mixers,
-            self._mlps(feeding),
+            mixers if looked_up is None else (*mixers, looked_up),
+            self.mlps(feeding),
             rest,
             ("block_count", "head_count", "head_count_kv", "key_length", "value_length"),
         )
 
-    def _held(self, tensors: Mapping[str, GgufTensor], names: set[str]) -> tuple[Weight, ...]:
+    def _pool(self) -> int:
+        """Tokens whose keys Qwen4-Exp's indexer pools, at least 1; layers that pool share one number (llama.cpp's rule)."""
+        rates = {rate for rate in self.keys.per_layer("attention.compress_ratios", self.count, 0) if rate}
+        if len(rates) > 1 or 1 in rates:
+            raise BadConfig(
+                f"{self.keys.shown}: {self.keys.arch}.attention.compress_ratios are {sorted(rates)[:4]}; one number above 1 is wanted"
+            )
+        return rates.pop() if rates else 1
+
+    def held(self, tensors: Mapping[str, GgufTensor], names: set[str]) -> tuple[Weight, ...]:
+        """The weights of those tensors that are named."""
         return tuple(weight for name, tensor in tensors.items() if name in names for weight in self.weights(tensor))
 
     # -- attention
@@ -308,7 +317,7 @@ class _Model:
         self, index: int, block: Mapping[str, GgufTensor], window: int, *, shared: bool, names: set[str]
     ) -> Attention | LatentAttention:
         keys = self.keys
-        held = self._held(block, names)
+        held = self.held(block, names)
         heads, kv_heads = self.heads[index], self.kv_heads[index]
         if not heads or not kv_heads:
             raise BadConfig(
@@ -316,7 +325,7 @@ class _Model:
             )
         if "attn_kv_a_mqa.weight" in block:
             if keys.raw("attention.key_length_mla") is not None:
-                return self._latent(block, heads, held)
+                return self._latent(index, block, held, window=window)
             return self._unfolded(heads, held)
         if kv_heads > heads:
             raise BadConfig(
@@ -342,7 +351,7 @@ class _Model:
         core = StoredShared(
             self.hidden, self.heads[index], dim, rank, keys.number("attention.output_group_count", 1),
             keys.number("attention.output_lora_rank", 1), keys.number("attention.sliding_window"),
-            held=self._held(block, set(block) - entries),
+            held=self.held(block, set(block) - entries),
         )  # fmt: skip
         if ratios[index] not in (0, 4, 128):
             raise UnsupportedModel(
@@ -356,7 +365,7 @@ class _Model:
             StoredCompressor(
                 self.hidden, dim, ratios[index], indexed, rank,
                 keys.number("attention.indexer.head_count") if indexed else 0,
-                keys.number("attention.indexer.key_length") if indexed else 0, held=self._held(block, entries),
+                keys.number("attention.indexer.key_length") if indexed else 0, held=self.held(block, entries),
             ),
         )  # fmt: skip
 
@@ -373,21 +382,35 @@ class _Model:
         if not shared and not {"attn_k.weight", "attn_qkv.weight"} & set(block):
             raise BadConfig(f"{self.keys.shown}: a layer has a query projection but neither attn_k nor attn_qkv")
 
-    def _latent(self, block: Mapping[str, GgufTensor], heads: int, held: tuple[Weight, ...]) -> LatentAttention:
-        """MLA in a file that has the widths of its heads under keys of their own: the latent is what is kept."""
-        keys = self.keys
-        rank, rope = keys.number("attention.kv_lora_rank"), keys.number("rope.dimension_count", low=0)
+    @cached_property
+    def indexers(self) -> list[bool]:
+        """Which layers have an indexer of their own; where a file lists none, the tensors say it."""
+        kinds = self.keys.flags("attention.indexer.types", self.count) if self.keys.arch in INDEXER_TYPES else None
+        return [True] * self.count if kinds is None else kinds
+
+    def _latent(
+        self, index: int, block: Mapping[str, GgufTensor], held: tuple[Weight, ...], *, window: int
+    ) -> LatentAttention:
+        """MLA in a file that has the widths of its heads under keys of their own: the latent is what is kept, of layers
+        with a window (dots.note) one of widths of its own."""
+        keys, heads, swa = self.keys, self.heads[index], "_swa" if window else ""
+        rank, rope = keys.number(f"attention.kv_lora_rank{swa}"), keys.number("rope.dimension_count", low=0)
         projection = block["attn_kv_a_mqa.weight"]
         if len(projection.shape) == 2 and projection.shape[1] != rank + rope:
             self.warnings.append(
                 MISMATCH.format(name="attn_kv_a_mqa.weight", held=projection.shape[1], wanted=rank + rope)
             )
-        k_mla = keys.number("attention.key_length_mla", rank + rope)
-        v_mla = keys.number("attention.value_length_mla", rank)
-        indexed = "indexer.attn_k.weight" in block
+        k_mla = keys.number(f"attention.key_length_mla{swa}", rank + rope)
+        v_mla = keys.number(f"attention.value_length_mla{swa}", rank)
+        q_rank = keys.number("attention.q_lora_rank", 0, low=0) or None
+        if window:
+            return StoredLatentWindow(
+                self.hidden, heads, q_rank, rank, max(1, k_mla - rope), rope, v_mla, window=window, held=held
+            )
+        indexed = "indexer.attn_k.weight" in block and self.indexers[index]
         kept = 3 if keys.raw("attention.indexer.kpool") else 1  # GLM-5.3: key, gate and pooled value
         return StoredLatent(
-            hidden=self.hidden, heads=heads, q_rank=keys.number("attention.q_lora_rank", 0, low=0) or None, kv_rank=rank,
+            hidden=self.hidden, heads=heads, q_rank=q_rank, kv_rank=rank,
             nope_dim=max(1, k_mla - rope), rope_dim=rope, v_dim=v_mla,
             indexer_heads=keys.number("attention.indexer.head_count", 1) if indexed else 0,
             indexer_dim=kept * keys.number("attention.indexer.key_length") if indexed else 0,
@@ -407,79 +430,11 @@ class _Model:
         k_dim, v_dim = keys.number("attention.key_length", default), keys.number("attention.value_length", default)
         return StoredAttention(hidden=self.hidden, heads=heads, kv_heads=heads, head_dim=k_dim, v_dim=v_dim, held=held)
 
-    # -- recurrent
-
-    # long: a branch a kind of recurrent layer
-    def _recurrent(self, index: int, block: Mapping[str, GgufTensor]) -> StateMixer | None:
-        """The state of a layer that has one; shapes as in `planner.model.recurrent`."""
-        keys, kind, hidden = self.keys, self.arch.state, self.hidden
-        if kind == "lightning":
-            return self._lightning(index, block)
-        if not any(name.startswith(("ssm_", "shortconv.", "time_mix_")) for name in block):
-            return None
-        if not kind:
-            raise UnsupportedModel(
-                f"{keys.shown}: layer {index} has a recurrent mixer, which kvplan does not know for {keys.arch}"
-            )
-        if kind == "conv":
-            return short_conv(hidden=hidden, conv_kernel=keys.number("shortconv.l_cache"))
-        if kind == "rwkv":
-            return self._rwkv()
-        kernel = keys.number("ssm.conv_kernel")
-        if kind == "kimi":
-            return kimi_delta(
-                hidden=hidden, heads=max(self.heads), head_dim=keys.number("kda.head_dim"), conv_kernel=kernel
-            )
-        width, state, rank = (
-            keys.number("ssm.inner_size"),
-            keys.number("ssm.state_size"),
-            keys.number("ssm.time_step_rank"),
-        )
-        if kind == "plamo2":  # a Mamba 2 whose convolution runs over x alone
-            parts = (conv_state("conv x", width, kernel, units=rank), StatePart("ssm", width * state, "fp32", rank))
-            return StateMixer("mamba2", (), parts)
-        if kind == "mamba":
-            return mamba1(hidden=hidden, width=width, state=state, conv_kernel=kernel, dt_rank=rank)
-        groups = keys.number("ssm.group_count", 1)
-        if width % rank:
-            raise BadConfig(
-                f"{keys.shown}: {keys.arch}.ssm.inner_size {width} is not a multiple of {rank} heads (ssm.time_step_rank)"
-            )
-        if kind == "mamba2":
-            return mamba2(
-                hidden=hidden, heads=rank, head_dim=width // rank, groups=groups, state=state, conv_kernel=kernel
-            )
-        return gated_delta_net(
-            hidden=hidden,
-            key_heads=groups,
-            value_heads=rank,
-            key_dim=state,
-            value_dim=width // rank,
-            conv_kernel=kernel,
-        )
-
-    def _lightning(self, index: int, block: Mapping[str, GgufTensor]) -> StateMixer | None:
-        """MiniMax-01's linear attention, told by its gate: one matrix of key_length² a head, in fp32.
-
-        Source: llama.cpp models/minimax-01.cpp and `llama_hparams::n_embd_s` (n_embd_head_la).
-        """
-        if "attn_gate.weight" not in block:
-            return None
-        heads = self.heads[index]
-        width = self.keys.number("attention.key_length", self.hidden // max(1, heads))
-        return StateMixer("lightning attention", (), (StatePart("linear attention", width**2 * heads, "fp32", heads),))
-
-    def _rwkv(self) -> StateMixer:
-        """Token shifts of both halves and a matrix of head_size a head, in fp32. Source: llama.cpp llama-hparams.cpp."""
-        shifts, size = self.keys.number("token_shift_count", 2), self.keys.number("wkv.head_size")
-        parts = (StatePart("shift", shifts * self.hidden, "fp32"), StatePart("wkv", self.hidden * size, "fp32"))
-        return StateMixer("wkv", (), parts)
-
     # -- MLP
 
-    def _mlps(self, block: Mapping[str, GgufTensor]) -> tuple[Mlp | Moe, ...]:
+    def mlps(self, block: Mapping[str, GgufTensor]) -> tuple[StoredMlp | StoredMoe, ...]:
         """The tensors that feed forward as one MLP or one mixture."""
-        held = self._held(block, set(block))
+        held = self.held(block, set(block))
         up = (
             block.get("ffn_up_exps.weight") or block.get("ffn_gate_up_exps.weight") or block.get("ffn_down_exps.weight")
         )

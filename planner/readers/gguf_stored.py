@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.model.attention import Attention
+from planner.model.cross_attention import CrossAttention, EncoderAttention
 from planner.model.latent_attention import LatentAttention
+from planner.model.latent_window import WindowedLatentAttention
 from planner.model.mlp import Mlp
 from planner.model.moe import Moe
 from planner.model.sparse_attention import BlockIndexer, Compressor, SharedKvAttention
@@ -15,6 +17,36 @@ from planner.model.weights import Weight
 @dataclass(frozen=True)
 class StoredAttention(Attention):
     """Attention with the weights that the file holds."""
+
+    held: tuple[Weight, ...] = ()
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.held
+
+
+@dataclass(frozen=True)
+class StoredEncoderAttention(EncoderAttention):
+    """Attention inside an encoder with the weights that the file holds."""
+
+    held: tuple[Weight, ...] = ()
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.held
+
+
+@dataclass(frozen=True)
+class StoredCross(CrossAttention):
+    """Attention to an encoder's output with the weights that the file holds."""
+
+    held: tuple[Weight, ...] = ()
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.held
+
+
+@dataclass(frozen=True)
+class StoredLatentWindow(WindowedLatentAttention):
+    """MLA over a window with the weights that the file holds."""
 
     held: tuple[Weight, ...] = ()
 

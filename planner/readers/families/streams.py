@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from planner.errors import BadConfig
 from planner.model.attention import Mixer
-from planner.model.recurrent import StateMixer, StatePart
+from planner.model.recurrent import NGRAMS, StateMixer, StatePart
 from planner.model.sparse_attention import BlockIndexer
 from planner.model.weights import Weight, linear, vector
 from planner.readers import decoder
@@ -54,7 +54,8 @@ def _indexed(f: Fields, index: int) -> tuple[Mixer, ...]:
     if heads is None:
         return base
     f.maybe_int("indexer_kv_heads", low=1)
-    return (*base, BlockIndexer(f.int("hidden_size"), heads, f.int("indexer_head_dim")))
+    pool = f.int("indexer_compress_ratio", 1)
+    return (*base, BlockIndexer(f.int("hidden_size"), heads, f.int("indexer_head_dim"), pool))
 
 
 def _linear(f: Fields, index: int) -> tuple[Mixer, ...]:
@@ -101,7 +102,7 @@ def _ngrams(f: Fields, order: int) -> StateMixer:
         Weight(TABLE, wide, kernel, linear=False),
     )
     columns = (kernel - 1) * largest
-    return StateMixer("n-grams", weights, (StatePart("conv n-grams", wide * columns, columns=columns),))
+    return StateMixer("n-grams", weights, (StatePart(NGRAMS, wide * columns, columns=columns),))
 
 
 @lru_cache(maxsize=8)

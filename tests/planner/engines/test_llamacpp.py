@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,9 @@ from planner.errors import BadRequest, UnsupportedModel
 from planner.memory.estimate import estimate
 from planner.memory.request import Capacity, Request
 from planner.memory.sharding import Sharding
+from planner.model.latent_attention import LatentAttention
+from planner.model.latent_window import WindowedLatentAttention
+from planner.model.spec import Layer
 from planner.readers import read_entry
 from planner.units import GIB, MIB
 
@@ -230,6 +234,34 @@ def test_keys_of_a_sparse_indexer_lie_in_a_cache_of_their_own() -> None:
     assert [line for line in found["prints"] if "61.00 MiB" in line]
     with pytest.raises(UnsupportedModel, match="not modelled for this version"):
         answer("deepseek-v3.2", "6900")
+
+
+@pytest.mark.parametrize(("build", "index"), [("b10069", 0), ("b10152", 78 * 4096 * 128 * 2)])
+def test_glm_5_ran_without_its_indexer_before_b10152(build: str, index: int) -> None:
+    """Asked of b8368 to b10069, which make one cache, and of b10152, which makes two."""
+    found = answer("glm-5", build, seq=4096)
+    assert (found["kv_full_bytes"], found["kv_index_bytes"]) == (78 * 4096 * 576 * 2, index)
+
+
+@pytest.mark.parametrize(("build", "keys"), [("b11227", 1), ("b11413", 2)])
+def test_qwen4_exp_keeps_pooled_keys_from_b11413_on(build: str, keys: int) -> None:
+    """12 full layers of 48; b11067 and b11227 were asked for the one, b11413 to b11739 for the other."""
+    assert answer("qwen3.8-flash-next", build, seq=4096)["kv_index_bytes"] == keys * 12 * 4096 * 128 * 2
+
+
+def test_latents_over_a_window_have_a_window_cache() -> None:
+    """dots.note: a row of the window's own latent and rope key, and no V; in swa_full the whole context."""
+    windowed, whole = (
+        WindowedLatentAttention(64, 4, None, 32, 8, 16, 16, window=512),
+        LatentAttention(64, 4, None, 64, 8, 16, 16),
+    )
+    spec = replace(read_entry(find_model("llama-7b")), layers=(Layer((windowed,)), Layer((whole,))), name="dots")
+    found = {
+        full: llamacpp.answer(estimate(spec, Request(8192)), Options(swa_full=full), None, "llamacpp").to_dict()
+        for full in (False, True)
+    }
+    assert [found[full]["kv_swa_bytes"] for full in (False, True)] == [1024 * 48 * 2, 8192 * 48 * 2]
+    assert found[False]["kv_full_bytes"] == 8192 * 80 * 2
 
 
 @pytest.mark.parametrize("program", ["llamacpp", "ollama", "lmstudio"])

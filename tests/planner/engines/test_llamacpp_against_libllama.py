@@ -1,8 +1,9 @@
 """libllama's own caches beside ours: K, V, states and cells of recorded contexts, to the last digit that it prints.
 
-`tests/cases/llamacpp/contexts.jsonl` holds headers of GGUF files with the real dimensions of 36 models, and what libllama
-v0.5.0 (September 2026) logged of their contexts; `python -m tests.record_llamacpp` makes it, `kvplan verify FILE.gguf
---engine llamacpp` asks the same of any file. `commands.csv` beside it holds start commands and what the library logs of them.
+`tests/cases/llamacpp/contexts.jsonl` holds headers of GGUF files with the real dimensions of 39 models, and small ones of
+21 architectures of 2026, and what libllama v0.5.0 (September 2026) or b11739 (October) logged of their contexts; `python -m
+tests.record_llamacpp` makes it, `kvplan verify FILE.gguf --engine llamacpp` asks the same of any file. `commands.csv` beside
+it holds start commands and what the library logs of them.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ Groups = Sequence[tuple[Layer, int]]
 DSA_PROGRAMS = ("llamacpp", "ollama", "lmstudio")
 DSA_SINCE = 9340
 GLM_INDEXED_SINCE, GLM_DSA = 10_152, ("gguf glm-dsa", "glm_moe_dsa")
+IK_INDEXED_SINCE = 4676  # ik_llama.cpp's builds
 POOLED_KEYS_SINCE = 11_413  # Qwen4-Exp's pooled keys lie beside its keys; b11227 keeps none
 T5_TYPES = ("t5", "mt5", "umt5")
 
@@ -118,7 +119,9 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
                 _check_dsa(setting, spec.name)
             elif isinstance(cache, Latent):
                 k, v = _latent_row(cache, mixer, setting, fmt=fmt, name=spec.name, kind=spec.model_type)
-                if cache.indexer_dim and not _unindexed(spec.model_type, setting):
+                if cache.indexer_dim and setting.program == "ik_llamacpp":
+                    sums["index"] += count * ik_index_bytes(estimate, setting, cache.indexer_dim)[1]
+                elif cache.indexer_dim and not _unindexed(spec.model_type, setting):
                     _add_index(sums, setting, fmt, (cache.indexer_dim, 0), count)
             elif isinstance(cache, Full):
                 k, v = (
@@ -140,6 +143,9 @@ def buffers(estimate: Estimate, setting: Setting, groups: Groups | None = None) 
             sums["v"] += count * cells * v
     if groups is None:
         _as_encoder(sums, estimate)
+        if setting.program == "ik_llamacpp" and sums["index"]:
+            width = next(cache.indexer_dim for cache in caches_of(estimate) if isinstance(cache, Latent))
+            sums["index"] = ik_index_bytes(estimate, setting, width)[0]
         _add_mtp(sums, estimate, setting)
         sums["draft"] = draft_bytes(estimate, setting)
     sums["k"] += sum(one.bytes for one in packed[0])
@@ -301,6 +307,22 @@ def _unindexed(kind: str, setting: Setting) -> bool:
     return setting.program == "llamacpp" and setting.build < GLM_INDEXED_SINCE and kind in GLM_DSA
 
 
+def ik_index_bytes(estimate: Estimate, setting: Setting, width: int) -> tuple[int, int]:
+    """Bytes of GLM-5's indexer keys in ik_llama.cpp, (of all layers, of each where they are dealt out evenly), in f16
+    whatever -ctk says (-ictk sets them), with --dsa or without.
+
+    From build 4676 (PR 2045) on in layers 0, 1, 2, 6, 10 and so on, whichever own an indexer; before it in none.
+    Source: its src/llama.cpp (cache_kr_l) and src/llama-hparams.cpp (indexer_is_full) of August 2026.
+    """
+    spec = estimate.spec
+    if spec.model_type not in GLM_DSA:
+        _check_dsa(setting, spec.name)
+    layers = len(spec.layers)
+    kept = sum(index <= 1 or index % 4 == 2 for index in range(layers)) if setting.build >= IK_INDEXED_SINCE else 0
+    size = kept * setting.seq_cells * setting.streams * kv_format("fp16").vector_bytes(width)
+    return size, ceil_div(size, layers)
+
+
 def _latent_row(
     cache: Latent, mixer: object, setting: Setting, *, fmt: CacheFormat, name: str, kind: str
 ) -> tuple[int, int]:  # parameters: a layer, and the model and the engine that have it
@@ -309,7 +331,7 @@ def _latent_row(
     llama.cpp: all heads before b5134 (PR 12801), K latent + rope and V latent to b7829, then K alone; ollama all heads
     before 0.6.7, K and V to 0.29. ik: -mla 0 all heads, 1 without flash attention K and V, else K alone.
     """
-    if cache.indexer_dim and not _unindexed(kind, setting):
+    if cache.indexer_dim and setting.program != "ik_llamacpp" and not _unindexed(kind, setting):
         _check_dsa(setting, name)
     latent, joined = cache.latent_dim, cache.latent_dim + cache.rope_dim
     ik = setting.program == "ik_llamacpp"

@@ -37,6 +37,8 @@ _PLAIN = [
     "bailingmoe",
     "bailingmoe2",
     "bitnet",
+    "bitnet-25",  # of ik_llama.cpp
+    "bitnet-b1.58",  # of ik_llama.cpp
     "bloom",
     "chameleon",
     "chatglm",
@@ -118,8 +120,9 @@ _PLAIN = [
     "vllm-decision2",
 ]
 
-# A window whose layers the file lists, and must (llama.cpp b11739 loads none of these without the list).
-_LISTED = ("beam", "dots3note", "kolibri1", "maion-coder", "maple", "muse-spark", "spark2_5")
+# A window whose layers the file lists, and must (llama.cpp b11739 loads none of these without the list;
+# cohere2_moe is ik_llama.cpp's name).
+_LISTED = ("beam", "cohere2_moe", "dots3note", "kolibri1", "maion-coder", "maple", "muse-spark", "spark2_5")
 
 ARCHITECTURES: dict[str, Arch] = {
     **{name: Arch() for name in _PLAIN},
@@ -186,7 +189,8 @@ NO_CACHE = (
 )
 # These read `attention.indexer.types`: a layer that shares another's choice keeps no keys (b11739; deepseek32 does not).
 INDEXER_TYPES = ("dots3note", "glm-dsa", "glm5-next", "hy_v4")
-DRAFTS = ("eagle3", "dflash", "gemma4-assistant")
+DRAFTS = ("eagle3", "dflash", "gemma4-assistant", "dflash-draft", "gemma4_mtp")
+NOT_READ = {"openpangu": "latents, windows, an indexer and convolutions of its own, in ik_llama.cpp alone"}
 # What a file with no decoder in it is, by `general.type` or its architecture.
 OTHER_FILES = {
     "adapter": "a LoRA adapter: name the base model, and give the adapter to `kvplan fit` with --lora",

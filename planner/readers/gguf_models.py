@@ -18,7 +18,7 @@ from planner.model.spec import Layer, ModelSpec
 from planner.model.stored import StoredTensor, gather, part_of
 from planner.model.weights import Weight
 from planner.readers.gguf import GgufFile, GgufTensor, read_parts
-from planner.readers.gguf_archs import ARCHITECTURES, DRAFTS, INDEXER_TYPES, NO_CACHE, OTHER_FILES, Arch
+from planner.readers.gguf_archs import ARCHITECTURES, DRAFTS, INDEXER_TYPES, NO_CACHE, NOT_READ, OTHER_FILES, Arch
 from planner.readers.gguf_graphs import again, in_t5, stacks, t5_halves
 from planner.readers.gguf_keys import Keys
 from planner.readers.gguf_states import ngrams, state_of
@@ -65,6 +65,10 @@ def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
     if arch is None:
         raise _unknown(keys)
     model = _Model(file, keys, arch)
+    if model.mtp and not any(model.blocks):
+        raise UnsupportedModel(
+            f"{shown} holds layers that predict further tokens (MTP) alone: a drafter; give the file of the model that it runs beside"
+        )
     encoder, layers = t5_halves(model) if keys.arch == "t5" else ((), model.layers())
     top = [weight for tensor in model.top if not in_t5(tensor) for weight in model.weights(tensor)]
     stored = gather(
@@ -121,6 +125,11 @@ def _unknown(keys: Keys) -> UnsupportedModel:
     if keys.arch in DRAFTS:
         return UnsupportedModel(
             f"{keys.shown}: {arch!r} is a draft model: it runs beside its target; give the target's file"
+        )
+    if keys.arch in NOT_READ:
+        return UnsupportedModel(
+            f"{keys.shown}: what is kept for {arch!r} ({NOT_READ[keys.arch]}) is not read from GGUF; give its "
+            "Hugging Face config.json"
         )
     return UnsupportedModel(
         f"{keys.shown}: GGUF architecture {arch!r} is not one kvplan knows; give its Hugging Face config.json, or describe it "

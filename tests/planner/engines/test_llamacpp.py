@@ -243,6 +243,16 @@ def test_glm_5_ran_without_its_indexer_before_b10152(build: str, index: int) -> 
     assert (found["kv_full_bytes"], found["kv_index_bytes"]) == (78 * 4096 * 576 * 2, index)
 
 
+@pytest.mark.parametrize(("build", "layers"), [("4600", 0), ("4676", 21), (None, 21)])
+def test_ik_keeps_glm_5s_indexer_keys_in_every_fourth_layer_in_f16(build: str | None, layers: int) -> None:
+    """Layers 0, 1, 2, 6, ... 74 of 78 (its src/llama-hparams.cpp, indexer_is_full), whatever the type of K."""
+    for kv in (None, "q8_0"):
+        found = answer("glm-5", build, "ik_llamacpp", seq=4096, kv=kv)
+        assert found["kv_index_bytes"] == layers * 4096 * 128 * 2
+    with pytest.raises(UnsupportedModel, match="indexer keys is not modelled for this version"):
+        answer("deepseek-v3.2", build, "ik_llamacpp")
+
+
 @pytest.mark.parametrize(("build", "keys"), [("b11227", 1), ("b11413", 2)])
 def test_qwen4_exp_keeps_pooled_keys_from_b11413_on(build: str, keys: int) -> None:
     """12 full layers of 48; b11067 and b11227 were asked for the one, b11413 to b11739 for the other."""

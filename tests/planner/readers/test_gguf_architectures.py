@@ -17,7 +17,7 @@ from planner.lookup import model_spec
 from planner.memory.estimate import estimate
 from planner.memory.request import Request
 from planner.model.parameters import parameters
-from planner.readers.gguf_archs import ARCHITECTURES, DRAFTS, NO_CACHE, OTHER_FILES
+from planner.readers.gguf_archs import ARCHITECTURES, DRAFTS, NO_CACHE, NOT_READ, OTHER_FILES
 from profiler.verify_llama import ours
 from tests.planner.readers.headers import write_gguf
 
@@ -47,12 +47,13 @@ def made(folder: Path, arch: str, metadata: dict[str, Any], tensors: Shapes) -> 
 
 
 def refused(name: str) -> bool:
-    return name in DRAFTS or name in OTHER_FILES or any(word in name for word in NO_CACHE)
+    return name in DRAFTS or name in OTHER_FILES or name in NOT_READ or any(word in name for word in NO_CACHE)
 
 
 @pytest.mark.parametrize("build", NAMES)
 def test_every_architecture_of_a_build_is_read_or_refused_with_its_reason(build: str) -> None:
-    """The names are those for which the build's libllama does not answer "unknown model architecture"."""
+    """The names are those for which the build's libllama does not answer "unknown model architecture"; of ik_llama.cpp
+    those of its src/llama-arch.cpp of 2026-08-15."""
     for name in NAMES[build]:
         assert (name in ARCHITECTURES) != refused(name), name
 
@@ -66,6 +67,20 @@ def test_a_model_without_a_cache_is_refused_for_having_none(tmp_path: Path, arch
     """clef decides in one pass: b11739 makes no cache for it (its graph is that of an encoder)."""
     with pytest.raises(UnsupportedModel, match="no autoregressive decoder; it keeps no KV cache"):
         model_spec(made(tmp_path, arch, {"block_count": 1}, layer("blk.0")))
+
+
+def test_openpangu_is_refused_with_what_it_would_keep(tmp_path: Path) -> None:
+    with pytest.raises(
+        UnsupportedModel, match=r"'openpangu' \(latents, windows, an indexer.*give its Hugging Face config.json"
+    ):
+        model_spec(made(tmp_path, "openpangu", {"block_count": 1}, layer("blk.0")))
+
+
+def test_a_file_of_predicting_layers_alone_is_a_drafter(tmp_path: Path) -> None:
+    """llama.cpp's converter writes such files with --mtp."""
+    path = made(tmp_path, "qwen35", {"block_count": 3, "nextn_predict_layers": 1}, layer("blk.2"))
+    with pytest.raises(UnsupportedModel, match=r"layers that predict further tokens .MTP. alone: a drafter"):
+        model_spec(path)
 
 
 @pytest.mark.parametrize("arch", ["beam", "kolibri1", "maion-coder", "maple", "muse-spark", "spark2_5"])

@@ -4,7 +4,8 @@
 
 FOLDER is one that benchmarks/serve_vllm.py wrote; without it the recording in tests/cases/vllm-server. The points make
 constants as `--measured` does. TPOT of points that were left out is that of `kvplan speed`; the load is the simulator's, of the very
-arrivals and lengths that the benchmark sent. The device is the whole processor, as a user would name it.
+arrivals and lengths that the benchmark sent. `alone` counts requests that had the server for themselves once they had their first
+token, with their measured TPOT over the simulated: above 1 the machine was slower during this load than when the points were made. The device is the whole processor, as a user would name it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -94,27 +97,47 @@ class Recording:
             arrivals, step_model(self.model, PROCESSOR, constants), Pool.of_blocks(BLOCKS, 128), policy=policy
         )
         ttft, tpot = sorted(run.ttft_seconds()), run.tpot_seconds()
+        ratios = [took / tpot[place] for place, took in alone(raw).items()]
         simulated = (sum(ttft) / len(ttft), ttft[int(0.95 * (len(ttft) - 1))], sum(tpot) / len(tpot))
         way_in = constants.before_seconds
         return Load(
             raw["request_rate"],
             (raw["mean_ttft_ms"] / 1e3, raw["p95_ttft_ms"] / 1e3, raw["mean_tpot_ms"] / 1e3),
             (simulated[0] + way_in, simulated[1] + way_in, simulated[2]),
+            (len(ratios), median(ratios) if ratios else None),
         )
+
+
+def alone(raw: dict[str, Any]) -> dict[int, float]:
+    """Measured TPOT of the requests that had the server for themselves from their first token on, by their place in the order of
+    arrival. A step of one sequence is as long at every rate: where theirs are longer, something else ran on the machine.
+    """
+    rows = sorted(zip(raw["start_times"], raw["ttfts"], raw["latencies"], raw["output_lens"], strict=True))
+    found = {}
+    for place, (start, ttft, latency, output) in enumerate(rows):
+        others = [row for other, row in enumerate(rows) if other != place]
+        if all(at >= start + latency or at + took <= start + ttft for at, _, took, _ in others):
+            found[place] = (latency - ttft) / (output - 1)
+    return found
 
 
 @dataclass(frozen=True)
 class Load:
-    """Mean TTFT, its 95th percentile and mean TPOT in seconds at a rate, as measured and as simulated."""
+    """Mean TTFT, its 95th percentile and mean TPOT in seconds at a rate, as measured and as simulated; requests that ran alone,
+    and the median of measured over simulated TPOT of these.
+    """
 
     rate_per_s: float
     measured: tuple[float, float, float]
     simulated: tuple[float, float, float]
+    alone: tuple[int, float | None]
 
     def cells(self) -> list[str]:
         """A figure a cell: simulated over measured, and how far that is off."""
         pairs = zip(self.simulated, self.measured, strict=True)
-        return [f"{1e3 * found:,.0f} of {1e3 * true:,.0f} ms {found / true - 1:+4.0%}" for found, true in pairs]
+        cells = [f"{1e3 * found:,.0f} of {1e3 * true:,.0f} ms {found / true - 1:+4.0%}" for found, true in pairs]
+        count, slower = self.alone
+        return [*cells, f"{count}: x{slower:.2f}" if slower else "-"]
 
 
 def main() -> None:
@@ -134,7 +157,7 @@ def main() -> None:
         for name in SETTINGS
         for load in made.loads(name)
     ]
-    print(table(["requests/s", "max_num_seqs", "tokens a step", "mean TTFT", "p95 TTFT", "mean TPOT"], rows))
+    print(table(["requests/s", "max_num_seqs", "tokens a step", "mean TTFT", "p95 TTFT", "mean TPOT", "alone"], rows))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measured_server import PROCESSOR, Recording
+from benchmarks.measured_server import PROCESSOR, SETTINGS, Recording, alone
 from planner.measured.reader import read_measured
 from planner.speed.constants import constants_for
 from planner.speed.speed import model_constants
@@ -121,6 +121,25 @@ def test_simulated_time_to_the_first_token_is_within_20_percent_at_three_rates(f
     assert len(loads) == 3
     for load in loads:
         assert load.simulated[0] == pytest.approx(load.measured[0], rel=0.2)
+
+
+def test_requests_that_had_the_server_for_themselves_are_found() -> None:
+    """The first's decoding is over before the second comes; the third and the fourth decode side by side."""
+    raw = {
+        "start_times": [9.0, 0.0, 10.0, 5.0], "ttfts": [0.5, 1.0, 0.5, 1.0], "latencies": [3.5, 4.0, 2.5, 3.0],
+        "output_lens": [31, 31, 21, 21],
+    }  # fmt: skip
+    assert alone(raw) == pytest.approx({0: 3.0 / 30, 1: 2.0 / 20})
+
+
+@pytest.mark.parametrize("folder", [CASES, QUIET])
+def test_time_between_tokens_is_short_where_requests_alone_were_slow_too(folder: Path) -> None:
+    """What is missing of a load's TPOT is what single sequences took longer than when the points were made, not the load's doing."""
+    loads = [load for name in SETTINGS for load in Recording(folder).loads(name)]
+    for load in loads:
+        count, slower = load.alone
+        if count > 4 and slower is not None:
+            assert load.simulated[2] * slower == pytest.approx(load.measured[2], rel=0.15)
 
 
 def test_a_processor_reads_and_computes_in_turn_unless_its_points_say_otherwise() -> None:

@@ -2,7 +2,8 @@
 
     python benchmarks/measured_server.py [FOLDER]
 
-FOLDER is one that benchmarks/serve_vllm.py wrote; without it the recording in tests/cases/vllm-server. The points make
+FOLDER is one that benchmarks/serve_vllm.py wrote; without it the recording in tests/cases/vllm-server. One of loads alone (`--flags`)
+takes the points of tests/cases/vllm-server-quiet, of the same server. The points make
 constants as `--measured` does. TPOT of points that were left out is that of `kvplan speed`; the load is the simulator's, of the very
 arrivals and lengths that the benchmark sent. `alone` counts requests that had the server for themselves once they had their first
 token, with their measured TPOT over the simulated: above 1 the machine was slower during this load than when the points were made. The device is the whole processor, as a user would name it.
@@ -41,6 +42,7 @@ from planner.units import PS_PER_SECOND
 from planner.workloads.arrivals import Arrival
 
 RECORDED = ROOT / "tests" / "cases" / "vllm-server"
+QUIET = RECORDED.with_name("vllm-server-quiet")
 PROCESSOR: Device = device("epyc-7763")  # of 64 cores; the server had one, which the points say
 BLOCKS = 512  # of 128 tokens: VLLM_CPU_KVCACHE_SPACE=1
 SETTINGS = {  # folder -> max_num_seqs and tokens of a step
@@ -57,9 +59,14 @@ class Recording:
     folder: Path
 
     @cached_property
+    def source(self) -> Path:
+        """Where its points are."""
+        return self.folder if (self.folder / "points").is_dir() else QUIET
+
+    @cached_property
     def model(self) -> Estimate:
         """The model that was served, in float32."""
-        return estimate(model_spec(config=str(self.folder / "config.json")), Request(2048, dtype="fp32"))
+        return estimate(model_spec(config=str(self.source / "config.json")), Request(2048, dtype="fp32"))
 
     @cached_property
     def fit(self) -> Fitted:
@@ -68,7 +75,7 @@ class Recording:
 
     def points(self, name: str) -> list[Observed]:
         """The points of a folder, by prompt and requests at once."""
-        files = sorted((self.folder / name).glob("*.json"))
+        files = sorted((self.source / name).glob("*.json"))
         found = [point.observed() for path in files for point in read_measured(str(path)).points]
         return sorted((one for one in found if one is not None), key=lambda one: (one.prompt_tokens, one.batch))
 

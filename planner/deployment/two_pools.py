@@ -274,12 +274,12 @@ def with_replicas(pools: Pools, reading: bool, decoding: bool) -> Pools | None:
 def _pools(prefill: Candidate, decode: Candidate, link: Link, *, slower: tuple[float, float] = (1.0, 1.0)) -> TwoPools:
     """A replica of each; `slower` are factors on the steps of the first and of the second."""
     load, sides = decode.question.load, (prefill.room.found, decode.room.found)
+    sent = tuple(link.seconds(sent_bytes(sides, item.tokens)) for item in load.prompts)
     joined = Replica(
         JoinedSteps(decode.steps), decoding_load(load), chunk_tokens=decode.chunk_tokens, most=decode.room.admitted,
         share=decode.question.targets.ttft_share, slower=slower[1],
     )  # fmt: skip
     reading = Prefills(prefill.steps, load, chunk_tokens=prefill.chunk_tokens, slower=slower[0])
-    sent = tuple(link.seconds(sent_bytes(sides, item.tokens)) for item in reading.prompts)
     ranks = prefill.sharding.dp, decode.sharding.dp
     return TwoPools(reading, joined, *ranks, sent, decode.constants.before_seconds)
 

@@ -56,7 +56,7 @@ def serve_pools(
         joined = Replica(JoinedSteps(replica.model), decoding_load(given), chunk_tokens=decodes.policy.max_num_batched_tokens,
                          most=held, share=targets.ttft_share)  # fmt: skip
         prefills = Prefills(replica.model, given, chunk_tokens=reads.policy.max_num_batched_tokens)
-        sent = tuple(link.seconds(cache_bytes(replica.found, item.tokens)) for item in prefills.prompts)
+        sent = tuple(link.seconds(cache_bytes(replica.found, item.tokens)) for item in given.prompts)
         two = TwoPools(prefills, joined, counts[0] * ranks, counts[1] * ranks, sent, replica.constants.before_seconds)
         state = two.at_rate(given.rate_per_s or 0.0)
         if state is not None:

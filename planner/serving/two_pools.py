@@ -23,31 +23,9 @@ from planner.serving.waiting import Waits, sojourn_quantile, waiting_chance, wai
 from planner.speed.step import StepModel, StepTerms, step_ps
 from planner.units import PS_PER_SECOND
 from planner.workloads.arrivals import BLOCK_TOKENS, cached_tokens
-from planner.workloads.load import Bin, Load, binned
+from planner.workloads.load import Load
 
 OVERLOADED = 1e3  # as many users more than there are ask where a pool cannot carry the rate
-# Shares at which prompts are cut into bins, narrow where they are long: E[S²] of a mix with a tail lies in its last hundredth.
-EDGES = (
-    0.0,
-    0.2,
-    0.45,
-    0.55,
-    0.7,
-    0.8,
-    0.88,
-    0.92,
-    0.94,
-    0.96,
-    0.98,
-    0.985,
-    0.99,
-    0.9925,
-    0.995,
-    0.9975,
-    0.999,
-    0.9995,
-    1.0,
-)
 NEARLY = 0.01  # of the users: what a search for their rate may leave over
 
 
@@ -98,15 +76,13 @@ def decoding_load(load: Load) -> Load:
 class Prefills:
     """One rank that reads prompts and does nothing else.
 
-    prompts        the load's, in bins that are narrow in the tail
-    own            (seconds, share) of each bin, alone on the rank
+    own            (seconds, share) of each bin of prompts, alone on the rank
     full_seconds   of one prompt where each is read in steps that are filled with its like
     """
 
     def __init__(self, model: StepModel, load: Load, *, chunk_tokens: int, slower: float = 1.0) -> None:
         self.model, self.load, self.chunk_tokens, self.slower = model, load, chunk_tokens, slower
-        self.prompts: tuple[Bin, ...] = binned(load.mixes[0].counts.items(), EDGES)
-        self.own = [(self._alone(item.tokens), item.share) for item in self.prompts]
+        self.own = [(self._alone(item.tokens), item.share) for item in load.prompts]
 
     def _step(self, chunks: Sequence[tuple[int, int]]) -> float:
         nothing = [0] * len(self.model.reaches)
@@ -127,7 +103,7 @@ class Prefills:
         """Returns the mean seconds of a prompt in steps that are filled."""
         return sum(
             self._filled(item.tokens, alone) * share
-            for item, (alone, share) in zip(self.prompts, self.own, strict=True)
+            for item, (alone, share) in zip(self.load.prompts, self.own, strict=True)
         )
 
     def _filled(self, tokens: int, alone: float) -> float:
@@ -146,12 +122,6 @@ class Prefills:
             return 0.0
         beside = round(min(come, (self.chunk_tokens - rest[0]) / 2))
         return self._step([rest, (beside, 0)]) - self._step([rest]) if beside else 0.0
-
-    @cached_property
-    def new_tokens(self) -> float:
-        """Returns the mean of what is computed of a prompt."""
-        share = self.load.prefix_share
-        return sum(item.share * (item.tokens - cached_tokens(item.tokens, share)) for item in self.prompts)
 
     def utilisation(self, rate_per_s: float) -> float:
         """Returns the share of the rate at which it is full."""
@@ -231,7 +201,7 @@ class PoolsState:
 class TwoPools:
     """`prefill_ranks` of one layout and `decode_ranks` of another.
 
-    transfer_seconds   of each bin of `prefills.prompts`
+    transfer_seconds   of each bin of the load's prompts
     before_seconds     a request's way in
     """
 
@@ -252,7 +222,8 @@ class TwoPools:
         each = rate_per_s / self.prefill_ranks
         busy = self.prefills.utilisation(each)
         sent = [
-            (seconds, item.share) for seconds, item in zip(self.transfer_seconds, self.prefills.prompts, strict=True)
+            (seconds, item.share)
+            for seconds, item in zip(self.transfer_seconds, self.prefills.load.prompts, strict=True)
         ]
         transfer = sum(seconds * share for seconds, share in sent)
         link = rate_per_s / self.lanes * transfer
@@ -278,11 +249,16 @@ class TwoPools:
 
     def _own(self, rate_per_s: float, waits: Waits) -> tuple[tuple[float, float, float], ...]:
         """Of each bin of prompts: its steps and its transfer, what it takes longer where it waited, its share."""
-        come = rate_per_s * waits.wait_seconds / waits.chance * self.prefills.new_tokens if waits.chance else 0.0
+        load = self.prefills.load
+        come = (
+            rate_per_s * waits.wait_seconds / waits.chance * (load.prompt_tokens - load.cached_tokens)
+            if waits.chance
+            else 0.0
+        )
         return tuple(
             (seconds + sent, self.prefills.shared_seconds(item.tokens, come), share)
             for (seconds, share), sent, item in zip(
-                self.prefills.own, self.transfer_seconds, self.prefills.prompts, strict=True
+                self.prefills.own, self.transfer_seconds, self.prefills.load.prompts, strict=True
             )
         )
 

@@ -19,6 +19,10 @@ from planner.workloads.traces import HASH_TOKENS, Trace
 EDGES = (0.0, 0.2, 0.45, 0.55, 0.7, 0.88, 0.92, 0.94, 0.96, 0.98, 1.0)
 
 
+# Waits grow with the square of a prompt's time, of which a mix with a tail has most in its last hundredth.
+PROMPT_EDGES = (*EDGES[:-1], 0.99, 0.995, 0.998, 0.9995, 1.0)
+
+
 HELD_EDGES = tuple(i / 64 for i in range(65))
 
 
@@ -187,7 +191,7 @@ def load(
     """
     if (users is None) == (rate_per_s is None):
         raise BadRequest("how much is asked at once? --users 200, or --rate 5/s, or --trace FILE; give one of them")
-    cut_prompts, cut_outputs = binned(prompts.counts.items()), binned(outputs.counts.items())
+    cut_prompts, cut_outputs = binned(prompts.counts.items(), PROMPT_EDGES), binned(outputs.counts.items())
     if pairs is None:
         weighted = [(p.tokens, o.tokens, p.share * o.share) for p in cut_prompts for o in cut_outputs]
         longest = prompts.longest + outputs.longest

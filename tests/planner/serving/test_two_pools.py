@@ -32,8 +32,7 @@ def asked(prompt: int = 1000, output: int = 101, **more: object) -> Load:
 
 def pools(of: Load, x: int = 1, y: int = 1, sent: float = SENT) -> TwoPools:
     joined = Replica(JoinedSteps(STEPS), decoding_load(of), chunk_tokens=2048, most=500)
-    prefills = Prefills(STEPS, of, chunk_tokens=2048)
-    return TwoPools(prefills, joined, x, y, (sent,) * len(prefills.prompts))
+    return TwoPools(Prefills(STEPS, of, chunk_tokens=2048), joined, x, y, (sent,) * len(of.prompts))
 
 
 def test_at_no_load_ttft_is_the_prompt_the_transfer_and_the_step_it_joins() -> None:

@@ -87,3 +87,13 @@ def test_a_block_counts_as_found_only_behind_blocks_that_are() -> None:
 
     trace = Trace("", "Mooncake", column(0, 1), column(1024, 1024), column(9, 9), column(1, 2, 3, 2), column(2, 4))
     assert trace_hit_share(trace) == 0
+
+
+@pytest.mark.parametrize("mix", ["p50=800,p95=6000", "p50=800,p95=12000", "p50=2000,p95=20000"])
+def test_bins_of_prompts_keep_the_squares_that_waits_grow_with(mix: str) -> None:
+    """The last fiftieth in one bin kept a fifth of them where p95 is fifteen times the median."""
+    prompts = from_percentiles(mix)
+    whole = sum(tokens**2 * count for tokens, count in prompts.counts.items()) / prompts.total
+    cut = load(prompts, LengthMix({100: 1}, ""), rate_per_s=1.0).prompts
+    assert sum(item.tokens**2 * item.share for item in cut) == pytest.approx(whole, rel=0.02)
+    assert sum(item.tokens * item.share for item in cut) == pytest.approx(prompts.mean, rel=1e-3)

@@ -18,6 +18,7 @@ from planner.speed.work import work
 Run = Callable[..., Any]
 CASES = Path(__file__).parents[1] / "cases" / "vllm-server"
 QUIET = CASES.with_name("vllm-server-quiet")  # the same, on an idle machine
+AGAIN = CASES.with_name("vllm-server-again")  # two settings of the same, loads alone
 CONFIG, LOG = str(CASES / "config.json"), str(CASES / "server.log")
 METRICS = [str(CASES / f"metrics-{number}.txt") for number in (1, 2)]
 POINTS = sorted(str(path) for path in (CASES / "points").glob("*.json"))
@@ -115,9 +116,11 @@ def test_on_a_quiet_machine_tpot_left_out_is_within_8_percent() -> None:
         assert tpot == pytest.approx(one.tpot_seconds, rel=0.08)
 
 
-@pytest.mark.parametrize("folder", [CASES, QUIET])
-def test_simulated_time_to_the_first_token_is_within_20_percent_at_three_rates(folder: Path) -> None:
-    loads = list(Recording(folder).loads("rates"))
+@pytest.mark.parametrize(
+    ("folder", "name"), [(CASES, "rates"), (QUIET, "rates"), (AGAIN, "rates"), (AGAIN, "rates-8-seqs-128-tokens")]
+)
+def test_simulated_time_to_the_first_token_is_within_20_percent_at_three_rates(folder: Path, name: str) -> None:
+    loads = list(Recording(folder).loads(name))
     assert len(loads) == 3
     for load in loads:
         assert load.simulated[0] == pytest.approx(load.measured[0], rel=0.2)

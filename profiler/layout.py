@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import cycle
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from planner.errors import BadRequest
 from planner.model.spec import ModelSpec
@@ -15,10 +16,10 @@ from planner.units import human_bytes, human_seconds
 from profiler.device import Device
 from profiler.gpt import torch_dtype
 from profiler.linear import LINEAR_KINDS, Linear, check_packing
-from profiler.measure import measure
+from profiler.measure import laps
 
 COLD_BYTES = 128 << 20  # matrices in rotation are more than this together, so that none is in a cache
-ROUNDS = 9  # runs of each layout, in turns: a slow moment of the machine hits both
+ROUNDS = 9  # turns of the layouts: a slow moment of the machine hits both
 MARGIN = 1.05  # packing has to be so much faster: it cannot be undone, and a tied head becomes a second copy
 
 
@@ -75,37 +76,41 @@ def _measured(found: dict[int, dict[str, float]]) -> str:
 
 
 def layer_seconds(spec: ModelSpec, dtype: str, *, rows: int, device: Device) -> dict[str, float]:
-    """Measures the products of one layer in each layout, over copies that no cache holds: the least seconds of ROUNDS runs,
-    which take turns. Other programs only ever make a run longer, so the least is the one that they disturbed least.
+    """Measures the products of one layer in each layout, over copies that no cache holds: the least seconds of any copy in ROUNDS
+    turns of all copies in a row, as a step runs them. Other programs only ever make a layer longer, so the least is the one that
+    they disturbed least, and a layer is short enough to slip between them.
     """
-    runs = {kind: _products(spec, dtype, kind, rows=rows, device=device) for kind in LINEAR_KINDS}
-    least = dict.fromkeys(runs, float("inf"))
+    copies = {kind: _layers(spec, dtype, kind, rows=rows, device=device) for kind in LINEAR_KINDS}
+    least = dict.fromkeys(copies, float("inf"))
     with torch.no_grad():
         for turn in range(ROUNDS):
-            for kind, (run, copies) in runs.items():
-                took = measure(run, device, repeats=1, warmup=not turn).median / copies
-                least[kind] = min(least[kind], took)
+            for kind, layers in copies.items():
+                order = cycle(layers)
+                times = laps(lambda order=order: next(order)(), device, len(layers), warmup=0 if turn else 2)  # type: ignore[misc]
+                least[kind] = min(least[kind], *times.seconds)
     return least
 
 
-def _products(spec: ModelSpec, dtype: str, kind: str, *, rows: int, device: Device) -> tuple[Callable[[], None], int]:
-    """Returns what multiplies `rows` rows by every matrix of so many copies of a layer, and the number of copies."""
-    number, copies = torch_dtype(dtype), _copies(_layer_bytes(spec, dtype))
-    products = [
-        (matrix(m.outputs, m.inputs, number, kind=kind, device=device), max(1, round(m.rows_each(rows))))
-        for _ in range(copies)
-        for m in _matmuls(spec)
-    ]
-    given = {
-        (n, module.inputs): torch.randn(n, module.inputs, device=device.torch_device).to(number)
-        for module, n in products
-    }
+def _layers(spec: ModelSpec, dtype: str, kind: str, *, rows: int, device: Device) -> list[Callable[[], None]]:
+    """Returns what multiplies `rows` rows by every matrix of a layer, for so many copies of it that they are in no cache."""
+    number = torch_dtype(dtype)
+    given: dict[tuple[int, int], Tensor] = {}
 
-    def run() -> None:
-        for module, n in products:
-            module(given[n, module.inputs])
+    def product(m: Matmul) -> tuple[Linear, Tensor]:
+        n = max(1, round(m.rows_each(rows)))
+        x = given.setdefault((n, m.inputs), torch.randn(n, m.inputs, device=device.torch_device).to(number))
+        return matrix(m.outputs, m.inputs, number, kind=kind, device=device), x
 
-    return run, copies
+    def layer() -> Callable[[], None]:
+        products = [product(m) for m in _matmuls(spec)]
+
+        def run() -> None:
+            for module, x in products:
+                module(x)
+
+        return run
+
+    return [layer() for _ in range(_copies(_layer_bytes(spec, dtype)))]
 
 
 def _matmuls(spec: ModelSpec) -> list[Matmul]:
@@ -119,7 +124,7 @@ def _layer_bytes(spec: ModelSpec, dtype: str) -> int:
 
 
 def _copies(layer_bytes: int) -> int:
-    return max(1, min(64, -(-COLD_BYTES // layer_bytes)))
+    return max(2, min(64, -(-COLD_BYTES // layer_bytes)))
 
 
 def matrix(outputs: int, inputs: int, number: torch.dtype, *, kind: str, device: Device) -> Linear:

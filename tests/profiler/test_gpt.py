@@ -231,17 +231,18 @@ def test_a_slow_moment_of_the_machine_does_not_choose_a_layout(monkeypatch: pyte
     from profiler.device import choose
     from profiler.measure import Times
 
-    calm, order = {"plain": 1.0, "packed": 0.5}, []
+    calm, turns = {"plain": 1.0, "packed": 0.5}, {"plain": 0, "packed": 0}
 
-    def products(spec: ModelSpec, dtype: str, kind: str, **_: Any) -> tuple[str, int]:
-        return kind, 1
+    def layers(spec: ModelSpec, dtype: str, kind: str, **_: Any) -> list[Any]:
+        return [lambda: kind] * 3
 
-    def measured(run: str, *_: Any, **__: Any) -> Times:
-        order.append(run)
-        busy = 1.0 if len(order) in (1, 8) else 4.0  # one run of each is left alone
-        return Times((calm[run] * busy,))
+    def lapped(step: Any, device: object, count: int, warmup: int) -> Times:
+        kind = step()
+        turns[kind] += 1
+        alone = turns[kind] == (2 if kind == "plain" else layout.ROUNDS)  # one copy of one turn is left alone
+        return Times(tuple(calm[kind] * (1.0 if alone and copy == 1 else 4.0) for copy in range(count)))
 
-    monkeypatch.setattr(layout, "_products", products)
-    monkeypatch.setattr(layout, "measure", measured)
+    monkeypatch.setattr(layout, "_layers", layers)
+    monkeypatch.setattr(layout, "laps", lapped)
     assert layout.layer_seconds(small("gpt2"), "fp32", rows=1, device=choose("cpu")) == calm
-    assert order == ["plain", "packed"] * layout.ROUNDS
+    assert turns == dict.fromkeys(calm, layout.ROUNDS)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import accumulate
 
+from planner.engines.drafting import drafter_of
 from planner.engines.llamacpp_buffers import buffers, draft_bytes
 from planner.engines.llamacpp_setting import HEAD_FIRST_SINCE, Setting
 from planner.engines.placement import (
@@ -58,6 +59,7 @@ class Sizes:
     tower       image or sound encoders, on the first card
     beside      what adapters and a drafter hold, weights and cache
     other       compute buffer and backend of each card
+    predicting  layers of the file that predict further tokens: not loaded, and dealt out as if they were
     """
 
     layers: tuple[_LayerSize, ...]
@@ -69,6 +71,7 @@ class Sizes:
     tied: bool
     head_first: bool
     lookups: int = 0
+    predicting: int = 0
     cards: tuple[int | None, ...] = field(default=(None,))
 
 
@@ -95,8 +98,29 @@ def sizes(whole: Estimate, setting: Setting, *, compute: int, cards: Sequence[in
     return Sizes(
         layers=tuple(layers), embedding=embedding, head=max(0, total - claimed), tower=tower,
         beside=whole.per_device.extra_bytes + draft_bytes(whole, setting), other=compute + CONTEXT_BYTES, tied=spec.tied,
-        head_first=not outside and setting.build >= HEAD_FIRST_SINCE, lookups=lookups, cards=tuple(cards),
+        head_first=not outside and setting.build >= HEAD_FIRST_SINCE, lookups=lookups, predicting=predicting(whole), cards=tuple(cards),
     )  # fmt: skip
+
+
+def predicting(whole: Estimate) -> int:
+    """Counts the layers behind the last in the file: `block_count` holds them, and -ngl and -ts count with it.
+
+    GLM-5.2 on four cards with -ts 54,9,8,8 (b10505): 55, 9, 8 and 6 of its 78 layers; Qwen3.8-27B of Unsloth with MTP and
+    -ts 38,27: 39 and 25. By name they are in GLM's files, and wherever they draft.
+    """
+    spec, drafter = whole.spec, drafter_of(whole)
+    header = spec.config.get("gguf")
+    if isinstance(header, Mapping):
+        found = next((value for key, value in header.items() if str(key).endswith(".nextn_predict_layers")), 0)
+    elif (spec.read_as is not None and spec.read_as.gguf and spec.model_type.startswith("glm")) or (
+        drafter is not None and drafter.kind == "mtp"
+    ):
+        section = spec.config.get("text_config")
+        config = section if isinstance(section, Mapping) else spec.config
+        found = config.get("num_nextn_predict_layers", config.get("mtp_num_hidden_layers", 0))
+    else:
+        return 0
+    return found if isinstance(found, int) and not isinstance(found, bool) and 0 < found < len(spec.layers) else 0
 
 
 @lru_cache(maxsize=32)  # a search asks for the same ones at every length
@@ -126,9 +150,10 @@ def placed(found: Sizes, placement: Placement) -> Placed:
     n goes to the first card whose cumulated share of memory, or of -ts, is above i / n. Row and tensor splits cut every
     matrix by these shares. Leaves out: norms that stay where they are used, and copies for pipelining.
     """
-    count, total = len(found.layers), len(found.layers) + 1
+    count, ahead = len(found.layers), len(found.layers) + found.predicting
+    total = ahead + 1
     wanted = total if placement.layers is None else min(placement.layers, total)
-    first = max(total - wanted, 0) if found.head_first else max(count - wanted, 0)
+    first = max(total - wanted, 0) if found.head_first else max(ahead - wanted, 0)
     shares = _filling(found, placement, first=first, wanted=wanted) or _shares(placement, found.cards)
     points = [share / sum(shares) for share in accumulate(shares)]
     _, not_read = patterns_of(placement.overrides)
@@ -147,10 +172,10 @@ def placed(found: Sizes, placement: Placement) -> Placed:
         for card, part in card_parts:
             weights[card] += times * part * (two.whole - two.moved - sum(two.pinned.values()))
             caches[card] += times * round(part * cache) if cache_here else 0
-    head_here = first <= count < first + wanted
+    head_here = first <= ahead < first + wanted
     head = found.head + (found.embedding if found.tied else 0)
     if head_here:
-        for card, part in _cards_of(count, first, wanted, points=points, split=placement.split):
+        for card, part in _cards_of(ahead, first, wanted, points=points, split=placement.split):
             weights[card] += part * head
     dense_there = host - experts_there + (0 if head_here else head)
     shares_there = (_part(dense_there, dense_in_all + head), _part(experts_there, experts_in_all))
@@ -190,6 +215,8 @@ def _filling(found: Sizes, placement: Placement, *, first: int, wanted: int) -> 
             one = found.layers[index]
             there = one.parts.get("experts", 0) if placement.expert_layers < 0 or index < placement.expert_layers else 0
             need = sum(one.parts.values()) + one.rest - there + (0 if placement.cache_on_host else one.cache)
+        elif index < len(found.layers) + found.predicting:
+            need = 0
         else:
             need = found.head + (found.embedding if found.tied else 0)
         while card < len(left) - 1 and left[card] < need:
@@ -333,4 +360,4 @@ def most_layers(found: Sizes, placement: Placement, free: int = 0) -> int | None
 
     if not fits(0):
         return None
-    return largest(fits, len(found.layers) + 1, max(1, len(found.layers) // 2))
+    return largest(fits, len(found.layers) + found.predicting + 1, max(1, len(found.layers) // 2))

@@ -181,6 +181,13 @@ def _method(name: str) -> str:
 
 
 # long: a field a line
+def _proposed(drafting: Drafting | None, ik: bool) -> int | None:
+    """Tokens that a step proposes: --spec-draft-n-max, which is 3 by default since MTP came."""
+    if drafting is None:
+        return None
+    return drafting.tokens or (1 if ik or drafting.method in TABLES_DRAFT else 3)
+
+
 def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]) -> Question:
     """Builds the question of llama-server, llama-cli or llama-bench, of llama.cpp or ik_llama.cpp."""
     bench = program.name == "llama-bench"
@@ -218,7 +225,7 @@ def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]
         seq_tokens=per_slot,
         prompt_tokens=values.get("prompt_tokens"),
         output_tokens=values.get("output_tokens") if (values.get("output_tokens") or 0) > 0 else None,
-        options=engine_options(values, num_speculative_tokens=None if drafting is None else drafting.tokens or 1),
+        options=engine_options(values, num_speculative_tokens=_proposed(drafting, ik)),
         drafting=drafting,
         placement=_placement(values),
         projector=None if values.get("mmproj_off") else values.get("mmproj"),

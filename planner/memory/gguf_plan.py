@@ -37,6 +37,8 @@ OLDER = (*ONE_QKV, "gemma3n", "gemma3n_text")
 KEPT_PARTS = ("altup", "laurel")
 # Published in MXFP4: their experts stay as they are, whatever the type of the file.
 KEPT_EXPERTS = ("gpt_oss",)
+# Tables of n-grams are published in one type, whatever the file's: 28.8 GB of Qwen3.8-Flash-Next.
+TABLES = {"qwen4_exp": "iq4_nl"}
 # Of 80 layers and with few KV heads the quantiser gives V a type more (`LLM_TYPE_70B`).
 OF_SEVENTY = ("llama", "qwen2", "qwen2_vl", "qwen2_5_vl", "deci", "nemotron-nas", "apertus")
 _NEVER = ("router", "norm", "embedding", "lm_head", *KEPT_PARTS)
@@ -100,6 +102,8 @@ def gguf_plan(spec: ModelSpec, file_type: str, *, own: Mapping[str, object] | No
         fmt = tensor_format(name)
         if own.get(kind):
             fmt = tensor_format(str(own[kind]))
+        elif kind == "ngram_table" and spec.model_type in TABLES:
+            fmt = tensor_format(TABLES[spec.model_type])
         elif kind.endswith("_exps") and spec.model_type in KEPT_EXPERTS:
             fmt = tensor_format("mxfp4")
         elif weight.name == "kv_b_proj":
@@ -177,6 +181,9 @@ def _top_kind(weight: Weight) -> str:
 def _of_layer(layer: Layer, index: int, model_type: str) -> Iterator[tuple[Weight, str, int]]:
     """A layer's matrices."""
     for weight in layer.weights:
+        if weight.is_row_table:
+            yield weight, "ngram_table", index
+            continue
         if weight.cols == 1 or not weight.linear or weight.part in _NEVER:
             continue
         kind = _kind(weight, model_type)

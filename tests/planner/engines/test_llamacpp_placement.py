@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kvplan
 from planner.catalogue.entries import find_model
 from planner.engines import llamacpp
 from planner.engines.base import Options
@@ -18,10 +21,18 @@ from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import Capacity, Request
 from planner.memory.sharding import Sharding
 from planner.readers import read_entry
-from planner.units import GIB
+from planner.units import GIB, MIB
 from tests.kvplan.test_own_names import run
 
 CARDS = (24 * GIB, 12 * GIB)
+LOGGED = Path(__file__).parents[2] / "cases" / "llamacpp" / "cards.tsv"
+LOGS = list(
+    csv.DictReader(
+        (line for line in LOGGED.read_text().splitlines() if not line.startswith("#")),
+        delimiter="\t",
+        quoting=csv.QUOTE_NONE,
+    )
+)
 
 
 def whole(name: str, dtype: str = "q8_0", tokens: int = 8192) -> Estimate:
@@ -228,3 +239,15 @@ def test_dealt_layers_are_all_of_them(experts: int, layers: int, name: str) -> N
         sum(card.weight_bytes + card.cache_bytes for card in there.cards), abs=8
     )
     assert (dealt.host_bytes, dealt.layers_on_cards) == (there.host_bytes, there.layers_on_cards)
+
+
+@pytest.mark.parametrize("row", LOGS, ids=[row["id"] for row in LOGS])
+def test_cards_hold_what_public_logs_say(row: dict[str, str]) -> None:
+    """Weights of each card, and behind them those of the host, and the cache of each card, of tests/cases/llamacpp/cards.tsv."""
+    found = kvplan.check(row["command"], gpu=row["gpu"]).placed
+    assert found is not None
+    ours = [*(card.weight_bytes for card in found.cards), found.host_weight_bytes]
+    for logged, size in zip(map(float, row["model"].split()), ours, strict=False):
+        assert abs(size / MIB / logged - 1) <= float(row["within"]) / 100, (logged, size / MIB)
+    for logged, card in zip(map(float, row["context"].split()), found.cards, strict=False):
+        assert abs(card.cache_bytes / MIB - logged) <= 1.5

@@ -63,6 +63,8 @@ class Options:
     kv_events: bool = False
     num_speculative_tokens: int = 0
     draft_layers: int | None = None
+    draft_k_dtype: str | None = None
+    draft_v_dtype: str | None = None
     max_running_requests: int | None = None
     chunked_prefill_size: int | None = None
     cuda_graph_max_bs: int | None = None

@@ -221,18 +221,18 @@ def _check_dsa(setting: Setting, name: str) -> None:
 
 
 def draft_bytes(estimate: Estimate, setting: Setting) -> int:
-    """Counts a drafter's own cache (-md, or MTP layers with --spec-type draft-mtp): cells of the whole context in f16.
+    """Counts a drafter's own cache (-md, or MTP layers with --spec-type draft-mtp): cells of the whole context.
 
     Its context is as long as all slots together, whichever way the build lays it out (PR 10586: one of each slot's
     length; since 2026 one for all, issue 28433), and its types are f16 unless --cache-type-k-draft says otherwise.
     """
-    f16 = kv_format("fp16")
+    k, v = map(kv_format, setting.draft_types)
     rows = 0
     for cache in drafted_caches(estimate):
         if isinstance(cache, Latent):
-            rows += f16.vector_bytes(cache.latent_dim + cache.rope_dim)
+            rows += k.vector_bytes(cache.latent_dim + cache.rope_dim)
         elif isinstance(cache, Full):
-            rows += cache.kv_heads * (f16.vector_bytes(cache.k_dim) + f16.vector_bytes(cache.v_dim))
+            rows += cache.kv_heads * (k.vector_bytes(cache.k_dim) + v.vector_bytes(cache.v_dim))
         else:
             raise UnsupportedModel(
                 f"how {setting.program} keeps a drafter's {cache.kind} is not modelled; leave --drafter out"

@@ -80,6 +80,7 @@ class Setting:
     mla_mode: int
     version: Version = LATEST
     snapshots: int = 0
+    draft_types: tuple[str, str] = ("fp16", "fp16")
 
     @property
     def ollama_engine(self) -> bool:
@@ -146,6 +147,7 @@ def settings(estimate: Estimate, options: Options, version: str | None, *, progr
         ubatch=min(want(options.ubatch_size, batch if kobold else DEFAULT_UBATCH, "--ubatch-size"), batch), batch=batch, flash=flash, pad=pad,
         swa_full=options.swa_full or not (options.useswa or _keeps_windows(estimate, build, number, program=program)),
         mla_mode=3 if options.mla_mode is None else options.mla_mode, version=number,
+        draft_types=(options.draft_k_dtype or "fp16", options.draft_v_dtype or "fp16"),
         snapshots=draft_tokens(estimate, options) if _rolls_back(estimate, build, program=program) else 0,
     )  # fmt: skip
 

@@ -180,7 +180,6 @@ def _method(name: str) -> str:
     return {"simple": "model", "standalone": "model", "draft_model": "model", "ngram_mod": "ngram"}.get(name, name)
 
 
-# long: a field a line
 def _proposed(drafting: Drafting | None, ik: bool) -> int | None:
     """Tokens that a step proposes: --spec-draft-n-max, which is 3 by default since MTP came."""
     if drafting is None:
@@ -188,6 +187,7 @@ def _proposed(drafting: Drafting | None, ik: bool) -> int | None:
     return drafting.tokens or (1 if ik or drafting.method in TABLES_DRAFT else 3)
 
 
+# long: a field a line
 def llama_question(program: Program, values: dict[str, Any], rest: Sequence[str]) -> Question:
     """Builds the question of llama-server, llama-cli or llama-bench, of llama.cpp or ik_llama.cpp."""
     bench = program.name == "llama-bench"

@@ -40,6 +40,8 @@ USED = """
 -md|--model-draft|--spec-draft-model=            draft_model text
 -hfd|-hfrd|--hf-repo-draft|--spec-draft-hf=      draft_model text
 --draft|--draft-n|--draft-max|--spec-draft-n-max= num_speculative_tokens count
+-ctkd|--cache-type-k-draft|--spec-draft-type-k=  draft_k_dtype text
+-ctvd|--cache-type-v-draft|--spec-draft-type-v=  draft_v_dtype text
 --spec-type=                                     draft_method text
 -mla|--mla-use|--mla-mode=                       mla_mode signed
 -mtp|--multi-token-prediction                    draft_mtp switch
@@ -101,8 +103,6 @@ MATTERS = """
 --pooling= : an embedding model: no decode
 --attention= : causal or not: no memory
 -bs|--backend-sampling : sampling on the device: speed
--ctkd|--cache-type-k-draft|--spec-draft-type-k= : type of the drafter's K
--ctvd|--cache-type-v-draft|--spec-draft-type-v= : type of the drafter's V
 -ngld|--gpu-layers-draft|--n-gpu-layers-draft|--spec-draft-ngl= : layers of the drafter on the device
 -cd|--ctx-size-draft= : context of the drafter
 -devd|--device-draft|--spec-draft-device= : device of the drafter

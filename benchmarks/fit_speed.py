@@ -27,6 +27,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import speed_groups
 from planner.catalogue.entries import find_device
 from planner.model.parameters import parameters
 from planner.speed.constants import (
@@ -92,7 +93,10 @@ SOFT = 0.03  # errors below this weigh as squares: no row is measured better
 ROWS_OF_A_SCALE = 5  # a device's factor is believed by half when it has as many rows
 LARGEST_SCALE = 2.0
 FOLDS = 5
-RANGE = (0.04, 0.96)
+SPREAD = (
+    "lengths spread"  # requests that end one at a time, so that nobody waits in a wave: not the load of these formulas
+)
+RANGE = (0.05, 0.95)
 
 
 # -- rows as arrays ----------------------------------------------------------------------------------------
@@ -698,6 +702,11 @@ def errors_of(data: Data, entries: Sequence[dict[str, Any]], index: np.ndarray) 
     return found[index]
 
 
+def folds_of(rows: int) -> np.ndarray:
+    """Which fifth of the rows each is left out with."""
+    return np.random.default_rng(1).integers(0, FOLDS, rows)
+
+
 def left_out(data: Data, usable: np.ndarray, part: Callable[[int], str]) -> np.ndarray:
     """Errors of every row under constants that rows of its part (device, model, fold) had no share in."""
     errors = np.full(len(data), np.nan)
@@ -710,31 +719,25 @@ def left_out(data: Data, usable: np.ndarray, part: Callable[[int], str]) -> np.n
     return errors
 
 
-def quantiles(errors: np.ndarray) -> tuple[float, float]:
-    """The ends of measured / ours that hold nine of ten rows, not narrower than a percent and a half."""
-    low, high = np.quantile(-errors, RANGE)
-    return round(min(math.exp(low), 0.985), 3), round(max(math.exp(high), 1.015), 3)
+BELIEVED = 20  # rows of a circle at which its range counts as much as that of the wider circle around it
+NARROWEST = math.log(1.015)
 
 
-FEWEST_OF_A_RANGE = 30
-FEWEST_OF_OWN_RANGE = 20  # of a device, or of a kind of measurement
-FEWEST_THAT_WIDEN = 8
+def levels(rows: int) -> tuple[float, float]:
+    """The percentiles of so many rows between which a further one lies as often as RANGE says: further out where they are
+    few, all of them below 24 (as conformal prediction has it)."""
+    high = min(1.0, RANGE[1] * (rows + 1) / rows)
+    return 1 - high, high
 
 
-def ranges(data: Data, errors: np.ndarray, circles: Sequence[np.ndarray]) -> dict[str, float]:
-    """The range of an entry: of the narrowest circle of rows that are enough, and not narrower than its own few. Steps
-    of models with experts have a range of their own, their prompts have not."""
-    found = {}
-    for name, kinds in (("tpot", ~data.of_prefill & ~data.routed), ("ttft", data.of_prefill)):
-        sizes = [np.flatnonzero(circle & kinds & ~np.isnan(errors)) for circle in circles]
-        low, high = quantiles(errors[next(rows for rows in sizes if len(rows) >= FEWEST_OF_A_RANGE)])
-        own = [sizes[0]] if len(sizes[0]) >= FEWEST_ROWS else []
-        own += [rows for kind in (0, 1) if len(rows := sizes[0][data.kind[sizes[0]] == kind]) >= FEWEST_OF_OWN_RANGE]
-        for rows in own:  # all of them, single steps, whole requests: each has nine of ten inside
-            own_low, own_high = quantiles(errors[rows])
-            low, high = min(low, own_low), max(high, own_high)
-        found |= {f"{name}_low": low, f"{name}_high": high}
-    return found
+def drawn(circles: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The ends of measured / ours that hold nine of ten rows, from errors in circles, the widest first: the percentiles of
+    each circle are drawn to those of the circle around it, by half where it has BELIEVED rows."""
+    ends = np.array([-NARROWEST, NARROWEST])
+    for number, errors in enumerate(circles):
+        own = np.quantile(-errors, levels(len(errors))) if len(errors) else ends
+        ends = own if number == 0 else (len(errors) * own + BELIEVED * ends) / (len(errors) + BELIEVED)
+    return round(math.exp(min(ends[0], -NARROWEST)), 3), round(math.exp(max(ends[1], NARROWEST)), 3)
 
 
 KINDS = (DECODE, REQUEST, PREFILL, TG, PP)
@@ -764,7 +767,7 @@ def fitted(rows: Sequence[Row]) -> Fitted:
     dense = np.array([row.dense for row in rows])
     usable = np.flatnonzero([not row.apart for row in rows])
     everything = np.arange(len(data))
-    folds = np.random.default_rng(1).integers(0, FOLDS, len(data))
+    folds = folds_of(len(data))
     entries = build(data, usable)
     parts: list[Callable[[int], str]] = [
         lambda i: str(folds[i]),
@@ -776,15 +779,91 @@ def fitted(rows: Sequence[Row]) -> Fitted:
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         splits = pool.map(_left_out, range(len(parts)))
         errors = dict(zip(SPLITS, (errors_of(data, entries, everything), *splits), strict=True))
-    found = Fitted(data, entries, errors, usable, dense)
-    for entry in entries:
-        _give_ranges(found, entry)
-        _give_expert_ranges(found, entry)
-        _give_new_ranges(found, entry)
-        _give_stage_ranges(found, entry)
-        _give_device_ranges(found, entry)
-        entry["range_unseen"] = wider(entry["range_seen"], entry["range_unseen"])
-    return found
+    return give_ranges(Fitted(data, entries, errors, usable, dense), np.ones(len(data), bool))
+
+
+def give_ranges(found: Fitted, use: np.ndarray) -> Fitted:
+    """The same with the ranges of every entry, from the rows `use` (a mask) where they were left out of the fit.
+
+    Each kind of answer (TPOT of dense models, of those with experts, prompts, prompts through several cards) has one, and a
+    device one of its own. Seen: rows left out. Unseen: devices left out, or for entries of any engine, engines. New: models.
+    """
+    ranged = replace(found, entries=[_with_ranges(found, entry, use) for entry in found.entries])
+    return replace(found, entries=[entry | {"widths": _widths(ranged, entry, use)} for entry in ranged.entries])
+
+
+def _widths(found: Fitted, entry: dict[str, Any], use: np.ndarray) -> dict[str, float]:
+    """How much wider the range is for each format of weights: the percentile of errors in units of the range's end that holds
+    nine of ten rows, drawn to 1 as a range is to that of the wider circle."""
+    data, masks = found.data, _masks(found)
+    scores: dict[str, list[float]] = {}
+    for i in np.flatnonzero(use & masks["fits"]):
+        asked = data.populations[i]
+        if not serves(entry, asked) or entry_of(found.entries, asked) is not entry:
+            continue
+        kind = "prompts " if data.of_prefill[i] else "" if found.dense[i] else "experts "
+        ratio = -found.errors[SPLITS[1]][i]
+        low, high = _range_of(found, i, SPLITS[1])
+        scores.setdefault(kind + data.shapes[i].split()[1], []).append(ratio / math.log(high if ratio > 0 else low))
+    made = {}
+    for name, each in sorted(scores.items()):
+        level = min(1.0, (RANGE[1] - RANGE[0]) * (len(each) + 1) / len(each))
+        width = (len(each) * float(np.quantile(each, level)) + BELIEVED) / (len(each) + BELIEVED)
+        made[name] = round(max(width, 0.1), 3)
+    return made
+
+
+def _with_ranges(found: Fitted, entry: dict[str, Any], use: np.ndarray) -> dict[str, Any]:
+    data, masks = found.data, _masks(found)
+    fits = use & masks["fits"]
+    mine = fits & np.array([serves(entry, asked) for asked in data.populations])
+    vendors = {name.split()[0] for name in entry["classes"]}
+    near = np.array([not vendors or asked.device_class.split()[0] in vendors for asked in data.populations])
+    kin = fits & (masks["llama"] == (entry["engine"] == LLAMA))
+    places = np.array([row.device.name for row in data.rows])
+    several = len(set(places[mine])) > 1
+
+    def ends(split: str, kind: np.ndarray, *inner: np.ndarray) -> tuple[float, float]:
+        return drawn([found.errors[split][circle & kind] for circle in (kin, kin & near, *inner)])
+
+    seen, unseen, new = dict[str, float](), dict[str, float](), dict[str, float]()
+    devices = {name: dict(factors) for name, factors in entry["devices"].items()}
+    for name in ("tpot", "experts", "ttft"):
+        kind = masks[name]
+        seen |= _named(name, ends(SPLITS[1], kind, mine))
+        unseen |= _named(name, ends(SPLITS[2] if entry["engine"] else SPLITS[4], kind, mine & several))
+        for device, factors in devices.items():
+            own = mine & (places == device)
+            if (own & kind).any():
+                factors |= _named(name, ends(SPLITS[1], kind, mine, own))
+    for name, kind in (("new", masks["tpot"]), ("new_experts", masks["experts"])):
+        new |= _named(name, ends(SPLITS[3], kind, mine))
+    if entry["engine"] == LLAMA:
+        staged = drawn([found.errors[SPLITS[1]][kin & masks["ttft"]], found.errors[SPLITS[1]][kin & masks["stages"]]])
+        seen |= _named("stages", staged)
+        unseen |= _named("stages", staged)
+    ranges = {"range_seen": seen, "range_unseen": wider(seen, unseen), "range_new": new}
+    return entry | ranges | {"devices": devices}
+
+
+def _named(name: str, ends: tuple[float, float]) -> dict[str, float]:
+    return {f"{name}_low": ends[0], f"{name}_high": ends[1]}
+
+
+@lru_cache(maxsize=8)
+def _masks(found: Fitted) -> dict[str, np.ndarray]:
+    """Which rows are of each kind of answer, of llama.cpp, and not set apart."""
+    data = found.data
+    staged = np.array([row.answer.request.sharding.pp > 1 for row in data.rows])
+    llama = np.array([asked.engine == LLAMA for asked in data.populations])
+    return {
+        "fits": np.array([not row.apart for row in data.rows]),
+        "llama": llama,
+        "tpot": ~data.of_prefill & found.dense,
+        "experts": ~data.of_prefill & ~found.dense,
+        "ttft": data.of_prefill & ~(staged & llama),
+        "stages": data.of_prefill & staged & llama & found.dense,
+    }
 
 
 def wider(seen: dict[str, float], unseen: dict[str, float]) -> dict[str, float]:
@@ -792,109 +871,42 @@ def wider(seen: dict[str, float], unseen: dict[str, float]) -> dict[str, float]:
     return {name: (min if name.endswith("_low") else max)(value, seen[name]) for name, value in unseen.items()}
 
 
-def _give_expert_ranges(found: Fitted, entry: dict[str, Any]) -> None:
-    """Of models with experts: rows, and devices, left out; of this entry's own rows where they are enough, else of all."""
-    data = found.data
-    llama = np.array([asked.engine == LLAMA for asked in data.populations])
-    routed = ~found.dense & ~data.of_prefill & np.array([not row.apart for row in data.rows])
-    routed &= llama == (entry["engine"] == LLAMA)
-    if not routed.any():
-        return
-    mine = routed & np.array([serves(entry, asked) for asked in data.populations])
-    for side, split in (("range_seen", SPLITS[1]), ("range_unseen", SPLITS[2])):
-        low, high = quantiles(found.errors[split][mine if mine.sum() >= FEWEST_OF_A_RANGE else routed])
-        entry[side] |= {"experts_low": low, "experts_high": high}
-
-
-def _give_stage_ranges(found: Fitted, entry: dict[str, Any]) -> None:
-    """Of llama.cpp's prompts through several cards: rows left out, whose spread is that of one card and of the pipeline."""
-    if entry["engine"] != LLAMA:
-        return
-    data = found.data
-    mine = data.of_prefill & found.dense & np.array([row.answer.request.sharding.pp > 1 for row in data.rows])
-    mine &= np.array([asked.engine == LLAMA for asked in data.populations])
-    if mine.sum() >= FEWEST_OF_EXPERTS:
-        low, high = quantiles(found.errors[SPLITS[1]][mine])
-        for side in ("range_seen", "range_unseen"):
-            entry[side] |= {"stages_low": low, "stages_high": high}
-
-
-def _give_device_ranges(found: Fitted, entry: dict[str, Any]) -> None:
-    """A device with rows enough has the range that its own rows showed when they were left out; one with fewer of them has
-    the entry's, no narrower than its own."""
-    data, errors = found.data, found.errors[SPLITS[1]]
-    fits = np.array([not row.apart for row in data.rows])
-    mine = fits & np.array(
-        [serves(entry, asked) and entry_of(found.entries, asked) is entry for asked in data.populations]
-    )
-    places = np.array([row.device.name for row in data.rows])
-    single = np.array([row.answer.request.sharding.pp == 1 for row in data.rows])
-    kinds = {
-        "tpot": ~data.of_prefill & found.dense,
-        "experts": ~data.of_prefill & ~found.dense,
-        "ttft": data.of_prefill & single,
-    }
-    for name, factors in entry["devices"].items():
-        for what, kind in kinds.items():
-            rows = np.flatnonzero(mine & kind & (places == name))
-            if len(rows) < FEWEST_THAT_WIDEN:
-                continue
-            low, high = quantiles(errors[rows])
-            known = entry["range_seen"]
-            if len(rows) < FEWEST_OF_OWN_RANGE and f"{what}_low" in known:
-                low, high = min(low, known[f"{what}_low"]), max(high, known[f"{what}_high"])
-            factors |= {f"{what}_low": low, f"{what}_high": high}
-
-
-def _give_new_ranges(found: Fitted, entry: dict[str, Any]) -> None:
-    """TPOT of models that were left out, dense ones and those with experts: of this entry's rows where they are enough."""
-    data, llama = found.data, entry["engine"] == LLAMA
-    steps = ~data.of_prefill & np.array([not row.apart for row in data.rows])
-    steps &= np.array([(asked.engine == LLAMA) == llama for asked in data.populations])
-    mine = steps & np.array([serves(entry, asked) for asked in data.populations])
-    entry["range_new"] = {}
-    for name, kind in (("new", found.dense), ("new_experts", ~found.dense)):
-        own = mine & kind if (mine & kind).sum() >= FEWEST_OF_A_RANGE else steps & kind
-        low, high = quantiles(found.errors[SPLITS[3]][own]) if own.any() else (1.0, 1.0)
-        entry["range_new"] |= {f"{name}_low": low, f"{name}_high": high}
-
-
-def _give_ranges(found: Fitted, entry: dict[str, Any]) -> None:
-    """Seen: rows left out. Unseen: devices left out; for entries of any engine, engines left out."""
-    data = found.data
-    fits = np.zeros(len(data), bool)
-    fits[found.usable] = True
-    mine = fits & np.array([serves(entry, asked) for asked in data.populations])
-    llama = np.array([asked.engine == LLAMA for asked in data.populations])
-    vendors = {name.split()[0] for name in entry["classes"]}
-    near = np.array([not vendors or asked.device_class.split()[0] in vendors for asked in data.populations])
-    kin = fits & (llama if entry["engine"] == LLAMA else ~llama)
-    unseen = SPLITS[2] if entry["engine"] else SPLITS[4]
-    several = len({row.device.name for row, own in zip(data.rows, mine, strict=True) if own}) > 1
-    entry["range_seen"] = ranges(data, found.errors[SPLITS[1]], (mine, kin & near, kin, fits))
-    entry["range_unseen"] = ranges(data, found.errors[unseen], (mine & several, kin & near, kin, fits))
+def covered_apart(found: Fitted, folds: np.ndarray) -> np.ndarray:
+    """Whether each row lies in the range that the rows of other folds make, so that a range is counted on rows that had no
+    share in it either."""
+    inside = np.zeros(len(found.data), bool)
+    for fold in range(FOLDS):
+        out = folds == fold
+        inside[out] = covered(give_ranges(found, ~out), SPLITS[1])[out]
+    return inside
 
 
 @lru_cache(maxsize=8)  # each table asks anew
 def covered(found: Fitted, split: str) -> np.ndarray:
     """Whether each measured value lies in the range that the entry prints for it."""
     inside = np.zeros(len(found.data), bool)
-    for i, row in enumerate(found.data.rows):
-        asked = found.data.populations[i]
-        entry = entry_of(found.entries, asked)
-        seen = split in SPLITS[:2] and row.device.name in entry["devices"]
-        constants = _constants(found, entry["words"], row.device.name, asked)
-        if not seen:
-            constants = replace(constants, **entry["range_unseen"])
-        low, high = prompt_range(constants, row.answer.request.sharding.pp)
-        if not found.data.of_prefill[i]:
-            shape = "" if split == SPLITS[3] else found.data.shapes[i]  # a model that was left out is new
-            low, high = tpot_range(constants.of_model(shape, experts=not found.dense[i]), not found.dense[i])
+    for i in range(len(found.data)):
+        low, high = _range_of(found, i, split)
         inside[i] = low <= math.exp(-found.errors[split][i]) <= high
     return inside
 
 
-@lru_cache(maxsize=4096)
+def _range_of(found: Fitted, i: int, split: str) -> tuple[float, float]:
+    """The range that row `i` gets, with its device or its model unseen where it was left out."""
+    row, asked = found.data.rows[i], found.data.populations[i]
+    entry = entry_of(found.entries, asked)
+    shape, experts = found.data.shapes[i], not found.dense[i]
+    constants = _constants(found, entry["words"], row.device.name, asked)
+    if split not in SPLITS[:2] or row.device.name not in entry["devices"]:
+        constants = replace(constants, **entry["range_unseen"])
+    if split == SPLITS[3]:  # a model that was left out is new
+        kept = tuple((name, factors) for name, factors in constants.shapes if name != shape)
+        constants = replace(constants, shapes=kept)
+    made = constants.of_model(shape, experts=experts)
+    return prompt_range(made, row.answer.request.sharding.pp) if found.data.of_prefill[i] else tpot_range(made, experts)
+
+
+@lru_cache(maxsize=1 << 14)
 def _constants(found: Fitted, words: str, device: str, asked: Population) -> Constants:
     """`constants_of` of the entry with these words, made once for rows that are alike."""
     entry = next(entry for entry in found.entries if entry["words"] == words and serves(entry, asked))
@@ -1042,12 +1054,12 @@ class OfQueue:
     queue: Queue
     shapes: Shapes
     errors: np.ndarray
+    plain: np.ndarray  # the same without factors of shapes
     known: np.ndarray  # rows whose shape has factors without them
 
 
 def queue_of(queued: Queued, names: Sequence[tuple[str, str]], own: np.ndarray, folds: np.ndarray) -> OfQueue:
-    """The queue of the rows `own`, whose shapes and devices are `names`. Ranges are of rows left out: `low` and `high`
-    with factors of shapes, `new_low` and `new_high` without."""
+    """The queue of the rows `own`, whose shapes and devices are `names`; its range is still wide."""
     errors, plain, known = np.full(len(own), np.nan), np.full(len(own), np.nan), np.zeros(len(own), bool)
     for fold in range(FOLDS):
         out, kept = own & (folds == fold), own & (folds != fold)
@@ -1060,10 +1072,15 @@ def queue_of(queued: Queued, names: Sequence[tuple[str, str]], own: np.ndarray, 
         known[out] = [names[i][0] in shapes for i in places]
     queue = fit_queue(queued.where(own))
     shapes = factors_of(queued.where(own).parts(queue), [names[i] for i in np.flatnonzero(own)], STRAY_OF_FIRST, FIRST)
-    low, high = quantiles(errors[own & known] if (own & known).any() else errors[own])
-    new_low, new_high = quantiles(plain[own])
-    queue = replace(queue, low=low, high=high, new_low=min(low, new_low), new_high=max(high, new_high))
-    return OfQueue(queue, shapes, errors, known)
+    return OfQueue(queue, shapes, errors, plain, known)
+
+
+def queue_ends(of: OfQueue, all_errors: np.ndarray, mine: np.ndarray, use: np.ndarray) -> dict[str, float]:
+    """The range of a queue from the rows `use`: of an entry's own rows `mine`, drawn to those of all. `low` and `high` with
+    factors of shapes, `new_low` and `new_high` without."""
+    low, high = drawn([all_errors[use], of.errors[mine & use & of.known]])
+    new_low, new_high = drawn([all_errors[use], of.plain[mine & use]])
+    return {"low": low, "high": high, "new_low": min(low, new_low), "new_high": max(high, new_high)}
 
 
 FIRST = ("waiting", "prompt")
@@ -1085,36 +1102,72 @@ def _merged(steps: Shapes, first: Shapes) -> Shapes:
     return both
 
 
-def under_load(entries: Sequence[dict[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Gives each entry its queues and their ranges; errors of TTFT under closed loop, on rows left out of that fit."""
-    folds = np.random.default_rng(1).integers(0, FOLDS, len(rows))
+def under_load(entries: Sequence[dict[str, Any]], rows: Sequence[Row]) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Gives each entry its queues and their ranges. Errors of TTFT under closed loop, on rows left out of that fit, and which
+    of the rows lie in the range that the other folds make."""
+    folds = folds_of(len(rows))
     queued, dense = queued_of(rows, entries), np.array([row.dense for row in rows])
     asked = [population(row.engine, row.load, row.device) for row in rows]
     chosen = np.array([id(entry_of(entries, who)) for who in asked])
     names = [(work(row.answer).shape, row.device.name) for row in rows]
     found: dict[bytes, OfQueue] = {}  # entries with few rows share those of all
-    lines = []
+    lines, inside = [], np.zeros(len(rows), bool)
     for label, name, kind in ((QUEUED, "queue", dense), (f"MoE: {QUEUED}", "experts_queue", ~dense)):
-        errors, inside = np.full(len(rows), np.nan), np.zeros(len(rows), bool)
+        parts = []
         for entry in entries:
             mine = (chosen == id(entry)) & kind
             own = mine if mine.sum() >= FEWEST_OF_EXPERTS else kind
             if own.tobytes() not in found:
                 found[own.tobytes()] = queue_of(queued, names, own, folds)
-            of = found[own.tobytes()]
-            entry[name] = asdict(of.queue)
+            parts.append((entry, mine, found[own.tobytes()]))
+        errors = np.full(len(rows), np.nan)
+        for _, mine, of in parts:
+            errors[mine] = of.errors[mine]
+        for entry, mine, of in parts:
+            entry[name] = asdict(replace(of.queue, **queue_ends(of, errors, mine, kind)))
             if entry["engine"] and mine.sum() >= FEWEST_OF_EXPERTS:
                 entry["shapes"] = _merged(entry["shapes"], of.shapes)
-            errors[mine] = of.errors[mine]
-            ratio, queue = np.exp(-of.errors[mine]), of.queue
-            low, high = (
-                np.where(of.known, queue.low, queue.new_low)[mine],
-                np.where(of.known, queue.high, queue.new_high)[mine],
-            )
-            inside[mine] = (low <= ratio) & (ratio <= high)
+            for fold in range(FOLDS):
+                out = mine & (folds == fold)
+                ends, ratio = queue_ends(of, errors, mine, kind & (folds != fold)), np.exp(-of.errors[out])
+                low = np.where(of.known[out], ends["low"], ends["new_low"])
+                high = np.where(of.known[out], ends["high"], ends["new_high"])
+                inside[out] = (low <= ratio) & (ratio <= high)
         share = round(100 * float(inside[kind].mean()), 1)
         lines.append({"population": label, "split": SPLITS[1], **_figures(errors[kind]), "in_range_percent": share})
+    return lines, inside
+
+
+def under_waves(row: Row) -> bool:
+    """Whether a first token was timed under the load that the queue stands for: several in flight, of one length."""
+    return row.kind == QUEUED and row.batch > 1 and row.apart != SPREAD
+
+
+def not_fitted(entries: Sequence[dict[str, Any]], rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Errors of first tokens that no queue is fitted on, by the shipped constants: one request in flight, and lengths that
+    are spread."""
+    kinds = {
+        "TTFT of one request in flight, not fitted on": lambda row: row.batch == 1,
+        "TTFT under load where lengths are spread from 1 to N, not fitted on": lambda row: row.apart == SPREAD,
+    }
+    lines, first = [], [row for row in rows if row.kind == QUEUED]
+    for name, belongs in kinds.items():
+        errors, inside = [], []
+        for row in filter(belongs, first):
+            asked = population(row.engine, row.load, row.device)
+            figure = row.predicted(constants_of(entry_of(entries, asked), row.device, asked))
+            errors.append(math.log(figure.value / row.seconds))
+            inside.append(figure.low <= row.seconds <= figure.high)
+        share = round(100 * float(np.mean(inside)), 1)
+        lines.append({"population": name, "split": SPLITS[0], **_figures(np.array(errors)), "in_range_percent": share})
     return lines
+
+
+def natural_groups(found: Fitted, queued: Sequence[Row], in_queue: np.ndarray) -> list[dict[str, Any]]:
+    """Coverage of each natural group of rows, left out of the fit and of the range."""
+    inside, rows = covered_apart(found, folds_of(len(found.data))), found.data.rows
+    kept = [(rows[i], bool(inside[i])) for i in found.usable] + list(zip(queued, in_queue.tolist(), strict=True))
+    return speed_groups.groups([row for row, _ in kept], [holds for _, holds in kept], LABELS)
 
 
 def by_plain_roofline(found: Fitted) -> list[dict[str, Any]]:
@@ -1198,19 +1251,25 @@ def main(arguments: list[str]) -> int:
     serving, llama = serving_rows(), llamacpp_rows()
     for name, count in sorted(serving.unknown.items(), key=lambda pair: -pair[1]):
         print(f"{count} rows left out: {name}")
-    queued = [row for row in serving.rows if row.kind == QUEUED]
+    queued = [row for row in serving.rows if under_waves(row)]
     found = fitted([row for row in (*serving.rows, *llama.rows) if row.kind != QUEUED])
     by_population, by_entry = errors_by_population(found), errors_by_entry(found)
-    by_population += under_load(found.entries, queued)
+    loaded, in_queue = under_load(found.entries, queued)
+    by_population += loaded
     plain, fails = by_plain_roofline(found), where_it_fails(found)
+    fails += not_fitted(found.entries, serving.rows)
+    by_group = natural_groups(found, queued, in_queue)
     for lines in (by_population, plain, fails, by_entry):
         show(lines)
         print()
+    for line in by_group:
+        print(speed_groups.words(line))
+    print(speed_groups.summary(by_group))
     if "--write" in arguments:
         fits = [{key: value for key, value in entry.items() if key != "fit"} for entry in found.entries]
         unknown = [{"name": name, "rows": count} for name, count in sorted(serving.unknown.items())]
         made = {"fits": fits, "errors": by_population, "errors_by_fit": by_entry, "plain": plain, "fails": fails,
-                "unknown": unknown}  # fmt: skip
+                "groups": by_group, "unknown": unknown}  # fmt: skip
         text = json.dumps(made, indent=1)
         OUT.write_text(text + "\n", encoding="utf-8")
         print(f"wrote {OUT.relative_to(ROOT)}")

@@ -107,6 +107,8 @@ class Constants:
     new_low, new_high    the range of TPOT of a model whose shape no row has; new_experts_ of one with experts
     ubatch_tokens        pieces of a prompt that pipeline stages work on in turn (llama.cpp); None: whole prompts
     experts_low, _high      the same of TPOT for a model with experts
+    widths               how much wider, in the logarithm, a range is for weights of one format: of TPOT by the format's name,
+                         "experts fp8" with experts, "prompts fp8" of a prefill
     stages_low, _high       the same of prompts that go through several cards in turn
     serial               share of the shorter of reading and computing that the longer does not hide: 0 in the shipped fits,
                          1 where one waits for the other (processors)
@@ -169,6 +171,7 @@ class Constants:
     stages_high: float = 1.0
     serial: float = 0.0
     queue_scale: float = 1.0
+    widths: tuple[tuple[str, float], ...] = ()
     measured_shape: str = ""
     elsewhere: tuple[tuple[str, float], ...] = ()
 
@@ -195,9 +198,16 @@ class Constants:
             queue, seconds=queue.seconds * seen.waiting, steps=queue.steps * seen.waiting, own=queue.own * seen.prompt,
             share=queue.share * seen.prompt,
         )  # fmt: skip
-        low, high = (self.new_experts_low, self.new_experts_high) if experts else (self.new_low, self.new_high)
-        if not new:
-            low = high = 1.0
+        low, high = (self.experts_low, self.experts_high) if experts else (self.tpot_low, self.tpot_high)
+        if new:
+            wide = (self.new_experts_low, self.new_experts_high) if experts else (self.new_low, self.new_high)
+            low, high = min(low, wide[0]), max(high, wide[1])
+        wider, stored = dict(self.widths), shape.split()[1] if " " in shape else ""
+        width, of_prompts = (
+            wider.get(f"experts {stored}" if experts else stored, 1.0),
+            wider.get(f"prompts {stored}", 1.0),
+        )
+        low, high = low**width, high**width
         return replace(
             self,
             measured_shape="",
@@ -209,8 +219,15 @@ class Constants:
             experts_scale=1.0,
             shapes=(),
             origin=self.origin + (NEW_SHAPE if new else ""),
-            tpot_low=min(self.tpot_low, low),
-            tpot_high=max(self.tpot_high, high),
+            tpot_low=low,
+            tpot_high=high,
+            experts_low=low if experts else self.experts_low,
+            experts_high=high if experts else self.experts_high,
+            ttft_low=self.ttft_low**of_prompts,
+            ttft_high=self.ttft_high**of_prompts,
+            stages_low=self.stages_low**of_prompts,
+            stages_high=self.stages_high**of_prompts,
+            widths=(),
             queue=queue,
             experts_queue=queue,
         )
@@ -238,6 +255,7 @@ class Constants:
             tpot_scale=self.tpot_scale * tpot,
             ttft_scale=self.ttft_scale * ttft,
             origin=self.origin if origin is None else origin,
+            widths=(),
         )
 
 
@@ -392,7 +410,7 @@ def own_constants(
     of = f"{own.model} with {own.engine}" if own.engine else own.model
     words = own.words if own.name.startswith("--") else f"stored as {own.name} on {own.date}, of {of}: {own.words}"
     return replace(
-        base, **_changed(base, own.constants, own.name), measured_shape=own.shape, elsewhere=tuple(elsewhere),
+        base, **_changed(base, own.constants, own.name), widths=(), measured_shape=own.shape, elsewhere=tuple(elsewhere),
         origin=f"{words}; beside: {base.origin}",
     )  # fmt: skip
 
@@ -448,6 +466,7 @@ def constants_of(entry: Mapping[str, Any], device: Device, asked: Population) ->
         **(ranges | new | (seen or {})),
         **queues,
         shapes=shapes,
+        widths=tuple(entry.get("widths", {}).items()),
         ubatch_tokens=pieces,
         origin=words,
     )

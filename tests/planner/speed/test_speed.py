@@ -22,7 +22,7 @@ from planner.readers.by_hand import by_hand
 from planner.speed.constants import DEFAULT, Constants, Queue, Shape, constants_for
 from planner.speed.measured_point import with_measured_point
 from planner.speed.passes import Prompt, prefill_pass, prefill_seconds, rates_of
-from planner.speed.speed import Figure, Speed, model_constants, speed
+from planner.speed.speed import Figure, Speed, model_constants, speed, tpot_range
 from planner.speed.step import step_ps
 from planner.speed.step_model import step_model
 from planner.speed.terms import prefill_terms
@@ -470,3 +470,19 @@ def test_attention_of_a_chunk_is_slowed_by_the_boards_power_in_a_simulated_step_
 
     assert ratio > 1.02
     assert products(slowed) == pytest.approx(products(DEFAULT) * ratio, rel=0.02)
+
+
+def test_the_width_of_a_format_stretches_its_ranges_once_and_no_other_format() -> None:
+    """0.8 ^ 1.5 = 0.7155; experts keep to their own range, and a measured point to its."""
+    plain = replace(
+        DEFAULT, tpot_low=0.8, tpot_high=1.25, experts_low=0.7, experts_high=1.5, ttft_low=0.5, ttft_high=2.0,
+        shapes=(("2x8 fp8", Shape()), ("2x8 bf16", Shape())), widths=(("fp8", 1.5), ("prompts fp8", 2.0)),
+    )  # fmt: skip
+    wide = plain.of_model("2x8 fp8", experts=False)
+    assert (wide.tpot_low, wide.tpot_high) == pytest.approx((0.7155, 1.3975), rel=1e-4)
+    assert (wide.ttft_low, wide.ttft_high) == (0.25, 4.0)
+    assert wide.of_model("2x8 fp8", experts=False) == wide
+    assert plain.of_model("2x8 bf16", experts=False).tpot_low == 0.8
+    routed = plain.of_model("2x8 fp8", experts=True)
+    assert tpot_range(routed, True) == (0.7, 1.5) and tpot_range(wide, False) == (wide.tpot_low, wide.tpot_high)
+    assert plain.scaled(tpot=2.0).of_model("2x8 fp8", experts=False).tpot_low == 0.8

@@ -94,7 +94,7 @@ def _groups(made: dict[str, Any]) -> list[str]:
         "In the range, by group: a kind of measurement alone, and by engine, device, layout and format of the weights, no crossings",
         "of these; groups of 20 rows or more, rows left out of the fit and of the range. A range is made to hold nine of ten:",
         f"{count['']} of {len(groups)} groups hold 85 to 95 %. Of a group that nine of ten of all hold, the rows at hand hold the share",
-        f"under \"by chance\" in 95 % of draws: {count['by chance']} groups are outside 85 to 95 % and inside that, {count['outside']} outside even so.",
+        f'under "by chance" in 95 % of draws: {count["by chance"]} groups are outside 85 to 95 % and inside that, {count["outside"]} outside even so.',
         "",
         "| measured | group | rows | in range | by chance | |",
         "|---|---|---|---|---|---|",

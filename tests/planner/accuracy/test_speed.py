@@ -115,7 +115,11 @@ def test_the_fit_beats_a_plain_roofline_on_every_kind() -> None:
 
 
 def test_ttft_under_load_is_mostly_in_its_range() -> None:
-    kept = [(row, row.predicted()) for row in rows() if row.kind == QUEUED and row.dense and row.batch > 1 and row.apart != "lengths spread"]
+    kept = [
+        (row, row.predicted())
+        for row in rows()
+        if row.kind == QUEUED and row.dense and row.batch > 1 and row.apart != "lengths spread"
+    ]
     assert len(kept) > 400
     assert sum(figure.low <= row.seconds <= figure.high for row, figure in kept) / len(kept) > 0.85
 

@@ -2,6 +2,7 @@
 
     python benchmarks/config_sweep.py                 # all types; needs transformers and torch, on the meta device
     python benchmarks/config_sweep.py llama bart -v   # some, with each change that is not exact
+    python benchmarks/config_sweep.py --kept sweep.jsonl  # all, a line a type; started again it goes on where it stopped
     python benchmarks/config_sweep.py llama --pairs 60    # two changes at a time, 60 drawn for each type (the same in every run)
 
 Each key that decides a size is dropped, set to null, doubled, given under another name of its class, and keys of other
@@ -171,6 +172,14 @@ def judged(config: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
+def kept(path: str | None) -> dict[str, Counter[str]]:
+    """The counts of each type that an earlier run wrote; none where there is no such file."""
+    if not path or not Path(path).exists():
+        return {}
+    rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    return {row.pop("type"): Counter(row) for row in rows}
+
+
 def main() -> int:
     """Print the counts of each type and together; 1 when any answer is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -179,16 +188,22 @@ def main() -> int:
     parser.add_argument(
         "--pairs", type=int, default=0, metavar="N", help="two changes at a time, N drawn for each type"
     )
+    parser.add_argument("--kept", metavar="FILE", help="write each type's counts there, and go on behind those that it has")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     import transformers
 
     transformers.logging.set_verbosity(60)
-    total: Counter[str] = Counter()
+    done, total = kept(asked.kept), Counter[str]()
     for model_type in asked.types or known_types():
         if not type_keys(model_type).known:
             continue
-        total += swept(model_type, asked.verbose, asked.pairs)
+        if model_type not in done:
+            done[model_type] = swept(model_type, asked.verbose, asked.pairs)
+            if asked.kept:
+                with open(asked.kept, "a", encoding="utf-8") as file:
+                    print(json.dumps({"type": model_type, **done[model_type]}), file=file)
+        total += done[model_type]
     print("together: " + ", ".join(f"{count:,} {name}" for name, count in sorted(total.items())))
     return 1 if total["wrong"] else 0
 

@@ -34,7 +34,7 @@ from planner.engines.capability import sglang_refusal
 from planner.engines.device_memory import context_before_weights, kept_on_device, weights_loaded
 from planner.engines.drafting import drafted_caches, drafter_of, drafter_weights
 from planner.engines.sglang_fraction import DRAFTS_IN_POOL_SINCE, default_fraction
-from planner.engines.sglang_states import DRAFTING_REQUESTS, StateRule, state_rule
+from planner.engines.sglang_states import DRAFTING_REQUESTS, INKLING_RATIO, StateRule, inkling_state_bytes, state_rule
 from planner.engines.vllm import logical_bytes, with_sparse_record
 from planner.engines.vllm_setting import architecture, default_length
 from planner.errors import UnsupportedModel
@@ -44,13 +44,13 @@ from planner.memory.limits import largest
 from planner.model.cache import Cache, Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent
-from planner.model.recurrent import CONVOLVED, CONVOLVED_IN_TURNS, Recurrent
+from planner.model.recurrent import CONVOLVED, CONVOLVED_IN_TURNS, FOUR_CONVOLUTIONS, FOUR_CONVOLUTIONS_2, Recurrent
 from planner.model.sparse_attention import IndexKeys
 from planner.model.windows import Chunked, SlidingWindow, most_kept
 from planner.units import GIB, human_bytes, human_tokens
 
 # Architectures whose windows get a pool of their own (`is_hybrid_swa_model`); every other window is charged in full.
-SPLIT_TYPES = ("llama4", "gpt_oss", "gemma4", "mimo_v2", "step3p5")
+SPLIT_TYPES = ("llama4", "gpt_oss", "gemma4", "mimo_v2", "step3p5", "inkling")
 FULL_TOKENS_RATIO = Fraction(8, 10)
 NEWEST = "0.5.23"  # the release read, on 2026-11-29
 
@@ -61,6 +61,7 @@ class Cell:
 
     fixed, beside, running   of a compressed past: bytes taken first, tokens a request takes beside its window, most requests
     rule     how states and tokens share the bytes, where there are states
+    window_ratio  tokens of the layers with a window for each of the full pool, where no flag says
     """
 
     full: int | Fraction
@@ -75,6 +76,7 @@ class Cell:
     beside: int = 0
     running: int | None = None
     rule: StateRule | None = None
+    window_ratio: Fraction = FULL_TOKENS_RATIO
 
     @property
     def all(self) -> int | Fraction:
@@ -278,7 +280,8 @@ def token_cell(estimate: Estimate) -> Cell:
     cell = max(cells, key=lambda found: found.all)
     if not cell.all and not cell.state:
         raise UnsupportedModel(f"{estimate.spec.name}: no layer keeps a cache, so SGLang makes no pool")
-    return cell
+    own = estimate.spec.model_type.startswith("inkling")
+    return replace(cell, window_ratio=INKLING_RATIO) if own else cell
 
 
 def _stage_cell(estimate: Estimate, stage: range, split: bool) -> Cell:
@@ -324,8 +327,12 @@ def _state_bytes(cache: Recurrent, estimate: Estimate) -> int:
     """conv (columns - 1) in the model's dtype, the rest fp32 (`mamba_ssm_dtype`, its default); Zaya's are all conv."""
     if cache.label == CONVOLVED:
         raise UnsupportedModel(f"{estimate.spec.name}: SGLang reads Zaya's older form alone (the -legacy repositories)")
+    if cache.label == FOUR_CONVOLUTIONS_2:
+        raise UnsupportedModel(f"{estimate.spec.name}: SGLang does not read Inkling 2")
     if cache.label == CONVOLVED_IN_TURNS:
         return cache.state_bytes(estimate.fmt)
+    if cache.label == FOUR_CONVOLUTIONS:
+        return inkling_state_bytes(cache, estimate)
     two = estimate.fmt.model_dtype_bytes
     return sum(
         part.elements // part.columns * (part.columns - 1) * two
@@ -346,7 +353,7 @@ def pool(cell: Cell, options: Options, size: int, *, page: int, longest: int) ->
     if cell.rule is not None:
         states, state_bytes = cell.rule.split(size, cell.state)
         left = max(0, size - state_bytes)
-    ratio = FULL_TOKENS_RATIO if options.swa_ratio is None else options.swa_ratio
+    ratio = cell.window_ratio if options.swa_ratio is None else options.swa_ratio
     token = cell.full + ratio * cell.sliding
     tokens = int(left / token) // page * page if token else 0
     sliding = int(tokens * ratio) // page * page if cell.sliding else 0
@@ -468,7 +475,7 @@ def _lines(found: Pool, estimate: Estimate) -> tuple[str, ...]:
 def _reasons(cell: Cell, options: Options, estimate: Estimate) -> tuple[str, ...]:
     reasons = []
     if cell.sliding:
-        ratio = FULL_TOKENS_RATIO if options.swa_ratio is None else options.swa_ratio
+        ratio = cell.window_ratio if options.swa_ratio is None else options.swa_ratio
         reasons.append(
             f"two pools: layers with a window hold {float(ratio):g} of the tokens; the printed count is the full pool"
         )

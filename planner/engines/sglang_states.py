@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from planner.engines.base import Options, Version
+from planner.engines.base import Options, Version, caches_of
 from planner.engines.drafting import draft_tokens
 from planner.memory.estimate import Estimate
+from planner.model.recurrent import Recurrent
 
 MAMBA_RATIO = Fraction(9, 10)
+INKLING_RATIO = Fraction(1, 10)  # of its states and of its windows (`arg_groups/model_overrides/inkling.py`)
 UNSHARED_STATES = 512  # max_mamba_cache_size where no prefix is shared and no flag says how many requests run
 DRAFTING_REQUESTS = 48  # max_running_requests of a server that drafts
 SHARED_SINCE: Version = (0, 5, 4)  # prefixes of states are kept, and the pool is sized by the ratio
@@ -105,8 +107,12 @@ def state_rule(estimate: Estimate, options: Options, version: Version) -> StateR
         held=_held(estimate, options, version) if shared else 1,
         fixed=None if fixed is None else max(1, fixed // replicas),
         running=max(1, (running or UNSHARED_STATES) // replicas),
-        ratio=MAMBA_RATIO if options.mamba_ratio is None else options.mamba_ratio,
+        ratio=_ratio(estimate) if options.mamba_ratio is None else options.mamba_ratio,
     )
+
+
+def _ratio(estimate: Estimate) -> Fraction:
+    return INKLING_RATIO if estimate.spec.model_type.startswith("inkling") else MAMBA_RATIO
 
 
 def _held(estimate: Estimate, options: Options, version: Version) -> int:
@@ -117,3 +123,13 @@ def _held(estimate: Estimate, options: Options, version: Version) -> int:
         buffered = version >= BUFFERED_SINCE and estimate.spec.model_type.startswith(types)
         strategy = "extra_buffer" if buffered else "no_buffer"
     return SHARED_HELD + {"extra_buffer": BUFFERS, "extra_buffer_lazy": LAZY_BUFFERS}.get(strategy, 0)
+
+
+def inkling_state_bytes(cache: Recurrent, estimate: Estimate) -> int:
+    """Counts the state of one of Inkling's layers: (kernel - 1) columns in bf16 of k and v as of both kinds of layers,
+    whichever this one is, and of two outputs. Source: SGLang 0.5.23 configs/inkling.py, `mamba2_cache_params`.
+    """
+    found = [c for c in caches_of(estimate) if isinstance(c, Recurrent) and c.label == cache.label]
+    keys = {c.parts[0].elements for c in found}
+    elements, kernel = sum(keys) + cache.parts[1].elements, cache.parts[0].columns
+    return 2 * elements // kernel * (kernel - 1)

@@ -26,7 +26,14 @@ from planner.memory.limits import largest
 from planner.model.cache import Cache, Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent
-from planner.model.recurrent import CONVOLVED, CONVOLVED_IN_TURNS, Recurrent, StatePart
+from planner.model.recurrent import (
+    CONVOLVED,
+    CONVOLVED_IN_TURNS,
+    FOUR_CONVOLUTIONS,
+    FOUR_CONVOLUTIONS_2,
+    Recurrent,
+    StatePart,
+)
 from planner.model.sparse_attention import IndexKeys
 from planner.model.windows import SlidingWindow
 from planner.units import ceil_div
@@ -52,7 +59,7 @@ HELD_FOREVER = 0
 
 # Recurrent layers whose state keeps fp32 whatever is asked (vLLM MambaStateDtypeCalculator.kda_state_dtype).
 FP32_STATES = ("kimi delta",)
-REFUSED_STATES = ("rg-lru", "rwkv", CONVOLVED, CONVOLVED_IN_TURNS)
+REFUSED_STATES = ("rg-lru", "rwkv", CONVOLVED, CONVOLVED_IN_TURNS, FOUR_CONVOLUTIONS_2)
 # Types whose published configs say mamba_ssm_dtype float32; catalogue entries may lack the key.
 FP32_TYPES = ("qwen3_5", "qwen4_exp")
 NEMOTRON_READ_SINCE: Version = (0, 13)
@@ -67,6 +74,7 @@ class LayerKind:
     token_bytes  of one token on one rank; 0 for a state
     limit        window, or length of the encoder's output
     held         blocks of a state that one request holds; 0 where every block of the text keeps one (`all`)
+    tokens       of a block where the layer sets them itself, whatever --block-size says; 0 elsewhere
     """
 
     form: str
@@ -75,6 +83,7 @@ class LayerKind:
     limit: int = 0
     shape: Cache | None = None
     held: int = 0
+    tokens: int = 0
 
     def blocks(self, length: int, block: int, in_flight: int, *, dcp: int) -> int:
         """Counts the most blocks that one request of `length` tokens holds.
@@ -250,11 +259,12 @@ def equal_pages(names: list[LayerKind], steps: Steps) -> tuple[dict[LayerKind, i
     if state:
         token = next((kind.token_bytes for kind in attention if kind.form == "full"), attention[0].token_bytes)
         block = max(block, steps.alignment * ceil_div(state, steps.alignment * token))
-    page = max(state, *(kind.token_bytes * block for kind in attention))
+    page = max(state, *(kind.token_bytes * (kind.tokens or block) for kind in attention))
     blocks = {}
     for kind in names:
-        own = kind.token_bytes * block
-        blocks[kind] = block * (page // own) if own and page % own == 0 else block
+        least = kind.tokens or block
+        own = kind.token_bytes * least
+        blocks[kind] = least * (page // own) if own and page % own == 0 else least
         if kind.form == "state":
             blocks[kind] = block if steps.every_block else steps.longest
     return blocks, page
@@ -330,6 +340,8 @@ def _kinds_of(cache: Cache, estimate: Estimate, options: Options, *, setting: Se
         return (own, _indexer(cache.indexer_dim)) if cache.indexer_dim else (own,)
     if isinstance(cache, IndexKeys):
         return (LayerKind("full", cache.token_bytes(fmt), shape=cache),)
+    if isinstance(cache, Recurrent) and cache.label == FOUR_CONVOLUTIONS:
+        return (_convolved_kind(cache, estimate),)
     if isinstance(cache, Recurrent):
         size = state_bytes(cache, estimate, options, setting=setting)
         return (LayerKind("state", 0, size, held=states_held(cache, draft_tokens(estimate, options), setting)),)
@@ -345,6 +357,19 @@ def _kinds_of(cache: Cache, estimate: Estimate, options: Options, *, setting: Se
         f"{estimate.spec.name}: how vLLM pages a layer of {cache.kind} is not modelled; ask without --engine for the "
         "logical figure"
     )
+
+
+def _convolved_kind(cache: Recurrent, estimate: Estimate) -> LayerKind:
+    """Inkling's four convolutions of a layer: a window of `kernel` tokens, whose block has as many, in bf16.
+
+    A token has, for each KV head of the rank, 2 · head_dim + 2 · hidden / KV heads numbers, up to the next power of two.
+    Source: vLLM 0.33.0 models/inkling/nvidia/sconv_swa_attn.py, InklingConvState.
+    """
+    keys, outputs = cache.parts
+    tp, kernel = estimate.request.sharding.tp, keys.columns
+    per_head, hidden = keys.elements // (2 * kernel * keys.split), outputs.elements // (2 * kernel)
+    width = 2 * per_head + 2 * (hidden // (keys.split * tp))
+    return LayerKind("sliding", keys.split * (1 << (width - 1).bit_length()) * 2, limit=kernel, tokens=kernel)
 
 
 def _indexer(width: int) -> LayerKind:

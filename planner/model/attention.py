@@ -33,6 +33,16 @@ class Mixer:
 
 
 @dataclass(frozen=True, repr=False)
+class Repeated(Mixer):
+    """A mixer that runs once more in a later pass over the same layer: the same weights, and a cache of its own."""
+
+    mixer: Mixer
+
+    def cache(self) -> Cache:
+        return self.mixer.cache()
+
+
+@dataclass(frozen=True, repr=False)
 class Attention(Mixer):
     """Softmax attention: MHA (kv_heads = heads), GQA, MQA (kv_heads = 1).
 

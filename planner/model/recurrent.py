@@ -110,6 +110,8 @@ NGRAMS = "conv n-grams"  # Qwen4-Exp's columns of hashed n-grams, all of which a
 
 FP32 = "fp32"
 CONVOLVED = "compressed convolutional attention"  # Zaya's states, beside the K and V of the same layer
+FOUR_CONVOLUTIONS = "four short convolutions"  # Inkling's: of k, of v, behind attention and behind the MLP
+FOUR_CONVOLUTIONS_2 = "four short convolutions of Inkling 2"  # the same parts, which no engine reads yet
 CONVOLVED_IN_TURNS = "compressed convolutional attention, the hidden state kept"  # as SGLang keeps them
 
 

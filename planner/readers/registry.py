@@ -20,6 +20,7 @@ MODULES = (
     "text_alone",
     "deepseek_v41",
     "zaya",
+    "inkling",
 )
 
 

@@ -278,13 +278,13 @@ def gemma4_unified(f: Fields, hidden: int) -> Weights:
 
 # --- sound -----------------------------------------------------------------------------------------------
 
-_WHISPER_KEYS = {
+WHISPER_KEYS = {
     "d_model": ("d_model", "hidden_size"),
     "encoder_layers": ("encoder_layers", "num_hidden_layers"),
     "encoder_attention_heads": ("encoder_attention_heads", "num_attention_heads"),
     "encoder_ffn_dim": ("encoder_ffn_dim", "intermediate_size"),
 }
-_WHISPER: Mapping[str, Any] = {
+WHISPER: Mapping[str, Any] = {
     "d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120,
     "num_mel_bins": 128, "max_source_positions": 1500,
 }  # fmt: skip
@@ -302,8 +302,8 @@ def _whisper_layers(a: Fields, *, k_bias: bool) -> Weights:
     return placed(AUDIO, layers)
 
 
-def _whisper(a: Fields) -> Weights:
-    """Whisper's encoder: two convolutions, positions, layers whose key has no bias, a norm."""
+def whisper(a: Fields) -> Weights:
+    """Lists the weights of Whisper's encoder: two convolutions, positions, layers whose key has no bias, a norm."""
     width = a.int("d_model")
     return (
         Weight(AUDIO, width, 3 * a.int("num_mel_bins"), linear=False),
@@ -318,36 +318,36 @@ def voxtral(f: Fields, hidden: int) -> Weights:
     """Lists the weights of Whisper's encoder; frames side by side, as wide as its MLP, go through two layers without
     bias.
     """
-    a = section(f, "audio_config", _WHISPER, renames=_WHISPER_KEYS)
+    a = section(f, "audio_config", WHISPER, renames=WHISPER_KEYS)
     if a is None:
         return ()
-    return (*_whisper(a), *two_layers(a.int("encoder_ffn_dim"), hidden, hidden, bias=False))
+    return (*whisper(a), *two_layers(a.int("encoder_ffn_dim"), hidden, hidden, bias=False))
 
 
 def qwen2_audio(f: Fields, hidden: int) -> Weights:
     """Lists the weights of Whisper's encoder and one biased projection."""
-    a = section(f, "audio_config", _WHISPER)
+    a = section(f, "audio_config", WHISPER)
     if a is None:
         return ()
-    return (*_whisper(a), *linear(PROJECTOR, hidden, a.int("d_model"), bias=True))
+    return (*whisper(a), *linear(PROJECTOR, hidden, a.int("d_model"), bias=True))
 
 
 def qwen3_omni(f: Fields, hidden: int) -> Weights:
-    """Lists the weights of Qwen3-VL's tower; three convolutions that quarter and halve the spectrogram, layers, two
-    biased layers.
-    """
-    a = section(
-        f, "audio_config", {**_WHISPER, "output_dim": 3584, "downsample_hidden_size": 480}, renames=_WHISPER_KEYS
-    )
-    seen = qwen_towers.qwen3_vl(f, hidden)
+    """Lists the weights of Qwen3-VL's tower and of an audio tower."""
+    return qwen_towers.qwen3_vl(f, hidden) + qwen3_audio(f, WHISPER)
+
+
+def qwen3_audio(f: Fields, sizes: Mapping[str, Any]) -> Weights:
+    """Lists the weights of three convolutions that quarter and halve the spectrogram, layers, two biased layers."""
+    sizes = {**WHISPER, "output_dim": 3584, "downsample_hidden_size": 480, **sizes}
+    a = section(f, "audio_config", sizes, renames=WHISPER_KEYS)
     if a is None:
-        return seen
+        return ()
     width, channels = a.int("d_model"), a.int("downsample_hidden_size")
     bands = a.int("num_mel_bins")
     for _ in range(3):
         bands = ceil_div(bands, 2)
     return (
-        *seen,
         Weight(AUDIO, channels, 9, linear=False),
         Weight(AUDIO, channels, 9 * channels, 2, linear=False),
         vector(AUDIO, channels, 3),

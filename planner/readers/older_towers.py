@@ -148,12 +148,13 @@ def deepseek_ocr(f: Fields, hidden: int) -> Weights:
     if "clip-l-14-224" in parts:
         second = Fields({**_CLIP_L, "image_size": 224}, where=f.where)
         # its patches go through a norm before the layers, and through none after them
-        return (*_sam_b(f, 1024), *_clip_without_last_norm(second), *joined, vector(PROJECTOR, hidden, 2))
+        return (*_sam_b(f, 1024), *clip_without_last_norm(second), *joined, vector(PROJECTOR, hidden, 2))
     f.leave_out("its vision tower is not counted: the text model and its cache alone")
     return ()
 
 
-def _clip_without_last_norm(v: Fields) -> Weights:
+def clip_without_last_norm(v: Fields) -> Weights:
+    """Lists CLIP's weights without the norm behind its layers."""
     width = v.int("hidden_size")
     return (
         *linear(VISION, width, patch_elements(v)),

@@ -44,7 +44,7 @@ def siglip(v: Fields, *, head: bool) -> Weights:
     a probe.
     """
     width = v.int("hidden_size")
-    weights = _siglip_body(v)
+    weights = siglip_body(v)
     if not v.flag("vision_use_head", head):
         return weights
     pooling = Attention(width, 1, 1, width, qkv_bias=True, out_bias=True).weights()
@@ -52,7 +52,8 @@ def siglip(v: Fields, *, head: bool) -> Weights:
     return (*weights, vector(VISION, width, 3), *placed(VISION, pooling + mlp))
 
 
-def _siglip_body(v: Fields) -> Weights:
+def siglip_body(v: Fields) -> Weights:
+    """Lists SigLIP's weights without its head."""
     width = v.int("hidden_size")
     return (
         *linear(VISION, width, patch_elements(v), bias=True),
@@ -107,7 +108,8 @@ def feature_layers(f: Fields) -> int:
     return len(value) if isinstance(value, (list, tuple)) and value else 1
 
 
-def _llava_tower(f: Fields) -> tuple[Weights, int] | None:
+def llava_tower(f: Fields) -> tuple[Weights, int] | None:
+    """Lists the weights of CLIP, SigLIP or Pixtral, and their width; None where the file has no tower or another one."""
     kinds = {"clip_vision_model": _CLIP, "siglip_vision_model": SIGLIP, "pixtral": _PIXTRAL}
     raw = f.section("vision_config")
     if raw is None:
@@ -129,7 +131,7 @@ def llava(f: Fields, hidden: int) -> Weights:
     """Lists the weights of CLIP, SigLIP or Pixtral, and an MLP of two layers (biased unless multimodal_projector_bias
     is false).
     """
-    tower = _llava_tower(f)
+    tower = llava_tower(f)
     if tower is None:
         return ()
     weights, width = tower
@@ -296,7 +298,7 @@ _GLM5 = {
 }  # fmt: skip
 
 
-def glm5_next(f: Fields, hidden: int) -> Weights:
+def glm5_next(f: Fields, hidden: int, *, out: int | None = None, middle: int | None = None) -> Weights:
     """Lists the weights of a tower with RMS norms, norms of each head's q and k, gated MLP; a strided convolution and a
     gated merger.
 
@@ -307,7 +309,7 @@ def glm5_next(f: Fields, hidden: int) -> Weights:
     if v is None:
         return ()
     width, merge = v.int("hidden_size"), v.int("spatial_merge_size")
-    out = v.int("out_hidden_size", hidden)
+    out = out or v.int("out_hidden_size", hidden)
     bias = v.flag("attention_bias", True)
     attention = {"qkv_bias": bias, "out_bias": bias, "qk_norm": "head"}
     layers = transformer(
@@ -320,7 +322,7 @@ def glm5_next(f: Fields, hidden: int) -> Weights:
         *linear(PROJECTOR, out, width * merge**2, bias=True),
         *linear(PROJECTOR, out, out),
         vector(PROJECTOR, out, 2),
-        *placed(PROJECTOR, Mlp(out, v.int("projection_intermediate_size")).weights()),
+        *placed(PROJECTOR, Mlp(out, middle or v.int("projection_intermediate_size")).weights()),
     )
 
 
@@ -356,11 +358,11 @@ _INTERNVL = {
 }  # fmt: skip
 
 
-def internvl(f: Fields, hidden: int) -> Weights:
+def internvl(f: Fields, hidden: int, *, attention_bias: bool = False) -> Weights:
     """Lists InternViT's weights: biased patches, a class vector, scaled residuals; norm and two biased layers over
     shuffled patches.
     """
-    v = section(f, "vision_config", _INTERNVL)
+    v = section(f, "vision_config", {**_INTERNVL, "attention_bias": attention_bias})
     return () if v is None else _intern_vit(f, v, hidden)
 
 
@@ -399,7 +401,7 @@ _INTERN_VIT_6B = {
     "hidden_size": 3200, "intermediate_size": 12800, "num_hidden_layers": 48, "num_attention_heads": 25,
     "image_size": 224, "patch_size": 14, "attention_bias": False, "use_qk_norm": True, "norm_type": "rms_norm",
 }  # fmt: skip
-_IDEFICS3 = {
+IDEFICS3 = {
     "hidden_size": 1152, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 16,
     "image_size": 224, "patch_size": 32,
 }  # fmt: skip
@@ -407,8 +409,8 @@ _IDEFICS3 = {
 
 def idefics3(f: Fields, hidden: int) -> Weights:
     """Lists the weights of SigLIP without a head; one projection of shuffled patches, without bias (SmolVLM as well)."""
-    v = section(f, "vision_config", _IDEFICS3)
+    v = section(f, "vision_config", IDEFICS3)
     if v is None:
         return ()
     shuffled = v.int("hidden_size") * f.int("scale_factor", 2) ** 2
-    return (*_siglip_body(v), *linear(PROJECTOR, hidden, shuffled))
+    return (*siglip_body(v), *linear(PROJECTOR, hidden, shuffled))

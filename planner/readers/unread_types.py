@@ -6,9 +6,8 @@ _DRAFT = "is a drafter of another model, and kvplan reads none of this type: ask
 _STEP5 = "Step-5: sparse attention over sums of blocks beside the whole K and V; the nearest that are read are step3p5 and step3p7"
 
 UNREAD = {
-    "step3p5v": "Step-3.5V: neither transformers 5.24 nor vLLM 0.33 nor SGLang 0.5.23 has it; the nearest that are read are step3p5 and step3p7",
+    "step3p5v": "Step-3.5V has no public implementation: none in transformers 5.24, vLLM 0.33 or SGLang 0.5.23; the nearest that are read are step3p5 and step3p7",
     "step5": _STEP5,
-    "unlimited_ocr": "transformers 5.24 and vLLM 0.33 have it; its layers attend to a window around reference tokens, which is not read here; the nearest that is read is deepseek_ocr2",
     "hrm_text": "HRM-Text: layers that run in turns over one state are not read; no near type is",
     "blt": "a byte latent transformer, whose number of patches the text decides; no near type is read",
     "xlstm": "xLSTM: its matrix memories are not read; the nearest that is read is mamba2",

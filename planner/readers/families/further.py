@@ -155,7 +155,9 @@ def _dots_sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
         size = {key: f.int(f"swa_{key}", default) for key, default in _DOTS_SLIDING.items()}
         rope = f.int("swa_qk_rope_head_dim", size["head_dim"] - size["qk_nope_head_dim"])
     else:
-        changed = saved.get(str(index))
+        changed = next(
+            (values for key, values in saved.items() if len(key) < 6 and key.isdecimal() and int(key) == index), None
+        )  # "02" as well
         own = f.sub(changed if isinstance(changed, Mapping) else {}, f"per_layer_config of layer {index}")
         size = {key: own.int(key, f.int(key, default)) for key, default in _DOTS_SLIDING.items()}
         rope = own.int("qk_rope_head_dim", f.int("qk_rope_head_dim"))
@@ -228,8 +230,23 @@ def _solar_delta(f: Fields, index: int) -> tuple[Mixer, ...]:
 SOURCE = "transformers 5.24.0"
 LAYER_NORMED = {"norm": "layer", "mlp_gated": False}
 _BIASED = {"qkv_bias": "use_bias", "o_bias": "use_bias", "mlp_bias": "use_bias"}
+
+
+def _reference_windows(f: Fields) -> list[str]:
+    """Full everywhere: prompt and pages stay whole, and of what is written engines keep all, attending to the last window."""
+    kinds = listed("layer_types", {"reference_sliding_attention": SLIDING, FULL: FULL}, all_of(SLIDING))(f)
+    if SLIDING in kinds:
+        f.notes.append(
+            f"generated tokens attend to the prompt and the last {f.int('sliding_window')} of them; all are counted as kept, "
+            "as vLLM keeps them: transformers drops the older ones"
+        )
+    return [FULL] * len(kinds)
+
+
 OCR_EXPERTS = Type(
     source=f"{SOURCE} DeepseekOcr2TextConfig: DeepSeek's experts over ordinary attention",
+    implied={"head_dim": None},  # the class sets it itself: hidden / heads
+    ignore=("head_dim",),
     renames={"num_experts": ("num_experts", "n_routed_experts")},
     defaults={"n_shared_experts": 2, "num_experts": 64, "moe_intermediate_size": 1407},
     mlp_kinds=expert_layers(),
@@ -296,6 +313,14 @@ TYPES: dict[str, Type] = {
         mlps={MOE: biased_shared_experts},
     ),
     "deepseek_ocr2_text": OCR_EXPERTS,
+    "unlimited_ocr_text": replace(
+        OCR_EXPERTS,
+        source=f"{SOURCE} UnlimitedOcrTextConfig: DeepSeek's experts over ordinary attention",
+        defaults={"num_key_value_heads": 10, "n_shared_experts": 2, "num_experts": 64, "num_experts_per_tok": 6, "moe_intermediate_size": 896,
+                  "sliding_window": 128},
+        kinds=_reference_windows,
+        mlp_kinds=expert_layers(1),
+    ),
     "ernie4_5_vl_moe_text": Type(
         source=f"{SOURCE} Ernie4_5_VLMoeTextConfig",
         renames={**_BIASED, "num_experts": ("moe_num_experts", "num_experts"),

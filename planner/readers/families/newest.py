@@ -12,7 +12,7 @@ from planner.errors import UnsupportedModel
 from planner.model.mlp import Mlp
 from planner.model.moe import Moe
 from planner.model.weights import Weight, linear, vector
-from planner.readers import decoder, more_towers, towers
+from planner.readers import audio_towers, decoder, more_towers, page_towers, towers
 from planner.readers.families.latent import DEEPSEEK_V3, V3_DEFAULTS, mla_with_indexer
 from planner.readers.families.multimodal import muse_gate, muse_kinds, outer
 from planner.readers.fields import Fields
@@ -109,7 +109,7 @@ TYPES: dict[str, Type] = {
         mlps={MOE: _spark_experts},
         extra=_spark_extra,
     ),
-    "muse_spark": outer("muse_spark_text", not_counted("its vision and audio towers are"), ties_from="inner"),
+    "muse_spark": outer("muse_spark_text", audio_towers.muse_spark, ties_from="inner"),
     "molmo2_text": Type(
         source="transformers 5.24.0 Molmo2TextConfig: Qwen3, with rows of the embedding beyond the vocabulary",
         defaults={"num_key_value_heads": 8, "head_dim": 128, "additional_vocab_size": 128},
@@ -120,5 +120,5 @@ TYPES: dict[str, Type] = {
     "kimi_vl": outer("deepseek_v3", towers.kimi_k25),
     "minicpmv4_6": outer("qwen3_5_text", more_towers.minicpmv4_6),
     "interns1": outer("qwen3", towers.internvl),
-    "nemotron_h_omni": outer("nemotron_h", not_counted("its vision tower (RADIO) and its sound encoder are")),
+    "nemotron_h_omni": outer("nemotron_h", page_towers.radio),
 }  # fmt: skip

@@ -188,7 +188,9 @@ def main() -> int:
     parser.add_argument(
         "--pairs", type=int, default=0, metavar="N", help="two changes at a time, N drawn for each type"
     )
-    parser.add_argument("--kept", metavar="FILE", help="write each type's counts there, and go on behind those that it has")
+    parser.add_argument(
+        "--kept", metavar="FILE", help="write each type's counts there, and go on behind those that it has"
+    )
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     import transformers

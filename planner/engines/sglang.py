@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from planner.dtypes.kinds import CacheFormat
-from planner.dtypes.names import FLOAT_BYTES, kv_format
+from planner.dtypes.names import kv_format
 from planner.engines import sglang_compressed
 from planner.engines.base import (
     LATEST,
@@ -34,7 +34,7 @@ from planner.engines.capability import sglang_refusal
 from planner.engines.device_memory import context_before_weights, kept_on_device, weights_loaded
 from planner.engines.drafting import drafted_caches, drafter_of, drafter_weights
 from planner.engines.sglang_fraction import DRAFTS_IN_POOL_SINCE, default_fraction
-from planner.engines.sglang_states import DRAFTING_REQUESTS, INKLING_RATIO, StateRule, inkling_state_bytes, state_rule
+from planner.engines.sglang_states import DRAFTING_REQUESTS, INKLING_RATIO, StateRule, state_bytes, state_rule
 from planner.engines.vllm import logical_bytes, with_sparse_record
 from planner.engines.vllm_setting import architecture, default_length
 from planner.errors import UnsupportedModel
@@ -44,7 +44,7 @@ from planner.memory.limits import largest
 from planner.model.cache import Cache, Full, Shared
 from planner.model.cross_attention import Cross
 from planner.model.latent_attention import Latent
-from planner.model.recurrent import CONVOLVED, CONVOLVED_IN_TURNS, FOUR_CONVOLUTIONS, FOUR_CONVOLUTIONS_2, Recurrent
+from planner.model.recurrent import Recurrent
 from planner.model.sparse_attention import IndexKeys
 from planner.model.windows import Chunked, SlidingWindow, most_kept
 from planner.units import GIB, human_bytes, human_tokens
@@ -290,7 +290,7 @@ def _stage_cell(estimate: Estimate, stage: range, split: bool) -> Cell:
         if index not in stage or isinstance(cache, Shared):
             continue
         if isinstance(cache, Recurrent):
-            state += _state_bytes(cache, estimate)
+            state += state_bytes(cache, estimate)
             continue
         key, value = _token_bytes(cache, estimate)
         limit = most_kept(cache) or 0
@@ -321,25 +321,6 @@ def _token_bytes(cache: Cache, estimate: Estimate) -> tuple[int, int]:
             "ask without --engine for the logical figure"
         )
     return cache.kv_heads * fmt.k.vector_bytes(cache.k_dim), cache.kv_heads * fmt.v.vector_bytes(cache.v_dim)
-
-
-def _state_bytes(cache: Recurrent, estimate: Estimate) -> int:
-    """conv (columns - 1) in the model's dtype, the rest fp32 (`mamba_ssm_dtype`, its default); Zaya's are all conv."""
-    if cache.label == CONVOLVED:
-        raise UnsupportedModel(f"{estimate.spec.name}: SGLang reads Zaya's older form alone (the -legacy repositories)")
-    if cache.label == FOUR_CONVOLUTIONS_2:
-        raise UnsupportedModel(f"{estimate.spec.name}: SGLang does not read Inkling 2")
-    if cache.label == CONVOLVED_IN_TURNS:
-        return cache.state_bytes(estimate.fmt)
-    if cache.label == FOUR_CONVOLUTIONS:
-        return inkling_state_bytes(cache, estimate)
-    two = estimate.fmt.model_dtype_bytes
-    return sum(
-        part.elements // part.columns * (part.columns - 1) * two
-        if part.columns
-        else part.elements * FLOAT_BYTES["fp32"]
-        for part in cache.parts
-    )
 
 
 def pool(cell: Cell, options: Options, size: int, *, page: int, longest: int) -> Pool:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from planner.dtypes.names import FLOAT_BYTES
 from planner.engines.base import Options, Version, caches_of
 from planner.engines.drafting import draft_tokens
+from planner.errors import UnsupportedModel
 from planner.memory.estimate import Estimate
-from planner.model.recurrent import Recurrent
+from planner.model.recurrent import CONVOLVED, CONVOLVED_IN_TURNS, FOUR_CONVOLUTIONS, FOUR_CONVOLUTIONS_2, Recurrent
 
 MAMBA_RATIO = Fraction(9, 10)
 INKLING_RATIO = Fraction(1, 10)  # of its states and of its windows (`arg_groups/model_overrides/inkling.py`)
@@ -27,6 +29,12 @@ SHARED_HELD, BUFFERS, LAZY_BUFFERS = 3, 2, 1
 # Types whose auto is extra_buffer (`_MAMBA_EXTRA_BUFFER_ARCHS`); Kimi's since a later release than the others.
 BUFFERED_TYPES = ("qwen3_5", "qwen3_next", "falcon_h1", "granitemoehybrid", "nemotron_h", "bailing_moe", "minicpmv4")
 BUFFERED_LATER_TYPES = ("kimi_linear", "kimi_k3", "qwen4", "glm5_next", "inkling")
+
+
+UNREAD_STATES = {
+    CONVOLVED: "SGLang reads Zaya's older form alone (the -legacy repositories)",
+    FOUR_CONVOLUTIONS_2: "SGLang does not read Inkling 2",
+}
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,24 @@ def inkling_state_bytes(cache: Recurrent, estimate: Estimate) -> int:
     whichever this one is, and of two outputs. Source: SGLang 0.5.23 configs/inkling.py, `mamba2_cache_params`.
     """
     found = [c for c in caches_of(estimate) if isinstance(c, Recurrent) and c.label == cache.label]
-    keys = {c.parts[0].elements for c in found}
-    elements, kernel = sum(keys) + cache.parts[1].elements, cache.parts[0].columns
+    keys = {c.parts[0].elements for c in found}  # one where both kinds are equally wide
+    both = sum(keys) if len(keys) > 1 else 2 * sum(keys)
+    elements, kernel = both + cache.parts[1].elements, cache.parts[0].columns
     return 2 * elements // kernel * (kernel - 1)
+
+
+def state_bytes(cache: Recurrent, estimate: Estimate) -> int:
+    """Counts a layer's state: conv (columns - 1) in the model's dtype, the rest fp32 (`mamba_ssm_dtype`, its default); Zaya's are all conv."""
+    if why := UNREAD_STATES.get(cache.label):
+        raise UnsupportedModel(f"{estimate.spec.name}: {why}")
+    if cache.label == CONVOLVED_IN_TURNS:
+        return cache.state_bytes(estimate.fmt)
+    if cache.label == FOUR_CONVOLUTIONS:
+        return inkling_state_bytes(cache, estimate)
+    two = estimate.fmt.model_dtype_bytes
+    return sum(
+        part.elements // part.columns * (part.columns - 1) * two
+        if part.columns
+        else part.elements * FLOAT_BYTES["fp32"]
+        for part in cache.parts
+    )

@@ -187,7 +187,8 @@ def muse_spark(f: Fields, hidden: int) -> Weights:
     seen = towers.muse_glimmer(f, hidden)
     if a is None:
         return seen
-    sizes, weights, before = a.int_list("hidden_sizes", low=1) or (256, 512, 1024, 2048), (), 1
+    weights: Weights = ()
+    sizes, before = a.int_list("hidden_sizes", low=1) or (256, 512, 1024, 2048), 1
     patches, depths = a.int_list("patch_sizes", low=1) or (16, 6, 5, 4), a.int_list("depths", low=1) or (2, 2, 2, 2)
     for width, patch, depth in zip(sizes, patches, depths, strict=False):
         mlp = two_layers(width, 4 * width, width, bias=True, part=AUDIO)

@@ -5,7 +5,7 @@ Sources: transformers 5.24.0 modeling_inkling.py (`plan_out_scales`), modeling_i
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import log
 from operator import mul
 
@@ -26,7 +26,7 @@ def inkling(f: Fields, hidden: int) -> Weights:
         layers = v.int("layers", 24, high=1024)
         sizes = _scales(v.int("temporal_patch_size", high=MAX_SIDE), v.int("patch_size", high=MAX_SIDE), layers,
                         channels=v.int("channels", 3, high=MAX_SIDE))  # fmt: skip
-        for index, (before, after) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for index, (before, after) in enumerate(pairwise(sizes)):
             folded = before[2] * (after[0] // before[0]) * (after[1] // before[1]) ** 2
             last = index == layers - 1
             width = hidden if last else after[2]

@@ -18,6 +18,7 @@ from planner.readers.tower_parts import (
     VISION,
     Weights,
     both_sides,
+    patch_count,
     patch_elements,
     placed,
     section,
@@ -94,7 +95,7 @@ def unlimited_ocr(f: Fields, hidden: int) -> Weights:
     c = v.sub(v.section("encoder_config") or {}, "encoder_config", clip)
     width = c.int("hidden_size")
     joined = linear(PROJECTOR, hidden, 2 * width, bias=True)
-    second = (vector(VISION, width, 3), table(VISION, towers.patch_count(c) + 1, width), *transformer(c, width))
+    second = (vector(VISION, width, 3), table(VISION, patch_count(c) + 1, width), *transformer(c, width))
     return (*_sam_of(f, v, 1024), *second, *joined, vector(PROJECTOR, hidden, 2))
 
 
@@ -173,7 +174,8 @@ def granite_docling(f: Fields, hidden: int) -> Weights:
         square = width * side * side
         paths += linear(PROJECTOR, out, square)
         paths += placed(PROJECTOR, (vector(PROJECTOR, square, 2), *two_layers(square, out, out, bias=True)), deeper)
-    router, inner = (), f.maybe_int("density_router_hidden_size")
+    router: Weights = ()
+    inner = f.maybe_int("density_router_hidden_size")
     if inner is not None:
         router = (
             *linear(PROJECTOR, 1, width, bias=True), vector(PROJECTOR, width, 2), *two_layers(width, inner, 1, bias=True)
@@ -228,7 +230,9 @@ def aria(f: Fields, hidden: int) -> Weights:
     if v is None:
         return ()
     width = v.int("hidden_size")
-    queries = max((int(n) for n in (f.section("projector_patch_to_query_dict") or {"": 256}).values()), default=256)
+    by_patches = f.section("projector_patch_to_query_dict") or {"4900": 256}
+    inner = f.sub(by_patches, "projector_patch_to_query_dict")
+    queries = max(inner.int(patches) for patches in by_patches)
     projector = (
         table(PROJECTOR, queries, width),
         *linear(PROJECTOR, width, width) * 3,
@@ -382,7 +386,7 @@ def ovis2(f: Fields, hidden: int) -> Weights:
     bias: dict[str, Any] = {"qkv_bias": v.flag("qkv_bias"), "out_bias": v.flag("qkv_bias")}
     return (
         *linear(VISION, width, patch_elements(v), bias=True),
-        table(VISION, towers.patch_count(v), width),
+        table(VISION, patch_count(v), width),
         *transformer(v, width, attention=bias, gated=True, mlp_bias=v.flag("mlp_bias"), norm_vectors=2),
         vector(VISION, width, 2),
         *linear(PROJECTOR, rows, width * v.int("hidden_stride") ** 2),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from planner.errors import UnsupportedModel, one_line
-from planner.readers import audio_towers, more_towers, older_towers, page_towers, qwen_towers, towers
+from planner.readers import audio_towers, more_towers, older_towers, page_towers, phi_towers, qwen_towers, towers
 from planner.readers.families.multimodal import FUYU_SIZES, LLAVA_SIZES, outer
 from planner.readers.families.newest import not_counted
 from planner.readers.model_types import Type
@@ -79,7 +79,8 @@ TYPES: dict[str, Type] = {
     # The text model's keys lie outside, beside vision_config or img_processor.
     "dots_ocr": Type(text="qwen2", towers=more_towers.dots_ocr, source="vLLM 0.33.0 dots_ocr.py: a Qwen2"),
     "phi3_v": Type(text="phi3", towers=more_towers.phi3_v, source="vLLM 0.33.0 phi3v.py: a Phi-3"),
-    "phi4mm": Type(text="phi3", towers=not_counted("its towers and their LoRA adapters are"), source="vLLM 0.33.0 phi4mm.py: a Phi-4-mini"),
+    "phi4mm": Type(text="phi3", towers=phi_towers.phi4mm, source="vLLM 0.33.0 phi4mm.py: a Phi-4-mini"),
+    "phi4_multimodal": Type(text="phi3", towers=phi_towers.phi4_multimodal, source="transformers 5.24.0 Phi4MultimodalConfig"),
     "lfm3_vl": outer("lfm3", page_towers.lfm3_vl),
     "minicpmv4_7": outer("qwen3_5_text", page_towers.minicpmv4_7),
     "minicpm_ocr": outer("qwen3_5_text", page_towers.minicpmv4_7),

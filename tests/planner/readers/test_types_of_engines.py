@@ -218,13 +218,3 @@ def test_dots_ocr_and_phi_3_vision_have_their_published_totals() -> None:
     vision, text = model_spec("phi-3.5-vision"), model_spec("phi-3.5-mini")
     assert parameters(vision) == 4_146_621_440
     assert vision.layers == text.layers
-
-
-def test_phi_4_multimodal_is_its_text_model_and_says_so() -> None:
-    text = {
-        "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32, "num_attention_heads": 24,
-        "num_key_value_heads": 8, "vocab_size": 200064, "tie_word_embeddings": True, "model_type": "phi4mm",
-    }  # fmt: skip
-    spec = read_config(text)
-    assert parameters(spec) == parameters(model_spec("phi-4-mini"))
-    assert any("not counted" in line for line in spec.warnings)

@@ -89,7 +89,9 @@ def sizes(whole: Estimate, setting: Setting, *, compute: int, cards: Sequence[in
         one = known[id(layer)]
         # A table of n-grams is an input of the graph: llama.cpp keeps it on the host or on disk (PR 27742).
         lookups += plan.total((weight, 1) for weight in layer.weights if weight.is_row_table)
-        layers.append(replace(one, rest=by_layer[index] - sum(one.parts.values())) if by_layer else one)
+        one = replace(one, rest=by_layer[index] - sum(one.parts.values())) if by_layer else one
+        beside = spec.encoder[index].weights if index < len(spec.encoder) else ()  # of T5, on the same device
+        layers.append(replace(one, rest=one.rest + plan.total((weight, 1) for weight in beside)))
     embedding = stored.bytes_of("embedding") if stored is not None else plan.total((w, 1) for w in spec.before)
     tower = plan.total((weight, 1) for weight in spec.towers)
     total = whole.per_device.weight_bytes

@@ -60,6 +60,7 @@ class ModelSpec:
     max_positions    longest sequence, with the config's own RoPE scaling; None where nothing says it
     rope_factor      what --rope-scaling multiplied them by
     mtp              multi-token-prediction weights: on disk, not built by transformers, not in `parameters`
+    again            weights of layers that run more than once (HRM-Text), with how often beyond the first: a step reads them anew
     partial          a part that is loaded (a tower) is named and not counted: its weights are a lower bound
     weights_known    false for a model described by hand without its widths: only the cache is answered
     notes            what the reader implied, in words, each with its source
@@ -87,6 +88,7 @@ class ModelSpec:
     quantization: Mapping[str, Any] | None = field(default=None, compare=False, hash=False)
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    again: tuple[tuple[Weight, int], ...] = ()
     upper_bound: bool = False
     partial: bool = False
     weights_known: bool = True

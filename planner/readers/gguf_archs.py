@@ -187,6 +187,7 @@ NO_CACHE = (
     "dream",
     "rnd1",
 )
+UNREAD = ("t5encoder", "llama-embed")  # b11739 makes a cache for these alone of `NO_CACHE`
 # These read `attention.indexer.types`: a layer that shares another's choice keeps no keys (b11739; deepseek32 does not).
 INDEXER_TYPES = ("dots3note", "glm-dsa", "glm5-next", "hy_v4")
 DRAFTS = ("eagle3", "dflash", "gemma4-assistant", "dflash-draft", "gemma4_mtp")

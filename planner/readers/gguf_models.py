@@ -18,7 +18,16 @@ from planner.model.spec import Layer, ModelSpec
 from planner.model.stored import StoredTensor, gather, part_of
 from planner.model.weights import Weight
 from planner.readers.gguf import GgufFile, GgufTensor, read_parts
-from planner.readers.gguf_archs import ARCHITECTURES, DRAFTS, INDEXER_TYPES, NO_CACHE, NOT_READ, OTHER_FILES, Arch
+from planner.readers.gguf_archs import (
+    ARCHITECTURES,
+    DRAFTS,
+    INDEXER_TYPES,
+    NO_CACHE,
+    NOT_READ,
+    OTHER_FILES,
+    UNREAD,
+    Arch,
+)
 from planner.readers.gguf_graphs import again, in_t5, stacks, t5_halves
 from planner.readers.gguf_keys import Keys
 from planner.readers.gguf_states import ngrams, state_of
@@ -95,6 +104,7 @@ def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
         encoder=encoder,
         encoder_extra=tuple(w for tensor in model.top if in_t5(tensor) == "enc" for w in model.weights(tensor)),
         mtp=tuple(weight for weight in model.mtp),
+        again=tuple(model.again),
         max_positions=positions or None,
         dtype="fp16",
         notes=("read from a GGUF file: K and V in fp16 unless asked otherwise, as llama.cpp has it", *model.notes),
@@ -119,8 +129,11 @@ def _refuse_other_files(file: GgufFile, keys: Keys) -> None:
 def _unknown(keys: Keys) -> UnsupportedModel:
     arch = one_line(str(keys.arch), 40)
     if any(word in str(keys.arch) for word in NO_CACHE):
+        unread = (
+            "; llama.cpp allocates K and V of its layers all the same, which nothing reads" if arch in UNREAD else ""
+        )
         return UnsupportedModel(
-            f"{keys.shown}: GGUF architecture {arch!r} is no autoregressive decoder; it keeps no KV cache between tokens"
+            f"{keys.shown}: GGUF architecture {arch!r} is no autoregressive decoder; it keeps no KV cache between tokens{unread}"
         )
     if keys.arch in DRAFTS:
         return UnsupportedModel(
@@ -150,6 +163,7 @@ class _Model:
         self.hidden = keys.number("embedding_length")
         self.top: list[GgufTensor] = []
         self.mtp: list[Weight] = []
+        self.again: list[tuple[Weight, int]] = []
         self.blocks: list[dict[str, GgufTensor]] = [{} for _ in range(self.count)]
         for tensor in file.tensors:
             self._place(tensor)
@@ -224,11 +238,13 @@ class _Model:
                     f"{self.keys.shown}: layer {index} of {self.count} has no tensors; is a part of the file missing?"
                 )
             layer = self._layer(index, block, windows[index], shared=index >= self.count - shared)
-            made.append(again(layer) if source in sources[:index] else layer)
+            if source in sources[:index]:
+                self.again += [(weight, 1) for weight in layer.weights]
+                layer = again(layer)
+            made.append(layer)
         if len(set(sources)) < len(sources):
             self.notes.append(
-                f"{len(set(sources))} blocks of weights run as {len(sources)} layers, each with a cache of its own; "
-                "speeds count a block's weights once a step, and are too high"
+                f"{len(set(sources))} blocks of weights run as {len(sources)} layers, each with a cache of its own"
             )
         return tuple(made)
 

@@ -334,7 +334,8 @@ LOOKED_UP = ("embedding", "engram")  # tables of which a token reads a few rows
 
 
 def _decoder_weights(spec: ModelSpec) -> list[tuple[Weight, int]]:
-    """The weights that a decode step multiplies with: no towers, no encoder, no table that is only looked up."""
+    """The weights that a decode step multiplies with: no towers, no encoder, no table that is only looked up; those of
+    layers that run several times as often as they run."""
     skipped = {id(w) for w in (*spec.towers, *spec.encoder_extra)}
     for layer in spec.encoder:
         skipped |= {id(w) for w in layer.weights}
@@ -344,7 +345,7 @@ def _decoder_weights(spec: ModelSpec) -> list[tuple[Weight, int]]:
         for w, n in all_weights(spec)
         if id(w) not in skipped and w.part not in TOWERS and w.part not in LOOKED_UP
     ]
-    return [*kept, *((w, 1) for w in head_weights(spec) if w.part == "embedding")]
+    return [*kept, *spec.again, *((w, 1) for w in head_weights(spec) if w.part == "embedding")]
 
 
 def _reads(

@@ -18,6 +18,7 @@ from planner.memory.estimate import estimate
 from planner.memory.request import Request
 from planner.model.parameters import parameters
 from planner.readers.gguf_archs import ARCHITECTURES, DRAFTS, NO_CACHE, NOT_READ, OTHER_FILES
+from planner.speed.work import work_of
 from profiler.verify_llama import ours
 from tests.planner.readers.headers import write_gguf
 
@@ -98,6 +99,13 @@ def test_windows_are_where_the_file_lists_them(tmp_path: Path, arch: str) -> Non
         model_spec(made(tmp_path, arch, own, tensors))
 
 
+@pytest.mark.parametrize("arch", ["t5encoder", "llama-embed"])
+def test_a_cache_that_nothing_reads_is_said(tmp_path: Path, arch: str) -> None:
+    """b11739 logs one for these; for bert, gemma-embedding, modern-bert, llada, dream, rnd1 and their like none."""
+    with pytest.raises(UnsupportedModel, match=r"keeps no KV cache between tokens; llama.cpp allocates K and V"):
+        model_spec(made(tmp_path, arch, {"block_count": 1}, layer("blk.0")))
+
+
 def hrm(folder: Path, **changes: int) -> str:
     own = {"block_count": 12, "hrm.layers_per_stack": 2, "hrm.h_cycles": 2, "hrm.l_cycles": 2, **changes}
     return made(folder, "hrm_text", own, {k: v for i in range(4) for k, v in layer(f"blk.{i}").items()})
@@ -109,6 +117,9 @@ def test_stacks_that_run_several_times_have_a_cache_for_each_pass_and_weights_on
     once = 4 * sum(rows * cols for _, (rows, cols) in layer("blk.0").values())
     assert parameters(spec) == once + HIDDEN * 100
     assert any("4 blocks of weights run as 12 layers" in note for note in spec.notes)
+    assert (
+        work_of(spec).weight_bytes == 3 * once * 2
+    )  # low stack four times, high stack twice: each of 2 layers, 12 in all
 
 
 def test_passes_that_do_not_make_the_layers_are_refused(tmp_path: Path) -> None:

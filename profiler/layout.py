@@ -16,7 +16,7 @@ from planner.units import human_bytes, human_seconds
 from profiler.device import Device
 from profiler.gpt import torch_dtype
 from profiler.linear import LINEAR_KINDS, Linear, check_packing
-from profiler.measure import laps
+from profiler.measure import Times, laps
 
 COLD_BYTES = 128 << 20  # matrices in rotation are more than this together, so that none is in a cache
 ROUNDS = 9  # turns of the layouts: a slow moment of the machine hits both
@@ -38,16 +38,27 @@ class Layout:
 def faster_layout(spec: ModelSpec, dtype: str, *, rows: Iterable[int], device: Device) -> Layout:
     """Chooses `plain` or `packed` by the time of a layer's products with each number of `rows`, the batches of decode steps.
 
-    `packed` only where it is clearly faster with all of them; the layer is of the kind that most layers are. `plain` with
+    `packed` only where it is clearly faster with all of them, undisturbed and as this machine is now; the layer is of the kind that most layers are. `plain` with
     the reason where this dtype cannot be packed here or both layouts of a layer have no room beside each other.
     """
     if device.kind != "cpu":
         return Layout("plain", "")
     if reason := _why_not(spec, dtype, device):
         return Layout("plain", f"--linear auto took plain matrices: {reason}")
-    found = {number: layer_seconds(spec, dtype, rows=number, device=device) for number in dict.fromkeys(rows)}
-    kind = "packed" if all(s["plain"] > MARGIN * s["packed"] for s in found.values()) else "plain"
+    found = {number: layer_times(spec, dtype, rows=number, device=device) for number in dict.fromkeys(rows)}
+    kind = "packed" if all(_packed_is_faster(**times) for times in found.values()) else "plain"
     return Layout(kind, f"--linear auto took {kind} matrices: a layer's products took {_measured(found)}")
+
+
+def _packed_is_faster(plain: Times, packed: Times) -> bool:
+    """Whether the shortest run of packed products is clearly shorter, and the middle one shorter too: beside programs that hold
+    the cores all the time packed products on several threads were measured to be the slower ones.
+
+    >>> calm, busy = Times((1.0, 1.1, 4.0)), Times((1.0, 9.0, 9.0))
+    >>> _packed_is_faster(Times((2.0, 2.2, 8.0)), calm), _packed_is_faster(Times((2.0, 2.2, 8.0)), busy)
+    (True, False)
+    """
+    return min(plain.seconds) > MARGIN * min(packed.seconds) and plain.median > packed.median
 
 
 def _why_not(spec: ModelSpec, dtype: str, device: Device) -> str:
@@ -63,32 +74,35 @@ def _why_not(spec: ModelSpec, dtype: str, device: Device) -> str:
     return ""
 
 
-def _measured(found: dict[int, dict[str, float]]) -> str:
+def _measured(found: dict[int, dict[str, Times]]) -> str:
     """
-    >>> _measured({1: {"plain": 0.002, "packed": 0.001}, 4: {"plain": 0.005, "packed": 0.001}})
-    'plain 2.00 ms, packed 1.00 ms with 1 row; plain 5.00 ms, packed 1.00 ms with 4 rows'
+    >>> _measured({4: {"plain": Times((0.005, 0.007, 0.009)), "packed": Times((0.001, 0.002, 0.003))}})
+    'plain 5.00 ms (median 7.00 ms), packed 1.00 ms (median 2.00 ms) with 4 rows'
     """
     return "; ".join(
-        ", ".join(f"{kind} {human_seconds(took)}" for kind, took in seconds.items())
+        ", ".join(
+            f"{kind} {human_seconds(min(times.seconds))} (median {human_seconds(times.median)})"
+            for kind, times in layouts.items()
+        )
         + f" with {rows:,} row{'s' * (rows > 1)}"
-        for rows, seconds in found.items()
+        for rows, layouts in found.items()
     )
 
 
-def layer_seconds(spec: ModelSpec, dtype: str, *, rows: int, device: Device) -> dict[str, float]:
-    """Measures the products of one layer in each layout, over copies that no cache holds: the least seconds of any copy in ROUNDS
-    turns of all copies in a row, as a step runs them. Other programs only ever make a layer longer, so the least is the one that
-    they disturbed least, and a layer is short enough to slip between them.
+def layer_times(spec: ModelSpec, dtype: str, *, rows: int, device: Device) -> dict[str, Times]:
+    """Measures the products of one layer in each layout, over copies that no cache holds: seconds of every copy in ROUNDS turns of
+    all copies in a row, as a step runs them. Other programs only ever make a layer longer, so the least is the one that they
+    disturbed least, and a layer is short enough to slip between them.
     """
     copies = {kind: _layers(spec, dtype, kind, rows=rows, device=device) for kind in LINEAR_KINDS}
-    least = dict.fromkeys(copies, float("inf"))
+    found: dict[str, tuple[float, ...]] = dict.fromkeys(copies, ())
     with torch.no_grad():
         for turn in range(ROUNDS):
             for kind, layers in copies.items():
                 order = cycle(layers)
-                times = laps(lambda order=order: next(order)(), device, len(layers), warmup=0 if turn else 2)  # type: ignore[misc]
-                least[kind] = min(least[kind], *times.seconds)
-    return least
+                step = lambda order=order: next(order)()  # noqa: E731
+                found[kind] += laps(step, device, len(layers), warmup=0 if turn else 2).seconds
+    return {kind: Times(seconds) for kind, seconds in found.items()}
 
 
 def _layers(spec: ModelSpec, dtype: str, kind: str, *, rows: int, device: Device) -> list[Callable[[], None]]:

@@ -10,6 +10,7 @@ pytest.importorskip("torch", reason=NEEDS_TORCH)
 
 from planner.errors import BadRequest
 from profiler.device import choose
+from profiler.measure import Times
 
 
 @pytest.mark.parametrize("packs", [True, False])
@@ -23,7 +24,7 @@ def test_auto_is_never_slower_than_plain_in_the_table_of_layouts(monkeypatch: py
     if not packs:
         monkeypatch.setattr(gpt, "check_packing", refuse)
         monkeypatch.setattr(layout, "check_packing", refuse)
-    monkeypatch.setattr(layout, "layer_seconds", lambda *_, **__: {"plain": 2.0, "packed": 1.0})
+    monkeypatch.setattr(layout, "layer_times", lambda *_, **__: {"plain": Times((2.0,)), "packed": Times((1.0,))})
     monkeypatch.setattr(decode, "LAYOUT_CONTEXT", 8)
     rows = decode.layout_rows(small("gpt2"), "fp32", [1, 2], 1, choose("cpu"))
     assert [row[:2] for row in rows] == [["fp32", "1"], ["fp32", "2"]]

@@ -21,6 +21,7 @@ from planner.readers import read_entry
 from planner.readers.huggingface import read_config
 from profiler.gpt import GPT, build
 from profiler.linear import Linear, most_packed_bytes, pack_matrix, packed_bytes, unpacked_bytes
+from profiler.measure import Times
 from profiler.recipes import design, shallower
 
 
@@ -174,8 +175,13 @@ def test_the_faster_layout_is_taken_and_both_times_are_said(monkeypatch: pytest.
     from profiler import layout
     from profiler.device import choose
 
-    for times, kind in (({"plain": 2.0, "packed": 1.0}, "packed"), ({"plain": 1.0, "packed": 0.97}, "plain")):
-        monkeypatch.setattr(layout, "layer_seconds", lambda spec, dtype, times=times, **_: times)
+    for plain, packed, kind in (
+        ((2.0, 2.0, 8.0), (1.0, 1.0, 4.0), "packed"),
+        ((1.0,), (0.97,), "plain"),  # not clearly
+        ((2.0, 2.1, 8.0), (1.0, 30.0, 40.0), "plain"),  # faster when left alone, which it seldom is
+    ):
+        times = {"plain": Times(plain), "packed": Times(packed)}
+        monkeypatch.setattr(layout, "layer_times", lambda spec, dtype, times=times, **_: times)
         found = layout.faster_layout(small("gpt2"), "fp32", rows=(2,), device=choose("cpu"))
         assert found.kind == kind and f"took {kind}" in found.note and "with 2 rows" in found.note
 
@@ -184,8 +190,11 @@ def test_packing_has_to_be_faster_with_every_batch_that_is_run(monkeypatch: pyte
     from profiler import layout
     from profiler.device import choose
 
-    times = {1: {"plain": 2.0, "packed": 1.0}, 16: {"plain": 2.0, "packed": 1.95}}
-    monkeypatch.setattr(layout, "layer_seconds", lambda spec, dtype, *, rows, device: times[rows])
+    times = {
+        1: {"plain": Times((2.0,)), "packed": Times((1.0,))},
+        16: {"plain": Times((2.0,)), "packed": Times((1.95,))},
+    }
+    monkeypatch.setattr(layout, "layer_times", lambda spec, dtype, *, rows, device: times[rows])
     take = {
         rows: layout.faster_layout(small("gpt2"), "fp32", rows=rows, device=choose("cpu")) for rows in ((1,), (1, 16))
     }
@@ -220,16 +229,15 @@ def test_of_experts_only_those_that_a_token_is_sent_to_are_timed() -> None:
 
 def test_products_of_a_layer_are_measured_in_both_layouts() -> None:
     from profiler.device import choose
-    from profiler.layout import layer_seconds
+    from profiler.layout import layer_times
 
-    found = layer_seconds(small("gpt2"), "fp32", rows=1, device=choose("cpu"))
-    assert set(found) == {"plain", "packed"} and min(found.values()) > 0
+    found = layer_times(small("gpt2"), "fp32", rows=1, device=choose("cpu"))
+    assert set(found) == {"plain", "packed"} and all(min(times.seconds) > 0 for times in found.values())
 
 
 def test_a_slow_moment_of_the_machine_does_not_choose_a_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     from profiler import layout
     from profiler.device import choose
-    from profiler.measure import Times
 
     calm, turns = {"plain": 1.0, "packed": 0.5}, {"plain": 0, "packed": 0}
 
@@ -244,5 +252,6 @@ def test_a_slow_moment_of_the_machine_does_not_choose_a_layout(monkeypatch: pyte
 
     monkeypatch.setattr(layout, "_layers", layers)
     monkeypatch.setattr(layout, "laps", lapped)
-    assert layout.layer_seconds(small("gpt2"), "fp32", rows=1, device=choose("cpu")) == calm
+    found = layout.layer_times(small("gpt2"), "fp32", rows=1, device=choose("cpu"))
+    assert {kind: min(times.seconds) for kind, times in found.items()} == calm
     assert turns == dict.fromkeys(calm, layout.ROUNDS)

@@ -175,7 +175,9 @@ def test_a_depth_that_fits_is_named() -> None:
 
 
 def _packed_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("profiler.layout.layer_seconds", lambda *_, **__: {"plain": 2.0, "packed": 1.0})
+    monkeypatch.setattr(
+        "profiler.layout.layer_times", lambda *_, **__: {"plain": Times((2.0,)), "packed": Times((1.0,))}
+    )
 
 
 def test_the_faster_layout_is_what_is_run_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,15 +217,17 @@ def test_a_sweep_chooses_for_all_its_batches_and_keeps_the_layout_when_it_goes_o
 ) -> None:
     seen: list[int] = []
 
-    def seconds(*_: object, rows: int, **__: object) -> dict[str, float]:
+    def seconds(*_: object, rows: int, **__: object) -> dict[str, Times]:
         seen.append(rows)
-        return {"plain": 2.0, "packed": 1.0}
+        return {"plain": Times((2.0,)), "packed": Times((1.0,))}
 
-    monkeypatch.setattr("profiler.layout.layer_seconds", seconds)
+    monkeypatch.setattr("profiler.layout.layer_times", seconds)
     grid = Grid((1, 4), (16,), ("static",), ("fp32",))
     first = sweep(small("gpt2"), QUICK, grid)
     assert seen == [1, 4] and {p.linear for p in first.points} == {"packed"}
-    monkeypatch.setattr("profiler.layout.layer_seconds", lambda *_, **__: {"plain": 1.0, "packed": 2.0})
+    monkeypatch.setattr(
+        "profiler.layout.layer_times", lambda *_, **__: {"plain": Times((1.0,)), "packed": Times((2.0,))}
+    )
     more = sweep(small("gpt2"), QUICK, replace(grid, context=(16, 32)), begun=first)
     assert {p.linear for p in more.points} == {"packed"}
 

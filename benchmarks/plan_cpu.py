@@ -21,10 +21,13 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from machine import children_cpu_seconds, header
 
-PLAN = (
-    "plan", "llama-3.1-8b", "--gpu", "h100-sxm,l40s,a100-80gb", "--rate", "5", "--prompt", "1000", "--answer", "300",
-    "--ttft", "2s", "--tpot", "50ms", "--engine", "vllm",
-)  # fmt: skip
+DEVICES = ("plan", "llama-3.1-8b", "--gpu", "h100-sxm,l40s,a100-80gb", "--ttft", "2s", "--tpot", "50ms", "--engine", "vllm")
+MIXES = ("--answer", "p50=200,p95=900", "--prompt")
+PLANS = {
+    "plan, three devices": (*DEVICES, "--rate", "5", "--prompt", "1000", "--answer", "300"),
+    "plan, heavy-tailed": (*DEVICES, "--rate", "5", *MIXES, "p50=800,p95=6000"),
+    "plan, heavy, users": (*DEVICES, "--users", "50", *MIXES, "p50=800,p95=12000"),
+}
 START = ("gpus", "l40s")
 
 
@@ -44,18 +47,22 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--beside", type=Path, help="another checkout, measured in turns with this one")
     asked = parser.parse_args()
-    cases: dict[str, tuple[Sequence[str], Path]] = {"plan, three devices": (PLAN, ROOT), "start alone": (START, ROOT)}
-    if asked.beside is not None:
-        cases["plan, the other checkout"] = (PLAN, asked.beside.resolve())
+    cases: dict[str, tuple[Sequence[str], Path]] = {"start alone": (START, ROOT)}
+    for name, question in PLANS.items():
+        cases[name] = question, ROOT
+        if asked.beside is not None:
+            cases[f"{name}, other"] = question, asked.beside.resolve()
     found: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(asked.runs + 1):
         for name, (arguments, tree) in cases.items():
             found[name].append(cpu_seconds(arguments, tree))
     print(header())
-    own = median(found["plan, three devices"][1:])
+    middle = {name: median(seconds[1:]) for name, seconds in found.items()}  # the first writes bytecode
     for name, seconds in found.items():
-        middle = median(seconds[1:])  # the first writes bytecode
-        print(f"{name:26}{middle:7.2f} s of CPU   plan / this {own / middle:5.2f}   least {min(seconds[1:]):.2f}")
+        beside = middle.get(f"{name}, other")
+        words = f"   {middle[name] / beside:.2f} of the other checkout" if beside else ""
+        starts = middle[name] / middle["start alone"]
+        print(f"{name:27}{middle[name]:6.2f} s of CPU   least {min(seconds[1:]):.2f}   {starts:5.1f} starts{words}")
     return 0
 
 

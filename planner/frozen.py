@@ -21,20 +21,21 @@ if TYPE_CHECKING:
 def _init(cls: type) -> Callable[..., None]:
     """Returns an `__init__` that takes the fields of `cls` by position or by name."""
     names = tuple(field.name for field in fields(cls))
-    place = {name: index for index, name in enumerate(names)}
+    known = frozenset(names)
     defaults = {field.name: field.default for field in fields(cls) if field.default is not MISSING}
     makers = [(field.name, field.default_factory) for field in fields(cls) if field.default_factory is not MISSING]
 
     def __init__(self: Any, /, *given: Any, **named: Any) -> None:
         values = self.__dict__
         values.update(defaults)
-        values.update(zip(names, given, strict=False))
-        for name in named:
-            if place.get(name, -1) < len(given):
-                raise TypeError(
-                    f"{cls.__name__} has no field {name!r}, or got it twice; its fields: {', '.join(names)}"
-                )
-        values.update(named)
+        if given:
+            values.update(zip(names, given, strict=False))
+        if named:
+            free = known if not given else known.difference(names[: len(given)])
+            if not named.keys() <= free:
+                wrong = ", ".join(repr(name) for name in named if name not in free)
+                raise TypeError(f"{cls.__name__} has no field {wrong}, or got it twice; its fields: {', '.join(names)}")
+            values.update(named)
         for name, maker in makers:
             if name not in values:
                 values[name] = maker()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from importlib import import_module
 
 from planner.engines.base import EngineAnswer, Options, parse_version
@@ -98,6 +97,8 @@ def parse_engine(text: str) -> tuple[str, str | None]:
     if key in _OTHERS:
         raise UnknownName(f"--engine {one_line(text, 40)!r}: {_OTHERS[key]}")
     if key not in ENGINES:
+        from difflib import get_close_matches  # slow to import, and only wanted when a name is wrong
+
         close = get_close_matches(key[:40], [*ENGINES, *ALIASES], n=1)
         hint = f"; did you mean {close[0]}?" if close else "."
         raise UnknownName(

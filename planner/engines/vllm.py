@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from planner.engines import vllm_compressed, vllm_v0, vllm_v1
 from planner.engines.base import (
@@ -107,6 +108,7 @@ def request_bytes(
     return [vllm_v0.request_bytes(estimate, options, setting.version, length=tokens) for tokens in lengths]
 
 
+@lru_cache(maxsize=2)  # a search asks for the answer and for the bytes of other lengths, one after the other
 def _read(
     estimate: Estimate, options: Options, version: str | None, *, generation: str | None
 ) -> tuple[Setting, Estimate]:
@@ -241,6 +243,7 @@ def _too_long_v0(ranged: Ranged, setting: Setting, options: Options) -> Refusal 
     )
 
 
+@lru_cache(maxsize=2)
 def _layout(estimate: Estimate, options: Options, setting: Setting) -> vllm_v1.Layout:
     """How the model's layers share the pool."""
     if keeps_compressed(estimate):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from planner.frozen import dataclass
 from planner.memory.activations import OverheadLine
-from planner.readers.mmproj import Mmproj
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from planner.readers.mmproj import Mmproj
 
 FLOAT_BYTES = 4  # llama.cpp computes a tower in fp32
 
@@ -22,6 +25,7 @@ class Projector:
         Gemma 3's 4,096 patches of 1,152 with 16 heads and 4,304 inside: 121 MiB, and 1,145 MiB with scores, for which
         llama.cpp's logs of 2025 have 1,132.
 
+        >>> from planner.readers.mmproj import Mmproj
         >>> tower = Mmproj("mmproj", 1, "gemma3", 4096, 4096, 1152, 16, 4304)
         >>> [Projector(tower).image_bytes(4096, scores) // 2**20 for scores in (False, True)]
         [121, 1145]

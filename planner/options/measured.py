@@ -9,8 +9,6 @@ from dataclasses import replace
 from planner.catalogue.device import Device
 from planner.errors import BadRequest
 from planner.frozen import dataclass
-from planner.measured.points import MeasuredPoint
-from planner.measured.reader import read_measured
 from planner.memory.estimate import estimate
 from planner.memory.limits import tensor_parallel_devices
 from planner.memory.request import Request, device_capacity
@@ -18,11 +16,13 @@ from planner.model.spec import ModelSpec
 from planner.options.readers import text as read_text
 from planner.options.tables import Flag
 from planner.speed.constants import constants_for
-from planner.speed.measured_fit import fitted
 from planner.speed.measured_point import MEASURED_KEYS, observed_of
 from planner.speed.observed import Observed
-from planner.speed.own import own_speed
 from planner.speed.work import work
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from planner.measured.points import MeasuredPoint
 
 MEASURED = Flag(
     "--measured", "POINT|FILE...",
@@ -62,9 +62,12 @@ def measured_of(
         return None
     if len(given) == 1 and not _is_file(given[0]):
         return MeasuredAsked(text=given[0])
-    points, notes, read = list[Observed](), list[str](), list[MeasuredPoint]()
+    points, notes = list[Observed](), list[str]()
+    read: list[MeasuredPoint] = []
     for text in given:
         if _is_file(text):
+            from planner.measured.reader import read_measured  # a reader a format, which most questions have no use for
+
             file = read_measured(text, "--measured")
             found = [observed for point in file.points if (observed := point.observed()) is not None]
             notes += [f"{text}: {note}" for note in file.notes]
@@ -104,6 +107,9 @@ def measured_on(
     The points are taken as of the formats of `request` and of its layout; where it has none, on the fewest devices that
     hold the model and the largest of them, as servers are started. Other layouts and formats are stretched alike.
     """
+    from planner.speed.measured_fit import fitted
+    from planner.speed.own import own_speed
+
     room = device_capacity(device)
     largest = max(points.points, key=lambda point: point.batch * (point.prompt_tokens + point.output_tokens))
     whole = replace(request, seq_tokens=largest.prompt_tokens + largest.output_tokens, batch=largest.batch)

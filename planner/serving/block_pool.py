@@ -61,7 +61,10 @@ class Pool:
         >>> Pool.of_blocks(100).held_bytes(33)
         3
         """
-        return self.sequence_bytes + sum(kind.block_bytes * kind.blocks(tokens) for kind in self.kinds)
+        total = self.sequence_bytes
+        for kind in self.kinds:
+            total += kind.block_bytes * kind.blocks(tokens)
+        return total
 
     @cached_property
     def hash_bytes(self) -> int:

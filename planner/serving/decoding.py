@@ -76,6 +76,7 @@ class Decoding:
         self.step = 0
         self.ends: list[Entry] = []
         self.bases_by_ticket: dict[int, int] = {}
+        self._held: dict[int, int] = {}  # bytes by step, of the sequences that are here now
 
     def join(self, ticket: int, tokens: int, steps_left: int) -> None:
         """Lets a sequence with `tokens` in the cache decode for `steps_left` steps; a ticket is used once."""
@@ -95,6 +96,7 @@ class Decoding:
 
     def _count(self, base: int, sign: int) -> None:
         tokens = base + self.step
+        self._held.clear()
         self.count += sign
         self.bases += sign * base
         for window in self.windows.values():
@@ -119,6 +121,7 @@ class Decoding:
             base = self.bases_by_ticket.get(heappop(crossings)[1])
             if base is None:
                 continue
+            self._held.clear()
             window.below -= 1
             window.below_bases -= base
             window.beyond += 1
@@ -164,6 +167,12 @@ class Decoding:
     def held_bytes(self, steps: int) -> int:
         """Counts what the sequences hold of the pool in the step so many from here, as far as `next_event`."""
         step = self.step + steps
+        found = self._held.get(step)
+        if found is None:
+            found = self._held[step] = self._held_at(step)
+        return found
+
+    def _held_at(self, step: int) -> int:
         total = self.count * self.sequence_bytes
         for kind, residues in self.kinds:
             blocks = residues.blocks(step)

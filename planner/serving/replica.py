@@ -12,7 +12,7 @@ from planner.errors import BadRequest
 from planner.serving.block_pool import HostTier, Pool, PrefixCache
 from planner.serving.decoding import Decoding
 from planner.serving.result import Requests, Timeline
-from planner.speed.step import StepModel, StepTerms, step_ps
+from planner.speed.step import StepModel, StepTerms, sides_ps, step_ps
 from planner.workloads.arrivals import Arrival
 from planner.workloads.traces import HASH_TOKENS
 
@@ -281,14 +281,15 @@ class Replica:
         """(steps that only decode until something else happens, time of the first, growth of each next one)."""
         steps = self._steps_in_memory(self.decoding.next_event())
         model, growing = self.model, self.decoding.growing()
-        memory, compute = self._roofs(self._decode_terms(), self.decoding.reached(1))
+        terms = self._decode_terms()
+        memory, compute = sides_ps(model, terms, self.decoding.reached(1))
         memory_slope = sum(map(mul, model.kv_ps, growing))
         compute_slope = sum(map(mul, model.score_ps, growing))
         gap, closing = memory - compute, compute_slope - memory_slope
         if gap * closing > 0:  # the lower line is the steeper one: as far as it stays the lower
             steps = min(steps, gap // closing + 1)
         memory_binds = gap > 0 or (gap == 0 and closing <= 0)
-        first = self._decode_terms().fixed_ps + max(memory, compute)
+        first = terms.fixed_ps + max(memory, compute)
         return steps, first, memory_slope if memory_binds else compute_slope
 
     def _steps_in_memory(self, steps: int) -> int:
@@ -306,12 +307,6 @@ class Replica:
             else:
                 high = middle
         return low
-
-    def _roofs(self, terms: StepTerms, reached: list[int]) -> tuple[int, int]:
-        """(memory, compute) of a step, without what is fixed."""
-        model = self.model
-        memory = terms.memory_ps + sum(map(mul, model.kv_ps, reached))
-        return memory, terms.compute_ps + sum(map(mul, model.score_ps, reached))
 
     def _decode_terms(self) -> StepTerms:
         count = self.decoding.count

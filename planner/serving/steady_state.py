@@ -20,8 +20,10 @@ simulator (`kvplan simulate`) plays the requests one by one.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 from planner.frozen import dataclass
 from planner.speed.step import StepModel, step_ps
@@ -29,13 +31,17 @@ from planner.units import PS_PER_SECOND
 from planner.workloads.arrivals import cached_tokens
 from planner.workloads.load import Load
 
-GRID = 4.0  # the prompts' share of a step is computed at 1, 4, 16, ... sequences, and between them on a line
+GRID = tuple(4**power for power in range(16))  # the prompts' share of a step is computed at so many sequences
 
 
 NEARLY_FULL = 0.995  # prompts that fill more of the time than this pile up
 
 
 BISECTIONS = 40
+
+
+Piece = tuple[int, int]
+"""New tokens, and tokens of the same prompt before them."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,7 @@ class State:
     utilisation: float
 
 
-@dataclass(frozen=True)
-class _Prompt:
+class _Prompt(NamedTuple):
     """What a prompt adds to the steps that hold it: its full pieces, and the last one alone or beside another's."""
 
     full_seconds: float
@@ -95,6 +100,15 @@ class FirstToken:
 
     def quantile_seconds(self, share: float) -> float:
         return self.first_seconds + _quantile(self.own, self.wait_seconds, self.chance, share=share)
+
+
+class Moment(NamedTuple):
+    """A replica at n decoding sequences: d, x and TPOT in seconds, and requests a second."""
+
+    step_seconds: float
+    added_seconds: float
+    tpot_seconds: float
+    rate_per_s: float
 
 
 class Replica:
@@ -132,21 +146,27 @@ class Replica:
         self._steps: dict[int, float] = {}
         self._prompts: dict[int, tuple[_Prompt, ...]] = {}
         self._means: dict[int, _Prompt] = {}
-        self._added: dict[tuple[float, float], float] = {}
-        self._tpots: dict[tuple[float, float], float] = {}
+        self._moments: dict[tuple[float, float], Moment] = {}
+        self._durations: dict[tuple[int, tuple[Piece, ...]], int] = {}  # of steps, by what is in them
 
     def slowed(self, factor: float) -> Replica:
         """The same replica with steps `factor` times as long."""
-        return Replica(
+        other = Replica(
             self.model, self.load, chunk_tokens=self.chunk_tokens, most=self.most, share=self.share,
             before_seconds=self.before_seconds, queue_scale=self.queue_scale, slower=self.slower * factor,
         )  # fmt: skip
+        other._durations = self._durations
+        return other
 
     # Steps
 
-    def _step(self, sequences: int, chunks: Sequence[tuple[int, int]] = ()) -> float:
-        reached = [round(sequences * mean) for mean in self.reached]
-        return self.slower * step_ps(self.model, sequences, reached, chunks=chunks) / PS_PER_SECOND
+    def _step(self, sequences: int, chunks: tuple[Piece, ...] = ()) -> float:
+        found = self._durations.get((sequences, chunks))
+        if found is None:
+            reached = [round(sequences * mean) for mean in self.reached]
+            found = step_ps(self.model, sequences, reached, chunks=chunks)
+            self._durations[sequences, chunks] = found
+        return self.slower * found / PS_PER_SECOND
 
     def decode_seconds(self, sequences: float) -> float:
         """Returns d(n), the seconds of a step without prompts; n need not be whole."""
@@ -173,14 +193,14 @@ class Replica:
         whole, rest = pieces(tokens, hit, self.chunk_tokens)
         full = first = second = 0.0
         for count, piece in whole:
-            full += count * (self._step(sequences, [piece]) - alone)
+            full += count * (self._step(sequences, (piece,)) - alone)
         if rest is not None:
-            one = self._step(sequences, [rest])
-            first, second = one - alone, self._step(sequences, [rest, rest]) - one
+            one = self._step(sequences, (rest,))
+            first, second = one - alone, self._step(sequences, (rest, rest)) - one
         return _Prompt(full, first, second, sum(count for count, _ in whole) + (rest is not None))
 
     def prompts(self, decoding: float, others: float) -> list[tuple[float, int]]:
-        """(x, steps) of each bin at n decoding sequences; between the powers of GRID on lines.
+        """(x, steps) of each bin at n decoding sequences; between the points of GRID on lines.
 
         A step hides part of a piece's work behind the weights that it reads anyway. Pieces that arrive during one
         step share the next, and what is hidden counts once: with y pieces to a step, Poisson, a piece hides
@@ -199,25 +219,35 @@ class Replica:
         return -math.expm1(-pieces) / pieces if pieces > 1e-9 else 1.0
 
     def _between(self, decoding: float, others: float) -> tuple[int, int, float]:
-        """The powers of GRID around n, and how far n is from the lower one to the upper."""
+        """The points of GRID around n, and how far n is from the lower one to the upper."""
         n = max(1.0, self._seen(decoding, others))
-        power = math.floor(math.log(n, GRID) + 1e-9)
-        low, high = round(GRID**power), round(GRID ** (power + 1))
+        place = bisect_right(GRID, n * (1 + 1e-9))
+        low, high = GRID[place - 1], GRID[place]
         share = (n - low) / (high - low)
         return (low, high, share) if share > 1e-9 else (low, low, 0.0)
 
     # The state at n decoding sequences
 
-    def added_seconds(self, decoding: float, others: float = 1.0) -> float:
-        """Returns x, what one request's prompt adds to the steps on average."""
+    def at(self, decoding: float, others: float = 1.0) -> Moment:
+        """Returns d, x, TPOT and the rate at n decoding sequences, by the equations above; `others` is 1, or
+        (users - 1) / users in a closed loop.
+        """
         asked = decoding, others
-        if asked not in self._added:
+        found = self._moments.get(asked)
+        if found is None:
             alone = self._alone(decoding, others)
             low, high, share = self._between(decoding, others)
-            below = self._mean_prompt(low).added_seconds(alone)
-            above = self._mean_prompt(high).added_seconds(alone) if share else below
-            self._added[asked] = below + share * (above - below)
-        return self._added[asked]
+            added = self._mean_prompt(low).added_seconds(alone)
+            if share:
+                added += share * (self._mean_prompt(high).added_seconds(alone) - added)
+            step, steps = self.decode_seconds(self._seen(decoding, others)), self.load.decode_steps
+            tpot = step + others * decoding * added / steps
+            found = self._moments[asked] = Moment(step, added, tpot, decoding / (steps * tpot))
+        return found
+
+    def added_seconds(self, decoding: float, others: float = 1.0) -> float:
+        """Returns x, what one request's prompt adds to the steps on average."""
+        return self.at(decoding, others).added_seconds
 
     def _mean_prompt(self, sequences: int) -> _Prompt:
         """All bins together."""
@@ -248,23 +278,17 @@ class Replica:
         return min(float(self.most), 1 + others * decoding)
 
     def tpot_seconds(self, decoding: float, others: float = 1.0) -> float:
-        """TPOT(n) = d(1 + others·n) + others·n·x / steps; `others` is 1, or (users - 1) / users in a closed loop."""
-        asked = decoding, others
-        if asked not in self._tpots:
-            added = self.added_seconds(decoding, others)
-            decode = self.decode_seconds(self._seen(decoding, others))
-            self._tpots[asked] = decode + others * decoding * added / self.load.decode_steps
-        return self._tpots[asked]
+        """Returns TPOT(n) = d(1 + others·n) + others·n·x / steps."""
+        return self.at(decoding, others).tpot_seconds
 
     def rate_per_s(self, decoding: float, others: float = 1.0) -> float:
         """Requests a second at which so many decode on average."""
-        return decoding / (self.load.decode_steps * self.tpot_seconds(decoding, others))
+        return self.at(decoding, others).rate_per_s
 
     def prefill_share(self, decoding: float, others: float = 1.0) -> float:
         """Share of the time in steps that hold prompts, where pieces of several prompts fill one step."""
-        seen = self._seen(decoding, others)
-        filled = self.new_tokens / self.chunk_tokens * self.decode_seconds(seen)
-        return self.rate_per_s(decoding, others) * (self.added_seconds(decoding, others) + filled)
+        found = self.at(decoding, others)
+        return found.rate_per_s * (found.added_seconds + self.new_tokens / self.chunk_tokens * found.step_seconds)
 
     @cached_property
     def new_tokens(self) -> float:
@@ -272,12 +296,12 @@ class Replica:
 
     def held(self, decoding: float, others: float = 1.0) -> float:
         """Sequences that the pool holds, in decoding ones: prompts under way hold half of themselves on average."""
-        step = self.decode_seconds(self._seen(decoding, others))
+        found = self.at(decoding, others)
         under_way = sum(
-            (added + steps * step) * item.share * item.tokens
+            (added + steps * found.step_seconds) * item.share * item.tokens
             for (added, steps), item in zip(self.prompts(decoding, others), self.load.prompts, strict=True)
         )
-        return decoding + self.rate_per_s(decoding, others) * under_way / (2 * self.held_tokens)
+        return decoding + found.rate_per_s * under_way / (2 * self.held_tokens)
 
     @cached_property
     def held_tokens(self) -> float:
@@ -299,8 +323,7 @@ class Replica:
 
     def ttft(self, decoding: float, others: float = 1.0, closed: bool = False) -> FirstToken:
         """The time to the first token while there is room."""
-        seen = self._seen(decoding, others)
-        step, rate = self.decode_seconds(seen), self.rate_per_s(decoding, others)
+        step, x, tpot, rate = self.at(decoding, others)
         own = [
             (added + steps * step, item.share)
             for (added, steps), item in zip(self.prompts(decoding, others), self.load.prompts, strict=True)
@@ -309,16 +332,14 @@ class Replica:
         held = min(1.0, rate * sum(seconds * share for seconds, share in own))
         busy = min(NEARLY_FULL, self.prefill_share(decoding, others))
         queue = rate * square / (2 * (1 - busy))
-        added = self.added_seconds(decoding, others)
         first = self.before_seconds
         if closed and not self.load.think_seconds:
             # The next request comes as an answer ends, between two steps, with those of others whose answers end there.
-            tpot = self.tpot_seconds(decoding, others)
             filled = min(1.0, rate * tpot * self.new_tokens / self.chunk_tokens)
-            wait, chance = others * (rate * tpot * added + filled * queue), others * held
+            wait, chance = others * (rate * tpot * x + filled * queue), others * held
         else:
             current = rate * square + (1 - held) * step  # the step that an arrival finds: long ones more often
-            beside = rate * current / 2 * added  # pieces that come later and share its step
+            beside = rate * current / 2 * x  # pieces that come later and share its step
             wait, chance = others * (queue + beside), others * held
             first += (1 - held) * step / 2 * min(1.0, others * decoding)
         wait *= self.queue_scale
@@ -406,10 +427,6 @@ class Replica:
             prefill_share=min(1.0, rate * self.added_seconds(decoding, others)),
             utilisation=min(1.0, rate / self.full_rate_per_s),
         )
-
-
-Piece = tuple[int, int]
-"""New tokens, and tokens of the same prompt before them."""
 
 
 def pieces(tokens: int, hit: int, chunk_tokens: int) -> tuple[list[tuple[int, Piece]], Piece | None]:

@@ -8,6 +8,7 @@ that no row is of falls to the nearest that has some, and its range is that of r
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -480,11 +481,11 @@ def shapes_on(entry: Mapping[str, Any], device: str) -> tuple[tuple[str, Shape],
 @lru_cache(maxsize=1)
 def shipped() -> dict[str, Any]:
     """The fits with the errors they were checked with; empty where the file is missing."""
-    from importlib.resources import files
+    import model_configs
 
     try:
-        text = files("model_configs").joinpath(FILE).read_text(encoding="utf-8")
+        with open(os.path.join(os.path.dirname(model_configs.__file__), FILE), "rb") as file:
+            made: dict[str, Any] = json.load(file)
     except FileNotFoundError:
         return {}
-    made: dict[str, Any] = json.loads(text)
     return made

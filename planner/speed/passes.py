@@ -270,7 +270,7 @@ def sent_between(sums: Work, rates: Rates, rows: float, *, steps: int = 1) -> Se
         reduces, size = 2 * sums.layers, rows / steps * sums.row_message_bytes
         sent += reduces * 2 * (tp - 1) / tp * row_seconds
         latencies += reduces * (1 + 0.25 * math.log2(tp))
-        large = reduces * (tp - 1) * size / (size + LARGE_MESSAGE_BYTES)
+        large = large_reduces(sums) * size / (size + LARGE_MESSAGE_BYTES)
         shared = reduces * tp * rates.rank_seconds
     ranks = min(sums.sharding.ep, tp * dp)
     if dp > 1 and ranks > tp and sums.experts:
@@ -278,6 +278,11 @@ def sent_between(sums: Work, rates: Rates, rows: float, *, steps: int = 1) -> Se
         sent += 2 * sums.routed_layers * copies * (ranks - 1) / ranks * row_seconds
         latencies += 2 * sums.routed_layers * (1 + 0.25 * math.log2(ranks))
     return Sent(sent, latencies, large, shared)
+
+
+def large_reduces(sums: Work) -> int:
+    """Counts the ranks that every rank has to hear from in the all-reduces of a step whose messages are large."""
+    return 2 * sums.layers * (sums.sharding.tp - 1)
 
 
 def roof_seconds(work: Pass, constants: Constants, *, prefill: bool, maximum: Callable[..., Any] = max) -> Any:

@@ -249,13 +249,13 @@ def _work(
 ) -> Work:
     plan = weight_plan(spec, dtype)
     fmt = cache_format(spec, Request(1, dtype=dtype, k_dtype=k_dtype, v_dtype=v_dtype))
-    size = _rank_bytes(spec, plan, sharding)
+    size = _rank_bytes(spec, plan)
     body = head = row_flops = head_flops = 0.0
     experts: dict[tuple[int, int], tuple[float, float]] = {}
     heads = {id(w) for w in head_weights(spec)}
     for weight, count in _decoder_weights(spec):
         share = weight.on_rank(sharding.tp, sharding.ep)
-        held, products = size(weight, count), 2.0 * share.rows * share.cols * share.count * count
+        held, products = size(weight, share, count), 2.0 * share.rows * share.cols * share.count * count
         if 0 <= weight.active < weight.count:
             key = (weight.active, weight.count)
             before = experts.get(key, (0.0, 0.0))
@@ -275,7 +275,7 @@ def _work(
         reads=reads,
         sequence_bytes=sequence_bytes,
         sequence_flops=sequence_flops,
-        encoder_bytes=sum(size(weight, count) for weight, count in encoder),
+        encoder_bytes=sum(size(weight, weight.on_rank(sharding.tp, sharding.ep), count) for weight, count in encoder),
         encoder_flops=sum(2.0 * weight.on_rank(sharding.tp).parameters for weight, _ in encoder),
         row_message_bytes=spec.hidden * fmt.model_dtype_bytes,
         layers=len(spec.layers),
@@ -312,8 +312,8 @@ def layer_launches(layer: Layer) -> float:
 class _rank_bytes:
     """Bytes of a weight on one rank: by its format, or as its checkpoint stores the part it belongs to."""
 
-    def __init__(self, spec: ModelSpec, plan: WeightPlan, sharding: Sharding) -> None:
-        self.plan, self.sharding = plan, sharding
+    def __init__(self, spec: ModelSpec, plan: WeightPlan) -> None:
+        self.plan = plan
         self.by_part: dict[str, float] = {}
         if getattr(plan, "stored", None) is not None:
             parts: dict[str, list[tuple[Weight, int]]] = {}
@@ -323,8 +323,8 @@ class _rank_bytes:
                 elements = sum(weight.parameters * count for weight, count in members)
                 self.by_part[part] = plan.total(members) / elements if elements else 0.0
 
-    def __call__(self, weight: Weight, count: int) -> float:
-        share = weight.on_rank(self.sharding.tp, self.sharding.ep)
+    def __call__(self, weight: Weight, share: Weight, count: int) -> float:
+        """Counts `count` times the `share` of a weight that lies on the rank."""
         if self.by_part:
             return share.parameters * count * self.by_part[weight.part]
         return float(self.plan.bytes(share) * count)

@@ -58,7 +58,7 @@ class WithAnEntry(Linear):
     def terms(self, sequences: int, chunks: Sequence[tuple[int, int]]) -> StepTerms:
         entries = sum(not before for _, before in chunks)
         found = super().terms(sequences, chunks)
-        return replace(found, fixed_ps=found.fixed_ps + entries * 5 * PS_PER_SECOND)
+        return found._replace(fixed_ps=found.fixed_ps + entries * 5 * PS_PER_SECOND)
 
 
 @pytest.mark.parametrize("prompt", [1000, 2048, 4096, 10_000])

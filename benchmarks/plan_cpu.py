@@ -21,7 +21,18 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from machine import children_cpu_seconds, header
 
-DEVICES = ("plan", "llama-3.1-8b", "--gpu", "h100-sxm,l40s,a100-80gb", "--ttft", "2s", "--tpot", "50ms", "--engine", "vllm")
+DEVICES = (
+    "plan",
+    "llama-3.1-8b",
+    "--gpu",
+    "h100-sxm,l40s,a100-80gb",
+    "--ttft",
+    "2s",
+    "--tpot",
+    "50ms",
+    "--engine",
+    "vllm",
+)
 MIXES = ("--answer", "p50=200,p95=900", "--prompt")
 PLANS = {
     "plan, three devices": (*DEVICES, "--rate", "5", "--prompt", "1000", "--answer", "300"),

@@ -396,6 +396,7 @@ def check(
     model: str | ModelSpec | None = None,
     seq: Tokens | None = None,
     engine: str | None = None,
+    backend: str | None = None,
     service: str | None = None,
 ) -> CheckAnswer:
     """Tells what a start command comes to, as `kvplan check` answers it: does it start, for how many requests, how fast.
@@ -403,6 +404,7 @@ def check(
     command  the words of a command, or its text, or the text of a script, compose file or manifest
     gpu      a device, or several of a kind: "2x3090"
     model    what the command's model is, where the text does not say it
+    backend  of llama.cpp, where the text does not say it: "vulkan"
     service  which server of a text that starts several
 
     >>> answer = check("vllm serve Qwen/Qwen3-8B --max-model-len 8192", gpu="l40s")
@@ -415,7 +417,9 @@ def check(
     from planner.options.check import FLAGS, check_asked
 
     pasted = (command if " " in command else f"{command} ",) if isinstance(command, str) else tuple(command)
-    values = {"gpu": gpu, "memory": memory, "model": None, "seq": seq, "engine": engine, "service": service}
+    values = {
+        "gpu": gpu, "memory": memory, "model": None, "seq": seq, "engine": engine, "backend": backend, "service": service,
+    }  # fmt: skip
     given_values = given(FLAGS, values, OPTION)
     return check_answer(check_asked(pasted, {**given_values, "model": model}))
 
@@ -455,6 +459,7 @@ def plan(
     idle_sessions: int | None = None,
     engine: str | None = None,
     flags: EngineFlags | None = None,
+    backend: str | None = None,
     sort: str | None = None,
     top: int | None = None,
     rope_scaling: float | str | None = None,
@@ -467,6 +472,7 @@ def plan(
     rate             requests a second, 5 or "300/min", in place of users
     ttft, tpot       targets: "1s", "p99=2s"; "40ms"
     measured         a point, or files of benchmarks, of the one device that `gpu` names
+    backend          llama.cpp and its kin: "vulkan", in place of each device's own
     grid             grams of CO2 of a kWh: 400, "400g/kWh"
 
     >>> answer = plan("llama-3.1-8b", users=50, prompt="p50=800,p95=6000", answer=200, tpot="40ms", gpu=["l40s"])
@@ -530,6 +536,7 @@ def simulate(
     overhead: Mapping[str, Tokens] | None = None,
     engine: str | None = None,
     flags: EngineFlags | None = None,
+    backend: str | None = None,
     rope_scaling: float | str | None = None,
     assume: str | None = None,
     online: bool = False,

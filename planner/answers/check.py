@@ -31,6 +31,7 @@ from planner.options.engine import EngineAsked
 from planner.options.speed import SpeedAsked
 from planner.options.tables import LLAMA
 from planner.shown import NO, Shown
+from planner.speed.backends import runs_on
 from planner.speed.unlike_cards import one_after_another, side_by_side
 from planner.units import GIB, human_tokens, significant
 
@@ -151,6 +152,7 @@ class CheckAnswer(Shown):
             "host_cache_bytes": None if self.placed is None else self.placed.host_cache_bytes,
             "speed": None if self.speed is None else self.speed.to_dict()["batches"],
             "no_speed": self.no_speed,
+            "backend": None if self.speed is None or self.speed.backend is None else self.speed.backend.name,
             "flags": flags,
             "advice": [
                 {"change": one.change, "requests": one.requests, "seq_tokens": one.seq_tokens} for one in self.advice
@@ -367,6 +369,12 @@ def _speed(answer: CheckAnswer) -> tuple[SpeedAnswer | None, str | None]:
         sharding = Sharding(tp=asked.devices) if row else Sharding(pp=min(asked.devices, len(asked.spec.layers)))
     request = replace(asked.request, seq_tokens=prompt + output, sharding=sharding)
     device = _together(answer, answer.device, sharding)
+    backend = question.backend
+    if backend is not None and backend not in (known := runs_on(answer.device)):
+        return (
+            None,
+            f"the text names the backend {backend}, which {answer.device.name} does not run ({', '.join(known) or 'none'})",
+        )
     try:
         timed = SpeedAsked(
             asked.spec,
@@ -376,6 +384,7 @@ def _speed(answer: CheckAnswer) -> tuple[SpeedAnswer | None, str | None]:
             output_tokens=output,
             batches=tuple(batches),
             engine=asked.asked,
+            backend=backend,
         )
         return speed_on(device, timed), None
     except KvplanError as error:

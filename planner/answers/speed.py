@@ -206,6 +206,7 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
     if device.origin == "local":
         speeds, note = _calibrated(one, device, asked, engine=engine)
         notes += [note] if note else []
+        backend = backend if speeds is None else None  # a calibration is of torch
     elif asked.linear is not None:
         raise UsageError("--linear goes with --gpu local: it says which of this machine's products are meant")
     if speeds is None:

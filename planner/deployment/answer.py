@@ -212,6 +212,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
             "longest_sequence_bytes": c.room.longest_bytes,
         },
         "constants_from": c.constants.origin,
+        "backend": c.backend,
         "command": start_command(plan),
         "next_steps": [
             {

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from planner.catalogue.device import Device
-from planner.deployment.choices import Formats, kv_dtypes, layouts, over_pcie, weight_dtypes
+from planner.deployment.choices import GGUF_ENGINES, Formats, kv_dtypes, layouts, over_pcie, weight_dtypes
 from planner.deployment.cost import HourlyPrice, price_of
 from planner.deployment.question import Question
 from planner.deployment.room import Room, engine_room, room
@@ -20,12 +20,14 @@ from planner.memory.estimate import Estimate
 from planner.memory.request import Request, device_capacity
 from planner.memory.sharding import Sharding
 from planner.serving.steady_state import Replica, State
+from planner.speed.backends import backend_on, own_backend, with_backend
 from planner.speed.constants import Constants, constants_for
 from planner.speed.drafted_steps import DraftedSteps
 from planner.speed.drafting import Drafts, drafts_of
 from planner.speed.passes import rates_of
-from planner.speed.speed import Case, drafting_pays_below, tpot_range
+from planner.speed.speed import Case, drafting_pays_below, model_constants, tpot_range
 from planner.speed.step_model import LinearSteps, step_model
+from planner.speed.work import stored_name, work
 from planner.units import ceil_div, human_bytes
 from planner.workloads.targets import Targets
 
@@ -98,6 +100,14 @@ class Candidate:
     @property
     def over_pcie(self) -> bool:
         return over_pcie(self.device, self.sharding)
+
+    @property
+    def backend(self) -> str | None:
+        """The backend of llama.cpp that the speeds are of; None for engines that have none, and for measured devices."""
+        engine = self.question.engine
+        if engine is None or engine[0] not in GGUF_ENGINES or self.device.own is not None:
+            return None
+        return self.question.backend or own_backend(self.device)
 
     @cached_property
     def price(self) -> HourlyPrice | None:
@@ -207,11 +217,22 @@ def _candidate(
         given = replace(request, extras=question.extras, seq_tokens=question.load.longest_tokens)
         request = split_pool(question.spec, given, capacity)
     mine = room(question.spec, request, capacity, load=question.load)
+    if question.backend is not None:
+        constants = _on_backend(mine.found, device, constants, name=question.backend)
     if question.engine is None or question.engine[0] == "transformers":  # transformers has no pool of its own
         return Candidate(question, device, sharding, formats, mine, chunk, constants)
     points, longest = engine_answers(question, mine.found, chunk)
     theirs = engine_room(mine, points, longest, load=question.load)
     return Candidate(question, device, sharding, formats, theirs, chunk, constants, longest)
+
+
+def _on_backend(found: Estimate, device: Device, constants: Constants, *, name: str) -> Constants:
+    """Returns the constants of another backend of llama.cpp than the device's own, for weights of this format."""
+    backend = backend_on(name, device, stored_name(found.plan))
+    if backend is None or backend.is_own:
+        return constants
+    of_backend = with_backend(model_constants(constants, work(found)), backend)
+    return replace(of_backend, origin=f"{constants.origin}; {backend.words()}")
 
 
 def engine_answers(question: Question, found: Estimate, chunk: int) -> tuple[list[tuple[int, int]], EngineAnswer]:

@@ -30,6 +30,7 @@ class Question:
     idle_sessions     sessions whose cache stays in the pools, of all replicas together
     disaggregate      search two pools besides, joined by `link` (`planner.speed.transfer`)
     grid_grams        CO2 of a kWh
+    backend           of llama.cpp; None: each device's own
     """
 
     spec: ModelSpec
@@ -51,3 +52,4 @@ class Question:
     disaggregate: bool = False
     link: str | None = None
     grid_grams: float = GRID_GRAMS
+    backend: str | None = None

@@ -80,9 +80,7 @@ FLOAT32 = "this type refuses float16, and the card has no bfloat16: vLLM takes f
 def answer(
     estimate: Estimate, options: Options, version: str | None, generation: str | None = None
 ) -> EngineAnswer:  # parameters: as every engine
-    """Answers for vLLM: its pool, start-up lines and reasons; `generation` v0 or v1 where the name of the engine says
-    which.
-    """
+    """Answers for vLLM: its pool, start-up lines and reasons; `generation` v0 or v1 where the engine's name says which."""
     setting, estimate = _read(estimate, options, version, generation=generation)
     sizes = _sizes(estimate, options, setting)
     made = (_made_v1 if setting.v1 else _made_v0)(estimate, options, setting, sizes=sizes)

@@ -73,6 +73,7 @@ class Question:
     flags, environment   every one of them, named
     notes          what was understood of the text beside its flags
     device         what a manifest wants its nodes to have, "" where it does not say
+    backend        of llama.cpp, where the text names one: vulkan, cuda
     """
 
     engine: str
@@ -106,3 +107,4 @@ class Question:
     notes: tuple[str, ...] = ()
     where: str = ""
     device: str = ""
+    backend: str | None = None

@@ -9,6 +9,7 @@ from typing import Any
 from planner.errors import BadRequest, one_line
 from planner.launch import koboldcpp, llamacpp, lmdeploy, lmstudio, mlx, ollama, sglang, tabbyapi, trtllm, vllm
 from planner.launch.arguments import Given, read_arguments
+from planner.launch.backend import WITH_BACKENDS, backend_said
 from planner.launch.before import said_before
 from planner.launch.environment import classify, llama_flag
 from planner.launch.fields import kobold_question, llama_question, ollama_question, server_question
@@ -138,10 +139,12 @@ def _question(program: Program) -> Question:
         given = [*_from_environment(program.env, table), *given]
     values = read_values(given)
     made = _maker(program.name)(program, values, rest)
+    said = tuple(_said(one) for one in given)
     return replace(
         made,
         version=made.version or program.version,
-        flags=tuple(_said(one) for one in given if not one.name.startswith("LLAMA_ARG_"))
+        backend=backend_said(program.said, said, program.env) if program.name in WITH_BACKENDS else None,
+        flags=tuple(one for one in said if not one.name.startswith("LLAMA_ARG_"))
         + tuple(Said(shown(word, 60), "", UNKNOWN, "") for word in _unread(program, rest))
         + made.flags,
         environment=(

@@ -22,6 +22,7 @@ from planner.lookup.parts import parts_of
 from planner.lookup.plain import plain_name
 from planner.memory.request import Capacity, device_capacity
 from planner.model.spec import ModelSpec
+from planner.options.backend import BACKEND, backend_of
 from planner.options.readers import size, text, tokens
 from planner.options.tables import LLAMA, OUTPUT, Flag, read_values
 
@@ -37,6 +38,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--model", "MODEL", "What the command's model is: a name of `kvplan models`, or a file.", text, "Model"),
     Flag("--seq", "N", "Tokens of a request (default: the longest that the command admits).", tokens, "Load"),
     Flag("--engine", "NAME==VERSION", "The engine's version, where the text does not name it.", text, "Engine"),
+    replace(BACKEND, help=f"{BACKEND.help[:-1]}, or what the text says)."),
     Flag("--service", "NAME", "Which server of a file that starts several.", text, "Model"),
     *(flag for flag in OUTPUT if flag.name != "--csv"),
 )
@@ -76,6 +78,7 @@ def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
     question, gpu = _of_the_nodes(question, given["gpu"])
     there = _machine(gpu, given["memory"], str(values.get("memory")))
     if there is None:
+        backend_of(given["backend"], (), engine=question.engine, measured=False)
         return CheckAsked(
             question,
             spec,
@@ -83,6 +86,8 @@ def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
             seq=given["seq"],
         )
     # One card by its name is as many of them as the command takes.
+    backend = backend_of(given["backend"], there.devices, engine=question.engine, measured=False)
+    question = replace(question, backend=backend or question.backend)
     counted = there.count if there.count > 1 or re.match(r"\s*1\s*[x×*]", gpu or "") else None
     cards = there.devices if there.mixed else ()
     if given["memory"] is None and (said := taken_memory(gpu or there.smallest.name, there.smallest)):

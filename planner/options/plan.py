@@ -15,6 +15,7 @@ from planner.extras.shared_device import Extras
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
+from planner.options.backend import BACKEND, backend_of
 from planner.options.drafting import ACCEPTANCE, drafting_of
 from planner.options.engine import EngineAsked
 from planner.options.grid import GRID, grid_grams_of
@@ -69,6 +70,7 @@ FLAGS: tuple[Flag, ...] = (
     ACCEPTANCE,
     flags.ENGINE[0],
     *flags.ENGINE_FLAGS,
+    BACKEND,
     Flag("--sort", "|".join(SORTS), "What the best is (default: cost).", choice(*SORTS), "Output"),
     Flag("--top", "N", f"So many plans are shown (default: {TOP}).", count, "Output"),
     *flags.OUTPUT,
@@ -111,6 +113,9 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
         disaggregate=given["disaggregate"],
         link=given["link"],
         grid_grams=grid_grams_of(given),
+        backend=backend_of(
+            given["backend"], devices, engine=None if engine is None else engine.name, measured=bool(given["measured"])
+        ),
     )
     return question, given["top"] or TOP
 

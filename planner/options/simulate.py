@@ -14,6 +14,7 @@ from planner.extras.shared_device import Extras
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
+from planner.options.backend import BACKEND, backend_of
 from planner.options.drafting import DRAFTED, drafting_of
 from planner.options.engine import EngineAsked, engine_of
 from planner.options.lengths import SEQ_OF_A_LOAD, with_parts
@@ -91,6 +92,7 @@ FLAGS: tuple[Flag, ...] = (
     *flags.RUNTIME,
     Flag("--engine", "NAME", "Whose pool and speed: vllm (the default), vllm==0.11.2, sglang, tensorrt-llm, lmdeploy.", text, "Engine"),
     *flags.ENGINE_FLAGS,
+    BACKEND,
     *DRAFTED,
     *flags.OUTPUT,
 )  # fmt: skip
@@ -148,6 +150,8 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
         raise UsageError(
             "--steps holds what was measured, with or without drafts: leave out --drafter and --draft-tokens"
         )
+    device = device_of(given["gpu"], given["memory"])
+    backend_of(given["backend"], (device,), engine=engine.name, measured=bool(given["measured"] or given["steps"]))
     limits = (workload.longest_tokens, spec.max_positions, engine.options.max_model_len)
     return SimulateAsked(
         spec=spec,
@@ -155,7 +159,7 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
             request_of(given, min(limit for limit in limits if limit is not None)),
             extras=_drafter_beside(given, spec, engine),
         ),
-        device=device_of(given["gpu"], given["memory"]),
+        device=device,
         workload=workload,
         targets=targets_of(given),
         engine=engine,

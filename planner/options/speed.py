@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from planner.machine.speed import LINEARS
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
+from planner.options.backend import BACKEND, backend_of
 from planner.options.drafting import DRAFTED, drafting_of
 from planner.options.engine import EngineAsked, engine_of
 from planner.options.grid import GRID, grid_grams_of
@@ -21,7 +22,6 @@ from planner.options.measured import MEASURED, MeasuredAsked, measured_of
 from planner.options.model import device_of, request_of, spec_of, with_ranks
 from planner.options.readers import choice, counts, names, switch, text, tokens
 from planner.options.tables import Flag
-from planner.speed.backends import BACKENDS, check_backend
 from planner.speed.drafting import DraftingAsked
 from planner.speed.energy import GRID_GRAMS
 from planner.speed.speed import LOADS
@@ -47,7 +47,7 @@ FLAGS: tuple[Flag, ...] = (
     *flags.ENGINE_FLAGS,
     *flags.PLACEMENT_FLAGS,
     Flag("--host", "NAME", "llama.cpp: the processor whose memory holds what the cards do not: ryzen-9-7950x (default: 40 to 80 GB/s).", text, "Device"),
-    Flag("--backend", "NAME", "llama.cpp and its kin: cuda, rocm, vulkan, metal, sycl or cpu (default: the device's own).", choice(*BACKENDS), "Engine"),
+    BACKEND,
     *DRAFTED,
     Flag("--bring-back", "FROM", "Bring a prompt's cache back against computing it: host, nvme, sata, 400g, or a rate, 5GB/s.", text, "Load"),
     GRID,
@@ -120,10 +120,11 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         grid_grams=grid_grams_of(given),
         host=host_of(given["host"], engine),
         bring_back=given["bring_back"],
-        backend=_backend(
-            {**given, "gpu": names_given},
-            devices,
+        backend=backend_of(
+            given["backend"],
+            _cards(names_given, devices, given["memory"]) if given["backend"] else (),
             engine=engine.name if engine else "llamacpp" if spec.model_type.startswith("gguf ") else None,
+            measured=bool(given["measured"]),
         ),
     )
 
@@ -140,20 +141,12 @@ def _devices(given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Device, ..
     return {**alone, "gpu": (alone["gpu"],), **placing}, (unlike or device_of(alone["gpu"], given["memory"]),)
 
 
-def _backend(given: Mapping[str, Any], devices: tuple[Device, ...], *, engine: str | None) -> str | None:
-    """The backend of llama.cpp; refused for other engines, for devices that do not run it and for points of one's own."""
-    name: str | None = given["backend"]
-    if name is None:
-        return None
-    if engine not in flags.LLAMA:
-        whose = "say --engine llamacpp" if engine is None else f"{engine} has none"
-        raise UsageError(f"--backend is of llama.cpp and its kin ({', '.join(flags.LLAMA)}): {whose}")
-    if given["measured"] or any(device.own is not None for device in devices):
-        raise UsageError("--backend: what was measured is of its backend already; leave --backend out")
-    for asked, device in zip(given["gpu"], devices, strict=True):
-        for card in machine_with(asked, given["memory"]).devices if " + " in device.name else (device,):
-            check_backend(name, card)
-    return name
+def _cards(names_given: Sequence[str], devices: tuple[Device, ...], memory: str | None) -> list[Device]:
+    """The devices asked, unlike cards that stand for one each by itself."""
+    found: list[Device] = []
+    for name, device in zip(names_given, devices, strict=True):
+        found += machine_with(name, memory).devices if " + " in device.name else (device,)
+    return found
 
 
 def _together(name: str, memory: str | None) -> Device:

@@ -32,13 +32,8 @@ from planner.workloads.arrivals import cached_tokens
 from planner.workloads.load import Load
 
 GRID = tuple(4**power for power in range(16))  # the prompts' share of a step is computed at so many sequences
-
-
 NEARLY_FULL = 0.995  # prompts that fill more of the time than this pile up
-
-
 BISECTIONS = 40
-
 
 Piece = tuple[int, int]
 """New tokens, and tokens of the same prompt before them."""

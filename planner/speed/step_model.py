@@ -125,7 +125,8 @@ class LinearSteps:
             token=narrow * sums.row_flops + grouped * sums.expert_products(1),
             head=narrow * sums.head_flops,
             reads=tuple(
-                (read.reach, plain * read.pair_flops, byte * read.token_bytes / c.cache_efficiency) for read in sums.reads
+                (read.reach, plain * read.pair_flops, byte * read.token_bytes / c.cache_efficiency)
+                for read in sums.reads
             ),
             expert_byte=byte / c.expert_efficiency,
             pad_flop=grouped * c.expert_pad_rows,

@@ -1,4 +1,4 @@
-"""`kvplan speed --backend`: what it says and prints as text and JSON, and what it refuses with which exit code."""
+"""`--backend` of `speed`, `plan`, `simulate` and `check`: what is said and printed, and what is refused with which exit code."""
 
 from __future__ import annotations
 
@@ -99,3 +99,70 @@ def test_the_keyword_answers_as_the_flag_does(run: Run) -> None:
     with pytest.raises(kvplan.KvplanError) as caught:
         kvplan.speed("llama-3.1-8b", gpu="h100-sxm", engine="vllm", backend="cuda")
     assert "--" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+PLAN = (
+    "plan",
+    "llama-3.1-8b",
+    "--gpu",
+    "rx-7900xtx",
+    "--engine",
+    "llamacpp",
+    "--users",
+    "1",
+    "--prompt",
+    "500",
+    "--answer",
+    "200",
+)
+
+
+def test_a_plan_is_of_the_backend_that_is_asked(run: Run) -> None:
+    own, vulkan = (
+        run(*PLAN, "--as-published", "--json", *more).json["plans"][0] for more in ((), ("--backend", "vulkan"))
+    )
+    assert (own["backend"], vulkan["backend"]) == ("rocm", "vulkan")
+    assert vulkan["tpot_seconds"] / own["tpot_seconds"] == pytest.approx(1.519, abs=0.002)
+    page = _line(run(*PLAN, "--as-published", "--backend", "vulkan", "-v").out)
+    assert "backend: vulkan: a token takes 1.52 times as long as with rocm" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("plan", "llama-3.1-8b", "--gpu", "l40s", "--users", "4", "--seq", "2k", "--backend", "vulkan"), 2, "say --engine llamacpp"),
+        (("plan", "llama-3.1-8b", "--gpu", "l40s", "--users", "4", "--seq", "2k", "--engine", "llamacpp", "--backend", "rocm"), 1, "write cuda or vulkan"),
+        (("simulate", "llama-3.1-8b", "--gpu", "l40s", "--rate", "1", "--seq", "2k", "--backend", "vulkan"), 2, "vllm has none"),
+        (("simulate", "llama-3.1-8b", "--gpu", "l40s", "--rate", "1", "--seq", "2k", "--engine", "llamacpp", "--backend", "vulkan"), 1, "is not simulated"),
+        (("check", "--gpu", "l40s", "--backend", "vulkan", "--", "vllm", "serve", "meta-llama/Llama-3.1-8B"), 2, "vllm has none"),
+    ],
+)  # fmt: skip
+def test_plan_simulate_and_check_refuse_as_speed_does(run: Run, words: tuple[str, ...], code: int, said: str) -> None:
+    found = run(*words)
+    assert found.code == code and said in found.err and found.err.count("\n") == 1
+
+
+LLAMA_SERVER = ("llama-server", "-m", "llama-3.1-8b-Q4_K_M.gguf", "-c", "8192")
+
+
+@pytest.mark.parametrize(
+    ("asked", "command", "backend"),
+    [
+        ((), LLAMA_SERVER, "rocm"),
+        ((), (*LLAMA_SERVER, "-dev", "Vulkan0"), "vulkan"),
+        ((), ("docker", "run", "ghcr.io/ggml-org/llama.cpp:server-vulkan", *LLAMA_SERVER[1:]), "vulkan"),
+        ((), ("koboldcpp", "--model", "llama-3.1-8b-Q4_K_M.gguf", "--usevulkan", "--contextsize", "8192"), "vulkan"),
+        (("--backend", "rocm"), (*LLAMA_SERVER, "-dev", "Vulkan0"), "rocm"),
+    ],
+)
+def test_check_times_the_backend_that_the_text_names(
+    run: Run, asked: tuple[str, ...], command: tuple[str, ...], backend: str
+) -> None:
+    found = run("check", "--gpu", "rx-7900xtx", "--model", "llama-3.1-8b", *asked, "--json", "--", *command).json
+    assert found["backend"] == backend
+
+
+def test_check_says_that_a_device_does_not_run_the_backend_of_the_text(run: Run) -> None:
+    found = run("check", "--gpu", "rtx-4090", "--model", "llama-3.1-8b", "--json", "--", *LLAMA_SERVER, "-dev", "ROCm0")
+    assert found.code == 0 and found.json["speed"] is None
+    assert "rocm, which RTX-4090-24GB does not run (cuda, vulkan)" in found.json["no_speed"]

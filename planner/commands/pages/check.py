@@ -40,6 +40,8 @@ def page(answer: CheckAnswer, verbose: bool = False) -> list[str]:
             ),
         ]
     notes = [*answer.setup.notes, *([answer.no_speed] if answer.no_speed else [])]
+    if answer.speed is not None and answer.speed.backend is not None and not answer.speed.backend.is_own:
+        notes.append(answer.speed.backend.words())
     if notes or answer.engine.assumptions:
         lines.append("")
     lines += [line for note in notes for line in _wrap(f"note: {note}", "  ", "    ")]

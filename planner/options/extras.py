@@ -62,9 +62,25 @@ def with_drafter(
     ):
         return given, engine  # snapshots of the states
     raise UsageError(
-        f"--num-speculative-tokens {tokens}: what drafts for {spec.name}? kvplan fit counts --drafter eagle3, mtp or MODEL with "
-        "weights and cache; ngram takes none"
+        f"--num-speculative-tokens {tokens}: what drafts for {spec.name}? --drafter eagle3, mtp or MODEL (kvplan fit, speed, plan, "
+        "simulate) has weights and cache; ngram has none"
     )
+
+
+def drafter_beside(
+    given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsked | None
+) -> tuple[Mapping[str, Any], EngineAsked | None, Extras | None]:
+    """Names what drafts, as `with_drafter`, for questions of speed: (flags, engine, the drafter on the devices or None).
+
+    The flags keep n-gram lookup, which takes time and no memory.
+    """
+    named, counted = with_drafter(given, spec, engine)
+    alone = {"drafter": named.get("drafter"), "draft_tokens": named.get("draft_tokens")}
+    asked = given if given.get("drafter") else named
+    if alone["drafter"] is None:
+        return asked, counted, None
+    name = None if counted is None else counted.name
+    return asked, counted, extras_of(alone, spec, engine=name, online=bool(given.get("online")))
 
 
 def extras_of(

@@ -84,6 +84,12 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
     spec = spec_of(given)
     if not spec.weights_known:
         raise BadRequest(f"{spec.name}: a plan needs its weights; add --heads --hidden --intermediate --vocab")
+    named = given
+    if given["drafter"] or (engine is not None and engine.options.num_speculative_tokens):
+        from planner.options.extras import with_drafter
+
+        named, engine = with_drafter(given, spec, engine)
+        given = given if given["drafter"] else dict(named)
     if given["as_published"] and (given["dtype"] or given["kv_dtype"]):
         raise UsageError("--as-published and --dtype or --kv-dtype exclude each other")
     if given["link"] is not None and not given["disaggregate"]:
@@ -107,7 +113,7 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
         prices=parse_prices(given["price"]),
         budget_usd_per_hour=given["budget"],
         sort=given["sort"] or SORTS[0],
-        extras=_extras(given, spec, None if engine is None else engine.name),
+        extras=_extras(named, spec, None if engine is None else engine.name),
         drafting=drafting_of(given, engine),
         idle_sessions=given["idle_sessions"] or 0,
         disaggregate=given["disaggregate"],
@@ -135,10 +141,9 @@ def _devices(given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsked | No
 
 
 def _extras(given: Mapping[str, Any], spec: ModelSpec, engine: str | None) -> Extras | None:
-    """What shares the devices; idle sessions apart, for they are spread over the replicas, and n-gram lookup, which takes
-    nothing."""
-    if (given["drafter"] or "ngram").strip().lower() == "ngram":
-        given = {**given, "drafter": None, "draft_tokens": None}
+    """What shares the devices; idle sessions apart, for they are spread over the replicas."""
+    if given["drafter"] is None:
+        given = {**given, "draft_tokens": None}
     if not any(given[flags.parameter(option)] for option in EXTRAS):
         return None
     from planner.options.extras import extras_of

@@ -145,6 +145,7 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
     assert engine is not None
     tier = _tier_bytes(given, workload)
     spec = spec_of(given)
+    given, engine, beside = _drafter_beside(given, spec, engine)
     drafting = drafting_of(given, engine)
     if drafting is not None and given["steps"] is not None:
         raise UsageError(
@@ -157,7 +158,7 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
         spec=spec,
         request=replace(
             request_of(given, min(limit for limit in limits if limit is not None)),
-            extras=_drafter_beside(given, spec, engine),
+            extras=beside,
         ),
         device=device,
         workload=workload,
@@ -175,13 +176,17 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
     )
 
 
-def _drafter_beside(given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsked) -> Extras | None:
-    """The drafter whose weights and cache are on the device; None without one, and for n-gram lookup, which takes nothing."""
-    if (given["drafter"] or "ngram").strip().lower() == "ngram":
-        return None
-    from planner.options.extras import extras_of
+def _drafter_beside(
+    given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsked
+) -> tuple[Mapping[str, Any], EngineAsked, Extras | None]:
+    """Names what drafts, and its weights and cache on the device; nothing is loaded where nothing drafts."""
+    if not (given["drafter"] or engine.options.num_speculative_tokens):
+        return given, engine, None
+    from planner.options.extras import drafter_beside
 
-    return extras_of(given, spec, engine=engine.name, online=given["online"])
+    asked, counted, beside = drafter_beside(given, spec, engine)
+    assert counted is not None
+    return asked, counted, beside
 
 
 def _tier_bytes(given: Mapping[str, Any], workload: Workload) -> int | None:

@@ -99,13 +99,20 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
     engine = engine_of(given)
     spec = spec_of(given)
+    beside, given = None, dict(given)
+    if given["drafter"] or (engine is not None and engine.options.num_speculative_tokens):
+        from planner.options.extras import DRAFTING, drafter_beside
+
+        if engine is None or engine.name in DRAFTING:
+            named, engine, beside = drafter_beside(given, spec, engine)
+            given = dict(named)
     if given["seq"] is not None:
         prompt, output = parts_of(given["seq"], given["prompt"], given["answer"])
     else:
         prompt, output = usual_parts(PROMPT_TOKENS, given["prompt"], given["answer"], positions=spec.max_positions)
     return SpeedAsked(
         spec=spec,
-        request=request_of({**given, "batch": 1}, prompt + output),
+        request=replace(request_of({**given, "batch": 1}, prompt + output), extras=beside),
         devices=devices,
         prompt_tokens=prompt,
         output_tokens=output,

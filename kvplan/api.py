@@ -327,6 +327,7 @@ def speed(
     memory: str | None = None,
     seq: Tokens | None = None,
     prompt: Tokens | None = None,
+    prefix_cached: Tokens | None = None,
     answer: Tokens | None = None,
     batch: int | Sequence[int] = 1,
     load: str | None = None,
@@ -366,6 +367,7 @@ def speed(
     memory   memory of the device in place of its own: "30GiB"
     batch    one (its figures stand at the top of the answer) or several (each in `batches`)
     load     "serving" (the default) or "static": one batch from prompt to end
+    prefix_cached  tokens of each prompt, from its first on, whose cache is there from a request before
     flags    the engine's own, as `engine` takes them
     host     llama.cpp: the processor whose memory holds what flags={"n_cpu_moe": 24} or {"n_gpu_layers": 20} leave there
     backend  llama.cpp and its kin: "cuda", "rocm", "vulkan", "metal", "sycl", "cpu", in place of the device's own

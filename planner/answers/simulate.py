@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.answers.measured import constants_from
+from planner.engines.prefixes import check_prefixes
 from planner.files.read import read_text
 from planner.memory.estimate import estimate
 from planner.memory.request import device_capacity
@@ -43,6 +44,8 @@ def simulate_answer(asked: SimulateAsked, arrived: Callable[[int], None] | None 
     room = device_capacity(asked.device)
     engine = asked.engine.label
     one = estimate(asked.spec, asked.request, room)
+    if asked.workload.prefix_share:
+        check_prefixes("--prefix-share", asked.engine.name, asked.engine.version, one, asked.engine.options)
     constants, _ = constants_from(asked.measured, one, asked.device, engine=engine)
     replica = server(asked.spec, asked.request, asked.device, room=room, constants=constants, asked=asked.engine)
     if asked.steps is not None:

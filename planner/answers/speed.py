@@ -16,6 +16,7 @@ from planner.catalogue.entries import find_device
 from planner.engines.base import EngineAnswer, mended
 from planner.engines.placement import HOST_BYTES_PER_S
 from planner.engines.positions import asked_tokens, beyond
+from planner.engines.prefixes import check_prefixes, prefix_note
 from planner.engines.registry import parse_engine
 from planner.errors import BadRequest, UsageError
 from planner.machine.speed import linear_of, local_speed, running_dtype, why_not
@@ -171,6 +172,7 @@ class SpeedAnswer(Shown):
             "backend": None if self.backend is None else self.backend.name,
             "load": one.load,
             "prompt_tokens": one.prompt_tokens,
+            "prefix_cached_tokens": one.cached_tokens,
             "output_tokens": one.output_tokens,
             "largest_batch": self.largest_batch,
             "compute_bound_batch": self.compute_bound_batch,
@@ -201,6 +203,8 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
     if engine is None and asked.spec.model_type.startswith("gguf "):
         engine = "llamacpp"
         notes.append("a GGUF file: llama.cpp's constants; --engine says otherwise")
+    if asked.prefix_cached and engine is not None:
+        notes += _prefix_notes(one, asked.engine or EngineAsked(engine))
     backend = _backend_of(one, device, asked, engine=engine)
     speeds, constants, fit = None, None, None
     if device.origin == "local":
@@ -212,6 +216,8 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
     if speeds is None:
         speeds, constants, fit = _expected(one, device, asked, engine=engine, backend=backend)
         notes += [backend.words()] if backend else []
+    elif asked.prefix_cached:
+        raise UsageError("a cached prefix is not part of this machine's calibration: name a device of `kvplan gpus`")
     elif asked.drafting is not None:
         raise UsageError("drafts are not part of this machine's calibration: name a device of `kvplan gpus`")
     if asked.measured is not None:
@@ -227,6 +233,13 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
         back = _brought_back(one, device, asked, constants=constants)
         notes.append(back.line())
     return SpeedAnswer(asked, one, device, speeds, constants, tuple(notes), fitted=fit, back=back, backend=backend)
+
+
+def _prefix_notes(estimate: Estimate, asked: EngineAsked) -> list[str]:
+    """What a hit hangs on in this engine. Raises UsageError where it keeps no prefixes."""
+    check_prefixes("--prefix-cached", asked.name, asked.version, estimate, asked.options)
+    note = prefix_note(asked.name)
+    return [note] if note else []
 
 
 def _backend_of(estimate: Estimate, device: Device, asked: SpeedAsked, *, engine: str | None) -> OnBackend | None:
@@ -266,7 +279,7 @@ def _expected(
     speeds = tuple(
         speed(
             estimate, device, prompt_tokens=prompt, output_tokens=output, batch=batch, load=load, constants=constants,
-            most=most or None, drafts=drafting, host=host,
+            most=most or None, drafts=drafting, host=host, cached_tokens=asked.prefix_cached,
         )
         for batch in asked.batches
     )  # fmt: skip

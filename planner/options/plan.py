@@ -12,6 +12,7 @@ from planner.dtypes.names import kv_format
 from planner.engines.base import Options
 from planner.errors import BadRequest, UsageError
 from planner.extras.shared_device import Extras
+from planner.memory.estimate import estimate
 from planner.memory.request import Request
 from planner.model.spec import ModelSpec
 from planner.options import tables as flags
@@ -90,6 +91,11 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
 
         named, engine = with_drafter(given, spec, engine)
         given = given if given["drafter"] else dict(named)
+    if given["prefix_share"] and engine is not None:
+        from planner.engines.prefixes import check_prefixes
+
+        one = estimate(spec, Request(1, dtype=given["dtype"]))
+        check_prefixes("--prefix-share", engine.name, engine.version, one, engine.options)
     if given["as_published"] and (given["dtype"] or given["kv_dtype"]):
         raise UsageError("--as-published and --dtype or --kv-dtype exclude each other")
     if given["link"] is not None and not given["disaggregate"]:

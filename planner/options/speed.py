@@ -35,6 +35,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("--memory", "SIZE", "Memory of a device in place of its own, with its speed: 30GiB.", text, "Device"),
     SEQ_OF_A_LOAD,
     Flag("--prompt", "N", "Tokens of a prompt: 2k, 2048 (default: 1k, or what the model has room for).", tokens, "Load"),
+    Flag("--prefix-cached", "N", "Tokens of each prompt, from its first on, whose cache is there from a request before: 6k.", tokens, "Load"),
     Flag("--answer", "N", f"Tokens of an answer (default: {OUTPUT_TOKENS}).", tokens, "Load"),
     Flag("--batch", "LIST", f"Sequences at once, one or a list (default: {','.join(map(str, DEFAULT_BATCHES))}).", counts, "Load"),
     Flag("--load", "static|serving", "One batch from prompt to end, or a server where a new request takes the place of each that ends (default: serving).", choice(*LOADS), "Load"),
@@ -69,6 +70,7 @@ class SpeedAsked:
     bring_back      where caches are kept, against computing them again
     host            the processor beside the cards, None where none was named
     backend         of llama.cpp; None: the device's own
+    prefix_cached   tokens of each prompt, from its first on, whose cache is there
     """
 
     spec: ModelSpec
@@ -86,6 +88,7 @@ class SpeedAsked:
     host: Device | None = None
     bring_back: str | None = None
     backend: str | None = None
+    prefix_cached: int = 0
 
 
 def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
@@ -110,8 +113,11 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         prompt, output = parts_of(given["seq"], given["prompt"], given["answer"])
     else:
         prompt, output = usual_parts(PROMPT_TOKENS, given["prompt"], given["answer"], positions=spec.max_positions)
+    if given["prefix_cached"] and given["bring_back"] is not None:
+        raise UsageError("--bring-back brings the whole prompt's cache back: leave out --prefix-cached")
     return SpeedAsked(
         spec=spec,
+        prefix_cached=given["prefix_cached"] or 0,
         request=replace(request_of({**given, "batch": 1}, prompt + output), extras=beside),
         devices=devices,
         prompt_tokens=prompt,

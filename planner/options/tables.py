@@ -303,7 +303,7 @@ ENGINE_FLAGS = _in(
     (
         "--mamba-cache-mode",
         "none|align|all",
-        "vLLM V1: how recurrent states are cached (default: none, from 0.28 align).",
+        "vLLM V1: how recurrent states are cached where prefixes are (default: align, Mamba's to 0.27 all); else none.",
         choice("none", "align", "all"),
         VLLM,
     ),

@@ -79,6 +79,7 @@ class Speed:
     running                sequences that memory admits, where `batch` is more: the others queue
     drafts                 speculative decoding
     host                   what lies in host memory; None where all is on the cards
+    cached_tokens          of each prompt, from its first on, that need no prefill
     """
 
     batch: int
@@ -95,6 +96,7 @@ class Speed:
     running: int = 0
     drafts: Drafts | None = None
     host: Host | None = None
+    cached_tokens: int = 0
 
     @property
     def decoding(self) -> int:
@@ -135,6 +137,7 @@ class Speed:
             "batch": self.batch,
             "prompt_tokens": self.prompt_tokens,
             "output_tokens": self.output_tokens,
+            "prefix_cached_tokens": self.cached_tokens,
             "decoding": self.decoding,
             "queued": self.batch - self.decoding,
             "load": self.load,
@@ -174,7 +177,7 @@ def speed(
     constants in place of those that `constants_for` finds
     most      sequences that memory admits: so many run, the rest of `batch` queues
     drafts    speculative decoding (`planner.speed.drafting`)
-    cached_tokens   of each sequence that are kept before its prompt, and need no prefill
+    cached_tokens   of each prompt, from its first on, whose cache is there: they need no prefill, and the rest attends to them
     host      what lies in host memory (`planner.speed.host`)
 
     >>> from planner.catalogue.entries import find_device, find_model
@@ -190,10 +193,15 @@ def speed(
     Raises BadRequest for lengths that mean nothing, and for a device whose bandwidth or FLOP/s are not known.
     """
     _check(prompt_tokens, output_tokens, batch, load=load)
+    if not 0 <= cached_tokens < prompt_tokens:
+        raise BadRequest(
+            f"--prefix-cached {cached_tokens:,}: the last token of a prompt is always computed; of {prompt_tokens:,} tokens up to "
+            f"{prompt_tokens - 1:,} can be cached"
+        )
     found = model_constants(constants or constants_for(engine, device, load), work(estimate))
     running = batch if most is None else max(1, min(batch, most))
     case = Case(
-        work(estimate), rates_of(device, estimate), found, prompt_tokens, output_tokens, running, load,
+        work(estimate), rates_of(device, estimate), found, prompt_tokens - cached_tokens, output_tokens, running, load,
         estimate.source_tokens, drafts, cached_tokens, host,
     )  # fmt: skip
     parts = case.tpot_parts()
@@ -224,6 +232,7 @@ def speed(
         running=running if running < batch else 0,
         drafts=drafts,
         host=host,
+        cached_tokens=cached_tokens,
     )
 
 

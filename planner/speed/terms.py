@@ -48,7 +48,8 @@ def explanation(estimate: Estimate, device: Device, found: Speed) -> list[str]:
     rank = "" if found.devices == 1 else ", on one rank"
     lines = [f"One step of batch {found.batch:,}, mean over contexts of {first:,} to {last:,} tokens{rank}"]
     lines += _padded(decode_terms(estimate, device, found))
-    lines += [f"A prefill of {prompts_of(found):,} x {found.prompt_tokens:,} tokens"]
+    behind = f", each behind {found.cached_tokens:,} cached ones" if found.cached_tokens else ""
+    lines += [f"A prefill of {prompts_of(found):,} x {found.prompt_tokens - found.cached_tokens:,} tokens{behind}"]
     return lines + _padded(prefill_terms(estimate, device, found))
 
 
@@ -103,8 +104,8 @@ def decode_terms(estimate: Estimate, device: Device, found: Speed) -> list[Term]
 def case_of(estimate: Estimate, device: Device, found: Speed) -> Case:
     """Returns the question (batch, lengths, load) that an answer's figures belong to."""
     return Case(
-        work(estimate), rates_of(device, estimate), found.constants, found.prompt_tokens, found.output_tokens, found.decoding,
-        found.load, estimate.source_tokens, found.drafts, 0, found.host,
+        work(estimate), rates_of(device, estimate), found.constants, found.prompt_tokens - found.cached_tokens,
+        found.output_tokens, found.decoding, found.load, estimate.source_tokens, found.drafts, found.cached_tokens, found.host,
     )  # fmt: skip
 
 
@@ -115,7 +116,8 @@ def _sum(found: Speed) -> Term:
 
 def _bytes(case: Case) -> list[Term]:
     """What the step reads and computes."""
-    sums, first, last = case.sums, case.prompt + 1, case.prompt + case.output
+    whole = case.cached + case.prompt
+    sums, first, last = case.sums, whole + 1, whole + case.output
     verified = 1 if case.drafts is None else 1 + case.drafts.tokens
     rows = sums.rows_each(case.batch)
     new = rows * verified

@@ -25,7 +25,10 @@ def page(answers: list[SpeedAnswer], explain: bool = False, verbose: bool = Fals
     where = "" if len(answers) > 1 else f" on {_devices(first)}"
     engine = f", {first.engine}" if first.engine else ""
     formats = f", weights {'' if stored else 'in '}{first.estimate.plan.fmt.name}, KV in {first.kv_dtype}"
-    lengths = f"; prompts of {human_tokens(one.prompt_tokens)} tokens, answers of {human_tokens(one.output_tokens)}"
+    cached = f" ({human_tokens(one.cached_tokens)} of them cached)" if one.cached_tokens else ""
+    lengths = (
+        f"; prompts of {human_tokens(one.prompt_tokens)} tokens{cached}, answers of {human_tokens(one.output_tokens)}"
+    )
     head, more = headline(first.estimate.spec, [where, formats, engine, f", {one.load}", lengths], drop=(1, 3, 2))
     lines = [
         head,

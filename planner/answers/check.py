@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from planner.answers.changes import Tried, adapted, llama_changes, server_changes, with_length
+from planner.answers.check_drafts import drafting_in
 from planner.answers.engine import as_stored, engine_answer, host_bound, kv_name, longest_request
 from planner.answers.setup import Setup, setup
 from planner.answers.speed import SpeedAnswer, speed_on
@@ -55,7 +56,8 @@ class CheckAnswer(Shown):
     starts     whether the server starts, and takes requests of this length
     requests   of the asked length at once, over all replicas; 0 where it does not start
     reasons    why it does not start, in words
-    speed      None where it is not known, with `no_speed` why
+    speed      None where it is not known, with `no_speed` why; with drafts, where the command drafts
+    plain_speed   without them, where it drafts
     """
 
     setup: Setup
@@ -71,6 +73,7 @@ class CheckAnswer(Shown):
     speed: SpeedAnswer | None
     no_speed: str | None
     advice: tuple[Advice, ...] = ()
+    plain_speed: SpeedAnswer | None = None
 
     @property
     def unsure(self) -> bool:
@@ -151,6 +154,7 @@ class CheckAnswer(Shown):
             else self.placed.host_weight_bytes,
             "host_cache_bytes": None if self.placed is None else self.placed.host_cache_bytes,
             "speed": None if self.speed is None else self.speed.to_dict()["batches"],
+            "speed_without_drafts": None if self.plain_speed is None else self.plain_speed.to_dict()["batches"],
             "no_speed": self.no_speed,
             "backend": None if self.speed is None or self.speed.backend is None else self.speed.backend.name,
             "flags": flags,
@@ -216,8 +220,8 @@ def check(  # parameters: a question, what it runs on, and two ways to ask it ag
             length = _asked_length(asked.request.seq_tokens, again)
             asked = replace(setup(again, spec, seq=length), cards=cards)
             answer = _answered(asked, capacity, device, given=given)
-    speed, why = _speed(answer)
-    return replace(answer, speed=speed, no_speed=why, advice=tuple(_advice(answer, capacity)))
+    speed, plain, why = _speed(answer)
+    return replace(answer, speed=speed, plain_speed=plain, no_speed=why, advice=tuple(_advice(answer, capacity)))
 
 
 def _all_on_cards(question: Question, spec: ModelSpec, *, capacity: Capacity, cards: tuple[Device, ...]) -> bool:
@@ -348,17 +352,21 @@ def _llama(asked: Setup, capacity: Capacity) -> tuple[Estimate, EngineAnswer, in
     return whole, engine, requests, [] if engine.refusal is None else [engine.refusal.text]
 
 
-def _speed(answer: CheckAnswer) -> tuple[SpeedAnswer | None, str | None]:
-    """TTFT and TPOT at one request and at as many as it admits."""
+def _speed(answer: CheckAnswer) -> tuple[SpeedAnswer | None, SpeedAnswer | None, str | None]:
+    """TTFT and TPOT at one request and at as many as it admits; without drafts, where there are some; why not."""
     asked = answer.setup
     if not answer.starts:
-        return None, None
+        return None, None, None
     if answer.device is None:
-        return None, "the device's speed is not known: name it with --gpu"
+        return None, None, "the device's speed is not known: name it with --gpu"
     if answer.placed is not None and answer.placed.split:
-        return None, _host_bound(answer)
+        return None, None, _host_bound(answer)
     if answer.offloaded_bytes:
-        return None, "part of the weights is in host memory, and read or computed there in each step: not timed yet"
+        return (
+            None,
+            None,
+            "part of the weights is in host memory, and read or computed there in each step: not timed yet",
+        )
     question = asked.question
     output = min(question.output_tokens or 256, max(1, asked.request.seq_tokens // 2))
     prompt = max(1, min(question.prompt_tokens or 1024, asked.request.seq_tokens - output))
@@ -371,24 +379,20 @@ def _speed(answer: CheckAnswer) -> tuple[SpeedAnswer | None, str | None]:
     device = _together(answer, answer.device, sharding)
     backend = question.backend
     if backend is not None and backend not in (known := runs_on(answer.device)):
-        return (
-            None,
-            f"the text names the backend {backend}, which {answer.device.name} does not run ({', '.join(known) or 'none'})",
-        )
+        runs = ", ".join(known) or "none"
+        return None, None, f"the text names the backend {backend}, which {answer.device.name} does not run ({runs})"
+    timed = SpeedAsked(
+        asked.spec, request, (device,), prompt_tokens=prompt, output_tokens=output, batches=tuple(batches),
+        engine=asked.asked, backend=backend,
+    )  # fmt: skip
+    drafts = drafting_in(question, asked.spec)
     try:
-        timed = SpeedAsked(
-            asked.spec,
-            request,
-            (device,),
-            prompt_tokens=prompt,
-            output_tokens=output,
-            batches=tuple(batches),
-            engine=asked.asked,
-            backend=backend,
+        plain = speed_on(device, timed)
+        return (
+            (plain, None, None) if drafts is None else (speed_on(device, replace(timed, drafting=drafts)), plain, None)
         )
-        return speed_on(device, timed), None
     except KvplanError as error:
-        return None, str(error)
+        return None, None, str(error)
 
 
 def _together(answer: CheckAnswer, device: Device, sharding: Sharding) -> Device:

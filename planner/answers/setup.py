@@ -272,7 +272,7 @@ def _drafter(question: Question, spec: ModelSpec, notes: list[str]) -> Drafter |
     if asked is None:
         return None
     if asked.method in TABLES_DRAFT:
-        notes.append("speculative decoding without a model takes no memory; the speed is without drafts")
+        notes.append("speculative decoding without a model takes no memory")
         return None
     if question.engine not in DRAFTING:
         notes.append(
@@ -284,7 +284,7 @@ def _drafter(question: Question, spec: ModelSpec, notes: list[str]) -> Drafter |
     except KvplanError as error:
         notes.append(f"the drafter's weights are not counted: {one_line(str(error), 200)}")
         return None
-    notes.append("speculative decoding: the drafter's cache and weights are counted; the speed is without drafts")
+    notes.append("speculative decoding: the drafter's cache and weights are counted")
     return found
 
 

@@ -76,6 +76,14 @@ class Plan:
     def watt_hours_per_million_tokens(self) -> float | None:
         return None if self.watts is None else watt_hours_per_million_tokens(self.watts, self.tokens_per_s)
 
+    @property
+    def watt_hours_per_million_output_tokens(self) -> float | None:
+        """Returns the expectation of `energy`, without its range: what plans are ranked by."""
+        if self.watts is None:
+            return None
+        rate = self.requests_per_s * self.candidate.question.load.output_tokens
+        return energy(self.watts, (rate, rate, rate)).watt_hours
+
     @cached_property
     def energy(self) -> Energy | None:
         """Energy of a million output tokens: all devices, reading prompts too, over what the load makes; None where the

@@ -157,8 +157,9 @@ def order(plan: Plan, sort: str) -> tuple[object, ...]:
     """Returns what plans are ranked by; a device without a price (or power) comes last."""
     none = float("inf")
     cost = none if plan.usd_per_hour is None else plan.usd_per_hour
-    watts = none if plan.watts is None else plan.watts
-    first = {"cost": (cost, plan.devices), "devices": (plan.devices, cost), "energy": (watts, cost)}[sort]
+    hours = plan.watt_hours_per_million_output_tokens if sort == "energy" else None
+    energy = none if hours is None else hours
+    first = {"cost": (cost, plan.devices), "devices": (plan.devices, cost), "energy": (energy, cost)}[sort]
     sharding = plan.candidate.sharding
     return (*first, plan.state.tpot_seconds, sharding.ep, sharding.pp, plan.candidate.formats.kv_dtype is not None)
 

@@ -173,8 +173,8 @@ def _order(pools: Pools | None, sort: str) -> tuple[float, ...]:
     if pools is None:
         return (float("inf"),)
     cost = float("inf") if pools.usd_per_hour is None else pools.usd_per_hour
-    watts = (pools.device.tdp_watts or float("inf")) * pools.devices
-    first = {"cost": cost, "devices": float(pools.devices), "energy": watts}[sort]
+    energy = pools.energy.watt_hours if sort == "energy" and pools.energy else float("inf")
+    first = {"cost": cost, "devices": float(pools.devices), "energy": energy}[sort]
     return (first, float(pools.devices), pools.state.tpot_seconds)
 
 

@@ -17,12 +17,10 @@ def why_no_prefixes(name: str, version: str | None, estimate: Estimate, options:
     """Says why an engine keeps no prefixes with these flags, and what changes that; None where it keeps them.
 
     vLLM V1 keeps them unless told not to, its first engine where told to, and models with recurrent states by the rule of
-    `cache_mode`; SGLang unless its radix cache is off; transformers keeps nothing between requests.
+    `cache_mode`; transformers keeps nothing between requests.
     """
     if name == "transformers":
         return "transformers keeps no cache between requests"
-    if family(name) == "sglang" and options.disable_radix_cache:
-        return "--disable-radix-cache keeps none"
     if family(name) != "vllm":
         return None
     if options.prefix_caching is False:

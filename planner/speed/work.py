@@ -330,7 +330,7 @@ class _rank_bytes:
         return float(self.plan.bytes(share) * count)
 
 
-LOOKED_UP = ("embedding", "engram")  # tables of which a token reads a few rows
+LOOKED_UP = ("embedding", "engram")  # tables of which a token reads a few rows; so are n-grams and per-layer embeddings
 
 
 def _decoder_weights(spec: ModelSpec) -> list[tuple[Weight, int]]:
@@ -339,11 +339,10 @@ def _decoder_weights(spec: ModelSpec) -> list[tuple[Weight, int]]:
     skipped = {id(w) for w in (*spec.towers, *spec.encoder_extra)}
     for layer in spec.encoder:
         skipped |= {id(w) for w in layer.weights}
-    skipped |= {id(w) for layer, _ in spec.groups for w in layer.weights if w.is_row_table}  # n-grams
     kept = [
         (w, n)
         for w, n in all_weights(spec)
-        if id(w) not in skipped and w.part not in TOWERS and w.part not in LOOKED_UP
+        if id(w) not in skipped and w.part not in TOWERS and w.part not in LOOKED_UP and not w.is_row_table
     ]
     return [*kept, *spec.again, *((w, 1) for w in head_weights(spec) if w.part == "embedding")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from planner.answers.check import CheckAnswer
 from planner.answers.check_words import engine_words, layout_words, verdict_text
@@ -15,7 +15,7 @@ from planner.launch.table import MATTERS, QUIET, UNKNOWN, USED
 from planner.lookup.plain import plain_name
 from planner.speed.speed import Figure, Speed
 from planner.terminal.tables import bad, bold, good, wrapped
-from planner.units import gib, human_bytes, human_tokens, significant
+from planner.units import gib, human_bytes, human_seconds, human_tokens, significant
 
 WIDTH = 80
 
@@ -76,7 +76,22 @@ def _verdict(answer: CheckAnswer) -> list[str]:
     lines = [paint(line) for line in _wrap(verdict_text(answer), "", "  ")]
     for found in answer.speed.speeds if answer.speed is not None else ():
         lines += _wrap(_speed(found), "  ", "    ")
+    if answer.speed is not None and answer.plain_speed is not None:
+        lines += _wrap(_drafts(answer.speed.speeds, answer.plain_speed.speeds), "  ", "    ")
     return lines
+
+
+def _drafts(with_drafts: Sequence[Speed], without: Sequence[Speed]) -> str:
+    """Tokens a step, and the time between two tokens with drafts and without."""
+    drafts = with_drafts[0].drafts
+    assert drafts is not None
+    each = ", ".join(
+        f"{human_seconds(a.tpot_seconds.value)} for {'one user' if a.batch == 1 else f'{a.batch:,} users'} "
+        f"({human_seconds(b.tpot_seconds.value)} without)"
+        for a, b in zip(with_drafts, without, strict=True)
+    )
+    accepted = f"{drafts.method}, {drafts.tokens} a step, {drafts.low:g} to {drafts.high:g} of them accepted"
+    return f"drafts ({accepted}): {drafts.tokens_a_step:.3g} tokens a step; a token takes {each}"
 
 
 def _speed(found: Speed) -> str:
@@ -95,8 +110,6 @@ def _rate(figure: Figure) -> str:
 
 
 def _seconds(figure: Figure) -> str:
-    from planner.units import human_seconds
-
     return human_seconds(figure.value)
 
 

@@ -78,7 +78,7 @@ def test_candidates_are_all_accounted_for() -> None:
 @pytest.mark.parametrize("sort", SORTS)
 def test_the_order_is_the_one_asked_for(sort: str) -> None:
     ranked = search(asked(sort=sort)).plans
-    keys = {"cost": lambda p: p.usd_per_hour, "devices": lambda p: p.devices, "energy": lambda p: p.watts}
+    keys = {"cost": lambda p: p.usd_per_hour, "devices": lambda p: p.devices, "energy": lambda p: p.energy.watt_hours}
     values = [keys[sort](plan) for plan in ranked]
     assert values == sorted(values)
 

@@ -17,6 +17,7 @@ from planner.lookup import device, model_spec
 from planner.memory.estimate import Estimate, estimate
 from planner.memory.request import Request
 from planner.memory.sharding import Sharding
+from planner.model.parameters import all_weights
 from planner.readers import read_entry
 from planner.readers.by_hand import by_hand
 from planner.speed.constants import DEFAULT, Constants, Queue, Shape, constants_for
@@ -35,6 +36,7 @@ from planner.speed.work import (
     peak_flops_per_s,
     prefill_step,
     work,
+    work_of,
 )
 from planner.units import PS_PER_SECOND
 
@@ -486,3 +488,16 @@ def test_the_width_of_a_format_stretches_its_ranges_once_and_no_other_format() -
     routed = plain.of_model("2x8 fp8", experts=True)
     assert tpot_range(routed, True) == (0.7, 1.5) and tpot_range(wide, False) == (wide.tpot_low, wide.tpot_high)
     assert plain.scaled(tpot=2.0).of_model("2x8 fp8", experts=False).tpot_low == 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "columns"), [("gemma-4-e4b", 262_144, 42 * 256), ("gemma-3n-e4b", 262_144, 35 * 256)]
+)
+def test_a_per_layer_embedding_table_is_looked_up_and_not_read(name: str, rows: int, columns: int) -> None:
+    # config.json: vocab_size_per_layer_input, num_hidden_layers x hidden_size_per_layer_input
+    spec = model_spec(name)
+    tables = [w for w, _ in all_weights(spec) if w.rows == rows and w.cols == columns]
+    assert len(tables) == 1
+    sums = work_of(spec)
+    read = sum(w.parameters * n for w, n in all_weights(spec)) - sum(w.parameters for w in (*spec.towers, *tables))
+    assert sums.weight_bytes + sums.head_bytes == pytest.approx(2 * read, rel=0.02)  # norms of the towers apart

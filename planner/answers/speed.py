@@ -13,7 +13,7 @@ from planner.answers.several import Answers
 from planner.answers.verdict import DOES_NOT_FIT, FITS, Verdict, engine_verdict, within
 from planner.catalogue.device import Device
 from planner.catalogue.entries import find_device
-from planner.engines.base import EngineAnswer, mended
+from planner.engines.base import EngineAnswer, Options, mended
 from planner.engines.placement import HOST_BYTES_PER_S
 from planner.engines.positions import asked_tokens, beyond
 from planner.engines.prefixes import check_prefixes, prefix_note
@@ -204,7 +204,7 @@ def speed_on(device: Device, asked: SpeedAsked) -> SpeedAnswer:
         engine = "llamacpp"
         notes.append("a GGUF file: llama.cpp's constants; --engine says otherwise")
     if asked.prefix_cached and engine is not None:
-        notes += _prefix_notes(one, asked.engine or EngineAsked(engine))
+        notes += _prefix_notes(one, asked.engine or EngineAsked(engine, None, Options()))
     backend = _backend_of(one, device, asked, engine=engine)
     speeds, constants, fit = None, None, None
     if device.origin == "local":

@@ -22,7 +22,7 @@ from planner.memory.estimate import estimate
 from planner.memory.limits import smallest
 from planner.memory.request import Request
 from planner.speed.passes import rates_of
-from planner.units import ceil_div
+from planner.units import ceil_div, human_seconds
 from planner.workloads.targets import Targets
 
 OVER_BUDGET = "over the budget"
@@ -228,7 +228,7 @@ def _missed(candidate: Candidate) -> Miss:
         (state.ttft_seconds, targets.ttft_seconds) if target == "TTFT" else (state.tpot_seconds, targets.tpot_seconds)
     )
     assert may is not None
-    words = f"{target}: {has * 1e3:,.0f} ms against {may * 1e3:,.0f} ms with {place(candidate, most)}"
+    words = f"{target}: {human_seconds(has)} against {human_seconds(may)} with {place(candidate, most)}"
     return Miss(f"{target} missed", ratio, f"{words}, {_share_words(candidate, most)}")
 
 

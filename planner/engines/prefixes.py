@@ -13,7 +13,9 @@ SLOTS = "llama.cpp finds a prefix in the slot that held it last, not in that of 
 OFF_BY_DEFAULT = "LMDeploy keeps prefixes with --enable-prefix-caching, which is off by default"
 
 
-def why_no_prefixes(name: str, version: str | None, estimate: Estimate, options: Options) -> str | None:
+def why_no_prefixes(  # parameters: as every engine
+    name: str, version: str | None, estimate: Estimate, options: Options
+) -> str | None:
     """Says why an engine keeps no prefixes with these flags, and what changes that; None where it keeps them.
 
     vLLM V1 keeps them unless told not to, its first engine where told to, and models with recurrent states by the rule of

@@ -80,31 +80,14 @@ FLAGS: tuple[Flag, ...] = (
 
 def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
     """Reads the question of `plan` from its flags, and how many plans are shown."""
-    given = with_parts(flags.read_values(FLAGS, values))
+    given: Mapping[str, Any] = with_parts(flags.read_values(FLAGS, values))
     engine = _engine(given)
     spec = spec_of(given)
     if not spec.weights_known:
         raise BadRequest(f"{spec.name}: a plan needs its weights; add --heads --hidden --intermediate --vocab")
-    named = given
-    if given["drafter"] or (engine is not None and engine.options.num_speculative_tokens):
-        from planner.options.extras import with_drafter
-
-        named, engine = with_drafter(given, spec, engine)
-        given = given if given["drafter"] else dict(named)
-    if given["prefix_share"] and engine is not None:
-        from planner.engines.prefixes import check_prefixes
-
-        one = estimate(spec, Request(1, dtype=given["dtype"]))
-        check_prefixes("--prefix-share", engine.name, engine.version, one, engine.options)
-    if given["as_published"] and (given["dtype"] or given["kv_dtype"]):
-        raise UsageError("--as-published and --dtype or --kv-dtype exclude each other")
-    if given["link"] is not None and not given["disaggregate"]:
-        raise UsageError("--link joins two pools: add --disaggregate")
-    devices = _devices(given, spec, engine)
-    if given["disaggregate"]:
-        from planner.deployment.two_pools import check_asked
-
-        check_asked(None if engine is None else engine.name, given["link"], devices[0])
+    given, beside, engine = _drafted(given, spec, engine)
+    devices, name = _devices(given, spec, engine), None if engine is None else engine.name
+    _check(given, spec, engine, device=devices[0])
     question = Question(
         spec,
         devices,
@@ -119,17 +102,44 @@ def plan_asked(values: Mapping[str, Any]) -> tuple[Question, int]:
         prices=parse_prices(given["price"]),
         budget_usd_per_hour=given["budget"],
         sort=given["sort"] or SORTS[0],
-        extras=_extras(named, spec, None if engine is None else engine.name),
+        extras=_extras(beside, spec, name),
         drafting=drafting_of(given, engine),
         idle_sessions=given["idle_sessions"] or 0,
         disaggregate=given["disaggregate"],
         link=given["link"],
         grid_grams=grid_grams_of(given),
-        backend=backend_of(
-            given["backend"], devices, engine=None if engine is None else engine.name, measured=bool(given["measured"])
-        ),
+        backend=backend_of(given["backend"], devices, engine=name, measured=bool(given["measured"])),
     )
     return question, given["top"] or TOP
+
+
+def _drafted(
+    given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsked | None
+) -> tuple[Mapping[str, Any], Mapping[str, Any], EngineAsked | None]:
+    """Names what drafts: (flags, those of what lies on the devices, the engine)."""
+    if not given["drafter"] and (engine is None or not engine.options.num_speculative_tokens):
+        return given, given, engine
+    from planner.options.extras import with_drafter
+
+    beside, engine = with_drafter(given, spec, engine)
+    return given if given["drafter"] else beside, beside, engine
+
+
+def _check(given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsked | None, *, device: Device) -> None:
+    """Refuses flags that exclude each other, and what the engine does not do."""
+    if given["as_published"] and (given["dtype"] or given["kv_dtype"]):
+        raise UsageError("--as-published and --dtype or --kv-dtype exclude each other")
+    if given["link"] is not None and not given["disaggregate"]:
+        raise UsageError("--link joins two pools: add --disaggregate")
+    if given["disaggregate"]:
+        from planner.deployment.two_pools import check_asked
+
+        check_asked(None if engine is None else engine.name, given["link"], device)
+    if given["prefix_share"] and engine is not None:
+        from planner.engines.prefixes import check_prefixes
+
+        one = estimate(spec, Request(1, dtype=given["dtype"]))
+        check_prefixes("--prefix-share", engine.name, engine.version, one, engine.options)
 
 
 def _devices(given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsked | None) -> tuple[Device, ...]:

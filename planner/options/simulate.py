@@ -145,14 +145,13 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
     assert engine is not None
     tier = _tier_bytes(given, workload)
     spec = spec_of(given)
-    given, engine, beside = _drafter_beside(given, spec, engine)
+    named, engine, beside = _drafter_beside(given, spec, engine)
+    given = dict(named)
     drafting = drafting_of(given, engine)
     if drafting is not None and given["steps"] is not None:
         raise UsageError(
             "--steps holds what was measured, with or without drafts: leave out --drafter and --draft-tokens"
         )
-    device = device_of(given["gpu"], given["memory"])
-    backend_of(given["backend"], (device,), engine=engine.name, measured=bool(given["measured"] or given["steps"]))
     limits = (workload.longest_tokens, spec.max_positions, engine.options.max_model_len)
     return SimulateAsked(
         spec=spec,
@@ -160,7 +159,7 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
             request_of(given, min(limit for limit in limits if limit is not None)),
             extras=beside,
         ),
-        device=device,
+        device=_device(given, engine),
         workload=workload,
         targets=targets_of(given),
         engine=engine,
@@ -174,6 +173,13 @@ def simulate_asked(values: Mapping[str, Any]) -> SimulateAsked:
         tier_from=given["kv_offloading_from"],
         drafting=drafting,
     )
+
+
+def _device(given: Mapping[str, Any], engine: EngineAsked) -> Device:
+    """The device; a backend of llama.cpp is refused where it would be, and so is llama.cpp itself."""
+    found = device_of(given["gpu"], given["memory"])
+    backend_of(given["backend"], (found,), engine=engine.name, measured=bool(given["measured"] or given["steps"]))
+    return found
 
 
 def _drafter_beside(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.catalogue.device import Device
 from planner.errors import UsageError
+from planner.extras.shared_device import Extras
 from planner.lookup import machine_with
 from planner.machine.speed import LINEARS
 from planner.memory.request import Request
@@ -102,17 +103,8 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         raise UsageError("--measured is of one device: give one --gpu, the one it was measured on")
     engine = engine_of(given)
     spec = spec_of(given)
-    beside, given = None, dict(given)
-    if given["drafter"] or (engine is not None and engine.options.num_speculative_tokens):
-        from planner.options.extras import DRAFTING, drafter_beside
-
-        if engine is None or engine.name in DRAFTING:
-            named, engine, beside = drafter_beside(given, spec, engine)
-            given = dict(named)
-    if given["seq"] is not None:
-        prompt, output = parts_of(given["seq"], given["prompt"], given["answer"])
-    else:
-        prompt, output = usual_parts(PROMPT_TOKENS, given["prompt"], given["answer"], positions=spec.max_positions)
+    given, engine, beside = _drafted(given, spec, engine)
+    prompt, output = _lengths(given, spec)
     if given["prefix_cached"] and given["bring_back"] is not None:
         raise UsageError("--bring-back brings the whole prompt's cache back: leave out --prefix-cached")
     return SpeedAsked(
@@ -133,13 +125,34 @@ def speed_asked(values: Mapping[str, Any]) -> SpeedAsked:
         grid_grams=grid_grams_of(given),
         host=host_of(given["host"], engine),
         bring_back=given["bring_back"],
-        backend=backend_of(
-            given["backend"],
-            _cards(names_given, devices, given["memory"]) if given["backend"] else (),
-            engine=engine.name if engine else "llamacpp" if spec.model_type.startswith("gguf ") else None,
-            measured=bool(given["measured"]),
-        ),
+        backend=_backend({**given, "gpu": names_given}, devices, engine=engine.name if engine else _own_engine(spec)),
     )
+
+
+def _own_engine(spec: ModelSpec) -> str | None:
+    """The engine of a model's file, where none is named."""
+    return "llamacpp" if spec.model_type.startswith("gguf ") else None
+
+
+def _drafted(
+    given: Mapping[str, Any], spec: ModelSpec, engine: EngineAsked | None
+) -> tuple[dict[str, Any], EngineAsked | None, Extras | None]:
+    """Names what drafts, and its weights and cache on the device, where the engine's rule of them is known."""
+    if not given["drafter"] and (engine is None or not engine.options.num_speculative_tokens):
+        return dict(given), engine, None
+    from planner.options.extras import DRAFTING, drafter_beside
+
+    if engine is not None and engine.name not in DRAFTING:
+        return dict(given), engine, None
+    named, engine, beside = drafter_beside(given, spec, engine)
+    return dict(named), engine, beside
+
+
+def _lengths(given: Mapping[str, Any], spec: ModelSpec) -> tuple[int, int]:
+    """Tokens of a prompt and of an answer."""
+    if given["seq"] is not None:
+        return parts_of(given["seq"], given["prompt"], given["answer"])
+    return usual_parts(PROMPT_TOKENS, given["prompt"], given["answer"], positions=spec.max_positions)
 
 
 def _devices(given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Device, ...]]:
@@ -154,12 +167,12 @@ def _devices(given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Device, ..
     return {**alone, "gpu": (alone["gpu"],), **placing}, (unlike or device_of(alone["gpu"], given["memory"]),)
 
 
-def _cards(names_given: Sequence[str], devices: tuple[Device, ...], memory: str | None) -> list[Device]:
-    """The devices asked, unlike cards that stand for one each by itself."""
-    found: list[Device] = []
-    for name, device in zip(names_given, devices, strict=True):
-        found += machine_with(name, memory).devices if " + " in device.name else (device,)
-    return found
+def _backend(given: Mapping[str, Any], devices: tuple[Device, ...], *, engine: str | None) -> str | None:
+    """The backend of llama.cpp, checked on each device asked, unlike cards that stand for one each by itself."""
+    cards: list[Device] = []
+    for name, device in zip(given["gpu"], devices, strict=True) if given["backend"] else ():
+        cards += machine_with(name, given["memory"]).devices if " + " in device.name else (device,)
+    return backend_of(given["backend"], cards, engine=engine, measured=bool(given["measured"]))
 
 
 def _together(name: str, memory: str | None) -> Device:

@@ -303,7 +303,7 @@ ENGINE_FLAGS = _in(
     (
         "--mamba-cache-mode",
         "none|align|all",
-        "vLLM V1: how recurrent states are cached where prefixes are (default: align, Mamba's to 0.27 all); else none.",
+        "vLLM V1: states, where prefixes are cached: align, or all to 0.27.",
         choice("none", "align", "all"),
         VLLM,
     ),

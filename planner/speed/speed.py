@@ -192,12 +192,7 @@ def speed(
     Leaves out: images, queues that grow (see the simulator), other tenants, clocks that throttle.
     Raises BadRequest for lengths that mean nothing, and for a device whose bandwidth or FLOP/s are not known.
     """
-    _check(prompt_tokens, output_tokens, batch, load=load)
-    if not 0 <= cached_tokens < prompt_tokens:
-        raise BadRequest(
-            f"--prefix-cached {cached_tokens:,}: the last token of a prompt is always computed; of {prompt_tokens:,} tokens up to "
-            f"{prompt_tokens - 1:,} can be cached"
-        )
+    _check(prompt_tokens, output_tokens, batch, load=load, cached=cached_tokens)
     found = model_constants(constants or constants_for(engine, device, load), work(estimate))
     running = batch if most is None else max(1, min(batch, most))
     case = Case(
@@ -264,12 +259,17 @@ def _figure(seconds: float, low: float, high: float, *, bound: float) -> Figure:
     return Figure(value, max(bound, value * low), value * high, bound)
 
 
-def _check(prompt_tokens: int, output_tokens: int, batch: int, *, load: str) -> None:
+def _check(prompt_tokens: int, output_tokens: int, batch: int, *, load: str, cached: int) -> None:
     for name, value in (("--prompt", prompt_tokens), ("--answer", output_tokens), ("--batch", batch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise BadRequest(f"{name} {value!r} is not a whole number of at least 1")
     if load not in LOADS:
         raise BadRequest(f"--load {load!r} is not known; choose one of: {', '.join(LOADS)}")
+    if not 0 <= cached < prompt_tokens:
+        raise BadRequest(
+            f"--prefix-cached {cached:,}: the last token of a prompt is always computed; of {prompt_tokens:,} tokens up to "
+            f"{prompt_tokens - 1:,} can be cached"
+        )
 
 
 @dataclass(frozen=True)

@@ -404,7 +404,7 @@ def test_a_published_range_of_acceptance_widens_that_of_tpot(run):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--num-speculative-tokens", "3"), "--acceptance SHARE"),
+        (("--num-speculative-tokens", "3"), "--drafter eagle3, mtp or MODEL"),
         (("--acceptance", "0.5"), "--draft-tokens N"),
         (("--drafter", "ngram", "--steps", "points.json"), "leave out --drafter"),
     ],

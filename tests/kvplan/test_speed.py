@@ -454,7 +454,7 @@ def test_the_help_has_an_example_that_runs(run: Run) -> None:
 
 def test_drafted_tokens_are_never_accepted_without_effect(run: Run) -> None:
     engine = (*LLAMA, "--engine", "vllm", "--batch", "1", "--num-speculative-tokens", "3")
-    assert "--acceptance" in run("speed", *engine).refused(2)
+    assert "--drafter" in run("speed", *engine).refused(2)
     plain, drafted = (
         run("speed", *LLAMA, "--engine", "vllm", "--batch", "1", *more, "--json").json
         for more in ((), ("--num-speculative-tokens", "3", "--drafter", "eagle3"))

@@ -12,7 +12,9 @@ from planner.launch.read import one_question, questions_in
 from planner.lookup import machine
 from planner.options.check import check_asked
 
-NOTHING: dict[str, Any] = dict.fromkeys(("gpu", "memory", "model", "seq", "engine", "service", "json", "output"))
+NOTHING: dict[str, Any] = dict.fromkeys(
+    ("gpu", "memory", "model", "seq", "engine", "backend", "service", "json", "output")
+)
 DEPLOYMENT = """
 apiVersion: apps/v1
 kind: Deployment

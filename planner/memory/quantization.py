@@ -16,8 +16,10 @@ from planner.errors import one_line
 from planner.memory.module_names import Matcher, matcher
 from planner.memory.quantization_groups import compressed_tensors, modelopt
 from planner.memory.quantization_listed import spqr, vptq
+from planner.memory.quantization_mlx import metal, mlx
 from planner.memory.quantization_torchao import quark, torchao
 from planner.memory.recipes import (
+    SAVED_BY,
     Reader,
     Recipe,
     Rule,
@@ -50,13 +52,17 @@ def read_recipe(config: Mapping[str, Any]) -> Recipe:
         shown = one_line(method or "without a quant_method", 40)
         return unread_all(f"quantization_config {shown!r} is not read")
     recipe = reader(config)
-    skipped = _skipped(config)
+    if _fp8_beneath(config):
+        recipe = replace(recipe, default=block_fp8(config), untouched=UNTOUCHED - TOWERS)
+    skipped = None if _fp8_beneath(config) else _skipped(config)
     rules = (Rule(skipped, None), *recipe.rules) if skipped is not None else recipe.rules
     if config.get("lm_head") is True and recipe.default is not None:  # GPTQ, AutoRound: the head is quantised, too
         rules += (Rule(matcher(["lm_head"]), recipe.default),)
     experts = _expert_format(config, method)
     if experts is not None:
         rules = (Rule(matcher(["experts"]), experts), *rules)
+    if method in _LINEAR_ALONE and _stacks_experts(config.get(SAVED_BY)):
+        rules = (Rule(matcher(["experts"]), None), *rules)
     refused = [text for rule in rules for text in rule.where.refused]
     reasons = recipe.unread
     if refused:  # which matrices they spare is not known, so none is taken as quantised
@@ -77,6 +83,25 @@ def _method(config: Mapping[str, Any]) -> str:
     if not method and "config_groups" in config:
         return "compressed-tensors"
     return method
+
+
+# Quantisers of transformers that replace `nn.Linear` and nothing else
+_LINEAR_ALONE = ("bitsandbytes", "bitsandbytes_4bit", "quanto", "eetq")
+
+
+def _stacks_experts(version: object) -> bool:
+    """Whether transformers, from 5.0, had the experts of a layer as one parameter, which is no linear layer.
+
+    Source: what transformers 5.24 with bitsandbytes 0.50 and optimum-quanto 0.2.7 write of small Qwen3-MoE and Mixtral.
+    """
+    major = str(version or "").split(".", 1)[0]
+    return major.isascii() and major.isdigit() and 5 <= int(major[:4]) < 1000
+
+
+def _fp8_beneath(config: Mapping[str, Any]) -> bool:
+    """DeepSeek-V4-NVFP4: ModelOpt made NVFP4 of some layers of a file in fp8 and left the rest, its `ignore`, in fp8."""
+    mixed = str(config.get("quant_algo") or "").upper() == "MIXED_PRECISION"
+    return mixed and config.get("quant_method") == "fp8" and bool(config.get("weight_block_size"))
 
 
 SKIP_KEYS = (
@@ -127,7 +152,8 @@ def _awq(config: Mapping[str, Any]) -> Recipe:
     bits = first(config, "bits", "w_bit")
     if bits not in (None, 4, 8):
         return unread_all(f"awq of {one_line(repr(bits), 20)} bits")
-    zero = 0 if config.get("zero_point", True) is False else (bits if isinstance(bits, int) else 4)
+    # a file of symmetric codes has its zeros, too (WQLinear_GEMM of AutoAWQ, AutoRound 0.16); Marlin's has none
+    zero = 0 if str(config.get("version")).lower() == "marlin" else (bits if isinstance(bits, int) else 4)
     return or_unread(integers("awq", bits, first(config, "group_size", "q_group_size"), group_bits=16 + zero), "awq")
 
 
@@ -313,41 +339,6 @@ def _sinq(config: Mapping[str, Any]) -> Recipe:
     return Recipe(WeightFormat(f"sinq_int{bits}", (bits, 1), 1, group, 32), about="estimated")
 
 
-def affine(bits: object, group: object, mode: str = "affine") -> WeightFormat | None:
-    """Builds MLX's formats: codes with a scale and a bias in the float type a group (64); mxfp4, mxfp8, nvfp4 with
-    their own.
-    """
-    if mode in ("mxfp4", "mxfp8", "nvfp4"):
-        return weight_format(mode)
-    width, columns = whole(bits, 4, 1, high=8), whole(group, 64)
-    if width is None or columns is None or mode != "affine":
-        return None
-    return WeightFormat(f"mlx_int{width}", (width, 1), 1, columns, 32)
-
-
-def _metal(config: Mapping[str, Any]) -> Recipe:
-    if config.get("dequantize") is True:
-        return unread_all("metal asks to dequantise at load")
-    return or_unread(affine(config.get("bits"), config.get("group_size")), "metal")
-
-
-def _mlx(config: Mapping[str, Any]) -> Recipe:
-    """mlx-lm: every linear layer, the embedding and the head; entries by module override or leave out (false)."""
-    default = affine(config.get("bits"), config.get("group_size"), str(config.get("mode") or "affine"))
-    if default is None:
-        return unread_all("mlx: bits, group_size or mode not understood")
-    named: list[tuple[str, WeightFormat | None]] = []
-    unread = []
-    for name, given in config.items():
-        if given is False and name not in ("bits", "group_size", "mode"):
-            named.append((name, None))
-        elif isinstance(given, Mapping):
-            fmt = affine(given.get("bits"), given.get("group_size"), str(given.get("mode") or "affine"))
-            named.append((str(name), fmt))
-            unread += [] if fmt else [f"mlx: the format of {one_line(str(name), 40)!r}"]
-    return Recipe(default, by_format(named), frozenset({"norm", *TOWERS}), unread=tuple(unread[:1]))
-
-
 def _gguf(config: Mapping[str, Any]) -> Recipe:
     """A GGUF file of which only the type is known: bits a weight of a whole file, embedding and head with the rest. A tower
     lies in a file of its own (mmproj), in 16 bit."""
@@ -463,7 +454,7 @@ _METHODS: dict[str, Reader] = {
     "intel/auto-round": _gptq, "gptqmodel": _gptq, "bitsandbytes": _bitsandbytes, "bitsandbytes_4bit": _bitsandbytes,
     "mxfp4": _mxfp4, "gpt_oss_mxfp4": _mxfp4, "nvfp4": _one("nvfp4"), "eetq": _eetq, "quanto": _quanto, "hqq": _hqq,
     "torchao": torchao, "quark": quark, "fp_quant": _fp_quant, "fouroversix": _four_over_six, "bitnet": _bitnet,
-    "higgs": _higgs, "aqlm": _aqlm, "sinq": _sinq, "metal": _metal, "mlx": _mlx, "gemma": _gemma,
+    "higgs": _higgs, "aqlm": _aqlm, "sinq": _sinq, "metal": metal, "mlx": mlx, "gemma": _gemma,
     "vptq": vptq, "spqr": spqr, "gguf": _gguf, "exl2": _average("exl2"), "exl3": _average("exl3"), "modelopt": modelopt, "modelopt_fp4": modelopt,
     "modelopt_mixed": modelopt, "modelopt_fp8": modelopt, "modelopt_mxfp8": modelopt, "petit_nvfp4": modelopt,
     "deepseek_v4_fp8": _fp8, "auto_awq": _awq, "auto_gptq": _gptq, "gptq_bitblas": _gptq, "moe_wna16": _moe_wna16,

@@ -23,8 +23,9 @@ from planner.memory.weight_formats import UNTOUCHED
 from planner.model.weights import TOWERS
 
 
-def compressed_format(weights: object, layout: str = "") -> WeightFormat | None:
-    """Reads the `weights` of one config group; `layout` is its `format` (sparse ones store half the codes and where they lie)."""
+def compressed_format(weights: object, layout: str = "", *, version: str = "") -> WeightFormat | None:
+    """Reads the `weights` of one config group; `layout` is its `format` (sparse ones store half the codes and where they lie),
+    `version` that of the writer."""
     if not isinstance(weights, Mapping):
         return None
     bits, kind, group = weights.get("num_bits"), weights.get("type"), weights.get("group_size")
@@ -41,23 +42,34 @@ def compressed_format(weights: object, layout: str = "") -> WeightFormat | None:
     elif kind == "int" and bits == 8 and not group:
         fmt = weight_format("int8")
     elif kind == "int" and isinstance(bits, int):
-        fmt = _integer(bits, group, zeros=weights.get("symmetric") is False, layout=layout)
+        fmt = _integer(bits, group, zeros=weights.get("symmetric") is False, layout=layout, version=version)
     else:
         return None
     return _sparse(fmt, layout) if fmt is not None else None
 
 
-def _integer(bits: int, group: object, *, zeros: bool, layout: str) -> WeightFormat | None:
-    """Codes packed into int32, as many as go in whole; `int-quantized` and `naive-quantized` keep a byte a code.
+def _integer(bits: int, group: object, *, zeros: bool, layout: str, version: str) -> WeightFormat | None:
+    """Codes packed into int32; `int-quantized` and `naive-quantized` keep a byte a code.
 
-    Source: compressed_tensors 0.17 compressors/format.py: integers beside quantised activations (W4A8) are not packed.
+    Source: compressed_tensors 0.17 compressors/format.py: integers beside quantised activations (W4A8) are not packed. Codes of
+    3, 5, 6 and 7 bits went whole into an int32 until 0.17, and lie across two from 0.18 (pull request 732).
     """
     fmt = integers("int", bits, group or 0, group_bits=16 + (bits if zeros else 0))
     if fmt is None or bits > 8:
         return fmt
     if layout in ("int-quantized", "naive-quantized"):
         return replace(fmt, bits=(8, 1))
-    return replace(fmt, bits=(32, 32 // bits)) if 32 % bits else fmt
+    return replace(fmt, bits=(32, 32 // bits)) if 32 % bits and not _dense(version) else fmt
+
+
+def _dense(version: str) -> bool:
+    """Whether a version of compressed-tensors, 0.18 and later, leaves no bit of an int32 free."""
+    numbers = version.split(".")[:2]
+    return (
+        len(numbers) == 2
+        and all(n.isascii() and n.isdigit() and len(n) < 5 for n in numbers)
+        and [int(n) for n in numbers] >= [0, 18]
+    )
 
 
 def _sparse(fmt: WeightFormat, layout: str) -> WeightFormat:
@@ -85,7 +97,9 @@ def compressed_tensors(config: Mapping[str, Any]) -> Recipe:
         if not isinstance(group, Mapping):
             return unread_all(f"compressed-tensors: group {one_line(str(name), 40)!r} is no object")
         layout = str(group.get("format") or config.get("format") or "")
-        fmt = compressed_format(group.get("weights"), _sparse_layout(config, layout))
+        fmt = compressed_format(
+            group.get("weights"), _sparse_layout(config, layout), version=str(config.get("version"))
+        )
         if group.get("weights") is None or layout == "dense":
             continue  # activations or cache only; weights that were not compressed
         if fmt is None:
@@ -151,13 +165,23 @@ _ALGORITHMS = {
 
 
 def _algorithm(config: Mapping[str, Any]) -> WeightFormat | None:
-    """The format of one ModelOpt algorithm; W4A16_AWQ and W4A8_AWQ are int4 in groups."""
+    """The format of one ModelOpt algorithm; W4A16_AWQ and W4A8_AWQ are int4 in groups, their scales written in fp32."""
     algorithm = str(config.get("quant_algo") or "").upper()
     if algorithm in _ALGORITHMS:
-        return weight_format(_ALGORITHMS[algorithm])
+        fmt = weight_format(_ALGORITHMS[algorithm])
+        wide = config.get("group_size") == 32 or algorithm == "W4A8_NVFP4_FP8"  # its groups, where none are said
+        return replace(fmt, group_cols=32) if fmt.name == "nvfp4" and wide else fmt
     if algorithm.startswith(("W4A16", "W4A8", "INT4")):
-        return integers("int", 4, config.get("group_size"), group_bits=16)
+        return integers("int", 4, config.get("group_size"), group_bits=32)
     return None
+
+
+_NO_LIST = "hf_quant_config.json has no exclude_modules, the list of what stays in 16 bit that ModelOpt writes"
+
+
+def _without_list(config: Mapping[str, Any]) -> bool:
+    """Whether a file (its section names the cache's format, too) says a format and not which modules have it."""
+    return "kv_cache_quant_algo" in config and not any(key in config for key in ("exclude_modules", "ignore"))
 
 
 def modelopt(config: Mapping[str, Any]) -> Recipe:
@@ -167,7 +191,9 @@ def modelopt(config: Mapping[str, Any]) -> Recipe:
         fmt = _algorithm(config)
         if fmt is None and "config_groups" in config:
             return compressed_tensors(config)
-        return Recipe(fmt, untouched=UNTOUCHED - TOWERS) if fmt else unread_all(f"ModelOpt {one_line(algorithm, 40)!r}")
+        if fmt is None:
+            return unread_all(f"ModelOpt {one_line(algorithm, 40)!r}")
+        return Recipe(fmt, untouched=UNTOUCHED - TOWERS, least=_NO_LIST if _without_list(config) else "")
     layers = config.get("quantized_layers")
     named, unread = [], []
     for name, given in layers.items() if isinstance(layers, Mapping) else ():

@@ -12,6 +12,8 @@ from planner.memory.module_names import Matcher, matcher
 from planner.memory.weight_formats import UNTOUCHED
 
 MAX_RULES = 500
+# Put beside a quantisation config: what some writers reach depends on the model, and on the version of transformers
+MODEL_TYPE, SAVED_BY = "model_type", "transformers_version"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class Recipe:
     default    of the matrices that no rule names; None: the float type
     rules      the first that names a matrix decides
     untouched  parts that only a rule that names them reaches
+    columns    a matrix whose columns are no multiple of it stays in the float type; 1: none does
     about      "exact", "estimated" (a mean over the file) or "upper bound", with the reasons in `unread`
+    least      why the weights are a lower bound, where they are
     """
 
     default: WeightFormat | None
@@ -37,6 +41,8 @@ class Recipe:
     untouched: frozenset[str] = UNTOUCHED
     about: str = "exact"
     unread: tuple[str, ...] = ()
+    columns: int = 1
+    least: str = ""
 
 
 Reader = Callable[[Mapping[str, Any]], Recipe]

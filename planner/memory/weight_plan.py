@@ -123,8 +123,14 @@ def _from_config(spec: ModelSpec, float_name: str) -> WeightPlan:
         plan = gguf_plan(spec, named, own=(spec.quantization or {}).get("own"))
         return replace(plan, words=f"{plan.words}, as {_says(spec, 'the quantisation config')}")
     from planner.memory.quantization import read_recipe  # only for a model that is quantised
+    from planner.memory.recipes import MODEL_TYPE, SAVED_BY
 
-    config = {**(spec.quantization or {}), "tied": spec.tied}
+    config = {
+        **(spec.quantization or {}),
+        "tied": spec.tied,
+        MODEL_TYPE: _text_type(spec),
+        SAVED_BY: spec.config.get("transformers_version"),
+    }
     recipe, float_fmt = read_recipe(config), weight_format(float_name)
     mixed = assigned(spec, recipe, float_fmt)
     sizes = mixed.bytes_by_format(float_fmt)
@@ -136,6 +142,8 @@ def _from_config(spec: ModelSpec, float_name: str) -> WeightPlan:
         warnings = (
             f"{found}: counted in {float_name}, so the weights are an upper bound; give --dtype to say what they are stored in",
         )
+    elif recipe.least:
+        about, warnings = "lower bound", (f"{recipe.least}: the weights are a lower bound",)
     elif fmt.estimated or mixed.uneven_shapes or (spec.read_as is not None and spec.read_as.rough):
         about = "estimated"
     words = (
@@ -186,11 +194,15 @@ class _Mixed:
         return sizes
 
 
+def _text_type(spec: ModelSpec) -> str:
+    section = spec.config.get("text_config")
+    return str(section.get("model_type") or spec.model_type) if isinstance(section, Mapping) else spec.model_type
+
+
 def assigned(spec: ModelSpec, recipe: Recipe, float_fmt: WeightFormat) -> _Mixed:
     """Returns each matrix with the format that the rules give it."""
     mixed = _Mixed()
-    section = spec.config.get("text_config")
-    text_type = str(section.get("model_type") or spec.model_type) if isinstance(section, Mapping) else spec.model_type
+    text_type = _text_type(spec)
     constant: dict[tuple[Weight, bool], WeightFormat] = {}
     numbered = any(rule.where.depends_on_layer for rule in recipe.rules)
     for weight, layer in _placed(spec, blocks=any(rule.where.blocks for rule in recipe.rules)):
@@ -209,6 +221,8 @@ def _format_of(
 ) -> WeightFormat:
     """The first rule that names the matrix, else the default of what the method reaches."""
     if not weight.name and weight.part in ("vision", "audio"):  # the convolution over patches
+        return float_fmt
+    if weight.cols % recipe.columns:
         return float_fmt
     for rule in recipe.rules:
         if rule.where.hits(weight, layer, model_type):

@@ -8,6 +8,7 @@ modelling files of transformers 5.23.0, unless a function names another source.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from planner.errors import BadConfig
@@ -47,7 +48,10 @@ def siglip(v: Fields, *, head: bool) -> Weights:
     weights = siglip_body(v)
     if not v.flag("vision_use_head", head):
         return weights
-    pooling = Attention(width, 1, 1, width, qkv_bias=True, out_bias=True).weights()
+    pooling = tuple(  # Q, K and V are one bare parameter (in_proj_weight)
+        weight if weight.name.startswith("o_proj") else replace(weight, linear=False)
+        for weight in Attention(width, 1, 1, width, qkv_bias=True, out_bias=True).weights()
+    )
     mlp = Mlp(width, v.int("intermediate_size"), False, True).weights()
     return (*weights, vector(VISION, width, 3), *placed(VISION, pooling + mlp))
 
@@ -71,7 +75,8 @@ def gemma3(f: Fields, hidden: int) -> Weights:
     if v is None:
         return ()
     width = v.int("hidden_size")
-    projection = linear(PROJECTOR, hidden, width)
+    # a bare parameter (mm_input_projection_weight), not a linear layer: quantisers leave it
+    projection = [replace(weight, linear=False) for weight in linear(PROJECTOR, hidden, width)]
     return (*siglip(v, head=False), *projection, vector(PROJECTOR, width))
 
 

@@ -100,7 +100,7 @@ WORKED: dict[str, tuple[dict[str, Any], float]] = {
     "mxfp8": ({"quant_method": "mxfp8", "weight_block_size": [1, 32]}, groups(8, 32, 8)),
     "gguf": ({"quant_method": "gguf", "gguf_file": "Model-Q8_0.gguf"}, 34 / 32 * (LINEAR + REST) - 2 * REST),
     # vLLM, ModelOpt and others
-    "modelopt W4A8": ({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ", "group_size": 128}, groups(4, 128, 16)),
+    "modelopt W4A8": ({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ", "group_size": 128, "exclude_modules": ["lm_head"]}, groups(4, 128, 32)),
     "modelopt excludes by glob": ({"quant_method": "modelopt", "quant_algo": "FP8", "exclude_modules": ["lm_head", "model.layers.0.self_attn*"]},
         LINEAR + ATTENTION / 2 + 4 * (MATRICES - 4)),
     "modelopt mixed": ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": {

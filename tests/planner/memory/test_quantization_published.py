@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from planner.catalogue.entries import find_model
 from planner.memory.estimate import estimate
 from planner.memory.request import Request
 from planner.memory.weight_plan import weight_plan
@@ -69,7 +70,17 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], float]] = {
     "fp8 of 2:4: half of the codes and a bit a place": (LLAMA, {**ct(["Linear"], form="float-quantized", **FP8_ROW), "sparsity_config": {
         "format": "sparse-24-bitmask", "sparsity_structure": "2:4"}}, size(ATTENTION + MLP, 5) + 4 * (ATTENTION_ROWS + MLP_ROWS) + ALL_LLAMA),
     "layers by expression": (LLAMA, ct([r"re:.*layers\.1\.mlp\..*"], **INT4), int4(MLP / 2) + 2 * (ATTENTION + MLP / 2) + ALL_LLAMA),
+    "3 bits since 0.18: across two int32": (LLAMA, {**ct(["Linear"], form="pack-quantized", **INT3), "version": "0.20.1"}, size(ATTENTION + MLP, 3, 128, 16) + ALL_LLAMA),
+    "3 bits of 0.17": (LLAMA, {**ct(["Linear"], form="pack-quantized", **INT3), "version": "0.17.1"}, size(ATTENTION + MLP, 3.2, 128, 16) + ALL_LLAMA),
     # ---- ModelOpt
+    "nvfp4 experts beside fp8 blocks, which its list leaves in fp8": (MOE, {"quant_method": "fp8", "weight_block_size": [128, 128], "quant_algo": "MIXED_PRECISION",
+        "moe_quant_algo": "NVFP4", "ignore": ["*.self_attn.*", "lm_head"], "quantized_layers": {
+            f"model.layers.{n}.mlp.experts": {"quant_algo": "NVFP4", "group_size": 16} for n in (0, 1)}},
+        size(EXPERTS, 4, 16, 8) + size(ATTENTION, 8, 128 * 128, 32) + ALL_MOE),
+    "int4 of ModelOpt: scales in fp32": (LLAMA, {"quant_method": "modelopt", "quant_algo": "W4A16_AWQ", "group_size": 64, "exclude_modules": ["lm_head"]},
+        size(ATTENTION + MLP, 4, 64, 32) + ALL_LLAMA),
+    "nvfp4 in groups of 32, beside fp8 activations": (LLAMA, {"quant_method": "modelopt", "quant_algo": "W4A8_NVFP4_FP8", "exclude_modules": ["lm_head"]},
+        size(ATTENTION + MLP, 4, 32, 8) + ALL_LLAMA),
     "nvfp4 experts, router and attention spared by glob": (MOE, {"quant_method": "modelopt", "quant_algo": "NVFP4", "group_size": 16, "ignore": [
         "lm_head", *(f"model.layers.{n}.{p}*" for n in (0, 1) for p in ("self_attn", "mlp.gate"))]}, size(EXPERTS, 4, 16, 8) + 2 * ATTENTION + ALL_MOE),
     "mixed by layer, the head too": (MOE, {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": {
@@ -191,3 +202,53 @@ def test_a_form_that_is_not_understood_is_an_upper_bound(quantization: dict[str,
     plan = weight_plan(spec)
     assert plan.exactness == "upper bound" and reason in plan.warnings[0]
     assert estimate(spec, Request(1)).weight_bytes == 2 * (ATTENTION + MLP) + ALL_LLAMA
+
+
+def test_a_modelopt_file_without_its_list_is_a_lower_bound() -> None:
+    """Nemotron 3 Super's hf_quant_config.json as tools pass it on: NVFP4, and not what stays in 16 bit."""
+    spec = read_config(
+        {
+            **MOE,
+            "quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8"},
+        }
+    )
+    plan = weight_plan(spec)
+    assert plan.exactness == "lower bound" and "exclude_modules" in plan.warnings[0]
+    assert estimate(spec, Request(1)).exactness["weight_bytes"] == "lower bound"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"quant_method": "bitsandbytes", "load_in_4bit": True},
+        {"quant_method": "eetq"},
+        {"quant_method": "quanto", "weights": "int8"},
+    ],
+)
+def test_experts_stay_float_where_transformers_has_them_as_one_parameter(method: dict[str, Any]) -> None:
+    """From transformers 5; before it each expert's matrix was a linear layer."""
+    size_of = {
+        version: estimate(
+            read_config({**MOE, "quantization_config": method, "transformers_version": version}), Request(1)
+        ).weight_bytes
+        for version in ("4.57.1", "5.24.0")
+    }
+    plain = estimate(read_config(MOE), Request(1)).weight_bytes
+    assert size_of["4.57.1"] < size_of["5.24.0"] < plain
+    assert size_of["5.24.0"] > 2 * EXPERTS + ALL_MOE
+
+
+# What is not in NVFP4 is in fp8 blocks. Bytes: the modules that transformers 5.24.0 builds of the config, each in the format that its
+# name has in the lists of nvidia/DeepSeek-V4-Flash-NVFP4 and -Pro-NVFP4 (NVIDIA: attention and shared experts stay FP8).
+@pytest.mark.parametrize(
+    ("model", "layers", "expected"),
+    [("deepseek-v4-flash", 43, 164_275_030_830), ("deepseek-v4-pro", 61, 898_125_652_486)],
+)
+def test_deepseek_v4_in_nvfp4_keeps_attention_in_fp8(model: str, layers: int, expected: int) -> None:
+    mixed = {
+        "quant_method": "fp8", "fmt": "e4m3", "scale_fmt": "ue8m0", "weight_block_size": [128, 128], "quant_algo": "MIXED_PRECISION",
+        "moe_quant_algo": "NVFP4", "ignore": ["*.attn.*", "*.ffn.shared_experts.*", "head", "mtp.*"],
+        "quantized_layers": {f"layers.{n}.ffn.experts": {"quant_algo": "NVFP4", "group_size": 16} for n in range(layers)},
+    }  # fmt: skip
+    config = {**find_model(model).config, "quantization_config": mixed, "expert_dtype": None}
+    assert estimate(read_config(config), Request(1)).weight_bytes == pytest.approx(expected, rel=1e-5)

@@ -52,6 +52,8 @@ def group_scale_bytes(group: int, bits: int) -> int:
     [
         ({"quant_method": "awq", "bits": 4, "group_size": 128}, "awq_int4", LINEAR // 2 + group_scale_bytes(128, 20)),
         ({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": False}, "awq_int4",
+         LINEAR // 2 + group_scale_bytes(128, 20)),  # symmetric files hold zeros, too
+        ({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": False, "version": "marlin"}, "awq_int4",
          LINEAR // 2 + group_scale_bytes(128, 16)),
         ({"quant_method": "gptq", "bits": 4, "group_size": 32}, "gptq_int4", LINEAR // 2 + group_scale_bytes(32, 20)),
         ({"quant_method": "gptq", "bits": 8, "group_size": 128}, "gptq_int8", LINEAR + group_scale_bytes(128, 24)),

@@ -1,0 +1,58 @@
+"""Weights of small checkpoints as the tools themselves wrote them, counted from the config beside them.
+
+tests/cases/written_checkpoints.json is what `python benchmarks/written_checkpoints.py` wrote: for each tool, model and recipe the
+config files, and the bytes of the safetensors files by kind of tensor.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.written_checkpoints import written_bytes
+from planner.lookup import model_spec
+from planner.memory.estimate import estimate
+from planner.memory.request import Request
+
+FILE = Path(__file__).resolve().parents[2] / "cases" / "written_checkpoints.json"
+KEPT = json.loads(FILE.read_text(encoding="utf-8"))
+CASES: dict[str, dict[str, Any]] = {f"{c['writer']}, {c['recipe']}, {c['model']}": c for c in KEPT["cases"]}
+# A scale a row, block or matrix: bf16 in llm-compressor's files, fp32 here, as vLLM holds it.
+WIDER = (
+    "FP8_DYNAMIC",
+    "FP8_BLOCK",
+    "FP8 a tensor",
+    "W8A8",
+    "FP8, the head too",
+    "FP8, its cache too",
+    "attention in FP8, MLP in NVFP4",
+)
+# A mean of 4.127 bits for two levels of scales; transformers' own bookkeeping of them is a kilobyte a matrix.
+TWICE = ("nf4 twice", "nf4 twice, a list")
+
+
+def config_of(case: dict[str, Any]) -> dict[str, Any]:
+    return KEPT["models"][case["base"]] | case["quantization"]
+
+
+def expected(case: dict[str, Any]) -> int:
+    size, _ = written_bytes(case["tensors"])
+    if case["recipe"] in WIDER and case["writer"].startswith("llmcompressor"):
+        size += case["tensors"].get("weight_scale BF16", 0)
+    if case["model"] == "deepseek_v3":  # transformers saves its routers in fp32; published files have bf16
+        size -= case["tensors"].get("weight F32", 0) // 2
+    return size
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_written_checkpoint_takes_what_its_files_take(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    for file, content in {**case["beside"], "config.json": config_of(case)}.items():
+        (tmp_path / file).write_text(json.dumps(content), encoding="utf-8")
+    found = estimate(model_spec(str(tmp_path)), Request(8))
+    near = 0.01 * expected(case) if case["recipe"] in TWICE else case.get("near", 0)
+    assert found.weight_bytes == pytest.approx(expected(case), abs=near + 32)
+    assert found.exactness["weight_bytes"] == "exact"

@@ -59,7 +59,11 @@ def written_bytes(by_tensor: dict[str, int]) -> tuple[int, int]:
 
 def in_16_bit(by_tensor: dict[str, int]) -> dict[str, int]:
     """AutoRound on a CPU leaves what it does not quantise in fp32, and its config says bf16: half of that is taken."""
-    return {kind: size // 2 if kind == "weight F32" else size for kind, size in by_tensor.items()}
+    own = (*LEFT_OUT, "weight_scale")  # of the format
+    return {
+        kind: size // 2 if kind.endswith(" F32") and kind.split()[0] not in own else size
+        for kind, size in by_tensor.items()
+    }
 
 
 # -- mlx-lm ------------------------------------------------------------------------------------------------
@@ -190,7 +194,7 @@ AUTO_ROUND: dict[str, dict[str, Any]] = {
     "W8A16": {"scheme": "W8A16"}, "W2A16G64": {"scheme": "W2A16G64"}, "W3A16": {"scheme": "W3A16"},
     "groups of 32": {"bits": 4, "group_size": 32, "sym": True},
     "layers of their own": {"scheme": "W4A16", "layer_config": {
-        "model.layers.0.self_attn.q_proj": {"bits": 8}, "model.layers.1.mlp.down_proj": {"bits": 16}, "lm_head": {"bits": 4}}},
+        "model.layers.0.self_attn.q_proj": {"bits": 8}, "model.layers.1.mlp.down_proj": {"bits": 16}}},
     "MXFP4": {"scheme": "MXFP4"}, "MXFP8": {"scheme": "MXFP8"}, "NVFP4": {"scheme": "NVFP4"}, "FP8_STATIC": {"scheme": "FP8_STATIC"},
 }  # fmt: skip
 
@@ -238,12 +242,10 @@ def _torchao() -> dict[str, Any]:
     import torchao.quantization as ao
     from transformers import TorchAoConfig
 
-    rows, groups = {"granularity": ao.PerRow()}, {"weight_granularity": ao.PerGroup(32)}
+    groups = {"weight_granularity": ao.PerGroup(32)}
     return {
         "int8": TorchAoConfig(ao.Int8WeightOnlyConfig()), "fp8": TorchAoConfig(ao.Float8WeightOnlyConfig()),
         "int8 both": TorchAoConfig(ao.Int8DynamicActivationInt8WeightConfig()),
-        "fp8 rows": TorchAoConfig(ao.Float8DynamicActivationFloat8WeightConfig(**rows)),
-        "int4": TorchAoConfig(ao.Int4WeightOnlyConfig(group_size=128)),
         "8da4w": TorchAoConfig(ao.Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int4, **groups)),
     }  # fmt: skip
 
@@ -266,7 +268,7 @@ def loaded(configs: Callable[[], dict[str, Any]]) -> Writer:
 
 
 BITSANDBYTES = ("nf4", "nf4 twice", "fp4", "int8", "nf4 twice, a list")
-TORCHAO = ("int8", "fp8", "int8 both", "fp8 rows", "int4", "8da4w")
+TORCHAO = ("int8", "fp8", "int8 both", "8da4w")
 # tool -> what writes, its recipes (all with the first model), and those that every other model has, too
 TOOLS: dict[str, tuple[Writer, tuple[str, ...], tuple[str, ...]]] = {
     "mlx": (mlx, tuple(MLX), ("4 bits, groups of 64", "8 bits, groups of 64", "nvfp4", "mixed_3_6")),

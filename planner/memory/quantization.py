@@ -62,7 +62,7 @@ def read_recipe(config: Mapping[str, Any]) -> Recipe:
     if experts is not None:
         rules = (Rule(matcher(["experts"]), experts), *rules)
     if method in _LINEAR_ALONE and _stacks_experts(config.get(SAVED_BY)):
-        rules = (Rule(matcher(["experts"]), None), *rules)
+        rules = (*rules, Rule(matcher(["experts"]), None))
     refused = [text for rule in rules for text in rule.where.refused]
     reasons = recipe.unread
     if refused:  # which matrices they spare is not known, so none is taken as quantised
@@ -86,13 +86,13 @@ def _method(config: Mapping[str, Any]) -> str:
 
 
 # Quantisers of transformers that replace `nn.Linear` and nothing else
-_LINEAR_ALONE = ("bitsandbytes", "bitsandbytes_4bit", "quanto", "eetq")
+_LINEAR_ALONE = ("bitsandbytes", "bitsandbytes_4bit", "quanto", "eetq", "torchao")
 
 
 def _stacks_experts(version: object) -> bool:
     """Whether transformers, from 5.0, had the experts of a layer as one parameter, which is no linear layer.
 
-    Source: what transformers 5.24 with bitsandbytes 0.50 and optimum-quanto 0.2.7 write of small Qwen3-MoE and Mixtral.
+    Source: what transformers 5.24 with bitsandbytes 0.50 and torchao 0.18 writes of a small Qwen3-MoE and Mixtral.
     """
     major = str(version or "").split(".", 1)[0]
     return major.isascii() and major.isdigit() and 5 <= int(major[:4]) < 1000

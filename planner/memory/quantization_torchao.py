@@ -68,7 +68,7 @@ def _torchao_by_module(table: object, config: Mapping[str, Any], untouched: froz
 
 
 def _torchao_format(kind: str, data: Mapping[str, Any]) -> WeightFormat | None:
-    """int4: scale and zero in bf16 a group (128); int8 and fp8: a scale a row; intx lies unpacked in a byte a weight."""
+    """int4: scale and zero in bf16 a group (128); int8 and fp8: an fp32 scale a row, int8 a zero of a byte, too; intx lies unpacked in a byte a weight."""
     name = kind.replace("_", "").lower()
     if name.startswith(("intxweightonly", "int8dynamicactivationint4weight", "int8dynamicactivationintxweight")):
         return _unpacked(data, 32 if "dynamic" in name else 0)
@@ -83,7 +83,7 @@ def _torchao_format(kind: str, data: Mapping[str, Any]) -> WeightFormat | None:
     if name.startswith("int4weightonly"):
         return None if group is None else WeightFormat("torchao_int4", (4, 1), 1, group, 32)
     if name.startswith(("int8weightonly", "int8dynamicactivationint8weight")):
-        return WeightFormat("int8", (8, 1), 1, 0, 32)
+        return WeightFormat("int8", (8, 1), 1, 0, 40)
     if name.startswith(("float8weightonly", "float8dynamicactivationfloat8weight", "float8staticactivation")):
         return weight_format("fp8_channel")
     if name.startswith(("nvfp4",)):
@@ -98,7 +98,10 @@ def _unpacked(data: Mapping[str, Any], usual: int) -> WeightFormat | None:
 
     Packed layouts, for phones, are their kernels' own and not read.
     """
-    if not str(data.get("intx_packing_format") or "unpacked").lower().startswith("unpacked"):
+    packing = data.get("intx_packing_format") or "unpacked"
+    if isinstance(packing, Mapping):  # an enumeration: its member's name
+        packing = packing.get("_data")
+    if not str(packing).lower().startswith("unpacked"):
         return None
     granularity = first(data, "weight_granularity", "granularity")
     inner = granularity.get("_data") if isinstance(granularity, Mapping) else None

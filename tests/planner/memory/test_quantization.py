@@ -78,7 +78,7 @@ WORKED: dict[str, tuple[dict[str, Any], float]] = {
     "torchao float8": ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig", "_data": {}}}}, LINEAR + 4 * ROWS),
     "torchao by module": ({"quant_method": "torchao", "quant_type": {"default": {"_type": "ModuleFqnToConfig", "_data": {"module_fqn_to_config": {
         "_default": {"_type": "Int8WeightOnlyConfig", "_data": {}}, "re:.*self_attn.*": None}}}}},
-        2 * ATTENTION + MLP + 4 * 2 * (2 * 1024 + 512)),
+        2 * ATTENTION + MLP + 5 * 2 * (2 * 1024 + 512)),
     "bitnet": ({"quant_method": "bitnet", "quantization_mode": "offline"}, LINEAR / 4 + 2 * MATRICES),
     "fp8": ({"quant_method": "fp8", "weight_block_size": [128, 128]}, LINEAR + LINEAR / 128**2 * 4),
     "quark fp8": ({"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}}, "exclude": ["lm_head"]}, LINEAR + 4 * MATRICES),

@@ -128,7 +128,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], float]] = {
             "_default": {"_type": "Int8DynamicActivationIntxWeightConfig", "_data": {"weight_granularity": {"_type": "PerGroup", "_data": {"group_size": 32}}}},
             "model.embed_tokens": {"_type": "IntxWeightOnlyConfig", "_data": {"granularity": {"_type": "PerAxis", "_data": {"axis": 0}}}}}}}}},
         size(ATTENTION + MLP, 8, 32, 24) + TABLE + 3 * 1000 + 2 * (TABLE + NORMS)),
-    "torchao by its old name": (LLAMA, {"quant_method": "torchao", "quant_type": "int8_weight_only"}, ATTENTION + MLP + 4 * (ATTENTION_ROWS + MLP_ROWS) + ALL_LLAMA),
+    "torchao by its old name": (LLAMA, {"quant_method": "torchao", "quant_type": "int8_weight_only"}, ATTENTION + MLP + 5 * (ATTENTION_ROWS + MLP_ROWS) + ALL_LLAMA),
     "quark: a layer without a weight format": (LLAMA, {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp4", "qscheme": "per_group",
         "group_size": 32}}, "layer_quant_config": {"*self_attn*": {"weight": None}}, "exclude": ["lm_head"]}, size(MLP, 4, 32, 8) + 2 * ATTENTION + ALL_LLAMA),
     "quark int4 in fp8": (LLAMA, {"quant_method": "quark", "global_quant_config": {"weight": [{"dtype": "fp8_e4m3", "qscheme": "per_tensor"},
@@ -223,6 +223,7 @@ def test_a_modelopt_file_without_its_list_is_a_lower_bound() -> None:
         {"quant_method": "bitsandbytes", "load_in_4bit": True},
         {"quant_method": "eetq"},
         {"quant_method": "quanto", "weights": "int8"},
+        {"quant_method": "torchao", "quant_type": "int8_weight_only"},
     ],
 )
 def test_experts_stay_float_where_transformers_has_them_as_one_parameter(method: dict[str, Any]) -> None:

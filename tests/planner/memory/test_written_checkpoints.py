@@ -42,7 +42,9 @@ def expected(case: dict[str, Any]) -> int:
     size, _ = written_bytes(case["tensors"])
     if case["recipe"] in WIDER and case["writer"].startswith("llmcompressor"):
         size += case["tensors"].get("weight_scale BF16", 0)
-    if case["model"] == "deepseek_v3" and "weight BF16" in case["tensors"]:  # transformers saves its routers in fp32; published files have bf16
+    if (
+        case["model"] == "deepseek_v3" and "weight BF16" in case["tensors"]
+    ):  # transformers saves its routers in fp32; published files have bf16
         size -= case["tensors"].get("weight F32", 0) // 2
     return size
 

@@ -57,3 +57,18 @@ def test_a_drafting_context_is_beside_the_models_own_cache() -> None:
     assert found.closes and sizes["KV cache"] == 512 << 20 and sizes["KV cache of the drafter (MTP)"] == 32 << 20
     state = next(entry for entry in found.entries if entry.name == "recurrent state")
     assert state.predicted is not None and state.logged == state.predicted.bytes
+
+
+def test_cards_of_another_machine_count() -> None:
+    """Lines of a Qwen3.8-27B over two cards and one of another machine; the free memory of that one is no number of MiB."""
+    lines = """
+load_tensors: RPC0[192.168.1.60:50052] model buffer size =  6011.49 MiB
+load_tensors:      Vulkan0 model buffer size =  4615.84 MiB
+llama_kv_cache: RPC0[192.168.1.60:50052] KV buffer size =  2304.00 MiB
+llama_kv_cache:    Vulkan0 KV buffer size =  1380.00 MiB
+common_memory_breakdown_print: |   - RPC0 (192.168.1.60:50052) | 10267 = 17592186044402 + (8569 =  6011 +    2537 +      19) +        1711 |
+""".splitlines()
+    (run,) = engines_of(Log().read(lines))
+    sizes = {entry.name: entry.logged for entry in ledger_of(run, Given()).entries}
+    assert sizes["weights on RPC0"] == int(6011.49 * 2**20) and sizes["KV cache"] == 3684 << 20
+    assert sizes["cache on RPC0 (192.168.1.60:50052) at the end"] == 2537 << 20

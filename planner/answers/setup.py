@@ -86,6 +86,8 @@ def setup(question: Question, spec: ModelSpec, *, seq: int | None = None) -> Set
     seq   tokens of a request, in place of the longest that the command admits
     """
     notes = list(question.notes)
+    if spec.read_as is not None and any(spec.read_as.spread):  # a file whose types its publisher chose
+        notes += spec.read_as.notes
     spec = _without_unused_towers(question, spec, notes)
     question, spec = _within_positions(question, spec, notes)
     question = _with_stored_cache(question, spec, notes)

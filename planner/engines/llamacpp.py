@@ -19,7 +19,16 @@ from planner.dtypes.names import kv_format
 from planner.engines import ollama_layers
 from planner.engines.base import EngineAnswer, Options, Pool, Ranged, Refusal, caches_of
 from planner.engines.llamacpp_buffers import Buffers, buffers
-from planner.engines.llamacpp_placement import CONTEXT_BYTES, Sizes, best, fewest_experts, most_layers, placed, sizes
+from planner.engines.llamacpp_placement import (
+    CONTEXT_BYTES,
+    Sizes,
+    best,
+    fewest_experts,
+    lighter,
+    most_layers,
+    placed,
+    sizes,
+)
 from planner.engines.llamacpp_setting import (
     FP32,
     LOGITS_OF_OUTPUTS_SINCE,
@@ -122,7 +131,7 @@ def _layout(
     if setting.program == "ollama" and not setting.ollama_engine and size is not None:
         ollamas = ollama_layers.served(where, len(found.layers) + 1)
     if where.short_bytes > 0:
-        low = placed(replace(found, other=compute.low), asked)
+        low = placed(replace(lighter(found, estimate), other=compute.low), asked)
         mends = partial(_mends, found, asked, setting.program)
         return where, Refusal(_too_much(where), mends, sure=low.short_bytes > 0), None
     if options.host_bytes is not None and where.host_bytes > options.host_bytes:

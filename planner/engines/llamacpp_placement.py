@@ -125,6 +125,20 @@ def predicting(whole: Estimate) -> int:
     return found if isinstance(found, int) and not isinstance(found, bool) and 0 < found < len(spec.layers) else 0
 
 
+def lighter(found: Sizes, whole: Estimate) -> Sizes:
+    """The same with the least weights that published files of this name have."""
+    (least, _), usual = whole.weight_range, whole.weight_bytes
+    if least >= usual:
+        return found
+    layers = tuple(
+        replace(
+            one, parts={part: size * least // usual for part, size in one.parts.items()}, rest=one.rest * least // usual
+        )
+        for one in found.layers
+    )
+    return replace(found, layers=layers, embedding=found.embedding * least // usual, head=found.head * least // usual)
+
+
 @lru_cache(maxsize=32)  # a search asks for the same ones at every length
 def _parts(spec: ModelSpec, plan: WeightPlan) -> dict[int, dict[str, int]]:
     """Bytes of each part of each layer, by the layer's identity."""

@@ -251,3 +251,13 @@ def test_cards_hold_what_public_logs_say(row: dict[str, str]) -> None:
         assert abs(size / MIB / logged - 1) <= float(row["within"]) / 100, (logged, size / MIB)
     for logged, card in zip(map(float, row["context"].split()), found.cards, strict=False):
         assert abs(card.cache_bytes / MIB - logged) <= 1.5
+
+
+def test_a_file_by_name_is_refused_for_sure_where_the_least_such_file_is_too_large() -> None:
+    """gemma-4-31B-it-UD-Q6_K_XL takes 26.4 GiB as a sum, and 12 % less as published files go."""
+    sure = []
+    for memory in ("27.5GiB", "24GiB"):
+        command = "llama-server -m gemma-4-31B-it-UD-Q6_K_XL.gguf -c 4096 -np 1 -ngl 99"
+        refusal = kvplan.check(command, memory=memory).engine.refusal
+        sure.append(refusal is not None and refusal.sure)
+    assert sure == [False, True]

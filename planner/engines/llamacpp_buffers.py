@@ -233,11 +233,24 @@ def draft_bytes(estimate: Estimate, setting: Setting) -> int:
             rows += k.vector_bytes(cache.latent_dim + cache.rope_dim)
         elif isinstance(cache, Full):
             rows += cache.kv_heads * (k.vector_bytes(cache.k_dim) + v.vector_bytes(cache.v_dim))
+        elif isinstance(cache, IndexKeys) and (keys := _pooled_keys(estimate, setting)):
+            rows += k.vector_bytes(keys)
         else:
             raise UnsupportedModel(
                 f"how {setting.program} keeps a drafter's {cache.kind} is not modelled; leave --drafter out"
             )
     return rows * setting.seq_cells * setting.streams
+
+
+def _pooled_keys(estimate: Estimate, setting: Setting) -> int:
+    """Numbers of a cell of the indexer that Qwen4-Exp's predicting layer has beside its K and V, as the model's own; 0 of
+    other models. Source: b11739's context of the predicting layers (GLM-5's has its latent alone).
+    """
+    for layer, _ in estimate.spec.groups:
+        for mixer in layer.mixers:
+            if isinstance(mixer, BlockIndexer) and mixer.pool:
+                return _index_row(layer, mixer, setting, name=estimate.spec.name)[0]
+    return 0
 
 
 def check_encoder(estimate: Estimate, setting: Setting) -> None:

@@ -85,3 +85,22 @@ def test_host_memory_is_no_tier_where_it_is_the_devices_own(run: Runner) -> None
     asked = ("fit", "llama-3.1-8b", "--gpu", "apple-m2-ultra", "--seq", "8k", "--idle-sessions", "2")
     assert "share one memory" in run(*asked, "--host-memory", "64GiB").refused()
     assert run(*asked, "--ssd", "1TB", "--json").json["extras"]["idle"]["ssd_sessions_most"] == 931
+
+
+def test_a_drafter_that_lies_on_another_device_than_the_fullest_is_said(run: Runner) -> None:
+    """llama.cpp lays whole layers on two cards: the first is the fuller one, the drafter is on the last."""
+    asked = (
+        "fit",
+        "qwen3.5-9b",
+        "--gpu",
+        "h200",
+        "--gpus",
+        "2",
+        "--engine",
+        "llamacpp",
+        "--seq",
+        "4k",
+        "--drafter",
+        "mtp",
+    )
+    assert "Nothing beside the model on the fullest device: a drafter lies on the last one" in run(*asked).out

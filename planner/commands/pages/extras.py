@@ -16,7 +16,10 @@ def extra_lines(found: Mapping[str, Any], seq_tokens: int) -> list[str]:
     lines: list[str] = []
     if "lines" in found:
         rows = [[f"  {line['name']}", gib(line["bytes"]), _words(line["name"], found)] for line in found["lines"]]
-        lines += ["Beside the model on each device", *_left_table(rows)]
+        if rows:
+            lines += ["Beside the model on each device", *_left_table(rows)]
+        else:  # a drafter lies on the last of the devices that split the layers
+            lines.append("Nothing beside the model on the fullest device: a drafter lies on the last one")
         if found["sequence_bytes"]:
             lines.append(f"  and {human_bytes(found['sequence_bytes'])} for each sequence of {human_tokens(seq_tokens)} tokens: "
                          "the drafter's cache and the slots of a step's drafts")  # fmt: skip

@@ -11,6 +11,7 @@ from planner.catalogue.entries import find_model
 from planner.engines import llamacpp, llamacpp_buffers
 from planner.engines.base import Options
 from planner.errors import BadRequest, UnsupportedModel
+from planner.extras.shared_device import Extras, mtp_head
 from planner.memory.estimate import estimate
 from planner.memory.request import Capacity, Request
 from planner.memory.sharding import Sharding
@@ -257,6 +258,17 @@ def test_ik_keeps_glm_5s_indexer_keys_in_every_fourth_layer_in_f16(build: str | 
 def test_qwen4_exp_keeps_pooled_keys_from_b11413_on(build: str, keys: int) -> None:
     """12 full layers of 48; b11067 and b11227 were asked for the one, b11413 to b11739 for the other."""
     assert answer("qwen3.8-flash-next", build, seq=4096)["kv_index_bytes"] == keys * 12 * 4096 * 128 * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("qwen3.8-flash-next", 2 * 2 * 256 + 2 * 128), ("glm-5", 576), ("qwen3.5-9b", 2 * 4 * 256)]
+)
+def test_a_predicting_layers_own_cache_is_the_librarys(name: str, numbers: int) -> None:
+    """b11739's context of the predicting layers, 4,096 cells: 8 MiB and 2 of indexer keys, 4.5 MiB, 16 MiB."""
+    spec = read_entry(find_model(name))
+    drafted = estimate(spec, Request(4096, extras=Extras(drafter=mtp_head(spec))))
+    found = llamacpp.answer(drafted, Options(), None, "llamacpp").to_dict()
+    assert found["draft_cache_bytes"] == numbers * 4096 * 2
 
 
 def test_latents_over_a_window_have_a_window_cache() -> None:

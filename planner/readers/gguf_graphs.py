@@ -96,10 +96,12 @@ def in_t5(tensor: GgufTensor) -> str:
 def _t5_layer(model: Model, block: Mapping[str, GgufTensor], decodes: int) -> Layer:
     """One layer: attention (of a decoder also to the encoder's output), an MLP, norms and the bias of distances."""
     keys = model.keys
-    heads = model.heads[0]
+    heads, kv_heads = model.heads[0], model.kv_heads[0]
+    if not 0 < kv_heads <= heads:
+        raise BadConfig(f"{keys.shown}: the metadata gives its layers {heads} heads and {kv_heads} KV heads")
     width = keys.number("attention.key_length", max(1, model.hidden // heads))
     sizes: dict[str, Any] = {
-        "hidden": model.hidden, "heads": heads, "kv_heads": model.kv_heads[0], "head_dim": width,
+        "hidden": model.hidden, "heads": heads, "kv_heads": kv_heads, "head_dim": width,
         "v_dim": keys.number("attention.value_length", width),
     }  # fmt: skip
     parts = {name: part_of(f"blk.0.{name}", len(tensor.shape)) for name, tensor in block.items()}

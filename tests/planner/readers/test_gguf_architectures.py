@@ -128,7 +128,7 @@ def test_passes_that_do_not_make_the_layers_are_refused(tmp_path: Path) -> None:
         model_spec(hrm(tmp_path, **{"hrm.h_cycles": 3}))
 
 
-def t5(folder: Path, encoder: int = 3, decoder: int = 3) -> str:
+def t5(folder: Path, encoder: int = 3, decoder: int = 3, **changes: int) -> str:
     tensors: Shapes = {"enc.output_norm.weight": ("F32", [HIDDEN]), "dec.output_norm.weight": ("F32", [HIDDEN])}
     for i in range(encoder):
         tensors |= layer(f"enc.blk.{i}", 4)
@@ -139,7 +139,7 @@ def t5(folder: Path, encoder: int = 3, decoder: int = 3) -> str:
             if "attn" in name
         }
         tensors |= layer(f"dec.blk.{i}", 4) | cross
-    own = {"block_count": encoder, "attention.head_count_kv": 4}
+    own = {"block_count": encoder, "attention.head_count_kv": 4, **changes}
     return made(folder, "t5", own | ({} if encoder == decoder else {"decoder_block_count": decoder}), tensors)
 
 
@@ -166,6 +166,12 @@ def test_llamacpp_takes_t5_in_one_stream_and_with_no_more_decoder_layers(tmp_pat
     assert ours(spec, None, {"n_ctx": 1024, "n_seq_max": 4, "kv_unified": True})["kv_bytes"]
     with pytest.raises(UnsupportedModel, match="3 decoder layers for 2 of the encoder"):
         model_spec(t5(tmp_path, 2, 3))
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(0, 0), (4, 0), (4, 8)])
+def test_t5_without_heads_is_refused(tmp_path: Path, heads: int, kv_heads: int) -> None:
+    with pytest.raises(BadConfig, match=f"gives its layers {heads} heads and {kv_heads} KV heads"):
+        model_spec(t5(tmp_path, **{"attention.head_count": heads, "attention.head_count_kv": kv_heads}))
 
 
 def test_a_layer_that_shares_anothers_choice_keeps_no_indexer_keys(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ class Row:
         return speed(
             self.answer,
             self.device,
-            prompt_tokens=self.prompt,
+            prompt_tokens=self.prompt + self.cached,
             output_tokens=self.output,
             batch=self.batch,
             load=self.load,

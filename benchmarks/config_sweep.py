@@ -40,8 +40,18 @@ FEW = 4
 SECTIONS = ("text_config", "thinker_config", "llm_config")  # the text model of a multimodal file
 # What a class leaves open, and every published file gives.
 FILLED: dict[str, dict[str, Any]] = {
-    "deepseek_v2": {"num_experts_per_tok": 6}, "glm4_moe": {"head_dim": 128}, "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2},
+    "deepseek_v2": {"num_experts_per_tok": 6}, "glm4_moe": {"head_dim": 128}, "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 2},
     "dbrx": {"attn_config": {"kv_n_heads": 1, "rope_theta": 500000.0}},
+    "deepseek_ocr2": {"text_config": {"num_experts_per_tok": 6, "mlp_layer_types": ["dense", *["sparse"] * 3]}},
+    "granite4_vision": {"downsample_rate": "4/8", "deepstack_layer_map": [[-2, 3], [-5, 7]]},
+    "hunyuan_vl": {"text_config": {"head_dim": 128}},
+    "hunyuan_v1_dense": {"head_dim": 128}, "hunyuan_v1_moe": {"head_dim": 128},
+    "aya_vision": {"vision_config": {"num_attention_heads": 16}}, "glm4v_moe": {"text_config": {"head_dim": 128}},
+    "dots3_note": {"vision_config": {"mlp_layer_types": ["dense", "sparse", "sparse", "dense"]}},
+    "zamba2": {"kv_channels": None, "num_query_groups": None},
+    "qwen3_omni_moe_thinker": {"text_config": {"head_dim": 128}},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
+    "nemotron": {"head_dim": 128, "num_key_value_heads": 8}, "molmo2": {"adapter_config": {"vision_feature_layer": [-1, -2]}}, "ministral": {"head_dim": 128},
 }  # fmt: skip
 DEPTHS = (
     "num_hidden_layers",
@@ -109,20 +119,26 @@ def small(model_type: str) -> dict[str, Any]:
 
     config: dict[str, Any] = CONFIG_MAPPING[model_type]().to_dict()
     config.pop("architectures", None)
-    config |= FILLED.get(model_type, {})
     config = json.loads(json.dumps(config, default=str))
     _narrow(config)
+    for key, value in FILLED.get(model_type, {}).items():
+        config[key] = {**(config.get(key) or {}), **value} if isinstance(value, dict) else value
     return config
 
 
 def _narrow(config: dict[str, Any]) -> None:
     """Four layers say as much as sixty, here and in every section."""
     deep = next((config[key] for key in DEPTHS if isinstance(config.get(key), int)), 0)
+    config.pop("per_layer_config", None)  # a saved file's: it names layers that are cut off
+    if deep > FEW and config.get("num_kv_shared_layers"):
+        config["num_kv_shared_layers"] = 0
     for key, value in config.items():
         if key in DEPTHS and isinstance(value, int):
             config[key] = min(value, FEW)
         elif isinstance(value, list) and len(value) == deep > FEW:
             config[key] = value[:FEW]
+        elif key == "cross_attention_layers" and isinstance(value, list):
+            config[key] = [layer for layer in value if layer < FEW]
         elif isinstance(value, dict):
             _narrow(value)
 
@@ -137,7 +153,8 @@ def built(config: Mapping[str, Any]) -> int | None:
     names = None
     # An encoder-decoder's decoder alone is a causal model, too: the whole goes first.
     for mapping in (auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
-                    auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):  # fmt: skip
+                    auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+                    auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):  # fmt: skip
         if model_type in mapping:
             names = mapping[model_type]
             break

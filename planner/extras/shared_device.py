@@ -126,7 +126,11 @@ def mtp_head(target: ModelSpec, draft_tokens: int | None = None) -> Drafter:
 
     Raises BadRequest where the spec has none, or their layout is not known.
     """
-    layers = sum(w.count for w in target.mtp if (w.part, w.rows, w.cols) == ("mtp", target.hidden, 2 * target.hidden))
+    joined = [w for w in target.mtp if w.part == "mtp" and w.rows == target.hidden]
+    # Each joins the hidden state and the embedding: by one matrix [h, 2·h], or by one [h, h] for each of the two.
+    layers = sum(w.count * w.cols for w in joined if w.cols in (target.hidden, 2 * target.hidden)) // (
+        2 * target.hidden
+    )
     if not layers:
         raise BadRequest(
             f"--drafter mtp: no multi-token-prediction layers of a known layout in {target.name}; name a MODEL or eagle"
@@ -137,11 +141,23 @@ def mtp_head(target: ModelSpec, draft_tokens: int | None = None) -> Drafter:
         kind="mtp",
         draft_tokens=draft_tokens or DRAFT_TOKENS["mtp"],
         weights=tuple((w, 1) for w in target.mtp if w.part not in TABLES),
-        caches=tuple((cache, layers) for cache in _full_layer(target).caches),
+        caches=tuple((cache, layers) for cache in _predicting_caches(target)),
         plan=weight_plan(replace(target, stored=None)),
         spare=() if stored else tuple((w, 1) for w in target.mtp if w.part in TABLES),
         stored_bytes=stored or None,
     )
+
+
+def _predicting_caches(target: ModelSpec) -> tuple[Cache, ...]:
+    """What a predicting layer keeps: as the model's full (or latent) attention, or DeepSeek-V4's its window alone.
+
+    The checkpoint of DeepSeek-V4-Pro has no compressor in that layer: its 865 GB come out without one.
+    """
+    if target.model_type.startswith("deepseek_v4"):
+        windows = [c for layer, _ in target.groups for c in layer.caches if c.kind.startswith("sliding")]
+        if windows:
+            return (windows[0],)
+    return _full_layer(target).caches
 
 
 def _full_layer(target: ModelSpec) -> Layer:

@@ -188,7 +188,9 @@ def layers(f: Fields, kind: Type, mixer_kinds: list[str], *, mlp_kinds: list[str
     return tuple(result)
 
 
-def mtp_layers(mixer: MixerMaker, mlp: MlpMaker, *, copies: bool = True) -> Callable[[Fields], tuple[Weight, ...]]:
+def mtp_layers(
+    mixer: MixerMaker, mlp: MlpMaker, *, copies: bool = True, key: str = "num_nextn_predict_layers"
+) -> Callable[[Fields], tuple[Weight, ...]]:
     """Makes a builder of DeepSeek's multi-token-prediction layers: `num_nextn_predict_layers` whole layers in the
     checkpoint.
 
@@ -198,7 +200,7 @@ def mtp_layers(mixer: MixerMaker, mlp: MlpMaker, *, copies: bool = True) -> Call
     """
 
     def weights(f: Fields) -> tuple[Weight, ...]:
-        count = f.int("num_nextn_predict_layers", 0, low=0, high=MAX_LAYERS)
+        count = f.int(key, 0, low=0, high=MAX_LAYERS)
         if not count:
             return ()
         hidden, vocab, index = f.int("hidden_size"), f.int("vocab_size"), f.int("num_hidden_layers")

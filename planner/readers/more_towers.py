@@ -144,7 +144,7 @@ def molmo2(f: Fields, hidden: int) -> Weights:
         *(linear(PROJECTOR, inner, pooled, bias=bias) * 3),
         *linear(PROJECTOR, a.int("hidden_size"), inner, bias=bias),
         *(linear(PROJECTOR, middle, a.int("hidden_size"), bias=a.flag("mlp_bias")) * 2),
-        *linear(PROJECTOR, hidden, middle, bias=False),
+        *linear(PROJECTOR, a.int("text_hidden_size", hidden), middle, bias=False),
     )
 
 

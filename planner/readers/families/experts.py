@@ -231,10 +231,12 @@ def _m3_sparse(f: Fields, index: int) -> tuple[Mixer, ...]:
 
 
 def _m3_mtp(f: Fields) -> tuple[Weight, ...]:
-    """The file's two counts of MTP layers disagree and their layout is not public: left out, in words."""
-    if f.int("num_nextn_predict_layers", 0, low=0):
-        f.warnings.append("the multi-token-prediction layers are not counted: their layout is not known")
-    return ()
+    """`num_mtp_modules` whole layers of sparse attention and experts (vLLM 0.33.0 minimax_m3/nvidia/mtp.py).
+
+    A file's `num_nextn_predict_layers` is another number, which vLLM does not read; it counts where the first is absent.
+    """
+    key = "num_mtp_modules" if f.has("num_mtp_modules") else "num_nextn_predict_layers"
+    return decoder.mtp_layers(_m3_sparse, decoder.moe, copies=False, key=key)(f)
 
 
 def _mimo_pattern(f: Fields) -> list[str]:

@@ -250,6 +250,7 @@ OCR_EXPERTS = Type(
     renames={"num_experts": ("num_experts", "n_routed_experts")},
     defaults={"n_shared_experts": 2, "num_experts": 64, "moe_intermediate_size": 1407},
     mlp_kinds=expert_layers(),
+    mlps={MOE: latent.v2_experts},
 )
 
 TYPES: dict[str, Type] = {
@@ -280,6 +281,7 @@ TYPES: dict[str, Type] = {
     "glm_ocr_text": Type(
         source=f"{SOURCE} GlmOcrTextConfig: GLM-4 without biases",
         defaults={"num_key_value_heads": 8}, implied={"layer_norms": 4},
+        mtp=decoder.mtp_layers(decoder.full, decoder.dense, copies=False),  # vLLM 0.33.0 glm_ocr_mtp.py
     ),
     "paddleocr_vl_text": Type(
         source=f"{SOURCE} PaddleOCRTextConfig: ERNIE 4.5",

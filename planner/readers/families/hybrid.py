@@ -252,9 +252,7 @@ ling_kinds = listed("layer_types", NAMES, every("layer_group_size", 6, FULL, oth
 
 def _ling_gate(f: Fields, index: int) -> tuple[Weight, ...]:
     """Attention layers gate each head by one number."""
-    if f.int("num_nextn_predict_layers", 0, low=0):
-        warn_once(f, "multi-token-prediction layers are not counted")
-    if ling_kinds(f)[index] == LINEAR:
+    if index < layer_count(f) and ling_kinds(f)[index] == LINEAR:
         return ()
     heads = f.int("num_attention_heads")
     return linear("attention", heads, f.int("hidden_size"), split="rows", units=heads, name="g_proj")
@@ -285,8 +283,13 @@ def _ling_extra(f: Fields, index: int) -> tuple[Weight, ...]:
 
 
 def _ling_mtp(f: Fields) -> tuple[Weight, ...]:
-    """Whole layers of attention and experts, as DeepSeek's without copies of the tables (2.5); of Ling 3 none is counted."""
-    return decoder.mtp_layers(_kimi_attention, decoder.moe, copies=False)(f) if _is_ling_25(f) else ()
+    """Whole layers of attention and experts, as DeepSeek's without copies of the tables; Ling 3's gate their heads, too.
+
+    Sources: vLLM 0.33.0 bailing_moe_mtp.py, bailing_moe_v3_mtp.py.
+    """
+    layers = decoder.mtp_layers(_kimi_attention, decoder.moe, copies=False)(f)
+    count = f.int("num_nextn_predict_layers", 0, low=0)
+    return layers + (() if _is_ling_25(f) else _ling_gate(f, f.int("num_hidden_layers")) * count)
 
 
 LING = replace(

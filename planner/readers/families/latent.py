@@ -343,15 +343,8 @@ def _v4_mtp(f: Fields) -> tuple[Weight, ...]:
     return (*layer, *hyper_connections(f, 0), *own) * count
 
 
-def _glm5_mtp(f: Fields) -> tuple[Weight, ...]:
-    """Their layout is not public: left out, in words."""
-    if f.int("num_nextn_predict_layers", 0, low=0):
-        f.warnings.append("the multi-token-prediction layer is not counted: its layout is not known")
-    return ()
-
-
-def _v2_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
-    """`mlp_bias` reaches the shared experts as it does the dense MLPs, and not the routed ones."""
+def v2_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    """Builds experts whose shared ones have biases where `mlp_bias` says so: it reaches the shared experts as it does the dense MLPs, and not the routed ones."""
     made = decoder.moe(f, index)
     width = decoder.shared_width(f)
     if not f.flag("mlp_bias") or not width:
@@ -383,7 +376,7 @@ TYPES: dict[str, Type] = {
         defaults={"n_shared_experts": 2, "num_experts": 64},
         mixers={FULL: mla},
         mlp_kinds=expert_layers(),
-        mlps={MOE: _v2_experts},
+        mlps={MOE: v2_experts},
     ),
     "deepseek_v3": DEEPSEEK_V3,
     "kimi_k2": replace(DEEPSEEK_V3, source="Kimi-K2-Instruct config.json: DeepseekV3ForCausalLM"),
@@ -464,7 +457,7 @@ TYPES: dict[str, Type] = {
         mixers={INDEXED: _glm5_indexed, FULL: mla_without_indexer, LINEAR: _glm5_delta},
         mlp_kinds=expert_layers(3),
         extra=hyper_connections,
-        mtp=_glm5_mtp,
+        mtp=decoder.mtp_layers(_glm5_indexed, decoder.moe, copies=False),  # vLLM 0.33.0 glm5next/common/mtp.py
         ignore=("linear_attn_config", "linear_conv_kernel_dim"),  # of the linear layers
     ),
     "longcat_flash": Type(

@@ -109,7 +109,7 @@ TYPES: dict[str, Type] = {
         mlps={MOE: _spark_experts},
         extra=_spark_extra,
     ),
-    "muse_spark": outer("muse_spark_text", audio_towers.muse_spark, ties_from="inner"),
+    "muse_spark": outer("muse_spark_text", audio_towers.muse_spark, ties_from="outer"),
     "molmo2_text": Type(
         source="transformers 5.24.0 Molmo2TextConfig: Qwen3, with rows of the embedding beyond the vocabulary",
         defaults={"num_key_value_heads": 8, "head_dim": 128, "additional_vocab_size": 128},

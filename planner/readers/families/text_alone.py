@@ -102,9 +102,9 @@ TYPES: dict[str, Type] = {
     "fun_asr_nano": outer("qwen3", audio_towers.fun_asr_nano),
     "glmasr": outer("llama", audio_towers.glmasr),
     "voxtral_realtime": outer("voxtral_realtime_text", audio_towers.voxtral_realtime),
-    "audioflamingo3": outer("qwen2", audio_towers.audioflamingo3),
-    "musicflamingo": outer("qwen2", audio_towers.audioflamingo3),
+    "audioflamingo3": outer("qwen2", audio_towers.audioflamingo3, ties_from="outer"),
+    "musicflamingo": outer("qwen2", audio_towers.audioflamingo3, ties_from="outer"),
     "granite_speech": outer("granite", audio_towers.granite_speech),
     "granite_speech_plus": outer("granite", audio_towers.granite_speech),
-    "vibevoice_asr": outer("qwen2", audio_towers.vibevoice_asr),
+    "vibevoice_asr": outer("qwen2", audio_towers.vibevoice_asr, ties_from="outer"),
 }  # fmt: skip

@@ -252,6 +252,7 @@ TYPES: dict[str, Type] = {
         implied={"o_bias": False},
         mixers={FULL: glm_heads},
         mlp_kinds=dense_then_moe(default=0),
+        mtp=decoder.mtp_layers(glm_heads, decoder.moe, copies=False),  # SGLang 0.5.23 bailing_moe_nextn.py
     ),
     "granitemoe_swa": Type(
         renames={**EXPERTS_ONLY, "shared_expert_intermediate_size": "shared_intermediate_size"},

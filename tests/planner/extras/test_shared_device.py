@@ -124,10 +124,19 @@ def test_mtp_layers_leave_the_shared_tables_out_and_keep_a_latent_each() -> None
     assert "multi-token-prediction" in " ".join(estimate(spec, Request(8192)).warnings)
 
 
-@pytest.mark.parametrize("model", ["llama-3.1-8b", "gpt2", "deepseek-v4-pro"])
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "gpt2"])
 def test_a_model_without_known_mtp_layers_is_refused(model: str) -> None:
     with pytest.raises(BadRequest, match="--drafter mtp"):
         mtp_head(model_spec(model))
+
+
+def test_deepseek_v4_predicts_with_a_window_alone() -> None:
+    """128 tokens of one latent of 512 in bf16, whatever the length."""
+    spec = model_spec("deepseek-v4-pro")
+    drafter = mtp_head(spec)
+    answer = estimate(spec, Request(8192, extras=Extras(drafter=drafter)))
+    assert drafter.cache_bytes(answer, 8192) == 128 * 512 * 2
+    assert "multi-token-prediction" not in " ".join(answer.warnings)
 
 
 def test_an_eagle_head_is_shaped_after_a_dense_layer_or_refused() -> None:

@@ -187,10 +187,25 @@ def test_mtp_layers_account_for_the_rest_of_the_checkpoint(name: str, beyond: in
     assert parameters(model) == PUBLISHED[name][1]
 
 
-def test_unknown_mtp_layouts_are_left_out_in_words() -> None:
-    model = read_config({**PUBLISHED["minimax-m3"][0], "num_nextn_predict_layers": 1})
-    assert not model.mtp
-    assert "multi-token-prediction" in model.warnings[0]
+@pytest.mark.parametrize("given", [{"num_mtp_modules": 2}, {"num_mtp_modules": 2, "num_nextn_predict_layers": 7}])
+def test_minimax_m3_predicts_with_whole_sparse_layers_of_the_count_that_vllm_reads(given: dict[str, Any]) -> None:
+    """Beside a layer: eh_proj [h, 2h], enorm, hnorm and a last norm (vLLM 0.33.0 minimax_m3/nvidia/mtp.py)."""
+    model = read_config({**PUBLISHED["minimax-m3"][0], **given})
+    sparse = next(layer for layer in reversed(model.layers) if len(layer.caches) == 2)
+    layer, hidden = sum(weight.parameters for weight in sparse.weights), model.hidden
+    assert sum(weight.parameters for weight in model.mtp) == 2 * (layer + 2 * hidden**2 + 3 * hidden)
+    assert not model.warnings
+
+
+def test_ling_2_predicts_with_a_layer_of_attention_and_experts() -> None:
+    """SGLang 0.5.23 bailing_moe_nextn.py: enorm, hnorm, eh_proj, a block, a last norm; the tables are the model's."""
+    small = {"model_type": "bailing_moe", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16,
+             "num_key_value_heads": 2, "intermediate_size": 96, "moe_intermediate_size": 32, "num_experts": 4,
+             "num_experts_per_tok": 2, "num_shared_experts": 1, "first_k_dense_replace": 1, "vocab_size": 100}  # fmt: skip
+    model = read_config({**small, "num_nextn_predict_layers": 1})
+    layer = sum(weight.parameters for weight in model.layers[1].weights)
+    assert sum(weight.parameters for weight in model.mtp) == layer + 2 * 64**2 + 3 * 64
+    assert not model.warnings
 
 
 @pytest.mark.parametrize(

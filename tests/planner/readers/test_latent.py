@@ -176,10 +176,14 @@ def test_no_mtp_layer_without_its_key() -> None:
     assert spec("deepseek_v4", **V4).mtp == ()
 
 
-def test_an_unknown_mtp_layout_is_left_out_in_words() -> None:
+def test_glm_5_3_predicts_with_an_indexed_layer_without_streams() -> None:
+    """Beside attention, indexer, experts and two norms: eh_proj [h, 2h] and three norms (vLLM 0.33.0 glm5next/common/mtp.py)."""
     model = read_config({**GLM53, "num_nextn_predict_layers": 1})
-    assert not model.mtp
-    assert "multi-token-prediction" in model.warnings[0]
+    indexed = next(layer for layer in reversed(model.layers) if len(layer.caches) == 2)
+    streams = sum(weight.parameters for weight in indexed.weights if weight.part == "hyper_connection")
+    layer, hidden = sum(weight.parameters for weight in indexed.weights), model.hidden
+    assert sum(weight.parameters for weight in model.mtp) == layer - streams + 2 * hidden**2 + 3 * hidden
+    assert streams and not model.warnings
 
 
 def test_latent_is_cached_once_and_not_for_each_head() -> None:

@@ -65,13 +65,13 @@ def sam_neck(width: int, out: int) -> Weights:
 
 
 def got_ocr2(f: Fields, hidden: int) -> Weights:
-    """Lists the weights of SAM, two strided convolutions [512, 256 · 9], [1024, 512 · 9] and one biased layer."""
+    """Lists the weights of SAM, two strided convolutions [512, 256 · 9], [hidden, 512 · 9] and one biased layer."""
     v = section(f, "vision_config", SAM)
     if v is None:
         return ()
     out = v.int("output_channels")
-    strided = linear(PROJECTOR, 2 * out, 9 * out) + linear(PROJECTOR, 4 * out, 18 * out)
-    return (*sam(v), *strided, *linear(PROJECTOR, hidden, 4 * out, bias=True))
+    strided = linear(PROJECTOR, 2 * out, 9 * out) + linear(PROJECTOR, hidden, 18 * out)
+    return (*sam(v), *strided, *linear(PROJECTOR, hidden, hidden, bias=True))
 
 
 def _sam_of(f: Fields, vision: Fields, last: int) -> Weights:

@@ -176,6 +176,14 @@ def _dots_sliding(f: Fields, index: int) -> tuple[Mixer, ...]:
     )
 
 
+def _dots_experts(f: Fields, index: int) -> tuple[Mlp | Moe, ...]:
+    """`n_shared_experts` experts of the shared width, one by default."""
+    shared = f.int("n_shared_experts", 1)
+    return tuple(
+        replace(m, shared_width=shared * m.shared_width) if isinstance(m, Moe) else m for m in decoder.moe(f, index)
+    )
+
+
 def _dots_extra(f: Fields, index: int) -> tuple[Weight, ...]:
     """A norm of the rope key, and a gate for each head."""
     mixer = (_dots_sliding if _dots_kinds(f)[index] == SLIDING else latent.mla)(f, index)[0]
@@ -345,6 +353,7 @@ TYPES: dict[str, Type] = {
         kinds=_dots_kinds,
         mlp_kinds=expert_layers(1),
         mixers={FULL: latent.mla, latent.INDEXED: latent.mla_with_indexer, SLIDING: _dots_sliding},
+        mlps={MOE: _dots_experts},
         extra=_dots_extra,
         per_layer=True,
         ignore=("per_layer_config", "use_sliding_window", "index_head_dim", "index_n_heads", "index_topk", "sliding_window"),

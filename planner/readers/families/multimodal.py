@@ -409,8 +409,8 @@ TYPES: dict[str, Type] = {
     "exaone4_5": outer("exaone4", more_towers.exaone4_5, mtp=exaone_mtp, outer_keys=("num_nextn_predict_layers",)),
     "aya_vision": outer("cohere2", more_towers.aya_vision),
     "cohere2_vision": outer("cohere2", more_towers.cohere2_vision),
-    "glm4v": outer("glm4v_text", more_towers.glm4v),
-    "glm4v_moe": outer("glm4v_moe_text", more_towers.glm4v),
+    "glm4v": outer("glm4v_text", more_towers.glm4v, either_ties=True),
+    "glm4v_moe": outer("glm4v_moe_text", more_towers.glm4v, either_ties=True),
     "glm46v": outer("glm4v_text", more_towers.glm4v),
     "lfm2_vl": outer("lfm2", more_towers.lfm2_vl),
     "voxtral": outer(

@@ -47,6 +47,11 @@ def _minicpm_text(raw: Mapping[str, Any], shown: str) -> str:
     return _CPM_TEXTS[version]
 
 
+# What the classes of the text models have where a file leaves it out, whatever the number of query heads.
+QWEN_HEADS = {"qwen2": {"num_key_value_heads": 32}, "qwen3": {"num_key_value_heads": 32}}
+GLMASR_SIZES = {"llama": {"vocab_size": 59264, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28,
+                          "num_attention_heads": 16, "num_key_value_heads": 4}}  # fmt: skip
+
 TYPES: dict[str, Type] = {
     "ernie4_5_vl_moe": ERNIE,
     # Baidu's own files hold the text model's keys beside vision_config.
@@ -84,13 +89,13 @@ TYPES: dict[str, Type] = {
     "lfm3_vl": outer("lfm3", page_towers.lfm3_vl),
     "minicpmv4_7": outer("qwen3_5_text", page_towers.minicpmv4_7),
     "minicpm_ocr": outer("qwen3_5_text", page_towers.minicpmv4_7),
-    "lighton_ocr": outer("qwen3", page_towers.lighton_ocr),
-    "qianfan_ocr": outer("qwen3", page_towers.qianfan_ocr),
-    "ovis2": outer("qwen2", page_towers.ovis2),
-    "got_ocr2": outer("qwen2", page_towers.got_ocr2),
-    "fast_vlm": outer("qwen2", VISION),
+    "lighton_ocr": outer("qwen3", page_towers.lighton_ocr, text_sizes=QWEN_HEADS),
+    "qianfan_ocr": outer("qwen3", page_towers.qianfan_ocr, text_sizes=QWEN_HEADS),
+    "ovis2": outer("qwen2", page_towers.ovis2, text_sizes=QWEN_HEADS),
+    "got_ocr2": outer("qwen2", page_towers.got_ocr2, text_sizes=QWEN_HEADS),
+    "fast_vlm": outer("qwen2", VISION, text_sizes=QWEN_HEADS),
     "perception_lm": outer("llama", VISION),
-    "video_llama_3": outer("qwen2", page_towers.video_llama_3),
+    "video_llama_3": outer("qwen2", page_towers.video_llama_3, text_sizes=QWEN_HEADS),
     "idefics2": outer("mistral", page_towers.idefics2, text_sizes=LLAVA_SIZES),
     "vipllava": outer("llama", page_towers.vipllava, text_sizes=LLAVA_SIZES),
     "video_llava": outer("llama", page_towers.video_llava, text_sizes=LLAVA_SIZES),
@@ -98,13 +103,13 @@ TYPES: dict[str, Type] = {
     "hyperclovax_vision_v2": outer("hyperclovax", page_towers.hyperclovax_vision),
     "fuyu": outer("persimmon", older_towers.fuyu, text_sizes=FUYU_SIZES),
     "cosmos3_omni": outer("qwen3_vl_text", qwen_towers.qwen3_vl),
-    "qwen3_asr": outer("qwen3", audio_towers.qwen3_asr),
-    "fun_asr_nano": outer("qwen3", audio_towers.fun_asr_nano),
-    "glmasr": outer("llama", audio_towers.glmasr),
+    "qwen3_asr": outer("qwen3", audio_towers.qwen3_asr, text_sizes=QWEN_HEADS),
+    "fun_asr_nano": outer("qwen3", audio_towers.fun_asr_nano, text_sizes=QWEN_HEADS),
+    "glmasr": outer("llama", audio_towers.glmasr, text_sizes=GLMASR_SIZES),
     "voxtral_realtime": outer("voxtral_realtime_text", audio_towers.voxtral_realtime),
-    "audioflamingo3": outer("qwen2", audio_towers.audioflamingo3, ties_from="outer"),
-    "musicflamingo": outer("qwen2", audio_towers.audioflamingo3, ties_from="outer"),
+    "audioflamingo3": outer("qwen2", audio_towers.audioflamingo3, ties_from="outer", text_sizes=QWEN_HEADS),
+    "musicflamingo": outer("qwen2", audio_towers.audioflamingo3, ties_from="outer", text_sizes=QWEN_HEADS),
     "granite_speech": outer("granite", audio_towers.granite_speech),
     "granite_speech_plus": outer("granite", audio_towers.granite_speech),
-    "vibevoice_asr": outer("qwen2", audio_towers.vibevoice_asr, ties_from="outer"),
+    "vibevoice_asr": outer("qwen2", audio_towers.vibevoice_asr, ties_from="outer", text_sizes=QWEN_HEADS),
 }  # fmt: skip

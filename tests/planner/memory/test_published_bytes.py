@@ -7,12 +7,14 @@ their scales, which it does not count.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from planner.lookup import model_spec
 from planner.memory.estimate import estimate
 from planner.memory.request import Request
+from planner.readers.huggingface import read_config
 
 BF16, FP8, FP32, INT64 = 2, 1, 4, 8
 
@@ -83,3 +85,36 @@ def test_mimo_stores_experts_in_mxfp4_and_all_but_the_output_projection_in_fp8(
     assert estimate(spec, Request(1)).weight_bytes == pytest.approx(
         fp4(codes) + dense + scales + rest + tables, rel=1e-4
     )
+
+
+def llama_2_gptq(hidden: int, width: int, layers: int, *, bits: int, group: int) -> dict[str, Any]:
+    stored = {"quant_method": "gptq", "bits": bits, "group_size": group, "desc_act": True, "sym": True}
+    return {
+        "model_type": "llama", "hidden_size": hidden, "intermediate_size": width, "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 128, "vocab_size": 32000, "torch_dtype": "float16", "quantization_config": stored,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("hidden", "width", "layers", "bits", "group", "file_gb"),
+    [
+        # TheBloke/Llama-2-13B-GPTQ and -7B-GPTQ, "Provided files" of their cards of July 2023, made with AutoGPTQ.
+        (5120, 13824, 40, 4, 128, 7.26), (5120, 13824, 40, 4, 64, 7.51), (5120, 13824, 40, 4, 32, 8.00),
+        (5120, 13824, 40, 8, 128, 13.65), (4096, 11008, 32, 4, 128, 3.90), (4096, 11008, 32, 4, 32, 4.28),
+    ],
+)  # fmt: skip
+def test_autogptq_stores_four_bytes_an_input_and_two_an_output_more_than_is_loaded(
+    hidden: int, width: int, layers: int, bits: int, group: int, file_gb: float
+) -> None:  # parameters: a row of the card
+    """Each QuantLinear of 2023 registers g_idx, int32 [in], and a bias of zeros, fp16 [out], which engines drop."""
+    spec = read_config(llama_2_gptq(hidden, width, layers, bits=bits, group=group))
+    inputs, outputs = 6 * hidden + width, 5 * hidden + 2 * width
+    idle = layers * (4 * inputs + 2 * outputs)
+    assert round((estimate(spec, Request(1)).weight_bytes + idle) / 1e9, 2) == file_gb
+
+
+def test_gptq_for_llama_stores_its_scales_in_fp32_which_is_2_7_percent_of_a_13b() -> None:
+    """Two bytes more for each group of 128 inputs and each output; the file alone says so, its config has no word of it."""
+    spec = read_config(llama_2_gptq(5120, 13824, 40, bits=4, group=128))
+    more = 40 * 2 * (4 * 5120**2 + 3 * 5120 * 13824) // 128
+    assert round(100 * more / estimate(spec, Request(1)).weight_bytes, 1) == 2.7

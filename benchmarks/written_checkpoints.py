@@ -3,7 +3,7 @@
     python benchmarks/written_checkpoints.py mlx modelopt            # a table: written, counted, what is left out
     python benchmarks/written_checkpoints.py compressed-tensors -o written.json
 
-Tools: mlx (mlx-lm), compressed-tensors (llm-compressor), modelopt (nvidia-modelopt), auto-round, bitsandbytes, torchao;
+Tools: mlx (mlx-lm), compressed-tensors (llm-compressor), modelopt (nvidia-modelopt), auto-round, quark (amd-quark), bitsandbytes, torchao;
 each needs its own packages, transformers and torch, and no GPU. tests/cases/written_checkpoints.json holds what they wrote
 (the configs, and bytes by kind of tensor); tests/planner/memory/test_written_checkpoints.py holds kvplan against it.
 A tool that fails on a model prints why and goes on.
@@ -224,6 +224,26 @@ def auto_round(model: str, recipe: str, folder: Path) -> None:
     tuned.quantize_and_save(str(folder), format=form)
 
 
+# -- AMD Quark ---------------------------------------------------------------------------------------------
+QUARK = ("fp8", "ptpc_fp8", "mxfp4", "mxfp6_e3m2", "int4_wo_128", "uint4_wo_128", "int8")
+
+
+def quark(model: str, recipe: str, folder: Path) -> None:
+    """Quantises and exports with Quark's template of the model type. Importing it compiles a small extension."""
+    import torch
+    from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors
+
+    module = build(model)
+    module.config.architectures = [type(module).__name__]
+    config = LLMTemplate.get(module.config.model_type).get_config(
+        scheme=recipe, exclude_layers=["lm_head", "*mlp.gate"]
+    )
+    quantiser = ModelQuantizer(config)
+    made = quantiser.freeze(quantiser.quantize_model(module, [{"input_ids": torch.randint(0, 1000, (1, 16))}]))
+    with torch.no_grad():
+        export_safetensors(model=made, output_dir=str(folder))
+
+
 # -- quantisers that transformers loads with ---------------------------------------------------------------
 def _bitsandbytes() -> dict[str, Any]:
     from transformers import BitsAndBytesConfig
@@ -275,6 +295,7 @@ TOOLS: dict[str, tuple[Writer, tuple[str, ...], tuple[str, ...]]] = {
     "compressed-tensors": (compressed, tuple(COMPRESSED), ("W4A16", "NVFP4A16", "FP8_DYNAMIC", "W4A16, lists by expression")),
     "modelopt": (modelopt, tuple(MODELOPT), ("FP8", "NVFP4")),
     "auto-round": (auto_round, tuple(AUTO_ROUND), ("W4A16", "NVFP4")),
+    "quark": (quark, QUARK, ("fp8", "mxfp4")),
     "bitsandbytes": (loaded(_bitsandbytes), BITSANDBYTES, ("nf4",)),
     "torchao": (loaded(_torchao), TORCHAO, ("int8",)),
 }  # fmt: skip
@@ -282,6 +303,7 @@ PACKAGES = {
     "mlx": "mlx-lm",
     "compressed-tensors": "llmcompressor",
     "modelopt": "nvidia-modelopt",
+    "quark": "amd-quark",
 }
 
 

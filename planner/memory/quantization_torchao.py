@@ -129,7 +129,7 @@ def quark(config: Mapping[str, Any]) -> Recipe:
 
 
 def _quark_format(weight: object) -> WeightFormat | None:
-    """One tensor's `dtype`, `qscheme` and `group_size`; of a list of two, int4 inside fp8, what is stored is the int4."""
+    """One tensor's `dtype`, `qscheme` and `group_size` (as Quark 0.13 writes them); of a list of two, int4 inside fp8, what is stored is the int4."""
     if isinstance(weight, (list, tuple)) and weight:
         fours = [one for one in weight if isinstance(one, Mapping) and str(one.get("dtype")).endswith("int4")]
         weight = fours[0] if fours else weight[0]
@@ -144,8 +144,8 @@ def _quark_format(weight: object) -> WeightFormat | None:
     if dtype in ("fp6_e2m3", "fp6_e3m2", "mxfp6_e2m3", "mxfp6_e3m2"):
         return WeightFormat("mxfp6", (6, 1), 1, 32, 8)
     if dtype in ("int8", "uint8"):
-        return weight_format("int8")
-    if dtype in ("int4", "uint4"):
+        return WeightFormat("int8", (8, 1), 0, 0, 32) if "tensor" in scheme else weight_format("int8")
+    if dtype in ("int4", "uint4"):  # symmetric ones hold zero points, too
         group = whole(grouped, 0, -1)
-        return None if group is None else integers("quark", 4, group, group_bits=16 if weight.get("symmetric") else 20)
+        return None if group is None else integers("quark", 4, group, group_bits=20)
     return None

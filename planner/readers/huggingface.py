@@ -49,13 +49,27 @@ def read_file(path: str, assume_full: bool = False) -> ModelSpec:
 
 def with_file_beside(spec: ModelSpec, read: Callable[[str], Mapping[str, Any] | None]) -> ModelSpec:
     """Adds to a spec what a file beside its config.json says of the weights: how they are stored, or (exl3) each tensor."""
+    method = spec.quantization.get("quant_method") if spec.quantization else None
+    if method == "modelopt":
+        return _with_modelopt_beside(spec, read)
     if spec.quantization:
-        return _with_tensors_beside(spec, read) if spec.quantization.get("quant_method") == "exl3" else spec
+        return _with_tensors_beside(spec, read) if method == "exl3" else spec
     found = quantization_beside(read)
     if found is None:
         return spec
     config, file = found
     return replace(spec, quantization=config, notes=(*spec.notes, f"how weights are stored is read from {file}"))
+
+
+def _with_modelopt_beside(spec: ModelSpec, read: Callable[[str], Mapping[str, Any] | None]) -> ModelSpec:
+    """Adds the keys that ModelOpt 0.47 writes into hf_quant_config.json alone (`group_size` of AWQ)."""
+    try:
+        found = quantization_beside(lambda file: read(file) if file == "hf_quant_config.json" else None)
+    except BadConfig as error:
+        return replace(
+            spec, warnings=(*spec.warnings, f"hf_quant_config.json is not read, so config.json decides: {error}")
+        )
+    return spec if found is None else replace(spec, quantization={**found[0], **(spec.quantization or {})})
 
 
 def _with_tensors_beside(spec: ModelSpec, read: Callable[[str], Mapping[str, Any] | None]) -> ModelSpec:

@@ -132,7 +132,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], float]] = {
     "quark: a layer without a weight format": (LLAMA, {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp4", "qscheme": "per_group",
         "group_size": 32}}, "layer_quant_config": {"*self_attn*": {"weight": None}}, "exclude": ["lm_head"]}, size(MLP, 4, 32, 8) + 2 * ATTENTION + ALL_LLAMA),
     "quark int4 in fp8": (LLAMA, {"quant_method": "quark", "global_quant_config": {"weight": [{"dtype": "fp8_e4m3", "qscheme": "per_tensor"},
-        {"dtype": "int4", "qscheme": "per_channel", "symmetric": True}]}, "exclude": ["lm_head"]}, size(ATTENTION + MLP, 4) + 2 * (ATTENTION_ROWS + MLP_ROWS) + ALL_LLAMA),
+        {"dtype": "int4", "qscheme": "per_channel", "symmetric": True}]}, "exclude": ["lm_head"]}, size(ATTENTION + MLP, 4) + 2.5 * (ATTENTION_ROWS + MLP_ROWS) + ALL_LLAMA),
     "bitsandbytes of 2023, without its name": (LLAMA, {"load_in_8bit": True, "llm_int8_threshold": 6.0}, ATTENTION + MLP + 4 * (ATTENTION_ROWS + MLP_ROWS) + ALL_LLAMA),
     "bitsandbytes with layers left alone, as Unsloth's dynamic ones": (LLAMA, {"quant_method": "bitsandbytes", "load_in_4bit": True, "_load_in_4bit": True,
         "llm_int8_skip_modules": ["lm_head", "multi_modal_projector", "merger", "modality_projection", "model.layers.1.mlp", "model.layers.0.self_attn"]},

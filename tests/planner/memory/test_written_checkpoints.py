@@ -58,3 +58,18 @@ def test_a_written_checkpoint_takes_what_its_files_take(name: str, tmp_path: Pat
     near = 0.01 * expected(case) if case["recipe"] in TWICE else case.get("near", 0)
     assert found.weight_bytes == pytest.approx(expected(case), abs=near + 32)
     assert found.exactness["weight_bytes"] == "exact"
+
+
+def test_what_modelopt_writes_into_the_file_beside_alone_is_read_there(tmp_path: Path) -> None:
+    """ModelOpt 0.47's config.json of W4A16_AWQ names no group; hf_quant_config.json says 64: 4 + 32 / 64 bits for 4 + 32 / 128."""
+    case = CASES["nvidia-modelopt 0.47.0, INT4_AWQ, llama"]
+    (tmp_path / "config.json").write_text(json.dumps(config_of(case)), encoding="utf-8")
+    usual = estimate(model_spec(str(tmp_path)), Request(8)).weight_bytes
+    beside = json.loads(json.dumps(case["beside"]["hf_quant_config.json"]))
+    beside["quantization"]["group_size"] = 64
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps(beside), encoding="utf-8")
+    linear = case["tensors"]["weight U8"] * 2
+    assert estimate(model_spec(str(tmp_path)), Request(8)).weight_bytes - usual == linear // 128 * 4
+    (tmp_path / "hf_quant_config.json").write_text('{"quantization": 3}', encoding="utf-8")
+    found = estimate(model_spec(str(tmp_path)), Request(8))
+    assert found.weight_bytes == usual and any("hf_quant_config.json is not read" in words for words in found.warnings)

@@ -20,16 +20,11 @@ from planner.memory.request import Request
 FILE = Path(__file__).resolve().parents[2] / "cases" / "written_checkpoints.json"
 KEPT = json.loads(FILE.read_text(encoding="utf-8"))
 CASES: dict[str, dict[str, Any]] = {f"{c['writer']}, {c['recipe']}, {c['model']}": c for c in KEPT["cases"]}
-# A scale a row, block or matrix: bf16 in llm-compressor's files, fp32 here, as vLLM holds it.
-WIDER = (
-    "FP8_DYNAMIC",
-    "FP8_BLOCK",
-    "FP8 a tensor",
-    "W8A8",
-    "FP8, the head too",
-    "FP8, its cache too",
-    "attention in FP8, MLP in NVFP4",
-)
+# A scale a row, block or matrix: bf16 in these files of llm-compressor and Quark, fp32 here, as vLLM holds it.
+WIDER = {
+    "llmcompressor": ("FP8_DYNAMIC", "FP8_BLOCK", "FP8 a tensor", "W8A8", "FP8, the head too", "FP8, its cache too", "attention in FP8, MLP in NVFP4"),
+    "amd-quark": ("fp8", "ptpc_fp8"),
+}  # fmt: skip
 # A mean of 4.127 bits for two levels of scales; transformers' own bookkeeping of them is a kilobyte a matrix.
 TWICE = ("nf4 twice", "nf4 twice, a list")
 
@@ -40,7 +35,7 @@ def config_of(case: dict[str, Any]) -> dict[str, Any]:
 
 def expected(case: dict[str, Any]) -> int:
     size, _ = written_bytes(case["tensors"])
-    if case["recipe"] in WIDER and case["writer"].startswith("llmcompressor"):
+    if case["recipe"] in WIDER.get(case["writer"].split()[0], ()):
         size += case["tensors"].get("weight_scale BF16", 0)
     if (
         case["model"] == "deepseek_v3" and "weight BF16" in case["tensors"]

@@ -182,9 +182,10 @@ class Sizes:
         """Counts the bytes of a sequence of `tokens`, of which `own_tokens` lie behind the common prefix; a drafter's
         cache is counted.
         """
-        others = rank_kv_bytes(
-            self.others, self.sharding, tokens, source_tokens=self._source(tokens), fmt=self.found.fmt
-        )
+        others = 0
+        if self.others:
+            source = self._source(tokens)
+            others = rank_kv_bytes(self.others, self.sharding, tokens, source_tokens=source, fmt=self.found.fmt)
         extras = self.found.request.extras
         beside = 0 if extras is None else extras.sequence_bytes(self.found, self.stage, self.caches, tokens=tokens)
         return self.state + others + self.growing(own_tokens) + beside

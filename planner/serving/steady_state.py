@@ -79,19 +79,20 @@ class _Prompt(NamedTuple):
 
 @dataclass(frozen=True)
 class FirstToken:
-    """The time to the first token: what comes first, the prompt's own steps by share, and waiting.
+    """The time to the first token: what comes first, the prompt's own steps by share and on average, and waiting.
 
     wait_seconds   on average; it is 0 with probability 1 - chance, else exponential
     """
 
     first_seconds: float
     own: list[tuple[float, float]]
+    own_seconds: float
     wait_seconds: float
     chance: float
 
     @property
     def mean_seconds(self) -> float:
-        return self.first_seconds + self.wait_seconds + sum(seconds * share for seconds, share in self.own)
+        return self.first_seconds + self.wait_seconds + self.own_seconds
 
     def quantile_seconds(self, share: float) -> float:
         return self.first_seconds + _quantile(self.own, self.wait_seconds, self.chance, share=share)
@@ -319,12 +320,13 @@ class Replica:
     def ttft(self, decoding: float, others: float = 1.0, closed: bool = False) -> FirstToken:
         """The time to the first token while there is room."""
         step, x, tpot, rate = self.at(decoding, others)
-        own = [
-            (added + steps * step, item.share)
-            for (added, steps), item in zip(self.prompts(decoding, others), self.load.prompts, strict=True)
-        ]
-        square = sum(seconds**2 * share for seconds, share in own)
-        held = min(1.0, rate * sum(seconds * share for seconds, share in own))
+        own, mean, square = [], 0.0, 0.0
+        for (added, steps), item in zip(self.prompts(decoding, others), self.load.prompts, strict=True):
+            seconds = added + steps * step
+            own.append((seconds, item.share))
+            mean += seconds * item.share
+            square += seconds**2 * item.share
+        held = min(1.0, rate * mean)
         busy = min(NEARLY_FULL, self.prefill_share(decoding, others))
         queue = rate * square / (2 * (1 - busy))
         first = self.before_seconds
@@ -341,7 +343,7 @@ class Replica:
         if not closed:  # users that each have one request never exceed the room that there is
             room, likely = self._wait_for_room(decoding)
             wait, chance = wait + room, max(chance, likely)
-        return FirstToken(first, own, wait, chance)
+        return FirstToken(first, own, mean, wait, chance)
 
     def _wait_for_room(self, decoding: float) -> tuple[float, float]:
         """Sakasegawa: W = S·(1 + cv²)/2 · ρ^(√(2(c + 1)) - 1) / (c·(1 - ρ)), and about how likely a wait is."""

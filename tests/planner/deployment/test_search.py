@@ -160,7 +160,7 @@ def test_llama_70b_in_16_bit_wants_two_cards_of_80_gb_at_least() -> None:
 def test_the_nearest_miss_names_target_amount_and_ratio() -> None:
     answer = search(asked(gpus="l4", targets=Targets(1.0, 0.001), as_published=True))
     assert not answer.plans and answer.nearest is not None
-    assert answer.nearest.words.startswith("TPOT: ") and "against 1 ms" in answer.nearest.words
+    assert answer.nearest.words.startswith("TPOT: ") and "against 1.00 ms" in answer.nearest.words
     best = min(candidate.state(candidate.most_replicas).tpot_seconds for candidate in answer.candidates)  # type: ignore[union-attr]
     assert answer.nearest.ratio == pytest.approx(best / 0.001)
 

@@ -77,8 +77,9 @@ def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
     spec = model if isinstance(model, ModelSpec) else _spec(question, model)
     question, gpu = _of_the_nodes(question, given["gpu"])
     there = _machine(gpu, given["memory"], str(values.get("memory")))
+    named = given.get("backend")  # the web page and agents, who paste a text, have no such parameter
     if there is None:
-        backend_of(given["backend"], (), engine=question.engine, measured=False)
+        backend_of(named, (), engine=question.engine, measured=False)
         return CheckAsked(
             question,
             spec,
@@ -86,7 +87,7 @@ def check_asked(pasted: Sequence[str], values: Mapping[str, Any]) -> CheckAsked:
             seq=given["seq"],
         )
     # One card by its name is as many of them as the command takes.
-    backend = backend_of(given["backend"], there.devices, engine=question.engine, measured=False)
+    backend = backend_of(named, there.devices, engine=question.engine, measured=False)
     question = replace(question, backend=backend or question.backend)
     counted = there.count if there.count > 1 or re.match(r"\s*1\s*[x×*]", gpu or "") else None
     cards = there.devices if there.mixed else ()

@@ -782,11 +782,14 @@ def fitted(rows: Sequence[Row]) -> Fitted:
     return give_ranges(Fitted(data, entries, errors, usable, dense), np.ones(len(data), bool))
 
 
+KINDS_OF_RANGE = ("tpot", "request", "experts", "experts_request", "ttft")
+
+
 def give_ranges(found: Fitted, use: np.ndarray) -> Fitted:
     """The same with the ranges of every entry, from the rows `use` (a mask) where they were left out of the fit.
 
-    Each kind of answer (TPOT of dense models, of those with experts, prompts, prompts through several cards) has one, and a
-    device one of its own. Seen: rows left out. Unseen: devices left out, or for entries of any engine, engines. New: models.
+    Each kind of answer (TPOT and whole requests of dense models, of those with experts, prompts, prompts through several
+    cards) has one, and a device one of its own. Seen: rows left out. Unseen: devices left out, or for entries of any engine, engines. New: models.
     """
     ranged = replace(found, entries=[_with_ranges(found, entry, use) for entry in found.entries])
     return replace(found, entries=[entry | {"widths": _widths(ranged, entry, use)} for entry in ranged.entries])
@@ -801,7 +804,17 @@ def _widths(found: Fitted, entry: dict[str, Any], use: np.ndarray) -> dict[str, 
         asked = data.populations[i]
         if not serves(entry, asked) or entry_of(found.entries, asked) is not entry:
             continue
-        kind = "prompts " if data.of_prefill[i] else "" if found.dense[i] else "experts "
+        if not found.dense[i] and data.kind[i] == 1:
+            continue  # few: they have the width of all
+        kind = (
+            "prompts "
+            if data.of_prefill[i]
+            else "experts "
+            if not found.dense[i]
+            else "requests "
+            if data.kind[i] == 1
+            else ""
+        )
         ratio = -found.errors[SPLITS[1]][i]
         low, high = _range_of(found, i, SPLITS[1])
         scores.setdefault(kind + data.shapes[i].split()[1], []).append(ratio / math.log(high if ratio > 0 else low))
@@ -823,21 +836,22 @@ def _with_ranges(found: Fitted, entry: dict[str, Any], use: np.ndarray) -> dict[
     places = np.array([row.device.name for row in data.rows])
     several = len(set(places[mine])) > 1
 
-    def ends(split: str, kind: np.ndarray, *inner: np.ndarray) -> tuple[float, float]:
-        return drawn([found.errors[split][circle & kind] for circle in (kin, kin & near, *inner)])
+    def ends(split: str, name: str, *inner: np.ndarray) -> tuple[float, float]:
+        kind, exact = masks[name.replace("request", "tpot").replace("experts_tpot", "experts")], masks[f"{name} alone"]
+        circles = [circle & kind for circle in (kin, kin & near, *inner[:1])] + [circle & exact for circle in inner]
+        return drawn([found.errors[split][circle] for circle in circles])
 
     seen, unseen, new = dict[str, float](), dict[str, float](), dict[str, float]()
     devices = {name: dict(factors) for name, factors in entry["devices"].items()}
-    for name in ("tpot", "experts", "ttft"):
-        kind = masks[name]
-        seen |= _named(name, ends(SPLITS[1], kind, mine))
-        unseen |= _named(name, ends(SPLITS[2] if entry["engine"] else SPLITS[4], kind, mine & several))
+    for name in KINDS_OF_RANGE:
+        seen |= _named(name, ends(SPLITS[1], name, mine))
+        unseen |= _named(name, ends(SPLITS[2] if entry["engine"] else SPLITS[4], name, mine & several))
         for device, factors in devices.items():
             own = mine & (places == device)
-            if (own & kind).any():
-                factors |= _named(name, ends(SPLITS[1], kind, mine, own))
+            if (own & masks[f"{name} alone"]).any():
+                factors |= _named(name, ends(SPLITS[1], name, mine, own))
     for name, kind in (("new", masks["tpot"]), ("new_experts", masks["experts"])):
-        new |= _named(name, ends(SPLITS[3], kind, mine))
+        new |= _named(name, drawn([found.errors[SPLITS[3]][circle & kind] for circle in (kin, kin & near, mine)]))
     if entry["engine"] == LLAMA:
         staged = drawn([found.errors[SPLITS[1]][kin & masks["ttft"]], found.errors[SPLITS[1]][kin & masks["stages"]]])
         seen |= _named("stages", staged)
@@ -856,7 +870,13 @@ def _masks(found: Fitted) -> dict[str, np.ndarray]:
     data = found.data
     staged = np.array([row.answer.request.sharding.pp > 1 for row in data.rows])
     llama = np.array([asked.engine == LLAMA for asked in data.populations])
+    whole = data.kind == 1
     return {
+        "tpot alone": ~data.of_prefill & found.dense & ~whole,
+        "request alone": ~data.of_prefill & found.dense & whole,
+        "experts alone": ~data.of_prefill & ~found.dense & ~whole,
+        "experts_request alone": ~data.of_prefill & ~found.dense & whole,
+        "ttft alone": data.of_prefill & ~(staged & llama),
         "fits": np.array([not row.apart for row in data.rows]),
         "llama": llama,
         "tpot": ~data.of_prefill & found.dense,
@@ -903,7 +923,11 @@ def _range_of(found: Fitted, i: int, split: str) -> tuple[float, float]:
         kept = tuple((name, factors) for name, factors in constants.shapes if name != shape)
         constants = replace(constants, shapes=kept)
     made = constants.of_model(shape, experts=experts)
-    return prompt_range(made, row.answer.request.sharding.pp) if found.data.of_prefill[i] else tpot_range(made, experts)
+    if found.data.of_prefill[i]:
+        return prompt_range(made, row.answer.request.sharding.pp)
+    if found.data.kind[i] == 1 and made.request_low:
+        return made.request_low, made.request_high
+    return tpot_range(made, experts)
 
 
 @lru_cache(maxsize=1 << 14)

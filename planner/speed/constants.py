@@ -109,7 +109,8 @@ class Constants:
     ubatch_tokens        pieces of a prompt that pipeline stages work on in turn (llama.cpp); None: whole prompts
     experts_low, _high      the same of TPOT for a model with experts
     widths               how much wider, in the logarithm, a range is for weights of one format: of TPOT by the format's name,
-                         "experts fp8" with experts, "prompts fp8" of a prefill
+                         "experts fp8" with experts, "prompts fp8" of a prefill, "requests fp8" of a whole request
+    request_low, _high      the range of a whole request of a static batch; 0: what TTFT and TPOT say. experts_request_ with experts
     stages_low, _high       the same of prompts that go through several cards in turn
     serial               share of the shorter of reading and computing that the longer does not hide: 0 in the shipped fits,
                          1 where one waits for the other (processors)
@@ -173,6 +174,10 @@ class Constants:
     serial: float = 0.0
     queue_scale: float = 1.0
     widths: tuple[tuple[str, float], ...] = ()
+    request_low: float = 0.0
+    request_high: float = 0.0
+    experts_request_low: float = 0.0
+    experts_request_high: float = 0.0
     measured_shape: str = ""
     elsewhere: tuple[tuple[str, float], ...] = ()
 
@@ -200,14 +205,17 @@ class Constants:
             share=queue.share * seen.prompt,
         )  # fmt: skip
         low, high = (self.experts_low, self.experts_high) if experts else (self.tpot_low, self.tpot_high)
+        request = (self.request_low, self.request_high)
+        if experts:
+            request = (self.experts_request_low, self.experts_request_high)
         if new:
             wide = (self.new_experts_low, self.new_experts_high) if experts else (self.new_low, self.new_high)
             low, high = min(low, wide[0]), max(high, wide[1])
-        wider, stored = dict(self.widths), shape.split()[1] if " " in shape else ""
-        width, of_prompts = (
-            wider.get(f"experts {stored}" if experts else stored, 1.0),
-            wider.get(f"prompts {stored}", 1.0),
-        )
+            request = (min(request[0], wide[0]), max(request[1], wide[1])) if request[0] else request
+        stored = shape.split()[1] if " " in shape else ""
+        of = {kind: dict(self.widths).get(kind + stored, 1.0) for kind in ("", "experts ", "prompts ", "requests ")}
+        width, of_prompts = of["experts " if experts else ""], of["prompts "]
+        of_requests = 1.0 if experts else of["requests "]
         low, high = low**width, high**width
         return replace(
             self,
@@ -224,6 +232,10 @@ class Constants:
             tpot_high=high,
             experts_low=low if experts else self.experts_low,
             experts_high=high if experts else self.experts_high,
+            request_low=request[0] ** of_requests if request[0] else 0.0,
+            request_high=request[1] ** of_requests if request[0] else 0.0,
+            experts_request_low=request[0],
+            experts_request_high=request[1],
             ttft_low=self.ttft_low**of_prompts,
             ttft_high=self.ttft_high**of_prompts,
             stages_low=self.stages_low**of_prompts,
@@ -256,12 +268,16 @@ class Constants:
             tpot_scale=self.tpot_scale * tpot,
             ttft_scale=self.ttft_scale * ttft,
             origin=self.origin if origin is None else origin,
-            widths=(),
+            **OF_THE_FIT,
         )
 
 
+# What a fit's rows said of its ranges, which nothing that was measured besides keeps.
+OF_THE_FIT: dict[str, Any] = {
+    "widths": (), "request_low": 0.0, "request_high": 0.0, "experts_request_low": 0.0, "experts_request_high": 0.0,
+}  # fmt: skip
 QUEUES = ("queue", "experts_queue")
-NUMBERS = tuple(item.name for item in fields(Constants) if item.type == "float")
+NUMBERS = tuple(item.name for item in fields(Constants) if item.type == "float" and item.name not in OF_THE_FIT)
 QUEUE_NUMBERS = tuple(item.name for item in fields(Queue))
 RANGE_ENDS = ("tpot_low", "tpot_high", "ttft_low", "ttft_high", "experts_low", "experts_high")
 DEFAULT = Constants(
@@ -411,7 +427,7 @@ def own_constants(
     of = f"{own.model} with {own.engine}" if own.engine else own.model
     words = own.words if own.name.startswith("--") else f"stored as {own.name} on {own.date}, of {of}: {own.words}"
     return replace(
-        base, **_changed(base, own.constants, own.name), widths=(), measured_shape=own.shape, elsewhere=tuple(elsewhere),
+        base, **_changed(base, own.constants, own.name), **OF_THE_FIT, measured_shape=own.shape, elsewhere=tuple(elsewhere),
         origin=f"{words}; beside: {base.origin}",
     )  # fmt: skip
 

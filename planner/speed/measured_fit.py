@@ -20,7 +20,7 @@ from planner.catalogue.device import Device
 from planner.errors import BadRequest
 from planner.frozen import dataclass
 from planner.memory.estimate import Estimate
-from planner.speed.constants import Constants
+from planner.speed.constants import OF_THE_FIT, Constants
 from planner.speed.measured_point import MEASURED_SPREAD
 from planner.speed.observed import Observed
 from planner.speed.passes import Rates, rates_of
@@ -164,7 +164,7 @@ def fitted(points: Sequence[Observed], estimate: Estimate, device: Device, *, ba
     base, found = _best(known, of_part(base, *part), processor=processor)
     tpot, ttft = _left_out(known, base, found)
     sources = tuple(dict.fromkeys(point.source for point in points))
-    constants = replace(stretched(base, found), **_spread(tpot, ttft, len(points)))
+    constants = replace(stretched(base, found), **(OF_THE_FIT | _spread(tpot, ttft, len(points))))
     constants = _queued(constants, low=constants.ttft_low, high=constants.ttft_high)
     made = Fitted(constants, len(points), sources, tpot, ttft, tuple(found), part)
     return replace(made, constants=replace(constants, origin=f"{made.words}; beside: {base.origin}"))

@@ -109,7 +109,11 @@ class Speed:
 
     @property
     def request_seconds(self) -> Figure:
-        return self.ttft_seconds.followed_by(self.tpot_seconds, self.output_tokens - 1)
+        """Prompt to last token; of a static batch with the range that whole requests showed, where rows of some are."""
+        found, c = self.ttft_seconds.followed_by(self.tpot_seconds, self.output_tokens - 1), self.constants
+        if self.load != "static" or not c.request_low or self.drafts is not None or self.host is not None:
+            return found
+        return _figure(found.value, c.request_low, c.request_high, bound=found.bound)
 
     @property
     def share_achieved(self) -> float:
@@ -205,7 +209,9 @@ def speed(
         low, high = drafts.widened(low, high)
     if host is not None:
         share = parts["host"] / sum(parts.values())
-        low, high = low * (1 - share + share * host.fast), high * (1 - share + share * host.slow)
+        there = tpot_range(host.constants, bool(case.sums.experts))  # the processor's own, of rows on processors
+        low = low * (1 - share) + there[0] * share * host.fast
+        high = high * (1 - share) + there[1] * share * host.slow
     tpot_seconds = _figure(sum(parts.values()), low, high, bound=case.tpot_bound())
     queued = load == "serving" and batch > 1
     ends = (found.queue.low, found.queue.high) if queued else (found.ttft_low, found.ttft_high)

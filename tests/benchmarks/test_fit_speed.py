@@ -100,3 +100,15 @@ def test_the_shipped_file_holds_what_constants_are_made_of() -> None:
             assert entry[side]["tpot_low"] < 1 < entry[side]["tpot_high"]
             assert entry[side]["ttft_low"] < 1 < entry[side]["ttft_high"]
     assert made["fits"][-1]["engine"] == "" and made["fits"][-1]["classes"] == []  # somebody always answers
+
+
+def test_the_range_of_a_circle_is_drawn_to_the_wider_one_by_half_at_twenty_rows() -> None:
+    """2,000 rows within a tenth, and 20 of a device within three tenths, of which few count to their last: (0.1 + 0.3) / 2."""
+    fit_speed = script()
+    wide, own = np.linspace(-0.1, 0.1, 2001), np.concatenate([np.full(10, -0.3), np.full(10, 0.3)])
+    low, high = fit_speed.drawn([wide])
+    assert np.log([low, high]) == pytest.approx([-0.09, 0.09], abs=2e-3)
+    low, high = fit_speed.drawn([wide, own])
+    assert np.log([low, high]) == pytest.approx([-0.195, 0.195], abs=2e-3)
+    assert fit_speed.drawn([wide, np.array([])]) == fit_speed.drawn([wide])
+    assert fit_speed.levels(10) == (0.0, 1.0) and fit_speed.levels(1000)[1] == pytest.approx(0.95, abs=1e-3)

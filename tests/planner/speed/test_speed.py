@@ -501,3 +501,18 @@ def test_a_per_layer_embedding_table_is_looked_up_and_not_read(name: str, rows: 
     sums = work_of(spec)
     read = sum(w.parameters * n for w, n in all_weights(spec)) - sum(w.parameters for w in (*spec.towers, *tables))
     assert sums.weight_bytes + sums.head_bytes == pytest.approx(2 * read, rel=0.02)  # norms of the towers apart
+
+
+def test_a_whole_request_of_a_static_batch_has_the_range_that_requests_showed() -> None:
+    """0.9 and 1.2 of the expectation; under load, with a measured point or on another backend what TTFT and TPOT say."""
+    llama = asked("llama-7b")
+    known = replace(
+        constants_for("vllm==0.6.0", H100, "static"), shapes=(), widths=(), request_low=0.9, request_high=1.2
+    )
+    lengths = {"prompt_tokens": 512, "output_tokens": 64, "batch": 4, "constants": known}
+    static, served = speed(llama, H100, load="static", **lengths), speed(llama, H100, load="serving", **lengths)
+    request = static.request_seconds
+    assert (request.low / request.value, request.high / request.value) == pytest.approx((0.9, 1.2))
+    assert served.request_seconds.high == served.ttft_seconds.high + 63 * served.tpot_seconds.high
+    pointed = speed(llama, H100, load="static", **(lengths | {"constants": known.scaled(tpot=1.1)}))
+    assert pointed.request_seconds.high == pointed.ttft_seconds.high + 63 * pointed.tpot_seconds.high

@@ -86,13 +86,16 @@ def _method(config: Mapping[str, Any]) -> str:
 
 
 # Quantisers of transformers that replace `nn.Linear` and nothing else
-_LINEAR_ALONE = ("bitsandbytes", "bitsandbytes_4bit", "quanto", "eetq", "torchao")
+_LINEAR_ALONE = (
+    "bitsandbytes", "bitsandbytes_4bit", "quanto", "eetq", "torchao", "hqq", "higgs", "sinq", "bitnet", "metal", "gemma",
+)  # fmt: skip
 
 
 def _stacks_experts(version: object) -> bool:
     """Whether transformers, from 5.0, had the experts of a layer as one parameter, which is no linear layer.
 
-    Source: what transformers 5.24 with bitsandbytes 0.50 and torchao 0.18 writes of a small Qwen3-MoE and Mixtral.
+    Source: what transformers 5.24 with bitsandbytes 0.50 and torchao 0.18 writes of a small Qwen3-MoE and Mixtral; of the
+    others its integrations/, which look for `nn.Linear`.
     """
     major = str(version or "").split(".", 1)[0]
     return major.isascii() and major.isdigit() and 5 <= int(major[:4]) < 1000

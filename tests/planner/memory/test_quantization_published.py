@@ -224,6 +224,8 @@ def test_a_modelopt_file_without_its_list_is_a_lower_bound() -> None:
         {"quant_method": "eetq"},
         {"quant_method": "quanto", "weights": "int8"},
         {"quant_method": "torchao", "quant_type": "int8_weight_only"},
+        {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}},
+        {"quant_method": "metal", "bits": 4, "group_size": 64},
     ],
 )
 def test_experts_stay_float_where_transformers_has_them_as_one_parameter(method: dict[str, Any]) -> None:

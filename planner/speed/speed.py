@@ -253,7 +253,7 @@ def prompt_range(constants: Constants, stages: int) -> tuple[float, float]:
 
 
 def tpot_range(constants: Constants, experts: bool) -> tuple[float, float]:
-    """Returns the range of TPOT as two factors of the expectation, wider for a model with experts."""
+    """Returns the range of TPOT as two factors of the expectation, with experts that of such models."""
     if not experts:
         return constants.tpot_low, constants.tpot_high
     return min(constants.tpot_low, constants.experts_low), max(constants.tpot_high, constants.experts_high)

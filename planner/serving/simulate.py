@@ -160,10 +160,19 @@ class Answer:
 
     @cached_property
     def overloaded(self) -> bool:
-        """Whether the queue grew as long as requests came."""
+        """Whether the queue grew as long as requests came: half of what runs at once waits when the last one comes."""
         return not self.workload.users and self.run.waiting_at_last > max(
-            GROWING_QUEUE * len(self.run.requests), self.policy.replicas * self.policy.max_num_seqs / 2
+            GROWING_QUEUE * len(self.run.requests), self.policy.replicas * self.seats / 2
         )
+
+    @property
+    def seats(self) -> int:
+        """Counts the sequences of a mean request that run at once on a replica: as many as its pool holds, at most
+        max_num_seqs.
+        """
+        rows = self.run.requests
+        mean = (sum(rows.prompt_tokens) + sum(rows.output_tokens)) // max(1, len(rows))
+        return min(self.policy.max_num_seqs, max(1, self.run.pool_bytes // max(1, self.server.pool.held_bytes(mean))))
 
     @cached_property
     def occupancy(self) -> list[float]:

@@ -412,3 +412,11 @@ def test_a_published_range_of_acceptance_widens_that_of_tpot(run):
 def test_drafts_are_never_without_effect(run, more, words):
     found = run(*DRAFTED, *more)
     assert found.code in (1, 2) and words in found.err and found.err.count("\n") == 1
+
+
+def test_a_short_run_of_too_much_load_says_so_in_its_verdict(run):
+    words = ("simulate", "qwen3-8b", "--gpu", "l4", "--prompt", "1k", "--answer", "100", "--requests", "200", "--rate")
+    light, heavy = (run(*words, rate, "--json").json for rate in ("1", "100"))
+    assert (light["overloaded"], heavy["overloaded"]) == (False, True) and heavy["analytic"] is None
+    assert run(*words, "100").out.splitlines()[1].startswith("OVERLOADED, the queue grows: TTFT")
+    assert "OVERLOADED" not in run(*words, "1").out

@@ -122,10 +122,11 @@ def _verdict(answer: Answer) -> str:
     if not answer.ttft_seconds or not answer.tpot_seconds:
         return bad("NO REQUEST was served.")
     ttft, tpot = (percentiles(values, [0.95])[0] for values in (answer.ttft_seconds, answer.tpot_seconds))
-    return (
+    line = (
         f"TTFT {seconds(ttft)} and TPOT {seconds(tpot)} for 95 of 100 requests, {_plain(run.requests_per_s)} served a "
         "second (targets: --ttft, --tpot)."
     )
+    return bad(f"OVERLOADED, the queue grows: {line}") if answer.overloaded else line
 
 
 def _times(answer: Answer) -> str:

@@ -74,18 +74,9 @@ def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
     if arch is None:
         raise _unknown(keys)
     model = _Model(file, keys, arch)
-    if model.mtp and not any(model.blocks):
-        raise UnsupportedModel(
-            f"{shown} holds layers that predict further tokens (MTP) alone: a drafter; give the file of the model that it runs beside"
-        )
+    _refuse_drafters(model, shown)
     encoder, layers = t5_halves(model) if keys.arch == "t5" else ((), model.layers())
     top = [weight for tensor in model.top if not in_t5(tensor) for weight in model.weights(tensor)]
-    stored = gather(
-        [StoredTensor(t.name, t.type, t.shape, t.bytes, t.elements) for t in file.tensors],
-        source="1 GGUF file" if file.files == 1 else f"{file.files} GGUF files",
-        file_bytes=file.file_bytes,
-        layers=model.count,
-    )
     positions = keys.number("context_length", 0, low=0)
     return ModelSpec(
         name=name,
@@ -110,8 +101,20 @@ def spec_of(file: GgufFile, *, name: str, shown: str) -> ModelSpec:
         notes=("read from a GGUF file: K and V in fp16 unless asked otherwise, as llama.cpp has it", *model.notes),
         warnings=tuple(dict.fromkeys(model.warnings)),
         config={"gguf": dict(file.metadata)},
-        stored=stored,
+        stored=gather(
+            [StoredTensor(t.name, t.type, t.shape, t.bytes, t.elements) for t in file.tensors],
+            source="1 GGUF file" if file.files == 1 else f"{file.files} GGUF files",
+            file_bytes=file.file_bytes,
+            layers=model.count,
+        ),
     )
+
+
+def _refuse_drafters(model: _Model, shown: str) -> None:
+    if model.mtp and not any(model.blocks):
+        raise UnsupportedModel(
+            f"{shown} holds layers that predict further tokens (MTP) alone: a drafter; give the file of the model that it runs beside"
+        )
 
 
 def _refuse_other_files(file: GgufFile, keys: Keys) -> None:
@@ -303,15 +306,7 @@ class _Model:
             if attends:
                 mixers = (self._attention(index, mixing, window, shared=shared, names=set(mixing) - own), *mixers)
         elif any(name.startswith(("attn_q", "attn_k", "attn_v", "attn_kv")) for name in mixing):
-            keyed = {name for name in mixing if name.startswith("indexer.") and "indexer.k_proj.weight" in mixing}
-            mixers = (self._attention(index, mixing, window, shared=shared, names=set(mixing) - keyed),)
-            if keyed:
-                heads, dim = (
-                    self.keys.number("attention.indexer.head_count"),
-                    self.keys.number("attention.indexer.key_length"),
-                )
-                pool = self._pool() if self.keys.arch == "qwen4exp" else 0
-                mixers += (StoredIndexer(self.hidden, heads, dim, pool, held=self.held(mixing, keyed)),)
+            mixers = self._indexed(index, mixing, window, shared=shared)
         else:
             mixers = ()
             rest += self.held(mixing, set(mixing))
@@ -322,6 +317,18 @@ class _Model:
             rest,
             ("block_count", "head_count", "head_count_kv", "key_length", "value_length"),
         )
+
+    def _indexed(
+        self, index: int, mixing: Mapping[str, GgufTensor], window: int, *, shared: bool
+    ) -> tuple[Mixer, ...]:  # parameters: one layer of a file
+        """The layer's attention, and the indexer with keys of its own that some have beside it."""
+        keyed = {name for name in mixing if name.startswith("indexer.") and "indexer.k_proj.weight" in mixing}
+        attention = self._attention(index, mixing, window, shared=shared, names=set(mixing) - keyed)
+        if not keyed:
+            return (attention,)
+        heads, dim = (self.keys.number(f"attention.indexer.{name}") for name in ("head_count", "key_length"))
+        pool = self._pool() if self.keys.arch == "qwen4exp" else 0
+        return attention, StoredIndexer(self.hidden, heads, dim, pool, held=self.held(mixing, keyed))
 
     def _pool(self) -> int:
         """Tokens whose keys Qwen4-Exp's indexer pools, at least 1; layers that pool share one number (llama.cpp's rule)."""

@@ -26,7 +26,7 @@ def state_of(
 ) -> StateMixer | None:
     """The state of layer `index`, None of one that has none; `kind` is what the architecture's recurrent layers are."""
     if kind == "lightning":
-        return _lightning(keys, hidden, heads[index], block)
+        return _lightning(keys, hidden, heads=heads[index], block=block)
     if not any(name.startswith(("ssm_", "shortconv.", "time_mix_")) for name in block):
         return None
     if not kind:
@@ -67,7 +67,7 @@ def state_of(
     )
 
 
-def _lightning(keys: Keys, hidden: int, heads: int, block: Mapping[str, GgufTensor]) -> StateMixer | None:
+def _lightning(keys: Keys, hidden: int, *, heads: int, block: Mapping[str, GgufTensor]) -> StateMixer | None:
     """MiniMax-01's linear attention, told by its gate: one matrix of key_length² a head, in fp32.
 
     Source: llama.cpp models/minimax-01.cpp and `llama_hparams::n_embd_s` (n_embd_head_la).

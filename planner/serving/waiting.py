@@ -143,7 +143,7 @@ def sojourn_quantile(own: Sequence[tuple[float, float, float]], waits: Waits, sh
     chance = waits.chance if waits.wait_seconds > 0 else 0.0
 
     def reached(t: float) -> float:
-        return sum(part * _shorter(waits, chance, t - seconds, more) for seconds, more, part in own)
+        return sum(part * _shorter(waits, chance, left=t - seconds, more=more) for seconds, more, part in own)
 
     low, high = 0.0, max(seconds + more for seconds, more, _ in own)
     if chance:
@@ -155,7 +155,7 @@ def sojourn_quantile(own: Sequence[tuple[float, float, float]], waits: Waits, sh
     return root(lambda t: reached(t) - share + 1e-9, low, high)
 
 
-def _shorter(waits: Waits, chance: float, left: float, more: float) -> float:
+def _shorter(waits: Waits, chance: float, *, left: float, more: float) -> float:
     """How likely it is that nothing was waited for, or no longer than what is left of it after `more`."""
     if left < 0:
         return 0.0

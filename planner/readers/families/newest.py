@@ -113,7 +113,7 @@ TYPES: dict[str, Type] = {
     "molmo2_text": Type(
         source="transformers 5.24.0 Molmo2TextConfig: Qwen3, with rows of the embedding beyond the vocabulary",
         defaults={"num_key_value_heads": 8, "head_dim": 128, "additional_vocab_size": 128},
-        implied={"qk_norm": "head", "tie_word_embeddings": False},
+        implied={"qk_norm": "head", "tie_word_embeddings": False, "o_bias": False},
         model_extra=_molmo_rows,
     ),
     "molmo2": outer("molmo2_text", more_towers.molmo2),

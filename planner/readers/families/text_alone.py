@@ -63,7 +63,7 @@ TYPES: dict[str, Type] = {
     "hunyuan_vl": outer("hunyuan_vl_text", page_towers.hunyuan_vl),
     "granite4_vision": outer("granite4_vision_text", page_towers.granite4_vision),
     "granite_docling": outer("granite_docling_text", page_towers.granite_docling),
-    "paddleocr_vl": outer("paddleocr_vl_text", page_towers.paddleocr_vl),
+    "paddleocr_vl": outer("paddleocr_vl_text", page_towers.paddleocr_vl, either_ties=True),
     "deepseek_ocr2": outer("deepseek_ocr2_text", page_towers.deepseek_ocr2),
     "unlimited_ocr": replace(
         outer("unlimited_ocr_text", page_towers.unlimited_ocr), nested=("text_config", "language_config"), outer_keys=("sliding_window",)
@@ -85,7 +85,10 @@ TYPES: dict[str, Type] = {
     "dots_ocr": Type(text="qwen2", towers=more_towers.dots_ocr, source="vLLM 0.33.0 dots_ocr.py: a Qwen2"),
     "phi3_v": Type(text="phi3", towers=more_towers.phi3_v, source="vLLM 0.33.0 phi3v.py: a Phi-3"),
     "phi4mm": Type(text="phi3", towers=phi_towers.phi4mm, source="vLLM 0.33.0 phi4mm.py: a Phi-4-mini"),
-    "phi4_multimodal": Type(text="phi3", towers=phi_towers.phi4_multimodal, source="transformers 5.24.0 Phi4MultimodalConfig"),
+    "phi4_multimodal": Type(
+        text="phi3", towers=phi_towers.phi4_multimodal, source="transformers 5.24.0 Phi4MultimodalConfig",
+        text_sizes={"phi3": {"num_key_value_heads": 8}},
+    ),
     "lfm3_vl": outer("lfm3", page_towers.lfm3_vl),
     "minicpmv4_7": outer("qwen3_5_text", page_towers.minicpmv4_7),
     "minicpm_ocr": outer("qwen3_5_text", page_towers.minicpmv4_7),
@@ -99,7 +102,7 @@ TYPES: dict[str, Type] = {
     "idefics2": outer("mistral", page_towers.idefics2, text_sizes=LLAVA_SIZES),
     "vipllava": outer("llama", page_towers.vipllava, text_sizes=LLAVA_SIZES),
     "video_llava": outer("llama", page_towers.video_llava, text_sizes=LLAVA_SIZES),
-    "llava_next_video": outer("llama", towers.llava_next, text_sizes=LLAVA_SIZES),
+    "llava_next_video": outer("llama", towers.llava_next, text_sizes=LLAVA_SIZES, either_ties=True),
     "hyperclovax_vision_v2": outer("hyperclovax", page_towers.hyperclovax_vision),
     "fuyu": outer("persimmon", older_towers.fuyu, text_sizes=FUYU_SIZES),
     "cosmos3_omni": outer("qwen3_vl_text", qwen_towers.qwen3_vl),

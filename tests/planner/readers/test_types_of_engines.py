@@ -218,3 +218,18 @@ def test_dots_ocr_and_phi_3_vision_have_their_published_totals() -> None:
     vision, text = model_spec("phi-3.5-vision"), model_spec("phi-3.5-mini")
     assert parameters(vision) == 4_146_621_440
     assert vision.layers == text.layers
+
+
+@pytest.mark.parametrize(
+    ("model_type", "words"),
+    [
+        ("step3p5v", "no public implementation"),
+        ("t5gemma", "an encoder and a decoder of text"),
+        ("kosmos-2.5", "a model that sees"),
+        ("sam2", "writes no text"),
+        ("qwen3_vl_vision", "is a tower"),
+    ],
+)
+def test_a_type_that_is_not_read_is_named_for_what_it_is(model_type: str, words: str) -> None:
+    with pytest.raises(UnsupportedModel, match=words):
+        read_config({"model_type": model_type, "hidden_size": 64})

@@ -49,6 +49,8 @@ FILLED: dict[str, dict[str, Any]] = {
     "aya_vision": {"vision_config": {"num_attention_heads": 16}}, "glm4v_moe": {"text_config": {"head_dim": 128}},
     "dots3_note": {"vision_config": {"mlp_layer_types": ["dense", "sparse", "sparse", "dense"]}},
     "ovis2": {"hidden_size": 4096, "vocab_size": 151936},  # as in every published file, those of its text model
+    "inkling2_loop_text": {"loop_layer_index_start": 2, "loop_layer_index_end": 4, "n_layers_per_attn_res_block": 2},
+    "inkling2_loop": {"text_config": {"loop_layer_index_start": 2, "loop_layer_index_end": 4, "n_layers_per_attn_res_block": 2}},
     "zamba2": {"kv_channels": None, "num_query_groups": None},
     "qwen3_omni_moe_thinker": {"text_config": {"head_dim": 128}},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},

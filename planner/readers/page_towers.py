@@ -342,7 +342,7 @@ def hunyuan_vl(f: Fields, hidden: int) -> Weights:
     v = section(f, "vision_config", sizes)
     if v is None:
         return ()
-    width, out = v.int("hidden_size"), v.int("text_hidden_size", hidden)
+    width, out = v.int("hidden_size"), hidden  # transformers sets text_hidden_size to the text model's width
     return (
         *_hunyuan_body(v),
         *linear(PROJECTOR, 2 * width, width * v.int("spatial_merge_size", 2) ** 2, bias=True),

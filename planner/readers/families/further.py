@@ -358,7 +358,11 @@ TYPES: dict[str, Type] = {
         per_layer=True,
         ignore=("per_layer_config", "use_sliding_window", "index_head_dim", "index_n_heads", "index_topk", "sliding_window"),
     ),
-    "hy_v4_vl_text": streams.TYPES["hy_v4"],
+    "hy_v4_vl_text": replace(
+        streams.TYPES["hy_v4"],
+        source=f"{SOURCE} HYV4VLTextConfig: Hy4 of other sizes",
+        defaults={**streams.TYPES["hy_v4"].defaults, "moe_intermediate_size": 2048, "q_lora_rank": 2048, "index_n_heads": 32},
+    ),
     "solar_open2": Type(
         source="Upstage's vLLM configs/solar_open2.py; 250,287,810,304 parameters of Solar-Open2-250B with its routers' biases",
         renames=ROUTED,

@@ -60,7 +60,7 @@ TYPES: dict[str, Type] = {
     "glmga": outer("glm4v_text", more_towers.glm4v),
     "dots3_note": outer("dots3_note_text", audio_towers.dots3_note),
     "hy_v4_vl": outer("hy_v4_vl_text", page_towers.hy_v4_vl),
-    "hunyuan_vl": outer("hunyuan_vl_text", page_towers.hunyuan_vl),
+    "hunyuan_vl": outer("hunyuan_vl_text", page_towers.hunyuan_vl, either_ties=True),
     "granite4_vision": outer("granite4_vision_text", page_towers.granite4_vision),
     "granite_docling": outer("granite_docling_text", page_towers.granite_docling),
     "paddleocr_vl": outer("paddleocr_vl_text", page_towers.paddleocr_vl, either_ties=True),
@@ -98,7 +98,7 @@ TYPES: dict[str, Type] = {
     "got_ocr2": outer("qwen2", page_towers.got_ocr2, text_sizes=QWEN_HEADS),
     "fast_vlm": outer("qwen2", VISION, text_sizes=QWEN_HEADS),
     "perception_lm": outer("llama", VISION),
-    "video_llama_3": outer("qwen2", page_towers.video_llama_3, text_sizes=QWEN_HEADS),
+    "video_llama_3": outer("qwen2", page_towers.video_llama_3, text_sizes=QWEN_HEADS, either_ties=True),
     "idefics2": outer("mistral", page_towers.idefics2, text_sizes=LLAVA_SIZES),
     "vipllava": outer("llama", page_towers.vipllava, text_sizes=LLAVA_SIZES),
     "video_llava": outer("llama", page_towers.video_llava, text_sizes=LLAVA_SIZES),
@@ -109,7 +109,9 @@ TYPES: dict[str, Type] = {
     "qwen3_asr": outer("qwen3", audio_towers.qwen3_asr, text_sizes=QWEN_HEADS),
     "fun_asr_nano": outer("qwen3", audio_towers.fun_asr_nano, text_sizes=QWEN_HEADS),
     "glmasr": outer("llama", audio_towers.glmasr, text_sizes=GLMASR_SIZES),
-    "voxtral_realtime": outer("voxtral_realtime_text", audio_towers.voxtral_realtime),
+    "voxtral_realtime": outer(
+        "voxtral_realtime_text", audio_towers.voxtral_realtime, text_sizes={"voxtral_realtime_text": {"head_dim": 128}}
+    ),
     "audioflamingo3": outer("qwen2", audio_towers.audioflamingo3, ties_from="outer", text_sizes=QWEN_HEADS),
     "musicflamingo": outer("qwen2", audio_towers.audioflamingo3, ties_from="outer", text_sizes=QWEN_HEADS),
     "granite_speech": outer("granite", audio_towers.granite_speech),

@@ -30,20 +30,9 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import speed_groups
 from planner.catalogue.entries import find_device
 from planner.model.parameters import parameters
-from planner.speed.constants import (
-    CURRENT,
-    DEFAULT,
-    OLD,
-    UBATCH_TOKENS,
-    Constants,
-    Population,
-    Queue,
-    Shape,
-    constants_of,
-    population,
-    serves,
-)
+from planner.speed.constants import DEFAULT, UBATCH_TOKENS, Constants, Queue, Shape, constants_of, serves
 from planner.speed.passes import Pass, Prompt, decode_parts, decode_pass, prefill_pass, prefill_seconds, rates_of
+from planner.speed.populations import CURRENT, OLD, Population, population
 from planner.speed.speed import prompt_range, tpot_range
 from planner.speed.work import work
 from planner.units import ceil_div

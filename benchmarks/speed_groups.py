@@ -12,7 +12,7 @@ from itertools import accumulate
 from math import exp, lgamma, log
 from typing import Any
 
-from planner.speed.constants import population
+from planner.speed.populations import population
 from tests.speed_truth import Row
 
 FEWEST = 20

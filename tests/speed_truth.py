@@ -20,7 +20,8 @@ from planner.memory.sharding import Sharding
 from planner.model.parameters import parameters
 from planner.model.spec import ModelSpec
 from planner.readers import read_entry
-from planner.speed.constants import DEFAULT, OLD, Constants, constants_for, population
+from planner.speed.constants import DEFAULT, Constants, constants_for
+from planner.speed.populations import OLD, population
 from planner.speed.speed import Figure, Speed, speed
 from planner.speed.work import work
 

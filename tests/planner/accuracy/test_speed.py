@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from planner.accuracy.speed import speed_accuracy
-from planner.speed.constants import CURRENT, OLD, device_class, population
+from planner.speed.populations import CURRENT, OLD, device_class, population
 from tests.speed_truth import DECODE, PP, PREFILL, QUEUED, REQUEST, TG, Row, llamacpp_rows, serving_rows
 
 

@@ -42,11 +42,12 @@ def inkling(f: Fields, hidden: int) -> Weights:
 def _scales(frames: int, side: int, layers: int, *, channels: int) -> list[tuple[int, int, int]]:
     """Plans (frames, side, channels) before the first and behind each of `layers` folds, nearest to even steps.
 
-    The steps are the products of the prime factors of the side, largest first, then of the frames; channels are as many
-    as the pixels folded so far, in multiples of 64.
+    The steps are the products of the prime factors of the side, largest first, then of the frames. Channels are as many
+    as the numbers folded so far, in multiples of 64; over frames they are 64 times as many, as transformers' class has
+    it (the last step's are the hidden size, so that only a file with a fold over frames before its last has any).
 
     >>> _scales(2, 40, 2, channels=3)
-    [(1, 1, 3), (1, 10, 320), (2, 40, 9600)]
+    [(1, 1, 3), (1, 10, 320), (2, 40, 614400)]
     """
     sides = list(accumulate(_factors(side), mul)) or [1]
     steps = [(1, 1, channels)]

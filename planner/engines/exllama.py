@@ -160,7 +160,7 @@ def embedding_bytes(estimate: Estimate) -> int:
 def default_batch(estimate: Estimate, kept_as_rings: bool = True) -> int:
     """Returns TabbyAPI's max_batch_size: 4 where layers keep a state or a ring for every request, else 128."""
     rings = kept_as_rings and any(_kept_as_ring(estimate, cache) for _, cache in layer_caches(estimate))
-    states = any(isinstance(cache, Recurrent) for _, cache in layer_caches(estimate))
+    states = estimate.spec.has_states
     return BATCH_WITH_STATES if rings or states else BATCH
 
 

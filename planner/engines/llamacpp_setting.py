@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from planner.dtypes.names import FLOAT_BYTES
 from planner.engines import ollama_releases
-from planner.engines.base import LATEST, Options, Version, caches_of, keeps_compressed, parse_version, want
+from planner.engines.base import LATEST, Options, Version, keeps_compressed, parse_version, want
 from planner.engines.drafting import draft_tokens
 from planner.memory.estimate import Estimate
-from planner.model.recurrent import Recurrent
 from planner.units import ceil_div
 
 NEWEST_BUILD = 99_999  # where none is named; b11739 of October 2026 is the newest that was run
@@ -137,7 +136,7 @@ def settings(estimate: Estimate, options: Options, version: str | None, *, progr
     one_pool = options.kv_unified or kobold or (program == "ollama" and number < ollama_releases.SERVER_SINCE)
     streams = slots if mainline and build >= STREAMS_SINCE and not one_pool else 1
     whole = ceil_div(n_ctx, 256) * 256 if new else n_ctx
-    if streams > 1 and not new and _has_states(estimate):
+    if streams > 1 and not new and estimate.spec.has_states:
         whole *= streams
     batch = min(want(options.batch_size, DEFAULT_UBATCH if kobold else DEFAULT_BATCH, "--batch-size"), max(n_ctx, 1))
     return Setting(
@@ -150,10 +149,6 @@ def settings(estimate: Estimate, options: Options, version: str | None, *, progr
         draft_types=(options.draft_k_dtype or "fp16", options.draft_v_dtype or "fp16"),
         snapshots=draft_tokens(estimate, options) if _rolls_back(estimate, build, program=program) else 0,
     )  # fmt: skip
-
-
-def _has_states(estimate: Estimate) -> bool:
-    return any(isinstance(cache, Recurrent) for cache in caches_of(estimate))
 
 
 def _rolls_back(estimate: Estimate, build: int, *, program: str) -> bool:

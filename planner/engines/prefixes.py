@@ -7,7 +7,6 @@ from planner.engines.registry import family
 from planner.engines.vllm_setting import cache_mode, settings
 from planner.errors import UsageError
 from planner.memory.estimate import Estimate
-from planner.model.recurrent import Recurrent
 
 SLOTS = "llama.cpp finds a prefix in the slot that held it last, not in that of another user"
 OFF_BY_DEFAULT = "LMDeploy keeps prefixes with --enable-prefix-caching, which is off by default"
@@ -28,9 +27,8 @@ def why_no_prefixes(  # parameters: as every engine
     if options.prefix_caching is False:
         return "--no-enable-prefix-caching keeps none"
     setting = settings(estimate, options, version, generation=name.partition("-")[2] or None)
-    states = any(isinstance(cache, Recurrent) for layer, _ in estimate.spec.groups for cache in layer.caches)
     first = not setting.v1 and options.prefix_caching is None
-    if first or (states and cache_mode(estimate, options, setting.version) == "none"):
+    if first or (estimate.spec.has_states and cache_mode(estimate, options, setting.version) == "none"):
         return f"vLLM {setting.label} keeps none here unless --enable-prefix-caching is given"
     return None
 

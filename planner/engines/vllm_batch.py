@@ -12,7 +12,6 @@ from planner.memory.estimate import Estimate
 from planner.memory.request import Capacity
 from planner.model.cache import Cache
 from planner.model.latent_attention import Latent
-from planner.model.recurrent import Recurrent
 from planner.model.windows import SlidingWindow
 from planner.units import GIB
 
@@ -101,7 +100,7 @@ def _chunked_by_length(estimate: Estimate, options: Options, version: Version, *
     extras, caches = estimate.request.extras, caches_of(estimate)
     images = bool(estimate.spec.towers) and version >= MULTIMODAL_SINCE
     latents = version >= vllm_v0.MLA_SINCE and any(isinstance(cache, Latent) for cache in caches)
-    states = any(isinstance(cache, Recurrent) for cache in caches)
+    states = estimate.spec.has_states
     drafts = options.num_speculative_tokens or (extras is not None and extras.drafter is not None)
     adapters = extras is not None and extras.adapters
     return not (images or latents or states or drafts or adapters or _windows(estimate, caches))

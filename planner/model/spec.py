@@ -110,3 +110,8 @@ class ModelSpec:
     @property
     def has_cross_attention(self) -> bool:
         return any(cache.kind == "cross attention" for layer, _ in self.groups for cache in layer.caches)
+
+    @property
+    def has_states(self) -> bool:
+        """Tells whether layers keep a recurrent state (`planner.model.recurrent`, which a plain answer need not load)."""
+        return any(cache.kind.startswith("state ") for layer, _ in self.groups for cache in layer.caches)

@@ -17,7 +17,6 @@ from planner.extras.projector import Projector
 from planner.extras.shared_device import Drafter, Extras, Other, draft_model, eagle_head, mtp_head
 from planner.lookup import model_spec
 from planner.memory.request import device_capacity
-from planner.model.recurrent import Recurrent
 from planner.model.spec import ModelSpec
 from planner.options.readers import count
 from planner.options.tables import EXTRAS
@@ -57,9 +56,7 @@ def with_drafter(
         return {**given, "draft_tokens": tokens}, engine
     if family(engine.name) == "vllm" and spec.mtp:
         return {**given, "drafter": "mtp", "draft_tokens": tokens}, engine
-    if family(engine.name) != "vllm" and any(
-        isinstance(cache, Recurrent) for layer, _ in spec.groups for cache in layer.caches
-    ):
+    if family(engine.name) != "vllm" and spec.has_states:
         return given, engine  # snapshots of the states
     raise UsageError(
         f"--num-speculative-tokens {tokens}: what drafts for {spec.name}? --drafter eagle3, mtp or MODEL (kvplan fit, speed, plan, "

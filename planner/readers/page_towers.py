@@ -317,6 +317,11 @@ def lighton_ocr(f: Fields, hidden: int) -> Weights:
     return towers.mistral3(f, hidden)
 
 
+_HUNYUAN_VL = {
+    "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16, "patch_size": 16,
+}  # fmt: skip
+
+
 def _hunyuan_body(v: Fields) -> Weights:
     """Biased patches and layers, a table of positions for the largest image and one more."""
     width = v.int("hidden_size")
@@ -332,14 +337,7 @@ def _hunyuan_body(v: Fields) -> Weights:
 
 def hunyuan_vl(f: Fields, hidden: int) -> Weights:
     """Lists Hunyuan-VL's weights: a strided convolution [2w, w · s²], [4w, 2w], one layer into the text, four vectors, norms."""
-    sizes = {
-        "hidden_size": 1152,
-        "intermediate_size": 4304,
-        "num_hidden_layers": 27,
-        "num_attention_heads": 16,
-        "patch_size": 16,
-    }
-    v = section(f, "vision_config", sizes)
+    v = section(f, "vision_config", _HUNYUAN_VL)
     if v is None:
         return ()
     width, out = v.int("hidden_size"), hidden  # transformers sets text_hidden_size to the text model's width
@@ -355,14 +353,7 @@ def hunyuan_vl(f: Fields, hidden: int) -> Weights:
 
 def hy_v4_vl(f: Fields, hidden: int) -> Weights:
     """Lists Hy4-VL's weights: Hunyuan-VL's body, a strided convolution, one layer into the text, a vector of rows' ends."""
-    sizes = {
-        "hidden_size": 1536,
-        "intermediate_size": 6144,
-        "num_hidden_layers": 27,
-        "num_attention_heads": 16,
-        "patch_size": 16,
-    }
-    v = section(f, "vision_config", sizes)
+    v = section(f, "vision_config", _HUNYUAN_VL | {"hidden_size": 1536, "intermediate_size": 6144})
     if v is None:
         return ()
     square, out = v.int("hidden_size") * v.int("spatial_merge_size", 2) ** 2, v.int("out_hidden_size", hidden)

@@ -116,7 +116,8 @@ class Waits:
         service, spread = moments(self.served)
         mean = service * (1 + spread) / (2 * (1 - self.busy))
         step = (max(seconds for seconds, _ in self.served) + REACH * mean) / POINTS
-        rests = [self._rest((i + 0.5) * step) for i in range(POINTS)]
+        ends = [(i + 0.5) * step for i in range(POINTS)]
+        rests = [sum(share * min(own, x) for own, share in self.served) / service for x in ends]  # R(x)
         parts = [rests[0], *(b - a for a, b in pairwise(rests))]
         scale = self.busy / (1 - self.busy * parts[0])
         waits = [(1 - self.busy) / (1 - self.busy * parts[0])]
@@ -127,11 +128,6 @@ class Waits:
             over -= part
             tail.append(min(tail[-1], max(0.0, over / self.busy)))
         return step, mean, tail
-
-    def _rest(self, seconds: float) -> float:
-        """R(x): how likely no more than x is left of a service that is under way."""
-        mean, _ = moments(self.served)
-        return sum(share * min(own, seconds) for own, share in self.served) / mean
 
 
 def sojourn_quantile(own: Sequence[tuple[float, float, float]], waits: Waits, share: float) -> float:
@@ -150,8 +146,9 @@ def sojourn_quantile(own: Sequence[tuple[float, float, float]], waits: Waits, sh
         high += waits.wait_seconds / chance * (3 + math.log(1 / (1 - share)))
     while reached(high) < share - 1e-9:
         low, high = high, 2 * high
-    if reached(min(seconds for seconds, _, _ in own)) >= share - 1e-9:
-        return min(seconds for seconds, _, _ in own)
+    shortest = min(seconds for seconds, _, _ in own)
+    if reached(shortest) >= share - 1e-9:
+        return shortest
     return root(lambda t: reached(t) - share + 1e-9, low, high)
 
 

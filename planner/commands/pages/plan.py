@@ -353,9 +353,7 @@ def _assumed(answer: Answer, top: int) -> list[str]:
         lines.append(f"prompts in pieces of at most {chunks[0]:,} tokens beside the decoding sequences")
     if answer.question.extras is not None and answer.question.extras.drafter is not None:
         lines.append("the drafter's memory is counted")
-    if answer.question.load.cached_tokens and any(
-        cache.kind.startswith("state") for layer, _ in answer.question.spec.groups for cache in layer.caches
-    ):
+    if answer.question.load.cached_tokens and answer.question.spec.has_states:
         lines.append(
             "recurrent states are cached at the end of the prefix: engines do so only where that is switched on"
         )
